@@ -1,0 +1,44 @@
+"""simserve: a discrete-event simulator of LLM serving.
+
+    import simserve
+    result = simserve.run("experiments/quickstart.yaml")
+    result.summary
+
+Names load on first use, so that `import simserve` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from simserve.api import load, run
+    from simserve.config.experiment import Experiment
+    from simserve.errors import SimserveError
+    from simserve.report.result import Result
+
+_HOMES = {
+    "load": "simserve.api",
+    "run": "simserve.api",
+    "Experiment": "simserve.config.experiment",
+    "Result": "simserve.report.result",
+    "SimserveError": "simserve.errors",
+}
+
+__all__ = ["Experiment", "Result", "SimserveError", "__version__", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'simserve' has no attribute '{name}'")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,65 @@
+"""The Python door: load an experiment, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simserve.config import experiment as experiments
+from simserve.config.experiment import Experiment
+
+if TYPE_CHECKING:
+    from simserve.report.result import Result
+
+Progress = Callable[[int, int, float], None]
+"""Called now and then with (requests ended, requests in all, simulated seconds)."""
+
+
+def load(source: str | Path | Mapping[str, Any], /, **overrides: Any) -> Experiment:
+    """The experiment in a YAML file, of a bundled name, or in a mapping of the same keys.
+
+    Overrides change single keys; a dotted path is passed as `load(path, **{"workload.trace.rate_scale": 4})`.
+    Raises ConfigError listing every mistake found.
+    """
+    return experiments.load(source, overrides)
+
+
+def run(
+    experiment: Experiment | str | Path | Mapping[str, Any], /, *, progress: bool | Progress = False, check: bool = False, **overrides: Any
+) -> Result:
+    """Simulates an experiment (or what `load` would make one of) and returns its result; nothing is written to disk.
+
+    progress  True shows a progress line on stderr; a function is called with (requests ended, requests in all, simulated seconds)
+    check     verify the invariants of docs/invariants.md while running (slower)
+
+    Raises SimserveError for anything the user can mend.
+    """
+    from simserve.config.assemble import assemble
+    from simserve.engine import simulate
+    from simserve.report.result import Result
+
+    if isinstance(experiment, Experiment):
+        if overrides:
+            raise TypeError("overrides go to load() when the experiment is loaded already")
+        loaded = experiment
+    else:
+        loaded = load(experiment, **overrides)
+    if progress is True:
+        from simserve.cli.progress import shown
+
+        with shown() as callback:
+            return run(loaded, progress=callback, check=check)
+    parts = assemble(loaded)
+    records = simulate(
+        parts.workload,
+        parts.instances,
+        router=parts.router,
+        fast_forward=loaded.spec.fast_forward,
+        check=check,
+        until_s=loaded.spec.until_s,
+        progress=progress or None,
+    )
+    metrics = loaded.spec.metrics
+    slo = loaded.spec.slo.by_class(records.table.slo_class.names)
+    return Result(records, loaded.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)

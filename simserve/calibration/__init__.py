@@ -1,0 +1,1 @@
+"""From measured tables to hardware profiles: reading, splitting, fitting, validating."""

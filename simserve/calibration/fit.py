@@ -1,0 +1,140 @@
+"""Fits every operator found in the tables, with its error on rows the fit did not see."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.calibration import split as splits
+from simserve.calibration.errors import summary
+from simserve.calibration.fit_curves import fit_curves
+from simserve.calibration.fit_trees import fit_trees
+from simserve.calibration.tables import IDENTITY, Tables
+from simserve.hardware.curves import Curves
+from simserve.hardware.device import Device
+from simserve.hardware.operators import OPERATORS
+from simserve.hardware.operators.base import Context, Operator
+from simserve.hardware.schema import Check, ModelFile, OperatorEntry
+from simserve.hardware.trees import Trees, write_document
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Progress = Callable[[str], None]
+MIN_TREE_ROWS = 60
+MIN_CURVE_ROWS = 4
+_CURVE_KEYS = ("num_gpus", "num_nodes", "gpus_per_node_used")
+
+
+class Effort(NamedTuple):
+    """Size of a boosted ensemble: rounds x leaves bounds the coefficients in the profile."""
+
+    rounds: int
+    leaves: int
+    learning_rate: float
+
+
+def _effort(operator: str, rows: int) -> Effort:
+    if operator == "elementwise":
+        return Effort(60, 16, 0.2)
+    if rows < 1500:
+        return Effort(150, 24, 0.12)
+    return Effort(300, 48, 0.1)
+
+
+def fit_tables(tables: Tables, device: Device, folder: Path, stem: str, progress: Progress) -> tuple[list[OperatorEntry], dict[str, int]]:
+    """Fit each (operator, dtype, kv_dtype, backend, kernel) and write its coefficients under `folder / stem`.
+
+    Returns the profile entries and, by reason, the rows of groups that were too small to fit.
+    """
+    entries: list[OperatorEntry] = []
+    left_out: dict[str, int] = {}
+    for name in sorted(tables.frames):
+        for key, rows in tables.frames[name].groupby(list(IDENTITY), observed=True, sort=True):
+            entry = _fit_group(OPERATORS[name], key, rows.reset_index(drop=True), device, folder, stem)
+            if entry is None:
+                left_out["too few measurements to fit"] = left_out.get("too few measurements to fit", 0) + len(rows)
+                continue
+            entries.append(entry)
+            check = entry.check
+            errors = ", ".join(f"{k} {e.mape_percent:.1f} %" for k, e in (("points", check.points), ("shapes", check.shapes)) if e)
+            progress(f"{entry.operator} {entry.dtype} {entry.backend} {entry.kernel}: {entry.points} points, check error {errors}")
+    return entries, left_out
+
+
+def _fit_group(
+    operator: Operator, key: tuple[str, ...], rows: pd.DataFrame, device: Device, folder: Path, stem: str
+) -> OperatorEntry | None:
+    _, dtype, kv_dtype, backend, kernel = key
+    context = Context(device, dtype, kv_dtype)
+    is_curve = not operator.features(context, operator.arrays({c: rows[c].to_numpy()[:1] for c in operator.columns}))
+    if len(rows) < (MIN_CURVE_ROWS if is_curve else MIN_TREE_ROWS):
+        return None
+    part = splits.split(rows, operator.shape, list(operator.columns))
+    if is_curve:
+        part[part == splits.SHAPES] = splits.TRAIN  # a curve belongs to its topology: there is nothing to predict a new one from
+        part[_ends(rows)] = splits.TRAIN
+    train = rows[part == splits.TRAIN]
+    fitted = _fit(operator, context, train, is_curve)
+    measured = rows["seconds"].to_numpy()
+    predicted = _predict(operator, context, fitted, rows)
+    checked = part != splits.TRAIN
+    check = Check(
+        points=summary(measured[part == splits.POINTS], predicted[part == splits.POINTS]),
+        shapes=summary(measured[part == splits.SHAPES], predicted[part == splits.SHAPES]),
+    )
+    residual = np.log(measured / predicted)[checked if checked.any() else np.ones(len(rows), dtype=bool)]
+    final = _fit(operator, context, rows, is_curve)
+    file = f"{stem}/{_slug('-'.join(p for p in key if p))}.json.gz"
+    sha256 = write_document(folder / file, final.document())
+    q05, q25, q50, q75, q95 = (round(float(q), 5) for q in np.quantile(residual, (0.05, 0.25, 0.5, 0.75, 0.95)))
+    return OperatorEntry(
+        operator=operator.name,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        backend=backend,
+        kernel=kernel,
+        model=ModelFile(kind="curves" if is_curve else "trees", file=file, sha256=sha256),
+        sources=tuple(sorted(set(rows["source"]))),
+        points=len(rows),
+        split=splits.DESCRIPTION,
+        check=check,
+        residual_log=(q05, q25, q50, q75, q95),
+    )
+
+
+def _fit(operator: Operator, context: Context, rows: pd.DataFrame, is_curve: bool) -> Trees | Curves:
+    if is_curve:
+        return fit_curves(rows, _CURVE_KEYS, "message_bytes")
+    arrays = operator.arrays({c: rows[c].to_numpy() for c in operator.columns})
+    target = np.log(rows["seconds"].to_numpy() / operator.estimate_s(context, arrays))
+    effort = _effort(operator.name, len(rows))
+    return fit_trees(
+        operator.features(context, arrays), target, rounds=effort.rounds, leaves=effort.leaves, learning_rate=effort.learning_rate
+    )
+
+
+def _predict(operator: Operator, context: Context, fitted: Trees | Curves, rows: pd.DataFrame) -> NDArray[np.float64]:
+    arrays = operator.arrays({c: rows[c].to_numpy() for c in operator.columns})
+    if isinstance(fitted, Curves):
+        seconds = fitted.seconds(arrays)
+    else:
+        seconds = operator.estimate_s(context, arrays) * np.exp(fitted.log_factor(operator.features(context, arrays)))
+    out: NDArray[np.float64] = np.maximum(seconds, operator.bound_s(context, arrays))
+    return out
+
+
+def _ends(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """The smallest and largest size of each topology: a curve is not asked to predict outside what it was fitted on."""
+    grouped = rows.groupby(list(_CURVE_KEYS), observed=True)["message_bytes"]
+    out: NDArray[np.bool_] = ((rows["message_bytes"] == grouped.transform("min")) | (rows["message_bytes"] == grouped.transform("max"))).to_numpy()
+    return out
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

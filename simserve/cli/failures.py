@@ -1,0 +1,54 @@
+"""What ends a command early, as one message on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from simserve.errors import SimserveError
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class Interrupted(Exception):
+    """Ctrl-C, as an ordinary exception: the command framework gives KeyboardInterrupt meanings of its own."""
+
+
+class PipeClosed(Exception):
+    """Whoever read stdout has gone (`simserve policies | head -1`)."""
+
+
+def report(problem: BaseException) -> int:
+    """Prints what went wrong, without a traceback, and returns the exit code."""
+    if isinstance(problem, PipeClosed | BrokenPipeError):
+        return PIPE_CLOSED
+    text, code = _words(problem)
+    print(text, file=sys.stderr)
+    return code
+
+
+def flush() -> None:
+    """Pushes stdout out; when nobody reads it any more, stops Python from complaining about that at exit."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+
+
+def _words(problem: BaseException) -> tuple[str, int]:
+    if isinstance(problem, SimserveError):
+        return f"error: {problem}", problem.exit_code
+    if isinstance(problem, Interrupted | KeyboardInterrupt):
+        return "interrupted: nothing was written", INTERRUPTED
+    if isinstance(problem, OSError):
+        where = f" {problem.filename}" if problem.filename else ""
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"error: the disk is full: cannot write{where}; nothing was kept", 2
+        return f"error:{where}{':' if where else ''} {problem.strerror or problem}", 2
+    if isinstance(problem, MemoryError):
+        return "error: out of memory; a shorter window of the trace (duration_s, limit) needs less", 2
+    return f"error: a bug in simserve: {type(problem).__name__}: {problem}\nPlease report it with the output of the same command and --debug.", 1

@@ -1,0 +1,81 @@
+"""The command group. A command's module is imported when the command runs, so `simserve --help` loads none of them."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import threading
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from simserve.cli.failures import Interrupted, PipeClosed
+
+COMMANDS = {
+    "run": "Simulate an experiment: a table, plots and a report.",
+    "compare": "Results side by side.",
+    "experiments": "List the bundled experiments.",
+    "policies": "List the scheduling policies and their parameters.",
+    "models": "List the bundled model architectures.",
+    "hardware": "List the bundled hardware profiles.",
+    "engines": "List the engine profiles and their flags.",
+    "trace": "Fetch, inspect, convert and generate traces.",
+    "calibrate": "Make the numbers true for your machine.",
+    "validate": "Compare predictions with measurements.",
+    "schema": "Print the JSON Schema of experiments, for editors.",
+    "version": "Print the version.",
+}
+
+
+class LazyGroup(TyperGroup):
+    """Commands by name; each lives in `simserve.cli.<name>` as a typer app called `app`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the help text."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command itself, or only its one-line help while the group's help is printed."""
+        if cmd_name not in COMMANDS:
+            return None
+        if getattr(self, "_listing", False):
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+        found = typer.main.get_command(importlib.import_module(f"simserve.cli.{cmd_name}").app)
+        found.name = cmd_name
+        return found
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The group's help, without importing any command."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; Ctrl-C, a closed pipe and SIGTERM come out as ordinary exceptions."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminated)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as problem:
+            raise Interrupted from problem
+        except BrokenPipeError as problem:
+            raise PipeClosed from problem
+
+
+def command() -> Any:
+    """The whole command line as one command object."""
+    app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+    @app.callback(help="Simulate LLM serving: this traffic, this model, this hardware, under this policy.")
+    def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (also SIMSERVE_DEBUG=1).")] = False) -> None:
+        pass  # --debug is read by main(), wherever it stands on the line
+
+    return typer.main.get_command(app)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)  # unwinds, so that unfinished output is removed

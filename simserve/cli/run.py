@@ -1,0 +1,51 @@
+"""`simserve run`: simulate an experiment and write its result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled experiment.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key: workload.trace.rate_scale=4.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output directory.", show_default="out/<name>")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Verify the invariants while running (slower).")] = False,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="Also write steps.parquet.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Write no plots.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
+) -> None:
+    """Simulate an experiment: a table on the terminal, and a directory with summary, requests, plots and a report."""
+    from simserve import api
+    from simserve.cli.output import staged
+    from simserve.cli.progress import shown
+    from simserve.config.experiment import load
+
+    wanted = {"timeline=true": timeline, "steps=true": steps, "plots=false": no_plots, "report=false": no_report}
+    loaded = load(experiment, [*(changes or []), *(f"output.{text}" for text, asked in wanted.items() if asked)])
+    target = out if out is not None else Path("out") / loaded.name
+    with staged(target, force=force) as folder:
+        with shown(quiet) as progress:
+            result = api.run(loaded, progress=progress or False, check=check)
+        result.write(folder, **loaded.spec.output.model_dump())
+    if as_json:
+        print(json.dumps(result.summary_dict(), indent=2, sort_keys=True, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        from simserve.report.terminal import summary_table
+
+        Console().print(summary_table(result))
+    if not quiet:
+        print(f"written to {target}", file=sys.stderr)

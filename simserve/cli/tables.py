@@ -1,0 +1,22 @@
+"""Plain tables of the listing commands: they fold at any width and keep no borders, so that they can be piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def show(columns: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> None:
+    """Prints rows under headings on stdout; the first column is never folded."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, name in enumerate(columns):
+        table.add_column(name, no_wrap=position == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console = Console()
+    console.print(table)
+    if note:
+        console.print(escape(note), style="dim", highlight=False)

@@ -1,0 +1,15 @@
+"""`simserve version`."""
+
+from __future__ import annotations
+
+import typer
+
+from simserve import __version__
+
+app = typer.Typer()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"simserve {__version__}")

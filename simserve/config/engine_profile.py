@@ -1,0 +1,119 @@
+"""Engine profiles: which serving engine is imitated, and what it does when the user states nothing.
+
+A profile is a YAML file in `simserve/config/engines/` (or the user's own). It gives the engine's scheduler and its defaults, the KV
+cache rules, CUDA-graph sizes, host overheads, and the engine's own flag names with the place in an experiment that each one sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from simserve.config import messages, yamlfile
+from simserve.config.schema import OpenSection, SchedulerSection, Section
+from simserve.errors import ConfigError, nearest
+
+SCHEMA_VERSION = 1
+FOLDER = Path(__file__).parent / "engines"
+
+
+class HostSection(Section):
+    """Work of the CPU that the devices wait for, seconds."""
+
+    per_step_s: float = Field(0.0, ge=0, description="For each step: scheduling, preparing inputs, sampling, output processing.")
+    per_decode_request_s: float = Field(0.0, ge=0, description="For each decoding request in a step.")
+    per_prefill_token_s: float = Field(0.0, ge=0, description="For each prompt token in a step.")
+
+
+class KvDefaults(Section):
+    """The KV cache rules of an engine; the same words as an experiment's `kv`."""
+
+    memory_utilisation: float = Field(0.9, gt=0, le=1)
+    block_tokens: int = Field(16, ge=1)
+    watermark: float = Field(0.0, ge=0, lt=1)
+    preemption: Literal["recompute", "swap"] = "recompute"
+    host_memory_gib: float = Field(0.0, ge=0)
+
+
+class HardwareDefaults(Section):
+    """Scheduler defaults that the engine changes on certain devices."""
+
+    prefixes: list[str] = Field(min_length=1, description="Beginnings of hardware profile names.")
+    scheduler: dict[str, Any]
+
+
+class EngineProfile(Section):
+    """One serving engine in one range of versions."""
+
+    schema_version: int
+    name: str
+    engine: str = Field(description="The engine's own name.")
+    versions: str = Field(description="Versions that the defaults were read from.")
+    description: str
+    validated: bool = Field(description="Whether the host overheads were compared with measured runs.")
+    sources: list[str] = Field(min_length=1)
+    scheduler: SchedulerSection
+    on_hardware: list[HardwareDefaults] = []
+    kv: KvDefaults
+    cuda_graph_sizes: list[int] = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
+    host: HostSection
+    flags: dict[str, str] = Field(description="The engine's flag -> the key of an instance that it sets.")
+
+    def flag_names(self) -> set[str]:
+        """What may stand beside `name` in an experiment's `engine` mapping."""
+        return {*self.flags, *OWN_KEYS}
+
+
+class EngineOverrides(OpenSection):
+    """The profile's own parts that an experiment may replace directly."""
+
+    host: HostSection | None = None
+    cuda_graph_sizes: list[int] | None = None
+
+
+OWN_KEYS = tuple(EngineOverrides.model_fields)
+
+
+def names() -> list[str]:
+    """The bundled profiles."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find(name_or_path: str, base_dir: Path | None = None) -> Path:
+    """The file of a bundled profile, or of a path (relative to `base_dir`, then to the current directory).
+
+    Raises ConfigError with the nearest bundled name.
+    """
+    if name_or_path in names():
+        return FOLDER / f"{name_or_path}.yaml"
+    if name_or_path.endswith((".yaml", ".yml")):
+        for folder in (base_dir, Path.cwd()):
+            if folder is not None and (folder / name_or_path).is_file():
+                return (folder / name_or_path).resolve()
+        raise ConfigError(f"engine profile '{name_or_path}': no such file")
+    raise ConfigError(f"unknown engine '{name_or_path}'{nearest(name_or_path, names())}")
+
+
+def load_engine(name_or_path: str, base_dir: Path | None = None) -> EngineProfile:
+    """An engine profile. Raises ConfigError for an unknown name, a broken file or another schema version."""
+    path = find(name_or_path, base_dir)
+    document = yamlfile.read(path)
+    found = document.data.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise ConfigError(f"{path}: schema_version {found}; this simserve reads version {SCHEMA_VERSION}")
+    profile, mistakes = messages.check(EngineProfile, document.data, document)
+    messages.fail(str(path), mistakes)
+    assert isinstance(profile, EngineProfile)
+    return profile
+
+
+def scheduler_defaults(profile: EngineProfile, hardware: str) -> Mapping[str, Any]:
+    """Parameters of the profile's scheduler on a device, `policy` left out."""
+    defaults = profile.scheduler.parameters
+    for rule in profile.on_hardware:
+        if hardware.startswith(tuple(rule.prefixes)):
+            defaults = defaults | rule.scheduler
+    return defaults

@@ -1,0 +1,242 @@
+"""An experiment, loaded: validated, every default filled in, ready to run or to write down again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simserve.config import engine_profile, instances, messages, overrides, yamlfile
+from simserve.config.engine_profile import EngineOverrides, EngineProfile
+from simserve.config.instances import InstanceGroup
+from simserve.config.messages import Mistake
+from simserve.config.paths import find_experiment, hardware_reference, model_reference, trace_reference
+from simserve.config.schema import ExperimentSpec
+from simserve.config.yamlfile import Document
+from simserve.errors import SimserveError, nearest
+from simserve.policies import registry
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What to simulate. `spec` is what was written, `engine` and `groups` have every default filled in.
+
+    `base_dir` is where relative paths in the experiment start: the folder of its file, or the current directory for one made in Python.
+    """
+
+    spec: ExperimentSpec
+    name: str
+    base_dir: Path
+    engine: EngineProfile
+    groups: tuple[InstanceGroup, ...]
+    document: Document
+
+    def resolved(self) -> dict[str, Any]:
+        """The experiment with everything explicit, as plain values: loading it again gives the same run, from any folder.
+
+        Bundled models, hardware profiles, engines and traces keep their names; files of the user's become absolute paths.
+        """
+        spec = self.spec
+        model = spec.model_section
+        router = {"policy": spec.cluster.router.policy, **spec.cluster.router.parameters}
+        workload = spec.workload.model_dump(mode="json", exclude_none=True)
+        hardware, groups = hardware_reference(spec.hardware, self.base_dir), [group.resolved() for group in self.groups]
+        for group in groups:
+            group["hardware"] = hardware_reference(group["hardware"], self.base_dir)
+        return {
+            "name": self.name,
+            **({"description": spec.description} if spec.description else {}),
+            "model": {**model.model_dump(exclude_none=True), "name": model_reference(model.name, self.base_dir)},
+            "hardware": hardware,
+            "engine": {
+                "name": _engine_reference(spec.engine_section.name, self.base_dir),
+                "host": self.engine.host.model_dump(),
+                "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
+            },
+            "cluster": {"instances": groups, "router": router},
+            "workload": _with_trace_paths(workload, self.base_dir),
+            "slo": {key: value for key, value in spec.slo.model_dump(exclude_none=True).items() if value != {}},
+            "metrics": spec.metrics.model_dump(),
+            "output": spec.output.model_dump(),
+            "fast_forward": spec.fast_forward,
+            "seed": spec.seed,
+            **({} if spec.until_s is None else {"until_s": spec.until_s}),
+        }
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of what determines the results: the resolved experiment, the content of the files it names, simserve's version.
+
+        Equal fingerprints mean equal results. Name, description and `output` do not count.
+        """
+        from simserve import __version__
+
+        resolved = self.resolved()
+        meaning = {key: value for key, value in resolved.items() if key not in ("name", "description", "output")}
+        files = {str(path): _sha256(path, path.stat().st_mtime_ns, path.stat().st_size) for path in self._files(resolved)}
+        text = json.dumps({"version": __version__, "experiment": meaning, "files": files}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _files(self, resolved: Mapping[str, Any]) -> list[Path]:
+        from simserve import resources
+
+        found = [engine_profile.find(self.spec.engine_section.name, self.base_dir)]
+        for name in sorted({resolved["hardware"], *(group["hardware"] for group in resolved["cluster"]["instances"])}):
+            found.append(Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name))
+        if Path(resolved["model"]["name"]).is_absolute():
+            found.append(Path(resolved["model"]["name"]))
+        for path in _trace_paths(resolved["workload"]):
+            found.append(Path(path) if Path(path).is_absolute() else resources.find_trace(path))
+        return found
+
+
+def load(source: str | Path | Mapping[str, Any], changes: Iterable[str] | Mapping[str, Any] = (), *, base_dir: Path | None = None) -> Experiment:
+    """The experiment in a YAML file (or the name of a bundled one, or a mapping of the same keys), with changes applied.
+
+    `changes` are 'path.to.key=value' strings, or a mapping from dotted path to value. Raises ConfigError listing every mistake found.
+    """
+    if isinstance(source, Mapping):
+        document, folder, default_name = yamlfile.parse(yamlfile.dump(source), "experiment"), base_dir or Path.cwd(), "experiment"
+    else:
+        path = find_experiment(source)
+        document, folder, default_name = yamlfile.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]
+    document = overrides.apply(document, changes)
+    section, mistakes = messages.check(ExperimentSpec, document.data, document)
+    engine, found = _engine(document, folder)
+    mistakes += found
+    groups: list[InstanceGroup] = []
+    if engine is not None:
+        groups, found = _groups(document, engine)
+        mistakes += found
+    mistakes += _names(document, folder)
+    messages.fail(document.source, mistakes)
+    assert isinstance(section, ExperimentSpec) and engine is not None
+    experiment = Experiment(section, section.name or default_name, folder, engine, tuple(groups), document)
+    messages.fail(document.source, _layouts(experiment))
+    return experiment
+
+
+def _engine(document: Document, folder: Path) -> tuple[EngineProfile | None, list[Mistake]]:
+    section = document.data.get("engine", "vllm-v1")
+    name = section.get("name") if isinstance(section, Mapping) else section
+    if not isinstance(name, str):
+        return None, []  # the schema's own complaint says it
+    try:
+        profile = engine_profile.load_engine(name, folder)
+    except SimserveError as error:
+        return None, [messages.at(document, ("engine", "name") if isinstance(section, Mapping) else ("engine",), str(error))]
+    if isinstance(section, Mapping):
+        own = {key: section[key] for key in engine_profile.OWN_KEYS if key in section}
+        changed, mistakes = messages.check(EngineOverrides, own, document, ("engine",))
+        if isinstance(changed, EngineOverrides):
+            host = profile.host if changed.host is None else profile.host.model_copy(update=changed.host.model_dump(exclude_unset=True))
+            sizes = profile.cuda_graph_sizes if changed.cuda_graph_sizes is None else changed.cuda_graph_sizes
+            profile = profile.model_copy(update={"host": host, "cuda_graph_sizes": sizes})
+        return profile, mistakes
+    return profile, []
+
+
+def _groups(document: Document, engine: EngineProfile) -> tuple[list[InstanceGroup], list[Mistake]]:
+    cluster = document.data.get("cluster")
+    items = cluster.get("instances", [{}]) if isinstance(cluster, Mapping) else [{}]
+    groups: list[InstanceGroup] = []
+    mistakes: list[Mistake] = []
+    for index, raw in enumerate(items if isinstance(items, list) else []):
+        if not isinstance(raw, Mapping):
+            continue
+        try:
+            group, found = instances.complete(raw, index, engine, document)
+        except ValueError:
+            continue  # the group breaks the schema itself, which has been reported
+        mistakes += found
+        if group is not None:
+            groups.append(group)
+    router = cluster.get("router", {}) if isinstance(cluster, Mapping) else {}
+    policy = router.get("policy", "round-robin") if isinstance(router, Mapping) else None
+    if isinstance(policy, str) and policy not in registry.router_names():
+        text = f"unknown routing policy '{policy}'{nearest(policy, registry.router_names())}"
+        mistakes.append(messages.at(document, ("cluster", "router", "policy"), text))
+    for key in router if isinstance(router, Mapping) else ():
+        if key != "policy":
+            mistakes.append(messages.at(document, ("cluster", "router", key), messages.unknown_key(key, {"policy"}), of_key=True))
+    return groups, mistakes
+
+
+def _names(document: Document, folder: Path) -> list[Mistake]:
+    """Models and hardware profiles that do not exist."""
+    data, mistakes = document.data, []
+    model = data.get("model")
+    path: tuple[str | int, ...] = ("model", "name") if isinstance(model, Mapping) else ("model",)
+    name = model.get("name") if isinstance(model, Mapping) else model
+    if isinstance(name, str):
+        from simserve.model import load_model
+
+        try:
+            load_model(name, base_dir=folder)
+        except SimserveError as error:
+            mistakes.append(messages.at(document, path, str(error)))
+    for path, name in _hardware_names(data):
+        if isinstance(name, str):
+            try:
+                hardware_reference(name, folder)
+            except SimserveError as error:
+                mistakes.append(messages.at(document, path, str(error)))
+    return mistakes
+
+
+def _hardware_names(data: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Any]]:
+    found: list[tuple[tuple[str | int, ...], Any]] = [(("hardware",), data.get("hardware"))]
+    cluster = data.get("cluster")
+    items = cluster.get("instances") if isinstance(cluster, Mapping) else None
+    for index, raw in enumerate(items if isinstance(items, list) else []):
+        if isinstance(raw, Mapping):
+            found.append((("cluster", "instances", index, "hardware"), raw.get("hardware")))
+    return found
+
+
+def _layouts(experiment: Experiment) -> list[Mistake]:
+    """Parallel layouts that the model cannot take (tp that does not divide the heads, more stages than layers)."""
+    from simserve.model import load_model
+    from simserve.model.layout import Parallel, check
+
+    section = experiment.spec.model_section
+    model = load_model(section.name, base_dir=experiment.base_dir)
+    mistakes = []
+    for index, group in enumerate(experiment.groups):
+        try:
+            check(model, Parallel(**group.parallel.model_dump()))
+        except SimserveError as error:
+            mistakes.append(messages.at(experiment.document, ("cluster", "instances", index, "parallel"), str(error)))
+    return mistakes
+
+
+def _engine_reference(name: str, folder: Path) -> str:
+    path = engine_profile.find(name, folder)
+    return path.stem if path.parent == engine_profile.FOLDER else str(path)
+
+
+def _with_trace_paths(node: Any, folder: Path) -> Any:
+    if isinstance(node, Mapping):
+        return {
+            key: trace_reference(value, folder) if key == "path" and isinstance(value, str) else _with_trace_paths(value, folder)
+            for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_with_trace_paths(item, folder) for item in node]
+    return node
+
+
+def _trace_paths(node: Any) -> list[str]:
+    if isinstance(node, Mapping):
+        own = [node["path"]] if isinstance(node.get("path"), str) else []
+        return own + [path for value in node.values() for path in _trace_paths(value)]
+    return [path for item in node for path in _trace_paths(item)] if isinstance(node, list) else []
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, modified_ns: int, size: int) -> str:
+    """Digest of a file's content, remembered while its time and size stay the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

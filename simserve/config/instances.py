@@ -1,0 +1,162 @@
+"""One instance group with nothing left open: the experiment's words over the engine's flags over the engine profile's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simserve.config import engine_profile, messages
+from simserve.config.engine_profile import EngineProfile
+from simserve.config.messages import Mistake
+from simserve.config.schema import InstanceSection, KvSection, ParallelSection
+from simserve.config.yamlfile import Document, KeyPath, kind_of
+from simserve.errors import nearest
+from simserve.policies import registry
+from simserve.policies.contract import PolicyParams
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """`count` equal instances, everything explicit."""
+
+    count: int
+    parallel: ParallelSection
+    hardware: str
+    role: str
+    policy: str
+    params: PolicyParams
+    order: str
+    kv: KvSection
+    max_model_len: int | None
+
+    def resolved(self) -> dict[str, Any]:
+        """As an element of `cluster.instances`."""
+        return {
+            "count": self.count,
+            "parallel": self.parallel.model_dump(),
+            "hardware": self.hardware,
+            "role": self.role,
+            "scheduler": {"policy": self.policy, **self.params.model_dump(mode="json")},
+            "order": self.order,
+            "kv": self.kv.model_dump(exclude_none=True),
+            **({} if self.max_model_len is None else {"max_model_len": self.max_model_len}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    value: Any
+    path: KeyPath | None
+    """Where the user wrote it; None = a default of the engine profile."""
+
+
+def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document: Document) -> tuple[InstanceGroup | None, list[Mistake]]:
+    """The group at `cluster.instances[index]`, whose text is `raw`, or the mistakes in what only its policy and engine can judge."""
+    prefix: KeyPath = ("cluster", "instances", index)
+    experiment = document.data
+    hardware = raw.get("hardware") or experiment.get("hardware")
+    flags, mistakes = _flags(engine, document)
+    policy, written = _scheduler(raw, engine, prefix)
+    if policy not in registry.scheduler_names():
+        found = kind_of(policy) if not isinstance(policy, str) else f"'{policy}'"
+        text = f"unknown policy {found}{nearest(str(policy), registry.scheduler_names())}"
+        return None, [*mistakes, messages.at(document, (*prefix, "scheduler", "policy"), text)]
+    settings: dict[str, _Setting] = {}
+    if policy == engine.scheduler.policy:
+        defaults = engine_profile.scheduler_defaults(engine, Path(str(hardware)).stem)
+        settings.update({key: _Setting(value, None) for key, value in defaults.items()})
+    settings.update({key[1]: setting for key, setting in flags.items() if key[0] == "scheduler"})
+    settings.update(written)
+    params, wrong = _params(policy, settings, document)
+    mistakes += wrong
+    order = raw.get("order", "fcfs")
+    if isinstance(order, str) and order not in registry.order_names():
+        mistakes.append(messages.at(document, (*prefix, "order"), f"unknown order '{order}'{nearest(order, registry.order_names())}"))
+    if mistakes or params is None:
+        return None, mistakes
+
+    section = InstanceSection.model_validate(dict(raw))
+    kv = engine.kv.model_dump() | {key[1]: s.value for key, s in flags.items() if key[0] == "kv"} | section.kv.model_dump(exclude_none=True)
+    if section.kv.blocks is not None or ("kv", "blocks") in flags and section.kv.memory_utilisation is None:
+        kv.pop("memory_utilisation", None)
+    else:
+        kv.pop("blocks", None)
+    length = flags.get(("max_model_len",))
+    parallel = section.parallel.model_dump(exclude_unset=True)
+    parallel = {key[1]: s.value for key, s in flags.items() if key[0] == "parallel"} | parallel
+    return InstanceGroup(
+        count=section.count,
+        parallel=ParallelSection(**parallel),
+        hardware=str(hardware),
+        role=section.role,
+        policy=policy,
+        params=params,
+        order=section.order,
+        kv=KvSection(**kv),
+        max_model_len=section.max_model_len if section.max_model_len is not None else (length.value if length else None),
+    ), []
+
+
+def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, ...], _Setting], list[Mistake]]:
+    """The engine's flags that the user set, by the instance's key; each value is checked against that key's own rule."""
+    section = document.data.get("engine")
+    if not isinstance(section, Mapping):
+        return {}, []
+    found: dict[tuple[str, ...], _Setting] = {}
+    mistakes: list[Mistake] = []
+    for flag, value in section.items():
+        if flag == "name" or flag in engine_profile.OWN_KEYS:
+            continue
+        path: KeyPath = ("engine", flag)
+        if flag not in engine.flags:
+            text = f"{engine.name} has no flag '{flag}'{nearest(flag, engine.flag_names())}"
+            mistakes.append(messages.at(document, path, text, of_key=True))
+            continue
+        key = tuple(engine.flags[flag].split("."))
+        found[key] = _Setting(value, path)
+        if key[0] != "scheduler":
+            mistakes += _misfit(key, value, path, document)
+    return found, mistakes
+
+
+def _misfit(key: tuple[str, ...], value: Any, path: KeyPath, document: Document) -> list[Mistake]:
+    """A flag's value judged by the instance key that it stands for, reported at the flag."""
+    nested: Any = value
+    for part in reversed(key):
+        nested = {part: nested}
+    view = Document(document.source, nested, {key: document.place(path)}, {})
+    _, mistakes = messages.check(InstanceSection, nested, view)
+    return [Mistake(m.place, messages.dotted(path), m.text) for m in mistakes]
+
+
+def _scheduler(raw: Mapping[str, Any], engine: EngineProfile, prefix: KeyPath) -> tuple[Any, dict[str, _Setting]]:
+    section = raw.get("scheduler")
+    keys = section if isinstance(section, Mapping) else {}
+    policy = keys.get("policy") or engine.scheduler.policy
+    return policy, {key: _Setting(value, (*prefix, "scheduler", key)) for key, value in keys.items() if key != "policy"}
+
+
+def _params(policy: str, settings: Mapping[str, _Setting], document: Document) -> tuple[PolicyParams | None, list[Mistake]]:
+    """The policy's own parameters, each mistake reported where the user wrote that value."""
+    params_class = registry.scheduler_class(policy).Params
+    values = {key: setting.value for key, setting in settings.items()}
+    view = Document(document.source, values)
+    for key, setting in settings.items():
+        view.places[(key,)] = document.place(setting.path) if setting.path else f"defaults of policy {policy}"
+        if setting.path:
+            view.key_places[(key,)] = document.place(setting.path, of_key=True)
+    params, found = messages.check(params_class, values, view)
+    mistakes = []
+    for mistake in found:
+        setting = settings.get(mistake.key.split(".")[0])
+        path = messages.dotted(setting.path) if setting and setting.path else mistake.key
+        text = mistake.text
+        if text.startswith("unknown key"):
+            text = f"policy {policy} has no parameter '{mistake.key}'{nearest(mistake.key, params_class.model_fields)}"
+        mistakes.append(Mistake(mistake.place, path, text))
+    assert params is None or isinstance(params, PolicyParams)
+    return params, mistakes
+
+

@@ -1,0 +1,158 @@
+"""Validation mistakes as sentences: where, which key, what was found, what is allowed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from simserve.config import tree
+from simserve.config.yamlfile import Document, KeyPath, kind_of
+from simserve.errors import ConfigError, nearest
+
+_COERCIBLE = re.compile(r"\s*([-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|yes|no|on|off|t|f|y|n|inf|-inf|infinity|nan)\s*\Z", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing to mend. `place` is 'file:line:column' or the override that brought it."""
+
+    place: str
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.key}: {self.text}" if self.key else f"{self.place}: {self.text}"
+
+
+def fail(source: str, mistakes: list[Mistake]) -> None:
+    """Raises ConfigError with every mistake, in the order of the file; returns when there is none."""
+    first = {(mistake.place, mistake.key): mistake for mistake in reversed(mistakes)}
+    unique = sorted(first.values(), key=lambda m: (_order(m.place), m.key))
+    if len(unique) == 1:
+        raise ConfigError(str(unique[0]))
+    if unique:
+        lines = "\n".join(f"  {mistake}" for mistake in unique)
+        raise ConfigError(f"{len(unique)} mistakes in {source}:\n{lines}")
+
+
+def check(model: type[BaseModel], value: Any, document: Document, prefix: KeyPath = ()) -> tuple[BaseModel | None, list[Mistake]]:
+    """Validates `value`, found at `prefix` of the document: the section, or None with the mistakes."""
+    try:
+        section = model.model_validate(value)
+    except ValidationError as error:
+        section, errors = None, error.errors(include_url=False)
+    else:
+        errors = []
+    schema = model.model_json_schema() if errors or _has_suspect(value) else {}
+    mistakes = _from_pydantic(errors, schema, document, prefix)
+    mistakes += _coerced(value, schema, document, prefix, ()) if schema else []
+    return (section if not mistakes else None), mistakes
+
+
+def at(document: Document, path: KeyPath, text: str, *, of_key: bool = False) -> Mistake:
+    """A mistake at a path of the document."""
+    return Mistake(document.place(path, of_key=of_key), dotted(path), text)
+
+
+def dotted(path: KeyPath) -> str:
+    """('cluster', 'instances', 0) as 'cluster.instances.0'."""
+    return ".".join(str(part) for part in path)
+
+
+def unknown_key(key: str, allowed: set[str]) -> str:
+    """The text for a key that does not exist."""
+    return f"unknown key{nearest(key, allowed)}"
+
+
+def _from_pydantic(errors: list[Any], schema: tree.Schema, document: Document, prefix: KeyPath) -> list[Mistake]:
+    by_path: dict[KeyPath, list[Any]] = {}
+    for error in errors:
+        by_path.setdefault(document.real_path((*prefix, *error["loc"])), []).append(error)
+    mistakes = []
+    for path, group in by_path.items():
+        # The branches of a union each complain at the same place; the most telling complaint speaks for them.
+        error = min(group, key=lambda e: _RANK.get(e["type"], 1))
+        kind = error["type"]
+        local = path[len(prefix) :]
+        if kind == "extra_forbidden":
+            mistakes.append(at(document, path, unknown_key(str(path[-1]), tree.keys_at(schema, local[:-1])), of_key=True))
+        elif kind == "missing":
+            mistakes.append(Mistake(document.place(path[:-1]), dotted(path), "this key is required and missing"))
+        else:
+            mistakes.append(at(document, path, _sentence(error, schema, local)))
+    return mistakes
+
+
+_RANK = {"missing": 3, "extra_forbidden": 2}
+
+
+def _sentence(error: Any, schema: tree.Schema, local: KeyPath) -> str:
+    kind, value, context = error["type"], error.get("input"), error.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return str(context.get("error", error["msg"]))
+    found = f"found {kind_of(value)}"
+    words = tree.words_at(schema, local)
+    if kind in ("literal_error", "enum") or (words and kind == "string_type"):
+        return f"{found}{nearest(str(value), words)}" if isinstance(value, str) else f"{found}. Allowed: {', '.join(words)}"
+    if kind in _BOUNDS:
+        sign, name = _BOUNDS[kind]
+        return f"{found}, expected a number {sign} {context[name]:g}"
+    if kind in ("too_short", "too_long"):
+        limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return f"{found}, expected {limit} elements"
+    if kind == "string_pattern_mismatch":
+        return f"{found}, allowed is the pattern {context['pattern']}"
+    if kind == "finite_number" or (isinstance(value, float) and not math.isfinite(value)):
+        return f"{found}, expected a finite number"
+    if kind in ("union_tag_invalid", "union_tag_not_found") and "expected_tags" in context:
+        tags = [tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")]
+        field = str(context.get("discriminator", "kind")).strip("'")
+        return f"{field}: found {kind_of(context.get('tag'))}{nearest(str(context.get('tag')), tags)}"
+    types = tree.types_at(schema, local)
+    if kind.endswith(("_type", "_parsing", "_tag_not_found")) or kind in ("int_from_float", "dict_attributes_type"):
+        hint = " (without quotes)" if isinstance(value, str) and _COERCIBLE.match(value) else ""
+        return f"{found}, expected {tree.describe(types) if types else error['msg'][:1].lower() + error['msg'][1:]}{hint}"
+    return f"{found}: {error['msg'][:1].lower() + error['msg'][1:]}"
+
+
+_BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "less_than": ("<", "lt"), "less_than_equal": ("<=", "le")}
+
+
+def _has_suspect(value: Any) -> bool:
+    """Whether some leaf is of a type that pydantic would turn into another without a word: '512' into 512, true into 1."""
+    if isinstance(value, Mapping):
+        return any(_has_suspect(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_suspect(v) for v in value)
+    return isinstance(value, bool) or (isinstance(value, str) and bool(_COERCIBLE.match(value)))
+
+
+def _coerced(value: Any, schema: tree.Schema, document: Document, prefix: KeyPath, local: KeyPath) -> list[Mistake]:
+    if isinstance(value, Mapping):
+        return [m for k, v in value.items() for m in _coerced(v, schema, document, prefix, (*local, k))]
+    if isinstance(value, list | tuple):
+        return [m for i, v in enumerate(value) for m in _coerced(v, schema, document, prefix, (*local, i))]
+    types = tree.types_at(schema, local)
+    if not types:
+        return []
+    path = (*prefix, *local)
+    if isinstance(value, bool):
+        wrong = "boolean" not in types
+    elif isinstance(value, str):
+        wrong = "string" not in types and bool(_COERCIBLE.match(value))
+    elif isinstance(value, int | float):
+        wrong = types <= {"boolean", "null"}
+    else:
+        wrong = False
+    hint = " (without quotes)" if isinstance(value, str) and not types <= {"boolean", "null"} else ""
+    return [at(document, path, f"found {kind_of(value)}, expected {tree.describe(types)}{hint}")] if wrong else []
+
+
+def _order(place: str) -> tuple[str, int, int]:
+    match = re.match(r"(.*):(\d+):(\d+)\Z", place)
+    return (match[1], int(match[2]), int(match[3])) if match else (place, 0, 0)

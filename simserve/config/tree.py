@@ -1,0 +1,85 @@
+"""Questions about a JSON Schema at a place: which keys are allowed there, which types, which help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+
+def branches(schema: Schema, root: Schema) -> Iterator[Schema]:
+    """The schema with references followed and every alternative (anyOf, oneOf, allOf) laid out."""
+    if "$ref" in schema:
+        yield from branches(root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root)
+        return
+    alternatives = [option for word in ("anyOf", "oneOf", "allOf") for option in schema.get(word, ())]
+    for option in alternatives:
+        yield from branches(option, root)
+    if "properties" in schema or not alternatives:
+        yield schema
+
+
+def at(root: Schema, path: tuple[str | int, ...]) -> list[Schema]:
+    """Every alternative that the schema allows at `path`; empty where it says nothing."""
+    found = list(branches(root, root))
+    for part in path:
+        below: list[Schema] = []
+        for schema in found:
+            if isinstance(part, int):
+                child = schema.get("items")
+                prefix = schema.get("prefixItems", ())
+                child = prefix[part] if part < len(prefix) else child
+            else:
+                child = schema.get("properties", {}).get(part, schema.get("additionalProperties"))
+            if isinstance(child, Mapping):
+                below.extend(branches(child, root))
+        found = below
+    return found
+
+
+def keys_at(root: Schema, path: tuple[str | int, ...]) -> set[str]:
+    """The keys that a mapping at `path` may have."""
+    return {key for schema in at(root, path) for key in schema.get("properties", {})}
+
+
+def types_at(root: Schema, path: tuple[str | int, ...]) -> set[str]:
+    """JSON type names allowed at `path`; empty = not stated (anything)."""
+    types: set[str] = set()
+    for schema in at(root, path):
+        if "type" in schema:
+            types |= {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
+        elif "const" in schema or "enum" in schema:
+            types |= {_json_type(v) for v in schema.get("enum", [schema.get("const")])}
+        else:
+            return set()
+    return types
+
+
+def words_at(root: Schema, path: tuple[str | int, ...]) -> list[str]:
+    """The fixed words allowed at `path`, where they are listed."""
+    words: list[str] = []
+    for schema in at(root, path):
+        words += [str(v) for v in schema.get("enum", [schema["const"]] if "const" in schema else [])]
+    return list(dict.fromkeys(words))
+
+
+def describe(types: set[str]) -> str:
+    """Type names in the words of an error message."""
+    words = {
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+        "string": "text",
+        "array": "a list",
+        "object": "a mapping (keys and values)",
+        "null": "nothing",
+    }
+    order = [words[t] for t in words if t in types and t != "null" and not (t == "integer" and "number" in types)]
+    return " or ".join(order) or "nothing"
+
+
+def _json_type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    return {str: "string", int: "integer", float: "number", type(None): "null"}.get(type(value), "object")

@@ -1,0 +1,163 @@
+"""The decoding requests of a lane, advanced as a group: a step costs a few additions whatever the number of requests.
+
+The group counts *ticks* (steps in which it decoded). A member that joined with c computed tokens at tick t keeps `base = c - t`; its
+computed tokens at tick u are `base + u`. So one addition to the tick advances everybody, sums are kept as sums of bases, and a member
+needs a KV block at the ticks u where `base + u` is a multiple of the block size: a histogram of `base mod block` answers how many do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+
+from simserve.engine.request import LiveRequest, State
+
+NO_END = 1 << 60
+
+
+class DecodeGroup:
+    """Members, their total context and the blocks they will need. `tick` is the number of the next tick."""
+
+    __slots__ = ("_endings", "_later", "_longest_base", "block_tokens", "growth", "members", "sum_base", "tick")
+
+    def __init__(self, block_tokens: int) -> None:
+        self.block_tokens = block_tokens
+        self.members: dict[int, LiveRequest] = {}
+        self.tick = 0
+        self.sum_base = 0
+        self.growth = [0] * block_tokens
+        """growth[u mod block_tokens] = members that need a new block before tick u."""
+        self._longest_base: int | None = None
+        self._endings: list[tuple[int, int, LiveRequest]] = []
+        self._later: list[tuple[int, int, LiveRequest]] = []
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[LiveRequest]:
+        return iter(self.members.values())
+
+    def join(self, request: LiveRequest, output_tokens: int, grows: bool) -> None:
+        """Adds a request whose computed, generated and held counts are up to date, to decode from the next tick on.
+
+        `output_tokens` is the (hidden) number of tokens at which it ends. `grows` = False when it holds enough blocks to its end.
+        """
+        tick = self.tick
+        base = request.computed_tokens - tick
+        request.state = State.DECODING
+        request.base_computed = base
+        request.base_generated = request.generated_tokens - tick
+        request.first_tick = tick
+        request.grows = grows
+        request.finish_tick = finish = tick + output_tokens - request.generated_tokens - 1
+        self.members[request.row] = request
+        self.sum_base += base
+        if grows:
+            first_need = request.held_blocks * self.block_tokens - base
+            if first_need - tick < self.block_tokens:
+                self.growth[first_need % self.block_tokens] += 1
+            else:  # it reserved more than it has computed: it starts to grow when that is used up
+                request.grows = False
+                heappush(self._later, (first_need, request.row, request))
+        if self._longest_base is None or base > self._longest_base:
+            self._longest_base = base
+        heappush(self._endings, (finish, request.row, request))
+
+    def leave(self, request: LiveRequest) -> None:
+        """Takes a member out and brings its computed, generated and held counts up to date."""
+        tick = self.tick
+        base = request.base_computed
+        del self.members[request.row]
+        self.sum_base -= base
+        request.computed_tokens = computed = base + tick
+        request.generated_tokens = request.base_generated + tick
+        if request.grows:
+            self.growth[-base % self.block_tokens] -= 1
+            request.held_blocks = -(-computed // self.block_tokens)
+        if base == self._longest_base:
+            self._longest_base = None
+        if not self.members:
+            self._endings.clear()
+        elif len(self._endings) > 4 * len(self.members) + 64:
+            self._endings = [entry for entry in self._endings if self._is_current(entry)]
+            heapify(self._endings)
+
+    def context_tokens(self) -> int:
+        """Tokens attended at the next tick, summed over the members (each attends its cached tokens and its own)."""
+        return self.sum_base + len(self.members) * (self.tick + 1)
+
+    def longest_tokens(self) -> int:
+        """Largest context at the next tick; 0 when the group is empty."""
+        base = self._longest_base
+        if base is None:
+            if not self.members:
+                return 0
+            self._longest_base = base = max([request.base_computed for request in self.members.values()])
+        return base + self.tick + 1
+
+    def blocks_needed(self) -> int:
+        """New KV blocks needed before the next tick."""
+        if self._later:
+            self._start_growing()
+        return self.growth[self.tick % self.block_tokens]
+
+    def steps_within(self, free_blocks: int, steps: int) -> int:
+        """How many of the next `steps` ticks can run when the first tick's blocks are already allocated and `free_blocks` are left."""
+        per_cycle = sum(self.growth)
+        size = self.block_tokens
+        if free_blocks >= per_cycle * (1 + steps // size):
+            return steps
+        cycles, left = divmod(free_blocks, per_cycle)
+        done = cycles * size
+        while done + 1 < steps:
+            left -= self.growth[(self.tick + done + 1) % size]
+            if left < 0:
+                break
+            done += 1
+        return min(done + 1, steps)
+
+    def growth_over(self, steps: int) -> int:
+        """New blocks needed by the `steps` ticks that follow the next one (that is ticks tick + 1 .. tick + steps)."""
+        size = self.block_tokens
+        cycles, rest = divmod(steps, size)
+        growth = self.growth
+        total = cycles * sum(growth) if cycles else 0
+        start = self.tick + 1
+        for k in range(start, start + rest):
+            total += growth[k % size]
+        return total
+
+    def steps_to_next_change(self) -> int:
+        """Ticks up to and including the one at which the next member emits its last token (or just before one starts to need blocks)."""
+        endings = self._endings
+        while endings:
+            if self._is_current(endings[0]):
+                steps = endings[0][0] - self.tick + 1
+                return min(steps, self._later[0][0] - self.tick) if self._later else steps
+            heappop(endings)
+        return NO_END
+
+    def _start_growing(self) -> None:
+        """Members whose reservation ends with the coming ticks grow like the others from now on."""
+        while self._later and self._later[0][0] - self.tick < self.block_tokens:
+            first_need, row, request = heappop(self._later)
+            unchanged = request.held_blocks * self.block_tokens - request.base_computed == first_need
+            if self.members.get(row) is request and unchanged and not request.grows:
+                request.grows = True
+                self.growth[first_need % self.block_tokens] += 1
+
+    def pop_ended(self) -> list[LiveRequest]:
+        """Takes out the members that emitted their last token before the next tick, in order (tick, row)."""
+        ended: list[LiveRequest] = []
+        endings = self._endings
+        while endings and endings[0][0] < self.tick:
+            entry = heappop(endings)
+            if self._is_current(entry):
+                self.leave(entry[2])
+                ended.append(entry[2])
+        return ended
+
+    def _is_current(self, entry: tuple[int, int, LiveRequest]) -> bool:
+        """False for entries of requests that left (preempted), also if they have joined again with another end."""
+        finish, row, request = entry
+        return self.members.get(row) is request and request.finish_tick == finish

@@ -1,0 +1,146 @@
+"""One model replica: a waiting queue, a KV cache and its lanes. Decides which lane starts a step when, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from simpy.events import Event
+
+from simserve.engine.clock import Clock
+from simserve.engine.kv_cache import KvCache
+from simserve.engine.lane import Lane
+from simserve.engine.recorder import Recorder
+from simserve.engine.request import LiveRequest
+from simserve.engine.spec import InstanceSpec
+from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
+from simserve.policies import registry
+
+
+class Instance:
+    """The running form of an InstanceSpec.
+
+    final_tokens[row]  output tokens at which a request ends (hidden from policies), shared by all instances
+    ended              called with the requests that have just ended and the time
+    """
+
+    def __init__(
+        self,
+        spec: InstanceSpec,
+        index: int,
+        lane_offset: int,
+        clock: Clock,
+        recorder: Recorder,
+        final_tokens: list[int],
+        ended: Callable[[list[LiveRequest], float], None],
+        fast_forward: bool,
+    ) -> None:
+        self.spec = spec
+        self.index = index
+        self.lane_offset = lane_offset
+        self.clock = clock
+        self.recorder = recorder
+        self.final_tokens = final_tokens
+        self._tell_ended = ended
+        self.fast_forward = fast_forward
+        self.scheduler = spec.scheduler
+        self.policy_name = spec.policy_name
+        self.cost = spec.cost
+        self.order = registry.order(spec.order)
+        self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks)
+        self.swaps = spec.preemption == "swap"
+        self.limit_tokens = spec.limit_tokens
+        self.waiting: WaitingQueue = FcfsQueue() if self.order.key is None else SortedQueue(self.order.key)
+        self.inbox: list[LiveRequest] = []
+        self.admissions = 0
+        self.swapped_tokens = 0
+        self.outstanding = 0
+        stages = spec.cost.stages
+        self.lanes = [Lane(self, index) for index in range(stages)]
+        self._pipelined = stages > 1
+        self._stage_free_s = [0.0] * stages
+        self._next_lane = 0
+        self._wake_event: Event | None = None
+
+    @property
+    def needs_oracle(self) -> bool:
+        """Whether requests given to this instance must show their true output length."""
+        return bool(getattr(self.scheduler, "oracle", False) or self.order.oracle)
+
+    def submit(self, request: LiveRequest) -> None:
+        """A request enters. It is seen by every plan made at this instant or later."""
+        self.inbox.append(request)
+        self.outstanding += 1
+        now = self.clock.now
+        lanes = self.lanes
+        if not self._pipelined and lanes[0].busy:
+            lanes[0].arrival(now)
+        elif self._wake_event is None:
+            self._wake_event = self.clock.at(now, self._wake)
+
+    def ended(self, requests: list[LiveRequest], now: float) -> None:
+        """Requests have left the instance for good."""
+        self.outstanding -= len(requests)
+        self._tell_ended(requests, now)
+
+    def others_busy(self, lane: Lane) -> bool:
+        """Whether another lane has a step in flight (whose end will bring memory or work)."""
+        return self._pipelined and any(other.busy for other in self.lanes if other is not lane)
+
+    def after_step(self, lane: Lane, now: float) -> None:
+        """A lane's step is over and its tokens are out: the next step."""
+        if self._pipelined:
+            lane.busy = False
+            self._dispatch(now)
+        else:
+            if self.inbox:
+                self._take_in()
+            lane.start(now)
+
+    def _wake(self, event: Event) -> None:
+        self._wake_event = None
+        now = self.clock.now
+        lane = self.lanes[0]
+        if self._pipelined:
+            self._dispatch(now)
+        elif lane.busy:
+            lane.arrival(now)
+        else:
+            self._take_in()
+            lane.start(now)
+
+    def _take_in(self) -> None:
+        """Moves newcomers to the waiting queue, in order of (time, row)."""
+        inbox = self.inbox
+        if len(inbox) > 1:
+            inbox.sort(key=lambda r: (r.arrival_s, r.row))
+        for request in inbox:
+            self.waiting.push(request)
+        inbox.clear()
+
+    # -- pipeline parallelism --------------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, now: float) -> None:
+        """Starts steps of idle lanes, in turn, as long as the first stage is free. Each stage works on one micro-batch at a time."""
+        free = self._stage_free_s
+        lanes = self.lanes
+        self._take_in()
+        for turn in range(len(lanes)):
+            if free[0] > now:
+                return
+            lane = lanes[(self._next_lane + turn) % len(lanes)]
+            if lane.busy:
+                continue
+            plan = lane.plan_step(now)
+            if plan is None:
+                continue
+            self._next_lane = (lane.index + 1) % len(lanes)
+            times = lane.stage_times(plan)
+            end = now
+            for stage, stage_s in enumerate(times):
+                end = max(end, free[stage]) + stage_s
+                free[stage] = end
+            lane.start_at(now, end)
+            self.clock.at(free[0], self._first_stage_free)
+
+    def _first_stage_free(self, event: Event) -> None:
+        self._dispatch(self.clock.now)

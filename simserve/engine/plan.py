@@ -1,0 +1,266 @@
+"""What a policy sees (InstanceView) and what it says (StepPlan) when a lane of an instance is about to start a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simserve.cost.contract import PrefillSlice
+from simserve.engine.decode_group import DecodeGroup
+from simserve.engine.kv_cache import KvCache
+from simserve.engine.request import LiveRequest, State
+from simserve.engine.waiting import WaitingQueue
+from simserve.errors import PolicyError
+
+if TYPE_CHECKING:
+    from simserve.engine.lane import Lane
+
+UNTIL_EVENT = 1 << 60
+"""StepPlan.repeat: the plan stays right until something happens."""
+
+
+class InstanceView:
+    """Read-only state of one lane at the time of planning. To change anything, tell the plan.
+
+    now          simulated seconds
+    waiting      requests not admitted, in the order of the ordering policy
+    prefilling   admitted requests that have prompt tokens left to compute, oldest admission first
+    decoding     the group of requests that have emitted a token and compute one more per step
+    swapped      requests whose KV is on the host
+    kv           the instance's KV cache
+    max_seqs     most requests that may run (prefilling and decoding) in this lane
+    max_model_len     longest sequence the model is served with, in tokens; None = not limited
+    max_model_tokens  longest prompt + output that a request may reach here: max_model_len, or less if the KV cache holds less
+    """
+
+    __slots__ = (
+        "_lane",
+        "decoding",
+        "kv",
+        "max_model_len",
+        "max_model_tokens",
+        "max_seqs",
+        "now",
+        "plan",
+        "prefilling",
+        "swapped",
+        "waiting",
+    )
+
+    def __init__(
+        self, lane: Lane, waiting: WaitingQueue, kv: KvCache, max_seqs: int, max_model_len: int | None, max_model_tokens: int
+    ) -> None:
+        self._lane = lane
+        self.now = 0.0
+        self.waiting = waiting
+        self.prefilling: list[LiveRequest] = lane.prefilling
+        self.decoding: DecodeGroup = lane.group
+        self.swapped: list[LiveRequest] = lane.swapped
+        self.kv = kv
+        self.max_seqs = max_seqs
+        self.max_model_len = max_model_len
+        self.max_model_tokens = max_model_tokens
+        self.plan = StepPlan(self, lane)
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a seat: prefilling and decoding."""
+        return len(self.prefilling) + len(self.decoding.members)
+
+    @property
+    def free_seats(self) -> int:
+        """Requests that may still be admitted under max_seqs."""
+        return self.max_seqs - len(self.prefilling) - len(self.decoding.members)
+
+    def new_plan(self, budget: int | None = None) -> StepPlan:
+        """An empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride, prefill slices
+        must fit in what is left."""
+        return self.plan.reset(budget)
+
+
+class StepPlan:
+    """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule.
+
+    decodes      requests that decode one token in this step
+    prefills     slices computed in this step, in the order given
+    budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
+    preempted    a request was preempted in this plan: nothing is admitted or swapped in any more (but see `forgive`)
+    repeat       how many steps in a row this plan is what the policy would choose, if nothing happens (see `hold`)
+    """
+
+    __slots__ = (
+        "_lane",
+        "_serial",
+        "_view",
+        "asked",
+        "budget_left",
+        "decodes",
+        "ignores_arrivals",
+        "preempted",
+        "prefilled",
+        "prefills",
+        "repeat",
+        "swap_times_s",
+    )
+
+    def __init__(self, view: InstanceView, lane: Lane) -> None:
+        self._view = view
+        self._lane = lane
+        self._serial = 0
+        self.prefills: list[PrefillSlice] = []
+        self.prefilled: list[LiveRequest] = []
+        self.swap_times_s: list[float] = []
+        self.asked = True
+        self.reset(None)
+
+    def reset(self, budget: int | None) -> StepPlan:
+        """Empties the plan for the coming step: once a step, because actions have taken effect."""
+        if not self.asked:
+            self._refuse("asks for a second plan in one step")
+        self.asked = False
+        self._serial += 1
+        self.decodes = 0
+        self.prefills = []
+        self.prefilled = []
+        self.swap_times_s = []
+        self.budget_left = budget
+        self.preempted = False
+        self.repeat = 1
+        self.ignores_arrivals = False
+        return self
+
+    # -- decoding ------------------------------------------------------------------------------------------------------------------
+
+    def decode(self, group: DecodeGroup) -> None:
+        """The whole decoding group computes one token each. `group` is `view.decoding`.
+
+        When memory is short, running requests are preempted from the tail (the ordering policy says who is last) until the others have
+        their blocks; otherwise swapped requests come back first, as long as memory and seats allow.
+        """
+        lane = self._lane
+        if group is not lane.group:
+            self._refuse("may decode only view.decoding")
+        if self.decodes:
+            self._refuse("decodes its group twice in one step")
+        kv = self._view.kv
+        need = group.blocks_needed()
+        if need > kv.free_blocks:
+            while group.blocks_needed() > kv.free_blocks:
+                self.preempt(lane.victim())
+            need = group.blocks_needed()
+        kv.free_blocks -= need
+        self.decodes = len(group.members)
+        if lane.swapped and not self.preempted:
+            self._swap_in()
+        if self.budget_left is not None:
+            self.budget_left -= self.decodes
+
+    def _swap_in(self) -> None:
+        """Brings swapped requests back, longest admitted first, while memory above the watermark and seats allow. They decode at once."""
+        lane, kv = self._lane, self._view.kv
+        while lane.swapped:
+            request = min(lane.swapped, key=lambda r: r.admission)
+            need = max(request.held_blocks, kv.blocks(request.computed_tokens + 1))
+            if self._view.free_seats <= 0 or kv.free_blocks - need < kv.watermark_blocks:
+                return
+            lane.swapped.remove(request)
+            kv.host_free_blocks += request.held_blocks
+            kv.free_blocks -= need
+            self.swap_times_s.append(lane.swap_time(request.computed_tokens))
+            lane.join_group(request)
+            self.decodes += 1
+
+    # -- prefilling ----------------------------------------------------------------------------------------------------------------
+
+    def admit(self, request: LiveRequest, reserve_tokens: int | None = None) -> bool:
+        """Gives a waiting request a seat and KV blocks for `reserve_tokens` tokens (default: all it has to prefill).
+
+        False, and nothing changes, when no seat is free, when memory above the watermark is short, when requests wait on the host, or
+        when this plan has preempted. Raises PolicyError for a request that is not waiting.
+        """
+        if request.state is not State.WAITING:
+            self._refuse(f"admits {request!r}, which is not waiting")
+        lane, view = self._lane, self._view
+        if self.preempted or lane.swapped or view.free_seats <= 0:
+            return False
+        kv = view.kv
+        blocks = -(-(request.target_tokens if reserve_tokens is None else reserve_tokens) // kv.block_tokens)
+        if kv.free_blocks - blocks < kv.watermark_blocks:
+            return False
+        view.waiting.remove(request)
+        kv.free_blocks -= blocks
+        request.held_blocks = blocks
+        lane.start_prefill(request, view.now)
+        return True
+
+    def grow(self, request: LiveRequest, tokens: int) -> bool:
+        """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
+        if request.state is not State.PREFILLING:
+            self._refuse(f"grows {request!r}, which is not prefilling")
+        kv = self._view.kv
+        more = kv.blocks(tokens) - request.held_blocks
+        if more > kv.free_blocks:
+            return False
+        if more > 0:
+            kv.free_blocks -= more
+            request.held_blocks += more
+        return True
+
+    def prefill(self, request: LiveRequest, tokens: int) -> None:
+        """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow)."""
+        computed = request.computed_tokens
+        if request.state is not State.PREFILLING or request.planned == self._serial:
+            self._refuse(f"prefills {request!r}, which is not prefilling or already in the step")
+        if not 0 < tokens <= request.target_tokens - computed:
+            self._refuse(f"prefills {tokens} tokens of {request!r}")
+        if request.held_blocks * self._view.kv.block_tokens < computed + tokens:
+            self._refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
+        if self.budget_left is not None:
+            if tokens > self.budget_left:
+                self._refuse(f"is over budget: {tokens} tokens of {request!r} with {self.budget_left} left")
+            self.budget_left -= tokens
+        request.planned = self._serial
+        self.prefills.append(PrefillSlice(tokens, computed))
+        self.prefilled.append(request)
+
+    # -- taking away ---------------------------------------------------------------------------------------------------------------
+
+    def preempt(self, request: LiveRequest) -> None:
+        """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
+        and the host has room for a decoding request, else by forgetting it (it will be recomputed)."""
+        if request.state is not State.DECODING and request.state is not State.PREFILLING:
+            self._refuse(f"preempts {request!r}, which is not running")
+        if request.planned == self._serial or (self.decodes and request.state is State.DECODING):
+            self._refuse(f"preempts {request!r}, which is in the step already")
+        self.preempted = True
+        self._lane.preempt(request, self.swap_times_s)
+
+    def forgive(self) -> None:
+        """Lets a plan admit although it has preempted: only while it is empty, so that a lane whose requests all lost their memory goes on."""
+        if self.decodes or self.prefills:
+            self._refuse("admits in a step that preempted and has work already")
+        self.preempted = False
+
+    def reject(self, request: LiveRequest, reason: str) -> None:
+        """Refuses a waiting request for good."""
+        if request.state is not State.WAITING:
+            self._refuse(f"rejects {request!r}, which is not waiting")
+        self._view.waiting.remove(request)
+        self._lane.reject(request, reason)
+
+    # -- how long it holds ---------------------------------------------------------------------------------------------------------
+
+    def hold(self, *, wake_on_arrival: bool = False) -> StepPlan:
+        """States that, as long as nothing happens, the policy would plan the same again: the engine may then run the steps as one span.
+
+        Something happens when a request finishes, memory runs short, or a request arrives. Under first come, first served an arrival
+        behind a request that could not be admitted changes nothing, and the span goes on; a policy that looks past the head of the queue
+        says `wake_on_arrival=True`. Plans with prefill slices, preemptions or swaps are never repeated.
+        """
+        if not self.prefills and not self.preempted and not self.swap_times_s:
+            self.repeat = UNTIL_EVENT
+            waiting = self._view.waiting
+            self.ignores_arrivals = waiting.fcfs and len(waiting) > 0 and not wake_on_arrival
+        return self
+
+    def _refuse(self, what: str) -> None:
+        raise PolicyError(f"policy '{self._lane.policy_name}' {what} (invariant I10)")

@@ -1,0 +1,114 @@
+"""Writes what happens into columns, one write per event of a request's life (never per token)."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+
+from simserve.engine.records import Emissions, RequestColumns, Status
+from simserve.engine.request import LiveRequest
+
+NAN = float("nan")
+
+
+class Recorder:
+    """Columns of n requests, filled as they end."""
+
+    def __init__(self, rows: int) -> None:
+        nan, zero, none = array("d", [NAN]), array("q", [0]), array("q", [-1])
+        self.released_s = nan * rows
+        self.scheduled_s = nan * rows
+        self.first_token_s = nan * rows
+        self.finish_s = nan * rows
+        self.status = bytearray(rows)
+        self.reason = zero * rows
+        self.instance = none * rows
+        self.generated = zero * rows
+        self.preemptions = zero * rows
+        self.recomputed = zero * rows
+        self.cached = zero * rows
+        self.reasons: dict[str, int] = {"": 0}
+        self.ended = 0
+        self._segments = array("q")
+        self._segment_prefill_end_s = array("d")
+
+    def completed(self, request: LiveRequest, instance: int, now: float) -> None:
+        """The request has emitted its last token at `now` (seconds)."""
+        row = request.row
+        self.status[row] = Status.COMPLETED
+        self.scheduled_s[row] = request.scheduled_s
+        self.first_token_s[row] = request.first_token_s
+        self.finish_s[row] = now
+        self.instance[row] = instance
+        self.generated[row] = request.generated_tokens
+        if request.preemptions:
+            self.preemptions[row] = request.preemptions
+            self.recomputed[row] = request.recomputed_tokens
+        if request.cached_tokens:
+            self.cached[row] = request.cached_tokens
+        self.ended += 1
+
+    def note(self, row: int, reason: str) -> None:
+        """A reason beside the ending, such as a truncated output."""
+        self.reason[row] = self.reasons.setdefault(reason, len(self.reasons))
+
+    def rejected(self, row: int, now: float, reason: str, status: Status = Status.REJECTED) -> None:
+        """The request is refused (or known to have failed) at `now`."""
+        self.status[row] = status
+        self.finish_s[row] = now
+        self.note(row, reason)
+        self.ended += 1
+
+    def segment(self, request: LiveRequest, lane: int, last_tick: int) -> None:
+        """Tokens emitted since the request's prefill ended or it came back (see records.Emissions)."""
+        self._segments.extend((request.row, lane, request.first_tick, last_tick))
+        self._segment_prefill_end_s.append(request.prefill_end_s if request.prefill_end_s >= 0 else NAN)
+
+    def unfinished(self, request: LiveRequest, instance: int) -> None:
+        """The run is cut while the request is in the system."""
+        row = request.row
+        if request.scheduled_s >= 0:
+            self.scheduled_s[row] = request.scheduled_s
+        if request.first_token_s >= 0:
+            self.first_token_s[row] = request.first_token_s
+        self.instance[row] = instance
+        self.generated[row] = request.generated_tokens
+        self.preemptions[row] = request.preemptions
+        self.recomputed[row] = request.recomputed_tokens
+
+    def request_columns(self) -> RequestColumns:
+        """The columns as arrays (no copies of the large ones)."""
+
+        def floats(column: Any) -> Any:
+            return np.frombuffer(column, dtype=np.float64) if len(column) else np.empty(0)
+
+        def integers(column: Any) -> Any:
+            return np.frombuffer(column, dtype=np.int64) if len(column) else np.empty(0, dtype=np.int64)
+
+        return RequestColumns(
+            released_s=floats(self.released_s),
+            scheduled_s=floats(self.scheduled_s),
+            first_token_s=floats(self.first_token_s),
+            finish_s=floats(self.finish_s),
+            status=np.frombuffer(self.status, dtype=np.int8) if self.status else np.empty(0, dtype=np.int8),
+            reason=integers(self.reason).astype(np.int16),
+            instance=integers(self.instance).astype(np.int32),
+            generated_tokens=integers(self.generated),
+            preemptions=integers(self.preemptions),
+            recomputed_tokens=integers(self.recomputed),
+            cached_tokens=integers(self.cached),
+            reasons=tuple(self.reasons),
+        )
+
+    def emissions(self) -> Emissions:
+        """All segments, in the order in which they ended."""
+        table = np.array(self._segments, dtype=np.int64).reshape(-1, 4)
+        return Emissions(
+            request=table[:, 0].copy(),
+            lane=table[:, 1].copy(),
+            prefill_end_s=np.array(self._segment_prefill_end_s, dtype=np.float64),
+            first_tick=table[:, 2].copy(),
+            last_tick=table[:, 3].copy(),
+        )

@@ -1,0 +1,138 @@
+"""What a run leaves behind: columns only. Metrics, tables and plots are computed from these, in `simserve.report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.workload.requests import RequestTable
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+class Status(IntEnum):
+    """How a request ended. UNFINISHED occurs only in runs cut by a time limit."""
+
+    UNFINISHED = 0
+    COMPLETED = 1
+    REJECTED = 2
+    FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RequestColumns:
+    """One entry per row of the request table, in its order. Times are seconds of simulated time, NaN where the event did not happen.
+
+    released_s     when the request entered the system (its arrival; in a closed loop when the client sent it)
+    scheduled_s    start of the first step that worked on it
+    first_token_s  end of the step that produced its first output token
+    finish_s       end of the step that produced its last token; for rejected and failed requests the time of that verdict
+    status         Status
+    reason         index into `reasons`; entry 0 is "" (completed normally)
+    instance       instance that served it, -1 = none
+    generated_tokens  output tokens produced
+    preemptions    times it lost its KV or was swapped out
+    recomputed_tokens  tokens computed more than once because of preemption
+    cached_tokens  prompt tokens taken from a prefix cache
+    """
+
+    released_s: F64
+    scheduled_s: F64
+    first_token_s: F64
+    finish_s: F64
+    status: NDArray[np.int8]
+    reason: NDArray[np.int16]
+    instance: NDArray[np.int32]
+    generated_tokens: I64
+    preemptions: I64
+    recomputed_tokens: I64
+    cached_tokens: I64
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLog:
+    """The steps of one lane: one batch in flight on an instance (pp > 1 has one lane per pipeline stage; otherwise there is one lane).
+
+    step_end_s[i]  end of step i. A step begins where the previous one ended, or later if the lane was idle (see span_start_s).
+    Spans are runs of consecutive steps with the same plan; span j covers steps
+    span_first_step[j] .. span_first_step[j] + span_steps[j] - 1.
+    span_start_s          start time of the span's first step
+    span_decode_requests  requests decoding in each step of the span
+    span_context_tokens   tokens attended by their queries in the span's first step (each further step adds span_decode_requests)
+    span_prefill_requests, span_prefill_tokens  chunks and new prompt tokens in the step (then span_steps is 1)
+    span_prefill_pairs    (query, key) pairs of the chunks: sum of new * context + new * (new + 1) / 2
+    span_kv_blocks        KV blocks in use on the instance at the end of the span
+    span_waiting          requests in the waiting queue when the span was planned
+    """
+
+    instance: int
+    lane: int
+    step_end_s: F64
+    span_first_step: I64
+    span_steps: I64
+    span_start_s: F64
+    span_decode_requests: I64
+    span_context_tokens: I64
+    span_prefill_requests: I64
+    span_prefill_tokens: I64
+    span_prefill_pairs: I64
+    span_kv_blocks: I64
+    span_waiting: I64
+
+    def tick_end_s(self) -> F64:
+        """End times, in seconds, of the steps in which requests decoded: the clock that Emissions refers to. Increasing."""
+        decodes = np.repeat(self.span_decode_requests > 0, self.span_steps)
+        return self.step_end_s[decodes]
+
+
+@dataclass(frozen=True, slots=True)
+class Emissions:
+    """When tokens appeared. A lane's *ticks* are those of its steps in which requests decoded (LaneLog.tick_end_s); every member of the
+    decoding group gets one token at each tick, so a request's token times are a slice of the lane's ticks.
+
+    Segment k belongs to `request[k]` on `lane[k]` (index into RunRecords.lanes): first the token of a finished prefill at
+    `prefill_end_s[k]` (NaN when the segment has none: the request came back from swap), then one token at the end of each tick
+    first_tick[k] .. last_tick[k] (none if last_tick < first_tick). Segments of one request are in order of time; a new one begins
+    after a preemption or a move. Sum over a request's segments of (isfinite(prefill_end_s) + last_tick - first_tick + 1) = its
+    generated tokens.
+    """
+
+    request: I64
+    lane: I64
+    prefill_end_s: F64
+    first_tick: I64
+    last_tick: I64
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceInfo:
+    """Facts of one instance, fixed over the run. `cost` is CostModel.describe(), `peak_flops_per_s` of all its devices together."""
+
+    name: str
+    policy: str
+    devices: int
+    kv_blocks: int
+    block_tokens: int
+    max_seqs: int
+    peak_flops_per_s: float
+    cost: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecords:
+    """Everything a run produced. `table` holds what was asked, `requests` what happened."""
+
+    table: RequestTable
+    requests: RequestColumns
+    lanes: tuple[LaneLog, ...]
+    emissions: Emissions
+    instances: tuple[InstanceInfo, ...]
+    end_s: float
+    counters: dict[str, float] = field(default_factory=dict)
+    """Totals: plans, steps, events, preemptions, swapped_tokens, useful_flops ..."""

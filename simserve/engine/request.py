@@ -1,0 +1,102 @@
+"""A request while it lives in an instance. Before and after, requests are rows of columns."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """Where a live request is."""
+
+    WAITING = 0
+    PREFILLING = 1
+    DECODING = 2
+    SWAPPED = 3
+    ENDED = 4
+
+
+class LiveRequest:
+    """What a policy may know of a request. The true output length is not among it (I8); an oracle sees OracleRequest.
+
+    row              index in the request table
+    arrival_s        when it entered the system, seconds
+    prompt_tokens    length of its prompt (>= 1)
+    priority, max_output_tokens, session   as in RequestTable
+    state            State
+    target_tokens    tokens to have in the KV cache before it emits its next token: the prompt, and after a preemption by recompute also
+                     the tokens generated so far. vLLM V1's idea: a request has tokens computed and tokens to compute, no phases
+    computed_tokens  tokens in the KV cache; kept up to date except while it decodes (then the group's tick knows, see DecodeGroup)
+    generated_tokens tokens emitted; likewise
+    held_blocks      KV blocks it owns; likewise
+    cached_tokens    prompt tokens that came from the prefix cache
+    admission        number of its admission, rising over the instance's life; larger = more recent
+    """
+
+    __slots__ = (
+        "admission",
+        "arrival_s",
+        "base_computed",
+        "base_generated",
+        "cached_tokens",
+        "computed_tokens",
+        "finish_tick",
+        "first_tick",
+        "first_token_s",
+        "generated_tokens",
+        "grows",
+        "held_blocks",
+        "max_output_tokens",
+        "planned",
+        "preemptions",
+        "prefill_end_s",
+        "priority",
+        "prompt_tokens",
+        "recomputed_tokens",
+        "row",
+        "scheduled_s",
+        "session",
+        "state",
+        "target_tokens",
+    )
+
+    def __init__(self, row: int, arrival_s: float, prompt_tokens: int, priority: int, max_output_tokens: int, session: int) -> None:
+        self.row = row
+        self.arrival_s = arrival_s
+        self.prompt_tokens = prompt_tokens
+        self.priority = priority
+        self.max_output_tokens = max_output_tokens
+        self.session = session
+        self.state = State.WAITING
+        self.target_tokens = prompt_tokens
+        self.computed_tokens = 0
+        self.generated_tokens = 0
+        self.held_blocks = 0
+        self.cached_tokens = 0
+        self.admission = -1
+        self.preemptions = 0
+        self.recomputed_tokens = 0
+        self.scheduled_s = -1.0
+        self.first_token_s = -1.0
+        self.prefill_end_s = -1.0
+        self.planned = -1
+
+    @property
+    def prefill_left(self) -> int:
+        """Tokens still to compute before the next token can be emitted."""
+        return self.target_tokens - self.computed_tokens
+
+    @property
+    def is_prefilling(self) -> bool:
+        """Whether it has a seat and prompt tokens to compute (False again after a preemption)."""
+        return self.state is State.PREFILLING
+
+    def __repr__(self) -> str:
+        return f"<request {self.row}: {State(self.state).name.lower()}, {self.computed_tokens}/{self.target_tokens} tokens>"
+
+
+class OracleRequest(LiveRequest):
+    """A request whose true output length can be read: given only to policies that declare `oracle = True`."""
+
+    __slots__ = ("output_tokens",)
+
+    output_tokens: int

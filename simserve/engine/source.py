@@ -1,0 +1,85 @@
+"""Releases the requests of a workload: each at its time, after the request it depends on, or as a closed loop of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from simpy.events import Event
+
+from simserve.engine.clock import ARRIVAL, Clock
+from simserve.workload.requests import Workload
+
+
+class Source:
+    """Calls `release(row, now)` for every row of the workload at its time. The engine reports endings with `ended`."""
+
+    def __init__(self, workload: Workload, clock: Clock, release: Callable[[int, float], None]) -> None:
+        self._clock = clock
+        self._release = release
+        table = workload.requests
+        self._rows = len(table)
+        self._concurrency = workload.concurrency
+        self._think_s = workload.think_s
+        self._arrival_s: list[float] = table.arrival_s.tolist()
+        self._children: dict[int, list[int]] = {}
+        self._open: Iterable[int] = range(self._rows)
+        self._next = 0
+        self._ready: list[int] = []
+        self._releasing = False
+        if workload.concurrency is None and bool(np.any(table.after >= 0)):
+            for row in np.flatnonzero(table.after >= 0).tolist():
+                self._children.setdefault(int(table.after[row]), []).append(row)
+            self._open = np.flatnonzero(table.after < 0).tolist()
+
+    def start(self) -> None:
+        """Schedules the first releases."""
+        if self._concurrency is not None:
+            first = min(self._concurrency, self._rows)
+            self._next = first
+            self._clock.at(0.0, lambda event: self._release_now(range(first)), ARRIVAL)
+        else:
+            self._upcoming = iter(self._open)
+            self._schedule_next()
+
+    def _schedule_next(self) -> None:
+        row = next(self._upcoming, None)
+        if row is not None:
+            self._row = row
+            self._clock.at(self._arrival_s[row], self._on_arrival, ARRIVAL)
+
+    def _on_arrival(self, event: Event) -> None:
+        row = self._row
+        self._schedule_next()
+        self._release_now((row,))
+
+    def ended(self, rows: Iterable[int], now: float) -> None:
+        """Requests have ended: release what waited for them."""
+        if self._concurrency is not None:
+            for _ in rows:
+                if self._next < self._rows:
+                    self._release_later(self._next, now, self._think_s)
+                    self._next += 1
+        elif self._children:
+            for row in rows:
+                for child in self._children.pop(row, ()):
+                    self._release_later(child, now, self._arrival_s[child])
+
+    def _release_later(self, row: int, now: float, delay_s: float) -> None:
+        if delay_s > 0:
+            self._clock.at(now + delay_s, lambda event: self._release_now((row,)), ARRIVAL)
+        else:
+            self._release_now((row,))
+
+    def _release_now(self, rows: Iterable[int]) -> None:
+        """Releases rows at the present time; those released by endings that this causes follow in turn, without recursion."""
+        self._ready.extend(rows)
+        if self._releasing:
+            return
+        self._releasing = True
+        try:
+            for row in self._ready:
+                self._release(row, self._clock.now)
+        finally:
+            self._ready.clear()
+            self._releasing = False

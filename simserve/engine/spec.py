@@ -1,0 +1,59 @@
+"""What the engine needs to know of an instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simserve.cost.contract import CostModel
+from simserve.errors import ConfigError
+from simserve.policies.contract import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """One model replica.
+
+    scheduler         the policy object (one per instance: policies may keep state)
+    cost              seconds of its steps
+    kv_blocks         KV blocks of `block_tokens` tokens each, all ranks together holding one copy
+    max_seqs          most requests that run at once (per micro-batch with pipeline parallelism)
+    watermark_blocks  free blocks an admission must leave
+    max_model_len     longest prompt + output in tokens; None = as far as the KV cache reaches
+    devices           accelerators it occupies
+    preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
+    order             waiting order: see simserve.policies.registry.order_names()
+    """
+
+    name: str
+    scheduler: Scheduler
+    cost: CostModel
+    kv_blocks: int
+    block_tokens: int = 16
+    max_seqs: int = 128
+    watermark_blocks: int = 0
+    max_model_len: int | None = None
+    devices: int = 1
+    preemption: str = "recompute"
+    host_kv_blocks: int = 0
+    order: str = "fcfs"
+    policy: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("kv_blocks", "block_tokens", "max_seqs", "devices"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"instance '{self.name}': {name} must be at least 1, found {getattr(self, name)}")
+        if not 0 <= self.watermark_blocks < self.kv_blocks:
+            raise ConfigError(f"instance '{self.name}': watermark_blocks must be in [0, kv_blocks), found {self.watermark_blocks}")
+        if self.preemption not in ("recompute", "swap"):
+            raise ConfigError(f"instance '{self.name}': preemption must be 'recompute' or 'swap', found '{self.preemption}'")
+
+    @property
+    def policy_name(self) -> str:
+        """The name used in messages and results."""
+        return self.policy or type(self.scheduler).__name__
+
+    @property
+    def limit_tokens(self) -> int:
+        """Longest prompt + output a request may reach: the model's length or what the KV cache above the watermark holds."""
+        fits = (self.kv_blocks - self.watermark_blocks) * self.block_tokens
+        return fits if self.max_model_len is None else min(self.max_model_len, fits)

@@ -1,0 +1,86 @@
+"""The waiting queue of an instance, in the order an ordering policy gives it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sortedcontainers import SortedKeyList
+
+from simserve.engine.request import LiveRequest, State
+
+
+class FcfsQueue:
+    """First come, first served; preempted requests return to the front."""
+
+    fcfs = True
+
+    def __init__(self) -> None:
+        self._queue: deque[LiveRequest] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[LiveRequest]:
+        """In order. The request last yielded may be removed (admitted, rejected) meanwhile; the walk goes on with the next."""
+        queue = self._queue
+        passed = 0
+        while passed < len(queue):
+            request = queue[passed]
+            yield request
+            if request.state is State.WAITING:
+                passed += 1
+
+    def push(self, request: LiveRequest) -> None:
+        """A newcomer."""
+        self._queue.append(request)
+
+    def give_back(self, request: LiveRequest) -> None:
+        """A preempted request."""
+        self._queue.appendleft(request)
+
+    def remove(self, request: LiveRequest) -> None:
+        """Takes out a request, usually the head. Raises ValueError if it is not here."""
+        if self._queue and self._queue[0] is request:
+            self._queue.popleft()
+        else:
+            self._queue.remove(request)
+
+
+class SortedQueue:
+    """Ordered by a key; preempted requests return to the place of their key."""
+
+    fcfs = False
+
+    def __init__(self, key: Callable[[LiveRequest], Any]) -> None:
+        self._key = key
+        self._queue: SortedKeyList = SortedKeyList(key=lambda entry: entry[0])
+        self._keys: dict[int, tuple[Any, LiveRequest]] = {}
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[LiveRequest]:
+        """In order; the request last yielded may be removed meanwhile."""
+        passed = 0
+        while passed < len(self._queue):
+            request = self._queue[passed][1]
+            yield request
+            if request.state is State.WAITING:
+                passed += 1
+
+    def push(self, request: LiveRequest) -> None:
+        """A newcomer or a preempted request."""
+        entry = ((self._key(request), request.row), request)
+        self._keys[request.row] = entry
+        self._queue.add(entry)
+
+    give_back = push
+
+    def remove(self, request: LiveRequest) -> None:
+        """Takes out a request. Raises KeyError if it is not here."""
+        self._queue.remove(self._keys.pop(request.row))
+
+
+WaitingQueue = FcfsQueue | SortedQueue

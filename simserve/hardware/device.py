@@ -1,0 +1,73 @@
+"""The published facts of one accelerator: what the bounds and the unvalidated estimates are computed from."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+DTYPE_BYTES: dict[str, float] = {
+    "fp32": 4,
+    "bf16": 2,
+    "fp16": 2,
+    "fp8": 1,
+    "fp8_block128": 1,
+    "int8": 1,
+    "w8a8_int8": 1,
+    "w8a8_int8_smoothquant": 1,
+    "w8a16_int8": 1,
+    "w4a16_int4": 0.5,
+    "w4a16_mxfp4": 0.5,
+    "int4": 0.5,
+    "bytes": 1,
+}
+"""Bytes of one stored weight (or element) of each type, scales left out."""
+
+COMPUTE_DTYPE: dict[str, str] = {
+    "fp16": "bf16",
+    "w8a16_int8": "bf16",
+    "w4a16_int4": "bf16",
+    "w4a16_mxfp4": "bf16",
+    "fp8_block128": "fp8",
+    "w8a8_int8": "int8",
+    "w8a8_int8_smoothquant": "int8",
+}
+"""The type the tensor cores multiply in, for types that are stored differently."""
+
+
+class Link(BaseModel):
+    """One kind of connection. `bytes_per_s` is one direction, as published (not what a copy reaches)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bytes_per_s: PositiveFloat
+    latency_s: float = Field(ge=0)
+
+
+class Device(BaseModel):
+    """Published facts of one device (one accelerator, or one die where a package has two).
+
+    `peak_flops_per_s` is dense, by compute type. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s` the host's
+    time per kernel outside. `nvlink` is the scale-up fabric, `host` PCIe (or its equivalent), `network` the NIC of one device.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vendor: str
+    architecture: str
+    peak_flops_per_s: dict[str, PositiveFloat]
+    hbm_bytes: PositiveInt
+    hbm_bytes_per_s: PositiveFloat
+    l2_bytes: PositiveInt
+    sms: PositiveInt
+    launch_s: PositiveFloat
+    eager_launch_s: PositiveFloat
+    scale_up: Link | None = None
+    host: Link
+    network: Link | None = None
+    devices_per_node: PositiveInt = 8
+    idle_w: PositiveFloat
+    tdp_w: PositiveFloat
+
+    def peak(self, dtype: str) -> float:
+        """Dense FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16."""
+        compute = COMPUTE_DTYPE.get(dtype, dtype)
+        return self.peak_flops_per_s.get(compute, self.peak_flops_per_s["bf16"])

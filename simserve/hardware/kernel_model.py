@@ -1,0 +1,69 @@
+"""Seconds of one operator on one device, from a fit or, where nothing was measured, from the analytic estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from simserve.hardware import curves, trees
+from simserve.hardware.operators.base import F64, Context, Operator
+from simserve.hardware.schema import OperatorEntry
+
+
+@dataclass(frozen=True)
+class KernelModel:
+    """One operator in one data type by one backend.
+
+    `validated` is False when there is no measurement behind it; `entry` then is None and `seconds` the analytic estimate.
+    """
+
+    operator: Operator
+    context: Context
+    entry: OperatorEntry | None = None
+    folder: Path = field(default=Path())
+
+    @property
+    def validated(self) -> bool:
+        """Whether measurements stand behind `seconds`."""
+        return self.entry is not None
+
+    @property
+    def label(self) -> str:
+        """`gemm bf16, vllm 0.24.0` or `gemm bf16, roofline estimate`."""
+        kv = f" kv {self.context.kv_dtype}" if self.context.kv_dtype not in ("", self.context.dtype) else ""
+        by = " ".join(p for p in (self.entry.backend, self.entry.kernel) if p) if self.entry else "roofline estimate"
+        return f"{self.operator.name} {self.context.dtype}{kv}, {by}"
+
+    @cached_property
+    def _fit(self) -> trees.Trees | curves.Curves | None:
+        if self.entry is None:
+            return None
+        path = self.folder / self.entry.model.file
+        document = trees.read_document(path, self.entry.model.sha256)
+        read = trees.from_document if self.entry.model.kind == "trees" else curves.from_document
+        return read(document, str(path))
+
+    def seconds(self, **columns: ArrayLike) -> F64:
+        """Seconds of each row of `columns` (broadcast to equal length; see the operator's columns). Never below the physical bound.
+
+        Raises ProfileError for missing or unknown columns, and for a topology that a measured curve does not cover.
+        """
+        arrays = self.operator.arrays(columns)
+        bound = self.operator.bound_s(self.context, arrays)
+        fit = self._fit
+        if fit is None:
+            predicted = self.operator.estimate_s(self.context, arrays)
+        elif isinstance(fit, curves.Curves):
+            predicted = fit.seconds(arrays)
+        else:
+            predicted = self.operator.estimate_s(self.context, arrays) * np.exp(fit.log_factor(self.operator.features(self.context, arrays)))
+        out: F64 = np.maximum(predicted, bound)
+        return out
+
+    def covers(self, **key: float) -> bool:
+        """Whether a measured curve exists for this topology (always true for the other kinds)."""
+        return not isinstance(self._fit, curves.Curves) or self._fit.has(**key)

@@ -1,0 +1,153 @@
+"""Grouped-query attention of one layer on one rank: prefill (many queries a sequence) and decode (one query a sequence).
+
+Causal. Query i (1-based) of a sequence with `prefix_tokens` cached tokens attends prefix + i tokens, at most `window_tokens` (0 = all).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simserve.hardware.device import DTYPE_BYTES
+from simserve.hardware.operators.base import F64, Columns, Context, Operator, log2, waves
+
+_NO_WINDOW = 2.0**40
+_PREFILL_PEAK_SHARE = 0.62
+_DECODE_HBM_SHARE = 0.80
+_FLOOR_S = 4e-6
+"""Estimate's constants: what FlashAttention-class kernels reach on large shapes, and the kernels around them (KV write, glue)."""
+
+HEADS: dict[str, float | None] = {"num_q_heads": None, "num_kv_heads": None, "head_dim": 128.0, "window_tokens": 0.0}
+LAYOUT = ("num_q_heads", "num_kv_heads", "head_dim", "window_tokens")
+
+
+def attended_pairs(new_tokens: F64, prefix_tokens: F64, window_tokens: F64) -> F64:
+    """(query, key) pairs of one sequence: sum over its new tokens of min(prefix + i, window)."""
+    window = np.where(window_tokens > 0, window_tokens, _NO_WINDOW)
+    free = np.clip(window - prefix_tokens, 0.0, new_tokens)  # queries that do not reach the window yet
+    return free * prefix_tokens + free * (free + 1.0) / 2.0 + (new_tokens - free) * np.where(window_tokens > 0, window, 0.0)
+
+
+def _kv_bytes(ctx: Context) -> float:
+    return DTYPE_BYTES.get(ctx.kv_dtype, 2.0)
+
+
+def _prefill_work(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    """FLOPs and bytes of the whole batch."""
+    b, new, prefix = c["batch"], c["new_tokens"], c["prefix_tokens"]
+    pairs = attended_pairs(new, prefix, c["window_tokens"])
+    flops = 4.0 * b * c["num_q_heads"] * c["head_dim"] * pairs
+    window = np.where(c["window_tokens"] > 0, c["window_tokens"], _NO_WINDOW)
+    keys = np.minimum(prefix, window) + new
+    traffic = b * c["head_dim"] * (4.0 * new * c["num_q_heads"] + 2.0 * _kv_bytes(ctx) * keys * c["num_kv_heads"])
+    return flops, traffic
+
+
+def _decode_work(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    window = np.where(c["window_tokens"] > 0, c["window_tokens"], _NO_WINDOW)
+    keys = np.minimum(c["kv_tokens"], window)
+    flops = 4.0 * c["batch"] * c["num_q_heads"] * c["head_dim"] * keys
+    traffic = c["batch"] * c["head_dim"] * (4.0 * c["num_q_heads"] + 2.0 * _kv_bytes(ctx) * keys * c["num_kv_heads"])
+    return flops, traffic
+
+
+def _bound(ctx: Context, flops: F64, traffic: F64) -> F64:
+    cold = np.maximum(traffic - ctx.device.l2_bytes, 0.0)
+    return np.maximum(flops / ctx.device.peak(ctx.dtype), cold / ctx.device.hbm_bytes_per_s)
+
+
+def _prefill_bound_s(ctx: Context, c: Columns) -> F64:
+    return _bound(ctx, *_prefill_work(ctx, c))
+
+
+def _decode_bound_s(ctx: Context, c: Columns) -> F64:
+    return _bound(ctx, *_decode_work(ctx, c))
+
+
+def _prefill_estimate_s(ctx: Context, c: Columns) -> F64:
+    flops, traffic = _prefill_work(ctx, c)
+    compute = flops / (_PREFILL_PEAK_SHARE * ctx.device.peak(ctx.dtype))
+    return np.maximum(compute, traffic / ctx.device.hbm_bytes_per_s) + _FLOOR_S
+
+
+def _decode_estimate_s(ctx: Context, c: Columns) -> F64:
+    flops, traffic = _decode_work(ctx, c)
+    return np.maximum(traffic / (_DECODE_HBM_SHARE * ctx.device.hbm_bytes_per_s), flops / ctx.device.peak(ctx.dtype)) + _FLOOR_S
+
+
+def _head_features(c: Columns) -> dict[str, F64]:
+    return {
+        "log_batch": log2(c["batch"]),
+        "log_q_heads": log2(c["num_q_heads"]),
+        "log_kv_heads": log2(c["num_kv_heads"]),
+        "log_head_dim": log2(c["head_dim"]),
+        "log_group": log2(c["num_q_heads"] / c["num_kv_heads"]),
+        "log_window": log2(c["window_tokens"]),
+    }
+
+
+def _prefill_features(ctx: Context, c: Columns) -> dict[str, F64]:
+    b, new, prefix, q, kv = c["batch"], c["new_tokens"], c["prefix_tokens"], c["num_q_heads"], c["num_kv_heads"]
+    flops, traffic = _prefill_work(ctx, c)
+    window = np.where(c["window_tokens"] > 0, c["window_tokens"], _NO_WINDOW)
+    out = _head_features(c) | {
+        "log_new": log2(new),
+        "log_prefix": log2(prefix + 1.0),
+        "log_keys": log2(prefix + new),
+        "log_pairs": log2(attended_pairs(new, prefix, c["window_tokens"])),
+        "log_flops": log2(flops),
+        "log_bytes": log2(traffic),
+        "log_tokens": log2(b * new),
+        "log_rows": log2(b * q),
+        "log_query_elements": log2(b * new * q * c["head_dim"]),
+        "log_kv_elements": log2(b * (prefix + new) * kv * c["head_dim"]),
+        "log_token_elements": log2(b * new * (q + 2.0 * kv) * c["head_dim"]),
+        "window_reach": log2(np.minimum(window / (prefix + new), 2.0)),
+        "compute_over_memory": log2(flops / ctx.device.peak(ctx.dtype) / (traffic / ctx.device.hbm_bytes_per_s)),
+        "log_estimate": log2(_prefill_estimate_s(ctx, c)),
+    }
+    for tile in (64, 128):
+        blocks = {"": b * q * np.ceil(new / tile), "packed_": b * kv * np.ceil(new * q / kv / tile)}
+        for kind, count in blocks.items():  # packed: the query heads of one KV head share a tile
+            fractional, whole = waves(count, ctx.device.sms)
+            out[f"log_waves_{kind}{tile}"] = log2(fractional)
+            out[f"wave_fill_{kind}{tile}"] = fractional / whole
+        out[f"row_padding_{tile}"] = np.ceil(new / tile) * tile / new
+    return out
+
+
+def _decode_features(ctx: Context, c: Columns) -> dict[str, F64]:
+    b, kv_tokens, q, kv = c["batch"], c["kv_tokens"], c["num_q_heads"], c["num_kv_heads"]
+    flops, traffic = _decode_work(ctx, c)
+    window = np.where(c["window_tokens"] > 0, c["window_tokens"], _NO_WINDOW)
+    keys = np.maximum(np.minimum(kv_tokens, window), 1.0)
+    out = _head_features(c) | {
+        "log_context": log2(kv_tokens),
+        "log_keys": log2(keys),
+        "log_skipped": log2(np.maximum(kv_tokens, 1.0) / keys),
+        "log_flops": log2(flops),
+        "log_bytes": log2(traffic),
+        "log_rows": log2(b * kv),
+        "log_query_rows": log2(b * q),
+        "log_kv_of_sequence": log2(keys * kv * c["head_dim"]),
+        "log_keys_of_batch": log2(b * keys),
+        "log_query_elements": log2(b * q * c["head_dim"]),
+        "log_estimate": log2(_decode_estimate_s(ctx, c)),
+    }
+    blocks = {"kv": b * kv, "q": b * q, "packed": b * kv * np.ceil(q / kv / 64)}
+    blocks |= {f"split{n}": b * kv * np.ceil(keys / n) for n in (64, 128, 256, 512)}  # flash-decoding splits the keys over SMs
+    for kind, count in blocks.items():
+        fractional, whole = waves(count, ctx.device.sms)
+        out[f"log_waves_{kind}"] = log2(fractional)
+        out[f"wave_fill_{kind}"] = fractional / whole
+    return out
+
+
+PREFILL = Operator(
+    "attention_prefill",
+    {"batch": 1.0, "new_tokens": None, "prefix_tokens": 0.0, **HEADS},
+    LAYOUT,
+    _prefill_bound_s,
+    _prefill_estimate_s,
+    _prefill_features,
+)
+DECODE = Operator("attention_decode", {"batch": None, "kv_tokens": None, **HEADS}, LAYOUT, _decode_bound_s, _decode_estimate_s, _decode_features)

@@ -1,0 +1,89 @@
+"""Matrix multiplication y[m, n] = x[m, k] w[k, n]: tiles of the output are spread over the SMs in waves.
+
+Both quantisations are in the estimate and in the features: a tile that is partly outside the matrix costs as much as a whole one
+(256 -> 257 rows), and so does the last, partly filled wave of tiles.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simserve.hardware.device import DTYPE_BYTES
+from simserve.hardware.operators.base import F64, Columns, Context, Operator, log2, waves
+
+TILES = ((16, 64), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
+"""Output tiles of cuBLAS and CUTLASS kernels that a library chooses between (rows, columns)."""
+
+_TILE_EFFICIENCY = (0.25, 0.60, 0.75, 0.75, 0.90, 1.00, 1.00)
+"""Share of the best tile's arithmetic rate: smaller tiles reuse each loaded operand less."""
+
+_PEAK_SHARE = 0.84
+_HBM_SHARE = 0.88
+_FILL_S = 1.6e-6
+"""Estimate's constants: share of peak and of HBM bandwidth reached by large shapes, and the pipeline's filling and draining time.
+Found on A100 and H100 tables; their error on shapes and devices they were not found on is in docs/cost-models.md."""
+
+
+def traffic_bytes(ctx: Context, c: Columns) -> F64:
+    """Bytes read and written once: inputs in the compute type, weights in the stored type, outputs in 2 bytes."""
+    weight = DTYPE_BYTES.get(ctx.dtype, 2.0)
+    activation = 1.0 if ctx.dtype.startswith(("fp8", "w8a8")) else 2.0
+    m, n, k = c["m"], c["n"], c["k"]
+    return weight * n * k + activation * m * k + 2.0 * m * n
+
+
+def _bound_s(ctx: Context, c: Columns) -> F64:
+    compute = 2.0 * c["m"] * c["n"] * c["k"] / ctx.device.peak(ctx.dtype)
+    cold = np.maximum(traffic_bytes(ctx, c) - ctx.device.l2_bytes, 0.0)
+    return np.maximum(compute, cold / ctx.device.hbm_bytes_per_s)
+
+
+def _tile_seconds(ctx: Context, c: Columns) -> F64:
+    """Compute time of the best tile size with whole tiles and whole waves, at peak arithmetic."""
+    sms = ctx.device.sms
+    per_sm = ctx.device.peak(ctx.dtype) / sms
+    times = []
+    for (rows, columns), efficiency in zip(TILES, _TILE_EFFICIENCY, strict=True):
+        tiles = np.ceil(c["m"] / rows) * np.ceil(c["n"] / columns)
+        times.append(waves(tiles, sms)[1] * (2.0 * rows * columns / (per_sm * efficiency)) * c["k"])
+    best: F64 = np.min(times, axis=0)
+    return best
+
+
+def _estimate_s(ctx: Context, c: Columns) -> F64:
+    compute = _tile_seconds(ctx, c) / _PEAK_SHARE
+    memory = traffic_bytes(ctx, c) / (_HBM_SHARE * ctx.device.hbm_bytes_per_s)
+    return np.maximum(compute, memory) + ctx.device.launch_s + _FILL_S
+
+
+def _features(ctx: Context, c: Columns) -> dict[str, F64]:
+    m, n, k = c["m"], c["n"], c["k"]
+    flops, traffic = 2.0 * m * n * k, traffic_bytes(ctx, c)
+    out = {
+        "log_m": log2(m),
+        "log_n": log2(n),
+        "log_k": log2(k),
+        "log_flops": log2(flops),
+        "log_bytes": log2(traffic),
+        "log_intensity": log2(flops / traffic),
+        "log_weights": log2(n * k),
+        "log_outputs": log2(m * n),
+        "log_inputs": log2(m * k),
+        "log_aspect": log2(n) - log2(m),
+        "odd_m": m % 2,
+        "compute_over_memory": log2(_tile_seconds(ctx, c) * ctx.device.hbm_bytes_per_s / traffic),
+        "log_estimate": log2(_estimate_s(ctx, c)),
+    }
+    for rows, columns in TILES:
+        tiles = np.ceil(m / rows) * np.ceil(n / columns)
+        fractional, whole = waves(tiles, ctx.device.sms)
+        name = f"{rows}x{columns}"
+        out[f"log_tiles_{name}"] = log2(tiles)
+        out[f"wave_fill_{name}"] = fractional / whole
+        out[f"log_padding_{name}"] = log2(whole * ctx.device.sms * rows * columns / (m * n))
+    for rows in (16, 32, 64, 128, 256):
+        out[f"row_fill_{rows}"] = m / (np.ceil(m / rows) * rows)
+    return out
+
+
+GEMM = Operator("gemm", {"m": None, "n": None, "k": None}, ("n", "k"), _bound_s, _estimate_s, _features)

@@ -1,0 +1,136 @@
+"""Hardware profiles: a device's facts and the fitted operators measured on it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simserve.errors import ProfileError, nearest
+from simserve.hardware.device import Device
+from simserve.hardware.kernel_model import KernelModel
+from simserve.hardware.operators import OPERATORS
+from simserve.hardware.operators.base import Context
+from simserve.hardware.schema import SCHEMA_VERSION, OperatorEntry, ProfileDocument
+
+_SAME_RATE = {"bf16": "fp16", "fp16": "bf16"}
+"""The two 16-bit types have the same rate on every device here, so measurements of one stand in for the other."""
+
+
+@dataclass(frozen=True)
+class HardwareProfile:
+    """A profile file, loaded. `path` is the YAML file; coefficients lie in files beside it and are read when first used."""
+
+    path: Path
+    document: ProfileDocument
+    _models: dict[tuple[str, ...], KernelModel] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The profile's name."""
+        return self.document.name
+
+    @property
+    def device(self) -> Device:
+        """Published facts of one device."""
+        return self.document.device
+
+    def operator(
+        self, name: str, dtype: str, backend: str | None = None, *, kv_dtype: str = "", kernel: str | None = None
+    ) -> KernelModel:
+        """The model of operator `name` in `dtype`.
+
+        backend  `vllm 0.24.0` asks for exactly that measurement, `vllm` for its newest version, None for the profile's preference.
+        kernel   one implementation inside the backend (None = the best measured one).
+        Where no measurement fits, the analytic estimate is returned, with `validated` False. Raises ProfileError for an operator the
+        library does not know.
+        """
+        if name not in OPERATORS:
+            raise ProfileError(f"unknown operator '{name}'{nearest(name, OPERATORS)}")
+        key = (name, dtype, backend or "", kv_dtype, kernel or "*")
+        if key not in self._models:
+            self._models[key] = self._choose(name, dtype, backend, kv_dtype, kernel)
+        return self._models[key]
+
+    def _choose(self, name: str, dtype: str, backend: str | None, kv_dtype: str, kernel: str | None) -> KernelModel:
+        operator = OPERATORS[name]
+        for tried in (dtype, _SAME_RATE.get(dtype)):
+            found = [
+                e
+                for e in self.document.operators
+                if e.operator == name
+                and e.dtype == tried
+                and e.kv_dtype in (kv_dtype, _SAME_RATE.get(kv_dtype), *(("", tried) if not kv_dtype else ()))
+                and (kernel is None or e.kernel == kernel)
+                and (backend is None or e.backend == backend or e.backend.split()[0] == backend)
+            ]
+            if found:
+                entry = min(found, key=self._rank)
+                context = Context(self.device, entry.dtype, entry.kv_dtype or kv_dtype)
+                return KernelModel(operator, context, entry, self.path.parent)
+        return KernelModel(operator, Context(self.device, dtype, kv_dtype))
+
+    def _rank(self, entry: OperatorEntry) -> tuple[Any, ...]:
+        """Preferred backend first, then the newest version, then the most measurements."""
+        order = self.document.backends
+        name = entry.backend.split()[0]
+        place = order.index(entry.backend) if entry.backend in order else order.index(name) if name in order else len(order)
+        version = tuple(-int(p) for p in re.findall(r"\d+", entry.backend))
+        return (place, version, -entry.points)
+
+    def entries(self, operator: str | None = None) -> tuple[OperatorEntry, ...]:
+        """The fitted operators, all or those of one kind."""
+        return tuple(e for e in self.document.operators if operator is None or e.operator == operator)
+
+
+def load_profile(name_or_path: str | Path) -> HardwareProfile:
+    """Load a bundled profile by name, or any profile by path.
+
+    Raises ProfileError: unknown name (with the nearest), unreadable or malformed file (with its key), another schema version.
+    """
+    path = _find(name_or_path)
+    data = _read_yaml(path)
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ProfileError(
+            f"{path}: schema_version is {version!r}, this version of simserve reads {SCHEMA_VERSION}; write it again with 'simserve calibrate fit'"
+        )
+    from pydantic import ValidationError
+
+    try:
+        document = ProfileDocument.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(p) for p in first["loc"])
+        raise ProfileError(f"{path}: {key}: {first['msg']} (found {first.get('input')!r:.80})") from None
+    return HardwareProfile(path, document)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        if path.parent != Path():
+            raise ProfileError(f"{path}: no such hardware profile file")
+    from simserve import resources
+
+    return resources.find("hardware_profiles", str(name_or_path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot read the hardware profile ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ProfileError(f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or error})") from None
+    if not isinstance(data, dict):
+        raise ProfileError(f"{path}: a hardware profile is a mapping of keys, found {type(data).__name__}")
+    return data

@@ -1,0 +1,76 @@
+"""The file format of hardware profiles (schema_version 1). Unknown keys are errors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from simserve.hardware.device import Device
+
+SCHEMA_VERSION = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorSummary(_Strict):
+    """Absolute relative error |predicted / measured - 1| in percent over `rows` measurements."""
+
+    rows: int = Field(ge=0)
+    mape_percent: float
+    p90_percent: float
+    worst_percent: float
+
+
+class Check(_Strict):
+    """Errors on measurements that the fit did not see: single points of known shapes, and whole shapes."""
+
+    points: ErrorSummary | None = None
+    shapes: ErrorSummary | None = None
+
+
+class ModelFile(_Strict):
+    """Coefficients in a text file beside the profile, pinned by its sha256."""
+
+    kind: Literal["trees", "curves"]
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class OperatorEntry(_Strict):
+    """One fitted operator: what it is, where its measurements came from and how far off it is.
+
+    dtype, kv_dtype  types of the weights (or of the computation) and of the KV cache
+    backend          serving engine or library and its version, as the measurements name it
+    kernel           implementation inside the backend, where it has several ("" = only one)
+    points           measurements used by the shipped coefficients
+    residual_log     5, 25, 50, 75 and 95 % quantiles of ln(measured / predicted) on the check rows
+    """
+
+    operator: str
+    dtype: str
+    kv_dtype: str = ""
+    backend: str
+    kernel: str = ""
+    model: ModelFile
+    sources: tuple[str, ...]
+    points: int = Field(ge=1)
+    split: str
+    check: Check
+    residual_log: tuple[float, float, float, float, float]
+
+
+class ProfileDocument(_Strict):
+    """A whole profile file."""
+
+    schema_version: int
+    name: str
+    description: str
+    sources: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    device: Device
+    backends: tuple[str, ...] = ()
+    """Backends in order of preference where the engine profile asks for none in particular."""
+    operators: tuple[OperatorEntry, ...] = ()

@@ -1,0 +1,104 @@
+"""A model architecture from a Hugging Face `config.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simserve.errors import ModelError, nearest
+from simserve.model.architecture import ModelArchitecture
+from simserve.model.config_file import Config, read_json
+from simserve.model.families import FAMILIES
+from simserve.model.quantisation import ComputeDtype, Quantisation
+from simserve.model.quantisation_config import read_quantisation
+
+# Engines load float32 checkpoints in half precision (vLLM `--dtype auto`).
+_DTYPES: dict[str, ComputeDtype] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp16", "": "bf16"}
+
+# Where vision-language configurations keep their language model; `kimi_k2` etc. then name the decoder.
+_TEXT_SECTIONS = ("text_config", "language_config", "llm_config")
+_PREDICTION_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
+
+
+def from_config(source: str | Path | dict[str, Any], name: str | None = None) -> ModelArchitecture:
+    """The architecture in a `config.json` (its path, the directory that holds it, or its content).
+
+    A nested `text_config` is followed and the vision part left out; `quantization_config`, or NVIDIA's `hf_quant_config.json`
+    beside the file, sets the weight formats. Raises ModelError naming the file and what is missing, of the wrong type or unsupported.
+    """
+    path: Path | None = None
+    if isinstance(source, dict):
+        outer = Config(source, name or "model configuration")
+    else:
+        path = Path(source)
+        if path.is_dir():
+            path = path / "config.json"
+        outer = read_json(path)
+    inner = _language_model(outer)
+    family = inner.text("model_type")
+    if not family:
+        raise ModelError(f"{inner.where}: key 'model_type' is missing, so the architecture is unknown")
+    if family not in FAMILIES:
+        listed = ", ".join(str(a) for a in outer.items("architectures"))
+        made = f" (architectures: {listed})" if listed else ""
+        raise ModelError(f"{inner.where}: no reader for model_type '{family}'{made}{nearest(family, FAMILIES)}")
+    fields = FAMILIES[family](inner)
+    if outer is not inner and outer.has("tie_word_embeddings"):
+        fields["tie_word_embeddings"] = outer.flag("tie_word_embeddings")
+    layers = fields["num_layers"]
+    for column, filler in (("layer_windows", 0), ("moe_layers", False), ("linear_layers", False)):
+        value = fields.get(column, filler)
+        fields[column] = value if isinstance(value, tuple) else (value,) * layers
+    # A window as long as the model's context never cuts anything.
+    fields["layer_windows"] = tuple(0 if w >= fields["max_position_embeddings"] else w for w in fields["layer_windows"])
+    return ModelArchitecture(
+        name=name or (path.parent.name if path is not None and path.name == "config.json" else path.stem if path is not None else family),
+        family=family,
+        dtype=_dtype(inner, outer),
+        quantisation=_quantisation(outer, inner, path, layers),
+        notes=_notes(outer, inner),
+        **fields,
+    )
+
+
+def _language_model(outer: Config) -> Config:
+    for key in _TEXT_SECTIONS:
+        section = outer.section(key)
+        if section is not None:
+            if not section.has("model_type"):
+                section.values = {"model_type": f"{outer.text('model_type')}_text"} | section.values
+            return section
+    return outer
+
+
+def _dtype(inner: Config, outer: Config) -> ComputeDtype:
+    found = inner.text("torch_dtype") or inner.text("dtype") or outer.text("torch_dtype") or outer.text("dtype")
+    found = found.removeprefix("torch.")
+    if found not in _DTYPES:
+        raise ModelError(f"{inner.where}: torch_dtype '{found}' is not supported{nearest(found, [d for d in _DTYPES if d])}")
+    return _DTYPES[found]
+
+
+def _quantisation(outer: Config, inner: Config, path: Path | None, layers: int) -> Quantisation:
+    for config in (outer, inner):
+        section = config.section("quantization_config") or config.section("compression_config")
+        if section is not None:
+            return read_quantisation(section, layers)
+    if path is not None and (path.parent / "hf_quant_config.json").is_file():
+        section = read_json(path.parent / "hf_quant_config.json").section("quantization")
+        if section is not None:
+            return read_quantisation(section, layers)
+    return Quantisation()
+
+
+def _notes(outer: Config, inner: Config) -> tuple[str, ...]:
+    notes = []
+    if outer.has("vision_config"):
+        notes.append("vision tower excluded: text decoder only")
+    predicted = sum(inner.integer(key, default=0, minimum=0) for key in _PREDICTION_LAYERS)
+    if predicted or inner.flag("use_mtp"):
+        notes.append("multi-token-prediction layers excluded")
+    section = outer.section("quantization_config") or inner.section("quantization_config")
+    if section is not None and section.has("kv_cache_scheme"):
+        notes.append("the checkpoint carries scales for an fp8 KV cache; it is used only when the engine is told so")
+    return tuple(notes)

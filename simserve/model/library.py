@@ -1,0 +1,89 @@
+"""Models by name: the bundled ones, or any `config.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from simserve.errors import ModelError, nearest
+from simserve.model.architecture import ModelArchitecture
+from simserve.model.huggingface import from_config
+from simserve.model.quantisation import Quantisation
+
+_CONFIGS = Path(__file__).parent / "configs"
+
+
+def model_names() -> list[str]:
+    """The names of the bundled models, sorted."""
+    return sorted(_library())
+
+
+def model_ids(name: str) -> tuple[str, ...]:
+    """The Hugging Face ids that stand for a bundled model. Raises ModelError for an unknown name."""
+    if name not in _library():
+        raise ModelError(f"unknown model '{name}'{nearest(name, model_names())}")
+    return tuple(_library()[name].get("ids", ()))
+
+
+def load_model(name_or_path: str | Path, base_dir: Path | None = None, quantisation: str | None = None) -> ModelArchitecture:
+    """A bundled model (by name or Hugging Face id, case does not matter), or the one in a `config.json` or its directory.
+
+    base_dir      relative paths are looked up here first (the experiment's directory), then in the working directory.
+    quantisation  stores every linear layer of the model in this format instead of the checkpoint's: `none`, `fp8`, `fp8_block128`,
+                  `w8a8_int8`, `w8a16_int8`, `w4a16_int4` or `w4a16_mxfp4`.
+    Raises ModelError with the nearest right name, or naming what the configuration lacks.
+    """
+    wanted = str(name_or_path)
+    name = None if isinstance(name_or_path, Path) else _names().get(wanted.lower())
+    if name is not None:
+        model = _bundled(name)
+    else:
+        model = from_config(_existing_path(wanted, base_dir))
+    if quantisation is None:
+        return model
+    return replace(model, quantisation=Quantisation.uniform(quantisation))
+
+
+def _existing_path(wanted: str, base_dir: Path | None) -> Path:
+    candidates = [Path(wanted)] if base_dir is None else [base_dir / wanted, Path(wanted)]
+    for candidate in candidates:
+        if wanted and candidate.exists() and (candidate.is_file() or (candidate / "config.json").is_file()):
+            return candidate
+    looked = " or ".join(str(c) for c in candidates)
+    if wanted.endswith(".json") or wanted.startswith((".", "/", "~")):
+        raise ModelError(f"model configuration {looked} does not exist")
+    if wanted and candidates[0].is_dir():
+        raise ModelError(f"directory {candidates[0]} holds no config.json")
+    word = wanted.rsplit("/", 1)[-1].lower()
+    raise ModelError(f"unknown model '{wanted}' (not a bundled name, and no config.json at {looked}){nearest(word, model_names())}")
+
+
+@lru_cache(maxsize=256)
+def _bundled(name: str) -> ModelArchitecture:
+    return from_config(_library()[name]["config"], name=name)
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[str, str]:
+    """Every spelling in lower case -> bundled name."""
+    spellings = {name: name for name in _library()}
+    for name, entry in _library().items():
+        for hub_id in entry.get("ids", ()):
+            if spellings.setdefault(hub_id.lower(), name) != name:
+                raise AssertionError(f"{hub_id} stands for two bundled models")
+    return spellings
+
+
+@lru_cache(maxsize=1)
+def _library() -> dict[str, dict[str, Any]]:
+    """Bundled entries with their full configuration: the family's defaults, then the base model's keys, then their own."""
+    library: dict[str, dict[str, Any]] = {}
+    for file in sorted(_CONFIGS.glob("*.json")):
+        family = json.loads(file.read_text(encoding="utf-8"))
+        for name, entry in family["models"].items():  # a base stands before what builds on it
+            inherited = library[entry["base"]]["config"] if "base" in entry else family["defaults"]
+            library[name] = {**entry, "config": {**inherited, **entry.get("config", {})}}
+    return library

@@ -1,0 +1,20 @@
+"""The request with the most prompt tokens in the prefix cache first (SGLang's longest-prefix match, arXiv 2312.07104 section 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simserve.engine.request import LiveRequest
+
+oracle = False
+
+
+def key(request: LiveRequest) -> Any:
+    """Smallest first; equals by row, that is first come, first served."""
+    return -request.cached_tokens
+
+
+def victim_key(request: LiveRequest) -> Any:
+    """The most recently admitted is preempted first."""
+    return request.admission

@@ -1,0 +1,49 @@
+"""Orca: iteration-level scheduling with whole prompts (OSDI 2022), memory reserved for the longest output as in the PagedAttention study."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, cast
+
+from pydantic import Field
+
+from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.plan import InstanceView, StepPlan
+    from simserve.engine.request import LiveRequest, OracleRequest
+
+
+def reservation_tokens(request: LiveRequest, reserve: str, view: InstanceView) -> int:
+    """Tokens to reserve so that the request never needs more.
+
+    "oracle": prompt and true output. "max": prompt and the limit its client stated (if that covers what is generated), else the longest
+    sequence allowed (arXiv 2309.06180, section 6.1: Orca (Oracle) and Orca (Max)).
+    """
+    if reserve == "oracle":
+        return request.prompt_tokens + cast("OracleRequest", request).output_tokens
+    if request.max_output_tokens > 0:
+        return min(view.max_model_tokens, request.prompt_tokens + request.max_output_tokens)
+    return view.max_model_tokens
+
+
+class Orca:
+    """Every step decodes all running requests and takes in whole prompts that fit; nobody is ever preempted."""
+
+    class Params(PolicyParams):
+        max_seqs: int = Field(16, gt=0, description="Most requests that run at once (16 in the Sarathi-Serve comparison).")
+        reserve: Literal["max", "oracle"] = Field(
+            "max", description="Tokens reserved per request: the longest possible, or the true length (an oracle)."
+        )
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.oracle = params.reserve == "oracle"
+
+    def plan(self, view: InstanceView) -> StepPlan:
+        plan = view.new_plan()
+        plan.decode(view.decoding)
+        for request in view.waiting:
+            if not plan.admit(request, reservation_tokens(request, self.params.reserve, view)):
+                break
+            plan.prefill(request, request.prefill_left)
+        return plan.hold()

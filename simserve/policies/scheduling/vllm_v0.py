@@ -1,0 +1,55 @@
+"""vLLM's first scheduler (PagedAttention, arXiv 2309.06180): steps are all prefill or all decode, and prefills go first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.plan import InstanceView, StepPlan
+
+
+class VllmV0:
+    """Admits whole prompts as soon as memory and seats allow, in steps without decodes; otherwise decodes everybody."""
+
+    class Params(PolicyParams):
+        max_num_batched_tokens: int | None = Field(
+            None,
+            gt=0,
+            description="Most prompt tokens of a prefill step; longer prompts are rejected. Default: the longest sequence, at least 2048.",
+        )
+        max_seqs: int = Field(256, gt=0, description="Most requests that run at once (vLLM's max_num_seqs).")
+        padded: bool = Field(
+            False, description="Count a prefill step as prompts x longest prompt, as vLLM did in 2023, instead of the sum."
+        )
+
+    oracle = False
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    def plan(self, view: InstanceView) -> StepPlan:
+        plan = view.new_plan()
+        if view.waiting and not view.swapped:
+            self._prefill_step(plan, view)
+            if plan.prefills:
+                return plan
+        plan.decode(view.decoding)
+        return plan.hold()
+
+    def _prefill_step(self, plan: StepPlan, view: InstanceView) -> None:
+        limit = self.params.max_num_batched_tokens or max(2048, view.max_model_len or 0)
+        total = longest = 0
+        for request in view.waiting:
+            if request.prompt_tokens > limit:
+                plan.reject(request, "prompt exceeds max_num_batched_tokens")
+                continue
+            total += request.target_tokens
+            longest = max(longest, request.target_tokens)
+            size = longest * (len(plan.prefills) + 1) if self.params.padded else total
+            if (plan.prefills and size > limit) or not plan.admit(request):
+                return
+            plan.prefill(request, request.prefill_left)

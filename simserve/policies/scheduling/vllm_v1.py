@@ -1,0 +1,65 @@
+"""vLLM V1's scheduler: no phases; each step gives every running request the tokens it is behind, under one budget (vllm/v1/core/sched)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.plan import InstanceView, StepPlan
+
+
+class VllmV1:
+    """Running requests first, then newcomers while budget, seats and memory last; KV blocks are taken chunk by chunk.
+
+    V1 walks its running list in order of admission; here decodes come before started prompts. The two differ only when a long-prefill
+    threshold leaves several prompts unfinished that together use up the budget.
+    """
+
+    class Params(PolicyParams):
+        max_num_batched_tokens: int = Field(2048, gt=0, description="Most tokens of a step.")
+        max_seqs: int = Field(256, gt=0, description="Most requests that run at once (vLLM's max_num_seqs).")
+        long_prefill_token_threshold: int = Field(0, ge=0, description="Most prompt tokens of one request in a step; 0 = no limit.")
+
+    oracle = False
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._longest_chunk = params.long_prefill_token_threshold or params.max_num_batched_tokens
+
+    def plan(self, view: InstanceView) -> StepPlan:
+        plan = view.new_plan(budget=self.params.max_num_batched_tokens)
+        plan.decode(view.decoding)
+        if view.prefilling:
+            self._continue(plan, view)
+        if view.waiting:
+            self._admit(plan, view)
+        return plan.hold()
+
+    def _chunk(self, tokens: int, plan: StepPlan) -> int:
+        assert plan.budget_left is not None
+        return min(tokens, self._longest_chunk, plan.budget_left)
+
+    def _continue(self, plan: StepPlan, view: InstanceView) -> None:
+        """Started prompts, oldest first. When memory is short the youngest of them gives up its blocks."""
+        for request in tuple(view.prefilling):
+            chunk = self._chunk(request.prefill_left, plan)
+            if chunk <= 0:
+                return
+            while request.is_prefilling and not plan.grow(request, request.computed_tokens + chunk):
+                plan.preempt(view.prefilling[-1])
+            if not request.is_prefilling:
+                if not plan.decodes and not plan.prefills:
+                    plan.forgive()
+                return
+            plan.prefill(request, chunk)
+
+    def _admit(self, plan: StepPlan, view: InstanceView) -> None:
+        for request in view.waiting:
+            chunk = self._chunk(request.target_tokens, plan)
+            if chunk <= 0 or not plan.admit(request, reserve_tokens=chunk):
+                return
+            plan.prefill(request, chunk)

@@ -1,0 +1,134 @@
+"""Plots of how the system was used: queue, batch, KV cache, throughput, step times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simserve.engine.records import F64
+from simserve.report.metrics import Measurement
+from simserve.report.plot_style import COLOURS, grid, nothing, one, style, time_unit
+from simserve.report.series import (
+    bin_edges,
+    kv_used_in_bins,
+    level_in_bins,
+    output_tokens_in_bins,
+    prompt_tokens_in_bins,
+    running_in_bins,
+)
+from simserve.report.utilisation import waiting_intervals
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MAX_LINES = 6
+_MAX_STEPS = 6000
+
+
+def queue_and_batch(m: Measurement) -> list[Axes]:
+    """Requests waiting for their first step (mean and peak per bin), and requests in the steps of each instance. Two axes."""
+    with style():
+        edges, middle, unit = _time_axis(m)
+        _, axes = grid(2, 1, (9.2, 5.0), sharex=True)
+        top, bottom = axes[0, 0], axes[1, 0]
+        mean, peak = level_in_bins(*waiting_intervals(m.records), edges)
+        top.fill_between(middle, mean, peak, color=COLOURS[4], alpha=0.4, linewidth=0, step="mid", label="peak in the bin")
+        top.plot(middle, mean, color=COLOURS[0], drawstyle="steps-mid", label="mean")
+        top.set_title("Waiting requests")
+        lines = {}
+        for number, info in enumerate(m.records.instances):
+            lanes = [running_in_bins(lane, edges) for lane in m.records.lanes if lane.instance == number]
+            lines[info.name] = np.sum(lanes, axis=0) if lanes else np.zeros(len(middle))
+        _lines(bottom, middle, lines)
+        bottom.set_title("Requests in a step (time average)")
+        for ax in (top, bottom):
+            ax.set_ylabel("requests")
+            ax.set_ylim(bottom=0)
+        top.legend(loc="upper right", ncols=2)
+        bottom.set_xlabel(f"simulated time, {unit}")
+        return [top, bottom]
+
+
+def kv_usage(m: Measurement, ax: Axes | None = None) -> Axes:
+    """Share of each instance's KV blocks in use over time."""
+    with style():
+        edges, middle, unit = _time_axis(m)
+        ax = one(ax, (9.2, 3.0))
+        _lines(ax, middle, {info.name: 100 * kv_used_in_bins(m.records, number, edges) for number, info in enumerate(m.records.instances)})
+        ax.set_title("KV cache in use")
+        ax.set_ylabel("% of blocks")
+        ax.set_ylim(0, 101)
+        ax.set_xlabel(f"simulated time, {unit}")
+        return ax
+
+
+def throughput(m: Measurement) -> list[Axes]:
+    """Prompt and output tokens per second, and requests released and finished per second, over time. Two axes."""
+    with style():
+        edges, middle, unit = _time_axis(m)
+        width = np.diff(edges)
+        _, axes = grid(2, 1, (9.2, 5.0), sharex=True)
+        top, bottom = axes[0, 0], axes[1, 0]
+        top.plot(middle, prompt_tokens_in_bins(m.records, edges) / width, color=COLOURS[1], drawstyle="steps-mid", label="prompt tokens computed")
+        top.plot(middle, output_tokens_in_bins(m.records, m.gaps, edges) / width, color=COLOURS[0], drawstyle="steps-mid", label="output tokens")
+        top.set_title("Token throughput")
+        top.set_ylabel("tokens/s")
+        r = m.records.requests
+        for times, label, colour in ((r.released_s, "released", COLOURS[5]), (r.finish_s, "ended", COLOURS[2])):
+            bottom.plot(middle, np.histogram(times[~np.isnan(times)], edges)[0] / width, color=colour, drawstyle="steps-mid", label=label)
+        bottom.set_title("Requests")
+        bottom.set_ylabel("requests/s")
+        bottom.set_xlabel(f"simulated time, {unit}")
+        for ax in (top, bottom):
+            ax.set_ylim(bottom=0)
+            ax.legend(loc="upper right", ncols=2)
+        return [top, bottom]
+
+
+def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
+    """Time of a step against its tokens, for steps with and without prompt chunks (a regular sample of the spans)."""
+    with style():
+        ax = one(ax, (9.2, 3.6))
+        tokens, seconds, mixed = [], [], []
+        for lane in m.records.lanes:
+            pick = np.arange(0, len(lane.span_steps), 1 + len(lane.span_steps) * len(m.records.lanes) // _MAX_STEPS)
+            first = lane.span_first_step[pick]
+            seconds.append(lane.step_end_s[first] - lane.span_start_s[pick])
+            tokens.append((lane.span_decode_requests + lane.span_prefill_tokens)[pick])
+            mixed.append(lane.span_prefill_tokens[pick] > 0)
+        if not sum(map(len, tokens)):
+            nothing(ax, "no steps")
+            return ax
+        token, second, has_prefill = np.concatenate(tokens), np.concatenate(seconds), np.concatenate(mixed)
+        for rows, label, colour, marker in ((~has_prefill, "decode only", COLOURS[0], "o"), (has_prefill, "with prompt chunks", COLOURS[1], "^")):
+            ax.plot(token[rows], 1e3 * second[rows], marker, color=colour, markersize=3, alpha=0.35, markeredgewidth=0, label=label)
+        ax.set_xscale("log")
+        ax.set_ylim(bottom=0)
+        ax.set_title("Step time")
+        ax.set_xlabel("tokens in the step")
+        ax.set_ylabel("milliseconds")
+        ax.legend(loc="upper left", markerscale=2)
+        return ax
+
+
+def _time_axis(m: Measurement) -> tuple[F64, F64, str]:
+    edges = bin_edges(m.records)
+    unit_s, unit = time_unit(m.records.end_s)
+    return edges, (edges[1:] + edges[:-1]) / 2 / unit_s, unit
+
+
+def _lines(ax: Axes, middle: F64, lines: dict[str, F64]) -> None:
+    """One line each; for many instances their mean and the band between the lowest and the highest."""
+    if not lines:
+        nothing(ax, "no instances")
+        return
+    if len(lines) <= _MAX_LINES:
+        for colour, (name, values) in zip(COLOURS, lines.items(), strict=False):
+            ax.plot(middle, values, color=colour, drawstyle="steps-mid", label=name)
+    else:
+        stack = np.stack(list(lines.values()))
+        ax.fill_between(middle, stack.min(axis=0), stack.max(axis=0), color=COLOURS[4], alpha=0.4, linewidth=0, label="lowest to highest instance")
+        ax.plot(middle, stack.mean(axis=0), color=COLOURS[0], label=f"mean of {len(lines)} instances")
+    if len(lines) > 1:
+        ax.legend(loc="upper right", ncols=3)

@@ -1,0 +1,59 @@
+"""What was simulated and what nobody validated, read from the descriptions that cost models ship with a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from simserve.engine.records import RunRecords
+
+
+def simulated(records: RunRecords) -> list[dict[str, Any]]:
+    """One entry per group of identical instances: their names, policy, devices, KV space and the description of the cost model."""
+    groups: list[dict[str, Any]] = []
+    for info in records.instances:
+        facts = {
+            "policy": info.policy,
+            "devices": info.devices,
+            "kv_blocks": info.kv_blocks,
+            "block_tokens": info.block_tokens,
+            "max_seqs": info.max_seqs,
+            "peak_flops_per_s": info.peak_flops_per_s,
+            "cost": info.cost,
+        }
+        for group in groups:
+            if all(group[key] == value for key, value in facts.items()):
+                group["instances"].append(info.name)
+                break
+        else:
+            groups.append({"instances": [info.name], **facts})
+    return groups
+
+
+def unvalidated(records: RunRecords) -> list[str]:
+    """What the results rest on that was never compared with a measurement, in order, without repeats.
+
+    A description says so by a list under the key `unvalidated` (of names, or of mappings with a `name`), or by `validated: false` beside an
+    entry, which is then named by the keys that lead to it.
+    """
+    found: dict[str, None] = {}
+    for info in records.instances:
+        found.update(dict.fromkeys(_unvalidated(info.cost, "")))
+    return list(found)
+
+
+def _unvalidated(node: Any, path: str) -> Iterator[str]:
+    if isinstance(node, dict):
+        if node.get("validated") is False:
+            yield str(node.get("name") or node.get("operator") or path or "cost model")
+        for key, value in node.items():
+            if key == "unvalidated" and isinstance(value, list | tuple):
+                for item in value:
+                    yield str(item.get("name") or item.get("operator") or item) if isinstance(item, dict) else str(item)
+            elif key == "unvalidated" and value is True:
+                yield path or "cost model"
+            else:
+                yield from _unvalidated(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _unvalidated(item, path)

@@ -1,0 +1,114 @@
+"""requests.parquet: one row a request. The schema below is stable: columns are only ever added, at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.engine.records import Status
+from simserve.report.metrics import Measurement
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Column(NamedTuple):
+    """A column of the file: its name, unit ("" for none) and meaning."""
+
+    name: str
+    unit: str
+    meaning: str
+
+
+REQUEST_COLUMNS: tuple[Column, ...] = (
+    Column("request", "", "row of the workload, from 0"),
+    Column("slo_class", "", "SLO class"),
+    Column("priority", "", "larger is more urgent"),
+    Column("session", "", "session number, null = none"),
+    Column("prompt_tokens", "tokens", "prompt length"),
+    Column("output_tokens", "tokens", "output length asked for; 0 = failed at its source"),
+    Column("released_s", "s", "when it entered the system"),
+    Column("scheduled_s", "s", "start of the first step that worked on it"),
+    Column("first_token_s", "s", "end of the step that produced its first output token"),
+    Column("finish_s", "s", "when its last token appeared, or when it was rejected or failed"),
+    Column("status", "", "unfinished, completed, rejected or failed"),
+    Column("reason", "", "why it was rejected or failed, null otherwise"),
+    Column("instance", "", "name of the instance that served it, null = none"),
+    Column("generated_tokens", "tokens", "output tokens produced"),
+    Column("preemptions", "", "times it lost its KV cache or was swapped out"),
+    Column("recomputed_tokens", "tokens", "tokens computed more than once"),
+    Column("cached_tokens", "tokens", "prompt tokens taken from a prefix cache"),
+    Column("ttft_s", "s", "time to first token: first_token_s - released_s"),
+    Column("tpot_s", "s", "time per output token: (finish_s - first_token_s) / (generated_tokens - 1)"),
+    Column("e2e_s", "s", "end to end: finish_s - released_s"),
+    Column("normalized_latency_s_per_token", "s/token", "e2e_s / generated_tokens"),
+    Column("queueing_s", "s", "scheduled_s - released_s"),
+    Column("itl_max_s", "s", "longest gap between two of its tokens"),
+    Column("in_window", "", "released in the measured window"),
+    Column("slo_met", "", "met every limit of its class; null when it is not judged"),
+)
+
+
+def request_arrays(m: Measurement) -> dict[str, NDArray[Any]]:
+    """The numeric columns, by name, as arrays of one entry per request (times NaN where undefined)."""
+    table, r = m.records.table, m.records.requests
+    columns: dict[str, NDArray[Any]] = {
+        "request": np.arange(len(table), dtype=np.int64),
+        "priority": table.priority,
+        "session": table.session,
+        "prompt_tokens": table.prompt_tokens,
+        "output_tokens": table.output_tokens,
+    }
+    for name in ("released_s", "scheduled_s", "first_token_s", "finish_s", "generated_tokens", "preemptions", "recomputed_tokens", "cached_tokens"):
+        columns[name] = getattr(r, name)
+    for name in ("ttft_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token", "queueing_s", "itl_max_s"):
+        columns[name] = m.requests.column(name)
+    columns["in_window"] = m.in_window
+    return columns
+
+
+def request_labels(m: Measurement) -> dict[str, tuple[NDArray[np.int32], list[str]]]:
+    """The columns of names, as (codes, names); code -1 = null."""
+    table, r = m.records.table, m.records.requests
+    instance_names = [info.name for info in m.records.instances]
+    return {
+        "slo_class": (table.slo_class.codes.astype(np.int32), list(table.slo_class.names)),
+        "status": (r.status.astype(np.int32), [status.name.lower() for status in Status]),
+        "reason": (r.reason.astype(np.int32) - 1, list(r.reasons[1:])),
+        "instance": (r.instance.astype(np.int32), instance_names),
+    }
+
+
+def request_table(m: Measurement) -> pa.Table:
+    """The file's content as an Arrow table. NaN becomes null; units and meanings are in the fields' metadata."""
+    import pyarrow as pa
+
+    arrays = request_arrays(m)
+    labels = request_labels(m)
+    columns, fields = [], []
+    for name, unit, meaning in REQUEST_COLUMNS:
+        if name in labels:
+            codes, names = labels[name]
+            column: pa.Array = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(names, type=pa.string()))
+        elif name == "slo_met":
+            judged = np.zeros(len(m.in_window), dtype=np.bool_) if m.slo is None else m.slo.judged
+            column = pa.array(judged if m.slo is None else m.slo.met, mask=~judged)
+        elif name == "session":
+            column = pa.array(arrays[name], mask=arrays[name] < 0)
+        else:
+            values = arrays[name]
+            column = pa.array(values, mask=np.isnan(values)) if values.dtype == np.float64 else pa.array(values)
+        columns.append(column)
+        fields.append(pa.field(name, column.type, metadata={"unit": unit, "meaning": meaning}))
+    schema = pa.schema(fields, metadata={"simserve_schema": "requests/1"})
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def write_requests(m: Measurement, path: Path) -> None:
+    """Write requests.parquet. Same run, same bytes. Raises OSError when the place cannot be written."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(request_table(m), path, compression="zstd", row_group_size=1 << 20, store_schema=True)

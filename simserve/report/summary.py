@@ -1,0 +1,87 @@
+"""The content of summary.json: one nested mapping of JSON types. Quantities that are not defined are null, never 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
+from simserve.report.provenance import simulated, unvalidated
+
+SCHEMA_VERSION = 1
+
+
+def summarise(m: Measurement, experiment: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "simserve_version": package_version(),
+        "simulated": simulated(m.records),
+        "unvalidated": unvalidated(m.records),
+        "workload": {"requests": len(m.records.table), "provenance": m.records.table.provenance},
+        "window": {"start_s": m.window.start_s, "end_s": m.window.end_s, "length_s": m.window.length_s, "run_s": m.records.end_s},
+        "requests": request_counts(m),
+        "latency": {name: {metric: stats._asdict() for metric, stats in of_class.items()} for name, of_class in m.latency.items()},
+        "throughput": throughput(m),
+        "slo": slo_summary(m),
+        "utilisation": utilisation(m),
+        "queue": queues(m),
+        "preemption": preemption(m),
+        "saturation": {"saturated": m.saturation.saturated, "waiting_by_quarter": list(m.saturation.quarters), "message": m.saturation.message},
+        "counters": dict(m.records.counters),
+        "warnings": warnings(m),
+        "experiment": dict(experiment),
+    }
+    plain = to_json_types(content)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def warnings(m: Measurement) -> list[str]:
+    """What a reader must know before believing the figures."""
+    out = []
+    if m.saturation.message:
+        out.append(m.saturation.message)
+    if m.window.length_s == 0:
+        out.append(f"The warm-up and cool-down cuts leave nothing of a run of {m.records.end_s:.6g} s: there are no latencies and no rates.")
+    elif not bool(m.in_window.any()):
+        out.append("No request was released in the measured window: there are no latencies.")
+    counts = request_counts(m)
+    for reason, number in counts["reasons"]["rejected"].items():
+        out.append(f"{number} of {counts['total']} requests were rejected: {reason}.")
+    for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):
+        out.append(f"The SLO names the class '{name}', which no request of this workload has.")
+    missing = unvalidated(m.records)
+    if missing:
+        out.append(f"Not validated against measurements: {', '.join(missing)}.")
+    return out
+
+
+def package_version() -> str:
+    """The installed version of simserve, or "unknown" when it runs from a plain checkout."""
+    try:
+        return version("simserve")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def to_json_types(value: Any) -> Any:
+    """Plain JSON types: NumPy scalars become numbers, tuples lists, NaN and infinities None, keys strings."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json_types(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_types(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return [to_json_types(item) for item in value.tolist()]
+    if isinstance(value, np.generic):
+        return to_json_types(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

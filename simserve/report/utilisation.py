@@ -1,0 +1,122 @@
+"""How busy the instances were: averages over simulated time, from the spans of the lanes and from the request columns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from simserve.engine.records import F64, I64, LaneLog, RunRecords
+from simserve.report.window import Window
+
+
+def span_end_s(lane: LaneLog) -> F64:
+    """When each span of the lane ended."""
+    return lane.step_end_s[lane.span_first_step + lane.span_steps - 1]
+
+
+def busy_s(lanes: list[LaneLog], window: Window) -> float:
+    """Seconds of the window in which at least one of the lanes ran a step."""
+    start = np.concatenate([lane.span_start_s for lane in lanes])
+    end = np.concatenate([span_end_s(lane) for lane in lanes])
+    if len(lanes) > 1:
+        order = np.argsort(start, kind="stable")
+        start, end = start[order], np.maximum.accumulate(end[order])
+        start = np.maximum(start, np.concatenate([[-math.inf], end[:-1]]))
+    return float(window.overlap_s(start, end).sum())
+
+
+def instance_use(records: RunRecords, window: Window) -> list[dict[str, Any]]:
+    """For each instance: busy fraction, KV use, requests and tokens per step, steps. NaN where nothing ran in the window."""
+    rows = []
+    for number, info in enumerate(records.instances):
+        lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
+        row: dict[str, Any] = {"name": info.name, "policy": info.policy, "devices": info.devices}
+        row.update(_use(lanes, info.kv_blocks, window) if lanes and window.length_s > 0 else dict.fromkeys(_USE_KEYS, math.nan))
+        if not lanes and window.length_s > 0:
+            row.update(busy_fraction=0.0, kv_used_mean=0.0, kv_used_max=0.0, steps=0)
+        rows.append(row)
+    return rows
+
+
+_USE_KEYS = ("busy_fraction", "kv_used_mean", "kv_used_max", "batch_requests_mean", "batch_requests_max", "step_tokens_mean", "step_s_mean", "steps")
+
+
+def _use(lanes: list[LaneLog], kv_blocks: int, window: Window) -> dict[str, float]:
+    time, blocks, requests, tokens = [], [], [], []
+    steps = 0
+    for lane in lanes:
+        time.append(window.overlap_s(lane.span_start_s, span_end_s(lane)))
+        blocks.append(lane.span_kv_blocks)
+        requests.append(lane.span_decode_requests + lane.span_prefill_requests)
+        tokens.append(lane.span_decode_requests + lane.span_prefill_tokens)
+        first = np.searchsorted(lane.step_end_s, window.start_s, side="left")
+        steps += int(np.searchsorted(lane.step_end_s, window.end_s, side="right") - first)
+    weight = np.concatenate(time)
+    in_steps = float(weight.sum())
+    busy = busy_s(lanes, window)
+    if in_steps == 0:
+        return dict.fromkeys(_USE_KEYS, math.nan) | {"busy_fraction": 0.0, "kv_used_mean": 0.0, "kv_used_max": 0.0, "steps": 0}
+
+    def mean(parts: list[I64]) -> float:
+        return float((np.concatenate(parts) * weight).sum()) / in_steps
+
+    seen = weight > 0
+    used_max = int(np.concatenate(blocks)[seen].max())
+    return {
+        "busy_fraction": busy / window.length_s,
+        "kv_used_mean": mean(blocks) / kv_blocks * (busy / window.length_s) if kv_blocks else math.nan,
+        "kv_used_max": used_max / kv_blocks if kv_blocks else math.nan,
+        "batch_requests_mean": mean(requests),
+        "batch_requests_max": float(np.concatenate(requests)[seen].max()),
+        "step_tokens_mean": mean(tokens),
+        "step_s_mean": in_steps / steps if steps else math.nan,
+        "steps": steps,
+    }
+
+
+def compute_utilisation(records: RunRecords) -> float:
+    """Useful model FLOPs over what the devices could have done in the whole run; NaN when the run did not count FLOPs."""
+    useful = records.counters.get("useful_flops", math.nan)
+    possible = sum(info.peak_flops_per_s for info in records.instances) * records.end_s
+    return useful / possible if possible > 0 else math.nan
+
+
+def waiting_intervals(records: RunRecords) -> tuple[F64, F64]:
+    """From when to when each request waited for its first step; requests that never got one wait until their verdict or the end."""
+    r = records.requests
+    until = np.where(np.isnan(r.scheduled_s), np.where(np.isnan(r.finish_s), records.end_s, r.finish_s), r.scheduled_s)
+    known = ~np.isnan(r.released_s)
+    return r.released_s[known], until[known]
+
+
+def system_intervals(records: RunRecords) -> tuple[F64, F64]:
+    """From when to when each request was in the system (waiting or running)."""
+    r = records.requests
+    known = ~np.isnan(r.released_s)
+    return r.released_s[known], np.where(np.isnan(r.finish_s), records.end_s, r.finish_s)[known]
+
+
+def count_over_time(from_s: F64, to_s: F64, window: Window) -> tuple[float, float]:
+    """(time average, maximum) of the number of intervals that are open, over the window; NaN for an empty window."""
+    if window.length_s == 0:
+        return math.nan, math.nan
+    mean = float(window.overlap_s(from_s, to_s).sum()) / window.length_s
+    open_ = to_s > from_s
+    time, level = level_steps(from_s[open_], to_s[open_])
+    if not len(time):
+        return mean, 0.0
+    held_until = np.append(time[1:], math.inf)
+    in_window = (held_until > window.start_s) & (time < window.end_s)
+    return mean, float(level[in_window].max()) if bool(in_window.any()) else 0.0
+
+
+def level_steps(from_s: F64, to_s: F64) -> tuple[F64, I64]:
+    """Times at which the number of open intervals changes, and the number from then on. Simultaneous changes are one."""
+    time = np.concatenate([from_s, to_s])
+    change = np.concatenate([np.ones(len(from_s), dtype=np.int64), -np.ones(len(to_s), dtype=np.int64)])
+    order = np.argsort(time, kind="stable")
+    time, level = time[order], np.cumsum(change[order])
+    last_at_time = np.append(time[1:] != time[:-1], True)[: len(time)]
+    return time[last_at_time], level[last_at_time]

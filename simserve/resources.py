@@ -1,0 +1,65 @@
+"""Files that ship with simserve: hardware profiles, experiments and traces, from a checkout or from an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from simserve.errors import ConfigError, ProfileError, SimserveError, TraceError, nearest
+
+Kind = Literal["hardware_profiles", "experiments", "traces"]
+
+_SUFFIXES: dict[str, tuple[str, ...]] = {
+    "hardware_profiles": (".yaml", ".yml"),
+    "experiments": (".yaml", ".yml"),
+    "traces": (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet"),
+}
+_ERRORS: dict[str, type[SimserveError]] = {"hardware_profiles": ProfileError, "experiments": ConfigError, "traces": TraceError}
+_WHAT = {"hardware_profiles": "hardware profile", "experiments": "experiment", "traces": "trace"}
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def find(kind: Kind, name: str) -> Path:
+    """The shipped file of that name: with or without its suffix, with or without the folder (`traces/x.csv`, `x.csv`, `x`).
+
+    Case does not matter. Raises ProfileError, ConfigError or TraceError (by kind) with the nearest right name.
+    """
+    wanted = name.removeprefix(f"{kind}/").lower()
+    files = _files(kind)
+    by_name = {file.name.lower(): file for file in files}
+    by_stem = {_stem(kind, file).lower(): file for file in reversed(files)}
+    found = by_name.get(wanted) or by_stem.get(wanted)
+    if found is None:
+        raise _ERRORS[kind](f"unknown {_WHAT[kind]} '{name}'{nearest(wanted, by_stem) or f'; none is installed in {_folder(kind)}'}")
+    return found
+
+
+def find_trace(name: str) -> Path:
+    """The shipped trace of that name. Raises TraceError with the nearest right name."""
+    return find("traces", name)
+
+
+def available(kind: Kind) -> list[str]:
+    """Names of the shipped files of a kind, without suffix, sorted."""
+    return sorted({_stem(kind, file) for file in _files(kind)})
+
+
+def _folder(kind: str) -> Path:
+    # A folder called `traces` beside an installed package is somebody else's: only a checkout has pyproject.toml there.
+    checkout = _PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / kind).is_dir():
+        return checkout / kind
+    return _PACKAGE / "_data" / kind
+
+
+def _files(kind: str) -> list[Path]:
+    folder = _folder(kind)
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(_SUFFIXES[kind]))
+
+
+def _stem(kind: str, file: Path) -> str:
+    suffix = max((s for s in _SUFFIXES[kind] if file.name.lower().endswith(s)), key=len)
+    return file.name[: -len(suffix)]

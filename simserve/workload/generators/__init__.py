@@ -1,0 +1,1 @@
+"""Synthetic requests: arrival processes, length distributions and the BurstGPT-like trace."""

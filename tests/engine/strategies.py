@@ -1,0 +1,152 @@
+"""Random small cases for the engine: a workload, an instance and a policy, small enough to think about and tight enough to hurt.
+
+Memory is a few blocks, seats a few, prompts sometimes longer than the cache, arrivals often tied: what is rare in a real trace is
+common here. `Case.engine()` and `Case.naive()` run the same case on both simulators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from simserve.engine import InstanceSpec, simulate
+from simserve.engine.records import RunRecords
+from simserve.policies.registry import scheduler_class
+from simserve.workload.requests import RequestTable, Workload
+from tests.reference.naive import Naive
+from tests.reference.naive_policies import NAIVE_POLICIES
+from tests.reference.toy_cost import JaggedCost, RoundCost
+
+ORDERS = ("fcfs", "priority", "shortest-job", "longest-prefix")
+POLICIES = tuple(NAIVE_POLICIES)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request: `arrival_s` is a delay where `after` >= 0."""
+
+    arrival_s: float
+    prompt: int
+    output: int
+    max_output: int = -1
+    priority: int = 0
+    after: int = -1
+
+
+@dataclass(frozen=True)
+class Case:
+    rows: tuple[Row, ...]
+    policy: str
+    params: tuple[tuple[str, Any], ...]
+    cost: JaggedCost | RoundCost
+    kv_blocks: int
+    block_tokens: int
+    max_seqs: int
+    watermark_blocks: int = 0
+    max_model_len: int | None = None
+    preemption: str = "recompute"
+    host_kv_blocks: int = 0
+    order: str = "fcfs"
+    concurrency: int | None = None
+    think_s: float = 0.0
+
+    def workload(self) -> Workload:
+        def column(name: str) -> Any:
+            return np.array([getattr(r, name) for r in self.rows], dtype=np.float64 if name == "arrival_s" else np.int64)
+
+        table = RequestTable.build(
+            column("arrival_s"),
+            column("prompt"),
+            column("output"),
+            max_output_tokens=column("max_output"),
+            priority=column("priority"),
+            after=column("after"),
+        )
+        return Workload(table, self.concurrency, self.think_s)
+
+    def _instance(self) -> dict[str, Any]:
+        names = ("kv_blocks", "block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order")
+        return {name: getattr(self, name) for name in names}
+
+    def spec(self, scheduler: Any = None) -> InstanceSpec:
+        """The instance of the case, with its own policy or another `scheduler` object in its place."""
+        if scheduler is None:
+            cls = scheduler_class(self.policy)
+            scheduler = cls(cls.Params(**dict(self.params), max_seqs=self.max_seqs))
+        return InstanceSpec(name="i0", scheduler=scheduler, cost=self.cost, **self._instance())
+
+    def engine(self, scheduler: Any = None, **options: Any) -> RunRecords:
+        return simulate(self.workload(), [self.spec(scheduler)], **options)
+
+    def naive(self) -> Naive:
+        return Naive(self.workload(), NAIVE_POLICIES[self.policy](**dict(self.params)), self.cost, **self._instance()).run()
+
+
+def params(policy: str) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
+    """Parameters of a policy (without max_seqs), small enough for budgets to bind."""
+    budget = st.sampled_from([1, 2, 5, 8, 16, 33, 64])
+    choices: dict[str, st.SearchStrategy[Any]] = {}
+    if policy == "vllm-v0":
+        choices = {"max_num_batched_tokens": st.none() | budget, "padded": st.booleans()}
+    elif policy == "vllm-v1":
+        choices = {"max_num_batched_tokens": budget, "long_prefill_token_threshold": st.sampled_from([0, 0, 1, 3, 8])}
+    elif policy == "sarathi":
+        choices = {"token_budget": budget, "hybrid": st.booleans(), "chunked": st.booleans()}
+    elif policy == "fastgen":
+        choices = {"token_budget": budget}
+    elif policy in ("orca", "static"):
+        choices = {"reserve": st.sampled_from(["max", "oracle"])}
+    return st.fixed_dictionaries(choices).map(lambda d: tuple(d.items()))
+
+
+@st.composite
+def rows(draw: st.DrawFn, max_requests: int, quarter: bool, dependent: bool) -> tuple[Row, ...]:
+    """Requests in order of arrival; gaps are often 0, and quarters of a second when `quarter` (so that they hit ends of steps)."""
+    tick = 0.25 if quarter else 0.0137731
+    longest = draw(st.sampled_from([6, 20, 60]))
+    out, clock = [], 0.0
+    for i in range(draw(st.integers(1, max_requests))):
+        gap = tick * draw(st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 9, 40]))
+        after = draw(st.integers(0, i - 1)) if dependent and i and draw(st.booleans()) else -1
+        clock += gap if after < 0 else 0.0
+        output = draw(st.integers(0, longest) if draw(st.booleans()) else st.sampled_from([0, 1, 2, 9]))
+        out.append(
+            Row(
+                gap if after >= 0 else clock,
+                draw(st.integers(0, longest)),
+                output,
+                draw(st.sampled_from([-1, -1, 0, 1, output, output + 3, 2 * longest])),
+                draw(st.integers(-1, 2)),
+                after,
+            )
+        )
+    return tuple(out)
+
+
+@st.composite
+def cases(draw: st.DrawFn, policies: tuple[str, ...] = POLICIES, orders: tuple[str, ...] = ORDERS, max_requests: int = 9) -> Case:
+    """A random case. Memory is drawn around the size of a few requests, so that most cases preempt, reject or wait."""
+    policy = draw(st.sampled_from(policies))
+    quarter = draw(st.booleans())
+    closed = draw(st.integers(0, 3)) == 0
+    kv_blocks = draw(st.integers(2, 24))
+    watermark_blocks = draw(st.sampled_from([0, 0, 1, 2, 4]))
+    return Case(
+        rows=draw(rows(max_requests, quarter, dependent=not closed)),
+        policy=policy,
+        params=draw(params(policy)),
+        cost=RoundCost() if quarter else JaggedCost(),
+        kv_blocks=kv_blocks,
+        block_tokens=draw(st.sampled_from([1, 2, 3, 4, 8])),
+        max_seqs=draw(st.sampled_from([1, 2, 3, 5, 16])),
+        watermark_blocks=min(watermark_blocks, kv_blocks - 1),
+        max_model_len=draw(st.none() | st.integers(2, 70)),
+        preemption=draw(st.sampled_from(["recompute", "swap"])),
+        host_kv_blocks=draw(st.sampled_from([0, 3, 10, 100])),
+        order=draw(st.sampled_from(orders)),
+        concurrency=draw(st.integers(1, 4)) if closed else None,
+        think_s=draw(st.sampled_from([0.0, 0.0, 0.25, 0.6180339887])) if closed else 0.0,
+    )

@@ -1,0 +1,46 @@
+"""Records read token by token and step by step: spans unrolled, emission segments turned into times."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from simserve.engine.records import LaneLog, RunRecords
+
+
+class StepRow(NamedTuple):
+    start_s: float
+    end_s: float
+    decodes: int
+    context_tokens: int
+    prefills: int
+    prefill_tokens: int
+    prefill_pairs: int
+
+
+def token_times(records: RunRecords) -> list[list[float]]:
+    """Seconds at which each request got each of its tokens, in the order of its segments."""
+    times: list[list[float]] = [[] for _ in range(len(records.table))]
+    ticks = [lane.tick_end_s().tolist() for lane in records.lanes]
+    e = records.emissions
+    for request, lane, prefill_end_s, first, last in zip(e.request, e.lane, e.prefill_end_s, e.first_tick, e.last_tick, strict=True):
+        if math.isfinite(prefill_end_s):
+            times[request].append(float(prefill_end_s))
+        if last >= first:
+            assert 0 <= first and last < len(ticks[lane]), f"a segment of request {request} ends at tick {last} of {len(ticks[lane])}"
+            times[request].extend(ticks[lane][first : last + 1])
+    return times
+
+
+def steps(lane: LaneLog) -> list[StepRow]:
+    """Each step of a lane."""
+    out: list[StepRow] = []
+    for j in range(len(lane.span_steps)):
+        first, start = int(lane.span_first_step[j]), float(lane.span_start_s[j])
+        decodes, context = int(lane.span_decode_requests[j]), int(lane.span_context_tokens[j])
+        chunks = int(lane.span_prefill_requests[j]), int(lane.span_prefill_tokens[j]), int(lane.span_prefill_pairs[j])
+        for i in range(int(lane.span_steps[j])):
+            end = float(lane.step_end_s[first + i])
+            out.append(StepRow(start, end, decodes, context + i * decodes, *chunks))
+            start = end
+    return out

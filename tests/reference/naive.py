@@ -1,0 +1,238 @@
+"""The naive simulator: one instance, one request object each, one token at a time, every sum computed afresh.
+
+No SimPy, no spans, no groups, no caches. It shares no code with `simserve.engine` and its policies (`naive_policies`) share none with
+`simserve.policies`: both were written from the same rules (docs/invariants.md, "The rules both sides follow"), so an agreement on
+every record is evidence for both. It is slow, and meant to be.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from simserve.cost.contract import CostModel, PrefillSlice
+from simserve.workload.requests import Workload
+
+
+@dataclass(eq=False)
+class Req:
+    """One request. `computed` = tokens whose KV exists, `held` = its KV blocks, on the device or (swapped) on the host."""
+
+    row: int
+    prompt: int
+    output: int
+    max_output: int
+    priority: int
+    released_s: float = math.nan
+    scheduled_s: float = math.nan
+    finish_s: float = math.nan
+    status: str = ""
+    reason: str = ""
+    target: int = 0
+    computed: int = 0
+    generated: int = 0
+    held: int = 0
+    admission: int = -1
+    preemptions: int = 0
+    recomputed: int = 0
+    token_s: list[float] = field(default_factory=list)
+
+    @property
+    def prefilling(self) -> bool:
+        return self.computed < self.target
+
+
+@dataclass
+class Step:
+    """One step as it happened. `waiting` once it was planned; `kv_blocks` held once it has ended and completed requests are gone."""
+
+    start_s: float
+    end_s: float
+    decodes: int
+    context_tokens: int
+    prefills: int
+    prefill_tokens: int
+    prefill_pairs: int
+    waiting: int
+    kv_blocks: int
+
+
+class Naive:
+    """State and clock. A policy is a function of this object that calls `admit`, `slice_`, `decode_all`, `preempt`, `reject`."""
+
+    def __init__(
+        self, work: Workload, policy: Any, cost: CostModel, *, kv_blocks: int, block_tokens: int, max_seqs: int, watermark_blocks: int = 0,
+        max_model_len: int | None = None, preemption: str = "recompute", host_kv_blocks: int = 0, order: str = "fcfs",
+    ) -> None:  # fmt: skip
+        self.policy, self.cost, self.order, self.mode = policy, cost, order, preemption
+        self.kv_blocks, self.B, self.W, self.max_seqs, self.host_kv_blocks = kv_blocks, block_tokens, watermark_blocks, max_seqs, host_kv_blocks
+        self.max_model_len, self.concurrency, self.think_s = max_model_len, work.concurrency, work.think_s
+        self.limit = min(max_model_len or 10**12, (kv_blocks - watermark_blocks) * block_tokens)
+        t = work.requests
+        self.reqs = [
+            Req(i, max(1, int(t.prompt_tokens[i])), int(t.output_tokens[i]), int(t.max_output_tokens[i]), int(t.priority[i]))
+            for i in range(len(t))
+        ]
+        self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
+        self.now, self.admissions, self.last_was_decode = 0.0, 0, False
+        self.entries: list[tuple[float, int]] = []
+        self.waiting: list[Req] = []
+        self.running: list[Req] = []
+        self.swapped: list[Req] = []
+        self.steps: list[Step] = []
+
+    # questions a policy may ask
+    def blocks(self, tokens: int) -> int:
+        return -(-tokens // self.B)
+
+    @property
+    def free(self) -> int:
+        return self.kv_blocks - sum(r.held for r in self.running)
+
+    @property
+    def prefilling(self) -> list[Req]:
+        return sorted((r for r in self.running if r.prefilling), key=lambda r: r.admission)
+
+    @property
+    def decoding(self) -> list[Req]:
+        return sorted((r for r in self.running if not r.prefilling), key=lambda r: r.admission)
+
+    @property
+    def head(self) -> Req:
+        keys = {"fcfs": lambda r: 0, "priority": lambda r: (-r.priority, r.row), "shortest-job": lambda r: (r.prompt + r.output, r.row)}
+        return min(self.waiting, key=keys.get(self.order, lambda r: r.row))
+
+    def can_admit(self, tokens: int) -> bool:
+        return self.free - self.blocks(tokens) >= self.W and len(self.running) < self.max_seqs
+
+    # actions of a policy
+    def admit(self, r: Req, tokens: int) -> None:
+        self.waiting.remove(r)
+        self.running.append(r)
+        r.held, r.computed, r.target = self.blocks(tokens), 0, r.prompt + r.generated
+        r.admission = self.admissions
+        self.admissions += 1
+
+    def slice_(self, r: Req, tokens: int) -> None:
+        r.held = max(r.held, self.blocks(r.computed + tokens))
+        assert self.free >= 0 and tokens > 0
+        self.slices.append((r, PrefillSlice(tokens, r.computed)))
+
+    def preempt(self, r: Req) -> None:
+        self.running.remove(r)
+        self.preempted = True
+        r.preemptions += 1
+        host_free = self.host_kv_blocks - sum(s.held for s in self.swapped)
+        if self.mode == "swap" and not r.prefilling and r.held <= host_free:
+            self.swapped.append(r)
+            self.swaps.append(r.computed)
+        else:
+            r.recomputed += r.computed
+            r.computed = r.held = r.target = 0
+            self.waiting.insert(0, r)
+
+    def victim(self) -> Req:
+        return max(self.running, key=lambda r: (-r.priority, r.row) if self.order == "priority" else (r.admission,))
+
+    def decode_all(self) -> None:
+        while sum(self.blocks(r.computed + 1) > r.held for r in self.decoding) > self.free:
+            self.preempt(self.victim())
+        self.decodes = self.decoding
+        for r in self.decodes:
+            r.held = max(r.held, self.blocks(r.computed + 1))
+
+    def swap_in(self) -> None:
+        while self.swapped and not self.preempted:
+            s = min(self.swapped, key=lambda r: r.admission)
+            held = max(s.held, self.blocks(s.computed + 1))
+            if self.free - held < self.W or len(self.running) >= self.max_seqs:
+                return
+            self.swapped.remove(s)
+            self.running.append(s)
+            self.swaps.append(s.computed)
+            s.held = held
+            self.decodes.append(s)
+
+    # life of a request
+    def enter(self, r: Req, t: float) -> None:
+        r.released_s = t
+        if r.output == 0:
+            self.end(r, t, "FAILED", "failed in the trace")
+        elif r.prompt >= self.limit:
+            long = self.max_model_len is not None and r.prompt >= self.max_model_len
+            self.end(r, t, "REJECTED", "prompt exceeds the model's context" if long else "prompt exceeds the KV cache")
+        else:
+            if r.output > self.limit - r.prompt:
+                r.output, r.reason = self.limit - r.prompt, "stopped at the context limit"
+            self.waiting.append(r)
+
+    def reject(self, r: Req, reason: str) -> None:
+        self.waiting.remove(r)
+        self.end(r, self.now, "REJECTED", reason)
+
+    def end(self, r: Req, t: float, status: str, reason: str) -> None:
+        r.finish_s, r.status, r.reason, r.held = t, status, reason, 0
+        if self.concurrency is None:
+            for row, after in enumerate(self.after):
+                if after == r.row:
+                    heapq.heappush(self.entries, (t + self.delay_s[row], row))
+        elif self.sent < len(self.reqs):
+            heapq.heappush(self.entries, (t + self.think_s, self.sent))
+            self.sent += 1
+
+    # the loop
+    def run(self) -> Naive:
+        if self.concurrency is None:
+            self.entries = [(self.delay_s[i], i) for i in range(len(self.reqs)) if self.after[i] < 0]
+        else:
+            self.sent = min(self.concurrency, len(self.reqs))
+            self.entries = [(0.0, i) for i in range(self.sent)]
+        heapq.heapify(self.entries)
+        while self.entries or self.waiting or self.running or self.swapped:
+            if not (self.waiting or self.running or self.swapped):
+                self.now = max(self.now, self.entries[0][0])
+            while self.entries and self.entries[0][0] <= self.now:
+                t, row = heapq.heappop(self.entries)
+                self.enter(self.reqs[row], t)
+            if self.waiting or self.running or self.swapped:
+                self.step()
+        return self
+
+    def step(self) -> None:
+        self.decodes: list[Req] = []
+        self.slices: list[tuple[Req, PrefillSlice]] = []
+        self.swaps: list[int] = []
+        self.preempted = False
+        self.policy(self)
+        if not self.decodes and not self.slices:
+            if self.waiting or self.running or self.swapped:
+                raise RuntimeError(f"the plan at {self.now} has no work")
+            return
+        contexts = [r.computed + 1 for r in self.decodes]
+        chunks = [s for _, s in self.slices]
+        dt = self.cost.step_time(len(contexts), sum(contexts), max(contexts, default=0), chunks)
+        for tokens in self.swaps:
+            dt += self.cost.swap_time(tokens)
+        start_s, self.now = self.now, self.now + dt
+        for r in [*self.decodes, *(r for r, _ in self.slices)]:
+            r.scheduled_s = start_s if math.isnan(r.scheduled_s) else r.scheduled_s
+        pairs = sum(c * k + c * (c + 1) // 2 for c, k in chunks)
+        tokens, waiting = sum(c.new_tokens for c in chunks), len(self.waiting)
+        for r in self.decodes:
+            r.computed += 1
+            self.emit(r)
+        for r, s in self.slices:
+            r.computed += s.new_tokens
+            if not r.prefilling:
+                self.emit(r)
+        used = self.kv_blocks - self.free
+        self.steps.append(Step(start_s, self.now, len(contexts), sum(contexts), len(chunks), tokens, pairs, waiting, used))
+
+    def emit(self, r: Req) -> None:
+        r.generated += 1
+        r.token_s.append(self.now)
+        if r.generated == r.output:
+            self.running.remove(r)
+            self.end(r, self.now, "COMPLETED", r.reason)

@@ -1,0 +1,80 @@
+"""Two made-up cost models for tests: one with awkward numbers, one with round ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simserve.cost.contract import PrefillSlice
+
+
+class _SingleStage:
+    """What both toys share: one stage, no hardware behind them."""
+
+    stages = 1
+    peak_flops_per_s = 1e12
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        raise NotImplementedError
+
+    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
+        return [self.step_time(decode_requests, context_tokens + i * decode_requests, longest_tokens + i, ()) for i in range(steps)]
+
+    def stage_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> tuple[float, ...]:
+        return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
+
+    def breakdown(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> dict[str, float]:
+        return {"toy": self.step_time(decode_requests, context_tokens, longest_tokens, prefills)}
+
+    def flops(self, new_tokens: float, attended_pairs: float) -> float:
+        return 1e6 * new_tokens + 10.0 * attended_pairs
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": type(self).__name__}
+
+
+@dataclass(frozen=True)
+class JaggedCost(_SingleStage):
+    """Every argument of a step counts, with coefficients no sum of which is round: equal times mean equal work in equal order.
+
+    Piecewise linear in tokens (a jump at each multiple of 16, as tile quantisation has), linear in contexts, quadratic in nothing.
+    Chunks count by their place in the plan too, so two plans with the same chunks in another order differ.
+    """
+
+    scale_s: float = 1.0
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        tokens = decode_requests + sum(p.new_tokens for p in prefills)
+        work = 0.0131927 + 0.00314159 * tokens + 0.0271828 * (tokens // 16) + 0.000141421 * context_tokens + 0.000057721 * longest_tokens
+        for place, p in enumerate(prefills):
+            work += (0.00017320 + 0.0000016180 * place) * p.new_tokens * (p.context_tokens + 0.5 * p.new_tokens)
+        return self.scale_s * work
+
+    def swap_time(self, tokens: int) -> float:
+        return self.scale_s * (0.00223606 + 0.000264575 * tokens)
+
+
+@dataclass(frozen=True)
+class RoundCost(_SingleStage):
+    """Quarters of a second only: arrivals, ends of steps and think times fall on the same instants, exactly, all the time."""
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        return 0.25 * (1 + (decode_requests + sum(p.new_tokens for p in prefills)) // 8)
+
+    def swap_time(self, tokens: int) -> float:
+        return 0.25 * (tokens // 8)
+
+
+@dataclass(frozen=True)
+class PromptCost(_SingleStage):
+    """Seconds = `by_prompt_s[new prompt tokens]`, 1 s for a decode-only step: a server with a chosen service time (queueing theory)."""
+
+    by_prompt_s: tuple[tuple[int, float], ...]
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        tokens = sum(p.new_tokens for p in prefills)
+        return dict(self.by_prompt_s)[tokens] if tokens else 1.0
+
+    def swap_time(self, tokens: int) -> float:
+        return 0.0

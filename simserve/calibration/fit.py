@@ -102,6 +102,7 @@ def _fit_group(
         model=ModelFile(kind="curves" if is_curve else "trees", file=file, sha256=sha256),
         sources=tuple(sorted(set(rows["source"]))),
         points=len(rows),
+        with_prefix="prefix_tokens" in rows and bool((rows["prefix_tokens"] > 0).any()),
         split=splits.DESCRIPTION,
         check=check,
         residual_log=(q05, q25, q50, q75, q95),

@@ -52,24 +52,20 @@ def _collective(frame: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
+_PASSES = {"emb": 2, "add": 3, "input_layernorm": 4, "post_attention_layernorm": 4, "attn_rope": 2, "mlp_act": 3}
+"""16-bit tensors of the operation's width that are read and written, as `simserve.model` counts them (norms with the residual add)."""
+
+
 def _elementwise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Bytes per token from the model's dimensions: what each operation reads and writes in 16 bits on one rank."""
+    """Width and bytes per token of one rank from the model's dimensions."""
     import numpy as np
 
     out = frame.copy()
-    op, tp = out["op"].astype(str), out["tensor_parallel"].astype(float)
-    hidden = out["hidden_size"].astype(float)
+    op, tp, hidden = out["op"].astype(str), out["tensor_parallel"].astype(float), out["hidden_size"].astype(float)
     heads = (out["num_heads"] + out["num_kv_heads"]).astype(float) * hidden / out["num_heads"].astype(float)
-    elements = {
-        "emb": 2 * hidden,
-        "add": 3 * hidden,
-        "input_layernorm": 2 * hidden,
-        "post_attention_layernorm": 2 * hidden,
-        "attn_rope": 2 * heads / tp,
-        "mlp_act": 3 * out["mlp_hidden_size"].astype(float) / tp,
-    }
-    per_token = np.select([op == name for name in elements], list(elements.values()), default=np.nan)
-    out["bytes_per_token"] = 2.0 * per_token
+    width = np.select([op == "attn_rope", op == "mlp_act"], [heads / tp, out["mlp_hidden_size"].astype(float) / tp], default=hidden)
+    out["width"] = width
+    out["bytes_per_token"] = 2.0 * width * op.map(_PASSES).astype(float)
     out["kernel"] = op
     return out
 

@@ -21,8 +21,8 @@ def policies(name: Annotated[str | None, typer.Argument(help="Show the parameter
         rows = []
         for policy in registry.scheduler_names():
             found = registry.scheduler_class(policy)
-            settings = ", ".join(f"{p.name}={p.default}" for p in parameters(found.Params))
-            rows.append((policy, _about(found).split("\n")[0], settings))
+            settings = ", ".join(f"{p.name}={p.default}" if p.default else p.name for p in parameters(found.Params))
+            rows.append((policy, _first_sentence(_about(found)), settings))
         show(("policy", "what it does", "parameters"), rows, f"Waiting orders: {', '.join(registry.order_names())}")
         return
     found = registry.scheduler_class(name)
@@ -33,3 +33,8 @@ def policies(name: Annotated[str | None, typer.Argument(help="Show the parameter
 def _about(policy: Any) -> str:
     """The policy's own words: of its class, or of its module."""
     return inspect.cleandoc(policy.__doc__ or inspect.getmodule(policy).__doc__ or "")  # type: ignore[union-attr]
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".") + "."

@@ -7,10 +7,11 @@ cache rules, CUDA-graph sizes, host overheads, and the engine's own flag names w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from simserve.config import messages, yamlfile
 from simserve.config.schema import OpenSection, SchedulerSection, Section
@@ -20,12 +21,22 @@ SCHEMA_VERSION = 1
 FOLDER = Path(__file__).parent / "engines"
 
 
+def _ascending(sizes: list[int]) -> list[int]:
+    if any(b <= a for a, b in pairwise([0, *sizes])):
+        raise ValueError(f"batch sizes must be ascending positive numbers, found {sizes}")
+    return sizes
+
+
+GraphSizes = Annotated[list[int], AfterValidator(_ascending)]
+
+
 class HostSection(Section):
     """Work of the CPU that the devices wait for, seconds."""
 
     per_step_s: float = Field(0.0, ge=0, description="For each step: scheduling, preparing inputs, sampling, output processing.")
     per_decode_request_s: float = Field(0.0, ge=0, description="For each decoding request in a step.")
     per_prefill_token_s: float = Field(0.0, ge=0, description="For each prompt token in a step.")
+    kernel_launch_s: float | None = Field(None, ge=0, description="For each kernel outside CUDA graphs. Default: the device's own figure.")
 
 
 class KvDefaults(Section):
@@ -58,20 +69,29 @@ class EngineProfile(Section):
     scheduler: SchedulerSection
     on_hardware: list[HardwareDefaults] = []
     kv: KvDefaults
-    cuda_graph_sizes: list[int] = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
+    cuda_graph_sizes: GraphSizes = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
     host: HostSection
+    kernel_backend: str | None = Field(None, description="Engine whose kernel measurements are preferred, where a profile has several.")
     flags: dict[str, str] = Field(description="The engine's flag -> the key of an instance that it sets.")
 
     def flag_names(self) -> set[str]:
         """What may stand beside `name` in an experiment's `engine` mapping."""
         return {*self.flags, *OWN_KEYS}
 
+    def default_of(self, key: str) -> str:
+        """The profile's own value of an instance key such as `scheduler.max_seqs`; empty when the policy or the model decides."""
+        section, _, name = key.partition(".")
+        if section == "parallel":
+            return "1"
+        values = self.scheduler.parameters if section == "scheduler" else self.kv.model_dump() if section == "kv" else {}
+        return f"{values[name]}" if name in values else ""
+
 
 class EngineOverrides(OpenSection):
     """The profile's own parts that an experiment may replace directly."""
 
     host: HostSection | None = None
-    cuda_graph_sizes: list[int] | None = None
+    cuda_graph_sizes: GraphSizes | None = None
 
 
 OWN_KEYS = tuple(EngineOverrides.model_fields)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simserve import resources
 from simserve.config import engine_profile, instances, messages, overrides, yamlfile
 from simserve.config.engine_profile import EngineOverrides, EngineProfile
 from simserve.config.instances import InstanceGroup
@@ -53,7 +54,7 @@ class Experiment:
             "hardware": hardware,
             "engine": {
                 "name": _engine_reference(spec.engine_section.name, self.base_dir),
-                "host": self.engine.host.model_dump(),
+                "host": self.engine.host.model_dump(exclude_none=True),
                 "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
             },
             "cluster": {"instances": groups, "router": router},
@@ -80,8 +81,6 @@ class Experiment:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _files(self, resolved: Mapping[str, Any]) -> list[Path]:
-        from simserve import resources
-
         found = [engine_profile.find(self.spec.engine_section.name, self.base_dir)]
         for name in sorted({resolved["hardware"], *(group["hardware"] for group in resolved["cluster"]["instances"])}):
             found.append(Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name))

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from simserve import resources
 from simserve.errors import ConfigError, SimserveError, nearest
 
 
 def find_experiment(name_or_path: str | Path) -> Path:
     """The YAML file of an experiment: a path, or the name of a bundled one. Raises ConfigError with the nearest bundled name."""
-    from simserve import resources
-
     path = Path(name_or_path)
     if path.exists() or path.suffix in (".yaml", ".yml"):
         if not path.exists() and path.parent == Path("."):
@@ -37,8 +36,6 @@ def existing(path: str, base_dir: Path) -> Path | None:
 
 def hardware_reference(name_or_path: str, base_dir: Path) -> str:
     """A bundled profile's name, or the absolute path of the user's own file. Raises ProfileError or ConfigError."""
-    from simserve import resources
-
     if name_or_path.endswith((".yaml", ".yml")):
         found = existing(name_or_path, base_dir)
         if found is None:
@@ -63,10 +60,8 @@ def trace_reference(path: str, base_dir: Path) -> str:
     return _bundled("traces", found) or str(found)
 
 
-def _bundled(kind: str, found: Path) -> str | None:
+def _bundled(kind: resources.Kind, found: Path) -> str | None:
     """The name of a file if it is one of the bundled data."""
-    from simserve import resources
-
     try:
         same = resources.find(kind, found.name).resolve() == found
     except SimserveError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
 from simserve.workload.config import WorkloadConfig
 
@@ -152,10 +152,10 @@ class MetricsSection(Section):
 class OutputSection(Section):
     """What is written besides summary.json, requests.parquet and experiment.resolved.yaml."""
 
-    plots: bool = Field(True, description="plots/*.png")
-    report: bool = Field(True, description="report.html, self-contained.")
-    timeline: bool = Field(False, description="timeline.json for Perfetto.")
-    steps: bool = Field(False, description="steps.parquet, one row for each engine step.")
+    plots: StrictBool = Field(True, description="plots/*.png")
+    report: StrictBool = Field(True, description="report.html, self-contained.")
+    timeline: StrictBool = Field(False, description="timeline.json for Perfetto.")
+    steps: StrictBool = Field(False, description="steps.parquet, one row for each engine step.")
 
 
 class ExperimentSpec(Section):
@@ -177,7 +177,7 @@ class ExperimentSpec(Section):
     slo: SloSection = Field(default_factory=lambda: SloSection(), description="Latency targets; goodput and attainment are reported against them.")
     metrics: MetricsSection = Field(default_factory=lambda: MetricsSection(), description="Warm-up and cool-down.")
     output: OutputSection = Field(default_factory=lambda: OutputSection(), description="Optional output files.")
-    fast_forward: bool = Field(True, description="Advance over runs of equal steps at once. Off: step by step, same records, slower.")
+    fast_forward: StrictBool = Field(True, description="Advance over runs of equal steps at once. Off: step by step, same records, slower.")
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
     until_s: float | None = Field(None, gt=0, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended.")
 

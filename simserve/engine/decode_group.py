@@ -27,7 +27,7 @@ class DecodeGroup:
         self.sum_base = 0
         self.growth = [0] * block_tokens
         """growth[u mod block_tokens] = members that need a new block before tick u."""
-        self._longest_base: int | None = None
+        self._longest_base: int | None = None  # None = to be found again: the longest member has left
         self._endings: list[tuple[int, int, LiveRequest]] = []
         self._later: list[tuple[int, int, LiveRequest]] = []
 
@@ -59,7 +59,7 @@ class DecodeGroup:
             else:  # it reserved more than it has computed: it starts to grow when that is used up
                 request.grows = False
                 heappush(self._later, (first_need, request.row, request))
-        if self._longest_base is None or base > self._longest_base:
+        if len(self.members) == 1 or (self._longest_base is not None and base > self._longest_base):
             self._longest_base = base
         heappush(self._endings, (finish, request.row, request))
 

@@ -9,6 +9,7 @@ from simpy.events import Event
 from simserve.engine.clock import Clock
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
+from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import InstanceSpec
@@ -16,10 +17,15 @@ from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
 from simserve.policies import registry
 
 
+MOST_REORDERED = 128
+"""With more waiting requests a cache-dependent order is left as it is: newcomers line up behind (SGLang's rule for its longest-prefix order)."""
+
+
 class Instance:
     """The running form of an InstanceSpec.
 
     final_tokens[row]  output tokens at which a request ends (hidden from policies), shared by all instances
+    prefix_block_tokens  tokens per id of the workload's prompt contents, 0 = contents unknown
     ended              called with the requests that have just ended and the time
     """
 
@@ -33,6 +39,7 @@ class Instance:
         final_tokens: list[int],
         ended: Callable[[list[LiveRequest], float], None],
         fast_forward: bool,
+        prefix_block_tokens: int = 0,
     ) -> None:
         self.spec = spec
         self.index = index
@@ -41,6 +48,8 @@ class Instance:
         self.recorder = recorder
         self.final_tokens = final_tokens
         self._tell_ended = ended
+        self.audit: Callable[[Lane], None] | None = None
+        """Called after every span when the run is checked."""
         self.fast_forward = fast_forward
         self.scheduler = spec.scheduler
         self.policy_name = spec.policy_name
@@ -50,6 +59,8 @@ class Instance:
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
         self.waiting: WaitingQueue = FcfsQueue() if self.order.key is None else SortedQueue(self.order.key)
+        self.prefix = PrefixCache(self.kv, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
+        self.reorders = self.order.dynamic and self.prefix is not None
         self.inbox: list[LiveRequest] = []
         self.admissions = 0
         self.swapped_tokens = 0
@@ -116,6 +127,16 @@ class Instance:
         for request in inbox:
             self.waiting.push(request)
         inbox.clear()
+
+    def reorder(self) -> None:
+        """Brings the waiting queue in order again where the order depends on what is cached now."""
+        assert self.prefix is not None
+        waiting = self.waiting
+        if isinstance(waiting, SortedQueue) and len(waiting) <= MOST_REORDERED:
+            for request in list(waiting):
+                waiting.remove(request)
+                request.cached_estimate = self.prefix.match(request) * self.prefix.tokens_per_id
+                waiting.push(request)
 
     # -- pipeline parallelism --------------------------------------------------------------------------------------------------------
 

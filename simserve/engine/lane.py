@@ -37,6 +37,8 @@ class Lane:
         self.scheduler = instance.scheduler
         self.cost = instance.cost
         self.kv = instance.kv
+        self.prefix = instance.prefix
+        self.reorders = instance.reorders
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
         self.group = DecodeGroup(instance.kv.block_tokens)
@@ -66,6 +68,8 @@ class Lane:
         view = self.view
         view.now = now
         self._plan.asked = True
+        if self.reorders:
+            self.instance.reorder()
         plan = self.scheduler.plan(view)
         if plan is not self._plan:
             raise PolicyError(
@@ -101,7 +105,10 @@ class Lane:
         if plan.repeat > 1 and self._fast:
             steps = min(plan.repeat, group.steps_to_next_change(), self._chunk)
             if steps > 1:
-                steps = group.steps_within(self.kv.free_blocks, steps)
+                room = self.kv.free_blocks
+                if self.prefix is not None and self._span_waiting:
+                    room = self.prefix.spare_blocks  # forgetting contents may change what those who wait need
+                steps = group.steps_within(room, steps)
         else:
             steps = 1
         if steps > 1:
@@ -165,6 +172,8 @@ class Lane:
             group = self.group
             if steps > 1:
                 self.kv.free_blocks -= group.growth_over(steps - 1)
+                if self.prefix is not None:
+                    self.prefix.trim()
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
             group.tick += steps
@@ -175,6 +184,8 @@ class Lane:
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
                 request.computed_tokens = computed = computed + tokens
+                if self.prefix is not None:
+                    self.prefix.add(request)
                 if computed == request.target_tokens:
                     self._first_token(request, now, ended)
         if ended:
@@ -194,6 +205,13 @@ class Lane:
                 self._span_waiting,
             )
         )
+        if self.instance.audit is not None:
+            self.instance.audit(self)
+
+    @property
+    def decodes_now(self) -> int:
+        """Requests that decode in the step in progress."""
+        return self._plan.decodes
 
     # -- requests ------------------------------------------------------------------------------------------------------------------
 
@@ -230,7 +248,7 @@ class Lane:
     def _end(self, request: LiveRequest, now: float) -> None:
         """The request has emitted its last token."""
         self._emitted(request)
-        self.kv.free_blocks += request.held_blocks
+        self._give_back(request)
         request.held_blocks = 0
         request.state = State.ENDED
         self.instance.recorder.completed(request, self.instance.index, now)
@@ -268,7 +286,7 @@ class Lane:
             self._emitted(request)
         else:
             self.prefilling.remove(request)
-        kv.free_blocks += request.held_blocks
+        self._give_back(request)
         if decoding and self.instance.swaps and kv.host_free_blocks >= request.held_blocks:
             kv.host_free_blocks -= request.held_blocks
             request.state = State.SWAPPED
@@ -281,6 +299,14 @@ class Lane:
             request.target_tokens = request.prompt_tokens + request.generated_tokens
             request.state = State.WAITING
             self.view.waiting.give_back(request)
+
+    def _give_back(self, request: LiveRequest) -> None:
+        """Frees the KV blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
+        if self.prefix is None:
+            self.kv.free_blocks += request.held_blocks
+        else:
+            self.kv.free_blocks += self.prefix.private_blocks(request)
+            self.prefix.release(request)
 
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Ends a waiting request without service."""

@@ -151,6 +151,8 @@ class StepPlan:
         self.decodes = len(group.members)
         if lane.swapped and not self.preempted:
             self._swap_in()
+        if lane.prefix is not None:
+            lane.prefix.trim()
         if self.budget_left is not None:
             self.budget_left -= self.decodes
 
@@ -184,13 +186,33 @@ class StepPlan:
             return False
         kv = view.kv
         blocks = -(-(request.target_tokens if reserve_tokens is None else reserve_tokens) // kv.block_tokens)
-        if kv.free_blocks - blocks < kv.watermark_blocks:
-            return False
+        prefix = lane.prefix
+        if prefix is None or not request.prefix_ids:
+            if kv.free_blocks - blocks < kv.watermark_blocks:
+                return False
+            kv.free_blocks -= blocks
+        else:
+            ids = prefix.match(request)
+            new = max(0, blocks - ids * prefix.blocks_per_id)
+            if kv.free_blocks - new - prefix.blocks_to_pin(request, ids) < kv.watermark_blocks:
+                return False
+            prefix.pin(request, ids)
+            kv.free_blocks -= new
+            blocks = new + ids * prefix.blocks_per_id
+            request.computed_tokens = ids * prefix.tokens_per_id
+            request.cached_tokens += request.computed_tokens
+            request.offered_ids = ids
+        if prefix is not None:
+            prefix.trim()
         view.waiting.remove(request)
-        kv.free_blocks -= blocks
         request.held_blocks = blocks
         lane.start_prefill(request, view.now)
         return True
+
+    def cached_tokens(self, request: LiveRequest) -> int:
+        """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
+        prefix = self._lane.prefix
+        return 0 if prefix is None else prefix.match(request) * prefix.tokens_per_id
 
     def grow(self, request: LiveRequest, tokens: int) -> bool:
         """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
@@ -203,6 +225,8 @@ class StepPlan:
         if more > 0:
             kv.free_blocks -= more
             request.held_blocks += more
+            if self._lane.prefix is not None:
+                self._lane.prefix.trim()
         return True
 
     def prefill(self, request: LiveRequest, tokens: int) -> None:
@@ -257,8 +281,10 @@ class StepPlan:
         says `wake_on_arrival=True`. Plans with prefill slices, preemptions or swaps are never repeated.
         """
         if not self.prefills and not self.preempted and not self.swap_times_s:
-            self.repeat = UNTIL_EVENT
             waiting = self._view.waiting
+            if self._lane.reorders and len(waiting):
+                return self
+            self.repeat = UNTIL_EVENT
             self.ignores_arrivals = waiting.fcfs and len(waiting) > 0 and not wake_on_arrival
         return self
 

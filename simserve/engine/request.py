@@ -28,7 +28,9 @@ class LiveRequest:
     computed_tokens  tokens in the KV cache; kept up to date except while it decodes (then the group's tick knows, see DecodeGroup)
     generated_tokens tokens emitted; likewise
     held_blocks      KV blocks it owns; likewise
-    cached_tokens    prompt tokens that came from the prefix cache
+    cached_tokens    prompt tokens that came from the prefix cache, over all its admissions
+    cached_estimate  while it waits under a cache-dependent order: prompt tokens found in the prefix cache at the last plan
+    prefix_ids       contents of its prompt for the prefix cache (see PrefixCache); empty when unknown
     admission        number of its admission, rising over the instance's life; larger = more recent
     """
 
@@ -37,6 +39,7 @@ class LiveRequest:
         "arrival_s",
         "base_computed",
         "base_generated",
+        "cached_estimate",
         "cached_tokens",
         "computed_tokens",
         "finish_tick",
@@ -46,9 +49,12 @@ class LiveRequest:
         "grows",
         "held_blocks",
         "max_output_tokens",
+        "offered_ids",
+        "pinned_ids",
         "planned",
         "preemptions",
         "prefill_end_s",
+        "prefix_ids",
         "priority",
         "prompt_tokens",
         "recomputed_tokens",
@@ -72,6 +78,7 @@ class LiveRequest:
         self.generated_tokens = 0
         self.held_blocks = 0
         self.cached_tokens = 0
+        self.cached_estimate = 0
         self.admission = -1
         self.preemptions = 0
         self.recomputed_tokens = 0
@@ -79,6 +86,9 @@ class LiveRequest:
         self.first_token_s = -1.0
         self.prefill_end_s = -1.0
         self.planned = -1
+        self.prefix_ids: list[int] = []
+        self.pinned_ids: list[int] = []
+        self.offered_ids = 0
 
     @property
     def prefill_left(self) -> int:

@@ -78,7 +78,8 @@ class Simulation:
         self.instances: list[Instance] = []
         lanes = 0
         for index, spec in enumerate(specs):
-            instance = Instance(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self._ended, fast_forward)
+            contents = self.table.prefix.block_tokens if self.table.prefix is not None else 0
+            instance = Instance(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self._ended, fast_forward, contents)
             lanes += len(instance.lanes)
             self.instances.append(instance)
         if router is None and len(self.instances) > 1:
@@ -126,6 +127,10 @@ class Simulation:
         request = kind(row, now, prompt, self._priority[row], stated, self._session[row])
         if isinstance(request, OracleRequest):
             request.output_tokens = final
+        if instance.prefix is not None:
+            contents = self.table.prefix
+            assert contents is not None
+            request.prefix_ids = contents.ids[contents.offsets[row] : contents.offsets[row + 1]].tolist()
         instance.submit(request)
 
     def _ended(self, requests: list[LiveRequest], now: float) -> None:

@@ -21,6 +21,7 @@ class InstanceSpec:
     max_model_len     longest prompt + output in tokens; None = as far as the KV cache reaches
     devices           accelerators it occupies
     preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
+    prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
     order             waiting order: see simserve.policies.registry.order_names()
     """
 
@@ -36,6 +37,7 @@ class InstanceSpec:
     preemption: str = "recompute"
     host_kv_blocks: int = 0
     order: str = "fcfs"
+    prefix_caching: bool = False
     policy: str = ""
 
     def __post_init__(self) -> None:

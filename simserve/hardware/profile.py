@@ -54,7 +54,13 @@ class HardwareProfile:
         return self._models[key]
 
     def _choose(self, name: str, dtype: str, backend: str | None, kv_dtype: str, kernel: str | None) -> KernelModel:
-        operator = OPERATORS[name]
+        found = self.candidates(name, dtype, backend, kv_dtype=kv_dtype, kernel=kernel)
+        return found[0] if found else KernelModel(OPERATORS[name], Context(self.device, dtype, kv_dtype))
+
+    def candidates(
+        self, name: str, dtype: str, backend: str | None = None, *, kv_dtype: str = "", kernel: str | None = None
+    ) -> list[KernelModel]:
+        """Every measured model that `operator` could answer with, best first."""
         for tried in (dtype, _SAME_RATE.get(dtype)):
             found = [
                 e
@@ -66,18 +72,23 @@ class HardwareProfile:
                 and (backend is None or e.backend == backend or e.backend.split()[0] == backend)
             ]
             if found:
-                entry = min(found, key=self._rank)
-                context = Context(self.device, entry.dtype, entry.kv_dtype or kv_dtype)
-                return KernelModel(operator, context, entry, self.path.parent)
-        return KernelModel(operator, Context(self.device, dtype, kv_dtype))
+                return [self._model(e) for e in sorted(found, key=self._rank)]
+        return []
+
+    def _model(self, entry: OperatorEntry) -> KernelModel:
+        key = (entry.model.file,)
+        if key not in self._models:
+            context = Context(self.device, entry.dtype, entry.kv_dtype)
+            self._models[key] = KernelModel(OPERATORS[entry.operator], context, entry, self.path.parent)
+        return self._models[key]
 
     def _rank(self, entry: OperatorEntry) -> tuple[Any, ...]:
-        """Preferred backend first, then the newest version, then the most measurements."""
+        """Preferred backend first, then kernels inside CUDA graphs, then the newest version, then the most measurements."""
         order = self.document.backends
         name = entry.backend.split()[0]
         place = order.index(entry.backend) if entry.backend in order else order.index(name) if name in order else len(order)
         version = tuple(-int(p) for p in re.findall(r"\d+", entry.backend))
-        return (place, version, -entry.points)
+        return (place, "eager" in entry.kernel.lower(), version, -entry.points)
 
     def entries(self, operator: str | None = None) -> tuple[OperatorEntry, ...]:
         """The fitted operators, all or those of one kind."""

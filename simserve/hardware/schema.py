@@ -46,6 +46,7 @@ class OperatorEntry(_Strict):
     backend          serving engine or library and its version, as the measurements name it
     kernel           implementation inside the backend, where it has several ("" = only one)
     points           measurements used by the shipped coefficients
+    with_prefix      attention only: whether prompts with a cached prefix were among them
     residual_log     5, 25, 50, 75 and 95 % quantiles of ln(measured / predicted) on the check rows
     """
 
@@ -57,6 +58,7 @@ class OperatorEntry(_Strict):
     model: ModelFile
     sources: tuple[str, ...]
     points: int = Field(ge=1)
+    with_prefix: bool = False
     split: str
     check: Check
     residual_log: tuple[float, float, float, float, float]

@@ -53,7 +53,8 @@ def _gqa(model: ModelArchitecture, parallel: Parallel, kind: LayerKind) -> Itera
         yield Elementwise("qk_norm", (q_heads + kv_heads) * d, 2 * (q_heads + kv_heads) * d * ACTIVATION_BYTES, 2 * d * ACTIVATION_BYTES)
     if model.rotary:
         yield Elementwise("attn_rope", (q_heads + kv_heads) * d, 2 * (q_heads + kv_heads) * d * ACTIVATION_BYTES)
-    yield Attention("attn", q_heads, kv_heads, d, kind.window_tokens, model.window_kind, model.dtype)
+    sinks = q_heads * ACTIVATION_BYTES * model.attention_sinks
+    yield Attention("attn", q_heads, kv_heads, d, kind.window_tokens, model.window_kind, model.dtype, sinks)
     if model.attention_output_gate:
         yield Elementwise("attn_gate", q_heads * d, 3 * q_heads * d * ACTIVATION_BYTES)
     yield gemm(model, "attn_post_proj", model.hidden_size, q_heads * d, method, model.output_bias)

@@ -48,15 +48,16 @@ def load_model(name_or_path: str | Path, base_dir: Path | None = None, quantisat
 
 
 def _existing_path(wanted: str, base_dir: Path | None) -> Path:
-    candidates = [Path(wanted)] if base_dir is None else [base_dir / wanted, Path(wanted)]
-    for candidate in candidates:
-        if wanted and candidate.exists() and (candidate.is_file() or (candidate / "config.json").is_file()):
+    given = Path(wanted).expanduser()
+    candidates = [given] if base_dir is None else [base_dir / given, given]
+    for candidate in candidates if wanted else []:
+        if candidate.is_file() or (candidate / "config.json").is_file():
             return candidate
+        if candidate.is_dir():
+            raise ModelError(f"directory {candidate} holds no config.json")
     looked = " or ".join(str(c) for c in candidates)
     if wanted.endswith(".json") or wanted.startswith((".", "/", "~")):
         raise ModelError(f"model configuration {looked} does not exist")
-    if wanted and candidates[0].is_dir():
-        raise ModelError(f"directory {candidates[0]} holds no config.json")
     word = wanted.rsplit("/", 1)[-1].lower()
     raise ModelError(f"unknown model '{wanted}' (not a bundled name, and no config.json at {looked}){nearest(word, model_names())}")
 

@@ -26,6 +26,7 @@ class Attention:
     """Causal attention of this rank's heads over a paged KV cache, the write of new keys and values included.
 
     window_tokens  0 = full. window_kind `chunked`: at most the tokens of the query's own aligned chunk.
+    weight_bytes   of learned sinks, one a head (gpt-oss), else 0.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Attention:
     window_tokens: int
     window_kind: Literal["sliding", "chunked"]
     dtype: str
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

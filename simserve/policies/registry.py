@@ -64,7 +64,8 @@ def order_names() -> list[str]:
 
 
 def order(name: str) -> ModuleType:
-    """The waiting order of that name: a module with `key` (None = first come, first served), `victim_key` and `oracle`."""
+    """The waiting order of that name: a module with `key` (None = first come, first served), `victim_key`, `oracle` and
+    `dynamic` (the key changes with what the prefix cache holds)."""
     if name not in _ORDERS:
         raise ConfigError(f"unknown waiting order '{name}'{nearest(name, _ORDERS)}")
     return importlib.import_module(_ORDERS[name])

@@ -8,7 +8,7 @@ import numpy as np
 
 from simserve.engine.records import F64
 from simserve.report.metrics import Measurement
-from simserve.report.plot_style import COLOURS, grid, nothing, one, style, time_unit
+from simserve.report.plot_style import COLOURS, grid, legend_above, nothing, one, style, time_unit
 from simserve.report.series import (
     bin_edges,
     kv_used_in_bins,
@@ -45,7 +45,7 @@ def queue_and_batch(m: Measurement) -> list[Axes]:
         for ax in (top, bottom):
             ax.set_ylabel("requests")
             ax.set_ylim(bottom=0)
-        top.legend(loc="upper right", ncols=2)
+        legend_above(top)
         bottom.set_xlabel(f"simulated time, {unit}")
         return [top, bottom]
 
@@ -82,7 +82,7 @@ def throughput(m: Measurement) -> list[Axes]:
         bottom.set_xlabel(f"simulated time, {unit}")
         for ax in (top, bottom):
             ax.set_ylim(bottom=0)
-            ax.legend(loc="upper right", ncols=2)
+            legend_above(ax)
         return [top, bottom]
 
 
@@ -104,11 +104,12 @@ def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
         for rows, label, colour, marker in ((~has_prefill, "decode only", COLOURS[0], "o"), (has_prefill, "with prompt chunks", COLOURS[1], "^")):
             ax.plot(token[rows], 1e3 * second[rows], marker, color=colour, markersize=3, alpha=0.35, markeredgewidth=0, label=label)
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.set_ylim(bottom=0)
         ax.set_title("Step time")
         ax.set_xlabel("tokens in the step")
         ax.set_ylabel("milliseconds")
-        ax.legend(loc="upper left", markerscale=2)
+        legend_above(ax)
         return ax
 
 
@@ -131,4 +132,4 @@ def _lines(ax: Axes, middle: F64, lines: dict[str, F64]) -> None:
         ax.fill_between(middle, stack.min(axis=0), stack.max(axis=0), color=COLOURS[4], alpha=0.4, linewidth=0, label="lowest to highest instance")
         ax.plot(middle, stack.mean(axis=0), color=COLOURS[0], label=f"mean of {len(lines)} instances")
     if len(lines) > 1:
-        ax.legend(loc="upper right", ncols=3)
+        legend_above(ax)

@@ -27,7 +27,8 @@ _STYLE = {
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "legend.frameon": False,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.5,
     "figure.facecolor": "white",
@@ -84,6 +85,28 @@ def write_png(figure: Figure, path: Path) -> None:
 def nothing(ax: Axes, what: str) -> None:
     """Say on the axes that there is nothing to draw."""
     ax.text(0.5, 0.5, what, transform=ax.transAxes, ha="center", va="center", color="#666666")
+
+
+def legend_above(ax: Axes) -> None:
+    """A legend in one row above the axes, on the right of the title: it never hides data."""
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=4, borderpad=0.1, handlelength=1.6)
+
+
+def log_seconds(axis: Any) -> None:
+    """Make an axis logarithmic, with ticks written as durations, as many as its range needs."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if axis.axis_name == "x":
+        axis.axes.set_xscale("log")
+        low, high = axis.axes.get_xlim()
+    else:
+        axis.axes.set_yscale("log")
+        low, high = axis.axes.get_ylim()
+    ratio = high / low
+    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if ratio < 4 else (1.0, 2.0, 5.0) if ratio < 60 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def duration(seconds: float) -> str:

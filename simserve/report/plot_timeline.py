@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.report.metrics import Measurement
-from simserve.report.plot_style import COLOURS, nothing, one, style
+from simserve.report.plot_style import COLOURS, legend_above, nothing, one, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,5 +34,5 @@ def timeline(m: Measurement, requests: int = 60, start_s: float = 0.0, ax: Axes 
         ax.set_title(f"The first {len(rows)} requests" if start_s == 0 else f"{len(rows)} requests from {start_s:g} s on")
         ax.set_xlabel("simulated time, s")
         ax.set_ylabel("request, in order of release")
-        ax.legend(loc="lower left", ncols=3)
+        legend_above(ax)
         return ax

@@ -47,5 +47,6 @@ def open_source(path: Path) -> Source:
     if not data.strip(b"\xef\xbb\xbf \t\r\n"):
         raise TraceError(f"{path}: the file is empty")
     if data[:4] != b"PAR1" and b"\0" in data:
-        raise TraceError(f"{path}: line {data[: data.index(0)].count(10) + 1} holds binary data; a trace is CSV, JSONL or Parquet, plain or .gz")
+        line = data[: data.index(0)].count(10) + 1
+        raise TraceError(f"{path}: line {line} holds binary data; a trace is CSV, JSONL or Parquet, plain or .gz")
     return Source(path, data, digest)

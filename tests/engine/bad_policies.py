@@ -47,7 +47,7 @@ class PreemptOldest(Bad):
     def choose(self, view: Any, plan: Any) -> Any:
         if len(view.decoding) > 1:
             plan.preempt(min(view.decoding, key=lambda r: r.admission))
-        if len(view.decoding):
+        if len(view.decoding) or view.swapped:
             plan.decode(view.decoding)
         _admit_in_order(view, plan)
         return plan
@@ -57,7 +57,7 @@ class ReversePriority(Bad):
     """The last comer first, the head of the queue last."""
 
     def choose(self, view: Any, plan: Any) -> Any:
-        if len(view.decoding):
+        if len(view.decoding) or view.swapped:
             plan.decode(view.decoding)
         for r in reversed(list(view.waiting)):
             if plan.admit(r):
@@ -73,7 +73,7 @@ class OneAtATime(Bad):
             plan.decode(view.decoding)
         elif view.prefilling:
             plan.prefill(view.prefilling[0], 1)
-        else:
+        elif len(view.waiting):
             r = next(iter(view.waiting))
             assert plan.admit(r)
             plan.prefill(r, 1)
@@ -106,7 +106,10 @@ class OverReserver(Bad):
 
 
 class RandomLegal(Bad):
-    """Anything legal, by the roll of a die: decodes or not, chunks of any size, admits anybody, preempts at whim."""
+    """Anything legal, by the roll of a die: decodes or not, chunks of any size, admits anybody, preempts at whim.
+
+    It never says `hold`, so it is asked at every step and its dice fall the same with spans on and off.
+    """
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -133,7 +136,7 @@ class RandomLegal(Bad):
                     plan.prefill(r, c)
         if not plan.decodes and not plan.prefills:
             self.something(view, plan)
-        return plan.hold() if self.chance(0.5) else plan
+        return plan
 
     def something(self, view: Any, plan: Any) -> None:
         """The dice said nothing at all, which is not allowed: decode, else prefill (making room if need be), else admit."""
@@ -146,7 +149,7 @@ class RandomLegal(Bad):
             else:
                 plan.preempt(view.prefilling[-1])
         if not plan.decodes and not plan.prefills:
-            plan = view.new_plan()
+            plan.forgive()
             for r in list(view.waiting):
                 if plan.admit(r):
                     plan.prefill(r, r.prefill_left)

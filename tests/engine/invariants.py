@@ -138,7 +138,7 @@ def i9_little(records: RunRecords, workload: Workload) -> Iterator[str]:
     from the step log, the time decoding from the emissions. So both sides of each equation are recorded in different places.
     """
     r, times = records.requests, token_times(records)
-    served = [i for i in range(len(times)) if times[i]]
+    served = [i for i in range(len(times)) if times[i] and math.isfinite(r.finish_s[i])]
     events = sorted([(Fraction(float(r.released_s[i])), 1) for i in served] + [(Fraction(times[i][-1]), -1) for i in served])
     area, inside, now = Fraction(0), 0, Fraction(0)
     for t, change in events:

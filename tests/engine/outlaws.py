@@ -39,7 +39,8 @@ def serve(view: Any, plan: Any) -> Any:
 
 
 def _head(view: Any) -> Any:
-    return next(iter(view.waiting))
+    """The first in the queue, None when nobody waits."""
+    return next(iter(view.waiting), None)
 
 
 def over_budget(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
@@ -65,7 +66,7 @@ def negative_reservation(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
 
 
 def admit_a_running_request(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
-    r = memory.setdefault("first", _head(view) if len(view.waiting) else None)
+    r = memory.setdefault("first", _head(view))
     plan.admit(r)
     return serve(view, plan)
 
@@ -78,7 +79,7 @@ def admit_twice(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
 
 
 def admit_a_finished_request(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
-    first = memory.setdefault("first", _head(view) if len(view.waiting) else None)
+    first = memory.setdefault("first", _head(view))
     if view.now > 0 and first not in list(view.decoding) and first not in view.prefilling:
         plan.admit(first)
     return serve(view, plan)

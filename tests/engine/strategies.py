@@ -94,7 +94,8 @@ def params(policy: str) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
     elif policy == "vllm-v1":
         choices = {"max_num_batched_tokens": budget, "long_prefill_token_threshold": st.sampled_from([0, 0, 1, 3, 8])}
     elif policy == "sarathi":
-        choices = {"token_budget": budget, "hybrid": st.booleans(), "chunked": st.booleans()}
+        both_or_one = st.sampled_from([{}, {}, {"hybrid": False}, {"chunked": False}])
+        return st.builds(lambda tokens, off: (("token_budget", tokens), *off.items()), budget, both_or_one)
     elif policy == "fastgen":
         choices = {"token_budget": budget}
     elif policy in ("orca", "static"):

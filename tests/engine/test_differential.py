@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ from tests.engine.strategies import ORDERS, POLICIES, Case, Row, cases
 from tests.engine.unrolled import steps, token_times
 from tests.reference.naive import Naive
 from tests.reference.toy_cost import JaggedCost, RoundCost
+
+
+EXAMPLES = int(os.environ.get("SIMSERVE_DIFFERENTIAL_EXAMPLES", "40"))
+"""Cases per policy and order; more for a thorough hunt."""
 
 
 def same(a: float, b: float) -> bool:
@@ -56,7 +61,7 @@ def check(case: Case) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_engine_equals_naive(policy: str, order: str) -> None:
-    @settings(max_examples=40, deadline=None, derandomize=True)
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
     @given(cases(policies=(policy,), orders=(order,)))
     def run(case: Case) -> None:
         check(case)

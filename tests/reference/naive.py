@@ -156,6 +156,11 @@ class Naive:
             self.decodes.append(s)
 
     # life of a request
+    def enter_all(self, until_s: float) -> None:
+        while self.entries and self.entries[0][0] <= until_s:
+            t, row = heapq.heappop(self.entries)
+            self.enter(self.reqs[row], t)
+
     def enter(self, r: Req, t: float) -> None:
         r.released_s = t
         if r.output == 0:
@@ -193,9 +198,7 @@ class Naive:
         while self.entries or self.waiting or self.running or self.swapped:
             if not (self.waiting or self.running or self.swapped):
                 self.now = max(self.now, self.entries[0][0])
-            while self.entries and self.entries[0][0] <= self.now:
-                t, row = heapq.heappop(self.entries)
-                self.enter(self.reqs[row], t)
+            self.enter_all(self.now)
             if self.waiting or self.running or self.swapped:
                 self.step()
         return self
@@ -220,6 +223,7 @@ class Naive:
             r.scheduled_s = start_s if math.isnan(r.scheduled_s) else r.scheduled_s
         pairs = sum(c * k + c * (c + 1) // 2 for c, k in chunks)
         tokens, waiting = sum(c.new_tokens for c in chunks), len(self.waiting)
+        self.enter_all(math.nextafter(self.now, 0.0))  # what enters during the step comes before what its end causes
         for r in self.decodes:
             r.computed += 1
             self.emit(r)

@@ -1,4 +1,7 @@
-"""Memory-bound work between the matrix multiplications: norms, rotary embedding, activation, residual add, embedding lookup."""
+"""Memory-bound work between the matrix multiplications: norms, rotary embedding, activation, residual add, embedding lookup.
+
+`width` is the elements a token is in the operation, `bytes_per_token` what is read and written for it.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,12 @@ def _estimate_s(ctx: Context, c: Columns) -> F64:
 def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     return {
         "log_tokens": log2(c["num_tokens"]),
-        "log_bytes_per_token": log2(c["bytes_per_token"]),
-        "log_bytes": log2(_traffic(c)),
+        "log_width": log2(c["width"]),
+        "log_elements": log2(c["num_tokens"] * c["width"]),
         "wave_fill": c["num_tokens"] / ctx.device.sms / np.ceil(c["num_tokens"] / ctx.device.sms),
     }
 
 
 ELEMENTWISE = Operator(
-    "elementwise", {"num_tokens": None, "bytes_per_token": None}, ("bytes_per_token",), _bound_s, _estimate_s, _features
+    "elementwise", {"num_tokens": None, "width": None, "bytes_per_token": None}, ("width",), _bound_s, _estimate_s, _features
 )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 key = None
 oracle = False
+dynamic = False
 
 
 def victim_key(request: LiveRequest) -> Any:

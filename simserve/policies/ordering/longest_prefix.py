@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from simserve.engine.request import LiveRequest
 
 oracle = False
+dynamic = True
 
 
 def key(request: LiveRequest) -> Any:
     """Smallest first; equals by row, that is first come, first served."""
-    return -request.cached_tokens
+    return -request.cached_estimate
 
 
 def victim_key(request: LiveRequest) -> Any:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from simserve.engine.request import LiveRequest, OracleRequest
 
 oracle = True
+dynamic = False
 
 
 def key(request: LiveRequest) -> Any:

@@ -57,7 +57,8 @@ class FastGen:
         """Newcomers fill the rest of the pass."""
         for request in view.waiting:
             assert plan.budget_left is not None
-            chunk = min(request.target_tokens, plan.budget_left, view.kv.free_tokens)
-            if chunk <= 0 or not plan.admit(request, reserve_tokens=chunk):
+            cached = plan.cached_tokens(request)
+            chunk = min(request.target_tokens - cached, plan.budget_left, view.kv.free_tokens)
+            if chunk <= 0 or not plan.admit(request, reserve_tokens=cached + chunk):
                 return
             plan.prefill(request, chunk)

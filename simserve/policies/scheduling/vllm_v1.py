@@ -59,7 +59,8 @@ class VllmV1:
 
     def _admit(self, plan: StepPlan, view: InstanceView) -> None:
         for request in view.waiting:
-            chunk = self._chunk(request.target_tokens, plan)
-            if chunk <= 0 or not plan.admit(request, reserve_tokens=chunk):
+            cached = plan.cached_tokens(request)
+            chunk = self._chunk(request.target_tokens - cached, plan)
+            if chunk <= 0 or not plan.admit(request, reserve_tokens=cached + chunk):
                 return
             plan.prefill(request, chunk)

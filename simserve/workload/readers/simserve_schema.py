@@ -94,8 +94,8 @@ def _from_lists(source: Source, columns: dict[str, list[Any]]) -> TraceColumns:
     if "prefix_ids" in columns:
         blocks = columns.get("prefix_block_tokens")
         values["prefix"] = _prefix(source, columns["prefix_ids"], None if blocks is None else np.array(blocks).astype(np.int64))
-    tokens = (np.array(columns[name]).astype(np.int64) for name in REQUIRED[1:])
-    return TraceColumns(np.array(columns["arrival_s"], dtype=np.float64), *tokens, **values)
+    prompt, output = (np.array(columns[name]).astype(np.int64) for name in REQUIRED[1:])
+    return TraceColumns(np.array(columns["arrival_s"], dtype=np.float64), prompt, output, **values)
 
 
 def _read_parquet(source: Source) -> TraceColumns:

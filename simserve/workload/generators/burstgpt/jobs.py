@@ -61,7 +61,7 @@ def draw_jobs(rng: np.random.Generator, api_per_hour: I64) -> Jobs:
     duration = np.minimum(requests / rate, facts.HOUR_S - 1.0)
     start = hour * float(facts.HOUR_S) + rng.random(len(hour)) * (facts.HOUR_S - duration)
     campaign, campaigns = _campaigns(rng, hour // 24)
-    mass = np.bincount(campaign, weights=requests, minlength=campaigns)
+    mass = np.bincount(campaign, weights=requests, minlength=campaigns).astype(np.float64)
     prompt_tokens, output_tokens, gpt4 = _prompt_sets(rng, mass)
     run = rng.choice(np.array([1, 8, 60]), len(hour))
     return Jobs(hour, start, duration, requests, campaign, run, prompt_tokens, output_tokens, gpt4)

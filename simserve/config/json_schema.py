@@ -1,0 +1,81 @@
+"""The JSON Schema of experiment files, with a branch for the parameters of every policy and the flags of every engine.
+
+Editors with a YAML language server complete and check experiments with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simserve.config import engine_profile
+from simserve.config.schema import ExperimentSpec
+from simserve.policies import registry
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def experiment_schema() -> dict[str, Any]:
+    """Schema of a whole experiment."""
+    schema = ExperimentSpec.model_json_schema()
+    definitions = schema["$defs"]
+    definitions["SchedulerSection"] = {
+        "description": definitions["SchedulerSection"]["description"],
+        "type": "object",
+        "oneOf": [_scheduler(name, definitions) for name in registry.scheduler_names()]
+        + [{"type": "object", "not": {"required": ["policy"]}, "description": "Parameters of the engine profile's own policy."}],
+    }
+    definitions["InstanceSection"]["properties"]["order"]["enum"] = registry.order_names()
+    router = definitions["RouterSection"]
+    router["properties"]["policy"]["enum"] = registry.router_names()
+    router["additionalProperties"] = False
+    definitions["EngineSection"] = _engine(definitions["EngineSection"], definitions)
+    return {"$schema": _DIALECT, "title": "simserve experiment", **{key: value for key, value in schema.items() if key != "title"}}
+
+
+def policy_schema(name: str) -> dict[str, Any]:
+    """Schema of the parameters of one scheduling policy. Raises ConfigError for an unknown name."""
+    return {"$schema": _DIALECT, **registry.scheduler_class(name).Params.model_json_schema(), "title": f"parameters of {name}"}
+
+
+def _scheduler(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The policy's parameters beside the `policy` key that selects it."""
+    params = registry.scheduler_class(name).Params.model_json_schema()
+    definitions.update({f"{name}.{key}": value for key, value in params.pop("$defs", {}).items()})
+    definition = {
+        **_renamed(params, name),
+        "title": f"policy {name}",
+        "properties": {"policy": {"const": name}, **_renamed(params.get("properties", {}), name)},
+        "required": ["policy", *params.get("required", ())],
+    }
+    definitions[f"scheduler {name}"] = definition
+    return {"$ref": f"#/$defs/scheduler {name}"}
+
+
+def _renamed(node: Any, prefix: str) -> Any:
+    """References of a policy's schema, moved into the experiment's definitions."""
+    if isinstance(node, dict):
+        return {
+            key: value.replace("#/$defs/", f"#/$defs/{prefix}.") if key == "$ref" else _renamed(value, prefix) for key, value in node.items()
+        }
+    return [_renamed(item, prefix) for item in node] if isinstance(node, list) else node
+
+
+def _engine(section: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The engines by name, each with its own flags; a path to the user's own profile takes any flag."""
+    own = engine_profile.EngineOverrides.model_json_schema()
+    definitions.update(own.pop("$defs", {}))
+    branches: list[dict[str, Any]] = []
+    for name in engine_profile.names():
+        profile = engine_profile.load_engine(name)
+        flags = {flag: {"description": f"Sets {key} of every instance."} for flag, key in profile.flags.items()}
+        branches.append(
+            {
+                "title": f"engine {name}",
+                "type": "object",
+                "properties": {"name": {"const": name, "description": profile.description}, **flags, **own["properties"]},
+                "required": ["name"],
+                "additionalProperties": False,
+            }
+        )
+    own_file = {"type": "object", "properties": {"name": {"type": "string", "pattern": r"\.ya?ml$"}}, "required": ["name"]}
+    return {"description": section["description"], "oneOf": [*branches, own_file]}

@@ -1,0 +1,83 @@
+"""Decode attention of a stage: seconds over (sequences, tokens they attend in all), piecewise linear, one row per batch size."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.cost.grid import geometric
+from simserve.cost.kernels import KernelChoice
+from simserve.cost.monotone import non_decreasing
+from simserve.model.operators import Attention
+
+F64 = NDArray[np.float64]
+
+Row = tuple[list[int], list[float], list[float]]
+"""Knots in total context tokens, and intercept and slope of the line that begins at each knot."""
+
+_MAX_BATCH = 4096
+_FIRST_CONTEXT = 16
+
+
+class DecodeAttention:
+    """All attention layers of one stage.
+
+    A grid over (batch size, context per sequence) is evaluated once. Between its batch sizes and between its contexts, time is linear:
+    the measurements behind it are at powers of two. A row for an exact batch size is built when it is first needed.
+    """
+
+    def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attention, int]], max_context_tokens: int) -> None:
+        self._batches = geometric(1, _MAX_BATCH, 2)
+        self._contexts = np.concatenate([[1], geometric(_FIRST_CONTEXT, max(max_context_tokens, 2 * _FIRST_CONTEXT), 3)])
+        self._grid = _grid(kernels, list(layers), self._batches.astype(np.float64), self._contexts.astype(np.float64))
+        self._rows: dict[int, Row] = {}
+
+    def row(self, sequences: int) -> Row:
+        """The line segments for a batch of `sequences` (>= 1)."""
+        found = self._rows.get(sequences)
+        if found is None:
+            found = self._rows[sequences] = self._build(sequences)
+        return found
+
+    def seconds(self, sequences: int, context_tokens: int) -> float:
+        """Seconds for `sequences` that attend `context_tokens` in all, as if equally long."""
+        knots, intercept, slope = self.row(sequences)
+        i = bisect_right(knots, context_tokens) - 1
+        return intercept[i] + slope[i] * context_tokens
+
+    def _build(self, sequences: int) -> Row:
+        batches = self._batches
+        above = min(int(np.searchsorted(batches, sequences)), len(batches) - 1)
+        below = max(above - 1, 0)
+        if above == below or batches[above] == sequences:
+            times = self._grid[above]
+        else:  # beyond the largest batch of the grid the same line goes on
+            weight = (sequences - batches[below]) / (batches[above] - batches[below])
+            times = self._grid[below] + weight * (self._grid[above] - self._grid[below])
+        totals = sequences * self._contexts.astype(np.float64)
+        slope = np.diff(times) / np.diff(totals)
+        intercept = times[:-1] - slope * totals[:-1]
+        # The first segment also answers below its knot, the last one beyond the table.
+        knots = [0, *(int(t) for t in totals[1:-1])]
+        return knots, intercept.tolist(), slope.tolist()
+
+
+def _grid(kernels: KernelChoice, layers: list[tuple[Attention, int]], batches: F64, contexts: F64) -> F64:
+    """Seconds of shape (batches, contexts), non-decreasing along both."""
+    total = np.zeros((len(batches), len(contexts)))
+    batch, context = (a.reshape(-1) for a in np.meshgrid(batches, contexts, indexing="ij"))
+    for layer, count in layers:
+        model = kernels.operator("attention_decode", layer.dtype, kv_dtype=layer.dtype)
+        seconds = model.seconds(
+            batch=batch,
+            kv_tokens=context,
+            num_q_heads=float(layer.q_heads),
+            num_kv_heads=float(layer.kv_heads),
+            head_dim=float(layer.head_dim),
+            window_tokens=float(layer.window_tokens),
+        )
+        total += count * seconds.reshape(total.shape)
+    return non_decreasing(non_decreasing(total, axis=1), axis=0)

@@ -1,0 +1,41 @@
+"""What the CPU adds to a step: the engine profile's part of a step's cost."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from simserve.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class HostOverheads:
+    """Host seconds of a serving engine, and its CUDA graphs.
+
+    per_step_s             scheduling, input preparation, sampling, output processing of one step that the devices wait for
+    per_decode_request_s   for each sequence that decodes in the step
+    per_prefill_token_s    for each prompt token in the step
+    kernel_launch_s        host time per kernel outside CUDA graphs (None = the device's own figure, 0 = launches are free)
+    cuda_graph_sizes       batch sizes captured for decode-only steps, ascending; a batch is padded to the next one. Empty = no graphs.
+    """
+
+    per_step_s: float = 0.0
+    per_decode_request_s: float = 0.0
+    per_prefill_token_s: float = 0.0
+    kernel_launch_s: float | None = None
+    cuda_graph_sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for negative times or sizes that are not ascending positive numbers."""
+        for name in ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "kernel_launch_s"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0.0:
+                raise ConfigError(f"host overheads: {name} is {value}, it must be 0 or more seconds")
+        sizes = self.cuda_graph_sizes
+        if any(b <= a for a, b in zip((0, *sizes), sizes, strict=False)):
+            raise ConfigError(f"host overheads: cuda_graph_sizes must be ascending positive batch sizes, found {list(sizes)}")
+
+    def graph_size(self, decode_requests: int) -> int | None:
+        """The captured size that a decode-only batch runs at, None when it is larger than every captured one."""
+        place = bisect_left(self.cuda_graph_sizes, decode_requests)
+        return self.cuda_graph_sizes[place] if place < len(self.cuda_graph_sizes) else None

@@ -1,0 +1,87 @@
+"""Which kernel models a step is made of: one engine's measurements first, others where it has none, estimates where nobody has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.hardware.kernel_model import KernelModel
+from simserve.hardware.operators import OPERATORS
+from simserve.hardware.operators.base import Context
+from simserve.hardware.profile import HardwareProfile
+
+F64 = NDArray[np.float64]
+
+
+@dataclass
+class KernelChoice:
+    """Chooses models from a profile and remembers which were used, for `describe`.
+
+    backend  serving engine whose measurements come first (`vllm`, `vllm 0.14.0`), None = the profile's own order.
+    analytic   True leaves all measurements aside: every operator is the analytic estimate.
+    """
+
+    profile: HardwareProfile
+    backend: str | None = None
+    analytic: bool = False
+    used: dict[str, KernelModel] = field(default_factory=dict)
+
+    def operator(self, name: str, dtype: str, *, kv_dtype: str = "", kernel: str | None = None) -> KernelModel:
+        """The best model of an operator. A kernel that nobody measured is estimated, not taken from another kernel."""
+        for backend in (self.backend, None) if self.backend else (None,):
+            found = [] if self.analytic else self.profile.candidates(name, dtype, backend, kv_dtype=kv_dtype, kernel=kernel)
+            if found:
+                return self._note(found[0])
+        return self._note(self._estimate(name, dtype, kv_dtype), kernel)
+
+    def prefix_attention(self, dtype: str) -> KernelModel | None:
+        """The prefill model with most measurements among those made with cached prefixes, None when the profile has none."""
+        models = [] if self.analytic else self.profile.candidates("attention_prefill", dtype)
+        measured = [m for m in models if m.entry is not None and m.entry.with_prefix]
+        return self._note(max(measured, key=lambda m: m.entry.points if m.entry else 0)) if measured else None
+
+    def communication(self, name: str, group: int, message_bytes: F64, dtype: str) -> F64:
+        """Seconds of a collective (or p2p: group 2) over `group` devices for each message size."""
+        per_node = self.profile.device.devices_per_node
+        nodes = -(-group // per_node)
+        on_node = float(min(group, per_node))
+        for backend in (self.backend, None) if self.backend else (None,):
+            for model in [] if self.analytic else self.profile.candidates(name, dtype, backend):
+                for used in (0.0, on_node):
+                    topology = {"num_gpus": float(group), "num_nodes": float(nodes), "gpus_per_node_used": used}
+                    if model.covers(**topology):
+                        return self._note(model).seconds(message_bytes=message_bytes, **topology)
+        model = self._note(self._estimate(name, dtype, ""))
+        return model.seconds(message_bytes=message_bytes, num_gpus=float(group), num_nodes=float(nodes))
+
+    def _estimate(self, name: str, dtype: str, kv_dtype: str) -> KernelModel:
+        return KernelModel(OPERATORS[name], Context(self.profile.device, dtype, kv_dtype))
+
+    def _note(self, model: KernelModel, kernel: str | None = None) -> KernelModel:
+        label = model.label if model.validated or not kernel else f"{model.label} ({kernel})"
+        self.used[label] = model
+        return model
+
+    def describe(self) -> dict[str, Any]:
+        """The models used so far: check errors of the measured ones, names of the unvalidated."""
+        operators = []
+        for label, model in sorted(self.used.items()):
+            entry = model.entry
+            if entry is not None:
+                errors = {kind: e.mape_percent for kind, e in (("points", entry.check.points), ("shapes", entry.check.shapes)) if e}
+                operators.append(
+                    {
+                        "operator": entry.operator,
+                        "dtype": entry.dtype,
+                        "kv_dtype": entry.kv_dtype,
+                        "backend": entry.backend,
+                        "kernel": entry.kernel,
+                        "points": entry.points,
+                        "check_mape_percent": errors,
+                        "sources": list(entry.sources),
+                    }
+                )
+        return {"operators": operators, "unvalidated": sorted(label for label, m in self.used.items() if not m.validated)}

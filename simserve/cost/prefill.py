@@ -1,0 +1,117 @@
+"""Prefill attention of a stage: seconds of a chunk over (new tokens, context tokens before it), bilinear in a table."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.cost.contract import PrefillSlice
+from simserve.cost.grid import geometric
+from simserve.cost.kernels import KernelChoice
+from simserve.cost.monotone import non_decreasing
+from simserve.hardware.kernel_model import KernelModel
+from simserve.hardware.operators.attention import attended_pairs
+from simserve.model.operators import Attention
+
+F64 = NDArray[np.float64]
+
+_MANY = 32.0
+"""Sequences in a batch that fills the device: what one more chunk adds is read off a batch of this many."""
+
+_REFERENCE_TOKENS = 4096.0
+"""Prompt at which two backends' large-prompt speeds are compared."""
+
+
+class PrefillAttention:
+    """All attention layers of one stage. A step with several chunks runs them in one kernel, so it costs the dearest chunk alone plus
+    what each other chunk adds to a device that is busy already."""
+
+    def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attention, int]], max_context_tokens: int) -> None:
+        limit = max(max_context_tokens, 64)
+        self._new = np.concatenate([[1], geometric(16, limit, 4)])
+        self._context = np.concatenate([[0], geometric(64, limit, 2)])
+        shape = (len(self._new), len(self._context))
+        alone, added = np.zeros(shape), np.zeros(shape)
+        for layer, count in layers:
+            one, more = _layer_tables(kernels, layer, self._new.astype(np.float64), self._context.astype(np.float64))
+            alone += count * one
+            added += count * more
+        self._new_knots: list[int] = self._new.tolist()
+        self._context_knots: list[int] = self._context.tolist()
+        self._alone: list[list[float]] = alone.tolist()
+        self._added: list[list[float]] = np.minimum(added, alone).tolist()
+
+    def seconds(self, prefills: Sequence[PrefillSlice]) -> float:
+        """Seconds of all chunks of a step (at least one)."""
+        if len(prefills) == 1:
+            new, context = prefills[0]
+            return self._at(self._alone, new, context)
+        dearest = extra = 0.0
+        dearest_added = 0.0
+        for new, context in prefills:
+            alone = self._at(self._alone, new, context)
+            added = self._at(self._added, new, context)
+            extra += added
+            if alone > dearest:
+                dearest, dearest_added = alone, added
+        return dearest + (extra - dearest_added)
+
+    def _at(self, table: list[list[float]], new: int, context: int) -> float:
+        xs, ys = self._new_knots, self._context_knots
+        i = bisect_right(xs, new, 1, len(xs) - 1) - 1
+        j = bisect_right(ys, context, 1, len(ys) - 1) - 1
+        x = (new - xs[i]) / (xs[i + 1] - xs[i])
+        y = (context - ys[j]) / (ys[j + 1] - ys[j])
+        low, high = table[i], table[i + 1]
+        a = low[j] + y * (low[j + 1] - low[j])
+        b = high[j] + y * (high[j + 1] - high[j])
+        return a + x * (b - a)
+
+
+def _layer_tables(kernels: KernelChoice, layer: Attention, new: F64, context: F64) -> tuple[F64, F64]:
+    """Seconds of one layer of shape (new, context): alone, and added to a busy device."""
+    heads = {
+        "num_q_heads": float(layer.q_heads),
+        "num_kv_heads": float(layer.kv_heads),
+        "head_dim": float(layer.head_dim),
+        "window_tokens": float(layer.window_tokens),
+    }
+    model = kernels.operator("attention_prefill", layer.dtype, kv_dtype=layer.dtype)
+    first = non_decreasing(model.seconds(new_tokens=new, **heads))
+    many = non_decreasing(model.seconds(new_tokens=new, batch=_MANY, **heads)) / _MANY
+    growth = _context_growth(kernels, model, heads, new, context)
+    pairs = attended_pairs(new[:, None], context[None, :], np.array(heads["window_tokens"]))
+    # On a busy device a pair costs what it costs in the largest prompt, however short this chunk is.
+    largest = attended_pairs(new[-1:], np.zeros(1), np.array(heads["window_tokens"]))
+    busy = (pairs - pairs[:, :1]) * (many[-1] / largest[0])
+    alone = first[:, None] + growth
+    added = many[:, None] + np.minimum(busy, growth)
+    return non_decreasing(non_decreasing(alone, 1), 0), non_decreasing(non_decreasing(added, 1), 0)
+
+
+def _context_growth(kernels: KernelChoice, model: KernelModel, heads: dict[str, float], new: F64, context: F64) -> F64:
+    """Seconds that a cached context adds to a chunk, shape (new, context).
+
+    Few backends were measured with a context. For the others the growth is taken from one that was, on the same kind of device, and
+    scaled by how fast the two are on a long prompt without context; a window scales it by the pairs that are left.
+    """
+    grid_new, grid_context = (a.reshape(-1) for a in np.meshgrid(new, context, indexing="ij"))
+    shape = (len(new), len(context))
+    if model.entry is None or model.entry.with_prefix:
+        direct = model.seconds(new_tokens=grid_new, prefix_tokens=grid_context, **heads).reshape(shape)
+        return non_decreasing(np.maximum(direct - direct[:, :1], 0.0), 1)
+    full = heads | {"window_tokens": 0.0}
+    measured = kernels.prefix_attention(model.context.dtype) or KernelModel(model.operator, model.context)
+    times = measured.seconds(new_tokens=grid_new, prefix_tokens=grid_context, **full).reshape(shape)
+    growth = non_decreasing(np.maximum(times - times[:, :1], 0.0), 1)
+    reference = min(_REFERENCE_TOKENS, float(new[-1]))
+    scale = float(model.seconds(new_tokens=reference, **full)[0] / measured.seconds(new_tokens=reference, **full)[0])
+    if heads["window_tokens"] > 0:
+        window = np.array(heads["window_tokens"])
+        left = attended_pairs(new[:, None], context[None, :], window) - attended_pairs(new[:, None], np.zeros((1, 1)), window)
+        whole = new[:, None] * np.maximum(context[None, :], 1.0)
+        growth = growth * np.clip(left / whole, 0.0, 1.0)
+    return scale * growth

@@ -1,0 +1,251 @@
+"""StepCost: seconds of engine steps from tables (see `contract.CostModel`).
+
+Everything that depends only on the number of tokens is one table; decode attention is one row of line segments per batch size;
+prefill attention is a table over (new, context). All are built from the profile's kernel models before or when first needed, so a
+step is a few list lookups.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from simserve.cost.contract import PrefillSlice
+from simserve.cost.host import HostOverheads
+from simserve.cost.kernels import KernelChoice
+from simserve.cost.stage import Stage, build_stages
+from simserve.errors import ModelError
+from simserve.hardware.profile import HardwareProfile
+from simserve.model.architecture import ModelArchitecture
+from simserve.model.layout import rank_kv_bytes_per_token
+from simserve.model.parallel import Parallel
+
+_ARRAY_FROM = 64
+"""Steps from which an array is faster than a list comprehension."""
+
+
+class StepCost:
+    """The cost model of one instance: a model on a hardware profile, laid out by `parallel`, driven by an engine's host.
+
+    backend   serving engine whose kernel measurements are preferred (`vllm`, `sglang 0.5.14` ...), None = the profile's own order
+    analytic  True uses the analytic estimates only, as on a device without measurements
+    Raises ModelError when the model cannot be laid out so or has operators without a kernel model.
+    """
+
+    def __init__(
+        self,
+        model: ModelArchitecture,
+        profile: HardwareProfile,
+        host: HostOverheads | None = None,
+        parallel: Parallel | None = None,
+        *,
+        backend: str | None = None,
+        max_context_tokens: int | None = None,
+        kv_dtype_bytes: float = 2.0,
+        analytic: bool = False,
+    ) -> None:
+        self._model = model
+        self._profile = profile
+        self._host = host or HostOverheads()
+        self._parallel = parallel or Parallel()
+        self._kernels = KernelChoice(profile, backend, analytic)
+        limit = max_context_tokens or model.max_position_embeddings
+        self._stages = build_stages(model, self._parallel, self._kernels, min(limit, 1 << 20))
+        self._launch_s = profile.device.eager_launch_s if self._host.kernel_launch_s is None else self._host.kernel_launch_s
+        self._pairs_flops = float(model.attention_flops_per_pair())
+        self._token_flops = float(model.flops_per_token())
+        self._swap_bytes = rank_kv_bytes_per_token(model, self._parallel, kv_dtype_bytes)
+        self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
+        first = self._stages[0]
+        self._single_knots, self._single_intercept, self._single_slope = first.decode.row(1)
+
+    # ---- the contract ----
+
+    @property
+    def stages(self) -> int:
+        """Pipeline-parallel stages."""
+        return len(self._stages)
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
+        if len(self._stages) > 1:
+            raise ModelError(f"step_time is for one pipeline stage, this instance has {len(self._stages)}: use stage_times")
+        if prefills:
+            return self._mixed(self._stages[0], decode_requests, context_tokens, longest_tokens, prefills)
+        base, floor, knots, intercept, slope = self._decode_rows.get(decode_requests) or self._decode_row(decode_requests)
+        i = bisect_right(knots, context_tokens) - 1
+        attention = intercept[i] + slope[i] * context_tokens
+        j = bisect_right(self._single_knots, longest_tokens) - 1
+        longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
+        seconds = base + (attention if attention > longest else longest)
+        return seconds if seconds > floor else floor
+
+    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
+        """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
+        if len(self._stages) > 1:
+            raise ModelError(f"decode_times is for one pipeline stage, this instance has {len(self._stages)}")
+        n = decode_requests
+        base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        ones, one_intercept, one_slope = self._single_knots, self._single_intercept, self._single_slope
+        out: list[float] = []
+        while steps > 0:
+            i = bisect_right(knots, context_tokens)
+            j = bisect_right(ones, longest_tokens)
+            run = steps
+            if i < len(knots):  # both lines stay the same until the next knot of either
+                run = min(run, -((context_tokens - knots[i]) // n))
+            if j < len(ones):
+                run = min(run, ones[j] - longest_tokens)
+            a, b = intercept[i - 1], slope[i - 1]
+            c, d = one_intercept[j - 1], one_slope[j - 1]
+            end, longest_end = context_tokens + n * run, longest_tokens + run
+            # Two straight lines: whichever is clearly above at both ends is above all the way.
+            batch_above = _clearly(a + b * context_tokens, c + d * longest_tokens) and _clearly(a + b * (end - n), c + d * (longest_end - 1))
+            if batch_above and base + (a + b * context_tokens) > floor and base + (a + b * (end - n)) > floor:
+                if run < _ARRAY_FROM:
+                    out += [base + (a + b * t) for t in range(context_tokens, end, n)]
+                else:
+                    times = np.arange(context_tokens, end, n, dtype=np.float64)
+                    times *= b
+                    times += a
+                    times += base
+                    out += times.tolist()
+            else:
+                out += [
+                    max(base + max(a + b * t, c + d * u), floor)
+                    for t, u in zip(range(context_tokens, end, n), range(longest_tokens, longest_end), strict=True)
+                ]
+            context_tokens, longest_tokens, steps = end, longest_end, steps - run
+        return out
+
+    def stage_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> tuple[float, ...]:
+        """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
+        if len(self._stages) == 1:
+            return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
+        tokens = decode_requests + sum(p[0] for p in prefills)
+        out = []
+        for stage in self._stages:
+            parts = self._device_parts(stage, decode_requests, context_tokens, longest_tokens, prefills)
+            seconds = max(sum(parts.values()), self._launch_floor(stage, decode_requests, bool(prefills)))
+            out.append(seconds + (stage.handover[0] + stage.handover[1] * tokens if stage.handover else 0.0))
+        out[0] += self._host_seconds(decode_requests, tokens - decode_requests)
+        return tuple(out)
+
+    def swap_time(self, tokens: int) -> float:
+        """Seconds to copy the KV of `tokens` tokens over each rank's host link, either way."""
+        link = self._profile.device.host
+        return link.latency_s + tokens * self._swap_bytes / (_COPY_SHARE * link.bytes_per_s)
+
+    def breakdown(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> dict[str, float]:
+        """Seconds of the step by part, summed over stages; `launch` is time that the devices wait for kernels to be launched."""
+        new = sum(p[0] for p in prefills)
+        parts: dict[str, float] = {}
+        for stage in self._stages:
+            own = self._device_parts(stage, decode_requests, context_tokens, longest_tokens, prefills)
+            wait = self._launch_floor(stage, decode_requests, bool(prefills)) - sum(own.values())
+            own["launch"] = max(wait, 0.0)
+            if stage.handover:
+                own["handover"] = stage.handover[0] + stage.handover[1] * (decode_requests + new)
+            for part, seconds in own.items():
+                parts[part] = parts.get(part, 0.0) + seconds
+        parts["host"] = self._host_seconds(decode_requests, new)
+        return {part: seconds for part, seconds in parts.items() if seconds}
+
+    def flops(self, new_tokens: float, attended_pairs: float) -> float:
+        """Useful FLOPs of all ranks: the matrix multiplications of `new_tokens` tokens and attention over `attended_pairs` pairs."""
+        return new_tokens * self._token_flops + attended_pairs * self._pairs_flops
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """Dense peak of the instance's devices at the type its matrix multiplications run in."""
+        method = self._model.quantisation.mlp if not any(self._model.moe_layers) else self._model.quantisation.experts
+        return self._parallel.devices * self._profile.device.peak(self._model.dtype if method == "none" else method)
+
+    def describe(self) -> dict[str, Any]:
+        """What was simulated with, for the results: model, layout, profile, host overheads, check errors, what is unvalidated."""
+        host, parallel = self._host, self._parallel
+        return {
+            "model": self._model.name,
+            "quantisation": self._model.quantisation.name,
+            "parallel": {"tp": parallel.tp, "pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep},
+            "hardware": self._profile.name,
+            "hardware_schema_version": self._profile.document.schema_version,
+            "hardware_sources": list(self._profile.document.sources),
+            "kernel_backend": self._kernels.backend or "the profile's order",
+            "host": {
+                "per_step_s": host.per_step_s,
+                "per_decode_request_s": host.per_decode_request_s,
+                "per_prefill_token_s": host.per_prefill_token_s,
+                "kernel_launch_s": self._launch_s,
+                "cuda_graphs": bool(host.cuda_graph_sizes),
+            },
+            **self._kernels.describe(),
+        }
+
+    # ---- inside ----
+
+    def _decode_row(self, n: int) -> tuple[float, float, list[int], list[float], list[float]]:
+        stage = self._stages[0]
+        host = self._host.per_step_s + n * self._host.per_decode_request_s
+        base = host + (stage.tokens[self._graph_tokens(n)] + stage.rows[n])
+        floor = host + self._launch_floor(stage, n, False)
+        row = self._decode_rows[n] = (base, floor, *stage.decode.row(n))
+        return row
+
+    def _graph_tokens(self, n: int) -> int:
+        return self._host.graph_size(n) or n
+
+    def _launch_floor(self, stage: Stage, n: int, has_prefills: bool) -> float:
+        """Seconds the host needs to launch the stage's kernels one by one; nothing inside a CUDA graph."""
+        if not has_prefills and self._host.graph_size(n) is not None:
+            return 0.0
+        return stage.launched_kernels * self._launch_s
+
+    def _host_seconds(self, n: int, new: int) -> float:
+        host = self._host
+        return host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s
+
+    def _mixed(self, stage: Stage, n: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        new = 0
+        for piece in prefills:
+            new += piece[0]
+        seconds = stage.tokens[n + new] + stage.rows[n + len(prefills)] + stage.prefill.seconds(prefills)
+        if n:
+            _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+            i = bisect_right(knots, context_tokens) - 1
+            attention = intercept[i] + slope[i] * context_tokens
+            j = bisect_right(self._single_knots, longest_tokens) - 1
+            longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
+            seconds += attention if attention > longest else longest
+        floor = stage.launched_kernels * self._launch_s
+        host = self._host
+        return (seconds if seconds > floor else floor) + (host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s)
+
+    def _device_parts(
+        self, stage: Stage, n: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> dict[str, float]:
+        new = sum(p[0] for p in prefills)
+        tokens = n + new if prefills else self._graph_tokens(n)
+        stage.tokens.extend(tokens)
+        parts = {part: float(values[tokens]) for part, values in stage.tokens.parts.items()}
+        rows = n + len(prefills)
+        stage.rows.extend(rows)
+        for part, values in stage.rows.parts.items():
+            parts[part] = parts.get(part, 0.0) + float(values[rows])
+        if n:
+            parts["attention_decode"] = max(stage.decode.seconds(n, context_tokens), stage.decode.seconds(1, longest_tokens))
+        if prefills:
+            parts["attention_prefill"] = stage.prefill.seconds(prefills)
+        return parts
+
+
+_COPY_SHARE = 0.78
+"""Share of a host link's nominal bandwidth that pinned copies reach (PCIe 4.0 x16: 25 of 32 GB/s)."""
+
+
+def _clearly(above: float, below: float) -> bool:
+    """Greater by more than rounding can undo on a straight line between two such ends."""
+    return above > below * (1.0 + 1e-9)

@@ -1,0 +1,96 @@
+"""The part of a step that depends only on how many tokens it has: one table for all layers of a stage, and one for the output head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.cost.grid import token_knots
+from simserve.cost.kernels import KernelChoice
+from simserve.cost.monotone import non_decreasing
+from simserve.errors import ModelError
+from simserve.model.operators import AllGather, AllReduce, Elementwise, Gemm, Operator
+
+F64 = NDArray[np.float64]
+Counted = tuple[Operator, int]
+
+_MEASURED_ELEMENTWISE = {"emb", "input_layernorm", "post_attention_layernorm", "attn_rope", "mlp_act", "add"}
+_SAME_KERNEL = {"final_layernorm": "input_layernorm", "shared_act": "mlp_act", "emb_layernorm": "input_layernorm"}
+
+
+class TokenTable:
+    """Seconds by part for token counts 1 .. n, extended when a larger step is asked for.
+
+    The operators' times are added up per part at the knots of `token_knots`, levelled to be non-decreasing, and interpolated.
+    """
+
+    def __init__(self, kernels: KernelChoice, operators: Iterable[Counted], first_limit: int) -> None:
+        self._kernels = kernels
+        self._operators = tuple(operators)
+        self._first_limit = first_limit
+        self._limit = 0
+        self.seconds: list[float] = [0.0]
+        """Total seconds by token count; entry 0 is 0."""
+        self.parts: dict[str, F64] = {}
+        """The same by part."""
+        self.extend(first_limit)
+
+    def extend(self, tokens: int) -> None:
+        """Make sure that `seconds[tokens]` exists. The table grows in fixed steps, so that no answer depends on what was asked before."""
+        while tokens > self._limit:
+            self._grow(self._limit * 4 or self._first_limit)
+
+    def _grow(self, limit: int) -> None:
+        knots = token_knots(limit)
+        knots = knots[knots > self._limit]
+        every = np.arange(self._limit + 1, limit + 1)
+        for part, at_knots in _seconds_by_part(self._kernels, self._operators, knots.astype(np.float64)).items():
+            old = self.parts.get(part, np.zeros(1))
+            new = np.interp(every, knots, non_decreasing(at_knots))
+            self.parts[part] = np.concatenate([old, np.maximum(new, old[-1])])
+        self.seconds = sum(self.parts.values(), np.zeros(limit + 1)).tolist()
+        self._limit = limit
+
+    def __getitem__(self, tokens: int) -> float:
+        if tokens > self._limit:
+            self.extend(tokens)
+        return self.seconds[tokens]
+
+
+def kernel_count(operators: Iterable[Counted]) -> int:
+    """Kernels that the host launches for these operators outside CUDA graphs: one each (attention: the KV write and the kernel)."""
+    return sum(count * (2 if type(op).__name__ in ("Attention", "MLA") else 1) for op, count in operators)
+
+
+def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], tokens: F64) -> dict[str, F64]:
+    parts: dict[str, F64] = {}
+
+    def put(part: str, seconds: F64) -> None:
+        parts[part] = parts.get(part, np.zeros(len(tokens))) + seconds
+
+    for dtype in sorted({op.dtype for op, _ in operators if isinstance(op, Gemm)}):
+        gemms = [(op, count) for op, count in operators if isinstance(op, Gemm) and op.dtype == dtype]
+        shapes = sorted({(op.n, op.k) for op, _ in gemms})
+        n, k = (np.repeat([float(s[i]) for s in shapes], len(tokens)) for i in (0, 1))
+        times = kernels.operator("gemm", dtype).seconds(m=np.tile(tokens, len(shapes)), n=n, k=k)
+        by_shape = dict(zip(shapes, times.reshape(len(shapes), -1), strict=True))
+        for op, count in gemms:
+            put("lm_head" if op.name == "lm_head" else "gemm", count * by_shape[op.n, op.k])
+    for op, count in operators:
+        if isinstance(op, Elementwise):
+            put("sampler" if op.name == "sampler" else "elementwise", count * _elementwise(kernels, op, tokens))
+        elif isinstance(op, AllReduce | AllGather):
+            name = "all_reduce" if isinstance(op, AllReduce) else "all_gather"
+            put("collective", count * kernels.communication(name, op.group, tokens * op.bytes_per_token, "bf16"))
+        elif not isinstance(op, Gemm):
+            raise ModelError(f"the cost model has no kernel for '{op.name}' ({type(op).__name__})")
+    return parts
+
+
+def _elementwise(kernels: KernelChoice, op: Elementwise, tokens: F64) -> F64:
+    name = _SAME_KERNEL.get(op.name, op.name)
+    kernel = name if name in _MEASURED_ELEMENTWISE else f"{op.name}, not measured"
+    model = kernels.operator("elementwise", "bf16", kernel=kernel)
+    return model.seconds(num_tokens=tokens, width=float(op.width), bytes_per_token=float(op.bytes_per_token))

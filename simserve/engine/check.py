@@ -1,0 +1,157 @@
+"""`--check`: the invariants of docs/invariants.md verified while a run goes on and on what it leaves behind."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from simserve.engine.instance import Instance
+from simserve.engine.lane import Lane
+from simserve.engine.records import LaneLog, RequestColumns, RunRecords, Status
+from simserve.engine.request import LiveRequest, State
+from simserve.engine.simulate import Progress, Simulation
+from simserve.engine.spec import InstanceSpec
+from simserve.errors import InvariantError
+from simserve.workload.requests import Workload
+
+
+def simulate_checked(
+    workload: Workload, specs: Sequence[InstanceSpec], *, router: Any, fast_forward: bool, until_s: float | None, progress: Progress | None
+) -> RunRecords:
+    """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError."""
+    twins = [replace(spec, scheduler=copy.deepcopy(spec.scheduler)) for spec in specs]
+    twin_router = copy.deepcopy(router)
+    simulation = Simulation(workload, specs, router, fast_forward, progress)
+    for instance in simulation.instances:
+        instance.audit = audit
+    records = simulation.run(until_s)
+    other = Simulation(workload, twins, twin_router, not fast_forward).run(until_s)
+    same_records(records, other)
+    check_records(records, finished=until_s is None)
+    if until_s is None:
+        for instance in simulation.instances:
+            _require(
+                instance.kv.free_blocks == instance.kv.total_blocks and instance.kv.host_free_blocks == instance.kv.host_total_blocks,
+                "I3",
+                f"{instance.spec.name} ends with {instance.kv.used_blocks} KV blocks in use",
+            )
+    return records
+
+
+def audit(lane: Lane) -> None:
+    """Recounts, after a span of `lane`, what its instance keeps as running totals: blocks, contexts, seats, places of requests."""
+    instance = lane.instance
+    kv, name = instance.kv, instance.spec.name
+    held, host = (instance.prefix.blocks_in_use if instance.prefix is not None else 0), 0
+    seen: set[int] = set()
+    for one in instance.lanes:
+        group = one.group
+        ahead = 1 if one is not lane and one.busy and one.decodes_now else 0
+        for request in group:
+            blocks = request.held_blocks
+            if request.grows:
+                blocks = max(kv.blocks(request.base_computed + group.tick), kv.blocks(request.base_computed + group.tick + ahead))
+            held += blocks - _shared(instance, request)
+            _require(request.state is State.DECODING, "I3", f"{request!r} decodes on {name}")
+            _require(blocks * kv.block_tokens >= request.base_computed + group.tick, "I3", f"{request!r} has more tokens than blocks on {name}")
+        for request in one.prefilling:
+            held += request.held_blocks - _shared(instance, request)
+            _require(request.state is State.PREFILLING, "I3", f"{request!r} prefills on {name}")
+        for request in one.swapped:
+            host += request.held_blocks
+            _require(request.state is State.SWAPPED, "I3", f"{request!r} is swapped out of {name}")
+        places = [r.row for r in [*group, *one.prefilling, *one.swapped]]
+        _require(len(set(places)) == len(places) and not seen & set(places), "I3", f"a request is in two places of {name}")
+        seen.update(places)
+        bases = [r.base_computed for r in group]
+        _require(group.sum_base == sum(bases), "I2", f"the context total of {name} has drifted")
+        _require(group.longest_tokens() == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
+        _require(sum(group.growth) == sum(r.grows for r in group), "I3", f"the growth histogram of {name} has drifted")
+        _require(len(group) + len(one.prefilling) <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests")
+    _require(held == kv.total_blocks - kv.free_blocks, "I3", f"{name}: requests hold {held} KV blocks, {kv.used_blocks} are in use")
+    _require(0 <= kv.free_blocks <= kv.total_blocks, "I3", f"{name} has {kv.free_blocks} of {kv.total_blocks} KV blocks free")
+    _require(host == kv.host_total_blocks - kv.host_free_blocks, "I3", f"{name}: swapped requests hold {host} host blocks")
+
+
+def _shared(instance: Instance, request: LiveRequest) -> int:
+    """Blocks of a request that the prefix cache counts."""
+    return len(request.pinned_ids) * instance.prefix.blocks_per_id if instance.prefix is not None else 0
+
+
+def same_records(one: RunRecords, other: RunRecords) -> None:
+    """I7: the same run with and without spans leaves identical request columns and step times."""
+    for field in fields(RequestColumns):
+        a, b = getattr(one.requests, field.name), getattr(other.requests, field.name)
+        same = a == b if isinstance(a, tuple) else np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        _require(same, "I7", f"requests.{field.name} differs between fast-forward on and off")
+    for a, b in zip(one.lanes, other.lanes, strict=True):
+        _require(np.array_equal(a.step_end_s, b.step_end_s), "I7", f"the step times of instance {a.instance} differ between fast-forward on and off")
+
+
+def check_records(records: RunRecords, finished: bool) -> None:
+    """I1, I2, I4, I5 and I9 on the columns of a run. `finished` = it was not cut by a time limit."""
+    table, r = records.table, records.requests
+    status = r.status
+    done = status == Status.COMPLETED
+    if finished:
+        _require(bool((status != Status.UNFINISHED).all()), "I1", f"{int((status == Status.UNFINISHED).sum())} requests never ended")
+        _require(bool(np.isfinite(r.finish_s).all()), "I1", "a request ended at no time")
+    refused = (status == Status.REJECTED) | (status == Status.FAILED)
+    _require(bool((r.reason[refused] > 0).all()), "I1", "a request was refused without a reason")
+    _require(bool((r.generated_tokens[refused] == 0).all()), "I1", "a refused request has generated tokens")
+    whole = done & (r.reason == 0)
+    _require(bool((r.generated_tokens[whole] == table.output_tokens[whole]).all()), "I2", "a completed request lacks tokens")
+    e = records.emissions
+    emitted = np.bincount(e.request, weights=np.isfinite(e.prefill_end_s) + (e.last_tick - e.first_tick + 1), minlength=len(table))
+    _require(bool((emitted == r.generated_tokens).all()), "I2", "tokens emitted differ from tokens generated")
+    if finished:
+        asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + r.recomputed_tokens - r.cached_tokens)[done].sum()
+        _require(int(asked) == int(records.counters["computed_tokens"]), "I2", f"{int(records.counters['computed_tokens'])} tokens computed, {int(asked)} asked")
+    for early, late, what in (
+        (r.released_s, r.scheduled_s, "scheduled before its release"),
+        (r.scheduled_s, r.first_token_s, "has its first token before it was scheduled"),
+        (r.first_token_s, r.finish_s, "finished before its first token"),
+        (r.released_s, r.finish_s, "finished before its release"),
+    ):
+        _require(not bool((late < early).any()), "I4", f"a request {what}")
+    for lane in records.lanes:
+        _require(bool((np.diff(lane.step_end_s) > 0).all()), "I4", f"the steps of instance {lane.instance} are not in order of time")
+    if finished and len(records.lanes) == 1:
+        _never_idle_with_work(records.lanes[0], r)
+    if finished:
+        _littles_law(r, done)
+
+
+def _never_idle_with_work(lane: LaneLog, r: RequestColumns) -> None:
+    """I5 for one instance with one lane: between spans it waits only while nobody is in the system."""
+    if not len(lane.span_steps):
+        return
+    ends = lane.step_end_s[lane.span_first_step + lane.span_steps - 1]
+    gap = lane.span_start_s[1:] > ends[:-1]
+    served = r.finish_s > r.released_s
+    released, finish = np.sort(r.released_s[served]), np.sort(r.finish_s[served])
+    inside = np.searchsorted(released, lane.span_start_s[1:][gap], "left") - np.searchsorted(finish, ends[:-1][gap], "right")
+    _require(not bool((inside > 0).any()), "I5", f"instance {lane.instance} idles while {int(inside.max(initial=0))} requests wait")
+
+
+def _littles_law(r: RequestColumns, done: np.ndarray[Any, Any]) -> None:
+    """I9: the time integral of the number in the system equals the sum of the times in the system."""
+    released, finish = r.released_s[done], r.finish_s[done]
+    times = np.concatenate([released, finish])
+    change = np.concatenate([np.ones(len(released)), -np.ones(len(finish))])
+    order = np.argsort(times, kind="stable")
+    inside = np.cumsum(change[order])
+    area = float((inside[:-1] * np.diff(times[order])).sum())
+    spent = float((finish - released).sum())
+    _require(abs(area - spent) <= 1e-6 * max(1.0, spent), "I9", f"Little's law: {area} request-seconds in the system, {spent} spent by requests")
+
+
+def _require(holds: bool, rule: str, message: str) -> None:
+    if not holds:
+        raise InvariantError(f"invariant {rule} is broken: {message}")
+
+

@@ -1,0 +1,95 @@
+"""Prefix caching: KV of prompts kept after their requests end, found again by content (vLLM's automatic prefix caching).
+
+Contents are known as ids of runs of prompt tokens (RequestTable.prefix: Mooncake's hash ids, 512 tokens each). Each id stands for
+`blocks_per_id` KV blocks. Blocks in use by at least one request are pinned; the others are free to the allocator but keep their contents
+until it takes them back, least recently used first. So `kv.free_blocks` counts idle cached blocks as free, as vLLM does.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from simserve.engine.kv_cache import KvCache
+from simserve.engine.request import LiveRequest
+from simserve.errors import ConfigError
+
+
+class PrefixCache:
+    """The index of one instance."""
+
+    def __init__(self, kv: KvCache, tokens_per_id: int) -> None:
+        if tokens_per_id % kv.block_tokens:
+            raise ConfigError(
+                f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, found block_tokens {kv.block_tokens}"
+            )
+        self._kv = kv
+        self.tokens_per_id = tokens_per_id
+        self.blocks_per_id = tokens_per_id // kv.block_tokens
+        self._users: dict[int, int] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()
+
+    def match(self, request: LiveRequest) -> int:
+        """Leading ids of the request that are cached, leaving at least one token to compute."""
+        most = (request.target_tokens - 1) // self.tokens_per_id
+        found = 0
+        for key in request.prefix_ids[: min(most, request.prompt_tokens // self.tokens_per_id)]:
+            if key not in self._users and key not in self._idle:
+                break
+            found += 1
+        return found
+
+    def blocks_to_pin(self, request: LiveRequest, ids: int) -> int:
+        """Free blocks that pinning the first `ids` ids takes from the allocator (those of ids in use cost nothing)."""
+        return sum(key in self._idle for key in request.prefix_ids[:ids]) * self.blocks_per_id
+
+    def pin(self, request: LiveRequest, ids: int) -> None:
+        """The request uses its first `ids` ids, all of them cached."""
+        keys = request.prefix_ids[:ids]
+        self._kv.free_blocks -= self.blocks_to_pin(request, ids)
+        for key in keys:
+            self._idle.pop(key, None)
+            self._users[key] = self._users.get(key, 0) + 1
+        request.pinned_ids = list(keys)
+
+    def add(self, request: LiveRequest) -> None:
+        """What the request has computed by now can be found by others; a copy of something cached already stays its own."""
+        full = min(request.computed_tokens, request.prompt_tokens) // self.tokens_per_id
+        for key in request.prefix_ids[request.offered_ids : full]:
+            if key not in self._users and key not in self._idle:
+                self._users[key] = 1
+                request.pinned_ids.append(key)
+        request.offered_ids = max(request.offered_ids, full)
+
+    def private_blocks(self, request: LiveRequest) -> int:
+        """Blocks of the request that are not in the cache."""
+        return request.held_blocks - len(request.pinned_ids) * self.blocks_per_id
+
+    def release(self, request: LiveRequest) -> None:
+        """The request lets go of its cached blocks; those nobody else uses become idle, the end of the prompt to be evicted first."""
+        for key in reversed(request.pinned_ids):
+            users = self._users[key] - 1
+            if users:
+                self._users[key] = users
+            else:
+                del self._users[key]
+                self._idle[key] = None
+                self._kv.free_blocks += self.blocks_per_id
+        request.pinned_ids = []
+        request.offered_ids = 0
+
+    def trim(self) -> None:
+        """Forgets idle contents whose blocks the allocator has given away. Called whenever blocks have been given away: what survives
+        must not depend on when somebody looks."""
+        room = self._kv.free_blocks // self.blocks_per_id
+        while len(self._idle) > room:
+            self._idle.popitem(last=False)
+
+    @property
+    def spare_blocks(self) -> int:
+        """Free blocks that the allocator can give away before contents are forgotten."""
+        return self._kv.free_blocks - len(self._idle) * self.blocks_per_id
+
+    @property
+    def blocks_in_use(self) -> int:
+        """Cached blocks that requests use."""
+        return len(self._users) * self.blocks_per_id

@@ -1,0 +1,142 @@
+"""`Result`: a run, measured. What `simserve.run` returns and what `simserve run` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simserve.engine.records import RunRecords
+from simserve.report import files
+from simserve.report.metrics import Measurement, measure
+from simserve.report.plots import Plots
+from simserve.report.slo import normalize_limits
+from simserve.report.stored import StoredResult
+from simserve.report.summary import summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Result:
+    """The outcome of one run.
+
+    records     what the engine recorded
+    experiment  the resolved experiment (JSON types): re-runs it exactly
+    slo         class -> limit -> seconds, or one mapping of limits for all classes, or None. Limits: ttft_s, tpot_s, e2e_s, queueing_s,
+                normalized_latency_s_per_token, itl_s (every gap of the request), itl_p99_s (any percentile of its gaps)
+    warmup_s, cooldown_s  seconds at the beginning and the end of the run that are not measured
+    name        of the run; taken from the experiment when not given
+
+    Raises ConfigError for an SLO that makes no sense.
+    """
+
+    def __init__(
+        self,
+        records: RunRecords,
+        experiment: Mapping[str, Any] | None = None,
+        slo: Mapping[str, Any] | None = None,
+        *,
+        warmup_s: float = 0.0,
+        cooldown_s: float = 0.0,
+        name: str | None = None,
+    ) -> None:
+        self.records = records
+        self.experiment = dict(experiment or {})
+        self.name = name or str(self.experiment.get("name", "run"))
+        self.slo = normalize_limits(slo)
+        self._cuts = (warmup_s, cooldown_s)
+
+    @cached_property
+    def measurement(self) -> Measurement:
+        """The metrics as columns and statistics; computed on first use."""
+        return measure(self.records, self.slo, *self._cuts)
+
+    @cached_property
+    def summary_dict(self) -> dict[str, Any]:
+        """What summary.json holds, in JSON types: None for what is not defined."""
+        return summarise(self.measurement, self.experiment, self.name)
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """Latency statistics: one row per metric and SLO class (column `slo_class`, "all" first), indexed by metric."""
+        from simserve.report.frames import summary_frame
+
+        return summary_frame(self.summary_dict)
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """One row per request; the columns of requests.parquet (see request_file.REQUEST_COLUMNS)."""
+        from simserve.report.frames import request_frame
+
+        return request_frame(self.measurement)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row per engine step (see step_file.STEP_COLUMNS)."""
+        from simserve.report.frames import step_frame
+
+        return step_frame(self.records)
+
+    @property
+    def plot(self) -> Plots:
+        """Plots of the run: each method returns matplotlib axes."""
+        return Plots(self.measurement)
+
+    def write(
+        self, directory: str | Path, *, plots: bool = True, report: bool = True, timeline: bool = False, steps: bool = False, force: bool = False
+    ) -> Path:
+        """Write the result's files into a directory (created; it must be empty unless `force`) and return its path.
+
+        Always: experiment.resolved.yaml, requests.parquet, summary.json. On demand: steps.parquet, timeline.json (Perfetto),
+        plots/*.png, report.html (which holds its plots itself). Raises OutputError.
+        """
+        out = Path(directory)
+        files.make_directory(out, force)
+        from simserve.report.request_file import write_requests
+
+        files.write_yaml(out / files.EXPERIMENT, self.experiment)
+        files.write_whole(out / files.REQUESTS, lambda part: write_requests(self.measurement, part))
+        if steps:
+            from simserve.report.step_file import write_steps
+
+            files.write_whole(out / files.STEPS, lambda part: write_steps(self.records, part))
+        if timeline:
+            from simserve.report.perfetto import write_timeline
+
+            files.write_whole(out / files.TIMELINE, lambda part: write_timeline(self.records, part))
+        if plots or report:
+            self._write_pictures(out, plots, report)
+        files.write_json(out / files.SUMMARY, self.summary_dict)
+        return out
+
+    def _write_pictures(self, out: Path, plots: bool, report: bool) -> None:
+        from simserve.report.html import Picture, run_html
+        from simserve.report.plot_style import png_bytes
+
+        pictures = [Picture(name, caption, png_bytes(figure)) for name, caption, figure in self.plot.figures()]
+        if plots:
+            (out / files.PLOTS).mkdir(exist_ok=True)
+            for picture in pictures:
+                _write_bytes(out / files.PLOTS / f"{picture.name}.png", picture.png)
+        if report:
+            _write_bytes(out / files.REPORT, run_html(self.summary_dict, pictures).encode())
+
+    @staticmethod
+    def read(directory: str | Path) -> StoredResult:
+        """The result that lies in a directory: its summary, and its requests on demand. Raises OutputError."""
+        return StoredResult(Path(directory))
+
+    def __repr__(self) -> str:
+        counts = self.summary_dict["requests"]
+        return f"Result({self.name!r}: {counts['completed']} of {counts['total']} requests completed in {self.records.end_s:.6g} s of simulated time)"
+
+    def _repr_html_(self) -> str:
+        from simserve.report.html import fragment_html
+
+        return fragment_html(self.summary_dict)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    files.write_whole(path, lambda part: part.write_bytes(content))

@@ -1,0 +1,164 @@
+"""Arrival processes. Each kind is its parameters and one rule; `arrival_times` draws from any of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from simserve.errors import ConfigError
+from simserve.workload.requests import F64
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Arrivals(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Renewal(_Arrivals):
+    rate_per_s: _Positive = Field(description="mean arrivals per second")
+
+    def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
+        """n gaps of mean 1."""
+        raise NotImplementedError
+
+
+class Constant(_Renewal):
+    """Equal gaps."""
+
+    kind: Literal["constant"] = "constant"
+
+    def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
+        return np.ones(n)
+
+
+class Poisson(_Renewal):
+    """Independent arrivals: exponential gaps, coefficient of variation 1."""
+
+    kind: Literal["poisson"] = "poisson"
+
+    def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
+        return rng.standard_exponential(n)
+
+
+class Gamma(_Renewal):
+    """Gamma gaps: burstier than Poisson for cv > 1, more regular below (shape 1 / cv^2)."""
+
+    kind: Literal["gamma"] = "gamma"
+    cv: _Positive = Field(description="coefficient of variation of the gaps (1 = Poisson)")
+
+    def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
+        shape = 1.0 / self.cv**2
+        return rng.gamma(shape, 1.0 / shape, n)
+
+
+class Weibull(_Renewal):
+    """Weibull gaps: heavy-tailed for shape < 1, Poisson for 1."""
+
+    kind: Literal["weibull"] = "weibull"
+    shape: _Positive = Field(description="shape of the Weibull gaps (1 = Poisson, below 1 = bursty)")
+
+    def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
+        from math import gamma
+
+        gaps: F64 = rng.weibull(self.shape, n) / gamma(1.0 + 1.0 / self.shape)
+        return gaps
+
+
+class RatePiece(_Arrivals):
+    """A stretch of constant rate."""
+
+    duration_s: _Positive = Field(description="length of the stretch, seconds")
+    rate_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(description="mean arrivals per second in the stretch")
+
+
+class Piecewise(_Arrivals):
+    """Poisson with a rate that follows a list of stretches, again and again."""
+
+    kind: Literal["piecewise"] = "piecewise"
+    pieces: tuple[RatePiece, ...] = Field(min_length=1, description="the stretches of one cycle, in order")
+
+    @model_validator(mode="after")
+    def _some_rate(self) -> Piecewise:
+        if not any(piece.rate_per_s > 0 for piece in self.pieces):
+            raise ValueError("at least one stretch needs a rate above 0")
+        return self
+
+    def cycle(self) -> tuple[F64, F64]:
+        """(times, expected arrivals by then) over one cycle, both from 0."""
+        duration = np.array([piece.duration_s for piece in self.pieces])
+        expected = duration * np.array([piece.rate_per_s for piece in self.pieces])
+        return np.concatenate([[0.0], np.cumsum(duration)]), np.concatenate([[0.0], np.cumsum(expected)])
+
+
+class Diurnal(_Arrivals):
+    """Poisson with a sinusoidal rate over a day."""
+
+    kind: Literal["diurnal"] = "diurnal"
+    rate_per_s: _Positive = Field(description="mean arrivals per second over a whole period")
+    peak_to_trough: float = Field(default=4.0, ge=1, allow_inf_nan=False, description="highest rate over lowest rate")
+    period_s: _Positive = Field(default=86400.0, description="length of one cycle, seconds")
+    peak_s: float = Field(default=54000.0, ge=0, allow_inf_nan=False, description="time of the highest rate within the cycle, seconds")
+
+    def cycle(self) -> tuple[F64, F64]:
+        """(times, expected arrivals by then) over one cycle, both from 0."""
+        t = np.linspace(0.0, self.period_s, 1441)
+        swing = (self.peak_to_trough - 1.0) / (self.peak_to_trough + 1.0)
+        omega = 2.0 * np.pi / self.period_s
+        phase = omega * self.peak_s
+        # Integral of rate * (1 + swing * cos(omega * (t - peak))) from 0 to t.
+        return t, self.rate_per_s * (t + swing / omega * (np.sin(omega * t - phase) + np.sin(phase)))
+
+
+Arrivals = Annotated[Constant | Poisson | Gamma | Weibull | Piecewise | Diurnal, Field(discriminator="kind")]
+
+
+def arrival_times(
+    process: Constant | Poisson | Gamma | Weibull | Piecewise | Diurnal,
+    rng: np.random.Generator,
+    *,
+    count: int | None = None,
+    duration_s: float | None = None,
+) -> F64:
+    """Arrival times in seconds from 0, non-decreasing: `count` of them, or all before `duration_s`, or whichever ends first.
+
+    The first arrival comes one gap after 0. Raises ConfigError when neither end is given.
+    """
+    if count is None and duration_s is None:
+        raise ConfigError("arrivals: state how many requests (count) or for how long (duration_s)")
+    if isinstance(process, _Renewal):
+        renewal, rate = process, process.rate_per_s
+
+        def transform(unit: F64) -> F64:
+            return unit / rate
+
+        def gaps(n: int) -> F64:
+            return renewal.unit_gaps(rng, n)
+    else:
+        times, expected = process.cycle()
+        rate = float(expected[-1] / times[-1])
+
+        def transform(unit: F64) -> F64:
+            # A unit-rate Poisson process seen through the inverse of the expected count is Poisson with the wanted rate.
+            cycles = np.floor(unit / expected[-1])
+            return cycles * times[-1] + np.interp(unit - cycles * expected[-1], expected, times)
+
+        def gaps(n: int) -> F64:
+            return rng.standard_exponential(n)
+
+    if count is not None:
+        out = transform(np.cumsum(gaps(count)))
+        return out if duration_s is None else out[out < duration_s]
+    assert duration_s is not None
+    chunks: list[F64] = []
+    total = 0.0
+    while True:
+        n = int(rate * duration_s * 0.1 + 1000) if chunks else int(rate * duration_s * 1.1 + 1000)
+        unit = total + np.cumsum(gaps(n))
+        total = float(unit[-1])
+        chunks.append(transform(unit))
+        if chunks[-1][-1] >= duration_s:
+            out = np.concatenate(chunks)
+            return out[out < duration_s]

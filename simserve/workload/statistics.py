@@ -1,0 +1,143 @@
+"""What a workload looks like: rates, burstiness, lengths, sessions, prefix reuse. The numbers behind `simserve trace info`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simserve.workload.requests import F64, I64, Labels, PrefixBlocks, RequestTable
+from simserve.workload.shaping import root_arrival_s
+
+SCALES_S = (1, 10, 60, 600, 3600)
+QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99)
+
+
+def trace_statistics(table: RequestTable) -> dict[str, Any]:
+    """A JSON-ready summary of the table.
+
+    Arrival figures are over rows with their own arrival time; rows that wait for another are counted in `dependent`. Lengths are over
+    successful rows (output > 0).
+    """
+    ok = table.output_tokens > 0
+    own = np.sort(table.arrival_s[table.after < 0])
+    out: dict[str, Any] = {
+        "rows": len(table),
+        "failures": int(np.count_nonzero(~ok)),
+        "dependent": int(np.count_nonzero(table.after >= 0)),
+        "prompt_tokens_total": int(table.prompt_tokens.sum()),
+        "output_tokens_total": int(table.output_tokens.sum()),
+        "prompt_tokens": _summary(table.prompt_tokens[ok]),
+        "output_tokens": _summary(table.output_tokens[ok]),
+        "prompt_output_correlation": _correlation(table.prompt_tokens[ok], table.output_tokens[ok]),
+        "models": _counts(table.label_model),
+        "log_types": _counts(table.log_type),
+        "slo_classes": _counts(table.slo_class),
+        "arrivals": _arrivals(own) if table.provenance.get("has_arrivals", True) else None,
+        "sessions": _sessions(table),
+        "prefix": None if table.prefix is None else prefix_reuse(table.prefix, table.prompt_tokens),
+    }
+    return out
+
+
+def index_of_dispersion(arrival_s: F64, scale_s: float, span_s: float | None = None) -> float | None:
+    """Variance over mean of the counts in windows of scale_s: 1 for Poisson at every scale, growing with the scale for a varying rate.
+
+    Only whole windows inside the span (default: up to the last arrival) count; None with fewer than 10 of them.
+    """
+    if len(arrival_s) == 0:
+        return None
+    windows = int((float(arrival_s[-1]) if span_s is None else span_s) // scale_s)
+    if windows < 10:
+        return None
+    index = (arrival_s // scale_s).astype(np.int64)
+    counts = np.bincount(index[index < windows], minlength=windows)
+    mean = counts.mean()
+    return float(counts.var() / mean) if mean > 0 else None
+
+
+def _arrivals(arrival_s: F64) -> dict[str, Any]:
+    span = float(arrival_s[-1] - arrival_s[0]) if len(arrival_s) else 0.0
+    gaps = np.diff(arrival_s)
+    mean = float(gaps.mean()) if len(gaps) else 0.0
+    minute = (arrival_s // 60).astype(np.int64)
+    peak = int(np.unique(minute, return_counts=True)[1].max()) if len(minute) else 0
+    return {
+        "span_s": span,
+        "rate_per_s": (len(arrival_s) - 1) / span if span > 0 else None,
+        "busiest_minute_requests": peak,
+        "gap_s": _summary(gaps),
+        "gap_cv": float(gaps.std() / mean) if mean > 0 else None,
+        "index_of_dispersion": {f"{scale}": index_of_dispersion(arrival_s, scale) for scale in SCALES_S},
+    }
+
+
+def _summary(values: I64 | F64) -> dict[str, float] | None:
+    if len(values) == 0:
+        return None
+    quantiles = np.quantile(values, QUANTILES)
+    out = {"mean": float(values.mean()), "sd": float(values.std()), "min": float(values.min())}
+    out |= {f"p{round(q * 100)}": float(v) for q, v in zip(QUANTILES, quantiles, strict=True)}
+    return out | {"max": float(values.max())}
+
+
+def _correlation(x: I64, y: I64) -> float | None:
+    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _counts(labels: Labels | None) -> dict[str, int] | None:
+    if labels is None:
+        return None
+    counts = np.bincount(labels.codes, minlength=len(labels.names))
+    return {name: int(c) for name, c in zip(labels.names, counts, strict=True)}
+
+
+def _sessions(table: RequestTable) -> dict[str, Any] | None:
+    rows = np.flatnonzero(table.session >= 0)
+    if len(rows) == 0:
+        return None
+    turns = np.unique(table.session[rows], return_counts=True)[1]
+    order = rows[np.argsort(table.session[rows], kind="stable")]
+    same = table.session[order[1:]] == table.session[order[:-1]]
+    dependent = bool(np.any(table.after >= 0))
+    start = root_arrival_s(table)
+    gaps = table.arrival_s[table.after >= 0] if dependent else np.diff(start[order])[same]
+    growth = np.diff(table.prompt_tokens[order])[same]
+    return {
+        "sessions": len(turns),
+        "rows_in_sessions": len(rows),
+        "single_turn_share": float((turns == 1).mean()),
+        "turns": _summary(turns),
+        "think_s" if dependent else "gap_s": _summary(gaps),
+        "prompt_growth_tokens": _summary(growth),
+    }
+
+
+def prefix_reuse(prefix: PrefixBlocks, prompt_tokens: I64) -> dict[str, Any]:
+    """Hits of an infinite prefix cache: the leading blocks of each prompt that an earlier row had.
+
+    block_hit_ratio  hit blocks over blocks; token_hit_ratio  hit tokens over all prompt tokens (a partly filled last block in proportion).
+    """
+    total = len(prefix.ids)
+    counts = prefix.offsets[1:] - prefix.offsets[:-1]
+    if total == 0:
+        return {"block_tokens": prefix.block_tokens, "blocks": 0, "unique_blocks": 0, "block_hit_ratio": 0.0, "token_hit_ratio": 0.0}
+    unique, first = np.unique(prefix.ids, return_index=True)
+    miss = np.zeros(total, dtype=bool)
+    miss[first] = True
+    # A block counts as long as no block before it in its row missed.
+    misses_before = np.cumsum(miss)
+    base = np.concatenate([[0], misses_before])[prefix.offsets[:-1]]
+    hit = misses_before == np.repeat(base, counts)
+    row = np.repeat(np.arange(len(counts)), counts)
+    hit_blocks = np.bincount(row[hit], minlength=len(counts))
+    hit_tokens = np.minimum(hit_blocks * prefix.block_tokens, prompt_tokens).sum()
+    return {
+        "block_tokens": prefix.block_tokens,
+        "blocks": total,
+        "unique_blocks": len(unique),
+        "block_hit_ratio": float(hit.mean()),
+        "token_hit_ratio": float(hit_tokens / max(1, int(prompt_tokens.sum()))),
+    }

@@ -1,0 +1,148 @@
+"""The command line as users meet it: exit codes, one clear message, no traceback, light imports."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from simserve import __version__
+from simserve.cli import main
+from simserve.cli.root import COMMANDS, command
+from simserve.errors import InvariantError, SimserveError
+
+HEAVY = {"pandas", "matplotlib", "scipy", "pyarrow", "jinja2", "simpy", "lightgbm", "torch", "joblib", "pooch", "numpy", "pydantic", "yaml"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running the code."""
+    script = f"import sys\n{code}\nprint('\\n'.join({{name.split('.')[0] for name in sys.modules}}), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stderr.split())
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, problem: BaseException) -> None:
+    """Makes `simserve version` end with the given problem."""
+    import simserve.cli.version as module
+    import typer
+
+    app = typer.Typer()
+
+    @app.command()
+    def version() -> None:
+        raise problem
+
+    monkeypatch.setattr(module, "app", app)
+
+
+def test_help_loads_no_heavy_library() -> None:
+    assert not HEAVY & modules_after("from simserve.cli import main\nassert main(['--help']) == 0")
+
+
+def test_importing_the_package_is_light() -> None:
+    assert not HEAVY & modules_after("import simserve")
+    heavy = HEAVY - {"numpy", "pydantic", "yaml"}
+    assert not heavy & modules_after("import simserve\nsimserve.load, simserve.run")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_exists_and_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["60", "200"])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["policies"], ["policies", "sarathi"], ["engines"], ["engines", "vllm-v1"]])
+def test_output_fits_the_terminal(
+    columns: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "policies" not in arguments or max(len(line) for line in lines if "  " in line) <= int(columns)
+    assert lines
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    import tomllib
+    from pathlib import Path
+
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"simserve {__version__}\n"
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert tomllib.loads(project.read_text())["project"]["version"] == __version__
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["run"], ["run", "--no-such-option"], ["policies", "a", "b"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "words"),
+    [
+        (SimserveError("a is b"), 2, "error: a is b"),
+        (InvariantError("I3"), 3, "error: I3"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "error: the disk is full: cannot write out/x"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "error: out: Permission denied"),
+        (MemoryError(), 2, "error: out of memory"),
+        (RuntimeError("surprise"), 1, "bug in simserve: RuntimeError: surprise"),
+    ],
+)
+def test_endings_are_one_message_and_a_code(
+    problem: BaseException, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, problem)
+    assert main(["version"]) == code
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, SimserveError("a is b"))
+    with pytest.raises(SimserveError):
+        main(["version", "--debug"])
+    monkeypatch.setenv("SIMSERVE_DEBUG", "1")
+    with pytest.raises(SimserveError):
+        main(["version"])
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    pipeline = f"set -o pipefail; {sys.executable} -m simserve.cli schema | head -c 1 > /dev/null"
+    done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [(["policies"], "sarathi"), (["models"], "llama-2-7b"), (["hardware"], "a100-sxm-80gb"), (["engines"], "vllm-v1"), (["experiments"], "quickstart")],
+)
+def test_lists_name_what_is_bundled(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert word in capsys.readouterr().out
+
+
+def test_unknown_names_get_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, nearest in ((["policies", "sarati"], "sarathi"), (["engines", "vlm-v1"], "vllm-v1"), (["run", "quikstart"], "quickstart")):
+        assert main(arguments) == 2
+        assert f"did you mean '{nearest}'" in capsys.readouterr().err
+
+
+def test_the_command_is_built_without_running_anything() -> None:
+    group: Any = command()
+    assert group.list_commands(None) == list(COMMANDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from simserve.config import experiment as experiments
 from simserve.config.experiment import Experiment
 
 if TYPE_CHECKING:
+    from simserve.engine.records import InstanceInfo
     from simserve.report.result import Result
 
 Progress = Callable[[int, int, float], None]
@@ -49,7 +51,7 @@ def run(
         from simserve.cli.progress import shown
 
         with shown() as callback:
-            return run(loaded, progress=callback, check=check)
+            return run(loaded, progress=callback or False, check=check)
     parts = assemble(loaded)
     records = simulate(
         parts.workload,
@@ -60,6 +62,14 @@ def run(
         until_s=loaded.spec.until_s,
         progress=progress or None,
     )
+    records = replace(records, instances=tuple(_with_engine(info, loaded) for info in records.instances))
     metrics = loaded.spec.metrics
     slo = loaded.spec.slo.by_class(records.table.slo_class.names)
     return Result(records, loaded.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
+
+
+def _with_engine(info: InstanceInfo, experiment: Experiment) -> InstanceInfo:
+    """The instance's description with the engine profile that its host overheads and defaults came from."""
+    engine = experiment.engine
+    about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
+    return replace(info, cost={**info.cost, "engine_profile": {**about, "validated": engine.validated, "sources": list(engine.sources)}})

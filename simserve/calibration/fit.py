@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 MIN_TREE_ROWS = 60
 MIN_CURVE_ROWS = 4
+FASTEST = 0.5
+"""Times below this share of the physical bound are not believed."""
+
 _CURVE_KEYS = ("num_gpus", "num_nodes", "gpus_per_node_used")
 
 
@@ -47,40 +51,67 @@ def _effort(operator: str, rows: int) -> Effort:
     return Effort(300, 48, 0.1)
 
 
-def fit_tables(tables: Tables, device: Device, folder: Path, stem: str, progress: Progress) -> tuple[list[OperatorEntry], dict[str, int]]:
+def fit_tables(tables: Tables, device: Device, folder: Path, stem: str, progress: Progress) -> tuple[list[OperatorEntry], Counter[str]]:
     """Fit each (operator, dtype, kv_dtype, backend, kernel) and write its coefficients under `folder / stem`.
 
-    Returns the profile entries and, by reason, the rows of groups that were too small to fit.
+    Returns the profile entries and, by reason, the rows that were not used.
     """
     entries: list[OperatorEntry] = []
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
     for name in sorted(tables.frames):
-        for key, rows in tables.frames[name].groupby(list(IDENTITY), observed=True, sort=True):
-            entry = _fit_group(OPERATORS[name], key, rows.reset_index(drop=True), device, folder, stem)
+        operator = OPERATORS[name]
+        frame = _plausible(operator, device, tables.frames[name], left_out)
+        for key, group in frame.groupby(list(IDENTITY), observed=True, sort=True):
+            identity = tuple(map(str, key))
+            rows = group.reset_index(drop=True)
+            # A collective moves bytes: NCCL's times for the same bytes of another type are measurements of the same curve.
+            kin = frame[(frame["backend"] == identity[3]) & (frame["kernel"] == identity[4])] if _is_curve(operator, device) else rows
+            entry = _fit_group(operator, identity, rows, kin.reset_index(drop=True), device, folder, stem)
             if entry is None:
-                left_out["too few measurements to fit"] = left_out.get("too few measurements to fit", 0) + len(rows)
+                left_out["too few measurements of one kernel to fit"] += len(rows)
                 continue
             entries.append(entry)
             check = entry.check
             errors = ", ".join(f"{k} {e.mape_percent:.1f} %" for k, e in (("points", check.points), ("shapes", check.shapes)) if e)
-            progress(f"{entry.operator} {entry.dtype} {entry.backend} {entry.kernel}: {entry.points} points, check error {errors}")
+            progress(f"{entry.operator} {entry.dtype} {entry.backend} {entry.kernel}: {entry.points} points, check error {errors or '-'}")
     return entries, left_out
 
 
+def _plausible(operator: Operator, device: Device, frame: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:
+    """Rows that the device can have produced; repeated measurements of the same thing become their median."""
+    columns = list(operator.columns)
+    identity = [c for c in IDENTITY if c != "operator"]
+    keep = np.ones(len(frame), dtype=bool)
+    for (dtype, kv_dtype), rows in frame.groupby(["dtype", "kv_dtype"], observed=True):
+        context = Context(device, str(dtype), str(kv_dtype))
+        bound = operator.bound_s(context, operator.arrays({c: rows[c].to_numpy() for c in columns}))
+        keep[frame.index.get_indexer(rows.index)] = rows["seconds"].to_numpy() >= FASTEST * bound
+    if not keep.all():
+        left_out["faster than the device can be: another unit or another device?"] += int((~keep).sum())
+    frame = frame[keep]
+    key = ["operator", *identity, *columns]
+    repeated = int(frame.duplicated(key).sum())
+    if repeated:
+        left_out["repeated measurements, merged into their median"] += repeated
+        frame = frame.groupby(key, observed=True, sort=False, as_index=False).agg({"seconds": "median", "source": "first"})
+    return frame.reset_index(drop=True)
+
+
+def _is_curve(operator: Operator, device: Device) -> bool:
+    one = operator.arrays({c: np.ones(1) for c in operator.columns})
+    return not operator.features(Context(device, "bf16", ""), one)
+
+
 def _fit_group(
-    operator: Operator, key: tuple[str, ...], rows: pd.DataFrame, device: Device, folder: Path, stem: str
+    operator: Operator, key: tuple[str, ...], rows: pd.DataFrame, kin: pd.DataFrame, device: Device, folder: Path, stem: str
 ) -> OperatorEntry | None:
     _, dtype, kv_dtype, backend, kernel = key
     context = Context(device, dtype, kv_dtype)
-    is_curve = not operator.features(context, operator.arrays({c: rows[c].to_numpy()[:1] for c in operator.columns}))
+    is_curve = _is_curve(operator, device)
     if len(rows) < (MIN_CURVE_ROWS if is_curve else MIN_TREE_ROWS):
         return None
-    part = splits.split(rows, operator.shape, list(operator.columns))
-    if is_curve:
-        part[part == splits.SHAPES] = splits.TRAIN  # a curve belongs to its topology: there is nothing to predict a new one from
-        part[_ends(rows)] = splits.TRAIN
-    train = rows[part == splits.TRAIN]
-    fitted = _fit(operator, context, train, is_curve)
+    part, kin_part = (_split(operator, r, is_curve) for r in (rows, kin))
+    fitted = _fit(operator, context, kin[kin_part == splits.TRAIN], is_curve)
     measured = rows["seconds"].to_numpy()
     predicted = _predict(operator, context, fitted, rows)
     checked = part != splits.TRAIN
@@ -89,7 +120,7 @@ def _fit_group(
         shapes=summary(measured[part == splits.SHAPES], predicted[part == splits.SHAPES]),
     )
     residual = np.log(measured / predicted)[checked if checked.any() else np.ones(len(rows), dtype=bool)]
-    final = _fit(operator, context, rows, is_curve)
+    final = _fit(operator, context, kin, is_curve)
     file = f"{stem}/{_slug('-'.join(p for p in key if p))}.json.gz"
     sha256 = write_document(folder / file, final.document())
     q05, q25, q50, q75, q95 = (round(float(q), 5) for q in np.quantile(residual, (0.05, 0.25, 0.5, 0.75, 0.95)))
@@ -109,15 +140,22 @@ def _fit_group(
     )
 
 
+def _split(operator: Operator, rows: pd.DataFrame, is_curve: bool) -> NDArray[np.int8]:
+    part = splits.split(rows, operator.shape, list(operator.columns))
+    if is_curve:
+        part[part == splits.SHAPES] = splits.TRAIN  # a curve belongs to its topology: there is nothing to predict a new one from
+        part[_ends(rows)] = splits.TRAIN
+    return part
+
+
 def _fit(operator: Operator, context: Context, rows: pd.DataFrame, is_curve: bool) -> Trees | Curves:
     if is_curve:
         return fit_curves(rows, _CURVE_KEYS, "message_bytes")
     arrays = operator.arrays({c: rows[c].to_numpy() for c in operator.columns})
     target = np.log(rows["seconds"].to_numpy() / operator.estimate_s(context, arrays))
     effort = _effort(operator.name, len(rows))
-    return fit_trees(
-        operator.features(context, arrays), target, rounds=effort.rounds, leaves=effort.leaves, learning_rate=effort.learning_rate
-    )
+    features = operator.features(context, arrays)
+    return fit_trees(features, target, rounds=effort.rounds, leaves=effort.leaves, learning_rate=effort.learning_rate)
 
 
 def _predict(operator: Operator, context: Context, fitted: Trees | Curves, rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -133,7 +171,8 @@ def _predict(operator: Operator, context: Context, fitted: Trees | Curves, rows:
 def _ends(rows: pd.DataFrame) -> NDArray[np.bool_]:
     """The smallest and largest size of each topology: a curve is not asked to predict outside what it was fitted on."""
     grouped = rows.groupby(list(_CURVE_KEYS), observed=True)["message_bytes"]
-    out: NDArray[np.bool_] = ((rows["message_bytes"] == grouped.transform("min")) | (rows["message_bytes"] == grouped.transform("max"))).to_numpy()
+    size = rows["message_bytes"]
+    out: NDArray[np.bool_] = ((size == grouped.transform("min")) | (size == grouped.transform("max"))).to_numpy()
     return out
 
 

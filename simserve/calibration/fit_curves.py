@@ -16,14 +16,13 @@ MAX_KNOTS = 48
 
 
 def fit_curves(rows: pd.DataFrame, keys: tuple[str, ...], size_column: str) -> Curves:
-    """One curve per distinct `keys`. Times may not fall as size grows beyond what single measurements show: see `_monotone`."""
+    """One curve per distinct `keys`. Times do not fall as size grows."""
     curves: dict[tuple[float, ...], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     for key, group in rows.groupby(list(keys), observed=True):
-        name = key if isinstance(key, tuple) else (key,)
         order = np.argsort(group[size_column].to_numpy(), kind="stable")
         size = np.log(np.maximum(group[size_column].to_numpy(dtype=np.float64)[order], 1.0))
         log_s = np.log(group["seconds"].to_numpy(dtype=np.float64)[order])
-        curves[tuple(float(v) for v in name)] = _knots(size, log_s)
+        curves[tuple(float(str(v)) for v in key)] = _knots(size, log_s)
     return Curves(keys, size_column, curves)
 
 
@@ -40,7 +39,16 @@ def _knots(size: NDArray[np.float64], log_s: NDArray[np.float64]) -> tuple[NDArr
         bins = [place == b for b in np.unique(place)]
         centres = np.array([np.mean(size[b]) for b in bins])
         values = np.array([np.median(log_s[b]) for b in bins])
-    return centres, _monotone(values)
+    return centres, _monotone(_without_spikes(values))
+
+
+def _without_spikes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A knot more than 1.5 times both neighbours is a disturbed measurement: it is put between them."""
+    out = values.copy()
+    for i in range(1, len(values) - 1):
+        if values[i] - max(out[i - 1], values[i + 1]) > np.log(1.5):
+            out[i] = 0.5 * (out[i - 1] + values[i + 1])
+    return out
 
 
 def _monotone(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ def fit_trees(
         "seed": 0,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 2,
+        "num_threads": 1,
         "verbose": -1,
     }
     booster = lgb.train(parameters, lgb.Dataset(matrix, target), rounds)
@@ -88,5 +88,5 @@ def _export(structures: list[dict[str, Any]], names: tuple[str, ...]) -> Trees:
             level = following
             depth += bool(level)
         deepest = max(deepest, depth)
-    as_int = [np.array(a, dtype=np.int32) for a in (feature, bins, left, value, roots)]
-    return Trees(tuple(names[i] for i in used), tuple(edges[i] for i in used), *as_int, depth=deepest)
+    nodes = [np.array(a, dtype=np.int32) for a in (feature, bins, left, value, roots)]
+    return Trees(tuple(names[i] for i in used), tuple(edges[i] for i in used), nodes[0], nodes[1], nodes[2], nodes[3], nodes[4], deepest)

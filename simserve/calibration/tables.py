@@ -7,11 +7,11 @@ Rows that cannot be used are counted by reason, never dropped in silence.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from simserve.calibration.converters import FILES, Converter
 from simserve.errors import ConfigError
 from simserve.hardware.operators import OPERATORS
 
@@ -36,57 +36,6 @@ class Tables:
     skipped_groups: Counter[tuple[str, str, str, str]]
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame
-
-
-def _collective(frame: pd.DataFrame) -> pd.DataFrame:
-    out = frame.copy()
-    if "gpus_per_node_used" not in out:
-        out["gpus_per_node_used"] = 0.0
-    out["gpus_per_node_used"] = out["gpus_per_node_used"].astype(float).fillna(0.0)
-    if "collective" in out:
-        out["operator"] = out["collective"].astype(str).replace({"reducescatter": "reduce_scatter"})
-    if "library" in out:
-        out["kernel"] = out["library"].astype(str)
-    return out
-
-
-_PASSES = {"emb": 2, "add": 3, "input_layernorm": 4, "post_attention_layernorm": 4, "attn_rope": 2, "mlp_act": 3}
-"""16-bit tensors of the operation's width that are read and written, as `simserve.model` counts them (norms with the residual add)."""
-
-
-def _elementwise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Width and bytes per token of one rank from the model's dimensions."""
-    import numpy as np
-
-    out = frame.copy()
-    op, tp, hidden = out["op"].astype(str), out["tensor_parallel"].astype(float), out["hidden_size"].astype(float)
-    heads = (out["num_heads"] + out["num_kv_heads"]).astype(float) * hidden / out["num_heads"].astype(float)
-    width = np.select([op == "attn_rope", op == "mlp_act"], [heads / tp, out["mlp_hidden_size"].astype(float) / tp], default=hidden)
-    out["width"] = width
-    out["bytes_per_token"] = 2.0 * width * op.map(_PASSES).astype(float)
-    out["kernel"] = op
-    return out
-
-
-_FILES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "gemm": ("gemm", _plain),
-    "gemm_model_layers": ("gemm", _plain),
-    "gemm_large_square": ("gemm", _plain),
-    "attention_prefill": ("attention_prefill", _plain),
-    "attention_prefill_model_layers": ("attention_prefill", _plain),
-    "attention_decode": ("attention_decode", _plain),
-    "attention_decode_model_layers": ("attention_decode", _plain),
-    "elementwise_model_layers": ("elementwise", _elementwise),
-    "all_reduce": ("all_reduce", _collective),
-    "all_to_all": ("all_to_all", _collective),
-    "all_gather_reduce_scatter": ("all_gather", _collective),
-    "p2p": ("p2p", _collective),
-}
-"""File stem -> operator and the conversion of its rows."""
-
-
 def read_tables(folder: Path, only: frozenset[str] | None = None) -> Tables:
     """Read every table in `folder` (`only` these operators, if given).
 
@@ -104,11 +53,10 @@ def read_tables(folder: Path, only: frozenset[str] | None = None) -> Tables:
     groups: Counter[tuple[str, str, str, str]] = Counter()
     for path in paths:
         frame = _read(path)
-        if path.stem not in _FILES:
+        if path.stem not in FILES:
             _count(skipped, groups, frame.assign(operator=path.stem), f"no operator model for table '{path.stem}'")
             continue
-        operator, convert = _FILES[path.stem]
-        normal = _normalise(path, frame, operator, convert, skipped, groups)
+        normal = pd.concat([_normalise(path, frame, converter, skipped, groups) for converter in FILES[path.stem]])
         for name, rows in normal.groupby("operator", observed=True):
             if only is None or name in only:
                 parts.setdefault(str(name), []).append(rows)
@@ -119,50 +67,46 @@ def _read(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except Exception as error:  # pyarrow and pandas raise many kinds; to the user they are one thing
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: cannot be read as a table ({first})") from None
+    small = frame.select_dtypes("integer").columns
+    wide: pd.DataFrame = frame.astype(dict.fromkeys(small, "float64"))  # narrow integers would overflow in products
+    return wide
 
 
 def _normalise(
-    path: Path,
-    frame: pd.DataFrame,
-    operator: str,
-    convert: Callable[[Any], Any],
-    skipped: Counter[str],
-    groups: Counter[tuple[str, str, str, str]],
+    path: Path, frame: pd.DataFrame, converter: Converter, skipped: Counter[str], groups: Counter[tuple[str, str, str, str]]
 ) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    needed = ["latency_us", "backend", *(() if operator == "elementwise" else [c for c, d in OPERATORS[operator].columns.items() if d is None])]
-    missing = [c for c in needed if c not in frame and not (operator == "p2p" and c == "num_gpus")]
+    missing = [c for c in (*converter.needs, "backend") if c not in frame]
     if missing:
         raise ConfigError(f"{path}: column {', '.join(missing)} is missing; found {', '.join(map(str, frame.columns))}")
-    frame = convert(frame)
-    out = pd.DataFrame({"operator": frame["operator"].astype(str) if "operator" in frame else operator}, index=frame.index)
+    frame = converter.convert(frame)
+    out = pd.DataFrame({"operator": frame["operator"].astype(str) if "operator" in frame else converter.operator}, index=frame.index)
     for name in ("dtype", "kv_dtype", "backend", "kernel", "source", "heldout_kind"):
         out[name] = frame[name].astype(str) if name in frame else ""
     out["file"] = path.stem
-    columns = OPERATORS[operator].columns
+    columns = OPERATORS[converter.operator].columns
     for name, default in columns.items():
-        values = frame[name] if name in frame else default
+        values = frame.get(name, default)
         out[name] = pd.to_numeric(pd.Series(values, index=frame.index), errors="coerce").astype(float)
     out["seconds"] = pd.to_numeric(frame["latency_us"], errors="coerce").astype(float) * 1e-6
-    with np.errstate(invalid="ignore"):
-        bad_time = ~(np.isfinite(out["seconds"]) & (out["seconds"] > 0))
-        bad_input = ~np.isfinite(out[list(columns)]).all(axis=1) | (out[list(columns)] < 0).any(axis=1)
-    if operator == "attention_decode":
-        bad_input |= out["kv_tokens"] < 1
-    unknown = ~out["operator"].isin(list(OPERATORS))
+    bad_time = ~(np.isfinite(out["seconds"].to_numpy()) & (out["seconds"].to_numpy() > 0))
+    inputs = out[list(columns)].to_numpy()
+    bad_input = ~np.isfinite(inputs).all(axis=1) | (inputs < 0).any(axis=1)
+    unknown = ~out["operator"].isin(list(OPERATORS)).to_numpy()
     for mask, reason in (
         (bad_time, "time is missing, not finite or not positive"),
         (bad_input & ~bad_time, "an input is missing, negative or not finite"),
         (unknown & ~bad_time & ~bad_input, "no operator model for this collective"),
     ):
         _count(skipped, groups, out[mask], reason)
-    return out[~(bad_time | bad_input | unknown)].reset_index(drop=True)
+    good: pd.DataFrame = out[~(bad_time | bad_input | unknown)].reset_index(drop=True)
+    return good
 
 
 def _count(skipped: Counter[str], groups: Counter[tuple[str, str, str, str]], rows: pd.DataFrame, reason: str) -> None:

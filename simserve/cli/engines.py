@@ -23,6 +23,6 @@ def engines(name: Annotated[str | None, typer.Argument(help="Show the defaults a
     profile = engine_profile.load_engine(name)
     print(f"{profile.name}: {profile.description}\n{profile.engine}, {profile.versions}\n")
     show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.flags.items()])
-    host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump().items())
+    host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
     print(f"\nHost overheads ({'validated' if profile.validated else 'not validated'}): {host}")
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

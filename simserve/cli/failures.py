@@ -12,17 +12,17 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 
-class Interrupted(Exception):
+class InterruptError(Exception):
     """Ctrl-C, as an ordinary exception: the command framework gives KeyboardInterrupt meanings of its own."""
 
 
-class PipeClosed(Exception):
+class PipeClosedError(Exception):
     """Whoever read stdout has gone (`simserve policies | head -1`)."""
 
 
 def report(problem: BaseException) -> int:
     """Prints what went wrong, without a traceback, and returns the exit code."""
-    if isinstance(problem, PipeClosed | BrokenPipeError):
+    if isinstance(problem, PipeClosedError | BrokenPipeError):
         return PIPE_CLOSED
     text, code = _words(problem)
     print(text, file=sys.stderr)
@@ -42,7 +42,7 @@ def flush() -> None:
 def _words(problem: BaseException) -> tuple[str, int]:
     if isinstance(problem, SimserveError):
         return f"error: {problem}", problem.exit_code
-    if isinstance(problem, Interrupted | KeyboardInterrupt):
+    if isinstance(problem, InterruptError | KeyboardInterrupt):
         return "interrupted: nothing was written", INTERRUPTED
     if isinstance(problem, OSError):
         where = f" {problem.filename}" if problem.filename else ""
@@ -51,4 +51,7 @@ def _words(problem: BaseException) -> tuple[str, int]:
         return f"error:{where}{':' if where else ''} {problem.strerror or problem}", 2
     if isinstance(problem, MemoryError):
         return "error: out of memory; a shorter window of the trace (duration_s, limit) needs less", 2
-    return f"error: a bug in simserve: {type(problem).__name__}: {problem}\nPlease report it with the output of the same command and --debug.", 1
+    return (
+        f"error: a bug in simserve: {type(problem).__name__}: {problem}\nPlease report it with the output of the same command and --debug.",
+        1,
+    )

@@ -21,4 +21,8 @@ def hardware() -> None:
         memory, rate = f"{device.hbm_bytes / 2**30:.0f}", f"{device.hbm_bytes_per_s / 1e12:.2f}"
         peak = device.peak_flops_per_s.get("bf16") or device.peak_flops_per_s.get("fp16") or 0.0
         rows.append((name, device.vendor, memory, rate, f"{peak / 1e12:.0f}", str(len(profile.entries()))))
-    show(("profile", "vendor", "memory GiB", "TB/s", "16-bit TFLOP/s", "fitted operators"), rows, "A path to a profile's YAML file works too.")
+    show(
+        ("profile", "vendor", "memory GiB", "TB/s", "16-bit TFLOP/s", "fitted operators"),
+        rows,
+        "A path to a profile's YAML file works too.",
+    )

@@ -32,8 +32,10 @@ def staged(target: Path, *, force: bool) -> Iterator[Path]:
         yield folder
         folder.chmod(0o777 & ~_umask())  # mkdtemp makes private directories
         _replace(folder, target, force)
-    except BaseException:
+    except BaseException as problem:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(problem, OutputError):  # it names the temporary place, which the user has never heard of
+            raise OutputError(str(problem).replace(str(folder), str(target)) + "; nothing was kept") from problem
         raise
 
 

@@ -32,7 +32,7 @@ def policies(name: Annotated[str | None, typer.Argument(help="Show the parameter
 
 def _about(policy: Any) -> str:
     """The policy's own words: of its class, or of its module."""
-    return inspect.cleandoc(policy.__doc__ or inspect.getmodule(policy).__doc__ or "")  # type: ignore[union-attr]
+    return inspect.cleandoc(policy.__doc__ or inspect.getmodule(policy).__doc__ or "")
 
 
 def _first_sentence(text: str) -> str:

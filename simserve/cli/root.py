@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simserve.cli.failures import Interrupted, PipeClosed
+from simserve.cli.failures import InterruptError, PipeClosedError
 
 COMMANDS = {
     "run": "Simulate an experiment: a table, plots and a report.",
@@ -44,6 +44,7 @@ class LazyGroup(TyperGroup):
             return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
         found = typer.main.get_command(importlib.import_module(f"simserve.cli.{cmd_name}").app)
         found.name = cmd_name
+        found.params = [p for p in found.params if p.name not in ("install_completion", "show_completion")]  # not a program of its own
         return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -61,9 +62,9 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as problem:
-            raise Interrupted from problem
+            raise InterruptError from problem
         except BrokenPipeError as problem:
-            raise PipeClosed from problem
+            raise PipeClosedError from problem
 
 
 def command() -> Any:

@@ -15,7 +15,9 @@ app = typer.Typer()
 @app.command()
 def run(
     experiment: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled experiment.")],
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key: workload.trace.rate_scale=4.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key: workload.trace.rate_scale=4.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.", show_default="out/<name>")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")] = False,

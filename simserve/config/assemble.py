@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from simserve.config import messages
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
 from simserve.config.paths import hardware_reference
@@ -12,13 +13,16 @@ from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
-from simserve.hardware import load_profile
+from simserve.errors import ConfigError, ModelError, ProfileError
+from simserve.hardware import HardwareProfile, load_profile
 from simserve.model import ModelArchitecture, Parallel, load_model, rank_kv_bytes_per_token
 from simserve.policies import registry
 from simserve.workload.config import build_workload
 from simserve.workload.requests import Workload
 
 _GIB = 2**30
+_DEFAULT_SEATS = 128  # for a third party's policy without a limit of its own
+_SMALLEST_STEP_TOKENS = 2048  # vLLM's profiling run is never smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,12 @@ def assemble(experiment: Experiment) -> Assembly:
     section = spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     instances: list[InstanceSpec] = []
-    for group in experiment.groups:
-        instances += _instances(experiment, group, model, first=len(instances))
+    for index, group in enumerate(experiment.groups):
+        try:
+            instances += _instances(experiment, group, model, first=len(instances))
+        except (ConfigError, ModelError, ProfileError) as error:
+            place = messages.at(experiment.document, ("cluster", "instances", index), str(error))
+            raise type(error)(str(place)) from error
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     return Assembly(workload, tuple(instances), registry.router(spec.cluster.router.policy))
 
@@ -51,10 +59,10 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
     length = group.max_model_len or model.max_position_embeddings
     # Cost models do not change while running, so the instances of a group share one and its tables.
     cost = StepCost(model, profile, host, parallel, backend=engine.kernel_backend, max_context_tokens=length)
-    blocks = kv.blocks or kv_capacity(model, profile, parallel, kv)
+    seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
+    blocks = kv.blocks or _blocks(model, profile, parallel, group, seats, length)
     host_tokens = (kv.host_memory_gib or 0.0) * _GIB / rank_kv_bytes_per_token(model, parallel)
     policy = registry.scheduler_class(group.policy)
-    seats = getattr(group.params, "max_seqs", 128)
     return [
         InstanceSpec(
             name=f"{group.policy}-{first + i}",
@@ -74,3 +82,19 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
         )
         for i in range(group.count)
     ]
+
+
+def _blocks(model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, group: InstanceGroup, seats: int, length: int) -> int:
+    """KV blocks that fit beside the weights and the largest step. A policy without a token budget runs whole prompts."""
+    params, kv = group.params, group.kv
+    budget = getattr(params, "max_num_batched_tokens", None) or getattr(params, "token_budget", None)
+    whole_prompts = budget is None or getattr(params, "chunked", True) is False
+    return kv_capacity(
+        model,
+        profile,
+        parallel,
+        memory_utilisation=kv.memory_utilisation or 0.9,
+        block_tokens=kv.block_tokens or 16,
+        max_batched_tokens=max(budget or _SMALLEST_STEP_TOKENS, length if whole_prompts else 0),
+        max_seqs=seats,
+    ).blocks

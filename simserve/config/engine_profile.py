@@ -33,20 +33,22 @@ GraphSizes = Annotated[list[int], AfterValidator(_ascending)]
 class HostSection(Section):
     """Work of the CPU that the devices wait for, seconds."""
 
-    per_step_s: float = Field(0.0, ge=0, description="For each step: scheduling, preparing inputs, sampling, output processing.")
-    per_decode_request_s: float = Field(0.0, ge=0, description="For each decoding request in a step.")
-    per_prefill_token_s: float = Field(0.0, ge=0, description="For each prompt token in a step.")
-    kernel_launch_s: float | None = Field(None, ge=0, description="For each kernel outside CUDA graphs. Default: the device's own figure.")
+    per_step_s: float = Field(default=0.0, ge=0, description="For each step: scheduling, preparing inputs, sampling, output processing.")
+    per_decode_request_s: float = Field(default=0.0, ge=0, description="For each decoding request in a step.")
+    per_prefill_token_s: float = Field(default=0.0, ge=0, description="For each prompt token in a step.")
+    kernel_launch_s: float | None = Field(
+        default=None, ge=0, description="For each kernel outside CUDA graphs. Default: the device's own figure."
+    )
 
 
 class KvDefaults(Section):
     """The KV cache rules of an engine; the same words as an experiment's `kv`."""
 
-    memory_utilisation: float = Field(0.9, gt=0, le=1)
-    block_tokens: int = Field(16, ge=1)
-    watermark: float = Field(0.0, ge=0, lt=1)
+    memory_utilisation: float = Field(default=0.9, gt=0, le=1)
+    block_tokens: int = Field(default=16, ge=1)
+    watermark: float = Field(default=0.0, ge=0, lt=1)
     preemption: Literal["recompute", "swap"] = "recompute"
-    host_memory_gib: float = Field(0.0, ge=0)
+    host_memory_gib: float = Field(default=0.0, ge=0)
 
 
 class HardwareDefaults(Section):
@@ -67,11 +69,13 @@ class EngineProfile(Section):
     validated: bool = Field(description="Whether the host overheads were compared with measured runs.")
     sources: list[str] = Field(min_length=1)
     scheduler: SchedulerSection
-    on_hardware: list[HardwareDefaults] = []
+    on_hardware: list[HardwareDefaults] = Field(default_factory=list)
     kv: KvDefaults
     cuda_graph_sizes: GraphSizes = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
     host: HostSection
-    kernel_backend: str | None = Field(None, description="Engine whose kernel measurements are preferred, where a profile has several.")
+    kernel_backend: str | None = Field(
+        default=None, description="Engine whose kernel measurements are preferred, where a profile has several."
+    )
     flags: dict[str, str] = Field(description="The engine's flag -> the key of an instance that it sets.")
 
     def flag_names(self) -> set[str]:

@@ -21,6 +21,7 @@ from simserve.config.yamlfile import Document
 from simserve.errors import SimserveError, nearest
 from simserve.policies import registry
 
+
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """What to simulate. `spec` is what was written, `engine` and `groups` have every default filled in.
@@ -91,7 +92,9 @@ class Experiment:
         return found
 
 
-def load(source: str | Path | Mapping[str, Any], changes: Iterable[str] | Mapping[str, Any] = (), *, base_dir: Path | None = None) -> Experiment:
+def load(
+    source: str | Path | Mapping[str, Any], changes: Iterable[str] | Mapping[str, Any] = (), *, base_dir: Path | None = None
+) -> Experiment:
     """The experiment in a YAML file (or the name of a bundled one, or a mapping of the same keys), with changes applied.
 
     `changes` are 'path.to.key=value' strings, or a mapping from dotted path to value. Raises ConfigError listing every mistake found.

@@ -79,10 +79,12 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
 
     section = InstanceSection.model_validate(dict(raw))
     kv = engine.kv.model_dump() | {key[1]: s.value for key, s in flags.items() if key[0] == "kv"} | section.kv.model_dump(exclude_none=True)
-    if section.kv.blocks is not None or ("kv", "blocks") in flags and section.kv.memory_utilisation is None:
+    if section.kv.blocks is not None or (("kv", "blocks") in flags and section.kv.memory_utilisation is None):
         kv.pop("memory_utilisation", None)
     else:
         kv.pop("blocks", None)
+    if kv["preemption"] == "swap" and not kv["host_memory_gib"]:
+        return None, [messages.at(document, (*prefix, "kv", "preemption"), "swap needs host_memory_gib above 0, found 0")]
     length = flags.get(("max_model_len",))
     parallel = section.parallel.model_dump(exclude_unset=True)
     parallel = {key[1]: s.value for key, s in flags.items() if key[0] == "parallel"} | parallel
@@ -150,13 +152,11 @@ def _params(policy: str, settings: Mapping[str, _Setting], document: Document) -
     params, found = messages.check(params_class, values, view)
     mistakes = []
     for mistake in found:
-        setting = settings.get(mistake.key.split(".")[0])
-        path = messages.dotted(setting.path) if setting and setting.path else mistake.key
+        origin = settings.get(mistake.key.split(".")[0])
+        path = messages.dotted(origin.path) if origin and origin.path else mistake.key
         text = mistake.text
         if text.startswith("unknown key"):
             text = f"policy {policy} has no parameter '{mistake.key}'{nearest(mistake.key, params_class.model_fields)}"
         mistakes.append(Mistake(mistake.place, path, text))
     assert params is None or isinstance(params, PolicyParams)
     return params, mistakes
-
-

@@ -55,7 +55,8 @@ def _renamed(node: Any, prefix: str) -> Any:
     """References of a policy's schema, moved into the experiment's definitions."""
     if isinstance(node, dict):
         return {
-            key: value.replace("#/$defs/", f"#/$defs/{prefix}.") if key == "$ref" else _renamed(value, prefix) for key, value in node.items()
+            key: value.replace("#/$defs/", f"#/$defs/{prefix}.") if key == "$ref" else _renamed(value, prefix)
+            for key, value in node.items()
         }
     return [_renamed(item, prefix) for item in node] if isinstance(node, list) else node
 

@@ -14,7 +14,9 @@ from simserve.config import tree
 from simserve.config.yamlfile import Document, KeyPath, kind_of
 from simserve.errors import ConfigError, nearest
 
-_COERCIBLE = re.compile(r"\s*([-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|yes|no|on|off|t|f|y|n|inf|-inf|infinity|nan)\s*\Z", re.I)
+_COERCIBLE = re.compile(
+    r"\s*([-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|yes|no|on|off|t|f|y|n|inf|-inf|infinity|nan)\s*\Z", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def check(model: type[BaseModel], value: Any, document: Document, prefix: KeyPat
     else:
         errors = []
     schema = model.model_json_schema() if errors or _has_suspect(value) else {}
-    mistakes = _from_pydantic(errors, schema, document, prefix)
+    mistakes = _from_pydantic(errors, schema, value, document, prefix)
     mistakes += _coerced(value, schema, document, prefix, ()) if schema else []
     return (section if not mistakes else None), mistakes
 
@@ -69,7 +71,7 @@ def unknown_key(key: str, allowed: set[str]) -> str:
     return f"unknown key{nearest(key, allowed)}"
 
 
-def _from_pydantic(errors: list[Any], schema: tree.Schema, document: Document, prefix: KeyPath) -> list[Mistake]:
+def _from_pydantic(errors: list[Any], schema: tree.Schema, value: Any, document: Document, prefix: KeyPath) -> list[Mistake]:
     by_path: dict[KeyPath, list[Any]] = {}
     for error in errors:
         by_path.setdefault(document.real_path((*prefix, *error["loc"])), []).append(error)
@@ -80,7 +82,7 @@ def _from_pydantic(errors: list[Any], schema: tree.Schema, document: Document, p
         kind = error["type"]
         local = path[len(prefix) :]
         if kind == "extra_forbidden":
-            mistakes.append(at(document, path, unknown_key(str(path[-1]), tree.keys_at(schema, local[:-1])), of_key=True))
+            mistakes.append(at(document, path, unknown_key(str(path[-1]), tree.keys_at(schema, local[:-1], value)), of_key=True))
         elif kind == "missing":
             mistakes.append(Mistake(document.place(path[:-1]), dotted(path), "this key is required and missing"))
         else:

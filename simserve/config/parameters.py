@@ -61,6 +61,6 @@ def _one(schema: tree.Schema, root: tree.Schema) -> str:
 
 def _default(schema: tree.Schema) -> str:
     value: Any = schema.get("default")
-    if value is None:
-        return ""
+    if value is None or isinstance(value, Mapping):
+        return ""  # of a section: its own keys say their defaults
     return value if isinstance(value, str) and value else json.dumps(value)

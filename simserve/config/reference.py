@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +33,12 @@ def reference() -> str:
     """The whole page."""
     root = ExperimentSpec.model_json_schema()
     parts = [_HEAD, "\n## Top level\n", _table(rows(root, root))]
+    first_at: dict[str, str] = {}
     for path, schema in _sections(root, root, ()):
-        parts += [f"\n## `{'.'.join(path)}`\n", f"\n{_sentence(schema)}\n", _table(rows(schema, root))]
+        title = f"`{'.'.join(path)}`{_kind(schema)}"
+        parts += [f"\n## {title}\n", f"\n{_sentence(schema)}\n"]
+        before = first_at.setdefault(json.dumps(schema, sort_keys=True), title)
+        parts.append(_table(rows(schema, root)) if before == title else f"\nThe keys of {before}.\n")
     parts.append("\n## Scheduling policies: further keys of `scheduler`\n")
     for name in registry.scheduler_names():
         parts += [f"\n### `{name}`\n", _table(parameters(registry.scheduler_class(name).Params))]
@@ -41,7 +46,9 @@ def reference() -> str:
     parts.append("\n## Engine profiles: further keys of `engine`\n")
     for name in engine_profile.names():
         profile = engine_profile.load_engine(name)
-        parts.append(f"\n### `{name}`\n\n{profile.description}\n{profile.engine}, {profile.versions}. Default policy `{profile.scheduler.policy}`.\n")
+        parts.append(
+            f"\n### `{name}`\n\n{profile.description}\n{profile.engine}, {profile.versions}. Default policy `{profile.scheduler.policy}`.\n"
+        )
         parts.append("\n| flag | sets | default |\n| --- | --- | --- |\n")
         parts += [f"| `{flag}` | `{key}` | {profile.default_of(key)} |\n" for flag, key in profile.flags.items()]
     return "".join(parts)
@@ -62,6 +69,12 @@ def _section(schema: tree.Schema, root: tree.Schema, path: tuple[str, ...]) -> I
         if isinstance(inner, dict):
             for option in tree.branches(inner, root):
                 yield from _section(option, root, (*path[:-1], path[-1] + mark) if mark == "[]" else (*path, mark))
+
+
+def _kind(schema: tree.Schema) -> str:
+    """The fixed word that selects this branch: ' with `kind: poisson`'."""
+    words = [f"`{key}: {child['const']}`" for key, child in schema["properties"].items() if "const" in child]
+    return f" with {words[0]}" if words and len(schema["properties"]) > 1 and "role" not in schema["properties"] else ""
 
 
 def _table(parameters: list[Parameter]) -> str:

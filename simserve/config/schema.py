@@ -38,12 +38,12 @@ class ModelSection(Section):
 
     name: str = Field(description="A bundled architecture (`simserve models`), or a path to a Hugging Face config.json.")
     quantisation: Quantisation | None = Field(
-        None, description="Weight format of every linear layer. Default: what the model's own config.json says."
+        default=None, description="Weight format of every linear layer. Default: what the model's own config.json says."
     )
 
 
 class EngineSection(OpenSection):
-    """The serving engine to imitate. Further keys are the engine's own flags, e.g. `max_num_seqs: 64` for vLLM (`simserve engines NAME`)."""
+    """The serving engine to imitate. Further keys are the engine's own flags, such as vLLM's `max_num_seqs` (`simserve engines NAME`)."""
 
     name: str = Field(description="An engine profile (`simserve engines`), or a path to a profile's YAML file.")
 
@@ -51,31 +51,35 @@ class EngineSection(OpenSection):
 class ParallelSection(Section):
     """How one instance spreads over devices. An instance has tp x pp x dp devices."""
 
-    tp: int = Field(1, ge=1, description="Tensor-parallel ranks. Must divide the model's attention heads.")
-    pp: int = Field(1, ge=1, description="Pipeline-parallel stages. At most the model's layers.")
-    dp: int = Field(1, ge=1, description="Data-parallel attention ranks.")
-    ep: int = Field(1, ge=1, description="Expert-parallel ranks (mixture-of-experts models).")
+    tp: int = Field(default=1, ge=1, description="Tensor-parallel ranks. Must divide the model's attention heads.")
+    pp: int = Field(default=1, ge=1, description="Pipeline-parallel stages. At most the model's layers.")
+    dp: int = Field(default=1, ge=1, description="Data-parallel attention ranks.")
+    ep: int = Field(default=1, ge=1, description="Expert-parallel ranks (mixture-of-experts models).")
 
 
 class SchedulerSection(OpenSection):
     """What runs in the next step. Further keys are the policy's own parameters (`simserve policies NAME`)."""
 
-    policy: str | None = Field(None, description="A scheduling policy (`simserve policies`). Default: the engine profile's.")
+    policy: str | None = Field(default=None, description="A scheduling policy (`simserve policies`). Default: the engine profile's.")
 
 
 class KvSection(Section):
     """The KV cache of one instance. What is left out comes from the engine profile."""
 
-    blocks: int | None = Field(None, ge=1, description="KV blocks of the instance. Default: as many as fit, see memory_utilisation.")
+    blocks: int | None = Field(
+        default=None, ge=1, description="KV blocks of the instance. Default: as many as fit, see memory_utilisation."
+    )
     memory_utilisation: float | None = Field(
-        None, gt=0, le=1, description="Fraction of each device's memory for weights, activations and KV cache together."
+        default=None, gt=0, le=1, description="Fraction of each device's memory for weights, activations and KV cache together."
     )
-    block_tokens: int | None = Field(None, ge=1, description="Tokens per KV block.")
-    watermark: float | None = Field(None, ge=0, lt=1, description="Fraction of the blocks that an admission must leave free.")
+    block_tokens: int | None = Field(default=None, ge=1, description="Tokens per KV block.")
+    watermark: float | None = Field(default=None, ge=0, lt=1, description="Fraction of the blocks that an admission must leave free.")
     preemption: Literal["recompute", "swap"] | None = Field(
-        None, description="What happens to a preempted request's KV: dropped and computed again, or copied to host memory and back."
+        default=None, description="What happens to a preempted request's KV: dropped and computed again, or copied to host memory and back."
     )
-    host_memory_gib: float | None = Field(None, ge=0, description="Host memory for swapped KV, GiB for each device. Used by `preemption: swap`.")
+    host_memory_gib: float | None = Field(
+        default=None, ge=0, description="Host memory for swapped KV, GiB for each device. Used by `preemption: swap`."
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> KvSection:
@@ -87,22 +91,24 @@ class KvSection(Section):
 class InstanceSection(Section):
     """A group of equal instances (model replicas)."""
 
-    count: int = Field(1, ge=1, le=100_000, description="Number of equal instances.")
+    count: int = Field(default=1, ge=1, le=100_000, description="Number of equal instances.")
     parallel: ParallelSection = Field(default_factory=lambda: ParallelSection(), description="Devices of one instance.")
-    hardware: str | None = Field(None, description="Hardware profile of these instances. Default: the experiment's `hardware`.")
-    role: Literal["mixed"] = Field("mixed", description="Part of a request that the instance serves: `mixed` = prefill and decode.")
-    scheduler: SchedulerSection | None = Field(None, description="Scheduling policy. Default: the engine profile's.")
-    order: str = Field("fcfs", description="Order of the waiting queue. `shortest-job` knows the true output lengths (an oracle).")
+    hardware: str | None = Field(default=None, description="Hardware profile of these instances. Default: the experiment's `hardware`.")
+    role: Literal["mixed"] = Field(default="mixed", description="Part of a request that the instance serves: `mixed` = prefill and decode.")
+    scheduler: SchedulerSection | None = Field(default=None, description="Scheduling policy. Default: the engine profile's.")
+    order: str = Field(default="fcfs", description="Order of the waiting queue. `shortest-job` knows the true output lengths (an oracle).")
     kv: KvSection = Field(default_factory=lambda: KvSection(), description="KV cache.")
     max_model_len: int | None = Field(
-        None, ge=2, description="Longest prompt + output in tokens. Longer prompts are rejected, outputs stop there. Default: the model's context."
+        default=None,
+        ge=2,
+        description="Longest prompt + output in tokens. Longer prompts are rejected, outputs stop there. Default: the model's context.",
     )
 
 
 class RouterSection(OpenSection):
     """How requests are spread over instances."""
 
-    policy: str = Field("round-robin", description="A routing policy.")
+    policy: str = Field(default="round-robin", description="A routing policy.")
 
 
 class ClusterSection(Section):
@@ -117,15 +123,17 @@ class ClusterSection(Section):
 class Targets(Section):
     """Latency targets. A request meets its SLO when it meets every target given."""
 
-    ttft_s: float | None = Field(None, gt=0, description="Time to first token, seconds.")
-    tpot_s: float | None = Field(None, gt=0, description="Mean time per output token after the first, of one request, seconds.")
-    e2e_s: float | None = Field(None, gt=0, description="Arrival to last token, seconds.")
-    queueing_s: float | None = Field(None, gt=0, description="Arrival to the first step that works on the request, seconds.")
-    normalized_latency_s_per_token: float | None = Field(None, gt=0, description="Arrival to last token, divided by the output tokens.")
-    itl_p90_s: float | None = Field(None, gt=0, description="90th percentile of the gaps between the request's tokens, seconds.")
-    itl_p95_s: float | None = Field(None, gt=0, description="95th percentile of those gaps.")
-    itl_p99_s: float | None = Field(None, gt=0, description="99th percentile of those gaps.")
-    itl_max_s: float | None = Field(None, gt=0, description="Longest gap between two tokens of the request, seconds.")
+    ttft_s: float | None = Field(default=None, gt=0, description="Time to first token, seconds.")
+    tpot_s: float | None = Field(default=None, gt=0, description="Mean time per output token after the first, of one request, seconds.")
+    e2e_s: float | None = Field(default=None, gt=0, description="Arrival to last token, seconds.")
+    queueing_s: float | None = Field(default=None, gt=0, description="Arrival to the first step that works on the request, seconds.")
+    normalized_latency_s_per_token: float | None = Field(
+        default=None, gt=0, description="Arrival to last token, divided by the output tokens."
+    )
+    itl_p90_s: float | None = Field(default=None, gt=0, description="90th percentile of the gaps between the request's tokens, seconds.")
+    itl_p95_s: float | None = Field(default=None, gt=0, description="95th percentile of those gaps.")
+    itl_p99_s: float | None = Field(default=None, gt=0, description="99th percentile of those gaps.")
+    itl_max_s: float | None = Field(default=None, gt=0, description="Longest gap between two tokens of the request, seconds.")
 
 
 class SloSection(Targets):
@@ -145,41 +153,50 @@ class SloSection(Targets):
 class MetricsSection(Section):
     """Which requests count. Requests outside are simulated and left out of the latency metrics."""
 
-    warmup_s: float = Field(0.0, ge=0, description="Requests released in the first so many seconds are left out.")
-    cooldown_s: float = Field(0.0, ge=0, description="Requests released in the last so many seconds are left out.")
+    warmup_s: float = Field(default=0.0, ge=0, description="Requests released in the first so many seconds are left out.")
+    cooldown_s: float = Field(default=0.0, ge=0, description="Requests released in the last so many seconds are left out.")
 
 
 class OutputSection(Section):
     """What is written besides summary.json, requests.parquet and experiment.resolved.yaml."""
 
-    plots: StrictBool = Field(True, description="plots/*.png")
-    report: StrictBool = Field(True, description="report.html, self-contained.")
-    timeline: StrictBool = Field(False, description="timeline.json for Perfetto.")
-    steps: StrictBool = Field(False, description="steps.parquet, one row for each engine step.")
+    plots: StrictBool = Field(default=True, description="plots/*.png")
+    report: StrictBool = Field(default=True, description="report.html, self-contained.")
+    timeline: StrictBool = Field(default=False, description="timeline.json for Perfetto.")
+    steps: StrictBool = Field(default=False, description="steps.parquet, one row for each engine step.")
 
 
 class ExperimentSpec(Section):
     """An experiment: this traffic, on this model, on this hardware, under these policies."""
 
     name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=120, description="Names the output directory. Default: the file's name."
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$",
+        max_length=120,
+        description="Names the output directory. Default: the file's name.",
     )
-    description: str = Field("", description="What the experiment shows, for people.")
+    description: str = Field(default="", description="What the experiment shows, for people.")
     model: Annotated[Annotated[str, Tag("name")] | Annotated[ModelSection, Tag("mapping")], Discriminator(_name_or_mapping)] = Field(
         description="The model: a bundled name, a path to a Hugging Face config.json, or a mapping."
     )
     hardware: str = Field(description="A hardware profile (`simserve hardware`), or a path to a profile's YAML file.")
     engine: Annotated[Annotated[str, Tag("name")] | Annotated[EngineSection, Tag("mapping")], Discriminator(_name_or_mapping)] = Field(
-        "vllm-v1", description="The serving engine to imitate: a profile's name, or a mapping with the engine's own flags."
+        default="vllm-v1", description="The serving engine to imitate: a profile's name, or a mapping with the engine's own flags."
     )
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection(), description="Instances and router.")
     workload: WorkloadConfig = Field(description="The requests: a trace, or generated.")
-    slo: SloSection = Field(default_factory=lambda: SloSection(), description="Latency targets; goodput and attainment are reported against them.")
+    slo: SloSection = Field(
+        default_factory=lambda: SloSection(), description="Latency targets; goodput and attainment are reported against them."
+    )
     metrics: MetricsSection = Field(default_factory=lambda: MetricsSection(), description="Warm-up and cool-down.")
     output: OutputSection = Field(default_factory=lambda: OutputSection(), description="Optional output files.")
-    fast_forward: StrictBool = Field(True, description="Advance over runs of equal steps at once. Off: step by step, same records, slower.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random.")
-    until_s: float | None = Field(None, gt=0, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended.")
+    fast_forward: StrictBool = Field(
+        default=True, description="Advance over runs of equal steps at once. Off: step by step, same records, slower."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of everything random.")
+    until_s: float | None = Field(
+        default=None, gt=0, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."
+    )
 
     @property
     def model_section(self) -> ModelSection:

@@ -20,9 +20,12 @@ def branches(schema: Schema, root: Schema) -> Iterator[Schema]:
         yield schema
 
 
-def at(root: Schema, path: tuple[str | int, ...]) -> list[Schema]:
-    """Every alternative that the schema allows at `path`; empty where it says nothing."""
-    found = list(branches(root, root))
+def at(root: Schema, path: tuple[str | int, ...], value: Any = None) -> list[Schema]:
+    """Every alternative that the schema allows at `path`; empty where it says nothing.
+
+    With the whole `value` given, alternatives that it rules out by a fixed word (`kind: poisson`) are left out on the way.
+    """
+    found = _fitting(list(branches(root, root)), value)
     for part in path:
         below: list[Schema] = []
         for schema in found:
@@ -34,13 +37,31 @@ def at(root: Schema, path: tuple[str | int, ...]) -> list[Schema]:
                 child = schema.get("properties", {}).get(part, schema.get("additionalProperties"))
             if isinstance(child, Mapping):
                 below.extend(branches(child, root))
-        found = below
+        value = _child(value, part)
+        found = _fitting(below, value)
     return found
 
 
-def keys_at(root: Schema, path: tuple[str | int, ...]) -> set[str]:
-    """The keys that a mapping at `path` may have."""
-    return {key for schema in at(root, path) for key in schema.get("properties", {})}
+def _fitting(schemas: list[Schema], value: Any) -> list[Schema]:
+    if not isinstance(value, Mapping):
+        return schemas
+    fit = [
+        schema
+        for schema in schemas
+        if all(key not in value or child.get("const", value[key]) == value[key] for key, child in schema.get("properties", {}).items())
+    ]
+    return fit or schemas
+
+
+def _child(value: Any, part: str | int) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(part)
+    return value[part] if isinstance(value, list) and isinstance(part, int) and part < len(value) else None
+
+
+def keys_at(root: Schema, path: tuple[str | int, ...], value: Any = None) -> set[str]:
+    """The keys that a mapping at `path` may have; `value` is the whole tree that holds it."""
+    return {key for schema in at(root, path, value) for key in schema.get("properties", {})}
 
 
 def types_at(root: Schema, path: tuple[str | int, ...]) -> set[str]:

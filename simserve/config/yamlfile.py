@@ -22,9 +22,9 @@ _INT = re.compile(r"[-+]?[0-9]+(_[0-9]+)*\Z")
 _BASED = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _WORDS: dict[str, Any] = {
-    **{word: None for word in ("", "~", "null", "Null", "NULL")},
-    **{word: True for word in ("true", "True", "TRUE")},
-    **{word: False for word in ("false", "False", "FALSE")},
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
     **{word: float("inf") for word in (".inf", ".Inf", ".INF", "+.inf")},
     **{word: float("-inf") for word in ("-.inf", "-.Inf", "-.INF")},
     **{word: float("nan") for word in (".nan", ".NaN", ".NAN")},
@@ -58,7 +58,8 @@ class Document:
             if isinstance(node, Mapping) and part in node:
                 node = node[part]
             elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-                node = node[part]
+                items: list[Any] = node
+                node = items[part]
             elif position + 1 == len(loc) and isinstance(node, Mapping):
                 pass  # the last part may be a key that is missing
             else:
@@ -94,7 +95,9 @@ def parse(text: str, source: str) -> Document:
     if not nodes or (isinstance(nodes[0], yaml.ScalarNode) and nodes[0].value == ""):
         raise ConfigError(f"{source}: the file is empty")
     if not isinstance(nodes[0], yaml.MappingNode):
-        raise ConfigError(f"{_at(source, nodes[0])}: found {kind_of(_Builder(source).build(nodes[0], ()))}, expected keys like 'model: ...'")
+        raise ConfigError(
+            f"{_at(source, nodes[0])}: found {kind_of(_Builder(source).build(nodes[0], ()))}, expected keys like 'model: ...'"
+        )
     builder = _Builder(source)
     data = builder.build(nodes[0], ())
     return Document(source, data, builder.places, builder.key_places)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simserve.cost.grid import geometric
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
-from simserve.model.operators import Attention
+from simserve.model.operators import MLA, Attention
 
 F64 = NDArray[np.float64]
 
@@ -26,10 +26,14 @@ class DecodeAttention:
     """All attention layers of one stage.
 
     A grid over (batch size, context per sequence) is evaluated once. Between its batch sizes and between its contexts, time is linear:
-    the measurements behind it are at powers of two. A row for an exact batch size is built when it is first needed.
+    the measurements behind it are at powers of two. A row for an exact batch size is built when it is first needed. With `replicas`
+    (data-parallel attention) each runs an equal share of the batch.
     """
 
-    def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attention, int]], max_context_tokens: int) -> None:
+    def __init__(
+        self, kernels: KernelChoice, layers: Iterable[tuple[Attention | MLA, int]], max_context_tokens: int, replicas: int = 1
+    ) -> None:
+        self._replicas = replicas
         self._batches = geometric(1, _MAX_BATCH, 2)
         self._contexts = np.concatenate([[1], geometric(_FIRST_CONTEXT, max(max_context_tokens, 2 * _FIRST_CONTEXT), 3)])
         self._grid = _grid(kernels, list(layers), self._batches.astype(np.float64), self._contexts.astype(np.float64))
@@ -49,14 +53,11 @@ class DecodeAttention:
         return intercept[i] + slope[i] * context_tokens
 
     def _build(self, sequences: int) -> Row:
-        batches = self._batches
-        above = min(int(np.searchsorted(batches, sequences)), len(batches) - 1)
-        below = max(above - 1, 0)
-        if above == below or batches[above] == sequences:
-            times = self._grid[above]
-        else:  # beyond the largest batch of the grid the same line goes on
-            weight = (sequences - batches[below]) / (batches[above] - batches[below])
-            times = self._grid[below] + weight * (self._grid[above] - self._grid[below])
+        batches, share = self._batches, max(1.0, sequences / self._replicas)
+        above = min(max(int(np.searchsorted(batches, share)), 1), len(batches) - 1)
+        low, high = batches[above - 1], batches[above]
+        weight = (share - low) / (high - low)  # beyond the largest batch of the grid the same line goes on
+        times = self._grid[above - 1] + weight * (self._grid[above] - self._grid[above - 1])
         totals = sequences * self._contexts.astype(np.float64)
         slope = np.diff(times) / np.diff(totals)
         intercept = times[:-1] - slope * totals[:-1]
@@ -65,19 +66,25 @@ class DecodeAttention:
         return knots, intercept.tolist(), slope.tolist()
 
 
-def _grid(kernels: KernelChoice, layers: list[tuple[Attention, int]], batches: F64, contexts: F64) -> F64:
+def _grid(kernels: KernelChoice, layers: list[tuple[Attention | MLA, int]], batches: F64, contexts: F64) -> F64:
     """Seconds of shape (batches, contexts), non-decreasing along both."""
     total = np.zeros((len(batches), len(contexts)))
     batch, context = (a.reshape(-1) for a in np.meshgrid(batches, contexts, indexing="ij"))
     for layer, count in layers:
-        model = kernels.operator("attention_decode", layer.dtype, kv_dtype=layer.dtype)
-        seconds = model.seconds(
-            batch=batch,
-            kv_tokens=context,
-            num_q_heads=float(layer.q_heads),
-            num_kv_heads=float(layer.kv_heads),
-            head_dim=float(layer.head_dim),
-            window_tokens=float(layer.window_tokens),
-        )
-        total += count * seconds.reshape(total.shape)
+        total += count * _layer_seconds(kernels, layer, batch, context).reshape(total.shape)
     return non_decreasing(non_decreasing(total, axis=1), axis=0)
+
+
+def _layer_seconds(kernels: KernelChoice, layer: Attention | MLA, batch: F64, context: F64) -> F64:
+    if isinstance(layer, MLA):
+        keys = np.minimum(context, layer.topk_tokens) if layer.topk_tokens else context
+        model = kernels.operator("mla", layer.dtype, kv_dtype=layer.dtype, starting="decode kernel")
+        return model.seconds(batch=batch, kv_tokens=keys, num_heads=float(layer.q_heads), decode=1.0)
+    return kernels.operator("attention_decode", layer.dtype, kv_dtype=layer.dtype).seconds(
+        batch=batch,
+        kv_tokens=context,
+        num_q_heads=float(layer.q_heads),
+        num_kv_heads=float(layer.kv_heads),
+        head_dim=float(layer.head_dim),
+        window_tokens=float(layer.window_tokens),
+    )

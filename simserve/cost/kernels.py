@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from simserve.hardware.device import DTYPE_BYTES
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators import OPERATORS
 from simserve.hardware.operators.base import Context
-from simserve.hardware.profile import HardwareProfile
+from simserve.hardware.profile import HardwareProfile, timed_eagerly
+from simserve.model.operators import ExpertExchange
 
 F64 = NDArray[np.float64]
+
+_EXCHANGE_SMS = 20.0
+"""SMs that DeepEP gives its throughput kernels by default."""
 
 
 @dataclass
@@ -22,19 +27,29 @@ class KernelChoice:
 
     backend  serving engine whose measurements come first (`vllm`, `vllm 0.14.0`), None = the profile's own order.
     analytic   True leaves all measurements aside: every operator is the analytic estimate.
+    expert_skew   exponent of the power law of expert popularity, 0 = all experts equally popular.
     """
 
     profile: HardwareProfile
     backend: str | None = None
     analytic: bool = False
+    expert_skew: float = 0.0
     used: dict[str, KernelModel] = field(default_factory=dict)
 
-    def operator(self, name: str, dtype: str, *, kv_dtype: str = "", kernel: str | None = None) -> KernelModel:
-        """The best model of an operator. A kernel that nobody measured is estimated, not taken from another kernel."""
-        for backend in (self.backend, None) if self.backend else (None,):
-            found = [] if self.analytic else self.profile.candidates(name, dtype, backend, kv_dtype=kv_dtype, kernel=kernel)
-            if found:
-                return self._note(found[0])
+    def operator(self, name: str, dtype: str, *, kv_dtype: str = "", kernel: str | None = None, starting: str = "") -> KernelModel:
+        """The best model of an operator.
+
+        kernel    exactly this one: a kernel that nobody measured is estimated, not taken from another
+        starting  any kernel whose name starts so
+        Where the engine's own rows were timed with the host's launches in them, another engine's device times are preferred.
+        """
+        found: list[KernelModel] = []
+        for backend in () if self.analytic else (self.backend, None) if self.backend else (None,):
+            candidates = self.profile.candidates(name, dtype, backend, kv_dtype=kv_dtype, kernel=kernel)
+            found += [m for m in candidates if m.entry is not None and m.entry.kernel.startswith(starting)]
+        device_only = [m for m in found if m.entry is not None and not timed_eagerly(m.entry)]
+        if found:
+            return self._note((device_only or found)[0])
         return self._note(self._estimate(name, dtype, kv_dtype), kernel)
 
     def prefix_attention(self, dtype: str) -> KernelModel | None:
@@ -57,6 +72,27 @@ class KernelChoice:
         model = self._note(self._estimate(name, dtype, ""))
         return model.seconds(message_bytes=message_bytes, num_gpus=float(group), num_nodes=float(nodes))
 
+    def exchange(self, op: ExpertExchange, tokens_per_gpu: F64) -> F64:
+        """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose."""
+        dtype = "fp8" if op.bytes_per_token % 2 or op.name == "moe_dispatch" else "bf16"
+        nodes = -(-op.group // self.profile.device.devices_per_node)
+        element_bytes = DTYPE_BYTES[dtype]
+        common: dict[str, ArrayLike] = {
+            "num_tokens_per_gpu": tokens_per_gpu,
+            "hidden_size": op.bytes_per_token / element_bytes,
+            "topk": float(op.experts_per_token),
+            "num_experts": float(op.num_experts),
+            "num_gpus": float(op.group),
+            "num_nodes": float(nodes),
+        }
+        times = []
+        for kind, sms in (("low_latency", 0.0), ("normal", _EXCHANGE_SMS)):
+            # Only one node was measured: over the network the estimate is used.
+            model = self.operator(op.name, dtype, kernel=kind) if nodes == 1 else self._note(self._estimate(op.name, dtype, ""))
+            times.append(model.seconds(sms=sms, **common))
+        fastest: F64 = np.minimum(*times)
+        return fastest
+
     def _estimate(self, name: str, dtype: str, kv_dtype: str) -> KernelModel:
         return KernelModel(OPERATORS[name], Context(self.profile.device, dtype, kv_dtype))
 
@@ -68,7 +104,7 @@ class KernelChoice:
     def describe(self) -> dict[str, Any]:
         """The models used so far: check errors of the measured ones, names of the unvalidated."""
         operators = []
-        for label, model in sorted(self.used.items()):
+        for _, model in sorted(self.used.items()):
             entry = model.entry
             if entry is not None:
                 errors = {kind: e.mape_percent for kind, e in (("points", entry.check.points), ("shapes", entry.check.shapes)) if e}

@@ -14,7 +14,7 @@ from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators.attention import attended_pairs
-from simserve.model.operators import Attention
+from simserve.model.operators import MLA, Attention
 
 F64 = NDArray[np.float64]
 
@@ -29,14 +29,18 @@ class PrefillAttention:
     """All attention layers of one stage. A step with several chunks runs them in one kernel, so it costs the dearest chunk alone plus
     what each other chunk adds to a device that is busy already."""
 
-    def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attention, int]], max_context_tokens: int) -> None:
+    def __init__(
+        self, kernels: KernelChoice, layers: Iterable[tuple[Attention | MLA, int]], max_context_tokens: int, replicas: int = 1
+    ) -> None:
+        self._replicas = replicas
         limit = max(max_context_tokens, 64)
         self._new = np.concatenate([[1], geometric(16, limit, 4)])
         self._context = np.concatenate([[0], geometric(64, limit, 2)])
         shape = (len(self._new), len(self._context))
         alone, added = np.zeros(shape), np.zeros(shape)
         for layer, count in layers:
-            one, more = _layer_tables(kernels, layer, self._new.astype(np.float64), self._context.astype(np.float64))
+            knots = self._new.astype(np.float64), self._context.astype(np.float64)
+            one, more = _latent_tables(kernels, layer, *knots) if isinstance(layer, MLA) else _layer_tables(kernels, layer, *knots)
             alone += count * one
             added += count * more
         self._new_knots: list[int] = self._new.tolist()
@@ -57,7 +61,8 @@ class PrefillAttention:
             extra += added
             if alone > dearest:
                 dearest, dearest_added = alone, added
-        return dearest + (extra - dearest_added)
+        # Data-parallel replicas share the chunks; the dearest one stays whole on its own.
+        return dearest + (extra - dearest_added) / self._replicas
 
     def _at(self, table: list[list[float]], new: int, context: int) -> float:
         xs, ys = self._new_knots, self._context_knots
@@ -89,6 +94,22 @@ def _layer_tables(kernels: KernelChoice, layer: Attention, new: F64, context: F6
     busy = (pairs - pairs[:, :1]) * (many[-1] / largest[0])
     alone = first[:, None] + growth
     added = many[:, None] + np.minimum(busy, growth)
+    return non_decreasing(non_decreasing(alone, 1), 0), non_decreasing(non_decreasing(added, 1), 0)
+
+
+def _latent_tables(kernels: KernelChoice, layer: MLA, new: F64, context: F64) -> tuple[F64, F64]:
+    """The same for multi-head latent attention. It was measured without a context only: a pair with the context is taken to cost what
+    a pair of a long prompt costs, and more when the chunk has too few rows to fill the device."""
+    heads = float(layer.q_heads)
+    model = kernels.operator("mla", layer.dtype, kv_dtype=layer.dtype, starting="prefill kernel")
+    first = non_decreasing(model.seconds(new_tokens=new, kv_tokens=new, num_heads=heads, decode=0.0))
+    many = non_decreasing(model.seconds(new_tokens=new, kv_tokens=new, batch=_MANY, num_heads=heads, decode=0.0)) / _MANY
+    window = np.array(float(layer.topk_tokens))
+    pairs = attended_pairs(new[:, None], context[None, :], window)
+    largest = float(new[-1] * (new[-1] + 1.0) / 2.0)
+    busy = (pairs - pairs[:, :1]) * (many[-1] / largest)
+    idle = np.maximum(1.0, kernels.profile.device.sms / (heads * np.ceil(new / 128.0)))[:, None]
+    alone, added = first[:, None] + busy * idle, many[:, None] + busy
     return non_decreasing(non_decreasing(alone, 1), 0), non_decreasing(non_decreasing(added, 1), 0)
 
 

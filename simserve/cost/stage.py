@@ -12,7 +12,7 @@ from simserve.cost.prefill import PrefillAttention
 from simserve.cost.tokens import Counted, TokenTable, kernel_count
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token
-from simserve.model.operators import Attention
+from simserve.model.operators import MLA, Attention
 from simserve.model.parallel import Parallel
 
 _FIRST_TOKENS = 8192
@@ -38,22 +38,22 @@ def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelCh
     for index in range(parallel.pp):
         last = index == parallel.pp - 1
         operators: list[Counted] = [(op, 1) for op in (head.embedding if index == 0 else ())]
-        attention: list[tuple[Attention, int]] = []
+        attention: list[tuple[Attention | MLA, int]] = []
         for layer, count in layer_groups(model, parallel, index):
             for op in layer_operators(model, parallel, layer):
-                if isinstance(op, Attention):
+                if isinstance(op, Attention | MLA):
                     attention.append((op, count))
-                else:
+                if not isinstance(op, Attention):  # MLA brings a matrix multiplication too
                     operators.append((op, count))
         output: list[Counted] = [(op, 1) for op in head.output] if last else []
         stages.append(
             Stage(
-                TokenTable(kernels, operators, _FIRST_TOKENS),
-                TokenTable(kernels, output, _FIRST_ROWS),
-                DecodeAttention(kernels, attention, max_context_tokens),
-                PrefillAttention(kernels, attention, max_context_tokens),
+                TokenTable(kernels, operators, _FIRST_TOKENS, parallel.dp),
+                TokenTable(kernels, output, _FIRST_ROWS, parallel.dp),
+                DecodeAttention(kernels, attention, max_context_tokens, parallel.dp),
+                PrefillAttention(kernels, attention, max_context_tokens, parallel.dp),
                 [] if last else _handover(model, parallel, kernels),
-                kernel_count([*operators, *output, *attention]),
+                kernel_count([*operators, *output, *((op, n) for op, n in attention if isinstance(op, Attention))]),
             )
         )
     return tuple(stages)

@@ -31,6 +31,7 @@ class StepCost:
     """The cost model of one instance: a model on a hardware profile, laid out by `parallel`, driven by an engine's host.
 
     backend   serving engine whose kernel measurements are preferred (`vllm`, `sglang 0.5.14` ...), None = the profile's own order
+    expert_skew   exponent of the power law of expert popularity (0 = balanced; the fits know 1.01 and 1.2)
     analytic  True uses the analytic estimates only, as on a device without measurements
     Raises ModelError when the model cannot be laid out so or has operators without a kernel model.
     """
@@ -45,13 +46,14 @@ class StepCost:
         backend: str | None = None,
         max_context_tokens: int | None = None,
         kv_dtype_bytes: float = 2.0,
+        expert_skew: float = 0.0,
         analytic: bool = False,
     ) -> None:
         self._model = model
         self._profile = profile
         self._host = host or HostOverheads()
         self._parallel = parallel or Parallel()
-        self._kernels = KernelChoice(profile, backend, analytic)
+        self._kernels = KernelChoice(profile, backend, analytic, expert_skew)
         limit = max_context_tokens or model.max_position_embeddings
         self._stages = build_stages(model, self._parallel, self._kernels, min(limit, 1 << 20))
         self._launch_s = profile.device.eager_launch_s if self._host.kernel_launch_s is None else self._host.kernel_launch_s
@@ -103,8 +105,9 @@ class StepCost:
             c, d = one_intercept[j - 1], one_slope[j - 1]
             end, longest_end = context_tokens + n * run, longest_tokens + run
             # Two straight lines: whichever is clearly above at both ends is above all the way.
-            batch_above = _clearly(a + b * context_tokens, c + d * longest_tokens) and _clearly(a + b * (end - n), c + d * (longest_end - 1))
-            if batch_above and base + (a + b * context_tokens) > floor and base + (a + b * (end - n)) > floor:
+            first, last = a + b * context_tokens, a + b * (end - n)
+            batch_above = _clearly(first, c + d * longest_tokens) and _clearly(last, c + d * (longest_end - 1))
+            if batch_above and base + first > floor and base + last > floor:
                 if run < _ARRAY_FROM:
                     out += [base + (a + b * t) for t in range(context_tokens, end, n)]
                 else:
@@ -121,7 +124,9 @@ class StepCost:
             context_tokens, longest_tokens, steps = end, longest_end, steps - run
         return out
 
-    def stage_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> tuple[float, ...]:
+    def stage_times(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> tuple[float, ...]:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
         if len(self._stages) == 1:
             return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
@@ -139,7 +144,9 @@ class StepCost:
         link = self._profile.device.host
         return link.latency_s + tokens * self._swap_bytes / (_COPY_SHARE * link.bytes_per_s)
 
-    def breakdown(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> dict[str, float]:
+    def breakdown(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> dict[str, float]:
         """Seconds of the step by part, summed over stages; `launch` is time that the devices wait for kernels to be launched."""
         new = sum(p[0] for p in prefills)
         parts: dict[str, float] = {}

@@ -11,7 +11,17 @@ from simserve.cost.grid import token_knots
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
 from simserve.errors import ModelError
-from simserve.model.operators import AllGather, AllReduce, Elementwise, Gemm, Operator
+from simserve.model.operators import (
+    MLA,
+    AllGather,
+    AllReduce,
+    Elementwise,
+    ExpertExchange,
+    Gemm,
+    LinearAttentionCore,
+    MoE,
+    Operator,
+)
 
 F64 = NDArray[np.float64]
 Counted = tuple[Operator, int]
@@ -23,11 +33,14 @@ _SAME_KERNEL = {"final_layernorm": "input_layernorm", "shared_act": "mlp_act", "
 class TokenTable:
     """Seconds by part for token counts 1 .. n, extended when a larger step is asked for.
 
-    The operators' times are added up per part at the knots of `token_knots`, levelled to be non-decreasing, and interpolated.
+    Tokens are those of the instance: of its `replicas` (data-parallel attention) each runs an equal share, except where experts are
+    shared by all. The operators' times are added up per part at the knots of `token_knots`, levelled to be non-decreasing, and
+    interpolated.
     """
 
-    def __init__(self, kernels: KernelChoice, operators: Iterable[Counted], first_limit: int) -> None:
+    def __init__(self, kernels: KernelChoice, operators: Iterable[Counted], first_limit: int, replicas: int = 1) -> None:
         self._kernels = kernels
+        self._replicas = replicas
         self._operators = tuple(operators)
         self._first_limit = first_limit
         self._limit = 0
@@ -46,7 +59,7 @@ class TokenTable:
         knots = token_knots(limit)
         knots = knots[knots > self._limit]
         every = np.arange(self._limit + 1, limit + 1)
-        for part, at_knots in _seconds_by_part(self._kernels, self._operators, knots.astype(np.float64)).items():
+        for part, at_knots in _seconds_by_part(self._kernels, self._operators, knots.astype(np.float64), self._replicas).items():
             old = self.parts.get(part, np.zeros(1))
             new = np.interp(every, knots, non_decreasing(at_knots))
             self.parts[part] = np.concatenate([old, np.maximum(new, old[-1])])
@@ -64,29 +77,51 @@ def kernel_count(operators: Iterable[Counted]) -> int:
     return sum(count * (2 if type(op).__name__ in ("Attention", "MLA") else 1) for op, count in operators)
 
 
-def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], tokens: F64) -> dict[str, F64]:
+def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], instance_tokens: F64, replicas: int) -> dict[str, F64]:
     parts: dict[str, F64] = {}
+    tokens = np.ceil(instance_tokens / replicas)
 
     def put(part: str, seconds: F64) -> None:
         parts[part] = parts.get(part, np.zeros(len(tokens))) + seconds
 
-    for dtype in sorted({op.dtype for op, _ in operators if isinstance(op, Gemm)}):
-        gemms = [(op, count) for op, count in operators if isinstance(op, Gemm) and op.dtype == dtype]
-        shapes = sorted({(op.n, op.k) for op, _ in gemms})
-        n, k = (np.repeat([float(s[i]) for s in shapes], len(tokens)) for i in (0, 1))
-        times = kernels.operator("gemm", dtype).seconds(m=np.tile(tokens, len(shapes)), n=n, k=k)
-        by_shape = dict(zip(shapes, times.reshape(len(shapes), -1), strict=True))
-        for op, count in gemms:
-            put("lm_head" if op.name == "lm_head" else "gemm", count * by_shape[op.n, op.k])
+    for part, matrices in _gemms(operators).items():
+        for dtype in sorted({dtype for _, _, dtype, _ in matrices}):
+            shapes = sorted({(n, k) for n, k, d, _ in matrices if d == dtype})
+            n, k = (np.repeat([float(s[i]) for s in shapes], len(tokens)) for i in (0, 1))
+            times = kernels.operator("gemm", dtype).seconds(m=np.tile(tokens, len(shapes)), n=n, k=k).reshape(len(shapes), -1)
+            for rows, columns, kind, count in matrices:
+                if kind == dtype:
+                    put(part, count * times[shapes.index((rows, columns))])
     for op, count in operators:
         if isinstance(op, Elementwise):
             put("sampler" if op.name == "sampler" else "elementwise", count * _elementwise(kernels, op, tokens))
         elif isinstance(op, AllReduce | AllGather):
             name = "all_reduce" if isinstance(op, AllReduce) else "all_gather"
             put("collective", count * kernels.communication(name, op.group, tokens * op.bytes_per_token, "bf16"))
-        elif not isinstance(op, Gemm):
+        elif isinstance(op, MoE):
+            put("moe", count * _moe(kernels, op, instance_tokens))
+        elif isinstance(op, ExpertExchange):
+            put("expert_exchange", count * kernels.exchange(op, tokens))
+        elif isinstance(op, LinearAttentionCore):
+            put("linear_attention", count * _linear_attention(kernels, op, tokens))
+        elif not isinstance(op, Gemm | MLA):
             raise ModelError(f"the cost model has no kernel for '{op.name}' ({type(op).__name__})")
     return parts
+
+
+def _gemms(operators: tuple[Counted, ...]) -> dict[str, list[tuple[int, int, str, int]]]:
+    """(n, k, dtype, count) of every matrix multiplication over the step's tokens, by part.
+
+    MLA's up-projection of keys and values is one of them: absorbed decode reads the same weights in two batched multiplications.
+    """
+    out: dict[str, list[tuple[int, int, str, int]]] = {}
+    for op, count in operators:
+        if isinstance(op, Gemm):
+            out.setdefault("lm_head" if op.name == "lm_head" else "gemm", []).append((op.n, op.k, op.dtype, count))
+        elif isinstance(op, MLA):
+            n = op.q_heads * (op.qk_nope_head_dim + op.v_head_dim)
+            out.setdefault("gemm", []).append((n, op.kv_lora_rank, op.gemm_dtype, count))
+    return out
 
 
 def _elementwise(kernels: KernelChoice, op: Elementwise, tokens: F64) -> F64:
@@ -94,3 +129,23 @@ def _elementwise(kernels: KernelChoice, op: Elementwise, tokens: F64) -> F64:
     kernel = name if name in _MEASURED_ELEMENTWISE else f"{op.name}, not measured"
     model = kernels.operator("elementwise", "bf16", kernel=kernel)
     return model.seconds(num_tokens=tokens, width=float(op.width), bytes_per_token=float(op.bytes_per_token))
+
+
+def _moe(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
+    return kernels.operator("moe", op.dtype).seconds(
+        num_tokens=tokens,
+        hidden_size=float(op.hidden_size),
+        inter_size=float(op.intermediate_size),
+        topk=float(op.experts_per_token),
+        num_experts=float(op.num_experts),
+        tensor_parallel=float(op.tensor_parallel),
+        expert_parallel=float(op.expert_parallel),
+        skew=kernels.expert_skew,
+    )
+
+
+def _linear_attention(kernels: KernelChoice, op: LinearAttentionCore, tokens: F64) -> F64:
+    """Every token reads and writes its heads' state once: exact for decode, an upper estimate for chunked prefill kernels."""
+    heads = op.value_heads * op.value_head_dim
+    model = kernels.operator("elementwise", "bf16", kernel="linear attention, not measured")
+    return model.seconds(num_tokens=tokens, width=float(heads), bytes_per_token=float(2 * op.state_bytes_per_sequence))

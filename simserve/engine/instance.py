@@ -70,6 +70,8 @@ class Instance:
         self._pipelined = stages > 1
         self._stage_free_s = [0.0] * stages
         self._next_lane = 0
+        self._yielding: list[Lane] = []
+        """Lanes that have given up their memory: they do not take it back before another lane has had a step's worth of it."""
         self._wake_event: Event | None = None
 
     @property
@@ -93,14 +95,17 @@ class Instance:
         self.outstanding -= len(requests)
         self._tell_ended(requests, now)
 
-    def others_busy(self, lane: Lane) -> bool:
-        """Whether another lane has a step in flight (whose end will bring memory or work)."""
-        return self._pipelined and any(other.busy for other in self.lanes if other is not lane)
+    def others_work(self, lane: Lane) -> bool:
+        """Whether another lane has requests (whose steps will free memory)."""
+        return self._pipelined and any(other.group.members or other.prefilling or other.swapped for other in self.lanes if other is not lane)
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""
         if self._pipelined:
             lane.busy = False
+            if self._yielding:
+                self._yielding.clear()
+                self._next_lane = lane.index
             self._dispatch(now)
         else:
             if self.inbox:
@@ -149,10 +154,12 @@ class Instance:
             if free[0] > now:
                 return
             lane = lanes[(self._next_lane + turn) % len(lanes)]
-            if lane.busy:
+            if lane.busy or lane in self._yielding:
                 continue
             plan = lane.plan_step(now)
             if plan is None:
+                if lane.view.plan.preempted:
+                    self._yielding.append(lane)
                 continue
             self._next_lane = (lane.index + 1) % len(lanes)
             times = lane.stage_times(plan)

@@ -76,7 +76,7 @@ class Lane:
                 f"policy '{self.policy_name}' returned {plan!r} instead of the plan it got from view.new_plan() (invariant I10)"
             )
         if not plan.decodes and not plan.prefills:
-            if self.has_work() and not self.instance.others_busy(self):
+            if self.has_work() and not self.instance.others_work(self):
                 raise PolicyError(
                     f"policy '{self.policy_name}' plans no work at {now} s with {len(view.waiting)} waiting, {len(self.prefilling)} prefilling, "
                     f"{len(self.group)} decoding, {len(self.swapped)} swapped requests: no progress is possible (invariant I5)"
@@ -221,6 +221,7 @@ class Lane:
         instance.admissions += 1
         request.admission = instance.admissions
         request.state = State.PREFILLING
+        request.planned = -1
         request.target_tokens = request.prompt_tokens + request.generated_tokens
         if request.scheduled_s < 0:
             request.scheduled_s = now

@@ -259,10 +259,11 @@ class StepPlan:
         self._lane.preempt(request, self.swap_times_s)
 
     def forgive(self) -> None:
-        """Lets a plan admit although it has preempted: only while it is empty, so that a lane whose requests all lost their memory goes on."""
+        """Lets a plan admit although it has preempted: only while it is empty, so that an instance whose requests all lost their memory
+        goes on. Without effect while another lane works: the memory given up is meant for it."""
         if self.decodes or self.prefills:
             self._refuse("admits in a step that preempted and has work already")
-        self.preempted = False
+        self.preempted = self._lane.instance.others_work(self._lane)
 
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Refuses a waiting request for good."""

@@ -54,7 +54,11 @@ class Curves:
             "keys": list(self.keys),
             "size_column": self.size_column,
             "curves": [
-                {"key": list(key), "bytes": [round(float(np.exp(k))) for k in knots], "us": [float(f"{np.exp(v) * 1e6:.5g}") for v in log_s]}
+                {
+                    "key": list(key),
+                    "bytes": [round(float(np.exp(k))) for k in knots],
+                    "us": [float(f"{np.exp(v) * 1e6:.5g}") for v in log_s],
+                }
                 for key, (knots, log_s) in sorted(self.curves.items())
             ],
         }

@@ -45,8 +45,9 @@ class Link(BaseModel):
 class Device(BaseModel):
     """Published facts of one device (one accelerator, or one die where a package has two).
 
-    `peak_flops_per_s` is dense, by compute type. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s` the host's
-    time per kernel outside. `nvlink` is the scale-up fabric, `host` PCIe (or its equivalent), `network` the NIC of one device.
+    `hbm_bytes` is what a program can allocate on an empty device (less than the name says). `peak_flops_per_s` is dense, by compute
+    type. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s` the host's time per kernel outside. `scale_up`
+    is NVLink or its like, `host` PCIe, `network` the NIC of one device.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

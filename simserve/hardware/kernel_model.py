@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from simserve.errors import ProfileError
 from simserve.hardware import curves, trees
 from simserve.hardware.operators.base import F64, Context, Operator
 from simserve.hardware.schema import OperatorEntry
@@ -44,8 +45,15 @@ class KernelModel:
             return None
         path = self.folder / self.entry.model.file
         document = trees.read_document(path, self.entry.model.sha256)
-        read = trees.from_document if self.entry.model.kind == "trees" else curves.from_document
-        return read(document, str(path))
+        if self.entry.model.kind == "curves":
+            return curves.from_document(document, str(path))
+        fit = trees.from_document(document, str(path))
+        one = self.operator.arrays(dict.fromkeys(self.operator.columns, 1.0))
+        unknown = sorted(set(fit.features) - set(self.operator.features(self.context, one)))
+        if unknown:
+            names = ", ".join(unknown)
+            raise ProfileError(f"{path}: fitted with features this version of simserve does not compute ({names}); fit it again")
+        return fit
 
     def seconds(self, **columns: ArrayLike) -> F64:
         """Seconds of each row of `columns` (broadcast to equal length; see the operator's columns). Never below the physical bound.
@@ -60,7 +68,8 @@ class KernelModel:
         elif isinstance(fit, curves.Curves):
             predicted = fit.seconds(arrays)
         else:
-            predicted = self.operator.estimate_s(self.context, arrays) * np.exp(fit.log_factor(self.operator.features(self.context, arrays)))
+            factor = np.exp(fit.log_factor(self.operator.features(self.context, arrays)))
+            predicted = self.operator.estimate_s(self.context, arrays) * factor
         out: F64 = np.maximum(predicted, bound)
         return out
 

@@ -69,7 +69,7 @@ class HardwareProfile:
                 and e.dtype == tried
                 and e.kv_dtype in (kv_dtype, _SAME_RATE.get(kv_dtype), *(("", tried) if not kv_dtype else ()))
                 and (kernel is None or e.kernel == kernel)
-                and (backend is None or e.backend == backend or e.backend.split()[0] == backend)
+                and (backend is None or e.backend == backend or _engine(e.backend) == backend)
             ]
             if found:
                 return [self._model(e) for e in sorted(found, key=self._rank)]
@@ -83,16 +83,31 @@ class HardwareProfile:
         return self._models[key]
 
     def _rank(self, entry: OperatorEntry) -> tuple[Any, ...]:
-        """Preferred backend first, then kernels inside CUDA graphs, then the newest version, then the most measurements."""
+        """Device time before host time, then the preferred backend, then the newest version, then the most measurements."""
         order = self.document.backends
-        name = entry.backend.split()[0]
+        name = _engine(entry.backend)
         place = order.index(entry.backend) if entry.backend in order else order.index(name) if name in order else len(order)
         version = tuple(-int(p) for p in re.findall(r"\d+", entry.backend))
-        return (place, "eager" in entry.kernel.lower(), version, -entry.points)
+        return (timed_eagerly(entry), place, version, -entry.points)
 
     def entries(self, operator: str | None = None) -> tuple[OperatorEntry, ...]:
         """The fitted operators, all or those of one kind."""
         return tuple(e for e in self.document.operators if operator is None or e.operator == operator)
+
+
+def timed_eagerly(entry: OperatorEntry) -> bool:
+    """Whether these measurements hold the host's launch time: calls outside CUDA graphs.
+
+    Besides kernels that say so, aiconfigurator times vLLM's block-scaled fp8 GEMM and its MLA without a graph (floors of 40 to 130 us).
+    """
+    if "eager" in entry.kernel.lower() or "eager" in entry.backend.lower():
+        return True
+    return _engine(entry.backend) == "vllm" and (entry.operator == "mla" or (entry.operator, entry.dtype) == ("gemm", "fp8_block128"))
+
+
+def _engine(backend: str) -> str:
+    """The engine's name without its version: `vllm 0.24.0` -> `vllm`."""
+    return backend.split()[0].lower()
 
 
 def load_profile(name_or_path: str | Path) -> HardwareProfile:
@@ -104,9 +119,8 @@ def load_profile(name_or_path: str | Path) -> HardwareProfile:
     data = _read_yaml(path)
     version = data.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise ProfileError(
-            f"{path}: schema_version is {version!r}, this version of simserve reads {SCHEMA_VERSION}; write it again with 'simserve calibrate fit'"
-        )
+        reads = f"this version of simserve reads {SCHEMA_VERSION}"
+        raise ProfileError(f"{path}: schema_version is {version!r}, {reads}; write it again with 'simserve calibrate fit'")
     from pydantic import ValidationError
 
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simserve.engine.records import RunRecords
-from simserve.report.metrics import Measurement
+from simserve.report.metrics import STAT_METRICS, Measurement
 from simserve.report.request_file import request_table
 from simserve.report.step_file import STEP_COLUMNS, step_parts
 
@@ -24,7 +24,7 @@ def summary_frame(summary: dict[str, Any]) -> pd.DataFrame:
     rows = [
         {"metric": metric, "slo_class": slo_class, **{key: np.nan if stats[key] is None else stats[key] for key in STAT_COLUMNS}}
         for slo_class, metrics in summary["latency"].items()
-        for metric, stats in metrics.items()
+        for metric, stats in ((metric, metrics[metric]) for metric in STAT_METRICS)
     ]
     return pd.DataFrame(rows).set_index("metric")
 

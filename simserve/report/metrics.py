@@ -70,12 +70,12 @@ def measure(records: RunRecords, limits: Mapping[str, Mapping[str, float]], warm
 
 
 def class_masks(records: RunRecords) -> dict[str, Mask]:
-    """Rows of "all" and, where the workload has several SLO classes, of each class that occurs."""
+    """Rows of "all" and, where the workload has several SLO classes, of each class that occurs, by name."""
     classes = records.table.slo_class
     masks: dict[str, Mask] = {ALL_CLASSES: np.ones(len(records.table), dtype=np.bool_)}
-    used = [code for code in range(len(classes.names)) if bool((classes.codes == code).any())]
+    used = sorted((classes.names[code], code) for code in range(len(classes.names)) if bool((classes.codes == code).any()))
     if len(used) > 1:
-        masks.update({classes.names[code]: classes.codes == code for code in used})
+        masks.update({name: classes.codes == code for name, code in used})
     return masks
 
 
@@ -86,14 +86,21 @@ def _latency(requests: RequestMetrics, gaps: TokenGaps, selected: Mask) -> dict[
 
 
 def request_counts(m: Measurement) -> dict[str, Any]:
-    """Requests by how they ended, and the reasons of those that were not served."""
+    """Requests by how they ended, and the reasons: of what was not served, and notes on what was (a truncated output)."""
     r = m.records.requests
     counts: dict[str, Any] = {"total": len(m.records.table), "in_window": int(m.in_window.sum())}
-    counts.update({status.name.lower(): int((r.status == status).sum()) for status in (Status.COMPLETED, Status.REJECTED, Status.FAILED, Status.UNFINISHED)})
+    counts.update(
+        {
+            status.name.lower(): int((r.status == status).sum())
+            for status in (Status.COMPLETED, Status.REJECTED, Status.FAILED, Status.UNFINISHED)
+        }
+    )
     reasons: dict[str, dict[str, int]] = {}
-    for status in (Status.REJECTED, Status.FAILED):
+    for status in (Status.REJECTED, Status.FAILED, Status.COMPLETED):
         number = np.bincount(r.reason[r.status == status], minlength=len(r.reasons))
-        reasons[status.name.lower()] = {r.reasons[k] or "unstated": int(number[k]) for k in np.flatnonzero(number)}
+        reasons[status.name.lower()] = {
+            r.reasons[k] or "unstated": int(number[k]) for k in np.flatnonzero(number) if k or status != Status.COMPLETED
+        }
     counts["reasons"] = reasons
     return counts
 
@@ -103,7 +110,9 @@ def throughput(m: Measurement) -> dict[str, float]:
     r, window = m.records.requests, m.window
     seconds = window.length_s
     if seconds == 0:
-        return dict.fromkeys(("arrivals_per_s", "requests_per_s", "output_tokens_per_s", "prompt_tokens_per_s", "total_tokens_per_s"), math.nan)
+        return dict.fromkeys(
+            ("arrivals_per_s", "requests_per_s", "output_tokens_per_s", "prompt_tokens_per_s", "total_tokens_per_s"), math.nan
+        )
     done = (r.status == Status.COMPLETED) & window.holds(r.finish_s)
     output = tokens_between(m.records, m.gaps, window.start_s, window.end_s)
     prompt = int(m.records.table.prompt_tokens[window.holds(r.first_token_s)].sum())

@@ -1,7 +1,7 @@
 """timeline.json: a run in the Chrome trace event format, for https://ui.perfetto.dev. Streamed to the file, bounded in size.
 
-A process per instance; in it a thread per lane with its spans as slices, counters (KV blocks, waiting, requests in the step), and a track per
-request with its phases: queued, prefill, decode, preempted. Format: "Trace Event Format" (Google, 2016), events X, C, M, b and e;
+A process per instance; in it a thread per lane with its spans as slices, counters (KV blocks, waiting, requests in the step), and a track
+per request with its phases: queued, prefill, decode, preempted. Format: "Trace Event Format" (Google, 2016), events X, C, M, b and e;
 its times are microseconds.
 """
 
@@ -70,7 +70,9 @@ def _names(number: int, info: InstanceInfo, records: RunRecords) -> Iterator[str
     yield json.dumps({"ph": "M", "pid": pid, "name": "process_name", "args": {"name": f"{info.name} ({info.policy})"}})
     for lane in records.lanes:
         if lane.instance == number:
-            yield json.dumps({"ph": "M", "pid": pid, "tid": lane.lane + 1, "name": "thread_name", "args": {"name": f"steps, lane {lane.lane}"}})
+            yield json.dumps(
+                {"ph": "M", "pid": pid, "tid": lane.lane + 1, "name": "thread_name", "args": {"name": f"steps, lane {lane.lane}"}}
+            )
 
 
 def _span_events(lane: LaneLog, cut_s: float) -> Iterator[str]:
@@ -87,7 +89,8 @@ def _span_events(lane: LaneLog, cut_s: float) -> Iterator[str]:
             head = f'"pid":{pid},"tid":{tid},"ts":{start_s * 1e6:.3f}'
             what = f"decode {decode}" if not tokens else f"prefill {tokens}" + (f" + decode {decode}" if decode else "")
             many = f" ({steps} steps)" if steps > 1 else ""
-            args = f'"steps":{steps},"decode_requests":{decode},"context_tokens":{context},"prefill_requests":{chunks},"prefill_tokens":{tokens}'
+            args = f'"steps":{steps},"decode_requests":{decode},"context_tokens":{context}'
+            args += f',"prefill_requests":{chunks},"prefill_tokens":{tokens}'
             yield f'{{"ph":"X",{head},"dur":{(end_s - start_s) * 1e6:.3f},"name":"{what}{many}","args":{{{args}}}}}'
             yield _counter(head, "requests in the step", decode + chunks)
             yield _counter(head, "waiting requests", waiting)

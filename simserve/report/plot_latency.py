@@ -29,7 +29,7 @@ _MAX_DOTS = 4000
 def latency_cdf(m: Measurement) -> list[Axes]:
     """Cumulative distributions of TTFT, ITL, TPOT and E2E by SLO class, with the SLO as dashed lines. Four axes."""
     with style():
-        figure, axes = grid(2, 2, (9.2, 6.0))
+        _figure, axes = grid(2, 2, (9.2, 6.0))
         masks = class_masks(m.records)
         names = [ALL_CLASSES] if len(masks) == 1 else [name for name in masks if name != ALL_CLASSES][:_MAX_CLASSES]
         for ax, (metric, title, limit_keys) in zip(axes.ravel(), _PANELS, strict=True):
@@ -92,7 +92,7 @@ def latency_over_time(m: Measurement) -> list[Axes]:
         edges = bin_edges(m.records)
         unit_s, unit = time_unit(m.records.end_s)
         middle = (edges[1:] + edges[:-1]) / 2 / unit_s
-        figure, axes = grid(2, 1, (9.2, 5.6), sharex=True)
+        _figure, axes = grid(2, 1, (9.2, 5.6), sharex=True)
         top, bottom = axes[0, 0], axes[1, 0]
         released, ttft = m.records.requests.released_s, m.requests.ttft_s
         known = np.flatnonzero(~np.isnan(ttft))

@@ -70,8 +70,12 @@ def throughput(m: Measurement) -> list[Axes]:
         width = np.diff(edges)
         _, axes = grid(2, 1, (9.2, 5.0), sharex=True)
         top, bottom = axes[0, 0], axes[1, 0]
-        top.plot(middle, prompt_tokens_in_bins(m.records, edges) / width, color=COLOURS[1], drawstyle="steps-mid", label="prompt tokens computed")
-        top.plot(middle, output_tokens_in_bins(m.records, m.gaps, edges) / width, color=COLOURS[0], drawstyle="steps-mid", label="output tokens")
+        top.plot(
+            middle, prompt_tokens_in_bins(m.records, edges) / width, color=COLOURS[1], drawstyle="steps-mid", label="prompt tokens computed"
+        )
+        top.plot(
+            middle, output_tokens_in_bins(m.records, m.gaps, edges) / width, color=COLOURS[0], drawstyle="steps-mid", label="output tokens"
+        )
         top.set_title("Token throughput")
         top.set_ylabel("tokens/s")
         r = m.records.requests
@@ -101,7 +105,10 @@ def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
             nothing(ax, "no steps")
             return ax
         token, second, has_prefill = np.concatenate(tokens), np.concatenate(seconds), np.concatenate(mixed)
-        for rows, label, colour, marker in ((~has_prefill, "decode only", COLOURS[0], "o"), (has_prefill, "with prompt chunks", COLOURS[1], "^")):
+        for rows, label, colour, marker in (
+            (~has_prefill, "decode only", COLOURS[0], "o"),
+            (has_prefill, "with prompt chunks", COLOURS[1], "^"),
+        ):
             ax.plot(token[rows], 1e3 * second[rows], marker, color=colour, markersize=3, alpha=0.35, markeredgewidth=0, label=label)
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
@@ -129,7 +136,9 @@ def _lines(ax: Axes, middle: F64, lines: dict[str, F64]) -> None:
             ax.plot(middle, values, color=colour, drawstyle="steps-mid", label=name)
     else:
         stack = np.stack(list(lines.values()))
-        ax.fill_between(middle, stack.min(axis=0), stack.max(axis=0), color=COLOURS[4], alpha=0.4, linewidth=0, label="lowest to highest instance")
+        ax.fill_between(
+            middle, stack.min(axis=0), stack.max(axis=0), color=COLOURS[4], alpha=0.4, linewidth=0, label="lowest to highest instance"
+        )
         ax.plot(middle, stack.mean(axis=0), color=COLOURS[0], label=f"mean of {len(lines)} instances")
     if len(lines) > 1:
         legend_above(ax)

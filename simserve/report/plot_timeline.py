@@ -26,7 +26,11 @@ def timeline(m: Measurement, requests: int = 60, start_s: float = 0.0, ax: Axes 
         until = np.where(np.isnan(r.finish_s), end_s, r.finish_s)[rows]
         scheduled = np.where(np.isnan(r.scheduled_s[rows]), until, r.scheduled_s[rows])
         first = np.where(np.isnan(r.first_token_s[rows]), until, r.first_token_s[rows])
-        phases = (("waiting", r.released_s[rows], scheduled, "#bbbbbb"), ("prefill", scheduled, first, COLOURS[1]), ("decode", first, until, COLOURS[0]))
+        phases = (
+            ("waiting", r.released_s[rows], scheduled, "#bbbbbb"),
+            ("prefill", scheduled, first, COLOURS[1]),
+            ("decode", first, until, COLOURS[0]),
+        )
         for label, begin, stop, colour in phases:
             ax.barh(np.arange(len(rows)), stop - begin, left=begin, color=colour, height=0.8, label=label)
         ax.set_ylim(len(rows) - 0.5, -0.5)

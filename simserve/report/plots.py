@@ -63,9 +63,13 @@ class Plots:
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of the plots of the report, one at a time to keep memory small."""
-        yield "latency_cdf", "Latency distributions. Dashed: the SLO.", _figure(self.latency_cdf()[0])
+        yield "latency_cdf", "Latency distributions. Dotted: the SLO.", _figure(self.latency_cdf()[0])
         yield "latency_over_time", "Latency over time. Grey: outside the measured window.", _figure(self.latency_over_time()[0])
-        yield "queue_and_batch", "Requests that wait for their first step, and requests in the running steps.", _figure(self.queue_and_batch()[0])
+        yield (
+            "queue_and_batch",
+            "Requests that wait for their first step, and requests in the running steps.",
+            _figure(self.queue_and_batch()[0]),
+        )
         yield "kv_usage", "Use of the KV cache.", _figure(self.kv_usage())
         yield "throughput", "Throughput over time.", _figure(self.throughput()[0])
         yield "step_time", "Time of a step against the tokens in it.", _figure(self.step_time())

@@ -30,6 +30,22 @@ def simulated(records: RunRecords) -> list[dict[str, Any]]:
     return groups
 
 
+def operators(cost: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """(operator, dtype, measured with, points, error on measurements not fitted) of each fitted operator that a description lists."""
+    rows = []
+    for entry in cost.get("operators") or []:
+        if not isinstance(entry, dict) or "operator" not in entry:
+            continue
+        kernel = f" {entry['kernel']}" if entry.get("kernel") else ""
+        errors = entry.get("check_mape_percent") or {}
+        error = ", ".join(f"{value:.1f} % ({kind})" for kind, value in errors.items()) if isinstance(errors, dict) else f"{errors:.1f} %"
+        points = f"{entry['points']:,}" if isinstance(entry.get("points"), int) else "–"
+        rows.append(
+            (f"{entry['operator']}{kernel}", str(entry.get("dtype", "")), str(entry.get("backend", "")), points, error or "not stated")
+        )
+    return rows
+
+
 def unvalidated(records: RunRecords) -> list[str]:
     """What the results rest on that was never compared with a measurement, in order, without repeats.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,8 @@ _DROPPED_BITS = 44
 _BUCKETS = 1 << 19
 
 
-class Stats(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stats:
     """Mean, percentiles and maximum of `count` observations; all NaN where there are none."""
 
     count: int
@@ -46,8 +47,8 @@ def describe(values: F64) -> Stats:
     if count == 0:
         return NO_STATS
     known.sort()
-    at = [float(known[_rank(q, count) - 1]) for _, q in QUANTILES]
-    return Stats(count, float(known.sum()) / count, *at, float(known[-1]))
+    p50, p90, p95, p99 = (float(known[_rank(q, count) - 1]) for _, q in QUANTILES)
+    return Stats(count, float(known.sum()) / count, p50, p90, p95, p99, float(known[-1]))
 
 
 def describe_weighted(chunks: Chunks) -> Stats:
@@ -78,7 +79,8 @@ def describe_weighted(chunks: Chunks) -> Stats:
         below = up_to[bucket - 1] if bucket else 0.0
         position = np.searchsorted(below + np.cumsum(weights[order]), rank)
         at.append(float(values[order[position]]))
-    return Stats(total, weighted_sum / total, *at, largest)
+    p50, p90, p95, p99 = at
+    return Stats(total, weighted_sum / total, p50, p90, p95, p99, largest)
 
 
 def weighted_cdf(chunks: Chunks) -> tuple[F64, F64]:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.engine.records import Status
+from simserve.report.arrow import column, names_column
 from simserve.report.metrics import Measurement
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
 
 class Column(NamedTuple):
@@ -35,7 +36,7 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
     Column("first_token_s", "s", "end of the step that produced its first output token"),
     Column("finish_s", "s", "when its last token appeared, or when it was rejected or failed"),
     Column("status", "", "unfinished, completed, rejected or failed"),
-    Column("reason", "", "why it was rejected or failed, null otherwise"),
+    Column("reason", "", "why it was rejected or failed, or a note on its completion; null otherwise"),
     Column("instance", "", "name of the instance that served it, null = none"),
     Column("generated_tokens", "tokens", "output tokens produced"),
     Column("preemptions", "", "times it lost its KV cache or was swapped out"),
@@ -62,7 +63,16 @@ def request_arrays(m: Measurement) -> dict[str, NDArray[Any]]:
         "prompt_tokens": table.prompt_tokens,
         "output_tokens": table.output_tokens,
     }
-    for name in ("released_s", "scheduled_s", "first_token_s", "finish_s", "generated_tokens", "preemptions", "recomputed_tokens", "cached_tokens"):
+    for name in (
+        "released_s",
+        "scheduled_s",
+        "first_token_s",
+        "finish_s",
+        "generated_tokens",
+        "preemptions",
+        "recomputed_tokens",
+        "cached_tokens",
+    ):
         columns[name] = getattr(r, name)
     for name in ("ttft_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token", "queueing_s", "itl_max_s"):
         columns[name] = m.requests.column(name)
@@ -84,31 +94,27 @@ def request_labels(m: Measurement) -> dict[str, tuple[NDArray[np.int32], list[st
 
 def request_table(m: Measurement) -> pa.Table:
     """The file's content as an Arrow table. NaN becomes null; units and meanings are in the fields' metadata."""
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
     arrays = request_arrays(m)
     labels = request_labels(m)
     columns, fields = [], []
     for name, unit, meaning in REQUEST_COLUMNS:
         if name in labels:
-            codes, names = labels[name]
-            column: pa.Array = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(names, type=pa.string()))
+            values = names_column(*labels[name])
         elif name == "slo_met":
             judged = np.zeros(len(m.in_window), dtype=np.bool_) if m.slo is None else m.slo.judged
-            column = pa.array(judged if m.slo is None else m.slo.met, mask=~judged)
-        elif name == "session":
-            column = pa.array(arrays[name], mask=arrays[name] < 0)
+            values = column(judged if m.slo is None else m.slo.met, ~judged)
         else:
-            values = arrays[name]
-            column = pa.array(values, mask=np.isnan(values)) if values.dtype == np.float64 else pa.array(values)
-        columns.append(column)
-        fields.append(pa.field(name, column.type, metadata={"unit": unit, "meaning": meaning}))
+            values = column(arrays[name], arrays[name] < 0 if name == "session" else None)
+        columns.append(values)
+        fields.append(pa.field(name, values.type, metadata={"unit": unit, "meaning": meaning}))
     schema = pa.schema(fields, metadata={"simserve_schema": "requests/1"})
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_requests(m: Measurement, path: Path) -> None:
     """Write requests.parquet. Same run, same bytes. Raises OSError when the place cannot be written."""
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
     pq.write_table(request_table(m), path, compression="zstd", row_group_size=1 << 20, store_schema=True)

@@ -54,16 +54,19 @@ class Result:
         return measure(self.records, self.slo, *self._cuts)
 
     @cached_property
+    def _summary(self) -> dict[str, Any]:
+        return summarise(self.measurement, self.experiment, self.name)
+
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""
-        return summarise(self.measurement, self.experiment, self.name)
+        return self._summary
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Latency statistics: one row per metric and SLO class (column `slo_class`, "all" first), indexed by metric."""
         from simserve.report.frames import summary_frame
 
-        return summary_frame(self.summary_dict)
+        return summary_frame(self.summary_dict())
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -85,7 +88,14 @@ class Result:
         return Plots(self.measurement)
 
     def write(
-        self, directory: str | Path, *, plots: bool = True, report: bool = True, timeline: bool = False, steps: bool = False, force: bool = False
+        self,
+        directory: str | Path,
+        *,
+        plots: bool = True,
+        report: bool = True,
+        timeline: bool = False,
+        steps: bool = False,
+        force: bool = False,
     ) -> Path:
         """Write the result's files into a directory (created; it must be empty unless `force`) and return its path.
 
@@ -108,7 +118,7 @@ class Result:
             files.write_whole(out / files.TIMELINE, lambda part: write_timeline(self.records, part))
         if plots or report:
             self._write_pictures(out, plots, report)
-        files.write_json(out / files.SUMMARY, self.summary_dict)
+        files.write_json(out / files.SUMMARY, self.summary_dict())
         return out
 
     def _write_pictures(self, out: Path, plots: bool, report: bool) -> None:
@@ -121,7 +131,7 @@ class Result:
             for picture in pictures:
                 _write_bytes(out / files.PLOTS / f"{picture.name}.png", picture.png)
         if report:
-            _write_bytes(out / files.REPORT, run_html(self.summary_dict, pictures).encode())
+            _write_bytes(out / files.REPORT, run_html(self.summary_dict(), pictures).encode())
 
     @staticmethod
     def read(directory: str | Path) -> StoredResult:
@@ -129,13 +139,13 @@ class Result:
         return StoredResult(Path(directory))
 
     def __repr__(self) -> str:
-        counts = self.summary_dict["requests"]
-        return f"Result({self.name!r}: {counts['completed']} of {counts['total']} requests completed in {self.records.end_s:.6g} s of simulated time)"
+        counts = self.summary_dict()["requests"]
+        return f"Result({self.name!r}: {counts['completed']} of {counts['total']} requests completed, {self.records.end_s:.6g} s simulated)"
 
     def _repr_html_(self) -> str:
         from simserve.report.html import fragment_html
 
-        return fragment_html(self.summary_dict)
+        return fragment_html(self.summary_dict())
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,14 +36,14 @@ def saturation(records: RunRecords) -> Saturation:
     edges = np.linspace(float(released.min()), float(released.max()), 5)
     from_s, to_s = waiting_intervals(records)
     quarter_s = float(edges[1] - edges[0])
-    quarters = tuple(float(Window(low, high).overlap_s(from_s, to_s).sum()) / quarter_s for low, high in zip(edges[:-1], edges[1:], strict=True))
+    quarters = tuple(float(Window(low, high).overlap_s(from_s, to_s).sum()) / quarter_s for low, high in itertools.pairwise(edges))
     growth = quarters[-1] - quarters[0]
-    growing = all(later > earlier for earlier, later in zip(quarters[:-1], quarters[1:], strict=True))
+    growing = all(later > earlier for earlier, later in itertools.pairwise(quarters))
     saturated = growing and growth > max(_MIN_GROWTH_REQUESTS, _MIN_GROWTH_SHARE * len(released))
     if not saturated:
         return Saturation(False, quarters, _left(unfinished))
     message = (
-        f"Saturated: the queue grew through the run, from {quarters[0]:.0f} waiting requests on average in the first quarter of the arrivals to "
+        f"Saturated: the queue grew through the run, from {quarters[0]:.0f} requests waiting on average in the first quarter of it to "
         f"{quarters[-1]:.0f} in the last. More work arrives than is served; latencies would grow with a longer run."
     )
     return Saturation(True, quarters, f"{message} {_left(unfinished)}".strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -26,7 +27,8 @@ def mean_in_bins(start_s: F64, end_s: F64, value: F64 | I64, edges: F64) -> F64:
     area = np.concatenate([[0.0], np.cumsum(value * (end_s - start_s))])
     times = np.stack([start_s, end_s], axis=1).ravel()
     total = np.stack([area[:-1], area[1:]], axis=1).ravel()
-    return np.diff(np.interp(edges, times, total)) / np.diff(edges)
+    mean: F64 = np.diff(np.interp(edges, times, total)) / np.diff(edges)
+    return mean
 
 
 def level_in_bins(from_s: F64, to_s: F64, edges: F64) -> tuple[F64, F64]:
@@ -85,7 +87,7 @@ def percentiles_in_bins(time_s: F64, value: F64, edges: F64, levels: tuple[float
     time_s, value = time_s[order], value[order]
     cut = np.searchsorted(time_s, edges)
     cut[-1] = len(time_s)
-    for number, (low, high) in enumerate(zip(cut[:-1], cut[1:], strict=True)):
+    for number, (low, high) in enumerate(itertools.pairwise(cut)):
         if high > low:
             out[:, number] = np.quantile(value[low:high], levels, method="inverted_cdf")
     return out
@@ -97,11 +99,13 @@ def itl_percentiles_in_bins(gaps: TokenGaps, edges: F64, levels: tuple[float, ..
     Bins of more than 20,000 ticks are thinned to every k-th tick: this is for drawing.
     """
     everyone = np.ones(gaps.requests, dtype=np.bool_)
-    weights = [np.concatenate([np.zeros(1, dtype=np.int64), *(w for _, _, w in gaps.by_tick(n, everyone))]) for n in range(len(gaps.tick_end_s))]
+    weights = [
+        np.concatenate([np.zeros(1, dtype=np.int64), *(w for _, _, w in gaps.by_tick(n, everyone))]) for n in range(len(gaps.tick_end_s))
+    ]
     order = np.argsort(gaps.single_end_s, kind="stable")
     single_end, single_gap = gaps.single_end_s[order], gaps.single_s[order]
     out = np.full((len(levels), len(edges) - 1), math.nan)
-    for number, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
         a, b = np.searchsorted(single_end, (low, high))
         values, counts = [single_gap[a:b]], [np.ones(b - a, dtype=np.int64)]
         for ticks, weight in zip(gaps.tick_end_s, weights, strict=True):
@@ -133,5 +137,3 @@ def cdf_points(values: F64, points: int = 600) -> tuple[F64, F64]:
         tail = count - 1 - np.unique(np.geomspace(1, count, 100).astype(np.int64) - 1)
         rank = np.unique(np.concatenate([even, tail]))
     return known[rank], (rank + 1) / count
-
-

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.engine.records import LaneLog, RunRecords
+from simserve.report.arrow import column
 from simserve.report.request_file import Column
 
 STEP_COLUMNS: tuple[Column, ...] = (
@@ -28,8 +29,6 @@ STEP_COLUMNS: tuple[Column, ...] = (
 )
 
 _ROWS_PER_GROUP = 1 << 20
-
-
 
 
 def step_columns(lane: LaneLog, from_span: int = 0, to_span: int | None = None) -> dict[str, NDArray[Any]]:
@@ -79,8 +78,8 @@ def step_parts(records: RunRecords) -> Iterator[dict[str, NDArray[Any]]]:
 
 def write_steps(records: RunRecords, path: Path) -> None:
     """Write steps.parquet in row groups, in bounded memory. Same run, same bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
     fields = [
         pa.field(name, pa.float64() if name.endswith("_s") else pa.int64(), metadata={"unit": unit, "meaning": meaning})
@@ -89,4 +88,4 @@ def write_steps(records: RunRecords, path: Path) -> None:
     schema = pa.schema(fields, metadata={"simserve_schema": "steps/1"})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in step_parts(records):
-            writer.write_table(pa.Table.from_arrays([pa.array(part[name]) for name in schema.names], schema=schema))
+            writer.write_table(pa.Table.from_arrays([column(part[name]) for name in schema.names], schema=schema))

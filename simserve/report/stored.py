@@ -18,17 +18,21 @@ class StoredResult:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.summary_dict: dict[str, Any] = files.read_summary(directory)
+        self._summary = files.read_summary(directory)
+
+    def summary_dict(self) -> dict[str, Any]:
+        """The content of summary.json."""
+        return self._summary
 
     @property
     def name(self) -> str:
         """Name of the run."""
-        return str(self.summary_dict["name"])
+        return str(self._summary["name"])
 
     @property
     def experiment(self) -> dict[str, Any]:
         """The resolved experiment."""
-        experiment: dict[str, Any] = self.summary_dict["experiment"]
+        experiment: dict[str, Any] = self._summary["experiment"]
         return experiment
 
     @cached_property
@@ -36,13 +40,13 @@ class StoredResult:
         """As Result.summary."""
         from simserve.report.frames import summary_frame
 
-        return summary_frame(self.summary_dict)
+        return summary_frame(self._summary)
 
     @cached_property
     def requests(self) -> pd.DataFrame:
         """As Result.requests, from requests.parquet. Raises OutputError when the file is missing or damaged."""
         import pandas as pd
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
         path = self.directory / files.REQUESTS
         try:
@@ -56,4 +60,4 @@ class StoredResult:
     def _repr_html_(self) -> str:
         from simserve.report.html import fragment_html
 
-        return fragment_html(self.summary_dict)
+        return fragment_html(self._summary)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from simserve import __version__
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.provenance import simulated, unvalidated
 
@@ -20,19 +21,23 @@ def summarise(m: Measurement, experiment: Mapping[str, Any], name: str) -> dict[
     content = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
-        "simserve_version": package_version(),
+        "simserve_version": __version__,
         "simulated": simulated(m.records),
         "unvalidated": unvalidated(m.records),
         "workload": {"requests": len(m.records.table), "provenance": m.records.table.provenance},
         "window": {"start_s": m.window.start_s, "end_s": m.window.end_s, "length_s": m.window.length_s, "run_s": m.records.end_s},
         "requests": request_counts(m),
-        "latency": {name: {metric: stats._asdict() for metric, stats in of_class.items()} for name, of_class in m.latency.items()},
+        "latency": {name: {metric: asdict(stats) for metric, stats in of_class.items()} for name, of_class in m.latency.items()},
         "throughput": throughput(m),
         "slo": slo_summary(m),
         "utilisation": utilisation(m),
         "queue": queues(m),
         "preemption": preemption(m),
-        "saturation": {"saturated": m.saturation.saturated, "waiting_by_quarter": list(m.saturation.quarters), "message": m.saturation.message},
+        "saturation": {
+            "saturated": m.saturation.saturated,
+            "waiting_by_quarter": list(m.saturation.quarters),
+            "message": m.saturation.message,
+        },
         "counters": dict(m.records.counters),
         "warnings": warnings(m),
         "experiment": dict(experiment),
@@ -48,7 +53,9 @@ def warnings(m: Measurement) -> list[str]:
     if m.saturation.message:
         out.append(m.saturation.message)
     if m.window.length_s == 0:
-        out.append(f"The warm-up and cool-down cuts leave nothing of a run of {m.records.end_s:.6g} s: there are no latencies and no rates.")
+        out.append(
+            f"The warm-up and cool-down cuts leave nothing of a run of {m.records.end_s:.6g} s: there are no latencies and no rates."
+        )
     elif not bool(m.in_window.any()):
         out.append("No request was released in the measured window: there are no latencies.")
     counts = request_counts(m)
@@ -60,14 +67,6 @@ def warnings(m: Measurement) -> list[str]:
     if missing:
         out.append(f"Not validated against measurements: {', '.join(missing)}.")
     return out
-
-
-def package_version() -> str:
-    """The installed version of simserve, or "unknown" when it runs from a plain checkout."""
-    try:
-        return version("simserve")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def to_json_types(value: Any) -> Any:

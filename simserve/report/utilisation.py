@@ -13,7 +13,8 @@ from simserve.report.window import Window
 
 def span_end_s(lane: LaneLog) -> F64:
     """When each span of the lane ended."""
-    return lane.step_end_s[lane.span_first_step + lane.span_steps - 1]
+    end_s: F64 = lane.step_end_s[lane.span_first_step + lane.span_steps - 1]
+    return end_s
 
 
 def busy_s(lanes: list[LaneLog], window: Window) -> float:
@@ -40,7 +41,16 @@ def instance_use(records: RunRecords, window: Window) -> list[dict[str, Any]]:
     return rows
 
 
-_USE_KEYS = ("busy_fraction", "kv_used_mean", "kv_used_max", "batch_requests_mean", "batch_requests_max", "step_tokens_mean", "step_s_mean", "steps")
+_USE_KEYS = (
+    "busy_fraction",
+    "kv_used_mean",
+    "kv_used_max",
+    "batch_requests_mean",
+    "batch_requests_max",
+    "step_tokens_mean",
+    "step_s_mean",
+    "steps",
+)
 
 
 def _use(lanes: list[LaneLog], kv_blocks: int, window: Window) -> dict[str, float]:
@@ -77,7 +87,7 @@ def _use(lanes: list[LaneLog], kv_blocks: int, window: Window) -> dict[str, floa
 
 
 def compute_utilisation(records: RunRecords) -> float:
-    """Useful model FLOPs over what the devices could have done in the whole run; NaN when the run did not count FLOPs."""
+    """Model FLOPs of the computed tokens over what the devices could have done in the whole run; NaN when FLOPs were not counted."""
     useful = records.counters.get("useful_flops", math.nan)
     possible = sum(info.peak_flops_per_s for info in records.instances) * records.end_s
     return useful / possible if possible > 0 else math.nan

@@ -94,7 +94,12 @@ class ResumingDownloader:
 
 
 def fetch_trace(
-    name: str, folder: str | Path, *, mirror: str | None = None, progress: Progress | None = None, files: tuple[RemoteFile, ...] | None = None
+    name: str,
+    folder: str | Path,
+    *,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+    files: tuple[RemoteFile, ...] | None = None,
 ) -> list[Path]:
     """Downloads the files of a published trace into `folder` and returns their paths; files already there and right are kept.
 

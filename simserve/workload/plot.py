@@ -15,7 +15,7 @@ _INK = ("#1f5fa8", "#c8641e")
 
 
 def plot_trace(table: RequestTable, path: str | Path, title: str) -> Path:
-    """Draws arrivals over time, burstiness by scale, length distributions and the joint lengths. Raises OutputError when it cannot write."""
+    """Arrivals over time, burstiness by scale, length distributions, joint lengths. Raises OutputError when it cannot write."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -63,8 +63,8 @@ def plot_trace(table: RequestTable, path: str | Path, title: str) -> Path:
             shown = np.sort(values)[np.linspace(0, len(values) - 1, min(len(values), 2000)).astype(np.int64)]
             lengths.plot(np.maximum(shown, 1), np.linspace(0, 1, len(shown)), color=colour, label=f"{label} (mean {values.mean():.0f})")
     lengths.set(xscale="log", xlabel="tokens", ylabel="share of requests", title="Lengths (cumulative)", ylim=(0, 1))
-    lengths.legend(loc="upper left")
     if ok.any():
+        lengths.legend(loc="upper left")
         x, y = np.log10(np.maximum(table.prompt_tokens[ok], 1)), np.log10(table.output_tokens[ok])
         image = joint.hexbin(x, y, gridsize=40, bins="log", mincnt=1, cmap="Blues", linewidths=0)
         figure.colorbar(image, ax=joint, label="requests")

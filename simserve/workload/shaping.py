@@ -21,7 +21,7 @@ class TraceFilter(_Strict):
     """Which rows of the trace to keep, by what the trace says about them."""
 
     model: str | tuple[str, ...] | None = Field(default=None, description="keep rows of this model label (or these), e.g. ChatGPT")
-    log_type: str | tuple[str, ...] | None = Field(default=None, description="keep rows of this log type (or these), e.g. 'Conversation log'")
+    log_type: str | tuple[str, ...] | None = Field(default=None, description="keep rows of this log type (or these), e.g. API log")
 
 
 class TokenLimits(_Strict):
@@ -53,8 +53,8 @@ class Shaping(_Strict):
     )
     sessions: Literal["replay", "dependent"] = Field(
         default="replay",
-        description="replay: every turn at its recorded time; dependent: a turn follows the completion of the one before it after a think time "
-        "(recorded gap less the recorded answer time, never below 0; not scaled)",
+        description="replay: every turn at its recorded time; dependent: a turn follows the completion of the one before it after a "
+        "think time (recorded gap less the recorded answer time, never below 0; not scaled)",
     )
     strict: bool = Field(default=False, description="refuse a trace whose times are out of order instead of sorting it")
 
@@ -149,7 +149,7 @@ def _within(table: RequestTable, limits: TokenLimits) -> NDArray[np.bool_]:
 
 
 def clip_tokens(table: RequestTable, limits: TokenLimits) -> RequestTable:
-    """Shortens requests as a server with that context would: the output first, down to 1 token, then the prompt. Failed rows stay failed."""
+    """Shortens requests as a server with that context would: the output first, to 1 token, then the prompt. Failed rows stay failed."""
     prompt, output = table.prompt_tokens, table.output_tokens
     if limits.prompt_tokens is not None:
         prompt = np.minimum(prompt, limits.prompt_tokens)

@@ -26,7 +26,9 @@ def test_a_finished_block_leaves_the_directory_and_nothing_else(tmp_path: Path) 
     assert (tmp_path / "out" / "run").stat().st_mode & 0o055, "as readable as any directory made by hand"
 
 
-@pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device"), SystemExit(143), ValueError("x")])
+@pytest.mark.parametrize(
+    "problem", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device"), SystemExit(143), ValueError("x")]
+)
 def test_whatever_ends_the_block_early_leaves_nothing(tmp_path: Path, problem: BaseException) -> None:
     with pytest.raises(type(problem)), staged(tmp_path / "run", force=False) as folder:
         fill(folder)

@@ -19,7 +19,7 @@ cluster:
     - count: 2
 workload:
   arrivals: {kind: poisson, rate_per_s: 2.0}
-  lengths: {kind: fixed, prompt_tokens: 100, output_tokens: 10}
+  lengths: {prompt: {kind: fixed, tokens: 100}, output: {kind: fixed, tokens: 10}}
   count: 50
 slo: {ttft_s: 2.0}
 seed: 3

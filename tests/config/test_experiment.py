@@ -28,7 +28,9 @@ def test_flags_go_over_the_profile_and_instances_over_flags(write: Write) -> Non
 
 def test_an_engine_changes_its_defaults_on_larger_devices(write: Write) -> None:
     small = load(write(("engine: {name: vllm-v1, max_num_seqs: 64}", "engine: vllm-v1")))
-    large = load(write(("engine: {name: vllm-v1, max_num_seqs: 64}", "engine: vllm-v1"), ("hardware: a100-sxm-80gb", "hardware: h100-sxm-80gb")))
+    large = load(
+        write(("engine: {name: vllm-v1, max_num_seqs: 64}", "engine: vllm-v1"), ("hardware: a100-sxm-80gb", "hardware: h100-sxm-80gb"))
+    )
     assert (params(small, 1)["max_num_batched_tokens"], params(small, 1)["max_seqs"]) == (2048, 256)
     assert (params(large, 1)["max_num_batched_tokens"], params(large, 1)["max_seqs"]) == (8192, 1024)
 
@@ -127,7 +129,7 @@ def test_engine_profiles_are_complete(name: str, write: Write) -> None:
         assert params(experiment, 1)[key] == value
     alone = ("      scheduler: {policy: sarathi, token_budget: 512}\n", "")
     for flag, key in profile.flags.items():
-        value = {"kv.preemption": "swap", "kv.memory_utilisation": 0.5}.get(key, 8)
+        value = {"kv.preemption": "recompute", "kv.memory_utilisation": 0.5, "kv.host_memory_gib": 8, "parallel.dp": 1}.get(key, 8)
         group = load(write(("engine: {name: vllm-v1, max_num_seqs: 64}", f"engine: {{name: {name}, {flag}: {value}}}"), alone)).groups[1]
         section, _, field = key.partition(".")
         found = {"scheduler": group.params, "kv": group.kv, "parallel": group.parallel}.get(section)

@@ -46,7 +46,12 @@ def complaint(path: Path | str, *changes: str) -> str:
         ("max_num_seqs: 64", "gpu_memory_utilization: 90", "3:49", ["engine.gpu_memory_utilization: found 90, expected a number <= 1"]),
         ("max_num_seqs: 64", "cuda_graph_sizes: [8, 4]", "3:43", ["engine.cuda_graph_sizes: batch sizes must be ascending"]),
         ("policy: sarathi", "policy: sarati", "8:27", ["scheduler.policy: unknown policy 'sarati'", "did you mean 'sarathi'?"]),
-        ("token_budget: 512", "token_bugdet: 512", "8:36", ["policy sarathi has no parameter 'token_bugdet'", "did you mean 'token_budget'?"]),
+        (
+            "token_budget: 512",
+            "token_bugdet: 512",
+            "8:36",
+            ["policy sarathi has no parameter 'token_bugdet'", "did you mean 'token_budget'?"],
+        ),
         ("token_budget: 512", "token_budget: 0", "8:50", ["instances.0.scheduler.token_budget: found 0, expected a number > 0"]),
         ("token_budget: 512", "max_num_batched_tokens: 512", "8:36", ["policy sarathi has no parameter 'max_num_batched_tokens'"]),
         ("count: 2", "order: fcf", "9:14", ["order: unknown order 'fcf'", "did you mean 'fcfs'?"]),

@@ -60,7 +60,10 @@ def test_python_overrides_take_values_as_they_are() -> None:
         ("seed", "expected path.to.key=value"),
         ("=3", "expected path.to.key=value"),
         ("seed.x=3", "--set seed.x=3: 'seed' is 0, it has no key 'x'"),
-        ("cluster.instances.7.count=3", "--set cluster.instances.7.count=3: 'cluster.instances' is a list; found index '7'. Allowed: 0 to 1"),
+        (
+            "cluster.instances.7.count=3",
+            "--set cluster.instances.7.count=3: 'cluster.instances' is a list; found index '7'. Allowed: 0 to 1",
+        ),
         ("cluster.instances.first.count=3", "found index 'first'"),
         ("cluster..x=3", "an empty name"),
         ("seed=[1", "--set seed=\\[1:.*not valid YAML"),

@@ -77,7 +77,8 @@ def i3_blocks_conserved(records: RunRecords, workload: Workload) -> Iterator[str
                 yield f"span {j} runs more than {info.max_seqs} requests"
     if not (records.requests.status == Status.UNFINISHED).any():
         for index, info in enumerate(records.instances):
-            last = max((la for la in records.lanes if la.instance == index), key=lambda la: la.step_end_s[-1] if len(la.step_end_s) else -1.0)
+            lanes = [lane for lane in records.lanes if lane.instance == index]
+            last = max(lanes, key=lambda lane: float(lane.step_end_s[-1]) if len(lane.step_end_s) else -1.0)
             if len(last.span_kv_blocks) and last.span_kv_blocks[-1] != 0:
                 yield f"{last.span_kv_blocks[-1]} KV blocks of {info.name} are still in use at the end"
 

@@ -85,9 +85,9 @@ class Case:
         return Naive(self.workload(), NAIVE_POLICIES[self.policy](**dict(self.params)), self.cost, **self._instance()).run()
 
 
-def params(policy: str) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
-    """Parameters of a policy (without max_seqs), small enough for budgets to bind."""
-    budget = st.sampled_from([1, 2, 5, 8, 16, 33, 64])
+def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
+    """Parameters of a policy (without max_seqs), with budgets small enough to bind."""
+    budget = st.sampled_from(budgets)
     choices: dict[str, st.SearchStrategy[Any]] = {}
     if policy == "vllm-v0":
         choices = {"max_num_batched_tokens": st.none() | budget, "padded": st.booleans()}
@@ -104,50 +104,54 @@ def params(policy: str) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
 
 
 @st.composite
-def rows(draw: st.DrawFn, max_requests: int, quarter: bool, dependent: bool) -> tuple[Row, ...]:
-    """Requests in order of arrival; gaps are often 0, and quarters of a second when `quarter` (so that they hit ends of steps)."""
+def rows(draw: st.DrawFn, max_requests: int, quarter: bool, dependent: bool, crowded: bool) -> tuple[Row, ...]:
+    """Requests in order of arrival; gaps are often 0, and quarters of a second when `quarter` (so that they hit ends of steps).
+
+    `crowded`: at least three requests that come close together and generate at least 5 tokens each.
+    """
     tick = 0.25 if quarter else 0.0137731
-    longest = draw(st.sampled_from([6, 20, 60]))
+    gaps = [0, 0, 0, 1, 1, 2] if crowded else [0, 0, 0, 1, 1, 2, 3, 5, 9, 40]
+    longest = draw(st.sampled_from([6, 12] if crowded else [6, 20, 60]))
+    outputs = st.integers(5, longest + 8) if crowded else st.integers(0, longest) | st.sampled_from([0, 1, 2, 9])
     out, clock = [], 0.0
-    for i in range(draw(st.integers(1, max_requests))):
-        gap = tick * draw(st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 9, 40]))
-        after = draw(st.integers(0, i - 1)) if dependent and i and draw(st.booleans()) else -1
+    for i in range(draw(st.integers(3 if crowded else 1, max_requests))):
+        gap = tick * draw(st.sampled_from(gaps))
+        after = draw(st.integers(0, i - 1)) if dependent and i and draw(st.integers(0, 3)) == 0 else -1
         clock += gap if after < 0 else 0.0
-        output = draw(st.integers(0, longest) if draw(st.booleans()) else st.sampled_from([0, 1, 2, 9]))
-        out.append(
-            Row(
-                gap if after >= 0 else clock,
-                draw(st.integers(0, longest)),
-                output,
-                draw(st.sampled_from([-1, -1, 0, 1, output, output + 3, 2 * longest])),
-                draw(st.integers(-1, 2)),
-                after,
-            )
-        )
+        output = draw(outputs)
+        max_output = draw(st.sampled_from([-1, -1, 0, 1, output, output + 3, 2 * longest]))
+        out.append(Row(gap if after >= 0 else clock, draw(st.integers(0, longest)), output, max_output, draw(st.integers(-1, 2)), after))
     return tuple(out)
 
 
 @st.composite
 def cases(draw: st.DrawFn, policies: tuple[str, ...] = POLICIES, orders: tuple[str, ...] = ORDERS, max_requests: int = 9) -> Case:
-    """A random case. Memory is drawn around the size of a few requests, so that most cases preempt, reject or wait."""
+    """A random case. Two in three are crowded: memory for the longest request and a few blocks more, several requests that want it."""
     policy = draw(st.sampled_from(policies))
     quarter = draw(st.booleans())
     closed = draw(st.integers(0, 3)) == 0
-    kv_blocks = draw(st.integers(2, 24))
-    watermark_blocks = draw(st.sampled_from([0, 0, 1, 2, 4]))
+    crowded = draw(st.integers(0, 2)) > 0
+    block_tokens = draw(st.sampled_from([1, 2, 3, 4, 8]))
+    watermark_blocks = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    requests = draw(rows(max_requests, quarter, not closed, crowded))
+    if crowded:
+        longest = max(max(1, r.prompt) + r.output for r in requests)
+        kv_blocks = -(-longest // block_tokens) + watermark_blocks + draw(st.integers(1, 1 + 8 // block_tokens))
+    else:
+        kv_blocks = watermark_blocks + draw(st.integers(2, 24))
     return Case(
-        rows=draw(rows(max_requests, quarter, dependent=not closed)),
+        rows=requests,
         policy=policy,
-        params=draw(params(policy)),
+        params=draw(params(policy, [8, 16, 33, 64] if crowded else [1, 2, 5, 8, 16, 33, 64])),
         cost=RoundCost() if quarter else JaggedCost(),
         kv_blocks=kv_blocks,
-        block_tokens=draw(st.sampled_from([1, 2, 3, 4, 8])),
-        max_seqs=draw(st.sampled_from([1, 2, 3, 5, 16])),
-        watermark_blocks=min(watermark_blocks, kv_blocks - 1),
-        max_model_len=draw(st.none() | st.integers(2, 70)),
+        block_tokens=block_tokens,
+        max_seqs=draw(st.sampled_from([3, 5, 16] if crowded else [1, 2, 3, 5, 16])),
+        watermark_blocks=watermark_blocks,
+        max_model_len=None if crowded else draw(st.none() | st.integers(2, 70)),
         preemption=draw(st.sampled_from(["recompute", "swap"])),
-        host_kv_blocks=draw(st.sampled_from([0, 3, 10, 100])),
+        host_kv_blocks=draw(st.sampled_from([100, 10, 3, 0])),
         order=draw(st.sampled_from(orders)),
-        concurrency=draw(st.integers(1, 4)) if closed else None,
+        concurrency=draw(st.integers(3, 5) if crowded else st.integers(1, 4)) if closed else None,
         think_s=draw(st.sampled_from([0.0, 0.0, 0.25, 0.6180339887])) if closed else 0.0,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simserve.engine import InstanceSpec, simulate
-from simserve.errors import PolicyError
+from simserve.errors import InvariantError, PolicyError
 from tests.engine.invariants import complaints
 from tests.engine.outlaws import OUTLAWS, Outlaw, serve
 from tests.engine.strategies import Case, Row
@@ -54,8 +55,19 @@ def test_last_steps_plan_is_not_this_steps_plan() -> None:
         run(Lazy(lambda view, plan, memory: serve(view, plan)), True)
 
 
+def test_check_finds_a_policy_that_writes_on_the_cache() -> None:
+    """The view is read-only by agreement; with `--check` breaking the agreement is found (I3)."""
+
+    def forge(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+        view.kv.free_blocks += 1
+        return serve(view, plan)
+
+    with pytest.raises(InvariantError, match="I3"):
+        CASE.engine(Outlaw(forge), check=True)
+
+
 def test_no_progress_is_an_error_at_once_not_a_hang() -> None:
     """The instance of a policy that refuses all work stops the run within a second of wall time, in a process of its own."""
     code = "from tests.engine.test_bad_policies import *\nrun(Outlaw(OUTLAWS['no-progress'][0]), True)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=30, check=False)
     assert "PolicyError" in done.stderr

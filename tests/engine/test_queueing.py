@@ -37,7 +37,13 @@ ROOMY: dict[str, dict[str, Any]] = {
 
 
 def serve(
-    arrival_s: Any, prompts: Any, service_s: dict[int, float], policy: str = "sarathi", order: str = "fcfs", priority: Any = None, **closed: Any
+    arrival_s: Any,
+    prompts: Any,
+    service_s: dict[int, float],
+    policy: str = "sarathi",
+    order: str = "fcfs",
+    priority: Any = None,
+    **closed: Any,
 ) -> RunRecords:
     n = len(prompts)
     table = RequestTable.build(np.asarray(arrival_s, float), np.asarray(prompts), np.ones(n, np.int64), priority=priority)

@@ -27,7 +27,7 @@ def token_times(records: RunRecords) -> list[list[float]]:
         if math.isfinite(prefill_end_s):
             times[request].append(float(prefill_end_s))
         if last >= first:
-            assert 0 <= first and last < len(ticks[lane]), f"a segment of request {request} ends at tick {last} of {len(ticks[lane])}"
+            assert first >= 0 and last < len(ticks[lane]), f"a segment of request {request} ends at tick {last} of {len(ticks[lane])}"
             times[request].extend(ticks[lane][first : last + 1])
     return times
 

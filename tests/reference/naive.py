@@ -67,7 +67,8 @@ class Naive:
         max_model_len: int | None = None, preemption: str = "recompute", host_kv_blocks: int = 0, order: str = "fcfs",
     ) -> None:  # fmt: skip
         self.policy, self.cost, self.order, self.mode = policy, cost, order, preemption
-        self.kv_blocks, self.B, self.W, self.max_seqs, self.host_kv_blocks = kv_blocks, block_tokens, watermark_blocks, max_seqs, host_kv_blocks
+        self.kv_blocks, self.B, self.W, self.host_kv_blocks = kv_blocks, block_tokens, watermark_blocks, host_kv_blocks
+        self.max_seqs = max_seqs
         self.max_model_len, self.concurrency, self.think_s = max_model_len, work.concurrency, work.think_s
         self.limit = min(max_model_len or 10**12, (kv_blocks - watermark_blocks) * block_tokens)
         t = work.requests

@@ -21,10 +21,14 @@ class _SingleStage:
     def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
         return [self.step_time(decode_requests, context_tokens + i * decode_requests, longest_tokens + i, ()) for i in range(steps)]
 
-    def stage_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> tuple[float, ...]:
+    def stage_times(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> tuple[float, ...]:
         return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
 
-    def breakdown(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> dict[str, float]:
+    def breakdown(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> dict[str, float]:
         return {"toy": self.step_time(decode_requests, context_tokens, longest_tokens, prefills)}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:

@@ -11,7 +11,18 @@ from simserve.workload.requests import Labels, RequestTable
 
 
 def serve(
-    arrival_s, prompt, output, *, seats=8, stall_every=0, classes=None, end_s=None, step_s=0.01, per_request_s=0.001, kv_blocks=1000, describe=None
+    arrival_s,
+    prompt,
+    output,
+    *,
+    seats=8,
+    stall_every=0,
+    classes=None,
+    end_s=None,
+    step_s=0.01,
+    per_request_s=0.001,
+    kv_blocks=1000,
+    describe=None,
 ):
     """(records, token times per request). Each step prefills every waiting request that finds a seat and decodes the others.
 
@@ -85,8 +96,10 @@ def serve(
     count = len(steps)
     lane = LaneLog(
         instance=0, lane=0, step_end_s=columns[:, 1].copy(), span_first_step=np.arange(count), span_steps=np.ones(count, dtype=np.int64),
-        span_start_s=columns[:, 0].copy(), span_decode_requests=whole[:, 0], span_context_tokens=whole[:, 0] * 100, span_prefill_requests=whole[:, 1],
-        span_prefill_tokens=whole[:, 2], span_prefill_pairs=whole[:, 2] ** 2 // 2, span_kv_blocks=whole[:, 3] * 10, span_waiting=whole[:, 4],
+        span_start_s=columns[:, 0].copy(), span_decode_requests=whole[:, 0], span_context_tokens=whole[:, 0] * 100,
+        span_prefill_requests=whole[:, 1],
+        span_prefill_tokens=whole[:, 2], span_prefill_pairs=whole[:, 2] ** 2 // 2, span_kv_blocks=whole[:, 3] * 10,
+        span_waiting=whole[:, 4],
     )  # fmt: skip
     segments.sort(key=lambda s: (s[2], s[0]))
     part = list(zip(*segments, strict=True)) if segments else [[], [], [], []]

@@ -44,7 +44,7 @@ def _prefill_work(ctx: Context, c: Columns) -> tuple[F64, F64]:
 
 def _decode_work(ctx: Context, c: Columns) -> tuple[F64, F64]:
     window = np.where(c["window_tokens"] > 0, c["window_tokens"], _NO_WINDOW)
-    keys = np.minimum(c["kv_tokens"], window)
+    keys = np.minimum(np.maximum(c["kv_tokens"], 1.0), window)
     flops = 4.0 * c["batch"] * c["num_q_heads"] * c["head_dim"] * keys
     traffic = c["batch"] * c["head_dim"] * (4.0 * c["num_q_heads"] + 2.0 * _kv_bytes(ctx) * keys * c["num_kv_heads"])
     return flops, traffic
@@ -116,14 +116,14 @@ def _prefill_features(ctx: Context, c: Columns) -> dict[str, F64]:
 
 
 def _decode_features(ctx: Context, c: Columns) -> dict[str, F64]:
-    b, kv_tokens, q, kv = c["batch"], c["kv_tokens"], c["num_q_heads"], c["num_kv_heads"]
+    b, kv_tokens, q, kv = c["batch"], np.maximum(c["kv_tokens"], 1.0), c["num_q_heads"], c["num_kv_heads"]
     flops, traffic = _decode_work(ctx, c)
     window = np.where(c["window_tokens"] > 0, c["window_tokens"], _NO_WINDOW)
-    keys = np.maximum(np.minimum(kv_tokens, window), 1.0)
+    keys = np.minimum(kv_tokens, window)
     out = _head_features(c) | {
         "log_context": log2(kv_tokens),
         "log_keys": log2(keys),
-        "log_skipped": log2(np.maximum(kv_tokens, 1.0) / keys),
+        "log_skipped": log2(kv_tokens / keys),
         "log_flops": log2(flops),
         "log_bytes": log2(traffic),
         "log_rows": log2(b * kv),
@@ -150,4 +150,6 @@ PREFILL = Operator(
     _prefill_estimate_s,
     _prefill_features,
 )
-DECODE = Operator("attention_decode", {"batch": None, "kv_tokens": None, **HEADS}, LAYOUT, _decode_bound_s, _decode_estimate_s, _decode_features)
+DECODE = Operator(
+    "attention_decode", {"batch": None, "kv_tokens": None, **HEADS}, LAYOUT, _decode_bound_s, _decode_estimate_s, _decode_features
+)

@@ -143,7 +143,8 @@ def arrival_times(
         def transform(unit: F64) -> F64:
             # A unit-rate Poisson process seen through the inverse of the expected count is Poisson with the wanted rate.
             cycles = np.floor(unit / expected[-1])
-            return cycles * times[-1] + np.interp(unit - cycles * expected[-1], expected, times)
+            when: F64 = cycles * times[-1] + np.interp(unit - cycles * expected[-1], expected, times)
+            return when
 
         def gaps(n: int) -> F64:
             return rng.standard_exponential(n)

@@ -96,7 +96,8 @@ class Zipf(_Length):
     def sample(self, rng: np.random.Generator, n: int) -> I64:
         k = np.arange(self.low_tokens, self.high_tokens + 1)
         cumulative = np.cumsum(k.astype(np.float64) ** -self.exponent)
-        return k[np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")]
+        drawn: I64 = k[np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")]
+        return drawn
 
 
 LengthDistribution = Annotated[Fixed | Uniform | Normal | Lognormal | Zipf, Field(discriminator="kind")]

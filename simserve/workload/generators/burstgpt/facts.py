@@ -115,15 +115,17 @@ FAILED_BY_HOUR = np.array([4.0, 3, 3, 3, 3, 5, 5, 5, 5, 3.5, 7, 8, 8, 9, 9, 9, 9
 
 # Sessions of BurstGPT_3 (the only part with session ids): turns, gaps between starts, new user text. Means and quantiles as published.
 TURNS_P_1_TO_10 = np.array([0.355, 0.204, 0.119, 0.076, 0.051, 0.037, 0.028, 0.021, 0.018, 0.013])
-TURNS_TAIL = ((0.922, 10.0), (0.99, 31.0), (0.9995, 120.0), (1.0, 436.0))  # (probability, turns)
+TURNS_TAIL = ((0.922, 10.0), (0.99, 31.0), (0.9997, 80.0), (1.0, 436.0))  # (probability, turns)
 TURNS_MEAN = 4.18
-GAP_LOG_MEAN, GAP_LOG_SD = 5.18, 1.96
 GAP_MAX_S = 3 * DAY_S
+GAP_P = np.array([0.0, 0.10, 0.25, 0.50, 0.75, 0.90, 0.99, 1.0])
+GAP_S = np.array([3.0, 20, 42, 131, 533, 2340, 78_903, GAP_MAX_S])  # between starts of turns; interpolated in the logarithm
 FIRST_INPUT_P = np.array([0.0, 0.10, 0.50, 0.75, 0.90, 0.99, 1.0])
-FIRST_INPUT_TOKENS = np.array([5.0, 12, 49, 170, 500, 1900, 4000])
+FIRST_INPUT_TOKENS = np.array([5.0, 12, 49, 125, 380, 1500, 4000])
 USER_TEXT_P = np.array([0.0, 0.10, 0.50, 0.90, 0.99, 1.0])
 USER_TEXT_TOKENS = np.array([3.0, 14, 34, 131, 900, 3000])
-SESSION_OUTPUT_P = np.array([0.0, 0.10, 0.50, 0.90, 0.99, 1.0])
-SESSION_OUTPUT_TOKENS = np.array([1.0, 20, 187, 669, 1067, 2048])
+SESSION_OUTPUT_P = np.array([0.0, 0.10, 0.50, 0.75, 0.90, 0.99, 1.0])
+SESSION_OUTPUT_TOKENS = np.array([1.0, 15, 187, 350, 669, 1067, 2048])
 HISTORY_BROKEN = 0.27  # share of later turns that do not resend the full history
-ELAPSED_BASE_S, ELAPSED_PER_TOKEN_S = {"ChatGPT": 1.10, "GPT-4": 0.36}, {"ChatGPT": 0.0109, "GPT-4": 0.116}
+# Answer time of the source system: seconds + seconds per output token, (ChatGPT, GPT-4) [400 rows of BurstGPT_3].
+ELAPSED_BASE_S, ELAPSED_PER_TOKEN_S = np.array([1.10, 0.36]), np.array([0.0109, 0.116])

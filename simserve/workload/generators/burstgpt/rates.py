@@ -32,7 +32,8 @@ class Rates:
 
 def draw_rates(rng: np.random.Generator, first_day: int) -> Rates:
     """The environment of the 61 days from `first_day` (a multiple of 61; the calendar of week days runs on)."""
-    return Rates(_conversation(rng, first_day), _api(rng, first_day), rng.random(facts.DAYS * facts.DAY_S // facts.OUTAGE_S) < facts.OUTAGE_SHARE)
+    windows = facts.DAYS * facts.DAY_S // facts.OUTAGE_S
+    return Rates(_conversation(rng, first_day), _api(rng, first_day), rng.random(windows) < facts.OUTAGE_SHARE)
 
 
 def _ar1(rng: np.random.Generator, n: int, variance: float, correlation_steps: float) -> F64:

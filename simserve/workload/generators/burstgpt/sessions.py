@@ -48,7 +48,7 @@ def session_rows(rng: np.random.Generator, rates: Rates, day: int, day_start_s: 
         live, when, prompt, answer, history = live[stay], when[stay], prompt[stay], answer[stay], history[stay]
         if not len(live):
             break
-        when = when + np.minimum(rng.lognormal(facts.GAP_LOG_MEAN, facts.GAP_LOG_SD, len(live)), facts.GAP_MAX_S)
+        when = when + np.exp(np.interp(rng.random(len(live)), facts.GAP_P, np.log(facts.GAP_S)))
         text = np.interp(rng.random(len(live)), facts.USER_TEXT_P, facts.USER_TEXT_TOKENS).astype(np.int64)
         grown = prompt + answer + text
         broken = (rng.random(len(live)) < facts.HISTORY_BROKEN) | (grown > window[live])
@@ -62,12 +62,18 @@ def session_rows(rng: np.random.Generator, rates: Rates, day: int, day_start_s: 
     return SessionRows(*(np.concatenate([np.asarray(part[i]) for part in out]) for i in range(6)))
 
 
+def source_elapsed_s(gpt4: I64, output_tokens: I64) -> F64:
+    """Seconds the source system took to answer, on average, by model (0 ChatGPT, 1 GPT-4) and output length."""
+    elapsed: F64 = facts.ELAPSED_BASE_S[gpt4] + facts.ELAPSED_PER_TOKEN_S[gpt4] * output_tokens
+    return elapsed
+
+
 def _turns(rng: np.random.Generator, n: int) -> I64:
     """Turns per session: the published probabilities of 1..10, then the published tail."""
     u = rng.random(n)
     head = np.cumsum(facts.TURNS_P_1_TO_10)
     p = np.array([point[0] for point in facts.TURNS_TAIL])
     log_turns = np.log(np.array([point[1] for point in facts.TURNS_TAIL]))
-    tail = np.ceil(np.exp(np.interp(u, p, log_turns)))
+    tail = np.rint(np.exp(np.interp(u, p, log_turns)))
     turns: I64 = np.where(u < head[-1], np.searchsorted(head, u, side="right") + 1, tail).astype(np.int64)
     return turns

@@ -62,7 +62,8 @@ def burstgpt_like(
         raise ConfigError("burstgpt_like: conversations and api are both false, which leaves no requests")
     if prefix_block_tokens is not None and not sessions:
         raise ConfigError("burstgpt_like: prefix_block_tokens needs sessions: true (single requests share no history)")
-    begin_s, end_s = start_day * facts.DAY_S, (start_day + days) * facts.DAY_S
+    # Whole seconds: a start like 28.4583333 days means 11:00:00, and re-based times stay whole.
+    begin_s, end_s = float(round(start_day * facts.DAY_S)), float(round((start_day + days) * facts.DAY_S))
     parts: list[_Rows] = []
     environments: dict[int, tuple[Rates, Jobs]] = {}
     # A session may have started days before the stretch: its later turns belong to the stretch.

@@ -1,0 +1,115 @@
+"""How well a profile predicts measured tables: errors by group, the rows that could not be compared, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simserve.calibration.tables import IDENTITY, read_tables
+from simserve.hardware.kernel_model import KernelModel
+from simserve.hardware.operators import OPERATORS
+from simserve.hardware.operators.base import Context
+from simserve.hardware.profile import HardwareProfile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUP = ("operator", "dtype", "backend", "heldout_kind")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelValidation:
+    """One row per comparable measurement in `rows`: GROUP, kernel, measured_s, predicted_s, and the work of the row in `bound_s`."""
+
+    profile: str
+    tables: Path
+    rows: pd.DataFrame
+    skipped: Counter[tuple[str, str, str, str]]
+    skipped_reasons: Counter[str]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Error by (operator, dtype, backend, heldout_kind): rows, skipped, mape_percent, p90_percent, worst_percent, bias_percent."""
+        out: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        for key, rows in self.rows.groupby(list(GROUP), observed=True):
+            ratio = rows["predicted_s"].to_numpy() / rows["measured_s"].to_numpy()
+            error = 100.0 * np.abs(ratio - 1.0)
+            operator, dtype, backend, kind = map(str, key)
+            out[operator, dtype, backend, kind] = {
+                "rows": len(rows),
+                "mape_percent": round(float(error.mean()), 3),
+                "p90_percent": round(float(np.quantile(error, 0.9)), 3),
+                "worst_percent": round(float(error.max()), 3),
+                "bias_percent": round(100.0 * float(np.expm1(np.log(ratio).mean())), 3),
+            }
+        empty = {"rows": 0, "mape_percent": None, "p90_percent": None, "worst_percent": None, "bias_percent": None}
+        return [
+            dict(zip(GROUP, key, strict=True)) | {"skipped": self.skipped.get(key, 0)} | out.get(key, empty)
+            for key in sorted({*out, *self.skipped})
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """What `simserve validate kernels --json` prints."""
+        return {
+            "profile": self.profile,
+            "tables": str(self.tables),
+            "groups": self.groups(),
+            "skipped_reasons": dict(sorted(self.skipped_reasons.items())),
+        }
+
+
+def validate_kernels(profile: HardwareProfile, folder: Path, *, analytic: bool = False) -> KernelValidation:
+    """Predict every usable row of the tables in `folder` with the profile's model of the same operator, types, backend and kernel.
+
+    analytic  compare the analytic estimates instead (what a device without measurements gets).
+    Raises ConfigError for an unreadable or incomplete table.
+    """
+    import pandas as pd
+
+    tables = read_tables(folder)
+    parts: list[pd.DataFrame] = []
+    skipped, reasons = Counter(tables.skipped_groups), Counter(tables.skipped)
+    for name, frame in sorted(tables.frames.items()):
+        for key, rows in frame.groupby(list(IDENTITY), observed=True):
+            model = _model(profile, *map(str, key), analytic=analytic)
+            known = rows
+            if model is None:
+                known = rows.iloc[:0]
+                reason = "the profile has no model of this operator, type, backend and kernel"
+            else:
+                covered = _covered(model, rows)
+                known, reason = rows[covered], "no curve of this topology"
+            missing = rows.drop(known.index)
+            if len(missing):
+                reasons[reason] += len(missing)
+                skipped.update(zip(*[missing[c] for c in GROUP], strict=True))
+            if model is not None and len(known):
+                columns = {c: known[c].to_numpy() for c in OPERATORS[name].columns}
+                bound = model.operator.bound_s(model.context, model.operator.arrays(columns))
+                part = known[[*GROUP, "kernel", "file"]]
+                parts.append(part.assign(measured_s=known["seconds"], predicted_s=model.seconds(**columns), bound_s=bound))
+    columns_out = [*GROUP, "kernel", "file", "measured_s", "predicted_s", "bound_s"]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns_out)
+    return KernelValidation(profile.name, folder, rows, skipped, reasons)
+
+
+def _model(
+    profile: HardwareProfile, operator: str, dtype: str, kv_dtype: str, backend: str, kernel: str, *, analytic: bool
+) -> KernelModel | None:
+    if analytic:
+        return KernelModel(OPERATORS[operator], Context(profile.device, dtype, kv_dtype))
+    for model in profile.candidates(operator, dtype, backend, kv_dtype=kv_dtype, kernel=kernel):
+        if model.entry is not None and (model.entry.dtype, model.entry.kv_dtype, model.entry.backend) == (dtype, kv_dtype, backend):
+            return model
+    return None
+
+
+def _covered(model: KernelModel, rows: pd.DataFrame) -> Any:
+    if "num_gpus" not in model.operator.columns:
+        return np.ones(len(rows), dtype=bool)
+    keys = list(zip(rows["num_gpus"], rows["num_nodes"], rows["gpus_per_node_used"], strict=True))
+    known = {k: model.covers(num_gpus=k[0], num_nodes=k[1], gpus_per_node_used=k[2]) for k in set(keys)}
+    return np.array([known[k] for k in keys])

@@ -1,0 +1,107 @@
+"""`simserve trace`: fetch, info, convert, generate."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Fetch, inspect, convert and generate traces.")
+
+_Format = Annotated[
+    str | None, typer.Option("--format", help="burstgpt, azure, mooncake, ragpulse, vidur or simserve; else told by the file.")
+]
+_Start = Annotated[float, typer.Option("--start-s", help="Window start, seconds after the first request.")]
+_Duration = Annotated[float | None, typer.Option("--duration-s", help="Window length, seconds.")]
+_Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
+_Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+
+
+class Schema(StrEnum):
+    """Column layouts that can be written."""
+
+    simserve = "simserve"
+    burstgpt = "burstgpt"
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="burstgpt, azure or mooncake.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to put the files in.")] = Path("traces"),
+    mirror: Annotated[str | None, typer.Option("--mirror", help="Base URL to use instead of the publisher's.")] = None,
+) -> None:
+    """Download a publisher's trace; checked against its sha256, resumed when interrupted."""
+    from simserve.workload.fetch import fetch_trace
+    from simserve.workload.report import download_progress
+
+    with download_progress() as progress:
+        paths = fetch_trace(name, out, mirror=mirror, progress=progress)
+    for path in paths:
+        typer.echo(str(path))
+
+
+@app.command()
+def info(
+    path: Annotated[str, typer.Argument(help="Trace file, or the name of a bundled trace.")],
+    format: _Format = None,
+    start_s: _Start = 0.0,
+    duration_s: _Duration = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the trace into this PNG.")] = None,
+) -> None:
+    """Show rates, burstiness, lengths, sessions, prefix reuse and failures of a trace."""
+    from simserve.workload.config import find_trace_file
+    from simserve.workload.report import print_statistics
+    from simserve.workload.statistics import trace_statistics
+    from simserve.workload.trace import read_trace
+
+    table = read_trace(find_trace_file(path, Path.cwd()), format, start_s=start_s, duration_s=duration_s)
+    print_statistics(trace_statistics(table), table.provenance, as_json=json)
+    if plot is not None:
+        from simserve.workload.plot import plot_trace
+
+        plot_trace(table, plot, table.provenance["file"])
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Trace file, or the name of a bundled trace.")],
+    target: Annotated[Path, typer.Argument(help="File to write: .csv, .jsonl (also .gz) or .parquet.")],
+    format: _Format = None,
+    schema: Annotated[Schema, typer.Option("--schema", help="Columns to write.")] = Schema.simserve,
+    start_s: _Start = 0.0,
+    duration_s: _Duration = None,
+    rate_scale: Annotated[float, typer.Option("--rate-scale", help="Divide all times by this.")] = 1.0,
+    limit: Annotated[int | None, typer.Option("--limit", help="Keep the first requests, this many.")] = None,
+    force: _Force = False,
+) -> None:
+    """Write a trace, or a window of it, in another format."""
+    from simserve.workload.config import find_trace_file
+    from simserve.workload.trace import read_trace, write_trace
+
+    where = find_trace_file(source, Path.cwd())
+    table = read_trace(where, format, start_s=start_s, duration_s=duration_s, rate_scale=rate_scale, limit=limit)
+    write_trace(table, target, schema=schema.value, overwrite=force)
+    typer.echo(f"{target}: {len(table)} requests")
+
+
+@app.command()
+def generate(
+    source: Annotated[str, typer.Argument(help="burstgpt-like, or a YAML file that holds a `workload:` section.")],
+    target: Annotated[Path, typer.Argument(help="File to write: .csv, .jsonl (also .gz) or .parquet.")],
+    days: Annotated[float, typer.Option("--days", help="burstgpt-like: length, days.")] = 61.0,
+    start_day: Annotated[float, typer.Option("--start-day", help="burstgpt-like: first day (API traffic begins on day 9).")] = 0.0,
+    sessions: Annotated[bool, typer.Option("--sessions", help="burstgpt-like: conversations of several turns.")] = False,
+    schema: Annotated[Schema, typer.Option("--schema", help="Columns to write.")] = Schema.simserve,
+    seed: _Seed = 0,
+    force: _Force = False,
+) -> None:
+    """Make a synthetic trace."""
+    from simserve.workload.generate import generate_trace
+    from simserve.workload.trace import write_trace
+
+    table = generate_trace(source, days=days, start_day=start_day, sessions=sessions, seed=seed)
+    write_trace(table, target, schema=schema.value, overwrite=force)
+    typer.echo(f"{target}: {len(table)} requests")

@@ -1,0 +1,103 @@
+"""The routed experts of one layer on one rank: top-k, permute, grouped gate+up and down GEMMs, weighted sum. No communication.
+
+`num_tokens` counts the tokens of the whole expert-parallel group. A rank runs num_tokens * topk / expert_parallel routed rows through
+its num_experts / expert_parallel experts of width inter_size / tensor_parallel. `skew` is the exponent of the popularity's power law
+(0 = balanced). The steps around the GEMMs run over all num_tokens * topk rows whatever expert_parallel is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simserve.hardware.device import DTYPE_BYTES
+from simserve.hardware.operators.base import F64, Columns, Context, Operator, log2, waves
+
+_PEAK_SHARE, _HBM_SHARE = 0.60, 0.75
+_ROW_PASSES = 6.0
+_FLOOR_S = 20e-6
+TILE_ROWS = (16, 32, 64, 128)
+
+
+def experts_hit(num_tokens: F64, topk: F64, num_experts: F64, expert_parallel: F64) -> F64:
+    """Expected experts of one rank that get at least one of `num_tokens` tokens, each choosing `topk` of `num_experts` evenly."""
+    held = np.maximum(num_experts / expert_parallel, 1.0)
+    return np.clip(held * (1.0 - (1.0 - np.minimum(topk / num_experts, 1.0)) ** num_tokens), np.minimum(1.0, held), held)
+
+
+def _work(ctx: Context, c: Columns) -> tuple[F64, F64, F64]:
+    """Routed rows on the rank, FLOPs and weight bytes read."""
+    rows = c["num_tokens"] * c["topk"] / c["expert_parallel"]
+    of_one = 3.0 * c["hidden_size"] * c["inter_size"] / c["tensor_parallel"]
+    hit = experts_hit(c["num_tokens"], c["topk"], c["num_experts"], c["expert_parallel"])
+    return rows, 2.0 * rows * of_one, hit * of_one * DTYPE_BYTES.get(ctx.dtype, 2.0)
+
+
+def _bound_s(ctx: Context, c: Columns) -> F64:
+    # The measured rank can be luckier than the mean one, and experts without a gate have two matrices of three: half the work is sure.
+    _, flops, weights = _work(ctx, c)
+    cold = np.maximum(0.5 * weights - ctx.device.l2_bytes, 0.0)
+    return np.maximum(0.5 * flops / ctx.device.peak(ctx.dtype), cold / ctx.device.hbm_bytes_per_s)
+
+
+def _estimate_s(ctx: Context, c: Columns) -> F64:
+    rows, flops, weights = _work(ctx, c)
+    hit = experts_hit(c["num_tokens"], c["topk"], c["num_experts"], c["expert_parallel"])
+    padded = np.maximum(hit * np.ceil(rows / hit / 16.0) * 16.0, rows)  # each expert's rows fill whole tiles
+    compute = flops * padded / np.maximum(rows, 1e-9) / (_PEAK_SHARE * ctx.device.peak(ctx.dtype))
+    memory = weights / (_HBM_SHARE * ctx.device.hbm_bytes_per_s)
+    around = _ROW_PASSES * 2.0 * c["num_tokens"] * c["topk"] * c["hidden_size"] / ctx.device.hbm_bytes_per_s
+    return np.maximum(compute, memory) + around + _FLOOR_S
+
+
+def _features(ctx: Context, c: Columns) -> dict[str, F64]:
+    t, topk, experts, ep = c["num_tokens"], c["topk"], c["num_experts"], c["expert_parallel"]
+    h, inter = c["hidden_size"], c["inter_size"] / c["tensor_parallel"]
+    rows, flops, weights = _work(ctx, c)
+    hit = experts_hit(t, topk, experts, ep)
+    per_expert = rows / hit
+    out = {
+        "log_tokens": log2(t),
+        "log_hidden": log2(h),
+        "log_inter": log2(inter),
+        "log_topk": log2(topk),
+        "log_experts": log2(experts),
+        "log_held": log2(experts / ep),
+        "log_expert_parallel": log2(ep),
+        "log_rows": log2(rows),
+        "log_all_rows": log2(t * topk),
+        "log_hit": log2(hit),
+        "share_hit": hit / np.maximum(experts / ep, 1.0),
+        "log_rows_of_expert": log2(per_expert),
+        "log_mean_rows": log2(t * topk / experts),
+        "log_flops": log2(flops),
+        "log_weights": log2(weights),
+        "log_of_one": log2(h * inter),
+        "log_intensity": log2(flops / weights),
+        "log_row_bytes": log2(t * topk * h),
+        "skew": c["skew"],
+        "log_estimate": log2(_estimate_s(ctx, c)),
+    }
+    for tile in TILE_ROWS:
+        blocks = hit * np.ceil(per_expert / tile) * np.ceil(2.0 * inter / 128)
+        fractional, whole = waves(blocks, ctx.device.sms)
+        out[f"log_waves_{tile}"] = log2(fractional)
+        out[f"wave_fill_{tile}"] = fractional / whole
+        out[f"log_padding_{tile}"] = log2(np.ceil(per_expert / tile) * tile / per_expert)
+    return out
+
+
+_COLUMNS: dict[str, float | None] = {
+    "num_tokens": None,
+    "hidden_size": None,
+    "inter_size": None,
+    "topk": None,
+    "num_experts": None,
+    "tensor_parallel": 1.0,
+    "expert_parallel": 1.0,
+    "skew": 0.0,
+}
+_SHAPE = ("hidden_size", "inter_size", "topk", "num_experts")
+
+MOE = Operator("moe", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features)
+GROUPED_GEMM = Operator("moe_grouped_gemm", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features)
+"""The expert GEMMs alone, as some profilers time them."""

@@ -1,0 +1,119 @@
+"""The figures that tables show, in their order and units: shared by the terminal, the report and the comparison."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+STATS = ("mean", "p50", "p90", "p95", "p99", "max")
+
+LATENCY_NAMES = {
+    "ttft_s": "TTFT",
+    "itl_s": "ITL",
+    "tpot_s": "TPOT",
+    "e2e_s": "E2E",
+    "normalized_latency_s_per_token": "Normalised",
+    "queueing_s": "Queueing",
+    "itl_max_s": "Longest ITL",
+}
+
+
+class Figure(NamedTuple):
+    """One number of a summary: where it lies, how it is called, its unit ("%" is a share shown as per cent)."""
+
+    path: tuple[str, ...]
+    name: str
+    unit: str
+
+
+FIGURES: tuple[Figure, ...] = (
+    Figure(("throughput", "requests_per_s"), "Requests finished", "/s"),
+    Figure(("throughput", "output_tokens_per_s"), "Output tokens", "/s"),
+    Figure(("throughput", "total_tokens_per_s"), "All tokens", "/s"),
+    Figure(("slo", "all", "goodput_per_s"), "Goodput (met the SLO)", "/s"),
+    Figure(("slo", "all", "attainment"), "SLO attainment", "%"),
+    Figure(("utilisation", "busy_fraction"), "Busy", "%"),
+    Figure(("utilisation", "compute_utilisation"), "Compute utilisation", "%"),
+    Figure(("utilisation", "kv_used_mean"), "KV cache in use, mean", "%"),
+    Figure(("utilisation", "kv_used_max"), "KV cache in use, max", "%"),
+    Figure(("utilisation", "batch_requests_mean"), "Requests in a step, mean", ""),
+    Figure(("queue", "waiting_mean"), "Waiting requests, mean", ""),
+    Figure(("queue", "waiting_max"), "Waiting requests, max", ""),
+    Figure(("preemption", "preemptions"), "Preemptions", ""),
+)
+
+
+def value_at(summary: dict[str, Any], path: tuple[str, ...]) -> float | None:
+    """The number at a path of a summary; None when it is not there or not defined."""
+    node: Any = summary
+    for key in path:
+        if not isinstance(node, dict):
+            return None
+        node = node.get(key)
+    return float(node) if isinstance(node, int | float) and not isinstance(node, bool) else None
+
+
+def number(value: float | None) -> str:
+    """A number in at most five characters or so; a dash for what is not defined."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e6:
+        return f"{value:.3e}"
+    if size >= 1000 or float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if size >= 1e-4 else f"{value:.1e}"
+
+
+def with_unit(value: float | None, unit: str) -> str:
+    """The number with its unit; shares become per cent."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if unit == "%" else f"{number(value)}{' ' + unit if unit else ''}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Seconds shown as milliseconds below 10 s and as seconds above."""
+    if value is None:
+        return "–"
+    if abs(value) >= 10:
+        return f"{value:,.1f} s"
+    return f"{1e3 * value:,.0f} ms" if abs(value) >= 1 else f"{1e3 * value:.1f} ms" if abs(value) >= 1e-3 else f"{1e3 * value:.3g} ms"
+
+
+def outcome(summary: dict[str, Any]) -> str:
+    """One sentence: how the requests ended and how much time was simulated."""
+    counts = summary["requests"]
+    parts = [f"{counts['completed']:,} completed"]
+    parts += [f"{counts[key]:,} {key}" for key in ("rejected", "failed", "unfinished") if counts[key]]
+    return f"{counts['total']:,} requests: {', '.join(parts)}. {summary['window']['run_s']:,.1f} s simulated."
+
+
+def stack(summary: dict[str, Any]) -> list[str]:
+    """What was simulated, a line for each group of equal instances."""
+    lines = []
+    for group in summary["simulated"]:
+        cost = group["cost"]
+        facts = [*(_name(cost.get(key)) for key in ("model", "hardware", "parallel")), engine(cost)]
+        what = ", ".join(fact for fact in [*facts, group["policy"]] if fact)
+        devices = f"{group['devices']} device{'s' if group['devices'] != 1 else ''}"
+        lines.append(f"{len(group['instances'])} instance{'s' if len(group['instances']) != 1 else ''} on {devices}: {what}")
+    return lines
+
+
+def engine(cost: dict[str, Any]) -> str:
+    """The simulated engine and the versions its profile speaks for; empty when the cost model does not say."""
+    profile = cost.get("engine_profile") or cost.get("engine")
+    if isinstance(profile, dict) and "engine" in profile:
+        return " ".join(str(profile[key]) for key in ("engine", "versions") if profile.get(key))
+    return _name(profile)
+
+
+def _name(fact: Any) -> str:
+    """A short name of a described thing: itself, or its name and version."""
+    if isinstance(fact, dict):
+        if "name" in fact:
+            return " ".join(str(fact[key]) for key in ("name", "version") if fact.get(key))
+        return " ".join(f"{key}={value}" for key, value in fact.items() if isinstance(value, str | int) and value != 1)
+    return str(fact) if fact else ""

@@ -1,0 +1,101 @@
+"""Tables for the terminal, from 60 to 200 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from simserve.report.compare import compare
+from simserve.report.rows import FIGURES, LATENCY_NAMES, STATS, milliseconds, outcome, stack, value_at, with_unit
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
+
+_NARROW = 84
+_NARROW_STATS = ("mean", "p50", "p99", "max")
+
+
+class HasSummary(Protocol):
+    """A Result or a StoredResult."""
+
+    @property
+    def name(self) -> str: ...
+
+    def summary_dict(self) -> dict[str, Any]: ...
+
+
+class _ByWidth:
+    """Decides at print time, when the width is known, which columns fit."""
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        self._summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        summary, narrow = self._summary, options.max_width < _NARROW
+        yield Text(summary["name"], style="bold")
+        for line in stack(summary):
+            yield Text(line)
+        yield Text(outcome(summary))
+        for slo_class, latency in summary["latency"].items():
+            yield latency_table(slo_class, latency, _NARROW_STATS if narrow else STATS)
+        yield figure_table(summary, 1 if narrow else 2)
+        for warning in summary["warnings"]:
+            yield Text(f"! {warning}", style="yellow")
+
+
+def summary_table(result: HasSummary) -> RenderableType:
+    """The result as tables for a rich console; fewer columns on a narrow one."""
+    return _ByWidth(result.summary_dict())
+
+
+def latency_table(slo_class: str, latency: dict[str, dict[str, float | None]], stats: Sequence[str]) -> Table:
+    """Latency metrics (rows) by statistic (columns)."""
+    from rich import box
+    from rich.table import Table
+
+    title = None if slo_class == "all" else f"class {slo_class}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    table.add_column("latency", no_wrap=True)
+    for stat in stats:
+        table.add_column(stat, justify="right", no_wrap=True)
+    for metric, label in LATENCY_NAMES.items():
+        table.add_row(label, *(milliseconds(latency[metric][stat]) for stat in stats))
+    return table
+
+
+def figure_table(summary: dict[str, Any], columns: int) -> Table:
+    """Rates, utilisation and queue, in one or two pairs of columns. What is not defined is left out."""
+    from rich.table import Table
+
+    shown = [(figure.name, with_unit(value, figure.unit)) for figure in FIGURES if (value := value_at(summary, figure.path)) is not None]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for _ in range(columns):
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+    rows = -(-len(shown) // columns)
+    for number in range(rows):
+        cells = [shown[at] if at < len(shown) else ("", "") for at in range(number, rows * columns, rows)]
+        table.add_row(*(text for cell in cells for text in cell))
+    return table
+
+
+def compare_table(results: Sequence[HasSummary]) -> RenderableType:
+    """Results side by side; each after the first with its difference to the first. Notes say what else differs."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    comparison = compare(results)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for name in comparison.names:
+        table.add_column(name, justify="right", overflow="fold")
+    for row in comparison.rows:
+        table.add_row(
+            row.name, *(cell if not change else f"{cell} ({change})" for cell, change in zip(row.cells, row.changes, strict=True))
+        )
+    return Group(table, *(Text(f"! {note}", style="yellow") for note in comparison.notes))

@@ -1,0 +1,112 @@
+"""Pipeline parallelism: micro-batches overlap on the stages, and nothing is lost between the lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simserve.cost.contract import PrefillSlice
+from simserve.engine import InstanceSpec, simulate
+from simserve.engine.records import RunRecords, Status
+from simserve.policies.registry import scheduler_class
+from simserve.workload.requests import RequestTable, Workload
+
+
+class StagedCost:
+    """A step takes `share[i]` of (1 s + 1 s per 100 prompt tokens) on stage i; decodes are free."""
+
+    peak_flops_per_s = 1e12
+
+    def __init__(self, *share: float) -> None:
+        self._share = share
+        self.stages = len(share)
+
+    def _seconds(self, prefills: Sequence[PrefillSlice]) -> float:
+        return 1.0 + sum(p.new_tokens for p in prefills) / 100
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        return self._seconds(prefills)
+
+    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
+        return [1.0] * steps
+
+    def stage_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> tuple[float, ...]:
+        return tuple(s * self._seconds(prefills) for s in self._share)
+
+    def swap_time(self, tokens: int) -> float:
+        return 0.5
+
+    def flops(self, new_tokens: float, attended_pairs: float) -> float:
+        return new_tokens
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def serve(
+    table: RequestTable, cost: StagedCost, policy: str = "sarathi", blocks: int = 1000, check: bool = True, preemption: str = "recompute", **params: Any
+) -> RunRecords:
+    cls = scheduler_class(policy)
+    scheduler = cls(cls.Params(**params))
+    host = 4 if preemption == "swap" else 0
+    spec = InstanceSpec(
+        "i", scheduler, cost, kv_blocks=blocks, max_seqs=scheduler.params.max_seqs, preemption=preemption, host_kv_blocks=host
+    )
+    return simulate(Workload(table), [spec], check=check)
+
+
+def together(prompts: list[int], outputs: list[int], at: float = 0.0) -> RequestTable:
+    return RequestTable.build(np.full(len(prompts), at), np.array(prompts), np.array(outputs))
+
+
+def test_one_request_crosses_the_stages_one_after_the_other() -> None:
+    records = serve(together([100], [3]), StagedCost(0.5, 0.25, 0.25), max_seqs=4)
+    # Prefill takes 2 s over all stages, each of the two decode steps 1 s: a lone request gains nothing from the pipeline.
+    assert records.requests.first_token_s[0] == pytest.approx(2.0)
+    assert records.requests.finish_s[0] == pytest.approx(4.0)
+
+
+def test_micro_batches_overlap_on_the_stages() -> None:
+    table = together([100, 100], [1, 1])
+    alone = serve(table, StagedCost(1.0), token_budget=100, max_seqs=1)
+    staged = serve(table, StagedCost(0.5, 0.5), token_budget=100, max_seqs=1)
+    assert alone.requests.finish_s.tolist() == [2.0, 4.0]
+    # The second prompt enters stage 0 when the first has left it (1 s) and leaves stage 1 a stage later than the first.
+    assert staged.requests.finish_s.tolist() == [2.0, 3.0]
+    assert {int(lane) for lane in staged.emissions.lane} == {0, 1}
+
+
+def test_the_slowest_stage_paces_the_pipeline() -> None:
+    prompts = [100] * 12
+    records = serve(together(prompts, [1] * 12), StagedCost(0.2, 0.6, 0.2), token_budget=100, max_seqs=1)
+    gaps = np.diff(np.sort(records.requests.finish_s))
+    assert gaps == pytest.approx([1.2] * 11)
+
+
+def test_no_stage_works_on_two_micro_batches_at_once() -> None:
+    rng = np.random.default_rng(3)
+    table = RequestTable.build(np.sort(rng.uniform(0, 60, 80)), rng.integers(1, 400, 80), rng.integers(1, 20, 80))
+    share = (0.3, 0.5, 0.2)
+    records = serve(table, StagedCost(*share), token_budget=128, max_seqs=6)
+    assert (records.requests.status == Status.COMPLETED).all()
+    starts, works = [], []
+    for lane in records.lanes:
+        starts += lane.span_start_s.tolist()
+        works += (1.0 + lane.span_prefill_tokens / 100).tolist()
+    order = np.argsort(starts)
+    start, work = np.array(starts)[order], np.array(works)[order]
+    assert (start[1:] >= start[:-1] + share[0] * work[:-1] - 1e-9).all()
+
+
+@pytest.mark.parametrize("policy", ["vllm-v0", "vllm-v1", "sarathi", "fastgen", "orca", "static"])
+@pytest.mark.parametrize("preemption", ["recompute", "swap"])
+def test_every_policy_serves_everybody_on_a_pipeline_short_of_memory(policy: str, preemption: str) -> None:
+    rng = np.random.default_rng(11)
+    table = RequestTable.build(np.sort(rng.uniform(0, 30, 60)), rng.integers(1, 120, 60), rng.integers(1, 60, 60))
+    records = serve(table, StagedCost(0.6, 0.4), policy, blocks=14, preemption=preemption, max_seqs=5)
+    assert (records.requests.status == Status.COMPLETED).all()
+    if policy not in ("orca", "static"):
+        assert records.requests.preemptions.sum() > 0

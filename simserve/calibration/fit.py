@@ -130,7 +130,7 @@ def _fit_group(
         kv_dtype=kv_dtype,
         backend=backend,
         kernel=kernel,
-        model=ModelFile(kind="curves" if is_curve else "trees", file=file, sha256=sha256),
+        model=ModelFile(kind="curves" if is_curve else "trees", revision=operator.revision, file=file, sha256=sha256),
         sources=tuple(sorted(set(rows["source"]))),
         points=len(rows),
         with_prefix="prefix_tokens" in rows and bool((rows["prefix_tokens"] > 0).any()),

@@ -18,7 +18,7 @@ NO_END = 1 << 60
 class DecodeGroup:
     """Members, their total context and the blocks they will need. `tick` is the number of the next tick."""
 
-    __slots__ = ("_endings", "_later", "_longest_base", "block_tokens", "growth", "members", "sum_base", "tick")
+    __slots__ = ("_endings", "_finish", "_later", "_longest_base", "block_tokens", "growth", "members", "sum_base", "tick")
 
     def __init__(self, block_tokens: int) -> None:
         self.block_tokens = block_tokens
@@ -28,6 +28,7 @@ class DecodeGroup:
         self.growth = [0] * block_tokens
         """growth[u mod block_tokens] = members that need a new block before tick u."""
         self._longest_base: int | None = None  # None = to be found again: the longest member has left
+        self._finish: dict[int, int] = {}  # tick of each member's last token: not on the request, policies must not see it
         self._endings: list[tuple[int, int, LiveRequest]] = []
         self._later: list[tuple[int, int, LiveRequest]] = []
 
@@ -49,7 +50,7 @@ class DecodeGroup:
         request.base_generated = request.generated_tokens - tick
         request.first_tick = tick
         request.grows = grows
-        request.finish_tick = finish = tick + output_tokens - request.generated_tokens - 1
+        self._finish[request.row] = finish = tick + output_tokens - request.generated_tokens - 1
         self.members[request.row] = request
         self.sum_base += base
         if grows:
@@ -67,7 +68,7 @@ class DecodeGroup:
         """Takes a member out and brings its computed, generated and held counts up to date."""
         tick = self.tick
         base = request.base_computed
-        del self.members[request.row]
+        del self.members[request.row], self._finish[request.row]
         self.sum_base -= base
         request.computed_tokens = computed = base + tick
         request.generated_tokens = request.base_generated + tick
@@ -160,4 +161,4 @@ class DecodeGroup:
     def _is_current(self, entry: tuple[int, int, LiveRequest]) -> bool:
         """False for entries of requests that left (preempted), also if they have joined again with another end."""
         finish, row, request = entry
-        return self.members.get(row) is request and request.finish_tick == finish
+        return self._finish.get(row) == finish and self.members[row] is request

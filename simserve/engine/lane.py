@@ -75,6 +75,13 @@ class Lane:
             raise PolicyError(
                 f"policy '{self.policy_name}' returned {plan!r} instead of the plan it got from view.new_plan() (invariant I10)"
             )
+        if plan.asked:
+            raise PolicyError(f"policy '{self.policy_name}' returned the plan of an earlier step (invariant I10)")
+        if plan.repeat != 1 and (plan.prefills or plan.preempted or plan.swap_times_s or plan.repeat < 1):
+            raise PolicyError(
+                f"policy '{self.policy_name}' repeats {plan.repeat} times a step with prefills, preemptions or swaps: only steps that do "
+                "nothing but decode can be the same again (invariant I10)"
+            )
         if not plan.decodes and not plan.prefills:
             if self.has_work() and not self.instance.others_work(self):
                 raise PolicyError(
@@ -87,9 +94,9 @@ class Lane:
 
     def start(self, now: float) -> None:
         """Plans and starts the next step (or span of steps); idles when there is nothing to do. Single-stage instances only."""
+        self.busy = False
         plan = self.plan_step(now)
         if plan is None:
-            self.busy = False
             return
         self.busy = True
         group = self.group

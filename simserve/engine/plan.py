@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from simserve.cost.contract import PrefillSlice
 from simserve.engine.decode_group import DecodeGroup
@@ -179,8 +179,10 @@ class StepPlan:
         False, and nothing changes, when no seat is free, when memory above the watermark is short, when requests wait on the host, or
         when this plan has preempted. Raises PolicyError for a request that is not waiting.
         """
-        if request.state is not State.WAITING:
+        if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"admits {request!r}, which is not waiting")
+        if reserve_tokens is not None and reserve_tokens < 1:
+            self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         lane, view = self._lane, self._view
         if self.preempted or lane.swapped or view.free_seats <= 0:
             return False
@@ -190,12 +192,14 @@ class StepPlan:
         if prefix is None or not request.prefix_ids:
             if kv.free_blocks - blocks < kv.watermark_blocks:
                 return False
+            self._take(request)
             kv.free_blocks -= blocks
         else:
             ids = prefix.match(request)
             new = max(0, blocks - ids * prefix.blocks_per_id)
             if kv.free_blocks - new - prefix.blocks_to_pin(request, ids) < kv.watermark_blocks:
                 return False
+            self._take(request)
             prefix.pin(request, ids)
             kv.free_blocks -= new
             blocks = new + ids * prefix.blocks_per_id
@@ -204,7 +208,6 @@ class StepPlan:
             request.offered_ids = ids
         if prefix is not None:
             prefix.trim()
-        view.waiting.remove(request)
         request.held_blocks = blocks
         lane.start_prefill(request, view.now)
         return True
@@ -267,9 +270,9 @@ class StepPlan:
 
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Refuses a waiting request for good."""
-        if request.state is not State.WAITING:
+        if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"rejects {request!r}, which is not waiting")
-        self._view.waiting.remove(request)
+        self._take(request)
         self._lane.reject(request, reason)
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
@@ -289,5 +292,12 @@ class StepPlan:
             self.ignores_arrivals = waiting.fcfs and len(waiting) > 0 and not wake_on_arrival
         return self
 
-    def _refuse(self, what: str) -> None:
+    def _take(self, request: LiveRequest) -> None:
+        """Takes a request out of the waiting queue."""
+        try:
+            self._view.waiting.remove(request)
+        except (ValueError, KeyError):
+            self._refuse(f"names {request!r}, which is not waiting here")
+
+    def _refuse(self, what: str) -> NoReturn:
         raise PolicyError(f"policy '{self._lane.policy_name}' {what} (invariant I10)")

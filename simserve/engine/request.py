@@ -42,7 +42,6 @@ class LiveRequest:
         "cached_estimate",
         "cached_tokens",
         "computed_tokens",
-        "finish_tick",
         "first_tick",
         "first_token_s",
         "generated_tokens",

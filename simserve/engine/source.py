@@ -58,8 +58,8 @@ class Source:
         if self._concurrency is not None:
             for _ in rows:
                 if self._next < self._rows:
-                    self._release_later(self._next, now, self._think_s)
                     self._next += 1
+                    self._release_later(self._next - 1, now, self._think_s)
         elif self._children:
             for row in rows:
                 for child in self._children.pop(row, ()):

@@ -46,7 +46,7 @@ class Device(BaseModel):
     """Published facts of one device (one accelerator, or one die where a package has two).
 
     `hbm_bytes` is what a program can allocate on an empty device (less than the name says). `peak_flops_per_s` is dense, by compute
-    type. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s` the host's time per kernel outside. `scale_up`
+    type; `hbm_share` is what streaming kernels reach of the bandwidth. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s` the host's time per kernel outside. `scale_up`
     is NVLink or its like, `host` PCIe, `network` the NIC of one device.
     """
 
@@ -57,6 +57,7 @@ class Device(BaseModel):
     peak_flops_per_s: dict[str, PositiveFloat]
     hbm_bytes: PositiveInt
     hbm_bytes_per_s: PositiveFloat
+    hbm_share: float = Field(default=0.8, gt=0, le=1)
     l2_bytes: PositiveInt
     sms: PositiveInt
     launch_s: PositiveFloat

@@ -48,11 +48,9 @@ class KernelModel:
         if self.entry.model.kind == "curves":
             return curves.from_document(document, str(path))
         fit = trees.from_document(document, str(path))
-        one = self.operator.arrays(dict.fromkeys(self.operator.columns, 1.0))
-        unknown = sorted(set(fit.features) - set(self.operator.features(self.context, one)))
-        if unknown:
-            names = ", ".join(unknown)
-            raise ProfileError(f"{path}: fitted with features this version of simserve does not compute ({names}); fit it again")
+        made, known = self.entry.model.revision, self.operator.revision
+        if made != known:
+            raise ProfileError(f"{path}: fitted with revision {made} of operator '{self.operator.name}', this simserve has {known}; fit it again")
         return fit
 
     def seconds(self, **columns: ArrayLike) -> F64:

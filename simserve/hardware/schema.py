@@ -32,9 +32,10 @@ class Check(_Strict):
 
 
 class ModelFile(_Strict):
-    """Coefficients in a text file beside the profile, pinned by its sha256."""
+    """Coefficients in a text file beside the profile, pinned by its sha256. `revision` is that of the operator they were fitted with."""
 
     kind: Literal["trees", "curves"]
+    revision: int = 1
     file: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 

@@ -156,7 +156,7 @@ def clip_tokens(table: RequestTable, limits: TokenLimits) -> RequestTable:
     if limits.output_tokens is not None:
         output = np.minimum(output, limits.output_tokens)
     if limits.total_tokens is not None:
-        prompt = np.minimum(prompt, limits.total_tokens - 1)
+        prompt = np.minimum(prompt, limits.total_tokens - (output > 0))
         output = np.minimum(output, limits.total_tokens - prompt)
     if prompt is table.prompt_tokens and output is table.output_tokens:
         return table

@@ -81,6 +81,7 @@ def test_unsorted_times_are_sorted_stably_and_said_so(tmp_path):
     assert t.provenance["sorted_by_us"] is True
 
 
+@pytest.mark.shared
 def test_azure_conversation_is_read_in_60_ms():
     path = shared("azure-2023/AzureLLMInferenceTrace_conv.csv.gz")
     read_trace(path)  # imports
@@ -94,8 +95,6 @@ def _seconds(path) -> float:
     return time.perf_counter() - begin
 
 
-test_azure_conversation_is_read_in_60_ms = pytest.mark.shared(test_azure_conversation_is_read_in_60_ms)
-
 PUBLISHED = [
     # file, rows, failures, mean prompt and output of successful rows, last arrival (traces/README.md of the data folder)
     ("burstgpt/BurstGPT_1_first7days.csv.gz", 19431, 1538, 682.8, 264.4, None),
@@ -107,6 +106,13 @@ PUBLISHED = [
     ("ragpulse/0_trace.jsonl.gz", 7106, 0, 2943.6, 283.2, 604603),
     ("vidur/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv.gz", 28257, 0, 2588.1, 291.4, None),
 ]
+
+
+def test_ties_keep_their_order_when_a_long_trace_is_sorted(tmp_path):
+    rng = np.random.default_rng(0)
+    times = rng.integers(0, 10, 3000)
+    t = read_trace(write(tmp_path, AZURE + "".join(f"2023-11-16 18:00:0{s},{i},1\n" for i, s in enumerate(times, 1))))
+    assert np.array_equal(t.prompt_tokens, np.concatenate([np.flatnonzero(times == s) + 1 for s in range(10)]))
 
 
 @pytest.mark.shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simserve.workload.requests import Labels, PrefixBlocks, RequestTable
@@ -39,6 +39,7 @@ def test_windows_partition_the_trace():
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 20000), st.integers(0, 20000), st.integers(2, 9000))
+@example(2, 0, 2)  # a failed request needs no room for an output
 def test_clipping_the_total_leaves_at_least_one_output_token(prompt, output, total):
     t = RequestTable.build(np.zeros(1), np.array([prompt]), np.array([output]))
     c = clip_tokens(t, TokenLimits(total_tokens=total))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +41,8 @@ class Operator:
     bound_s: Callable[[Context, Columns], F64]
     estimate_s: Callable[[Context, Columns], F64]
     features: Callable[[Context, Columns], dict[str, F64]]
-    categories: tuple[str, ...] = field(default=())
-    """Columns of names (not numbers) that select one of several measured kernels inside a fit."""
+    revision: int = 1
+    """Raised when the estimate or the features change: a fit made with another revision cannot be used."""
 
     def arrays(self, given: Mapping[str, ArrayLike]) -> dict[str, F64]:
         """The inputs as equally long float64 arrays, defaults filled in. Raises ProfileError for missing or unknown columns."""

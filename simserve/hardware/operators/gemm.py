@@ -14,14 +14,18 @@ from simserve.hardware.operators.base import F64, Columns, Context, Operator, lo
 TILES = ((16, 64), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
 """Output tiles of cuBLAS and CUTLASS kernels that a library chooses between (rows, columns)."""
 
-_TILE_EFFICIENCY = (0.25, 0.60, 0.75, 0.75, 0.90, 1.00, 1.00)
-"""Share of the best tile's arithmetic rate: smaller tiles reuse each loaded operand less."""
+_TILE_EFFICIENCY = (0.32, 1.0, 1.0, 0.87, 0.94, 1.0, 1.0)
+"""Share of the best tile's arithmetic rate; the smallest tile has 16 rows, as the smallest tensor-core instruction."""
 
-_PEAK_SHARE = 0.84
-_HBM_SHARE = 0.88
-_FILL_S = 1.6e-6
-"""Estimate's constants: share of peak and of HBM bandwidth reached by large shapes, and the pipeline's filling and draining time.
-Found on A100 and H100 tables; their error on shapes and devices they were not found on is in docs/cost-models.md."""
+_PEAK_SHARE = 0.83
+_SPLIT_K = 2880.0
+_SPLIT_GAIN = 1.14
+_WAVE_S = 0.28e-6
+_CHAIN_S = 6.3e-11
+_SMOOTH = 2.25
+"""Constants of the analytic estimate, found on bf16 tables of A100, H100 and H200 (their error there is in docs/cost-models.md):
+share of peak reached inside a tile; the depth from which a matrix that leaves SMs idle is split along k, and what splitting gains;
+seconds per wave; seconds per unit of depth; and the exponent with which compute and memory time overlap imperfectly."""
 
 
 def traffic_bytes(ctx: Context, c: Columns) -> F64:
@@ -39,21 +43,23 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 
 
 def _tile_seconds(ctx: Context, c: Columns) -> F64:
-    """Compute time of the best tile size with whole tiles and whole waves, at peak arithmetic."""
+    """Compute time of the best tile size with whole tiles and whole waves; few tiles are split along k over the idle SMs."""
     sms = ctx.device.sms
-    per_sm = ctx.device.peak(ctx.dtype) / sms
+    per_sm = _PEAK_SHARE * ctx.device.peak(ctx.dtype) / sms
     times = []
     for (rows, columns), efficiency in zip(TILES, _TILE_EFFICIENCY, strict=True):
         tiles = np.ceil(c["m"] / rows) * np.ceil(c["n"] / columns)
-        times.append(waves(tiles, sms)[1] * (2.0 * rows * columns / (per_sm * efficiency)) * c["k"])
+        splits = np.minimum(np.maximum(1.0, np.floor(sms / tiles)), np.maximum(c["k"] / _SPLIT_K, 1.0))
+        whole = waves(tiles, sms)[1]
+        times.append(whole * (2.0 * rows * columns / (per_sm * efficiency) * c["k"] / splits**_SPLIT_GAIN + _WAVE_S))
     best: F64 = np.min(times, axis=0)
     return best
 
 
 def _estimate_s(ctx: Context, c: Columns) -> F64:
-    compute = _tile_seconds(ctx, c) / _PEAK_SHARE
-    memory = traffic_bytes(ctx, c) / (_HBM_SHARE * ctx.device.hbm_bytes_per_s)
-    return np.maximum(compute, memory) + ctx.device.launch_s + _FILL_S
+    memory = traffic_bytes(ctx, c) / (ctx.device.hbm_share * ctx.device.hbm_bytes_per_s)
+    busy = (_tile_seconds(ctx, c) ** _SMOOTH + memory**_SMOOTH) ** (1.0 / _SMOOTH)
+    return busy + ctx.device.launch_s + _CHAIN_S * c["k"]
 
 
 def _features(ctx: Context, c: Columns) -> dict[str, F64]:

@@ -46,6 +46,8 @@ class Effort(NamedTuple):
 def _effort(operator: str, rows: int) -> Effort:
     if operator == "elementwise":
         return Effort(60, 16, 0.2)
+    if operator == "moe" and rows > 8000:
+        return Effort(450, 64, 0.1)
     if rows < 1500:
         return Effort(150, 24, 0.12)
     return Effort(300, 48, 0.1)

@@ -108,7 +108,7 @@ def _model(
 
 
 def _covered(model: KernelModel, rows: pd.DataFrame) -> Any:
-    if "num_gpus" not in model.operator.columns:
+    if "gpus_per_node_used" not in model.operator.columns:
         return np.ones(len(rows), dtype=bool)
     keys = list(zip(rows["num_gpus"], rows["num_nodes"], rows["gpus_per_node_used"], strict=True))
     known = {k: model.covers(num_gpus=k[0], num_nodes=k[1], gpus_per_node_used=k[2]) for k in set(keys)}

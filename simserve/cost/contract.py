@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
 
 class PrefillSlice(NamedTuple):
     """One chunk of one prompt in a step: `new_tokens` computed now, after `context_tokens` that are in the KV cache already."""
@@ -29,8 +34,8 @@ class CostModel(Protocol):
         """Time of one step on a single-stage instance, host work included."""
         ...
 
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
-        """Times of `steps` consecutive decode-only steps of an unchanged batch (each step adds one token to every context).
+    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
+        """Times (a list or an array) of `steps` consecutive decode-only steps of an unchanged batch (each step adds one token to every context).
 
         Element i must equal, bit for bit, `step_time(decode_requests, context_tokens + i * decode_requests, longest_tokens + i, ())`.
         """

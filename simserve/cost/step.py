@@ -7,13 +7,15 @@ step is a few list lookups.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from simserve.cost.contract import PrefillSlice
+from simserve.cost.contract import F64, PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.stage import Stage, build_stages
@@ -23,7 +25,7 @@ from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import rank_kv_bytes_per_token
 from simserve.model.parallel import Parallel
 
-_ARRAY_FROM = 64
+_ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
 
 
@@ -85,43 +87,33 @@ class StepCost:
         seconds = base + (attention if attention > longest else longest)
         return seconds if seconds > floor else floor
 
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
+    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
         if len(self._stages) > 1:
             raise ModelError(f"decode_times is for one pipeline stage, this instance has {len(self._stages)}")
         n = decode_requests
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         ones, one_intercept, one_slope = self._single_knots, self._single_intercept, self._single_slope
+        if steps >= _ARRAY_FROM:
+            context = np.arange(context_tokens, context_tokens + n * steps, n)
+            longest = np.arange(longest_tokens, longest_tokens + steps)
+            attention = _on_lines(context, knots, intercept, slope)
+            np.maximum(attention, _on_lines(longest, ones, one_intercept, one_slope), out=attention)
+            attention += base
+            return np.maximum(attention, floor, out=attention)
+        i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)
         out: list[float] = []
-        while steps > 0:
-            i = bisect_right(knots, context_tokens)
-            j = bisect_right(ones, longest_tokens)
-            run = steps
-            if i < len(knots):  # both lines stay the same until the next knot of either
-                run = min(run, -((context_tokens - knots[i]) // n))
-            if j < len(ones):
-                run = min(run, ones[j] - longest_tokens)
-            a, b = intercept[i - 1], slope[i - 1]
-            c, d = one_intercept[j - 1], one_slope[j - 1]
-            end, longest_end = context_tokens + n * run, longest_tokens + run
-            # Two straight lines: whichever is clearly above at both ends is above all the way.
-            first, last = a + b * context_tokens, a + b * (end - n)
-            batch_above = _clearly(first, c + d * longest_tokens) and _clearly(last, c + d * (longest_end - 1))
-            if batch_above and base + first > floor and base + last > floor:
-                if run < _ARRAY_FROM:
-                    out += [base + (a + b * t) for t in range(context_tokens, end, n)]
-                else:
-                    times = np.arange(context_tokens, end, n, dtype=np.float64)
-                    times *= b
-                    times += a
-                    times += base
-                    out += times.tolist()
-            else:
-                out += [
-                    max(base + max(a + b * t, c + d * u), floor)
-                    for t, u in zip(range(context_tokens, end, n), range(longest_tokens, longest_end), strict=True)
-                ]
-            context_tokens, longest_tokens, steps = end, longest_end, steps - run
+        for _ in range(steps):
+            while i < len(knots) and knots[i] <= context_tokens:
+                i += 1
+            while j < len(ones) and ones[j] <= longest_tokens:
+                j += 1
+            batch = intercept[i - 1] + slope[i - 1] * context_tokens
+            single = one_intercept[j - 1] + one_slope[j - 1] * longest_tokens
+            seconds = base + (batch if batch > single else single)
+            out.append(seconds if seconds > floor else floor)
+            context_tokens += n
+            longest_tokens += 1
         return out
 
     def stage_times(
@@ -253,6 +245,13 @@ _COPY_SHARE = 0.78
 """Share of a host link's nominal bandwidth that pinned copies reach (PCIe 4.0 x16: 25 of 32 GB/s)."""
 
 
-def _clearly(above: float, below: float) -> bool:
-    """Greater by more than rounding can undo on a straight line between two such ends."""
-    return above > below * (1.0 + 1e-9)
+def _on_lines(at: NDArray[np.int64], knots: list[int], intercept: list[float], slope: list[float]) -> F64:
+    """The piecewise-linear function at rising integers, by the operations `step_time` does."""
+    first, last = bisect_right(knots, int(at[0])) - 1, bisect_right(knots, int(at[-1])) - 1
+    if first == last:
+        return intercept[first] + slope[first] * at
+    out = np.empty(len(at))
+    edges = [0, *np.searchsorted(at, knots[first + 1 : last + 1]).tolist(), len(at)]
+    for k, (begin, end) in enumerate(itertools.pairwise(edges), start=first):
+        out[begin:end] = intercept[k] + slope[k] * at[begin:end]
+    return out

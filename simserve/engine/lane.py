@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+import numpy as np
 from simpy.events import Event
 
 from simserve.engine.decode_group import DecodeGroup
@@ -121,7 +122,10 @@ class Lane:
         if steps > 1:
             times = self.cost.decode_times(decodes, context, longest, steps)
             times[0] += now
-            ends.extend(accumulate(times))
+            if isinstance(times, list):
+                ends.extend(accumulate(times))
+            else:  # adds one after the other, as accumulate does: the same numbers
+                ends.frombytes(np.add.accumulate(times).tobytes())
             end = ends[-1]
         else:
             end = self.cost.step_time(decodes, context, longest, plan.prefills)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ def serve(kind: str, rank: int, ranks: int, meeting_file: str, pipe: Any) -> Non
     """Join the group through `meeting_file`, then answer points from `pipe` until None comes."""
     import torch.distributed as dist
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its ranks
     try:
         device = TorchDevice(kind, rank if kind != "cpu" else 0)
         backend = {"cuda": "nccl", "npu": "hccl", "cpu": "gloo"}[kind]
@@ -84,14 +86,19 @@ def _operation(device: TorchDevice, dist: Any, rank: int, ranks: int, inputs: di
     if name == "all_reduce":
         return partial(dist.all_reduce, whole)
     if name == "all_gather":
-        return partial(dist.all_gather_into_tensor, whole, part)
+        return partial(_newest(dist, "all_gather_single", "all_gather_into_tensor"), whole, part)
     if name == "reduce_scatter":
-        return partial(dist.reduce_scatter_tensor, part, whole)
+        return partial(_newest(dist, "reduce_scatter_single", "reduce_scatter_tensor"), part, whole)
     if name == "all_to_all":
         return partial(dist.all_to_all_single, torch.empty_like(whole), whole)
     if rank > 1:
         return lambda: None
     return partial(dist.send, whole, 1) if rank == 0 else partial(dist.recv, whole, 0)
+
+
+def _newest(dist: Any, name: str, before: str) -> Any:
+    """A function under its present name (PyTorch 2.13), or the one it had before."""
+    return getattr(dist, name, None) or getattr(dist, before)
 
 
 def _line(problem: BaseException) -> str:

@@ -18,7 +18,7 @@ _POINT_S = 60.0
 LIBRARY = {"cuda": "NCCL", "npu": "HCCL", "cpu": "gloo"}
 
 
-class CollectiveFailed(Exception):
+class CollectiveError(Exception):
     """The point did not run, or the processes did not start."""
 
 
@@ -42,7 +42,7 @@ class CollectiveGroup:
         self._answers(_START_S)
 
     def measure(self, point: Point) -> Timing:
-        """Median over rounds of the slowest rank. Raises CollectiveFailed; after a hang the group is gone (`alive` is False)."""
+        """Median over rounds of the slowest rank. Raises CollectiveError; after a hang the group is gone (`alive` is False)."""
         for pipe in self._pipes:
             pipe.send(point.values)
         by_rank = np.array(self._answers(_POINT_S))
@@ -77,12 +77,12 @@ class CollectiveGroup:
                 answers.append(pipe.recv())
             except (EOFError, OSError):
                 self._stop()
-                raise CollectiveFailed(f"rank {rank} of {self.ranks} did not answer within {within_s:.0f} s") from None
+                raise CollectiveError(f"rank {rank} of {self.ranks} did not answer within {within_s:.0f} s") from None
         failed = [text for status, text in answers if status == "failed"]
         if failed:
             if len(failed) < self.ranks:  # the others wait for it for ever
                 self._stop()
-            raise CollectiveFailed(str(failed[0]))
+            raise CollectiveError(str(failed[0]))
         return [value for _, value in answers]
 
     def _stop(self) -> None:

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="the coarse grid only")
     parser.add_argument("--time-budget-s", type=float, help="stop after this many seconds; coarse points come first")
     parser.add_argument("--graphs", default="on", help="kernels inside CUDA graphs: on, off or both")
-    parser.add_argument("--attention", default="", help="flashinfer, varlen, gather, sdpa (default: what is installed)")
+    parser.add_argument("--attention", default="", help="flashinfer, varlen, gather, sdpa (default: the best that is installed)")
     parser.add_argument("--max-ranks", type=int, help="largest group for collectives (default: the devices of the machine)")
     parser.add_argument("--repeats", type=int, default=11, help="rounds whose median is taken")
     parser.add_argument("--flush-l2", action="store_true", help="flush the L2 cache before every call")

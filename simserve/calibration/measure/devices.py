@@ -11,6 +11,7 @@ from simserve.errors import ConfigError, nearest
 
 KINDS = ("cuda", "npu", "cpu")
 _CPU_CACHE_BYTES = 8 << 20  # nominal: a CPU's cache size is not known to PyTorch, and cold weights matter on accelerators
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "invalid buffer size")
 _ASCEND_L2_BYTES = 192 << 20  # Ascend 910B; torch_npu does not report it
 
 
@@ -91,7 +92,7 @@ class TorchDevice:
         if isinstance(problem, MemoryError | self.torch.OutOfMemoryError):
             return True
         text = str(problem).lower()
-        return isinstance(problem, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text or "not enough memory" in text)
+        return isinstance(problem, RuntimeError) and any(words in text for words in _NO_MEMORY)
 
     def healthy(self) -> bool:
         """Whether the device still computes: after a fault inside a kernel nothing on it works until the process ends."""
@@ -126,7 +127,7 @@ def _accelerator(torch: Any, kind: str) -> Any:
         raise ConfigError("--device npu: Ascend devices need the torch_npu package that matches your CANN and PyTorch")
     module = getattr(torch, kind, None)
     if module is None or not module.is_available():
-        raise ConfigError(f"--device {kind}: PyTorch {torch.__version__} sees no such device; its build, the driver or the device is missing")
+        raise ConfigError(f"--device {kind}: PyTorch {torch.__version__} sees no such device; build, driver or device is missing")
     return module
 
 

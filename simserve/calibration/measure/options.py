@@ -22,7 +22,7 @@ class MeasureOptions:
     quick          the coarse grid only
     time_budget_s  stop in time; the most valuable points come first
     graphs         inside CUDA graphs (`on`), launched one by one (`off`), or `both`; devices without graphs ignore it
-    attention      implementations; None = every one that is installed
+    attention      implementations; None = the best one that is installed
     max_ranks      largest group for collectives; None = the devices of this machine (2 processes on the CPU)
     flush_l2       also flush the cache before every call
     retry_failed   measure again what failed in an earlier run into the same directory
@@ -49,8 +49,12 @@ class MeasureOptions:
         """Raises ConfigError naming the option, what was found and what is allowed."""
         from simserve.calibration.measure.attention_kernels import PLANS
 
-        allowed = (("--ops", self.operators, OPERATORS), ("--dtype", self.dtypes or (), GEMM_DTYPES), ("--attention", self.attention or (), PLANS))
-        for option, given, names in allowed:
+        kernels, dtypes = self.attention or (), self.dtypes or ()
+        for option, given, names in (
+            ("--ops", self.operators, OPERATORS),
+            ("--dtype", dtypes, GEMM_DTYPES),
+            ("--attention", kernels, tuple(PLANS)),
+        ):
             for word in given:
                 if word not in names:
                     raise ConfigError(f"{option} {word}: unknown{nearest(word, names)}")

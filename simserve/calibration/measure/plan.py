@@ -9,7 +9,7 @@ from simserve.calibration.measure import sizes
 from simserve.calibration.measure.model_shapes import Shapes
 from simserve.calibration.measure.operators.elementwise import OPS
 from simserve.calibration.measure.operators.launch import CLASSES
-from simserve.calibration.measure.points import COLLECTIVES, OPERATORS, Point, point
+from simserve.calibration.measure.points import COLLECTIVES, OPERATORS, Point, Value, point
 from simserve.calibration.measure.sizes import Scale
 
 TOP_LEVEL = 2
@@ -85,9 +85,12 @@ class Planner:
 
     def _decode(self, shapes: Shapes) -> Iterator[Point]:
         s = self.scale
-        batches = {1: 0, 4: 0, 16: 0, 64: 0, 256: 0, 2: 1, 8: 1, 32: 1, 128: 1, 512: 1, 3: 2, 12: 2, 24: 2, 48: 2, 96: 2, 160: 2, 192: 2, 384: 2}
-        contexts = {128: 0, 512: 0, 2048: 0, 8192: 0, 32768: 0, 16: 1, 256: 1, 1024: 1, 4096: 1, 16384: 1, 65536: 1, 131072: 1}
-        contexts |= {c: 2 for c in (64, 129, 384, 768, 1025, 1536, 3072, 6144, 12288, 24576)}
+        batches = _levels((1, 4, 16, 64, 256), (2, 8, 32, 128, 512), (3, 12, 24, 48, 96, 160, 192, 384))
+        contexts = _levels(
+            (128, 512, 2048, 8192, 32768),
+            (16, 256, 1024, 4096, 16384, 65536, 131072),
+            (64, 129, 384, 768, 1025, 1536, 3072, 6144, 12288, 24576),
+        )
         for layout, shape_level in shapes.layouts.items():
             for batch, batch_level in batches.items():
                 for context, level in contexts.items():
@@ -110,18 +113,22 @@ class Planner:
                     for mode in self.modes:
                         # In the row of the rotary embedding `hidden_size` is the width of the query heads: readers take their size from it.
                         hidden = d.num_heads * d.head_dim if d.head_dim and op == "attn_rope" else d.hidden_size
-                        columns = {"tensor_parallel": d.tensor_parallel, "hidden_size": hidden, "mlp_hidden_size": d.mlp_hidden_size}
+                        columns: dict[str, Value] = {
+                            "tensor_parallel": d.tensor_parallel,
+                            "hidden_size": hidden,
+                            "mlp_hidden_size": d.mlp_hidden_size,
+                        }
                         heads = {"num_heads": d.num_heads, "num_kv_heads": d.num_kv_heads}
-                        kind = {"dtype": self._floats()[0], "model": d.model, "mode": mode}
+                        kind: dict[str, str] = {"dtype": self._floats()[0], "model": d.model, "mode": mode}
                         yield point("elementwise", shape_level + level, op=op, num_tokens=m, **columns, **heads, **kind)
 
     def _moe(self, shapes: Shapes) -> Iterator[Point]:
         for (e, dtype), shape_level in shapes.experts.items():
             for m, level in sizes.tokens(self.scale.max_tokens).items():
                 for mode in self.modes:
-                    split = {"tensor_parallel": e.tensor_parallel, "expert_parallel": e.expert_parallel, "distribution": "balanced"}
+                    split: dict[str, Value] = {"tensor_parallel": e.tensor_parallel, "expert_parallel": e.expert_parallel, "dtype": dtype}
                     shape = {"hidden_size": e.hidden_size, "inter_size": e.inter_size, "topk": e.topk, "num_experts": e.num_experts}
-                    yield point("moe", shape_level + level, num_tokens=m, **shape, **split, dtype=dtype, mode=mode)
+                    yield point("moe", shape_level + level, num_tokens=m, **shape, **split, distribution="balanced", mode=mode)
 
     def _collective(self, name: str) -> Iterator[Point]:
         for ranks in self.groups if name != "p2p" else self.groups[:1]:
@@ -147,3 +154,7 @@ class Planner:
             for size, level in sizes.message_bytes(self.scale.max_bytes).items():
                 if size >= 1 << 16:
                     yield point("hbm_stream", level, op=op, size_bytes=size, mode=self.modes[0])
+
+
+def _levels(*sizes: tuple[int, ...]) -> dict[int, int]:
+    return {size: level for level, group in enumerate(sizes) for size in group}

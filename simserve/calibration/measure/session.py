@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from simserve.calibration.measure.attention_kernels import available
-from simserve.calibration.measure.collectives import LIBRARY, CollectiveFailed, CollectiveGroup
+from simserve.calibration.measure.attention_kernels import best_for_measuring
+from simserve.calibration.measure.collectives import LIBRARY, CollectiveError, CollectiveGroup
 from simserve.calibration.measure.devices import TorchDevice, open_device
 from simserve.calibration.measure.environment import DRIFT_WARNING_PERCENT, ClockCheck, describe, driver_facts, write_environment
 from simserve.calibration.measure.journal import OK, Journal
@@ -25,7 +25,7 @@ from simserve.calibration.measure.random_data import RandomData
 from simserve.calibration.measure.sizes import scale_of
 from simserve.calibration.measure.table_files import write_tables
 from simserve.calibration.measure.timing import TimingRule, time_calls
-from simserve.calibration.measure.workbench import Unsupported, Workbench
+from simserve.calibration.measure.workbench import UnsupportedError, Workbench
 from simserve.errors import SimserveError
 
 _CLOCK_EVERY_S = 60.0
@@ -33,7 +33,7 @@ _CPU_RANKS = 2
 OUT_OF_MEMORY = "out of memory"
 
 
-class DeviceLost(SimserveError):
+class DeviceLostError(SimserveError):
     """A kernel broke the device for this process. What was measured before is kept, and the same command goes on after it."""
 
 
@@ -59,7 +59,7 @@ def measure(options: MeasureOptions, stream: TextIO | None = None) -> MeasureRes
     """Measure what `options` say into `options.out`: tables, environment.json and the journal that a second call resumes from.
 
     Ctrl-C ends it early with everything measured so far written. Raises ConfigError (absent device or PyTorch, a journal of another
-    machine), OutputError, ModelError for a layout that is impossible, and DeviceLost after a fault that no further kernel survives.
+    machine), OutputError, ModelError for a layout that is impossible, and DeviceLostError after a fault that no further kernel survives.
     """
     device = open_device(options.device)
     shapes = _model_shapes(options)
@@ -91,7 +91,8 @@ def measure(options: MeasureOptions, stream: TextIO | None = None) -> MeasureRes
         write_environment(options.out, facts | _summary(options, result, run, started, device))
         journal.close()
     if result.drift_percent > DRIFT_WARNING_PERCENT:
-        progress.say(f"warning: the device's speed moved by {result.drift_percent:.1f} % while measuring (see clock_checks in environment.json)")
+        moved = f"the device's speed moved by {result.drift_percent:.1f} % while measuring"
+        progress.say(f"warning: {moved} (see clock_checks in environment.json)")
     return result
 
 
@@ -99,7 +100,7 @@ def planned(options: MeasureOptions, device: TorchDevice, shapes: Shapes | None 
     """The points that `measure` would take, in order."""
     most = options.max_ranks or (_CPU_RANKS if device.kind == "cpu" else device.count)
     groups = tuple(g for g in (2, 4, 8, 16) if g <= most)
-    attention = options.attention or available(device)
+    attention = options.attention or (best_for_measuring(device),)
     planner = Planner(scale_of(device.kind), options.dtypes or ("bf16",), options.modes(device.has_graphs), attention, groups)
     operators = tuple(o for o in options.operators if groups or o not in COLLECTIVES)
     return planner.points(operators, 0 if options.quick else TOP_LEVEL, shapes)
@@ -132,7 +133,7 @@ class _Run:
                 self.result.measured += record["status"] == OK
                 failed += record["status"] != OK
                 if record.get("fault") and not self.device.healthy():
-                    raise DeviceLost(
+                    raise DeviceLostError(
                         f"the device stopped working at [{p}]: {record['status']}. What was measured before is kept in "
                         f"{self.options.out}; the same command goes on after this point"
                     )
@@ -165,13 +166,13 @@ class _Run:
                 prepared = PREPARE[p.operator](self.bench, p)
                 graph = p.values.get("mode") == "graph"
                 if graph and not prepared.capturable:
-                    raise Unsupported("this kernel cannot be captured in a graph")
+                    raise UnsupportedError("this kernel cannot be captured in a graph")
                 timing = time_calls(self.device, prepared.calls, self.rule, graph)
                 kernel, facts = prepared.kernel, prepared.facts
             return {"status": OK, **timing._asdict(), "kernel": kernel, "facts": facts}
-        except Unsupported as problem:
+        except UnsupportedError as problem:
             return {"status": f"not supported: {problem}"}
-        except CollectiveFailed as problem:
+        except CollectiveError as problem:
             return {"status": f"collective failed: {problem}"}
         except (RuntimeError, ValueError, NotImplementedError, MemoryError, AssertionError) as problem:
             if self.device.is_out_of_memory(problem):
@@ -184,14 +185,14 @@ class _Run:
     def _collective(self, p: Point) -> Any:
         ranks = p.values["num_gpus"]
         if ranks in self.failed_groups:
-            raise CollectiveFailed(self.failed_groups[ranks])
+            raise CollectiveError(self.failed_groups[ranks])
         if self.group is None or self.group.ranks != ranks or not self.group.alive:
             if self.group is not None:
                 self.group.close()
                 self.group = None
             try:
                 self.group = CollectiveGroup(self.device.kind, ranks)
-            except CollectiveFailed as problem:
+            except CollectiveError as problem:
                 self.failed_groups[ranks] = str(problem)
                 raise
         return self.group.measure(p)

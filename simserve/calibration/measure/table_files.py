@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,12 +43,13 @@ def write_tables(folder: Path, records: Iterable[dict[str, Any]], backend: str, 
 
 
 def _row(record: dict[str, Any], backend: str, source: str) -> dict[str, Any]:
-    inputs = {name: value for name, value in record["inputs"].items() if name not in ("implementation", "mode")}
+    inputs: dict[str, Any] = {name: value for name, value in record["inputs"].items() if name not in ("implementation", "mode")}
     mode = record["inputs"].get("mode", "eager")
     latency_us, kernel = record["seconds"] * 1e6, record["kernel"]
     if mode == "eager" and record["graphs"]:
         kernel += ", eager"  # the same kernel with launch gaps is another model: the two must not be mixed in one fit
-    operator, facts = record["operator"], record["facts"]
+    operator: str = record["operator"]
+    facts: dict[str, Any] = record["facts"]
     tail: dict[str, Any] = {
         "latency_us": latency_us,
         "spread_percent": record["spread_percent"],
@@ -77,8 +79,7 @@ def _write(folder: Path, stem: str, columns: list[str], rows: list[dict[str, Any
             writer.writeheader()
             writer.writerows(rows)
     else:
-        import pyarrow.parquet as parquet
-
+        parquet = importlib.import_module("pyarrow.parquet")
         table = pyarrow.table({name: [row.get(name) for row in rows] for name in columns})
         parquet.write_table(table, partial, compression="zstd")
         path.with_suffix(".csv").unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from simserve.calibration.measure.devices import TorchDevice
 from simserve.calibration.measure.random_data import RandomData
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """This device or this PyTorch has no such kernel. The point is counted under the reason, not an error."""
 
 

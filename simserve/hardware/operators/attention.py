@@ -19,7 +19,8 @@ _PREFILL_GLUE = 2.1
 _PREFILL_LONGEST = 0.45
 _PREFILL_SMOOTH = 1.2
 _FLOOR_S = 11.5e-6
-_DECODE_HBM_SHARE = 0.86
+_DECODE_HBM_SHARE = 0.60
+_DECODE_HBM_SHARE_HOPPER = 0.86
 _DECODE_SPLIT = 200.0
 _DECODE_FILL = 1.7
 _DECODE_FILL_POWER = 0.72
@@ -98,7 +99,8 @@ def _decode_estimate_s(ctx: Context, c: Columns) -> F64:
     keys = np.minimum(np.maximum(c["kv_tokens"], 1.0), window)
     units = c["batch"] * c["num_kv_heads"] * np.ceil(keys / _DECODE_SPLIT)
     filled = np.minimum(1.0, units / ctx.device.sms / _DECODE_FILL) ** _DECODE_FILL_POWER
-    memory = traffic / (_DECODE_HBM_SHARE * ctx.device.hbm_bytes_per_s * filled)
+    share = _DECODE_HBM_SHARE_HOPPER if ctx.device.architecture == "Hopper" else _DECODE_HBM_SHARE
+    memory = traffic / (share * ctx.device.hbm_bytes_per_s * filled)
     compute = flops / (_DECODE_PEAK_SHARE * ctx.device.peak(ctx.dtype))
     busy = (memory**_DECODE_SMOOTH + compute**_DECODE_SMOOTH) ** (1.0 / _DECODE_SMOOTH)
     return busy + _DECODE_STEP_S * np.minimum(keys, _DECODE_SPLIT) + _FLOOR_S

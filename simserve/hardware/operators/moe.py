@@ -18,18 +18,20 @@ _FLOOR_S = 20e-6
 TILE_ROWS = (16, 32, 64, 128)
 
 
-def experts_hit(num_tokens: F64, topk: F64, num_experts: F64, expert_parallel: F64) -> F64:
-    """Expected experts of one rank that get at least one of `num_tokens` tokens, each choosing `topk` of `num_experts` evenly."""
-    held = np.maximum(num_experts / expert_parallel, 1.0)
-    return np.clip(held * (1.0 - (1.0 - np.minimum(topk / num_experts, 1.0)) ** num_tokens), np.minimum(1.0, held), held)
+def experts_hit(c: Columns) -> F64:
+    """Experts of one rank that get at least one token: balanced routing spreads the routed rows over as many experts as there are; with
+    a skewed popularity, the expectation of independent even choices is the starting point (a fit learns what skew does)."""
+    held = np.maximum(c["num_experts"] / c["expert_parallel"], 1.0)
+    rows = c["num_tokens"] * c["topk"] / c["expert_parallel"]
+    chosen = held * (1.0 - (1.0 - np.minimum(c["topk"] / c["num_experts"], 1.0)) ** c["num_tokens"])
+    return np.clip(np.where(c["skew"] > 0, chosen, rows), 1.0, held)
 
 
 def _work(ctx: Context, c: Columns) -> tuple[F64, F64, F64]:
     """Routed rows on the rank, FLOPs and weight bytes read."""
     rows = c["num_tokens"] * c["topk"] / c["expert_parallel"]
     of_one = 3.0 * c["hidden_size"] * c["inter_size"] / c["tensor_parallel"]
-    hit = experts_hit(c["num_tokens"], c["topk"], c["num_experts"], c["expert_parallel"])
-    return rows, 2.0 * rows * of_one, hit * of_one * DTYPE_BYTES.get(ctx.dtype, 2.0)
+    return rows, 2.0 * rows * of_one, experts_hit(c) * of_one * DTYPE_BYTES.get(ctx.dtype, 2.0)
 
 
 def _bound_s(ctx: Context, c: Columns) -> F64:
@@ -41,7 +43,7 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 
 def _estimate_s(ctx: Context, c: Columns) -> F64:
     rows, flops, weights = _work(ctx, c)
-    hit = experts_hit(c["num_tokens"], c["topk"], c["num_experts"], c["expert_parallel"])
+    hit = experts_hit(c)
     padded = np.maximum(hit * np.ceil(rows / hit / 16.0) * 16.0, rows)  # each expert's rows fill whole tiles
     compute = flops * padded / np.maximum(rows, 1e-9) / (_PEAK_SHARE * ctx.device.peak(ctx.dtype))
     memory = weights / (_HBM_SHARE * ctx.device.hbm_bytes_per_s)
@@ -53,7 +55,7 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     t, topk, experts, ep = c["num_tokens"], c["topk"], c["num_experts"], c["expert_parallel"]
     h, inter = c["hidden_size"], c["inter_size"] / c["tensor_parallel"]
     rows, flops, weights = _work(ctx, c)
-    hit = experts_hit(t, topk, experts, ep)
+    hit = experts_hit(c)
     per_expert = rows / hit
     out = {
         "log_tokens": log2(t),

@@ -13,7 +13,7 @@ from simserve.calibration.measure.attention_kernels.gather import GatherPlan
 from simserve.calibration.measure.attention_kernels.varlen import VarlenPlan
 from simserve.calibration.measure.devices import TorchDevice
 
-__all__ = ["PLANS", "AttentionPlan", "Batch", "Heads", "available"]
+__all__ = ["PLANS", "AttentionPlan", "Batch", "Heads", "available", "best_for_measuring"]
 
 PLANS: dict[str, type[AttentionPlan]] = {"flashinfer": FlashInferPlan, "varlen": VarlenPlan, "gather": GatherPlan, "sdpa": DensePlan}
 """Best first for a paged cache. `sdpa` has no paged cache: sequences of one batch must be alike."""
@@ -22,3 +22,8 @@ PLANS: dict[str, type[AttentionPlan]] = {"flashinfer": FlashInferPlan, "varlen":
 def available(device: TorchDevice) -> tuple[str, ...]:
     """The plans that can run on this device with what is installed, best first."""
     return tuple(name for name, plan in PLANS.items() if plan.can_run(device))
+
+
+def best_for_measuring(device: TorchDevice) -> str:
+    """The best real kernel here. Gathering a paged cache by hand is twice the work of any kernel an engine uses: only on request."""
+    return next(name for name in available(device) if name != "gather")

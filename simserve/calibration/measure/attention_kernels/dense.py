@@ -6,7 +6,7 @@ from typing import Any
 
 from simserve.calibration.measure.attention_kernels.batch import AttentionPlan, Batch, Heads
 from simserve.calibration.measure.devices import TorchDevice
-from simserve.calibration.measure.workbench import Unsupported
+from simserve.calibration.measure.workbench import UnsupportedError
 
 
 class DensePlan(AttentionPlan):
@@ -18,7 +18,7 @@ class DensePlan(AttentionPlan):
     def __init__(self, device: TorchDevice, heads: Heads, batch: Batch) -> None:
         super().__init__(device, heads, batch)
         if len(set(batch.new_tokens)) > 1 or len(set(batch.context_tokens)) > 1:
-            raise Unsupported("contiguous attention needs sequences of one length")
+            raise UnsupportedError("contiguous attention needs sequences of one length")
         self.new, self.total = batch.new_tokens[0], int(batch.totals[0])
         window = heads.window_tokens
         self.first_key = max(0, self.total - self.new + 1 - window) if window else 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from simserve.calibration.measure.attention_kernels.batch import AttentionPlan, Batch, Heads, cumulative
 from simserve.calibration.measure.devices import TorchDevice
-from simserve.calibration.measure.workbench import Unsupported
+from simserve.calibration.measure.workbench import UnsupportedError
 
 BLOCK_TOKENS = 256  # FlashAttention 2 takes pages of a multiple of 256 tokens only
 
@@ -23,13 +23,13 @@ class VarlenPlan(AttentionPlan):
         super().__init__(device, heads, batch)
         self.attend, options = _function()
         if heads.q_heads != heads.kv_heads and "enable_gqa" not in options:
-            raise Unsupported("this PyTorch's varlen attention has no grouped-query form")
+            raise UnsupportedError("this PyTorch's varlen attention has no grouped-query form")
         self.paged = {"block_table", "seqused_k"} <= options
         self.label = "torch varlen, paged kv" if self.paged else "torch varlen, contiguous kv"
         window = heads.window_tokens - 1 if heads.window_tokens else -1
         self.options: dict[str, Any] = {"window_size": (window, 0)} if "window_size" in options else {"is_causal": True}
         if "window_size" not in options and heads.window_tokens:
-            raise Unsupported("this PyTorch's varlen attention has no sliding window")
+            raise UnsupportedError("this PyTorch's varlen attention has no sliding window")
         if "enable_gqa" in options:
             self.options["enable_gqa"] = heads.q_heads != heads.kv_heads
         self.cu_q, self.max_q = self.tensor(cumulative(batch.new_tokens)), max(batch.new_tokens)

@@ -7,7 +7,7 @@ from functools import partial
 from simserve.calibration.measure.attention_kernels import PLANS, Batch, Heads
 from simserve.calibration.measure.points import Point
 from simserve.calibration.measure.timing import Prepared
-from simserve.calibration.measure.workbench import Unsupported, Workbench
+from simserve.calibration.measure.workbench import UnsupportedError, Workbench
 
 _MAX_CACHE_SHARE = 0.7  # of the free memory
 
@@ -29,10 +29,10 @@ def _prepare(bench: Workbench, point: Point, batch: Batch) -> Prepared:
     heads = Heads(p["num_q_heads"], p["num_kv_heads"], p["head_dim"], p["window_tokens"], p["dtype"])
     plan_of = PLANS[p["implementation"]]
     if not plan_of.can_run(bench.device):
-        raise Unsupported(f"attention by {p['implementation']} is not available here")
+        raise UnsupportedError(f"attention by {p['implementation']} is not available here")
     size = 4 * int(batch.totals.sum()) * heads.kv_heads * heads.head_dim  # keys and values of 2 bytes
     if size > _MAX_CACHE_SHARE * bench.device.free_bytes():
-        raise Unsupported("the KV cache of this point exceeds the memory")
+        raise UnsupportedError("the KV cache of this point exceeds the memory")
     plan = plan_of(bench.device, heads, batch)
     q = bench.data.one((batch.tokens, heads.q_heads, heads.head_dim), heads.dtype)
     k = bench.data.one((batch.tokens, heads.kv_heads, heads.head_dim), heads.dtype, "keys")

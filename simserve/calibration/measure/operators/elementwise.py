@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from simserve.calibration.measure.points import Point
@@ -23,23 +23,23 @@ def prepare(bench: Workbench, point: Point) -> Prepared:
     if op == "emb":
         table = data.one((_ROWS_OF_EMBEDDING, p["hidden_size"]), dtype, "weights")
         ids = bench.torch.randint(0, _ROWS_OF_EMBEDDING, (m,), device=bench.device.device)
-        return Prepared([lambda: bench.torch.nn.functional.embedding(ids, table)], "torch")
+        return Prepared([partial(bench.torch.nn.functional.embedding, ids, table)], "torch")
     if op == "attn_rope":
         head_dim = p["hidden_size"] // p["num_heads"]
         inputs = data.copies((m, (p["num_heads"] + p["num_kv_heads"]) // tp, head_dim), dtype)
         angles = data.one((2, m, 1, head_dim // 2), dtype)
         run, kernel = _fused(bench, "rope")
-        return Prepared([lambda x=x: run(bench.torch, x, angles[0], angles[1]) for x in inputs], kernel)
+        return Prepared([partial(run, bench.torch, x, angles[0], angles[1]) for x in inputs], kernel)
     if op == "mlp_act":
         inputs = data.copies((m, 2 * p["mlp_hidden_size"] // tp), dtype)
         run, kernel = _fused(bench, "silu_multiply")
-        return Prepared([lambda x=x: run(bench.torch, x) for x in inputs], kernel)
+        return Prepared([partial(run, bench.torch, x) for x in inputs], kernel)
     inputs, residual = data.copies((m, p["hidden_size"]), dtype), data.one((m, p["hidden_size"]), dtype)
     if op == "add":
-        return Prepared([lambda x=x: x + residual for x in inputs], "torch")
+        return Prepared([partial(bench.torch.add, x, residual) for x in inputs], "torch")
     weight = data.one((p["hidden_size"],), dtype, "norm")
     run, kernel = _fused(bench, "add_norm")
-    return Prepared([lambda x=x: run(bench.torch, x, residual, weight) for x in inputs], kernel)
+    return Prepared([partial(run, bench.torch, x, residual, weight) for x in inputs], kernel)
 
 
 def rope(torch: Any, x: Any, cosine: Any, sine: Any) -> Any:

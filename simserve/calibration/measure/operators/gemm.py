@@ -6,7 +6,7 @@ from functools import partial
 
 from simserve.calibration.measure.points import Point
 from simserve.calibration.measure.timing import Prepared
-from simserve.calibration.measure.workbench import Unsupported, Workbench
+from simserve.calibration.measure.workbench import UnsupportedError, Workbench
 
 _INT_MM_ROWS = 17  # torch._int_mm refuses fewer
 
@@ -22,10 +22,10 @@ def prepare(bench: Workbench, point: Point) -> Prepared:
         return Prepared([partial(linear, x, w) for w in weights], "torch.nn.functional.linear")
     if dtype == "fp8":
         if n % 16 or k % 16:
-            raise Unsupported("fp8 products need n and k that are multiples of 16")
+            raise UnsupportedError("fp8 products need n and k that are multiples of 16")
         one = torch.ones((), dtype=torch.float32, device=bench.device.device)
         multiply = partial(torch._scaled_mm, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
         return Prepared([partial(multiply, x, w.t()) for w in weights], "torch._scaled_mm, x quantised before")
     if m < _INT_MM_ROWS or n % 8 or k % 8:
-        raise Unsupported("int8 products need more than 16 rows, and n and k that are multiples of 8")
+        raise UnsupportedError("int8 products need more than 16 rows, and n and k that are multiples of 8")
     return Prepared([partial(torch._int_mm, x, w.t()) for w in weights], "torch._int_mm, x quantised before")

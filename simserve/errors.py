@@ -49,5 +49,5 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     """A tail for an error message: the nearest right name and the list of what is allowed."""
     names = sorted(allowed)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    hint = f"; did you mean '{close[0]}'?" if close else "."
     return f"{hint} Allowed: {', '.join(names)}" if names else hint

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from simserve.calibration.model_layers import decode_only, layer_elementwise, layer_gemms, mixed_attention, prefill_only
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -109,6 +111,8 @@ def _exchange(part: str) -> Callable[[Any], Any]:
 _GEMM = Converter("gemm", ("m", "n", "k", "dtype", "latency_us"), _plain)
 _PREFILL = Converter("attention_prefill", ("new_tokens", "num_q_heads", "num_kv_heads", "latency_us"), _plain)
 _DECODE = Converter("attention_decode", ("batch", "kv_tokens", "num_q_heads", "num_kv_heads", "latency_us"), _decode)
+_LAYERS = ("layer", "tokens", "model", "tensor_parallel", "latency_us")
+_MIXED = ("prefill_chunk_tokens", "prefill_kv_tokens", "decode_batch", "decode_kv_tokens", "model", "tensor_parallel", "latency_us")
 _SIZES = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts")
 
 FILES: dict[str, tuple[Converter, ...]] = {
@@ -132,9 +136,22 @@ FILES: dict[str, tuple[Converter, ...]] = {
     "elementwise_model_layers": (
         Converter("elementwise", ("op", "num_tokens", "tensor_parallel", "hidden_size", "mlp_hidden_size", "latency_us"), _elementwise),
     ),
+    "dense_model_layers": (Converter("gemm", _LAYERS, layer_gemms), Converter("elementwise", _LAYERS, layer_elementwise)),
+    "attention_mixed_batch": (
+        Converter("attention_mixed", _MIXED, mixed_attention),
+        Converter("attention_decode", _MIXED, decode_only),
+        Converter("attention_prefill", _MIXED, prefill_only),
+    ),
     "all_reduce": (Converter("all_reduce", ("message_bytes", "num_gpus", "latency_us"), _collective),),
     "all_to_all": (Converter("all_to_all", ("message_bytes", "num_gpus", "latency_us"), _collective),),
     "all_gather_reduce_scatter": (Converter("all_gather", ("collective", "message_bytes", "num_gpus", "latency_us"), _collective),),
+    "collectives": (Converter("all_gather", ("collective", "message_bytes", "num_gpus", "latency_us"), _collective),),
     "p2p": (Converter("p2p", ("message_bytes", "latency_us"), _collective),),
 }
 """File stem -> the operators its rows describe."""
+
+ALIASES = {"moe_dispatch_combine": {"batch": "num_tokens_per_gpu"}}
+"""Other names that published tables use for a column."""
+
+UNSUPPORTED = {"moe_model_layers": "activated_experts"}
+"""Variants of a table that no operator describes, told by a column: an expert layer by the number of experts activated, its routing unknown."""

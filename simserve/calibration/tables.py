@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simserve.calibration.converters import FILES, Converter
+from simserve.calibration.converters import ALIASES, FILES, UNSUPPORTED, Converter
 from simserve.errors import ConfigError
 from simserve.hardware.operators import OPERATORS
 
@@ -53,9 +53,10 @@ def read_tables(folder: Path, only: frozenset[str] | None = None) -> Tables:
     groups: Counter[tuple[str, str, str, str]] = Counter()
     for path in paths:
         frame = _read(path)
-        if path.stem not in FILES:
+        if path.stem not in FILES or UNSUPPORTED.get(path.stem) in frame:
             _count(skipped, groups, frame.assign(operator=path.stem), f"no operator model for table '{path.stem}'")
             continue
+        frame = frame.rename(columns={old: new for old, new in ALIASES.get(path.stem, {}).items() if new not in frame})
         normal = pd.concat([_normalise(path, frame, converter, skipped, groups) for converter in FILES[path.stem]])
         for name, rows in normal.groupby("operator", observed=True):
             if only is None or name in only:

@@ -43,3 +43,91 @@ def fit(
     typer.echo(f"wrote {out}: {len(profile.entries())} fitted operators")
     for reason, rows in sorted(left_out.items()):
         typer.echo(f"left out {rows:,} rows: {reason}")
+
+
+@app.command()
+def measure(
+    device: Annotated[str, typer.Option("--device", help="cuda, cuda:1, npu or cpu.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the tables, the journal and environment.json; resumed.")],
+    ops: Annotated[str, typer.Option("--ops", help="Operators, separated by commas; default all.")] = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="bf16, fp16, fp32, fp8, w8a8_int8; default bf16, or as the model is stored.")] = "",
+    for_model: Annotated[str, typer.Option("--for-model", help="Measure exactly the shapes of these models.")] = "",
+    tp: Annotated[str, typer.Option("--tp", help="Tensor-parallel ranks of --for-model, one or several.")] = "1",
+    ep: Annotated[int, typer.Option("--ep", help="Expert-parallel ranks of --for-model.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="The coarse grid only.")] = False,
+    time_budget_s: Annotated[float | None, typer.Option("--time-budget-s", help="Stop after this time; coarse points come first.")] = None,
+    graphs: Annotated[str, typer.Option("--graphs", help="Kernels inside CUDA graphs: on, off or both.")] = "on",
+    attention: Annotated[str, typer.Option("--attention", help="flashinfer, varlen, gather, sdpa; default the best installed.")] = "",
+    max_ranks: Annotated[int | None, typer.Option("--max-ranks", help="Largest group for collectives.")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Rounds whose median is taken.")] = 11,
+    flush_l2: Annotated[bool, typer.Option("--flush-l2", help="Flush the L2 cache before every call.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Measure again what failed in an earlier run.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random data.")] = 0,
+) -> None:
+    """Run real kernels on a device and write the tables that `fit` reads. Resumes; Ctrl-C keeps what was measured."""
+    from simserve.calibration.measure.command import INTERRUPTED, report
+    from simserve.calibration.measure.options import MeasureOptions, numbers, words
+    from simserve.calibration.measure.points import OPERATORS
+    from simserve.calibration.measure.session import measure as run
+
+    options = MeasureOptions(
+        device,
+        out,
+        operators=words(ops) if ops else OPERATORS,
+        dtypes=words(dtype) or None,
+        models=words(for_model),
+        tp=numbers("--tp", tp),
+        ep=ep,
+        quick=quick,
+        time_budget_s=time_budget_s,
+        graphs=graphs,
+        attention=words(attention) or None,
+        max_ranks=max_ranks,
+        repeats=repeats,
+        flush_l2=flush_l2,
+        retry_failed=retry_failed,
+        seed=seed,
+    )
+    result = run(options)
+    for line in report(result):
+        typer.echo(line)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def replay(
+    steps: Annotated[Path, typer.Argument(help="steps.parquet of a run ('simserve run --steps'); its experiment beside it is used.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the plan, the pairs, replay.json and the plot.")],
+    device: Annotated[str, typer.Option("--device", help="cuda, cuda:1, npu or cpu.")] = "cuda",
+    model: Annotated[str | None, typer.Option("--model", help="Model, when there is no experiment beside the steps.")] = None,
+    quantisation: Annotated[str | None, typer.Option("--quantisation", help="Store the model's linear layers so.")] = None,
+    tp: Annotated[int | None, typer.Option("--tp", help="Tensor-parallel ranks (one is executed).")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="Hardware profile to predict with; default the run's.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="Engine profile: its CUDA graphs and host work.")] = None,
+    instance: Annotated[int, typer.Option("--instance", help="Instance whose steps are replayed.")] = 0,
+    sample: Annotated[int, typer.Option("--sample", help="Steps at most, spread over regimes and durations.")] = 120,
+    layers: Annotated[int | None, typer.Option("--layers", help="Execute so many layers and scale up; default as many as fit.")] = None,
+    attention: Annotated[str | None, typer.Option("--attention", help="flashinfer, varlen or gather; default the best installed.")] = None,
+    spread: Annotated[float, typer.Option("--context-spread", help="Coefficient of variation of contexts in a batch.")] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample and the contexts.")] = 0,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Write plan.json for another machine and execute nothing.")] = False,
+) -> None:
+    """Execute steps of a simulated run on a real device and compare their times with the predictions."""
+    from simserve.calibration.replay.command import INTERRUPTED
+    from simserve.calibration.replay.compare import lines
+    from simserve.calibration.replay.prediction import ReplayRequest, make_plan
+    from simserve.calibration.replay.session import PLAN, prepare_folder
+    from simserve.calibration.replay.session import replay as run
+
+    plan = make_plan(ReplayRequest(steps, model, quantisation, tp, profile, engine, instance, sample, spread, seed))
+    if plan_only:
+        prepare_folder(out)
+        plan.write(out / PLAN)
+        typer.echo(f"wrote {out / PLAN}: {len(plan.steps)} steps; run 'python -m simserve.calibration.replay {PLAN}' on the device")
+        return
+    made = run(plan, device, out, layers=layers, attention=attention, base_dir=steps.parent)
+    for line in lines(made):
+        typer.echo(line)
+    if made["interrupted"]:
+        raise typer.Exit(INTERRUPTED)

@@ -78,6 +78,7 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
             preemption=kv.preemption or "recompute",
             host_kv_blocks=int(host_tokens // kv.block_tokens),
             order=group.order,
+            prefix_caching=bool(kv.prefix_caching),
             policy=group.policy,
         )
         for i in range(group.count)

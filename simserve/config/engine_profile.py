@@ -47,6 +47,7 @@ class KvDefaults(Section):
     memory_utilisation: float = Field(default=0.9, gt=0, le=1)
     block_tokens: int = Field(default=16, ge=1)
     watermark: float = Field(default=0.0, ge=0, lt=1)
+    prefix_caching: bool = False
     preemption: Literal["recompute", "swap"] = "recompute"
     host_memory_gib: float = Field(default=0.0, ge=0)
 

@@ -80,6 +80,10 @@ class KvSection(Section):
     host_memory_gib: float | None = Field(
         default=None, ge=0, description="Host memory for swapped KV, GiB for each device. Used by `preemption: swap`."
     )
+    prefix_caching: bool | None = Field(
+        default=None,
+        description="Keep the KV of prompts and reuse it for equal prefixes. Needs a workload that tells what prompts contain, such as Mooncake.",
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> KvSection:

@@ -52,6 +52,10 @@ class KernelChoice:
             return self._note((device_only or found)[0])
         return self._note(self._estimate(name, dtype, kv_dtype), kernel)
 
+    def measured(self, name: str, dtype: str, kernel: str) -> bool:
+        """Whether anybody measured this kernel."""
+        return not self.analytic and bool(self.profile.candidates(name, dtype, kernel=kernel))
+
     def prefix_attention(self, dtype: str) -> KernelModel | None:
         """The prefill model with most measurements among those made with cached prefixes, None when the profile has none."""
         models = [] if self.analytic else self.profile.candidates("attention_prefill", dtype)

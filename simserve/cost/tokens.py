@@ -26,8 +26,12 @@ from simserve.model.operators import (
 F64 = NDArray[np.float64]
 Counted = tuple[Operator, int]
 
-_MEASURED_ELEMENTWISE = {"emb", "input_layernorm", "post_attention_layernorm", "attn_rope", "mlp_act", "add"}
-_SAME_KERNEL = {"final_layernorm": "input_layernorm", "shared_act": "mlp_act", "emb_layernorm": "input_layernorm"}
+_SAME_KERNEL = {
+    "final_layernorm": "input_layernorm",
+    "post_attention_layernorm": "input_layernorm",
+    "emb_layernorm": "input_layernorm",
+    "shared_act": "mlp_act",
+}
 
 
 class TokenTable:
@@ -125,8 +129,7 @@ def _gemms(operators: tuple[Counted, ...]) -> dict[str, list[tuple[int, int, str
 
 
 def _elementwise(kernels: KernelChoice, op: Elementwise, tokens: F64) -> F64:
-    name = _SAME_KERNEL.get(op.name, op.name)
-    kernel = name if name in _MEASURED_ELEMENTWISE else f"{op.name}, not measured"
+    kernel = op.name if kernels.measured("elementwise", "bf16", op.name) else _SAME_KERNEL.get(op.name, op.name)
     model = kernels.operator("elementwise", "bf16", kernel=kernel)
     return model.seconds(num_tokens=tokens, width=float(op.width), bytes_per_token=float(op.bytes_per_token))
 
@@ -147,5 +150,5 @@ def _moe(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
 def _linear_attention(kernels: KernelChoice, op: LinearAttentionCore, tokens: F64) -> F64:
     """Every token reads and writes its heads' state once: exact for decode, an upper estimate for chunked prefill kernels."""
     heads = op.value_heads * op.value_head_dim
-    model = kernels.operator("elementwise", "bf16", kernel="linear attention, not measured")
+    model = kernels.operator("elementwise", "bf16", kernel="linear_attention")
     return model.seconds(num_tokens=tokens, width=float(heads), bytes_per_token=float(2 * op.state_bytes_per_sequence))

@@ -69,7 +69,8 @@ def audit(lane: Lane) -> None:
         seen.update(places)
         bases = [r.base_computed for r in group]
         _require(group.sum_base == sum(bases), "I2", f"the context total of {name} has drifted")
-        _require(group.longest_tokens() == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
+        longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would mend what it has forgotten
+        _require(longest == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
         _require(sum(group.growth) == sum(r.grows for r in group), "I3", f"the growth histogram of {name} has drifted")
         _require(len(group) + len(one.prefilling) <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests")
     _require(held == kv.total_blocks - kv.free_blocks, "I3", f"{name}: requests hold {held} KV blocks, {kv.used_blocks} are in use")

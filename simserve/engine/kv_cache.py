@@ -26,10 +26,6 @@ class KvCache:
         """Blocks that hold `tokens` tokens."""
         return -(-tokens // self.block_tokens)
 
-    def can_admit(self, tokens: int) -> bool:
-        """Whether `tokens` tokens can be reserved for a newcomer, leaving the watermark."""
-        return self.free_blocks + (-tokens // self.block_tokens) >= self.watermark_blocks
-
     @property
     def free_tokens(self) -> int:
         """Tokens that fit in the free blocks above the watermark (>= 0)."""

@@ -178,11 +178,13 @@ class Lane:
         steps = len(self.step_end_s) - self._span_first
         plan = self._plan
         ended: list[LiveRequest] = []
+        used_blocks = self.kv.used_blocks
         decodes = plan.decodes
         if decodes:
             group = self.group
             if steps > 1:
                 self.kv.free_blocks -= group.growth_over(steps - 1)
+                used_blocks = self.kv.used_blocks
                 if self.prefix is not None:
                     self.prefix.trim()
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
@@ -212,7 +214,7 @@ class Lane:
                 len(plan.prefills),
                 prefill_tokens,
                 pairs,
-                self.kv.total_blocks - self.kv.free_blocks,
+                used_blocks,
                 self._span_waiting,
             )
         )

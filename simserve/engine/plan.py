@@ -83,7 +83,7 @@ class StepPlan:
     decodes      requests that decode one token in this step
     prefills     slices computed in this step, in the order given
     budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
-    preempted    a request was preempted in this plan: nothing is admitted or swapped in any more (but see `forgive`)
+    preempted    a request was preempted in this plan: nothing is admitted or swapped in any more
     repeat       how many steps in a row this plan is what the policy would choose, if nothing happens (see `hold`)
     """
 
@@ -260,13 +260,6 @@ class StepPlan:
             self._refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = True
         self._lane.preempt(request, self.swap_times_s)
-
-    def forgive(self) -> None:
-        """Lets a plan admit although it has preempted: only while it is empty, so that an instance whose requests all lost their memory
-        goes on. Without effect while another lane works: the memory given up is meant for it."""
-        if self.decodes or self.prefills:
-            self._refuse("admits in a step that preempted and has work already")
-        self.preempted = self._lane.instance.others_work(self._lane)
 
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Refuses a waiting request for good."""

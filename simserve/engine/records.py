@@ -67,7 +67,7 @@ class LaneLog:
     span_context_tokens   tokens attended by their queries in the span's first step (each further step adds span_decode_requests)
     span_prefill_requests, span_prefill_tokens  chunks and new prompt tokens in the step (then span_steps is 1)
     span_prefill_pairs    (query, key) pairs of the chunks: sum of new * context + new * (new + 1) / 2
-    span_kv_blocks        KV blocks in use on the instance at the end of the span
+    span_kv_blocks        KV blocks in use on the instance in the last step of the span, before the requests that end with it free theirs
     span_waiting          requests in the waiting queue when the span was planned
     """
 
@@ -135,4 +135,4 @@ class RunRecords:
     instances: tuple[InstanceInfo, ...]
     end_s: float
     counters: dict[str, float] = field(default_factory=dict)
-    """Totals: plans, steps, events, preemptions, swapped_tokens, useful_flops ..."""
+    """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, swapped_tokens, kv_blocks_in_use_at_end."""

@@ -49,6 +49,8 @@ def simulate(
 
     Raises PolicyError when a policy breaks a rule, ConfigError for impossible instances.
     """
+    if until_s is not None and not until_s > 0:
+        raise ConfigError(f"until_s must be a time after the start, in seconds; found {until_s}")
     if not instances:
         raise ConfigError("a run needs at least one instance")
     if check:
@@ -184,6 +186,7 @@ class Simulation:
                 "attended_pairs": pairs,
                 "useful_flops": flops,
                 "preemptions": float(columns.preemptions.sum()),
+                "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in self.instances)),
                 "swapped_tokens": float(sum(instance.swapped_tokens for instance in self.instances)),
             },
         )

@@ -66,7 +66,7 @@ class Source:
                     self._release_later(child, now, self._arrival_s[child])
 
     def _release_later(self, row: int, now: float, delay_s: float) -> None:
-        if delay_s > 0:
+        if now + delay_s > now:
             self._clock.at(now + delay_s, lambda event: self._release_now((row,)), ARRIVAL)
         else:
             self._release_now((row,))

@@ -61,19 +61,18 @@ class HardwareProfile:
         self, name: str, dtype: str, backend: str | None = None, *, kv_dtype: str = "", kernel: str | None = None
     ) -> list[KernelModel]:
         """Every measured model that `operator` could answer with, best first."""
-        for tried in (dtype, _SAME_RATE.get(dtype)):
-            found = [
-                e
-                for e in self.document.operators
-                if e.operator == name
-                and e.dtype == tried
-                and e.kv_dtype in (kv_dtype, _SAME_RATE.get(kv_dtype), *(("", tried) if not kv_dtype else ()))
-                and (kernel is None or e.kernel == kernel)
-                and (backend is None or e.backend == backend or _engine(e.backend) == backend)
-            ]
-            if found:
-                return [self._model(e) for e in sorted(found, key=self._rank)]
-        return []
+        dtypes = (dtype, _SAME_RATE.get(dtype))
+        kv_dtypes = (kv_dtype, _SAME_RATE.get(kv_dtype), "") if kv_dtype else ("", *dtypes)
+        found = [
+            e
+            for e in self.document.operators
+            if e.operator == name
+            and e.dtype in dtypes
+            and e.kv_dtype in kv_dtypes
+            and (kernel is None or e.kernel == kernel)
+            and (backend is None or e.backend == backend or _engine(e.backend) == backend)
+        ]
+        return [self._model(e) for e in sorted(found, key=lambda e: (*self._rank(e), e.dtype != dtype))]
 
     def _model(self, entry: OperatorEntry) -> KernelModel:
         key = (entry.model.file,)

@@ -29,7 +29,7 @@ def build(name: str, hardware: str, tp: int = 1, pp: int = 1, host: HostOverhead
 
 
 A100 = build("llama-2-7b", "a100-sxm-80gb")
-EAGER = build("llama-2-7b", "a100-sxm-80gb", host=HostOverheads(kernel_launch_s=3e-5))
+EAGER = build("llama-2-7b", "a100-sxm-80gb", host=HostOverheads(kernel_launch_s=1e-4))
 H100 = build("llama-3.1-8b", "h100-sxm-80gb")
 CHECKED: CostModel = A100
 
@@ -44,7 +44,7 @@ CHECKED: CostModel = A100
 )
 def test_a_span_is_bit_identical_to_its_steps(cost: StepCost, n: int, mean: int, extra: int, steps: int) -> None:
     total, longest = n * mean + extra, mean + extra
-    assert cost.decode_times(n, total, longest, steps) == [cost.step_time(n, total + i * n, longest + i, ()) for i in range(steps)]
+    assert list(cost.decode_times(n, total, longest, steps)) == [cost.step_time(n, total + i * n, longest + i, ()) for i in range(steps)]
 
 
 @pytest.mark.parametrize("cost", [A100, EAGER, H100])
@@ -95,7 +95,7 @@ def test_graphs_pad_decode_batches_and_nothing_else() -> None:
 
 def test_outside_graphs_the_host_launches_every_kernel() -> None:
     assert EAGER.breakdown(1, 10, 10, ())["launch"] > 0
-    assert EAGER.step_time(1, 10, 10, ()) >= 32 * 8 * 3e-5
+    assert EAGER.step_time(1, 10, 10, ()) >= 32 * 8 * 1e-4
     assert "launch" not in EAGER.breakdown(0, 0, 0, [PrefillSlice(8192, 0)])
 
 

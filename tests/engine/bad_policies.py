@@ -149,7 +149,6 @@ class RandomLegal(Bad):
             else:
                 plan.preempt(view.prefilling[-1])
         if not plan.decodes and not plan.prefills:
-            plan.forgive()
             for r in list(view.waiting):
                 if plan.admit(r):
                     plan.prefill(r, r.prefill_left)

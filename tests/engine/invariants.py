@@ -76,11 +76,9 @@ def i3_blocks_conserved(records: RunRecords, workload: Workload) -> Iterator[str
             if n + int(lane.span_prefill_requests[j]) > info.max_seqs:
                 yield f"span {j} runs more than {info.max_seqs} requests"
     if not (records.requests.status == Status.UNFINISHED).any():
-        for index, info in enumerate(records.instances):
-            lanes = [lane for lane in records.lanes if lane.instance == index]
-            last = max(lanes, key=lambda lane: float(lane.step_end_s[-1]) if len(lane.step_end_s) else -1.0)
-            if len(last.span_kv_blocks) and last.span_kv_blocks[-1] != 0:
-                yield f"{last.span_kv_blocks[-1]} KV blocks of {info.name} are still in use at the end"
+        left = records.counters["kv_blocks_in_use_at_end"]
+        if left:
+            yield f"{left:.0f} KV blocks are still in use at the end"
 
 
 def i4_cause_before_effect(records: RunRecords, workload: Workload) -> Iterator[str]:

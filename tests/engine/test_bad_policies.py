@@ -69,5 +69,7 @@ def test_check_finds_a_policy_that_writes_on_the_cache() -> None:
 def test_no_progress_is_an_error_at_once_not_a_hang() -> None:
     """The instance of a policy that refuses all work stops the run within a second of wall time, in a process of its own."""
     code = "from tests.engine.test_bad_policies import *\nrun(Outlaw(OUTLAWS['no-progress'][0]), True)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=30, check=False
+    )
     assert "PolicyError" in done.stderr

@@ -87,6 +87,9 @@ FAULTS = {
         (Row(0, 2, 9), Row(0, 2, 9), Row(0.14, 6, 1)), "vllm-v0", (("max_num_batched_tokens", 4),), JaggedCost(), 12, 1, 4,
         preemption="swap", host_kv_blocks=100,
     ),
+    "a delay too small to change the time missed the plan made at that time": Case(
+        (Row(0, 5, 5), Row(0, 4, 4), Row(1e-20, 5, 5, after=1)), "vllm-v1", (("max_num_batched_tokens", 16),), JaggedCost(), 200, 4, 6
+    ),
     "after a preemption, in priority order": Case(
         tuple(Row(0.02 * i, 4 + i % 3, 9, priority=i % 2) for i in range(8)), "vllm-v1", (), JaggedCost(), 8, 3, 5, order="priority"
     ),

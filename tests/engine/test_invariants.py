@@ -23,7 +23,6 @@ from tests.engine.invariants import complaints, differences, dump
 from tests.engine.strategies import POLICIES, Case, Row, cases
 from tests.engine.unrolled import token_times
 
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -69,7 +69,7 @@ FORGED: dict[str, tuple[str, Case, Callable[[RunRecords], RunRecords]]] = {
     "a prefill is longer than the prompt": ("I2", ROOMY, _lane("span_prefill_tokens", 0, lambda n: n + 1)),
     "a decode attends one token too few": ("I2", ROOMY, _lane("span_context_tokens", -1, lambda n: n - 1)),
     "a chunk attends the wrong context": ("I2", ROOMY, _lane("span_prefill_pairs", 1, lambda n: n + 4)),
-    "a block leaks": ("I3", ROOMY, _lane("span_kv_blocks", -1, lambda n: n + 1)),
+    "a block leaks": ("I3", ROOMY, lambda r: dataclasses.replace(r, counters={**r.counters, "kv_blocks_in_use_at_end": 1.0})),
     "more blocks than there are": ("I3", RECOMPUTE, _lane("span_kv_blocks", 4, lambda n: 13)),
     "fewer blocks than none": ("I3", RECOMPUTE, _lane("span_kv_blocks", 4, lambda n: -1)),
     "more requests than seats": ("I3", ROOMY, _lane("span_decode_requests", 8, lambda n: n + 7)),

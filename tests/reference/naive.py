@@ -46,7 +46,7 @@ class Req:
 
 @dataclass
 class Step:
-    """One step as it happened. `waiting` once it was planned; `kv_blocks` held once it has ended and completed requests are gone."""
+    """One step as it happened. `waiting` once it was planned; `kv_blocks` held while it runs."""
 
     start_s: float
     end_s: float
@@ -225,6 +225,7 @@ class Naive:
         pairs = sum(c * k + c * (c + 1) // 2 for c, k in chunks)
         tokens, waiting = sum(c.new_tokens for c in chunks), len(self.waiting)
         self.enter_all(math.nextafter(self.now, 0.0))  # what enters during the step comes before what its end causes
+        used = self.kv_blocks - self.free
         for r in self.decodes:
             r.computed += 1
             self.emit(r)
@@ -232,7 +233,6 @@ class Naive:
             r.computed += s.new_tokens
             if not r.prefilling:
                 self.emit(r)
-        used = self.kv_blocks - self.free
         self.steps.append(Step(start_s, self.now, len(contexts), sum(contexts), len(chunks), tokens, pairs, waiting, used))
 
     def emit(self, r: Req) -> None:

@@ -17,7 +17,7 @@ def test_sarathi_by_hand() -> None:
         Step(0.0, 0.5, decodes=0, context_tokens=0, prefills=1, prefill_tokens=8, prefill_pairs=36, waiting=1, kv_blocks=3),
         Step(0.5, 1.0, decodes=0, context_tokens=0, prefills=2, prefill_tokens=8, prefill_pairs=42 + 10, waiting=0, kv_blocks=5),
         Step(1.0, 1.25, decodes=1, context_tokens=13, prefills=1, prefill_tokens=2, prefill_pairs=11, waiting=0, kv_blocks=6),
-        Step(1.25, 1.5, decodes=2, context_tokens=14 + 7, prefills=0, prefill_tokens=0, prefill_pairs=0, waiting=0, kv_blocks=0),
+        Step(1.25, 1.5, decodes=2, context_tokens=14 + 7, prefills=0, prefill_tokens=0, prefill_pairs=0, waiting=0, kv_blocks=6),
     ]
     assert [r.token_s for r in naive.reqs] == [[1.0, 1.25, 1.5], [1.25, 1.5]]
 
@@ -27,7 +27,7 @@ def test_recompute_by_hand() -> None:
     naive = Case((Row(0, 2, 3), Row(0, 2, 3)), "vllm-v1", (), RoundCost(), kv_blocks=6, block_tokens=1, max_seqs=4).naive()
     assert [r.token_s for r in naive.reqs] == [[0.25, 0.5, 0.75], [0.25, 0.5, 1.0]]
     assert [(r.preemptions, r.recomputed) for r in naive.reqs] == [(0, 0), (1, 3)]
-    assert [s.kv_blocks for s in naive.steps] == [4, 6, 0, 0]
+    assert [s.kv_blocks for s in naive.steps] == [4, 6, 4, 4]
 
 
 def test_swap_by_hand() -> None:

@@ -126,9 +126,9 @@ class Planner:
         for (e, dtype), shape_level in shapes.experts.items():
             for m, level in sizes.tokens(self.scale.max_tokens).items():
                 for mode in self.modes:
-                    split: dict[str, Value] = {"tensor_parallel": e.tensor_parallel, "expert_parallel": e.expert_parallel, "dtype": dtype}
+                    split = {"tensor_parallel": e.tensor_parallel, "expert_parallel": e.expert_parallel}
                     shape = {"hidden_size": e.hidden_size, "inter_size": e.inter_size, "topk": e.topk, "num_experts": e.num_experts}
-                    yield point("moe", shape_level + level, num_tokens=m, **shape, **split, distribution="balanced", mode=mode)
+                    yield point("moe", shape_level + level, num_tokens=m, **shape, **split, distribution="balanced", dtype=dtype, mode=mode)
 
     def _collective(self, name: str) -> Iterator[Point]:
         for ranks in self.groups if name != "p2p" else self.groups[:1]:

@@ -31,8 +31,6 @@ class FastGen:
         fits = self._continue(plan, view)
         while not plan.decodes and not plan.prefills and view.prefilling:  # all are stuck half-way: the youngest starts over
             plan.preempt(view.prefilling[-1])
-            if not view.prefilling:
-                plan.forgive()
             fits = self._continue(plan, view)
         if fits:
             self._compose(plan, view)

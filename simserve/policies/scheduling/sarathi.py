@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simserve.policies.contract import PolicyParams
 
@@ -27,6 +27,12 @@ class Sarathi:
             True, description="Prefill chunks ride with the decodes. False: steps of only chunks and of only decodes alternate."
         )
         chunked: bool = Field(True, description="Prompts are cut to fit the budget. False: prompts run whole, with the decodes.")
+
+        @model_validator(mode="after")
+        def _one_ablation(self) -> Self:
+            if not self.hybrid and not self.chunked:
+                raise ValueError("hybrid and chunked cannot both be off: that is not an ablation of the paper (see policy vllm-v0)")
+            return self
 
     oracle = False
 

@@ -52,8 +52,6 @@ class VllmV1:
             while request.is_prefilling and not plan.grow(request, request.computed_tokens + chunk):
                 plan.preempt(view.prefilling[-1])
             if not request.is_prefilling:
-                if not plan.decodes and not plan.prefills:
-                    plan.forgive()
                 return
             plan.prefill(request, chunk)
 

@@ -1,0 +1,63 @@
+"""Worker processes on this machine: joblib's loky. Survives workers that are killed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
+
+
+def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
+    """Outcomes as they come. With one job, or one task, everything runs in this process."""
+    if jobs == 1 or len(tasks) == 1:
+        yield from map(evaluate, tasks)
+        return
+    waiting = deque(tasks)
+    while waiting:
+        in_flight: dict[int, Task] = {}
+        try:
+            for outcome in _parallel(jobs, _feed(waiting, in_flight)):
+                in_flight.pop(outcome.number, None)
+                yield outcome
+        except Exception as error:
+            if not _worker_died(error):
+                raise
+            # One of these few killed its worker, or somebody did. Each gets another try alone, so that the culprit names itself.
+            for task in in_flight.values():
+                yield _alone(task)
+
+
+def _feed(waiting: deque[Task], in_flight: dict[int, Task]) -> Iterator[Any]:
+    from joblib import delayed
+
+    while waiting:
+        task = waiting.popleft()
+        in_flight[task.number] = task
+        yield delayed(evaluate)(task)
+
+
+def _parallel(jobs: int, calls: Iterator[Any]) -> Iterator[Outcome]:
+    from joblib import Parallel
+
+    # Few tasks ahead: what is in flight is what a dying worker can cost.
+    found: Iterator[Outcome] = Parallel(
+        n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=f"{jobs + 1}"
+    )(calls)
+    return found
+
+
+def _alone(task: Task) -> Outcome:
+    try:
+        return next(iter(_parallel(2, _feed(deque([task]), {}))))  # n_jobs=1 would run it in this process
+    except Exception as error:
+        if not _worker_died(error):
+            raise
+        return Outcome(task.number, None, WORKER_DIED)
+
+
+def _worker_died(error: Exception) -> bool:
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    return isinstance(error, BrokenProcessPool)

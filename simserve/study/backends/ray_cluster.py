@@ -1,0 +1,51 @@
+"""A Ray cluster: a running one, or one of local processes that lives as long as the study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from simserve.errors import ConfigError
+from simserve.study.backends import not_installed
+from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
+
+_AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory stays small
+
+
+def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
+    """Outcomes as they come. Raises ConfigError when Ray is not installed or does not answer."""
+    try:
+        import ray  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        raise not_installed("ray", "ray") from None
+    started = not ray.is_initialized()
+    if started:
+        try:
+            local = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
+            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
+        except Exception as error:
+            raise ConfigError(f"backend ray: cannot connect to {address or 'a local cluster'}: {error}") from None
+    try:
+        yield from _run(ray, tasks, jobs)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _run(ray: Any, tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
+    remote = ray.remote(num_cpus=1, max_retries=2)(evaluate)  # Ray starts a task again when its worker dies
+    waiting = iter(tasks)
+    in_flight: dict[Any, Task] = {}
+    workers = max(jobs, int(ray.cluster_resources().get("CPU", jobs)))
+    while True:
+        while len(in_flight) < _AHEAD * workers and (task := next(waiting, None)) is not None:
+            in_flight[remote.remote(task)] = task
+        if not in_flight:
+            return
+        done, _ = ray.wait(list(in_flight), num_returns=1)
+        for reference in done:
+            task = in_flight.pop(reference)
+            try:
+                yield ray.get(reference)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+                yield Outcome(task.number, None, WORKER_DIED)

@@ -1,0 +1,88 @@
+"""Rows of finished runs on disk, so that an interrupted study continues. One small file per run, written whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from simserve import __version__
+from simserve.config.experiment import Experiment
+from simserve.errors import OutputError
+from simserve.policies import registry
+
+Row = dict[str, float | None]
+
+
+class RunCache:
+    """Rows by fingerprint of the experiment, in `<folder>/<version>-<digest of the code>/`.
+
+    The digest covers the package's own source, so a change to simserve itself makes earlier rows strangers even when the version stays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.folder = folder / f"{__version__}-{code_digest()[:12]}"
+
+    def strangers(self) -> list[str]:
+        """Versions whose rows lie here and are ignored."""
+        if not self.root.is_dir():
+            return []
+        return sorted(f.name for f in self.root.iterdir() if f.is_dir() and f != self.folder and any(f.iterdir()))
+
+    def get(self, key: str, columns: Iterable[str] = ()) -> Row | None:
+        """The row of a run, if it is there, undamaged, and has these columns."""
+        try:
+            content = json.loads(self._path(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        row = content.get("row") if isinstance(content, dict) and content.get("key") == key else None
+        return row if isinstance(row, dict) and all(column in row for column in columns) else None
+
+    def put(self, key: str, row: Row) -> None:
+        """Keeps a row. Raises OutputError when the place is full or read-only."""
+        path = self._path(key)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps({"key": key, "row": row}), encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"  # many thousands of files in one folder make listings slow
+
+
+def run_key(experiment: Experiment) -> str:
+    """What a run's result depends on, as a name: the experiment's fingerprint and the source of the policies of other packages."""
+    digest = hashlib.sha256(experiment.fingerprint().encode())
+    for policy in sorted({group.policy for group in experiment.groups}):
+        digest.update(_policy_digest(registry.scheduler_class(policy)).encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def code_digest() -> str:
+    """sha256 (hex) of the package's source files."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _policy_digest(policy: type) -> str:
+    """Digest of the module file of a policy that is not part of the package; "" of one that is, or that has no file."""
+    module = sys.modules.get(policy.__module__)
+    file = getattr(module, "__file__", None)
+    if policy.__module__.startswith("simserve.") or file is None:
+        return ""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

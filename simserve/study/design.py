@@ -1,0 +1,131 @@
+"""Which points a sweep visits: all combinations, a list, or a sample of the space. Counted before anything is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from simserve.errors import ConfigError, nearest
+from simserve.study.axes import Axis, Range
+
+Method = Literal["grid", "random", "latin-hypercube"]
+METHODS: tuple[Method, ...] = ("grid", "random", "latin-hypercube")
+
+Changes = dict[str, Any]
+"""Values by dotted key: what a point changes in the experiment."""
+
+DEFAULT_LIMIT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """The points of a sweep, in order. `points` are listed ones; otherwise `axes` are combined (grid) or sampled.
+
+    sample  number of points of random and latin-hypercube; `sample_seed` decides which
+    """
+
+    axes: tuple[Axis, ...] = ()
+    points: tuple[Changes, ...] = ()
+    method: Method = "grid"
+    sample: int | None = None
+    sample_seed: int = 0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that change, in order."""
+        if self.points:
+            return tuple(dict.fromkeys(key for point in self.points for key in point))
+        return tuple(axis.key for axis in self.axes)
+
+    def count(self) -> int:
+        """Points, without making them. Raises ConfigError for an axis that does not say how many values it has."""
+        if self.points:
+            return len(self.points)
+        if self.method == "grid":
+            return math.prod(len(axis) for axis in self.axes)
+        assert self.sample is not None
+        return self.sample
+
+    def sizes(self) -> str:
+        """How the count comes about: '10 x 5'."""
+        return " x ".join(f"{len(axis):,}" for axis in self.axes) if self.method == "grid" and len(self.axes) > 1 else ""
+
+    def __iter__(self) -> Iterator[Changes]:
+        if self.points:
+            yield from (dict(point) for point in self.points)
+        elif self.method == "grid":
+            for number in range(self.count()):
+                yield self._combination(number)
+        else:
+            for row in self._shares():
+                yield {axis.key: axis.draw(share) for axis, share in zip(self.axes, row, strict=True)}
+
+    def _combination(self, number: int) -> Changes:
+        """Point `number` of the grid; the last axis changes fastest."""
+        values = []
+        for axis in reversed(self.axes):
+            number, index = divmod(number, len(axis))
+            values.append((axis.key, axis.at(index)))
+        return dict(reversed(values))
+
+    def _shares(self) -> Any:
+        """Points in the unit cube, shape (sample, axes)."""
+        import numpy as np
+
+        rng = np.random.Generator(np.random.PCG64(self.sample_seed))
+        if self.method == "random":
+            return rng.random((self.count(), len(self.axes))).tolist()
+        from scipy.stats import qmc
+
+        return qmc.LatinHypercube(len(self.axes), rng=rng).random(self.count()).tolist()
+
+
+def design(
+    axes: Sequence[Axis] = (),
+    points: Sequence[Mapping[str, Any]] | None = None,
+    method: str = "grid",
+    sample: int | None = None,
+    sample_seed: int = 0,
+) -> Design:
+    """A design, checked. Raises ConfigError: nothing to sweep, a key twice, an unknown method, a sample that is missing or useless."""
+    if method not in METHODS:
+        raise ConfigError(f"method: found '{method}'{nearest(method, METHODS)}")
+    chosen: Method = next(name for name in METHODS if name == method)
+    if points is not None:
+        if axes:
+            raise ConfigError("a sweep takes either 'over' (keys with values) or 'points' (a list of points), not both")
+        if not points:
+            raise ConfigError("points: an empty list; there is nothing to sweep")
+        return Design(points=tuple(dict(point) for point in points))
+    keys = [axis.key for axis in axes]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"over: '{key}' is given twice")
+        if key == "seed":
+            raise ConfigError("over: seeds are replicates of every point: use 'seeds' or 'replicates' (--seeds, --replicates)")
+    if chosen == "grid":
+        if sample is not None:
+            raise ConfigError("'sample' draws points from the space: say how with method random or latin-hypercube")
+    elif sample is None or sample < 1:
+        raise ConfigError(f"method {chosen} needs 'sample', the number of points (at least 1)")
+    elif not axes:
+        raise ConfigError(f"method {chosen} needs keys to sample: 'over'")
+    for axis in axes:
+        if chosen == "grid" and isinstance(axis, Range):
+            len(axis)  # says so when steps are missing
+    return Design(tuple(axes), (), chosen, sample, sample_seed)
+
+
+def refuse_too_many(plan: Design, seeds: int, limit: int) -> None:
+    """Raises ConfigError, before anything is made, when the design has more runs than the limit."""
+    points = plan.count()
+    runs = points * seeds
+    if runs > limit:
+        how = plan.sizes()
+        shape = f"{points:,} points{f' ({how})' if how else ''}" + (f" with {seeds:,} seeds each: {runs:,} runs" if seeds > 1 else "")
+        raise ConfigError(
+            f"the sweep has {shape}, more than the limit of {limit:,}; take fewer values, sample the space "
+            "(method latin-hypercube, sample 200), or raise the limit (--limit)"
+        )

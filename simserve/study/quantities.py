@@ -1,0 +1,194 @@
+"""The numbers of a run that studies record, test and plot, by the names people type: `ttft.p99`, `goodput`, `classes.chat.tpot.p90`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from simserve.errors import ConfigError, nearest
+from simserve.report.metrics import ALL_CLASSES, Measurement, class_masks
+from simserve.report.rows import STATS
+
+if TYPE_CHECKING:
+    from simserve.engine.records import F64
+    from simserve.report.result import Result
+
+LATENCIES = {
+    "ttft": "ttft_s",
+    "itl": "itl_s",
+    "tpot": "tpot_s",
+    "e2e": "e2e_s",
+    "normalized_latency": "normalized_latency_s_per_token",
+    "queueing": "queueing_s",
+    "itl_longest": "itl_max_s",
+}
+"""Latency metrics: the name in a predicate, and in summary.json."""
+
+_PERCENTILE = re.compile(r"p(\d{1,2})(?:_(\d+))?\Z")
+
+
+class Scalar(NamedTuple):
+    """A quantity without percentiles: its column, how it is read from (summary, class), whether more of it is worse."""
+
+    column: str
+    read: Callable[[Mapping[str, Any], str], Any]
+    more_is_worse: bool
+    by_class: bool = False
+
+
+def _at(*path: str) -> Callable[[Mapping[str, Any], str], Any]:
+    def read(summary: Mapping[str, Any], slo_class: str) -> Any:
+        node: Any = summary
+        for key in path:
+            node = node.get(slo_class if key == "<class>" else key) if isinstance(node, Mapping) else None
+        return node
+
+    return read
+
+
+def _completed_share(summary: Mapping[str, Any], slo_class: str) -> float | None:
+    counts = summary["requests"]
+    return counts["completed"] / counts["total"] if counts["total"] else None
+
+
+SCALARS = {
+    "attainment": Scalar("attainment", _at("slo", "<class>", "attainment"), False, by_class=True),
+    "goodput": Scalar("goodput_per_s", _at("slo", "<class>", "goodput_per_s"), False, by_class=True),
+    "arrivals": Scalar("arrivals_per_s", _at("throughput", "arrivals_per_s"), False),
+    "throughput.requests": Scalar("requests_per_s", _at("throughput", "requests_per_s"), False),
+    "throughput.output_tokens": Scalar("output_tokens_per_s", _at("throughput", "output_tokens_per_s"), False),
+    "throughput.total_tokens": Scalar("total_tokens_per_s", _at("throughput", "total_tokens_per_s"), False),
+    "requests": Scalar("requests", _at("requests", "total"), False),
+    "completed": Scalar("completed_share", _completed_share, False),
+    "rejected": Scalar("rejected", _at("requests", "rejected"), True),
+    "failed": Scalar("failed", _at("requests", "failed"), True),
+    "unfinished": Scalar("unfinished", _at("requests", "unfinished"), True),
+    "saturated": Scalar("saturated", _at("saturation", "saturated"), True),
+    "queue.mean": Scalar("waiting_mean", _at("queue", "waiting_mean"), True),
+    "queue.max": Scalar("waiting_max", _at("queue", "waiting_max"), True),
+    "in_system.max": Scalar("in_system_max", _at("queue", "in_system_max"), True),
+    "preemptions": Scalar("preemptions", _at("preemption", "preemptions"), True),
+    "busy": Scalar("busy_fraction", _at("utilisation", "busy_fraction"), True),
+    "compute": Scalar("compute_utilisation", _at("utilisation", "compute_utilisation"), False),
+    "batch.mean": Scalar("batch_requests_mean", _at("utilisation", "batch_requests_mean"), False),
+    "kv_used.mean": Scalar("kv_used_mean", _at("utilisation", "kv_used_mean"), True),
+    "kv_used.max": Scalar("kv_used_max", _at("utilisation", "kv_used_max"), True),
+    "simulated": Scalar("simulated_s", _at("window", "run_s"), True),
+}
+"""Quantities without percentiles by the name in a predicate. `completed` is a share of all requests, `rejected` and so on are counts."""
+
+
+class Quantity(NamedTuple):
+    """One number of a run. `stat` is mean, max or a percentile (`p99`, `p99_9` for 99.9) of a latency, "" for the others."""
+
+    name: str
+    stat: str = ""
+    slo_class: str = ALL_CLASSES
+
+    @property
+    def text(self) -> str:
+        """As it is typed in a predicate."""
+        name = f"{self.name}.{self.stat}" if self.stat else self.name
+        if self.slo_class == ALL_CLASSES:
+            return name
+        return f"classes.{self.slo_class}.{name}" if self.slo_class.isidentifier() else f'classes["{self.slo_class}"].{name}'
+
+    @property
+    def column(self) -> str:
+        """Its column in tables, with its unit: `ttft_p99_s`, `chat.goodput_per_s`."""
+        prefix = "" if self.slo_class == ALL_CLASSES else f"{self.slo_class}."
+        if self.name in SCALARS:
+            return prefix + SCALARS[self.name].column
+        unit = "s_per_token" if self.name == "normalized_latency" else "s"
+        return f"{prefix}{self.name}_{self.stat}_{unit}"
+
+    @property
+    def more_is_worse(self) -> bool:
+        """True of latencies and losses, False of rates."""
+        return SCALARS[self.name].more_is_worse if self.name in SCALARS else True
+
+
+def quantity(name: str, stat: str = "", slo_class: str = ALL_CLASSES) -> Quantity:
+    """The quantity of that name. Raises ConfigError naming what is allowed."""
+    full = f"{name}.{stat}" if stat else name
+    if full in SCALARS:
+        if slo_class != ALL_CLASSES and not SCALARS[full].by_class:
+            per_class = [*LATENCIES, *(key for key, scalar in SCALARS.items() if scalar.by_class)]
+            raise ConfigError(f"'{full}' exists for all requests together only; by class there are {', '.join(sorted(per_class))}")
+        return Quantity(full, "", slo_class)
+    if name in LATENCIES:
+        if stat in STATS or _PERCENTILE.match(stat):
+            return Quantity(name, stat, slo_class)
+        found = f"'{name}.{stat}'" if stat else f"'{name}' alone"
+        raise ConfigError(f"{found} is not a number: write {name}.mean, {name}.max or a percentile ({name}.p99; {name}.p99_9 is 99.9)")
+    allowed = [*SCALARS, *(f"{latency}.p99" for latency in LATENCIES)]
+    raise ConfigError(f"unknown quantity '{full}'{nearest(full, allowed)} (any percentile of the latencies)")
+
+
+def standard(classes: tuple[str, ...] = ()) -> tuple[Quantity, ...]:
+    """What every row of a sweep holds: all latencies and scalars, and latencies, attainment and goodput of single classes."""
+    rows = [Quantity(name, stat) for name in LATENCIES for stat in STATS]
+    rows += [Quantity(name) for name in SCALARS]
+    for slo_class in classes:
+        rows += [Quantity(name, stat, slo_class) for name in LATENCIES for stat in STATS]
+        rows += [Quantity(name, "", slo_class) for name, scalar in SCALARS.items() if scalar.by_class]
+    return tuple(rows)
+
+
+def value_of(result: Result, wanted: Quantity) -> float | None:
+    """The quantity's value in a run; None where it is not defined. Raises ConfigError for a class that the workload does not have."""
+    summary = result.summary_dict()
+    slo_class = _known_class(result.measurement, wanted.slo_class)
+    if wanted.name in SCALARS:
+        value = SCALARS[wanted.name].read(summary, slo_class)
+    elif wanted.stat in STATS:
+        value = summary["latency"][slo_class][LATENCIES[wanted.name]][wanted.stat]
+    else:
+        value = _percentile(result.measurement, slo_class, wanted)
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def classes_of(result: Result) -> tuple[str, ...]:
+    """The SLO classes with figures of their own: those that occur, where there are several."""
+    return tuple(name for name in class_masks(result.records) if name != ALL_CLASSES)
+
+
+def _known_class(m: Measurement, wanted: str) -> str:
+    known = list(class_masks(m.records))
+    if wanted in known:
+        return wanted
+    classes = m.records.table.slo_class
+    used = {classes.names[code] for code in np.unique(classes.codes)}
+    if wanted in used:
+        return ALL_CLASSES  # the only class: its figures are those of all requests
+    raise ConfigError(f"no request of the workload is of the SLO class '{wanted}'{nearest(wanted, used)}")
+
+
+def _percentile(m: Measurement, slo_class: str, wanted: Quantity) -> float:
+    """A percentile that the summary does not hold, by the same definition (inverted_cdf, see report.quantiles)."""
+    match = _PERCENTILE.match(wanted.stat)
+    assert match is not None
+    share = float(f"{match[1]}.{match[2] or 0}") / 100
+    rows = class_masks(m.records)[slo_class] & m.in_window
+    if wanted.name == "itl":
+        pieces = list(m.gaps.weighted(rows))
+        values = np.concatenate([values for values, _ in pieces])
+        weights = np.concatenate([weights for _, weights in pieces]).astype(np.float64)
+    else:
+        values = m.requests.column(LATENCIES[wanted.name])[rows]
+        values = values[~np.isnan(values)]
+        weights = np.ones(len(values))
+    return _weighted_quantile(values, weights, share)
+
+
+def _weighted_quantile(values: F64, weights: F64, share: float) -> float:
+    order = np.argsort(values, kind="stable")
+    up_to = np.cumsum(weights[order])
+    if not len(up_to) or up_to[-1] == 0:
+        return math.nan
+    rank = max(1.0, math.ceil(share * up_to[-1]))
+    return float(values[order[int(np.searchsorted(up_to, rank))]])

@@ -1,0 +1,46 @@
+"""One run of a study, as it travels to a worker and back: an experiment out, a row of figures in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from simserve.config.experiment import Experiment
+from simserve.errors import SimserveError
+from simserve.study.quantities import Quantity, classes_of, standard, value_of
+
+WORKER_DIED = "the worker process died in it (killed, or out of memory)"
+
+
+class Task(NamedTuple):
+    """An experiment to run. `extra` are figures wanted besides the standard row."""
+
+    number: int
+    experiment: Experiment
+    extra: tuple[Quantity, ...] = ()
+
+
+class Outcome(NamedTuple):
+    """The row of a run by column (None = not defined), or the error that ended it."""
+
+    number: int
+    values: dict[str, float | None] | None
+    error: str | None
+
+
+def evaluate(task: Task) -> Outcome:
+    """Runs the experiment in this process. Only figures come back, so memory does not grow with the requests of a study.
+
+    Never raises: what goes wrong in one run is its row, not the end of the study.
+    """
+    from simserve.api import run
+
+    try:
+        result = run(task.experiment)
+        wanted = dict.fromkeys((*standard(classes_of(result)), *task.extra))
+        return Outcome(task.number, {q.column: value_of(result, q) for q in wanted}, None)
+    except SimserveError as error:
+        return Outcome(task.number, None, f"{type(error).__name__}: {error}")
+    except MemoryError:
+        return Outcome(task.number, None, "MemoryError: the run needs more memory than there is")
+    except Exception as error:  # a bug in a policy under study must not cost the other points
+        return Outcome(task.number, None, f"{type(error).__name__}: {error} (a bug; `simserve run` with --debug shows where)")

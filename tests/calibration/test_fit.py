@@ -1,0 +1,118 @@
+"""Fitting: a known law is found again, with an honest error; garbage is not fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from simserve.calibration import split as splits
+from simserve.calibration.build import build_profile
+from simserve.calibration.fit_curves import fit_curves
+from simserve.errors import ConfigError
+from simserve.hardware import HardwareProfile, load_profile
+
+FACTS = load_profile("a100-sxm-80gb")
+
+
+def law_us(m: np.ndarray, n: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """A machine with 128-row tiles, 250 TFLOP/s, 1.6 TB/s and a floor of 5 us."""
+    padded = np.ceil(m / 128) * 128
+    return 5.0 + 1e6 * np.maximum(2 * padded * n * k / 250e12, 2 * (m * k + n * k + m * n) / 1.6e12)
+
+
+def gemm_table(noise: float = 0.0) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    sizes = [512, 1024, 2048, 3072, 4096, 6144, 8192, 12288]
+    grid = [(m, n, k) for n in sizes for k in sizes for m in (1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 192, 256, 257, 384, 512, 1024, 2048, 4096)]
+    m, n, k = np.array(grid, dtype=float).T
+    us = law_us(m, n, k) * np.exp(noise * rng.standard_normal(len(m)))
+    return pd.DataFrame({"m": m, "n": n, "k": k, "dtype": "bf16", "latency_us": us, "backend": "lab 1.0", "kernel": "x", "source": "lab@1:x"})
+
+
+def build(tmp_path: Path, table: pd.DataFrame, stem: str = "gemm") -> tuple[HardwareProfile, dict[str, int]]:
+    folder = tmp_path / "tables"
+    folder.mkdir(exist_ok=True)
+    table.to_parquet(folder / f"{stem}.parquet")
+    return build_profile(FACTS.path, [(folder, None)], tmp_path / "mine.yaml", lambda _: None)
+
+
+def test_a_known_law_is_found_again(tmp_path: Path) -> None:
+    profile, left_out = build(tmp_path, gemm_table())
+    assert not left_out and profile.name == "mine"
+    (entry,) = profile.entries()
+    assert entry.check.points and entry.check.shapes
+    assert entry.check.points.mape_percent < 3 and entry.check.shapes.mape_percent < 5
+    model = profile.operator("gemm", "bf16")
+    m = np.array([40.0, 300.0, 3000.0])
+    assert model.seconds(m=m, n=5120.0, k=5120.0) * 1e6 == pytest.approx(law_us(m, 5120.0, 5120.0), rel=0.12)
+
+
+def test_the_check_error_is_that_of_unseen_rows(tmp_path: Path) -> None:
+    """Noise of 10 % cannot be predicted: an error below it would mean that the check rows were seen."""
+    profile, _ = build(tmp_path, gemm_table(noise=0.1))
+    (entry,) = profile.entries()
+    assert entry.check.points and 6 < entry.check.points.mape_percent < 14
+    assert entry.residual_log[0] < -0.1 and entry.residual_log[4] > 0.1
+
+
+def test_the_same_tables_give_the_same_files(tmp_path: Path) -> None:
+    first, _ = build(tmp_path, gemm_table())
+    sha = first.entries()[0].model.sha256
+    second, _ = build(tmp_path, gemm_table())
+    assert second.entries()[0].model.sha256 == sha
+    assert len(list((tmp_path / "mine").iterdir())) == 1
+
+
+def test_the_split_holds_out_whole_shapes_and_does_not_depend_on_order() -> None:
+    table = gemm_table().assign(seconds=1.0)
+    part = splits.split(table, ("n", "k"), ["m", "n", "k"])
+    of_shape = pd.Series(part == splits.SHAPES).groupby([table["n"], table["k"]]).nunique()
+    assert (of_shape == 1).all()
+    assert 0.02 < (part == splits.SHAPES).mean() < 0.25 and 0.05 < (part == splits.POINTS).mean() < 0.2
+    shuffled = table.sample(frac=1.0, random_state=1)
+    assert (splits.split(shuffled, ("n", "k"), ["m", "n", "k"]) == part[shuffled.index]).all()
+
+
+def test_another_unit_is_noticed(tmp_path: Path) -> None:
+    """Milliseconds labelled as microseconds are faster than the device can be."""
+    table = gemm_table()
+    table["latency_us"] /= 1000.0
+    with pytest.raises(ConfigError, match="no operator could be fitted"):
+        build(tmp_path, table)
+    half = gemm_table()
+    half.loc[half.index[::2], "latency_us"] /= 1000.0
+    _, left_out = build(tmp_path, half)
+    assert left_out["faster than the device can be: another unit or another device?"] > 200
+
+
+def test_repeated_rows_become_one_and_single_points_are_not_fitted(tmp_path: Path) -> None:
+    table = gemm_table()
+    _, left_out = build(tmp_path, pd.concat([table, table.iloc[:100]], ignore_index=True))
+    assert left_out == {"repeated measurements, merged into their median": 100}
+    with pytest.raises(ConfigError, match="no operator could be fitted"):
+        build(tmp_path, table.iloc[:1])
+    with pytest.raises(ConfigError, match="no operator could be fitted"):
+        build(tmp_path, pd.concat([table.iloc[:1]] * 500, ignore_index=True))
+
+
+def test_a_failed_fit_leaves_the_old_profile(tmp_path: Path) -> None:
+    profile, _ = build(tmp_path, gemm_table())
+    before = profile.path.read_bytes()
+    with pytest.raises(ConfigError):
+        build(tmp_path, gemm_table().iloc[:3])
+    assert profile.path.read_bytes() == before
+    assert load_profile(profile.path).operator("gemm", "bf16").seconds(m=1, n=512, k=512)[0] > 0
+
+
+def test_curves_go_through_their_points_but_not_through_spikes() -> None:
+    size = 2.0 ** np.arange(10, 28)
+    seconds = 1e-5 + size / 2e11
+    rows = pd.DataFrame({"num_gpus": 8.0, "num_nodes": 1.0, "gpus_per_node_used": 0.0, "message_bytes": size, "seconds": seconds})
+    rows.loc[5, "seconds"] *= 30
+    fitted = fit_curves(rows, ("num_gpus", "num_nodes", "gpus_per_node_used"), "message_bytes")
+    columns = {c: rows[c].to_numpy() for c in rows.columns}
+    assert fitted.seconds(columns) == pytest.approx(seconds, rel=0.05)
+    assert (np.diff(fitted.seconds(columns)) >= 0).all()

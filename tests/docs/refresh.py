@@ -1,0 +1,86 @@
+"""What the documentation shows of the program's own output: `python -m tests.docs.refresh` writes it anew, the tests compare.
+
+Shown: the quickstart's terminal output and one of its plots in README.md, and the kernel errors in docs/fidelity.md.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import yaml
+
+from tests.docs.blocks import ROOT
+
+README = ROOT / "README.md"
+FIDELITY = ROOT / "docs" / "fidelity.md"
+PICTURE = ROOT / "docs" / "images" / "quickstart-latency-cdf.png"
+
+SHOWN = ("Output tokens", "Goodput", "SLO attainment", "Busy", "KV cache in use, max", "Waiting requests, max")
+KERNELS_BEGIN = "<!-- kernels: written by tests/docs/refresh.py -->"
+KERNELS_END = "<!-- end of kernels -->"
+
+
+def quickstart(out: Path) -> list[str]:
+    """The lines that `simserve run experiments/quickstart.yaml` prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "110", "MPLBACKEND": "agg"}
+    command = [sys.executable, "-m", "simserve.cli", "run", str(ROOT / "experiments" / "quickstart.yaml"), "--out", str(out), "--quiet"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return [line.rstrip() for line in run.stdout.splitlines()]
+
+
+def shortened(lines: list[str]) -> str:
+    """The part of the quickstart's output that the README shows."""
+    last = next(i for i, line in enumerate(lines) if line.strip().startswith("Queueing"))
+    kept = [*lines[: last + 1], "", *(line for line in lines if line.startswith(SHOWN)), "..."]
+    kept += [line for line in lines if line.startswith("!")]
+    return "\n".join(kept).lstrip("\n") + "\n"
+
+
+def readme_with(output: str) -> str:
+    """README.md with this text in its output block."""
+    before, rest = README.read_text(encoding="utf-8").split("```text title=quickstart\n")
+    return f"{before}```text title=quickstart\n{output}```{rest.split('```', 1)[1]}"
+
+
+def kernel_table() -> str:
+    """Check errors of every fitted operator, from the profiles, by profile, operator and type: means weighted by measurements."""
+    rows = ["| profile | operator | type | fits | measurements | error on held-out points | error on held-out shapes |", "|---|---|---|--:|--:|--:|--:|"]
+    for path in sorted((ROOT / "hardware_profiles").glob("*.yaml")):
+        groups = defaultdict(list)
+        for entry in yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["operators"]:
+            groups[entry["operator"], entry["dtype"]].append(entry)
+        for (operator, dtype), entries in sorted(groups.items()):
+            points = sum(entry["points"] for entry in entries)
+            rows.append(f"| {path.stem} | {operator} | {dtype} | {len(entries)} | {points:,} | {_error(entries, 'points')} | {_error(entries, 'shapes')} |")
+    return "\n".join(rows) + "\n"
+
+
+def _error(entries: list[dict], kind: str) -> str:
+    checks = [entry["check"][kind] for entry in entries if entry["check"][kind]]
+    rows = sum(check["rows"] for check in checks)
+    return f"{sum(check['rows'] * check['mape_percent'] for check in checks) / rows:.1f} %" if rows else "–"
+
+
+def fidelity_with(table: str) -> str:
+    """docs/fidelity.md with this table of kernels."""
+    before, rest = FIDELITY.read_text(encoding="utf-8").split(KERNELS_BEGIN)
+    return f"{before}{KERNELS_BEGIN}\n\n{table}\n{KERNELS_END}{rest.split(KERNELS_END)[1]}"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "quickstart"
+        README.write_text(readme_with(shortened(quickstart(out))), encoding="utf-8")
+        PICTURE.parent.mkdir(exist_ok=True)
+        PICTURE.write_bytes((out / "plots" / "latency_cdf.png").read_bytes())
+    FIDELITY.write_text(fidelity_with(kernel_table()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

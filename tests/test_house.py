@@ -1,0 +1,232 @@
+"""The rules of the house, checked on the source itself: who may import whom, how long a file may be, what an import may cost, and that
+everything that ships is found. `docs/architecture.md` states the same rules in words.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from simserve import resources
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "simserve"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# What each room may import at run time, besides itself, `simserve.errors` and the version. A room that is not here may import nothing.
+# A name with a dot allows that module only.
+ROOMS = {
+    "model": set(),
+    "policies": set(),
+    "resources": set(),
+    "hardware": {"resources"},
+    "workload": {"resources"},
+    "cost": {"hardware", "model"},
+    "engine": {"cost.contract", "policies", "workload.requests"},
+    "report": {"engine.records"},
+    "calibration": {"config", "cost", "hardware", "model", "resources"},
+    "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},
+    "api": {"config", "engine", "report", "cli.progress"},
+    "study": {"api", "config", "engine", "report"},
+    "cli": {"api", "calibration", "config", "hardware", "model", "policies", "report", "resources", "study", "workload"},
+    "errors": set(),
+    "__init__": {"api", "config", "report"},
+    "__main__": {"cli"},
+}
+
+# Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
+LIGHT = {"numpy", "pydantic"}
+LIGHT_IN = {"engine": {"simpy", "sortedcontainers"}, "config": {"yaml"}, "cli": {"typer"}}
+HEAVY = ("dask", "jinja2", "joblib", "lightgbm", "matplotlib", "pandas", "pooch", "pyarrow", "ray", "scipy", "sklearn", "torch")
+
+LONGEST_FILE = 400
+
+
+class Import(NamedTuple):
+    """One imported name, as `a.b.c`, and whether it is loaded together with the module (not inside a function)."""
+
+    name: str
+    line: int
+    at_import: bool
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """Everything a file imports at run time; what only a type checker reads is left out."""
+
+    def walk(node: ast.AST, at_import: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                yield from (Import(alias.name, child.lineno, at_import) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}:{child.lineno}: imports are absolute"
+                yield from (Import(f"{child.module}.{alias.name}", child.lineno, at_import) for alias in child.names)
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from walk(child, at_import and not inside)
+
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def trespasses(path: Path) -> list[str]:
+    own = room(path)
+    allowed = ROOMS.get(own, set()) | {own, "errors"}
+    found = []
+    for item in imports(path):
+        parts = item.name.split(".")
+        if parts[0] != "simserve" or len(parts) == 1 or parts[1].startswith("__"):
+            continue
+        if parts[1] not in allowed and ".".join(parts[1:3]) not in allowed:
+            found.append(f"{path.relative_to(ROOT)}:{item.line}: {own} imports {item.name}")
+    return found
+
+
+def test_every_room_keeps_to_its_neighbours():
+    assert [line for path in SOURCES for line in trespasses(path)] == []
+
+
+def test_the_import_rules_see_a_trespasser(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "policies").mkdir()
+    bad = tmp_path / "policies" / "bad.py"
+    bad.write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from simserve.engine.plan import StepPlan\n")
+    assert trespasses(bad) == []
+    bad.write_text("def plan(view):\n    from simserve.engine.plan import StepPlan\n")
+    assert trespasses(bad) == ["policies/bad.py:2: policies imports simserve.engine.plan.StepPlan"]
+
+
+def test_only_the_engine_knows_simpy():
+    users = {room(path) for path in SOURCES for item in imports(path) if item.name.split(".")[0] == "simpy"}
+    assert users == {"engine"}
+
+
+def test_the_engine_knows_no_policy_by_name():
+    names = {path.stem for path in (PACKAGE / "policies" / "scheduling").glob("*.py")} - {"__init__"}
+    for path in (PACKAGE / "engine").glob("*.py"):
+        assert not names & {part for item in imports(path) for part in item.name.split(".")}, path
+
+
+def test_nothing_below_the_command_line_prints():
+    # Two kinds of exception: what draws a command's own progress or tables, and the measuring program, which runs on its own on a device.
+    allowed = {"simserve/workload/report.py"}
+    found = []
+    for path in SOURCES:
+        name = path.relative_to(ROOT).as_posix()
+        if room(path) == "cli" or name in allowed or name.startswith("simserve/calibration/measure/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                found.append(f"{name}:{node.lineno}")
+    assert found == []
+
+
+def test_files_fit_in_a_head():
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
+    assert not [path for path in SOURCES if path.stem in ("utils", "helpers", "misc", "common")]
+
+
+def test_every_module_says_what_it_is():
+    bare = [p.relative_to(ROOT).as_posix() for p in SOURCES if p.read_text(encoding="utf-8").strip() and not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))]
+    assert bare == []
+
+
+def test_heavy_libraries_are_imported_where_they_are_used():
+    found = []
+    for path in SOURCES:
+        for item in imports(path):
+            top = item.name.split(".")[0]
+            light = top in sys.stdlib_module_names or top == "simserve" or top in LIGHT | LIGHT_IN.get(room(path), set())
+            if item.at_import and not light:
+                found.append(f"{path.relative_to(ROOT)}:{item.line}: {item.name}")
+    assert found == []
+
+
+def _python(code: str, **environment: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_importing_everything_loads_nothing_heavy():
+    # The measuring program is left out: it may not be imported without the device's library.
+    names = sorted({f"simserve.{'.'.join(p.relative_to(PACKAGE).with_suffix('').parts)}".removesuffix(".__init__") for p in SOURCES})
+    names = [n for n in names if not n.endswith("__main__") and ".measure" not in n and n != "simserve.__init__"]
+    code = f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint(*sorted(m for m in {HEAVY!r} if m in sys.modules))"
+    assert _python(code).strip() == ""
+
+
+def test_help_is_quick():
+    # Processor time, the best of three: another program on the machine must not decide this.
+    code = (
+        "import os, subprocess, sys\n"
+        "best = 9.0\n"
+        "for _ in range(3):\n"
+        "    before = os.times()\n"
+        "    subprocess.run([sys.executable, '-m', 'simserve', '--help'], check=True, stdout=subprocess.DEVNULL)\n"
+        "    after = os.times()\n"
+        "    best = min(best, after.children_user + after.children_system - before.children_user - before.children_system)\n"
+        "print(best)"
+    )
+    assert float(_python(code)) < 0.5
+
+
+def test_what_ships_is_found():
+    assert {"quickstart", "closed_loop", "llama_70b_tp4"} <= set(resources.available("experiments"))
+    assert {"a100-sxm-80gb", "h100-sxm-80gb"} <= set(resources.available("hardware_profiles"))
+    assert "burstgpt-sample" in resources.available("traces")
+
+
+def test_every_bundled_file_loads():
+    import simserve
+    from simserve.hardware import load_profile
+
+    for name in resources.available("experiments"):
+        simserve.load(name)
+    for name in resources.available("hardware_profiles"):
+        load_profile(name)
+
+
+@pytest.mark.nightly
+def test_a_wheel_holds_the_data(tmp_path):
+    builder = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
+    (wheel,) = builder.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = {f"simserve/_data/{kind}" for kind in ("experiments", "hardware_profiles", "traces")}
+    for folder in data:
+        kind = folder.rsplit("/", 1)[1]
+        wanted = {f"{folder}/{p.relative_to(ROOT / kind).as_posix()}" for p in (ROOT / kind).rglob("*") if p.is_file() and p.suffix in (".yaml", ".gz", ".csv")}
+        assert wanted <= names
+        assert not [name for name in names if name.startswith(folder + "/.")], "unfinished files of a profile build are in the wheel"
+    for template in (PACKAGE / "report" / "templates").iterdir():
+        assert f"simserve/report/templates/{template.name}" in names
+    for config in (PACKAGE / "model" / "configs").iterdir():
+        assert f"simserve/model/configs/{config.name}" in names
+    assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
+
+
+def _tool(module: str, *arguments: str) -> None:
+    pytest.importorskip(module, reason=f"{module} is not installed")
+    run = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_types():
+    _tool("mypy")
+
+
+def test_style():
+    _tool("ruff", "check", "simserve", "tests", "benchmarks")

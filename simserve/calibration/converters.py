@@ -154,4 +154,4 @@ ALIASES = {"moe_dispatch_combine": {"batch": "num_tokens_per_gpu"}}
 """Other names that published tables use for a column."""
 
 UNSUPPORTED = {"moe_model_layers": "activated_experts"}
-"""Variants of a table that no operator describes, told by a column: an expert layer by the number of experts activated, its routing unknown."""
+"""Variants of a table that no operator describes, told by a column: expert layers by the number of experts activated."""

@@ -61,15 +61,18 @@ class KernelValidation:
         }
 
 
-def validate_kernels(profile: HardwareProfile, folder: Path, *, analytic: bool = False) -> KernelValidation:
+def validate_kernels(
+    profile: HardwareProfile, folder: Path, *, analytic: bool = False, only: frozenset[str] | None = None
+) -> KernelValidation:
     """Predict every usable row of the tables in `folder` with the profile's model of the same operator, types, backend and kernel.
 
-    analytic  compare the analytic estimates instead (what a device without measurements gets).
+    analytic  compare the analytic estimates instead (what a device without measurements gets)
+    only      these operators (None = all)
     Raises ConfigError for an unreadable or incomplete table.
     """
     import pandas as pd
 
-    tables = read_tables(folder)
+    tables = read_tables(folder, only)
     parts: list[pd.DataFrame] = []
     skipped, reasons = Counter(tables.skipped_groups), Counter(tables.skipped)
     for name, frame in sorted(tables.frames.items()):

@@ -16,6 +16,7 @@ from simserve.cli.failures import InterruptError, PipeClosedError
 COMMANDS = {
     "run": "Simulate an experiment: a table, plots and a report.",
     "compare": "Results side by side.",
+    "sweep": "Run an experiment over many values of its keys.",
     "experiments": "List the bundled experiments.",
     "policies": "List the scheduling policies and their parameters.",
     "models": "List the bundled model architectures.",

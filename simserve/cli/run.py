@@ -37,6 +37,11 @@ def run(
     wanted = {"timeline=true": timeline, "steps=true": steps, "plots=false": no_plots, "report=false": no_report}
     loaded = load(experiment, [*(changes or []), *(f"output.{text}" for text, asked in wanted.items() if asked)])
     target = out if out is not None else Path("out") / loaded.name
+    if loaded.spec.variants:
+        from simserve.cli.claims import run_claims
+
+        run_claims(experiment, changes or [], target, loaded.spec.output.model_dump(), force=force, as_json=as_json, check=check, quiet=quiet)
+        return
     with staged(target, force=force) as folder:
         with shown(quiet) as progress:
             result = api.run(loaded, progress=progress or False, check=check)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
+from simserve.config.claims import ClaimSection, PaperSection
 from simserve.workload.config import WorkloadConfig
 
 
@@ -201,6 +202,13 @@ class ExperimentSpec(Section):
     until_s: float | None = Field(
         default=None, gt=0, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."
     )
+
+    paper: PaperSection | None = Field(default=None, description="The paper whose claims the variants check.")
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Runs that differ from this experiment: name -> {dotted key: value}. `simserve run` then runs each of them.",
+    )
+    claims: tuple[ClaimSection, ...] = Field(default=(), description="Published figures to hold the variants against.")
 
     @property
     def model_section(self) -> ModelSection:

@@ -67,7 +67,8 @@ class TokenTable:
             old = self.parts.get(part, np.zeros(1))
             new = np.interp(every, knots, non_decreasing(at_knots))
             self.parts[part] = np.concatenate([old, np.maximum(new, old[-1])])
-        self.seconds = sum(self.parts.values(), np.zeros(limit + 1)).tolist()
+        # Each part is non-decreasing; the running maximum takes out what rounding adds.
+        self.seconds = np.maximum.accumulate(sum(self.parts.values(), np.zeros(limit + 1))).tolist()
         self._limit = limit
 
     def __getitem__(self, tokens: int) -> float:

@@ -50,7 +50,8 @@ class KernelModel:
         fit = trees.from_document(document, str(path))
         made, known = self.entry.model.revision, self.operator.revision
         if made != known:
-            raise ProfileError(f"{path}: fitted with revision {made} of operator '{self.operator.name}', this simserve has {known}; fit it again")
+            name = self.operator.name
+            raise ProfileError(f"{path}: fitted with revision {made} of operator '{name}', this simserve has {known}; fit it again")
         return fit
 
     def seconds(self, **columns: ArrayLike) -> F64:

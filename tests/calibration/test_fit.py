@@ -26,10 +26,12 @@ def law_us(m: np.ndarray, n: np.ndarray, k: np.ndarray) -> np.ndarray:
 def gemm_table(noise: float = 0.0) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     sizes = [512, 1024, 2048, 3072, 4096, 6144, 8192, 12288]
-    grid = [(m, n, k) for n in sizes for k in sizes for m in (1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 192, 256, 257, 384, 512, 1024, 2048, 4096)]
+    rows = (1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 192, 256, 257, 384, 512, 1024, 2048, 4096)
+    grid = [(m, n, k) for n in sizes for k in sizes for m in rows]
     m, n, k = np.array(grid, dtype=float).T
     us = law_us(m, n, k) * np.exp(noise * rng.standard_normal(len(m)))
-    return pd.DataFrame({"m": m, "n": n, "k": k, "dtype": "bf16", "latency_us": us, "backend": "lab 1.0", "kernel": "x", "source": "lab@1:x"})
+    table = pd.DataFrame({"m": m, "n": n, "k": k, "latency_us": us})
+    return table.assign(dtype="bf16", backend="lab 1.0", kernel="x", source="lab@1:x")
 
 
 def build(tmp_path: Path, table: pd.DataFrame, stem: str = "gemm") -> tuple[HardwareProfile, dict[str, int]]:

@@ -55,7 +55,7 @@ def test_a_total_of_kv_tokens_becomes_that_of_one_sequence(tmp_path: Path) -> No
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such directory"):
         read_tables(tmp_path / "absent")
-    with pytest.raises(ConfigError, match="no .parquet or .csv"):
+    with pytest.raises(ConfigError, match=r"no \.parquet or \.csv"):
         read_tables(tmp_path)
     (tmp_path / "gemm.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(ConfigError, match=r"gemm\.parquet: cannot be read"):

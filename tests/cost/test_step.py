@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -55,7 +56,7 @@ def test_more_work_never_takes_less_time(cost: StepCost) -> None:
     by_prefix = [cost.step_time(0, 0, 0, [PrefillSlice(256, c)]) for c in range(0, 16000, 61)]
     by_chunks = [cost.step_time(4, 4000, 1000, [PrefillSlice(100, 50)] * k) for k in range(40)]
     for times in (by_tokens, by_context, by_batch, by_prefix, by_chunks):
-        assert all(a <= b for a, b in zip(times, times[1:], strict=False))
+        assert all(a <= b for a, b in pairwise(times))
 
 
 def test_a_batch_is_never_faster_than_its_longest_sequence_alone() -> None:
@@ -101,7 +102,8 @@ def test_outside_graphs_the_host_launches_every_kernel() -> None:
 
 @pytest.mark.parametrize("cost", [A100, EAGER, H100, build("llama-3.1-70b", "h100-sxm-80gb", tp=4)])
 def test_the_parts_add_up_to_the_step(cost: StepCost) -> None:
-    for n, total, longest, prefills in ((7, 7000, 1500, ()), (0, 0, 0, [PrefillSlice(700, 0)]), (5, 500, 100, [PrefillSlice(300, 900)] * 3)):
+    steps = ((7, 7000, 1500, ()), (0, 0, 0, [PrefillSlice(700, 0)]), (5, 500, 100, [PrefillSlice(300, 900)] * 3))
+    for n, total, longest, prefills in steps:
         parts = cost.breakdown(n, total, longest, prefills)
         assert sum(parts.values()) == pytest.approx(cost.step_time(n, total, longest, prefills), rel=1e-9)
         assert all(seconds > 0 for seconds in parts.values())

@@ -70,7 +70,8 @@ def test_no_matrix_multiplication_beats_the_device(name: str, dtype: str) -> Non
 def test_attention_grows_with_its_context(name: str) -> None:
     profile = load_profile(name)
     heads = {"num_q_heads": 32.0, "num_kv_heads": 8.0}
-    decode = profile.operator("attention_decode", "bf16").seconds(batch=32.0, kv_tokens=np.array([1024.0, 4096.0, 16384.0, 65536.0]), **heads)
+    contexts = np.array([1024.0, 4096.0, 16384.0, 65536.0])
+    decode = profile.operator("attention_decode", "bf16").seconds(batch=32.0, kv_tokens=contexts, **heads)
     assert (np.diff(decode) > 0).all()
     assert 2.5 < decode[3] / decode[2] < 6.0, "long contexts are bound by bandwidth: four times the tokens, about four times the time"
     prefill = profile.operator("attention_prefill", "bf16").seconds(new_tokens=np.array([1024.0, 4096.0, 16384.0]), **heads)

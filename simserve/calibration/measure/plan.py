@@ -134,7 +134,7 @@ class Planner:
         for ranks in self.groups if name != "p2p" else self.groups[:1]:
             for size, level in sizes.message_bytes(self.scale.max_bytes // 4).items():
                 for mode in self.modes:
-                    where = {"collective": name, "num_gpus": ranks, "num_nodes": 1, "message_bytes": size}
+                    where: dict[str, Value] = {"collective": name, "num_gpus": ranks, "num_nodes": 1, "message_bytes": size}
                     yield point(name, level, **where, dtype=self._floats()[0], mode=mode)
 
     def _host_copy(self) -> Iterator[Point]:

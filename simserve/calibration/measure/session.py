@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from simserve.calibration.measure.attention_kernels import best_for_measuring
 from simserve.calibration.measure.collectives import LIBRARY, CollectiveError, CollectiveGroup
+from simserve.calibration.measure.device_facts import write_facts
 from simserve.calibration.measure.devices import TorchDevice, open_device
 from simserve.calibration.measure.environment import DRIFT_WARNING_PERCENT, ClockCheck, describe, driver_facts, write_environment
 from simserve.calibration.measure.journal import OK, Journal
@@ -88,6 +89,7 @@ def measure(options: MeasureOptions, stream: TextIO | None = None) -> MeasureRes
         result.drift_percent = run.clock.drift_percent() if run.clock else 0.0
         source = _source(facts, started)
         result.tables = write_tables(options.out, records.values(), f"torch {device.torch.__version__}", source)
+        write_facts(options.out, records.values(), facts)
         write_environment(options.out, facts | _summary(options, result, run, started, device))
         journal.close()
     if result.drift_percent > DRIFT_WARNING_PERCENT:

@@ -43,7 +43,7 @@ class ReplayStep:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPlan:
-    """`model` is a bundled name or the path of a config.json; `basis` says where `predicted_s` comes from, `steps_in_run` counts the run's."""
+    """`model` is a bundled name or the path of a config.json; `basis`: where `predicted_s` comes from; `steps_in_run` counts the run's."""
 
     model: str
     quantisation: str | None

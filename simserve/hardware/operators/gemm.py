@@ -6,6 +6,8 @@ Both quantisations are in the estimate and in the features: a tile that is partl
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from simserve.hardware.device import DTYPE_BYTES
@@ -26,6 +28,28 @@ _SMOOTH = 2.25
 """Constants of the analytic estimate, found on bf16 tables of A100, H100 and H200 (their error there is in docs/cost-models.md):
 share of peak reached inside a tile; the depth from which a matrix that leaves SMs idle is split along k, and what splitting gains;
 seconds per wave; seconds per unit of depth; and the exponent with which compute and memory time overlap imperfectly."""
+
+
+class _Format(NamedTuple):
+    """What a number format costs beyond bf16: factors on compute and memory time, seconds per call, seconds per unit of depth, and
+    bytes moved per activation element to quantise it."""
+
+    compute: float = 1.0
+    memory: float = 1.0
+    call_s: float = 0.0
+    chain_s: float = 0.0
+    activation_bytes: float = 0.0
+
+
+_FORMATS = {
+    "fp8": _Format(1.16, 0.99, 4.8e-6, 3.1e-10, 8.5),
+    "fp8_block128": _Format(1.32, 0.93, 1.2e-6, 6.5e-10, 5.7),
+    "w8a8_int8": _Format(1.29, 0.80, 5.5e-6, 1.17e-9),
+    "w8a8_int8_smoothquant": _Format(1.29, 0.80, 5.5e-6, 1.17e-9),
+    "w8a16_int8": _Format(1.0, 0.80, 7.5e-6, 1.17e-9),
+    "w4a16_int4": _Format(1.04, 0.82, 6.1e-6, 1.16e-9),
+}
+"""Found on the same tables as the constants above, each on the devices that have the format."""
 
 
 def traffic_bytes(ctx: Context, c: Columns) -> F64:
@@ -57,9 +81,12 @@ def _tile_seconds(ctx: Context, c: Columns) -> F64:
 
 
 def _estimate_s(ctx: Context, c: Columns) -> F64:
-    memory = traffic_bytes(ctx, c) / (ctx.device.hbm_share * ctx.device.hbm_bytes_per_s)
-    busy = (_tile_seconds(ctx, c) ** _SMOOTH + memory**_SMOOTH) ** (1.0 / _SMOOTH)
-    return busy + ctx.device.launch_s + _CHAIN_S * c["k"]
+    form = _FORMATS.get(ctx.dtype, _Format())
+    memory = form.memory * traffic_bytes(ctx, c) / (ctx.device.hbm_share * ctx.device.hbm_bytes_per_s)
+    compute = form.compute * _tile_seconds(ctx, c)
+    busy = (compute**_SMOOTH + memory**_SMOOTH) ** (1.0 / _SMOOTH)
+    quantising = form.activation_bytes * c["m"] * c["k"] / ctx.device.hbm_bytes_per_s
+    return busy + ctx.device.launch_s + form.call_s + (_CHAIN_S + form.chain_s) * c["k"] + quantising
 
 
 def _features(ctx: Context, c: Columns) -> dict[str, F64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from simserve.errors import ConfigError, nearest
 from simserve.study.task import Outcome, Task
@@ -12,9 +12,12 @@ from simserve.study.task import Outcome, Task
 BACKENDS = {"joblib": "joblib_processes", "ray": "ray_cluster", "dask": "dask_cluster"}
 
 
-def execute(tasks: Sequence[Task], backend: str = "joblib", jobs: int | None = None, address: str | None = None) -> Iterator[Outcome]:
-    """The outcomes of all tasks, in the order in which they finish. A worker that dies costs only the runs it was in.
+def execute(
+    tasks: Iterable[Task], count: int, backend: str = "joblib", jobs: int | None = None, address: str | None = None
+) -> Iterator[Outcome]:
+    """The outcomes of `count` tasks, in the order in which they finish. A worker that dies costs only the runs it was in.
 
+    tasks    taken one by one as workers become free, so they need not all be in memory
     jobs     worker processes (None = one for each core that this process may use)
     address  of a running Ray or Dask cluster (None = start a local one)
     Raises ConfigError for an unknown backend, one whose package is not installed, or an address that does not answer.
@@ -26,7 +29,7 @@ def execute(tasks: Sequence[Task], backend: str = "joblib", jobs: int | None = N
     if backend == "joblib" and address is not None:
         raise ConfigError("an address is of a Ray or Dask cluster; the joblib backend runs on this machine only")
     module = importlib.import_module(f"simserve.study.backends.{BACKENDS[backend]}")
-    found: Iterator[Outcome] = module.execute(tasks, jobs or cores(), address)
+    found: Iterator[Outcome] = module.execute(tasks, min(jobs or cores(), max(count, 1)), address)
     return found
 
 

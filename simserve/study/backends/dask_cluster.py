@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from simserve.errors import ConfigError
@@ -13,7 +13,7 @@ _AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory
 _CONNECT_TIMEOUT_S = 20
 
 
-def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
+def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
     """Outcomes as they come. Raises ConfigError when Dask is not installed or does not answer."""
     try:
         import distributed  # type: ignore[import-not-found, unused-ignore]
@@ -34,7 +34,7 @@ def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[O
         yield from _run(distributed, client, tasks, sum(client.nthreads().values()) or jobs)
 
 
-def _run(distributed: Any, client: Any, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+def _run(distributed: Any, client: Any, tasks: Iterable[Task], workers: int) -> Iterator[Outcome]:
     waiting = iter(tasks)
     in_flight: dict[Any, Task] = {}
 

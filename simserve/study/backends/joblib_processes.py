@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
 
-def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
-    """Outcomes as they come. With one job, or one task, everything runs in this process."""
-    if jobs == 1 or len(tasks) == 1:
+def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
+    """Outcomes as they come. With one job everything runs in this process."""
+    if jobs == 1:
         yield from map(evaluate, tasks)
         return
-    waiting = deque(tasks)
-    while waiting:
+    waiting = iter(tasks)
+    broken = True
+    while broken:
+        broken = False
         in_flight: dict[int, Task] = {}
         try:
             for outcome in _parallel(jobs, _feed(waiting, in_flight)):
@@ -24,16 +25,16 @@ def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[O
         except Exception as error:
             if not _worker_died(error):
                 raise
+            broken = True
             # One of these few killed its worker, or somebody did. Each gets another try alone, so that the culprit names itself.
             for task in in_flight.values():
                 yield _alone(task)
 
 
-def _feed(waiting: deque[Task], in_flight: dict[int, Task]) -> Iterator[Any]:
+def _feed(waiting: Iterator[Task], in_flight: dict[int, Task]) -> Iterator[Any]:
     from joblib import delayed
 
-    while waiting:
-        task = waiting.popleft()
+    for task in waiting:
         in_flight[task.number] = task
         yield delayed(evaluate)(task)
 
@@ -50,7 +51,7 @@ def _parallel(jobs: int, calls: Iterator[Any]) -> Iterator[Outcome]:
 
 def _alone(task: Task) -> Outcome:
     try:
-        return next(iter(_parallel(2, _feed(deque([task]), {}))))  # n_jobs=1 would run it in this process
+        return next(iter(_parallel(2, _feed(iter([task]), {}))))  # n_jobs=1 would run it in this process
     except Exception as error:
         if not _worker_died(error):
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from simserve.errors import ConfigError
@@ -12,7 +12,7 @@ from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 _AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory stays small
 
 
-def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
+def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
     """Outcomes as they come. Raises ConfigError when Ray is not installed or does not answer."""
     try:
         import ray  # type: ignore[import-not-found, unused-ignore]
@@ -32,7 +32,7 @@ def execute(tasks: Sequence[Task], jobs: int, address: str | None) -> Iterator[O
             ray.shutdown()
 
 
-def _run(ray: Any, tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
+def _run(ray: Any, tasks: Iterable[Task], jobs: int) -> Iterator[Outcome]:
     remote = ray.remote(num_cpus=1, max_retries=2)(evaluate)  # Ray starts a task again when its worker dies
     waiting = iter(tasks)
     in_flight: dict[Any, Task] = {}

@@ -1,0 +1,78 @@
+"""Runs an experiment with variants and shows its claims beside what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simserve.config.experiment import Experiment
+    from simserve.report.result import Result
+    from simserve.study.claims import ClaimsReport, Outcome
+
+
+def run_claims(
+    source: str, changes: list[str], target: Path, output: dict[str, bool], *, force: bool, as_json: bool, check: bool, quiet: bool
+) -> None:
+    """`simserve run` for an experiment with variants: a folder per variant, the claims on the terminal or as JSON."""
+    from simserve import api
+    from simserve.cli.output import staged
+    from simserve.cli.progress import shown
+    from simserve.study.claims import check_claims
+
+    def one(experiment: Experiment) -> Result:
+        if not quiet:
+            print(experiment.name, file=sys.stderr)
+        with shown(quiet) as progress:
+            return api.run(experiment, progress=progress or False, check=check)
+
+    with staged(target, force=force) as folder:
+        report = check_claims(source, changes, run=one)
+        report.write(folder, **output)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2, sort_keys=True, allow_nan=False))
+    else:
+        show_claims(report)
+    if not quiet:
+        print(f"written to {target}", file=sys.stderr)
+
+
+def show_claims(report: ClaimsReport) -> None:
+    """The table: claim, published, ours, band, in or out."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if report.paper:
+        console.print(f"[bold]{report.paper['title']}[/bold] ({report.paper['reference']})", highlight=False)
+        if report.paper["setting"]:
+            console.print(report.paper["setting"], highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("claim")
+    for heading in ("published", "ours", "band"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for outcome in report.outcomes:
+        published = "" if outcome.published is None else f"{outcome.published:.3g}"
+        verdict = "in" if outcome.reproduced else "[bold]out[/bold]"
+        table.add_row(outcome.claim, published, _ours(outcome), _band(outcome.low, outcome.high), verdict)
+    console.print(table)
+
+
+def _ours(outcome: Outcome) -> str:
+    if outcome.low is None and outcome.high is None:
+        return "<".join("?" if v is None else f"{v:.3g}" for v in outcome.values.values())
+    return "?" if outcome.ours is None else f"{outcome.ours:.3g}"
+
+
+def _band(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "order"
+    if low is None:
+        return f"<= {high:.3g}"
+    if high is None:
+        return f">= {low:.3g}"
+    return f"{low:.3g} to {high:.3g}"

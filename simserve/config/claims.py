@@ -1,0 +1,71 @@
+"""Sections of an experiment that checks a paper: variants of the run, and what was published about them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PaperSection(_Section):
+    """Where the figures were published."""
+
+    title: str = Field(description="The paper's title, or the system's name.")
+    reference: str = Field(description="arXiv number or venue, and the table or figure.")
+    priority: Literal["A", "B", "C"] = Field(default="A", description="A: cheap, runs in CI. B: a nightly study. C: needs measured tables first.")
+    setting: str = Field(default="", description="What the paper leaves open and how it was chosen here.")
+
+
+class ClaimSection(_Section):
+    """One published figure, or an order, and the band in which ours counts as a reproduction.
+
+    `of` names variants: one for a figure by itself, two for their ratio (first / second), and with `order` two or more whose figures
+    must rise.
+    """
+
+    figure: str = Field(description="A figure of a run as in capacity predicates: ttft.p50, itl.p99, goodput, throughput.output_tokens ...")
+    of: tuple[str, ...] = Field(min_length=1, description="Variants: one = its figure, two = the ratio of the first to the second, order = all.")
+    published: float | None = Field(default=None, description="The published value, in the figure's unit (seconds, 1/s), or a ratio.")
+    within: float | None = Field(default=None, gt=0, description="Band: relative distance from the published value (0.25 = 25 %).")
+    of_gain: bool = Field(default=False, description="The band counts from the ratio minus one: 1.9 within 0.2 is 1.72 to 2.08.")
+    at_most: float | None = Field(default=None, description="Band: our value may not exceed this.")
+    at_least: float | None = Field(default=None, description="Band: our value may not be below this.")
+    order: bool = Field(default=False, description="Only the order is claimed: the figures of the variants in `of` rise.")
+    note: str = Field(default="", description="What to know about this figure.")
+
+    @model_validator(mode="after")
+    def _a_claim(self) -> ClaimSection:
+        bounds = (self.within, self.at_most, self.at_least)
+        if self.order:
+            if len(self.of) < 2 or any(b is not None for b in (*bounds, self.published)):
+                raise ValueError("order compares two or more variants and takes no other bound")
+        elif len(self.of) > 2:
+            raise ValueError("of names one variant (a figure) or two (a ratio); more only with order: true")
+        elif all(b is None for b in bounds):
+            raise ValueError("a claim needs a band: within (with published), at_most, at_least, or order: true")
+        if self.within is not None and self.published is None:
+            raise ValueError("within needs the published value")
+        if self.of_gain and (len(self.of) != 2 or self.within is None):
+            raise ValueError("of_gain is for ratios with within")
+        return self
+
+
+def band(claim: ClaimSection) -> tuple[float, float]:
+    """Lowest and highest value that reproduce the claim (infinities where a side is open). Not for `order` claims."""
+    low, high = float("-inf"), float("inf")
+    if claim.within is not None and claim.published is not None:
+        reach = claim.within * (abs(claim.published - 1) if claim.of_gain else abs(claim.published))
+        low, high = claim.published - reach, claim.published + reach
+    if claim.at_least is not None:
+        low = max(low, claim.at_least)
+    if claim.at_most is not None:
+        high = min(high, claim.at_most)
+    return low, high
+
+
+Variants = dict[str, dict[str, Any]]
+"""Name -> changes, dotted key to value."""

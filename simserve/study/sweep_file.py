@@ -1,0 +1,67 @@
+"""A sweep written down: the YAML file that `simserve sweep` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from simserve.config import messages, yamlfile
+from simserve.config.paths import find_experiment
+from simserve.config.schema import Section
+from simserve.config.yamlfile import Document
+from simserve.errors import ConfigError
+from simserve.study.base import Base
+
+
+class SweepFile(Section):
+    """Which experiments to run: a base, what changes, how the points are chosen."""
+
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", description="Names the output directory. Default: the file's name."
+    )
+    description: str = Field(default="", description="What the sweep asks, for people.")
+    experiment: str | dict[str, Any] = Field(description="The base: a YAML file, a bundled experiment, or the experiment itself.")
+    set: dict[str, Any] = Field(default_factory=dict, description="Changes that hold at every point, by dotted key.")
+    over: dict[str, Any] = Field(
+        default_factory=dict, description="Keys that change: a list of values, or {low, high, steps, scale: linear | log, whole}."
+    )
+    points: list[dict[str, Any]] | None = Field(default=None, description="Instead of `over`: a list of points, each a mapping of keys.")
+    method: Literal["grid", "random", "latin-hypercube"] = Field(default="grid", description="All combinations, or a sample of the space.")
+    sample: int | None = Field(default=None, ge=1, description="Points of a sample.")
+    sample_seed: int = Field(default=0, ge=0, description="Seed of the sample.")
+    seeds: list[int] | None = Field(default=None, description="Seeds: every point is run with each.")
+    replicates: int | None = Field(default=None, ge=1, description="Instead of `seeds`: so many from the experiment's seed on.")
+    limit: int | None = Field(default=None, ge=1, description="Refuse more runs than this.")
+
+
+def document_of(source: Any) -> Document | None:
+    """The document in a source if that is a sweep file: a YAML file with the key `experiment`. None for an experiment."""
+    if not isinstance(source, str | Path):
+        return None
+    path = find_experiment(source)
+    document = yamlfile.read(path)
+    return document if "experiment" in document.data else None
+
+
+def read(document: Document) -> tuple[SweepFile, Base, str]:
+    """The sweep in a document, its base experiment, its name. Raises ConfigError listing every mistake."""
+    section, mistakes = messages.check(SweepFile, document.data, document)
+    messages.fail(document.source, mistakes)
+    assert isinstance(section, SweepFile)
+    path = Path(document.source)
+    return section, base_of(section.experiment, section.set, path.resolve().parent, document), section.name or path.name.split(".")[0]
+
+
+def base_of(experiment: str | dict[str, Any], changes: dict[str, Any], folder: Path, document: Document) -> Base:
+    """The base that a study file names: a path relative to the file's folder or to the current one, a bundled name, or a mapping."""
+    fixed = tuple(changes.items())
+    if not isinstance(experiment, str):
+        return Base(experiment, folder, fixed)
+    if (folder / experiment).is_file():
+        return Base(folder / experiment, None, fixed)
+    try:
+        return Base(find_experiment(experiment), None, fixed)
+    except ConfigError as error:
+        raise ConfigError(str(messages.at(document, ("experiment",), str(error)))) from None

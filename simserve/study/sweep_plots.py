@@ -1,0 +1,99 @@
+"""`SweepResult.plot`: figures against keys, and figures against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simserve.errors import ConfigError, nearest
+from simserve.report.plot_style import COLOURS, nothing, one, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_MAX_SERIES = len(COLOURS)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlots:
+    """`points` has one row for each point of the sweep: means over seeds. Every method takes axes to draw into, or makes its own."""
+
+    points: pd.DataFrame
+    keys: tuple[str, ...]
+
+    def lines(self, y: str = "ttft_p99_s", x: str | None = None, by: str | None = None, ax: Axes | None = None) -> Axes:
+        """A figure against a key, one line for each value of another. Default: the first numeric key, by the first other one."""
+        x = x or next((key for key in self.keys if _numeric(self.points[key])), None)
+        if x is None:
+            raise ConfigError(f"none of {', '.join(self.keys) or 'no keys'} is numeric: say what x is")
+        by = by or next((key for key in self.keys if key != x), None)
+        return self._draw(x, y, by, ax, line=True)
+
+    def frontier(self, x: str = "tpot_p99_s", y: str = "ttft_p99_s", by: str | None = None, ax: Axes | None = None) -> Axes:
+        """Two figures against each other: the points that no other beats in both are joined. Default: TPOT and TTFT, both better when low."""
+        by = by or next((key for key in self.keys if not _numeric(self.points[key])), None)
+        ax = self._draw(x, y, by, ax, line=False)
+        best = _undominated(self.points[[x, y]].dropna())
+        with style():
+            if len(best) > 1:
+                ax.plot(best[x], best[y], color="#777777", linewidth=1.0, linestyle="--", zorder=1, label="not dominated")
+                ax.legend()
+        return ax
+
+    def _draw(self, x: str, y: str, by: str | None, ax: Axes | None, *, line: bool) -> Axes:
+        for name in (x, y, *([by] if by else [])):
+            if name not in self.points.columns:
+                raise ConfigError(f"the sweep has no column '{name}'{nearest(name, self.points.columns)}")
+        with style():
+            ax = one(ax, (7.6, 3.8))
+            for number, (value, rows) in enumerate(_series(self.points, by)):
+                rows = rows[[x, y]].dropna().sort_values(x)
+                name = None if by is None else f"{_short(by)} = {value}"
+                colour = COLOURS[number % _MAX_SERIES]
+                ax.plot(rows[x], rows[y], marker="o", markersize=4, linestyle="-" if line else "none", color=colour, label=name)
+            if not len(self.points[[x, y]].dropna()):
+                nothing(ax, "no point has both figures")
+            ax.set_xlabel(_axis_name(x))
+            ax.set_ylabel(_axis_name(y))
+            ax.set_ylim(bottom=0)
+            if by is not None:
+                ax.legend()
+        return ax
+
+
+def _series(points: pd.DataFrame, by: str | None) -> list[tuple[Any, pd.DataFrame]]:
+    if by is None:
+        return [(None, points)]
+    return [(value, rows) for value, rows in points.groupby(by, sort=True)][: 2 * _MAX_SERIES]
+
+
+def _undominated(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that no other row beats in the first column without losing in the second; sorted by the first."""
+    ordered = rows.sort_values(list(rows.columns))
+    second = ordered.iloc[:, 1]
+    kept: pd.DataFrame = ordered[second < second.cummin().shift(fill_value=float("inf"))]
+    return kept
+
+
+def _numeric(column: Any) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return bool(is_numeric_dtype(column)) and not is_bool_dtype(column)
+
+
+def _short(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def _axis_name(column: str) -> str:
+    """`ttft_p99_s` as 'TTFT p99, s'; a key by its last part."""
+    name = _short(column)
+    for ending, unit in (("_s_per_token", "s per token"), ("_per_s", "1/s"), ("_s", "s")):
+        if name.endswith(ending):
+            name, tail = name.removesuffix(ending), f", {unit}"
+            break
+    else:
+        tail = ""
+    words = [word.upper() if word in ("ttft", "itl", "tpot", "e2e", "kv") else word for word in name.split("_")]
+    return " ".join(words) + tail

@@ -1,0 +1,141 @@
+"""What a sweep found: one row for each run, its plots, its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simserve import __version__
+from simserve.errors import OutputError
+from simserve.report.files import write_json, write_whole
+from simserve.study.axes import label
+from simserve.study.prepare import Plan
+from simserve.study.sweep_plots import SweepPlots
+from simserve.study.table import Rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SWEEP = "sweep.json"
+FRAME = "sweep.parquet"
+CACHE = "runs"
+SCHEMA_VERSION = 1
+
+FIXED = ("point", "seed", "status", "error")
+"""Columns that are neither a key of the sweep nor a figure."""
+
+_SHOWN = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s", "output_tokens_per_s", "goodput_per_s", "saturated")
+
+
+class SweepResult:
+    """The rows of a sweep.
+
+    frame  one row a run: `point`, `seed`, a column for each key that changes, `status` (ok, failed, invalid), `error`, then the figures
+    about  name, keys, seeds, method and notes
+    """
+
+    def __init__(self, frame: pd.DataFrame, about: dict[str, Any]) -> None:
+        self.frame = frame
+        self.about = about
+        self.name = str(about["name"])
+        self.keys: tuple[str, ...] = tuple(about["keys"])
+        self.notes: list[str] = list(about["notes"])
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """The rows that have an error instead of figures."""
+        return self.frame[self.frame["status"] != "ok"]
+
+    @cached_property
+    def by_point(self) -> pd.DataFrame:
+        """One row a point: means over the seeds, `runs` = how many of them are there."""
+        good = self.frame[self.frame["status"] == "ok"]
+        figures = [name for name in good.columns if name not in (*FIXED, *self.keys)]
+        grouped = good.groupby("point", sort=True)
+        return grouped[list(self.keys)].first().assign(runs=grouped.size()).join(grouped[figures].mean())
+
+    @property
+    def plot(self) -> SweepPlots:
+        """Plots of the sweep: each method returns matplotlib axes."""
+        return SweepPlots(self.by_point, self.keys)
+
+    def write(self, directory: str | Path) -> Path:
+        """Writes sweep.parquet and sweep.json, the latter last. Raises OutputError."""
+        import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+        import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
+
+        out = Path(directory)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
+        write_whole(out / FRAME, lambda part: pq.write_table(pa.Table.from_pandas(self.frame, preserve_index=False), part))
+        counts = {str(k): int(v) for k, v in self.frame["status"].value_counts().sort_index().items()}
+        content = {"schema_version": SCHEMA_VERSION, "simserve_version": __version__, **self.about, "runs": len(self.frame), "status": counts}
+        write_json(out / SWEEP, content)
+        return out
+
+    @staticmethod
+    def read(directory: str | Path) -> SweepResult:
+        """The sweep that lies in a directory. Raises OutputError when there is none."""
+        import pandas as pd
+        import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+
+        folder = Path(directory)
+        try:
+            about = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+            return SweepResult(pd.read_parquet(folder / FRAME), about)
+        except FileNotFoundError as error:
+            raise OutputError(f"{folder}: is not the output of a finished sweep (there is no {Path(error.filename).name})") from error
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise OutputError(f"{folder}: the sweep's files cannot be read: {error}") from error
+
+    def shown(self) -> pd.DataFrame:
+        """The keys and a few figures of each point: what the terminal and a notebook show."""
+        figures = [name for name in _SHOWN if self.by_point[name].notna().any()]
+        return self.by_point[[*self.keys, "runs", *figures]]
+
+    def __repr__(self) -> str:
+        bad = len(self.failures)
+        keys = ", ".join(self.keys) or "seed"
+        return f"SweepResult({self.name!r}: {len(self.frame)} runs over {keys}{f', {bad} without figures' if bad else ''})"
+
+    def _repr_html_(self) -> str:
+        table: str = self.shown().to_html(float_format="{:.4g}".format, border=0, max_rows=40)
+        return f"<p>{_escape(repr(self))}</p>{table}" + "".join(f"<p>{_escape(note)}</p>" for note in self.notes)
+
+
+def frame(plan: Plan, keys: Sequence[str], rows: Rows) -> pd.DataFrame:
+    """The rows as a DataFrame, in the order of the design whatever the order in which they were computed."""
+    import pandas as pd
+
+    fixed: dict[str, list[Any]] = {name: [] for name in ("point", "seed", *keys, "status", "error")}
+    for number, place, point, seed in plan.runs():
+        fixed["point"].append(place)
+        fixed["seed"].append(plan.seeds[seed])
+        for key in keys:
+            fixed[key].append(label(point.changes.get(key)))
+        error = rows.errors.get(number)
+        fixed["status"].append("ok" if error is None else "invalid" if point.error is not None else "failed")
+        fixed["error"].append(error)
+    columns: dict[str, Any] = {name: _column(values) for name, values in fixed.items()}
+    return pd.DataFrame({**columns, **rows.columns()})
+
+
+def _column(values: list[Any]) -> Any:
+    """Values of one type as they are; a mixture as text, because a column of a file has one type."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} or len(kinds) == 1:
+        return pd.Series(values, dtype="str" if kinds == {str} or not kinds else None)
+    return pd.Series([None if value is None else str(value) for value in values], dtype="str")
+
+
+def _escape(text: str) -> str:
+    import html
+
+    return html.escape(text)

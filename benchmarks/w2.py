@@ -73,7 +73,19 @@ def whole_process(directory: Path, spec: dict[str, Any]) -> tuple[float, float, 
     """Wall seconds, CPU seconds and peak MiB of one `simserve run` in a process of its own."""
     path = directory / "w2.yaml"
     path.write_text(json.dumps(spec))  # JSON is YAML
-    command = [sys.executable, "-m", "simserve", "run", str(path), "--out", str(directory / "out"), "--force", "--no-plots", "--no-report", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "simserve",
+        "run",
+        str(path),
+        "--out",
+        str(directory / "out"),
+        "--force",
+        "--no-plots",
+        "--no-report",
+        "--quiet",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
@@ -116,7 +128,8 @@ def main() -> None:
     loop = min(seconds for seconds, _ in loops)
     records = loops[0][1]
     stepwise = best(2, lambda: loop_seconds(spec, fast_forward=False)[0])
-    print(f"requests {len(records.table)}, steps {int(records.counters['steps'])}, output tokens {int(records.requests.generated_tokens.sum())}")
+    tokens = int(records.requests.generated_tokens.sum())
+    print(f"requests {len(records.table)}, steps {int(records.counters['steps'])}, output tokens {tokens}")
     print(f"whole process    {wall:6.2f} s wall, {cpu:.2f} s CPU, {memory:.0f} MiB   = {wall / unit:.1f} yardsticks (of {unit:.3f} s)")
     print(f"loop             {loop:6.2f} s, {len(records.table) / loop:,.0f} requests/s   = {loop / unit:.2f} yardsticks")
     print(f"step by step     {stepwise:6.2f} s = {stepwise / loop:.1f} x the loop")

@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "Simulate an experiment: a table, plots and a report.",
     "compare": "Results side by side.",
     "sweep": "Run an experiment over many values of its keys.",
+    "capacity": "Find the highest load at which a predicate holds.",
     "experiments": "List the bundled experiments.",
     "policies": "List the scheduling policies and their parameters.",
     "models": "List the bundled model architectures.",

@@ -40,7 +40,8 @@ def run(
     if loaded.spec.variants:
         from simserve.cli.claims import run_claims
 
-        run_claims(experiment, changes or [], target, loaded.spec.output.model_dump(), force=force, as_json=as_json, check=check, quiet=quiet)
+        output = loaded.spec.output.model_dump()
+        run_claims(experiment, changes or [], target, output, force=force, as_json=as_json, check=check, quiet=quiet)
         return
     with staged(target, force=force) as folder:
         with shown(quiet) as progress:

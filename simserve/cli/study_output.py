@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,20 +33,47 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
 
 
 def show_frame(frame: pd.DataFrame) -> None:
-    """The first rows of a table on stdout, columns of keys by their last part where that is enough."""
+    """The first rows of a table on stdout; seconds as milliseconds where they are few."""
     from simserve.cli.tables import show
+    from simserve.study.labels import title
 
-    last = [str(name).rsplit(".", 1)[-1] for name in frame.columns]
-    names = [short if last.count(short) == 1 else str(name) for short, name in zip(last, frame.columns, strict=True)]
-    rows = [[_cell(value) for value in row] for row in frame.head(_MAX_ROWS).itertuples(index=False)]
+    titles = [title(str(name)) for name in frame.columns]
+    names = [short if titles.count(short) == 1 else str(name) for short, name in zip(titles, frame.columns, strict=True)]
+    seconds = [str(name).endswith(("_s", "_s_per_token")) and not str(name).endswith("_per_s") for name in frame.columns]
+    rows = [[_cell(*cell) for cell in zip(row, seconds, strict=True)] for row in frame.head(_MAX_ROWS).itertuples(index=False)]
     left = len(frame) - len(rows)
-    show(names, rows, f"and {left} more points" if left > 0 else "")
+    show(names, rows, f"and {left} more rows" if left > 0 else "")
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, bool | int | str):
-        return str(value)
+def _cell(value: Any, seconds: bool) -> str:
+    from simserve.report.rows import milliseconds, number
+
+    if isinstance(value, str) or value is None:
+        return value or "-"
+    if value != value:
+        return "-"
+    return milliseconds(float(value)) if seconds else number(float(value))
+
+
+def share(text: str, option: str) -> float:
+    """'2%' or '0.02' as a share. Raises ConfigError."""
+    number, percent, rest = text.strip().partition("%")
     try:
-        return "-" if value != value else f"{float(value):.4g}"
-    except (TypeError, ValueError):
-        return "-" if value is None else str(value)
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if rest or not math.isfinite(value):
+        raise ConfigError(f"{option} {text}: expected a share such as 2% or 0.02")
+    return value
+
+
+def writable(directory: Path, marker: str, force: bool) -> None:
+    """Raises OutputError when a directory holds something already, or, with `force`, something without the marker file."""
+    if directory.exists() and not directory.is_dir():
+        raise OutputError(f"{directory}: is a file; an output directory is needed")
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return
+    if not force:
+        raise OutputError(f"{directory}: exists; choose another place with --out, or replace it with --force")
+    if not (directory / marker).is_file():
+        raise OutputError(f"{directory}: holds something that is not a result (no {marker}); --force replaces results only")

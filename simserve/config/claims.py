@@ -16,7 +16,9 @@ class PaperSection(_Section):
 
     title: str = Field(description="The paper's title, or the system's name.")
     reference: str = Field(description="arXiv number or venue, and the table or figure.")
-    priority: Literal["A", "B", "C"] = Field(default="A", description="A: cheap, runs in CI. B: a nightly study. C: needs measured tables first.")
+    priority: Literal["A", "B", "C"] = Field(
+        default="A", description="A: cheap, runs in CI. B: a nightly study. C: needs measured tables first."
+    )
     setting: str = Field(default="", description="What the paper leaves open and how it was chosen here.")
 
 
@@ -28,7 +30,9 @@ class ClaimSection(_Section):
     """
 
     figure: str = Field(description="A figure of a run as in capacity predicates: ttft.p50, itl.p99, goodput, throughput.output_tokens ...")
-    of: tuple[str, ...] = Field(min_length=1, description="Variants: one = its figure, two = the ratio of the first to the second, order = all.")
+    of: tuple[str, ...] = Field(
+        min_length=1, description="Variants: one = its figure, two = the ratio of the first to the second, order = all."
+    )
     published: float | None = Field(default=None, description="The published value, in the figure's unit (seconds, 1/s), or a ratio.")
     within: float | None = Field(default=None, gt=0, description="Band: relative distance from the published value (0.25 = 25 %).")
     of_gain: bool = Field(default=False, description="The band counts from the ratio minus one: 1.9 within 0.2 is 1.72 to 2.08.")

@@ -41,6 +41,13 @@ class HostSection(Section):
     )
 
 
+class RequestPathSection(Section):
+    """Time of a request outside the engine's steps, seconds; the devices do not wait for it."""
+
+    per_request_s: float = Field(default=0.0, ge=0, description="For each request: HTTP, hand-over to the engine, the first answer's way back.")
+    per_prompt_token_s: float = Field(default=0.0, ge=0, description="For each prompt token: tokenising.")
+
+
 class KvDefaults(Section):
     """The KV cache rules of an engine; the same words as an experiment's `kv`."""
 
@@ -74,6 +81,7 @@ class EngineProfile(Section):
     kv: KvDefaults
     cuda_graph_sizes: GraphSizes = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
     host: HostSection
+    request_path: RequestPathSection = Field(default_factory=RequestPathSection)
     kernel_backend: str | None = Field(
         default=None, description="Engine whose kernel measurements are preferred, where a profile has several."
     )

@@ -83,7 +83,7 @@ class KvSection(Section):
     )
     prefix_caching: bool | None = Field(
         default=None,
-        description="Keep the KV of prompts and reuse it for equal prefixes. Needs a workload that tells what prompts contain, such as Mooncake.",
+        description="Keep the KV of prompts and reuse it for equal prefixes. Needs a workload that tells prompts' contents (Mooncake).",
     )
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ step is a few list lookups.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -65,6 +66,14 @@ class StepCost:
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
         first = self._stages[0]
         self._single_knots, self._single_intercept, self._single_slope = first.decode.row(1)
+
+    def with_host(self, host: HostOverheads) -> StepCost:
+        """The same tables driven by another host; nothing is built again."""
+        twin = copy.copy(self)
+        twin._host = host
+        twin._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
+        twin._decode_rows = {}
+        return twin
 
     # ---- the contract ----
 
@@ -249,7 +258,8 @@ def _on_lines(at: NDArray[np.int64], knots: list[int], intercept: list[float], s
     """The piecewise-linear function at rising integers, by the operations `step_time` does."""
     first, last = bisect_right(knots, int(at[0])) - 1, bisect_right(knots, int(at[-1])) - 1
     if first == last:
-        return intercept[first] + slope[first] * at
+        line: F64 = intercept[first] + slope[first] * at
+        return line
     out = np.empty(len(at))
     edges = [0, *np.searchsorted(at, knots[first + 1 : last + 1]).tolist(), len(at)]
     for k, (begin, end) in enumerate(itertools.pairwise(edges), start=first):

@@ -57,7 +57,9 @@ def audit(lane: Lane) -> None:
                 blocks = max(kv.blocks(request.base_computed + group.tick), kv.blocks(request.base_computed + group.tick + ahead))
             held += blocks - _shared(instance, request)
             _require(request.state is State.DECODING, "I3", f"{request!r} decodes on {name}")
-            _require(blocks * kv.block_tokens >= request.base_computed + group.tick, "I3", f"{request!r} has more tokens than blocks on {name}")
+            _require(
+                blocks * kv.block_tokens >= request.base_computed + group.tick, "I3", f"{request!r} has more tokens than blocks on {name}"
+            )
         for request in one.prefilling:
             held += request.held_blocks - _shared(instance, request)
             _require(request.state is State.PREFILLING, "I3", f"{request!r} prefills on {name}")
@@ -72,7 +74,9 @@ def audit(lane: Lane) -> None:
         longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would mend what it has forgotten
         _require(longest == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
         _require(sum(group.growth) == sum(r.grows for r in group), "I3", f"the growth histogram of {name} has drifted")
-        _require(len(group) + len(one.prefilling) <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests")
+        _require(
+            len(group) + len(one.prefilling) <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests"
+        )
     _require(held == kv.total_blocks - kv.free_blocks, "I3", f"{name}: requests hold {held} KV blocks, {kv.used_blocks} are in use")
     _require(0 <= kv.free_blocks <= kv.total_blocks, "I3", f"{name} has {kv.free_blocks} of {kv.total_blocks} KV blocks free")
     _require(host == kv.host_total_blocks - kv.host_free_blocks, "I3", f"{name}: swapped requests hold {host} host blocks")
@@ -90,7 +94,11 @@ def same_records(one: RunRecords, other: RunRecords) -> None:
         same = a == b if isinstance(a, tuple) else np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
         _require(same, "I7", f"requests.{field.name} differs between fast-forward on and off")
     for a, b in zip(one.lanes, other.lanes, strict=True):
-        _require(np.array_equal(a.step_end_s, b.step_end_s), "I7", f"the step times of instance {a.instance} differ between fast-forward on and off")
+        _require(
+            np.array_equal(a.step_end_s, b.step_end_s),
+            "I7",
+            f"the step times of instance {a.instance} differ between fast-forward on and off",
+        )
 
 
 def check_records(records: RunRecords, finished: bool) -> None:
@@ -111,7 +119,11 @@ def check_records(records: RunRecords, finished: bool) -> None:
     _require(bool((emitted == r.generated_tokens).all()), "I2", "tokens emitted differ from tokens generated")
     if finished:
         asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + r.recomputed_tokens - r.cached_tokens)[done].sum()
-        _require(int(asked) == int(records.counters["computed_tokens"]), "I2", f"{int(records.counters['computed_tokens'])} tokens computed, {int(asked)} asked")
+        _require(
+            int(asked) == int(records.counters["computed_tokens"]),
+            "I2",
+            f"{int(records.counters['computed_tokens'])} tokens computed, {int(asked)} asked",
+        )
     for early, late, what in (
         (r.released_s, r.scheduled_s, "scheduled before its release"),
         (r.scheduled_s, r.first_token_s, "has its first token before it was scheduled"),
@@ -148,11 +160,11 @@ def _littles_law(r: RequestColumns, done: np.ndarray[Any, Any]) -> None:
     inside = np.cumsum(change[order])
     area = float((inside[:-1] * np.diff(times[order])).sum())
     spent = float((finish - released).sum())
-    _require(abs(area - spent) <= 1e-6 * max(1.0, spent), "I9", f"Little's law: {area} request-seconds in the system, {spent} spent by requests")
+    _require(
+        abs(area - spent) <= 1e-6 * max(1.0, spent), "I9", f"Little's law: {area} request-seconds in the system, {spent} spent by requests"
+    )
 
 
 def _require(holds: bool, rule: str, message: str) -> None:
     if not holds:
         raise InvariantError(f"invariant {rule} is broken: {message}")
-
-

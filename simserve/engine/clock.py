@@ -7,8 +7,7 @@ from heapq import heappush
 from typing import Any
 
 import simpy
-from simpy.core import NORMAL, URGENT
-from simpy.events import Event
+from simpy.events import NORMAL, URGENT, Event
 
 ARRIVAL = URGENT
 """Priority of events that bring work: at equal times they come before the ends of steps, so a plan made at t sees what arrived at t."""
@@ -24,11 +23,11 @@ class Clock(simpy.Environment):
     Stepwise and fast-forwarded runs must agree bit for bit, so the engine schedules absolute times.
     """
 
-    def at(self, time_s: float, callback: Callable[[Event], Any], priority: int = STEP) -> Event:  # type: ignore[valid-type]
+    def at(self, time_s: float, callback: Callable[[Event], Any], priority: int = STEP) -> Event:
         """Calls `callback(event)` at `time_s` (seconds, not before now). Returns the event."""
         event = Event(self)
         event._ok = True
         event._value = None
         event.callbacks.append(callback)
-        heappush(self._queue, (time_s, priority, next(self._eid), event))  # type: ignore[arg-type]
+        heappush(self._queue, (time_s, priority, next(self._eid), event))  # type: ignore[misc]
         return event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 
 from simpy.events import Event
@@ -16,9 +17,8 @@ from simserve.engine.spec import InstanceSpec
 from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
 from simserve.policies import registry
 
-
 MOST_REORDERED = 128
-"""With more waiting requests a cache-dependent order is left as it is: newcomers line up behind (SGLang's rule for its longest-prefix order)."""
+"""With more waiting requests a cache-dependent order is left as it is (SGLang's rule for its longest-prefix order)."""
 
 
 class Instance:
@@ -36,7 +36,7 @@ class Instance:
         lane_offset: int,
         clock: Clock,
         recorder: Recorder,
-        final_tokens: list[int],
+        final_tokens: array[int],
         ended: Callable[[list[LiveRequest], float], None],
         fast_forward: bool,
         prefix_block_tokens: int = 0,
@@ -97,7 +97,9 @@ class Instance:
 
     def others_work(self, lane: Lane) -> bool:
         """Whether another lane has requests (whose steps will free memory)."""
-        return self._pipelined and any(other.group.members or other.prefilling or other.swapped for other in self.lanes if other is not lane)
+        return self._pipelined and any(
+            other.group.members or other.prefilling or other.swapped for other in self.lanes if other is not lane
+        )
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""

@@ -86,7 +86,8 @@ class Lane:
         if not plan.decodes and not plan.prefills:
             if self.has_work() and not self.instance.others_work(self):
                 raise PolicyError(
-                    f"policy '{self.policy_name}' plans no work at {now} s with {len(view.waiting)} waiting, {len(self.prefilling)} prefilling, "
+                    f"policy '{self.policy_name}' plans no work at {now} s with {len(view.waiting)} waiting, "
+                    f"{len(self.prefilling)} prefilling, "
                     f"{len(self.group)} decoding, {len(self.swapped)} swapped requests: no progress is possible (invariant I5)"
                 )
             return None

@@ -20,7 +20,8 @@ class PrefixCache:
     def __init__(self, kv: KvCache, tokens_per_id: int) -> None:
         if tokens_per_id % kv.block_tokens:
             raise ConfigError(
-                f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, found block_tokens {kv.block_tokens}"
+                f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, "
+                f"found block_tokens {kv.block_tokens}"
             )
         self._kv = kv
         self.tokens_per_id = tokens_per_id

@@ -104,11 +104,12 @@ class Recorder:
 
     def emissions(self) -> Emissions:
         """All segments, in the order in which they ended."""
-        table = np.array(self._segments, dtype=np.int64).reshape(-1, 4)
+        flat = self._segments
+        table = np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if len(flat) else np.empty((0, 4), dtype=np.int64)
         return Emissions(
             request=table[:, 0].copy(),
             lane=table[:, 1].copy(),
-            prefill_end_s=np.array(self._segment_prefill_end_s, dtype=np.float64),
+            prefill_end_s=np.array(self._segment_prefill_end_s),
             first_tick=table[:, 2].copy(),
             last_tick=table[:, 3].copy(),
         )

@@ -64,6 +64,12 @@ class LiveRequest:
         "target_tokens",
     )
 
+    # Set when it joins a DecodeGroup, which alone uses them.
+    base_computed: int
+    base_generated: int
+    first_tick: int
+    grows: bool
+
     def __init__(self, row: int, arrival_s: float, prompt_tokens: int, priority: int, max_output_tokens: int, session: int) -> None:
         self.row = row
         self.arrival_s = arrival_s

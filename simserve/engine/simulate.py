@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simserve.engine.clock import Clock
 from simserve.engine.instance import Instance
@@ -69,11 +71,12 @@ class Simulation:
         self.table: RequestTable = workload.requests
         self.clock = Clock()
         self.recorder = Recorder(len(self.table))
-        self.final_tokens: list[int] = self.table.output_tokens.tolist()
-        self._prompt: list[int] = self.table.prompt_tokens.tolist()
-        self._max_output: list[int] = self.table.max_output_tokens.tolist()
-        self._priority: list[int] = self.table.priority.tolist()
-        self._session: list[int] = self.table.session.tolist()
+        # array.array: plain numbers come out faster than from NumPy, and a column takes 8 bytes a row, a fifth of a list's.
+        self.final_tokens = array("q", self.table.output_tokens.tobytes())
+        self._prompt = array("q", self.table.prompt_tokens.tobytes())
+        self._max_output = array("q", self.table.max_output_tokens.tobytes())
+        self._priority = array("q", self.table.priority.tobytes())
+        self._session = array("q", self.table.session.tobytes())
         self._router = router
         self._progress = progress
         self._last_progress = 0
@@ -194,22 +197,25 @@ class Simulation:
 
 def _lane_log(lane: Lane) -> LaneLog:
     log = np.frombuffer(lane.log, dtype=np.float64).reshape(-1, LOG_FIELDS) if len(lane.log) else np.empty((0, LOG_FIELDS))
-    whole = log.astype(np.int64)
-    steps = whole[:, 0].copy()
+
+    def whole(column: int) -> NDArray[np.int64]:
+        return log[:, column].astype(np.int64)
+
+    steps = whole(0)
     return LaneLog(
         instance=lane.instance.index,
         lane=lane.index,
-        step_end_s=np.array(lane.step_end_s, dtype=np.float64),
+        step_end_s=np.frombuffer(lane.step_end_s, dtype=np.float64) if len(lane.step_end_s) else np.empty(0),
         span_first_step=np.cumsum(steps) - steps,
         span_steps=steps,
         span_start_s=log[:, 1].copy(),
-        span_decode_requests=whole[:, 2].copy(),
-        span_context_tokens=whole[:, 3].copy(),
-        span_prefill_requests=whole[:, 4].copy(),
-        span_prefill_tokens=whole[:, 5].copy(),
-        span_prefill_pairs=whole[:, 6].copy(),
-        span_kv_blocks=whole[:, 7].copy(),
-        span_waiting=whole[:, 8].copy(),
+        span_decode_requests=whole(2),
+        span_context_tokens=whole(3),
+        span_prefill_requests=whole(4),
+        span_prefill_tokens=whole(5),
+        span_prefill_pairs=whole(6),
+        span_kv_blocks=whole(7),
+        span_waiting=whole(8),
     )
 
 

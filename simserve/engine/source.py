@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -21,7 +22,7 @@ class Source:
         self._rows = len(table)
         self._concurrency = workload.concurrency
         self._think_s = workload.think_s
-        self._arrival_s: list[float] = table.arrival_s.tolist()
+        self._arrival_s = array("d", table.arrival_s.tobytes())
         self._children: dict[int, list[int]] = {}
         self._open: Iterable[int] = range(self._rows)
         self._next = 0

@@ -81,7 +81,10 @@ Axis = Values | Range
 
 
 def axis(key: str, spec: Any) -> Axis:
-    """The axis of a key from its YAML value: a list of values, or a range {low, high, steps, scale: linear|log, whole}. Raises ConfigError."""
+    """The axis of a key from its YAML value: a list of values, or a range {low, high, steps, scale: linear|log, whole}.
+
+    Raises ConfigError.
+    """
     if isinstance(spec, list | tuple):
         if not spec:
             raise ConfigError(f"over: {key}: an empty list; a sweep needs at least one value of each key")

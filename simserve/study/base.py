@@ -24,7 +24,9 @@ class Base:
         return experiments.load(self.source, {**dict(self.changes), **(changes or {})}, base_dir=self.base_dir)
 
 
-def base(source: Experiment | str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None = None, base_dir: Path | None = None) -> Base:
+def base(
+    source: Experiment | str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None = None, base_dir: Path | None = None
+) -> Base:
     """A base from anything `simserve.run` takes. Relative paths start in `base_dir`, or where they started for the experiment itself."""
     fixed = tuple((changes or {}).items())
     if isinstance(source, Experiment):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -88,7 +89,7 @@ def _judge(claim: ClaimSection, results: Mapping[str, Result]) -> Outcome:
     values = {name: value_of(results[name], figure) for name in claim.of}
     found = list(values.values())
     if claim.order:
-        rising = all(a is not None and b is not None and a < b for a, b in zip(found, found[1:], strict=False))
+        rising = all(a is not None and b is not None and a < b for a, b in itertools.pairwise(found))
         return Outcome(f"{claim.figure} rises: {', '.join(claim.of)}", None, None, None, None, rising, values, claim.note)
     ours = found[0]
     text = f"{claim.figure} of {claim.of[0]}"

@@ -49,7 +49,8 @@ class Predicate:
         out = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Compare) and not _truth(node, values):
-                found = [_number(child, values) for child in ast.walk(node) if isinstance(child, ast.Attribute | ast.Name) and _names(child)]
+                figures = [child for child in ast.walk(node) if isinstance(child, ast.Attribute | ast.Name) and _names(child)]
+                found = [_number(child, values) for child in figures]
                 texts = ["not defined" if value is None else f"{value:.4g}" for value in found]
                 out.append(f"{ast.unparse(node)} (found {', '.join(texts)})")
         return out

@@ -83,9 +83,9 @@ def prepare(base: Base, points: Iterable[Mapping[str, Any]], count: int, seeds: 
             continue
         seen.add(keys[0])
         plan.points.append(Planned(changes, zlib.compress(pickle.dumps(experiment), 1), keys))
-    for key, error in first_error.items():
+    for key, problem in first_error.items():
         if key and key not in works:
-            raise ConfigError(str(error)) from error
+            raise ConfigError(str(problem)) from problem
     if not seen and first_error:
         raise ConfigError(str(first_error[""])) from first_error[""]
     return plan

@@ -83,7 +83,8 @@ def sweep(
     or more runs than `limit`; OutputError when `out` holds something else.
     """
     spec = specify(
-        source, over=over, points=points, method=method, sample=sample, sample_seed=sample_seed, seeds=seeds, replicates=replicates, limit=limit
+        source, over=over, points=points, method=method, sample=sample, sample_seed=sample_seed, seeds=seeds, replicates=replicates,
+        limit=limit,
     )  # fmt: skip
     execution = Execution(backend, jobs, address, None if out is None else Path(out), resume)
     if progress is True:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.errors import ConfigError, nearest
 from simserve.report.plot_style import COLOURS, nothing, one, style
+from simserve.study.labels import short, title, title_with_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ class SweepPlots:
         return self._draw(x, y, by, ax, line=True)
 
     def frontier(self, x: str = "tpot_p99_s", y: str = "ttft_p99_s", by: str | None = None, ax: Axes | None = None) -> Axes:
-        """Two figures against each other: the points that no other beats in both are joined. Default: TPOT and TTFT, both better when low."""
+        """Two figures against each other: the points that no other beats in both are joined (low is good in both)."""
         by = by or next((key for key in self.keys if not _numeric(self.points[key])), None)
         ax = self._draw(x, y, by, ax, line=False)
         best = _undominated(self.points[[x, y]].dropna())
@@ -47,18 +48,20 @@ class SweepPlots:
                 raise ConfigError(f"the sweep has no column '{name}'{nearest(name, self.points.columns)}")
         with style():
             ax = one(ax, (7.6, 3.8))
-            for number, (value, rows) in enumerate(_series(self.points, by)):
+            series = _series(self.points, by)
+            names = short([value for value, _ in series])
+            for number, (value, rows) in enumerate(series):
                 rows = rows[[x, y]].dropna().sort_values(x)
-                name = None if by is None else f"{_short(by)} = {value}"
+                label = None if by is None else names[value]
                 colour = COLOURS[number % _MAX_SERIES]
-                ax.plot(rows[x], rows[y], marker="o", markersize=4, linestyle="-" if line else "none", color=colour, label=name)
+                ax.plot(rows[x], rows[y], marker="o", markersize=4, linestyle="-" if line else "none", color=colour, label=label)
             if not len(self.points[[x, y]].dropna()):
                 nothing(ax, "no point has both figures")
-            ax.set_xlabel(_axis_name(x))
-            ax.set_ylabel(_axis_name(y))
+            ax.set_xlabel(title_with_unit(x))
+            ax.set_ylabel(title_with_unit(y))
             ax.set_ylim(bottom=0)
             if by is not None:
-                ax.legend()
+                ax.legend(title=title(by))
         return ax
 
 
@@ -80,20 +83,3 @@ def _numeric(column: Any) -> bool:
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     return bool(is_numeric_dtype(column)) and not is_bool_dtype(column)
-
-
-def _short(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
-
-
-def _axis_name(column: str) -> str:
-    """`ttft_p99_s` as 'TTFT p99, s'; a key by its last part."""
-    name = _short(column)
-    for ending, unit in (("_s_per_token", "s per token"), ("_per_s", "1/s"), ("_s", "s")):
-        if name.endswith(ending):
-            name, tail = name.removesuffix(ending), f", {unit}"
-            break
-    else:
-        tail = ""
-    words = [word.upper() if word in ("ttft", "itl", "tpot", "e2e", "kv") else word for word in name.split("_")]
-    return " ".join(words) + tail

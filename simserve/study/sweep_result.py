@@ -12,6 +12,7 @@ from simserve import __version__
 from simserve.errors import OutputError
 from simserve.report.files import write_json, write_whole
 from simserve.study.axes import label
+from simserve.study.labels import short
 from simserve.study.prepare import Plan
 from simserve.study.sweep_plots import SweepPlots
 from simserve.study.table import Rows
@@ -74,7 +75,8 @@ class SweepResult:
             raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
         write_whole(out / FRAME, lambda part: pq.write_table(pa.Table.from_pandas(self.frame, preserve_index=False), part))
         counts = {str(k): int(v) for k, v in self.frame["status"].value_counts().sort_index().items()}
-        content = {"schema_version": SCHEMA_VERSION, "simserve_version": __version__, **self.about, "runs": len(self.frame), "status": counts}
+        version = {"schema_version": SCHEMA_VERSION, "simserve_version": __version__}
+        content = {**version, **self.about, "runs": len(self.frame), "status": counts}
         write_json(out / SWEEP, content)
         return out
 
@@ -94,9 +96,10 @@ class SweepResult:
             raise OutputError(f"{folder}: the sweep's files cannot be read: {error}") from error
 
     def shown(self) -> pd.DataFrame:
-        """The keys and a few figures of each point: what the terminal and a notebook show."""
+        """The keys and a few figures of each point: what the terminal and a notebook show. Long values are shortened."""
         figures = [name for name in _SHOWN if self.by_point[name].notna().any()]
-        return self.by_point[[*self.keys, "runs", *figures]]
+        table = self.by_point[[*self.keys, "runs", *figures]]
+        return table.assign(**{key: table[key].map(short(table[key].unique().tolist())) for key in self.keys})
 
     def __repr__(self) -> str:
         bad = len(self.failures)

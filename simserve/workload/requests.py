@@ -125,7 +125,7 @@ class RequestTable:
             raise ValueError("arrival_s is not in order of time")
 
     def take(self, rows: I64) -> RequestTable:
-        """The rows given by index, in that order. Dependencies (`after`) on rows that are left out become -1 with their delay as arrival."""
+        """The rows given by index, in that order. Dependencies (`after`) on rows left out become -1 with their delay as arrival."""
         where = np.full(len(self), -1, dtype=np.int64)
         where[rows] = np.arange(len(rows))
         after = self.after[rows]

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,26 +21,17 @@ README = ROOT / "README.md"
 FIDELITY = ROOT / "docs" / "fidelity.md"
 PICTURE = ROOT / "docs" / "images" / "quickstart-latency-cdf.png"
 
-SHOWN = ("Output tokens", "Goodput", "SLO attainment", "Busy", "KV cache in use, max", "Waiting requests, max")
 KERNELS_BEGIN = "<!-- kernels: written by tests/docs/refresh.py -->"
 KERNELS_END = "<!-- end of kernels -->"
 
 
-def quickstart(out: Path) -> list[str]:
-    """The lines that `simserve run experiments/quickstart.yaml` prints."""
+def quickstart(out: Path) -> str:
+    """What `simserve run experiments/quickstart.yaml` prints on a terminal of 110 columns."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "110", "MPLBACKEND": "agg"}
     command = [sys.executable, "-m", "simserve.cli", "run", str(ROOT / "experiments" / "quickstart.yaml"), "--out", str(out), "--quiet"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    return [line.rstrip() for line in run.stdout.splitlines()]
-
-
-def shortened(lines: list[str]) -> str:
-    """The part of the quickstart's output that the README shows."""
-    last = next(i for i, line in enumerate(lines) if line.strip().startswith("Queueing"))
-    kept = [*lines[: last + 1], "", *(line for line in lines if line.startswith(SHOWN)), "..."]
-    kept += [line for line in lines if line.startswith("!")]
-    return "\n".join(kept).lstrip("\n") + "\n"
+    return "\n".join(line.rstrip() for line in run.stdout.strip("\n").splitlines()) + "\n"
 
 
 def readme_with(output: str) -> str:
@@ -49,22 +41,26 @@ def readme_with(output: str) -> str:
 
 
 def kernel_table() -> str:
-    """Check errors of every fitted operator, from the profiles, by profile, operator and type: means weighted by measurements."""
-    rows = ["| profile | operator | type | fits | measurements | error on held-out points | error on held-out shapes |", "|---|---|---|--:|--:|--:|--:|"]
+    """Check errors of the fitted operators, from the profiles: points / shapes in percent, means weighted by measurements."""
+    cells: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    profiles = []
     for path in sorted((ROOT / "hardware_profiles").glob("*.yaml")):
         groups = defaultdict(list)
         for entry in yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["operators"]:
             groups[entry["operator"], entry["dtype"]].append(entry)
-        for (operator, dtype), entries in sorted(groups.items()):
-            points = sum(entry["points"] for entry in entries)
-            rows.append(f"| {path.stem} | {operator} | {dtype} | {len(entries)} | {points:,} | {_error(entries, 'points')} | {_error(entries, 'shapes')} |")
+        if groups:
+            profiles.append(path.stem)
+        for key, entries in groups.items():
+            cells[key][path.stem] = f"{_error(entries, 'points')} / {_error(entries, 'shapes')}"
+    rows = [f"| operator | type | {' | '.join(profiles)} |", "|---|---|" + "--:|" * len(profiles)]
+    rows += [f"| {key[0]} | {key[1]} | {' | '.join(of.get(p, '') for p in profiles)} |" for key, of in sorted(cells.items())]
     return "\n".join(rows) + "\n"
 
 
-def _error(entries: list[dict], kind: str) -> str:
+def _error(entries: list[dict[str, Any]], kind: str) -> str:
     checks = [entry["check"][kind] for entry in entries if entry["check"][kind]]
     rows = sum(check["rows"] for check in checks)
-    return f"{sum(check['rows'] * check['mape_percent'] for check in checks) / rows:.1f} %" if rows else "–"
+    return f"{sum(check['rows'] * check['mape_percent'] for check in checks) / rows:.1f}" if rows else "–"
 
 
 def fidelity_with(table: str) -> str:
@@ -76,7 +72,7 @@ def fidelity_with(table: str) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "quickstart"
-        README.write_text(readme_with(shortened(quickstart(out))), encoding="utf-8")
+        README.write_text(readme_with(quickstart(out)), encoding="utf-8")
         PICTURE.parent.mkdir(exist_ok=True)
         PICTURE.write_bytes((out / "plots" / "latency_cdf.png").read_bytes())
     FIDELITY.write_text(fidelity_with(kernel_table()), encoding="utf-8")

@@ -33,7 +33,9 @@ class StagedCost:
     def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
         return [1.0] * steps
 
-    def stage_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> tuple[float, ...]:
+    def stage_times(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> tuple[float, ...]:
         return tuple(s * self._seconds(prefills) for s in self._share)
 
     def swap_time(self, tokens: int) -> float:
@@ -47,7 +49,13 @@ class StagedCost:
 
 
 def serve(
-    table: RequestTable, cost: StagedCost, policy: str = "sarathi", blocks: int = 1000, check: bool = True, preemption: str = "recompute", **params: Any
+    table: RequestTable,
+    cost: StagedCost,
+    policy: str = "sarathi",
+    blocks: int = 1000,
+    check: bool = True,
+    preemption: str = "recompute",
+    **params: Any,
 ) -> RunRecords:
     cls = scheduler_class(policy)
     scheduler = cls(cls.Params(**params))

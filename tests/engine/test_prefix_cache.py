@@ -17,7 +17,9 @@ from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
 from tests.reference.toy_cost import JaggedCost
 
 
-def table(arrivals: list[float], contents: list[list[int]], prompts: list[int], outputs: list[int], tokens_per_id: int = 32) -> RequestTable:
+def table(
+    arrivals: list[float], contents: list[list[int]], prompts: list[int], outputs: list[int], tokens_per_id: int = 32
+) -> RequestTable:
     offsets = np.concatenate([[0], np.cumsum([len(c) for c in contents])]).astype(np.int64)
     ids = np.array([i for c in contents for i in c], dtype=np.int64)
     prefix = PrefixBlocks(offsets, ids, tokens_per_id)
@@ -27,7 +29,15 @@ def table(arrivals: list[float], contents: list[list[int]], prompts: list[int], 
 def serve(t: RequestTable, policy: str = "vllm-v1", caching: bool = True, blocks: int = 100, order: str = "fcfs", **kw: int) -> RunRecords:
     cls = scheduler_class(policy)
     spec = InstanceSpec(
-        "i", cls(cls.Params(max_seqs=8)), JaggedCost(), kv_blocks=blocks, block_tokens=8, max_seqs=8, order=order, prefix_caching=caching, **kw
+        "i",
+        cls(cls.Params(max_seqs=8)),
+        JaggedCost(),
+        kv_blocks=blocks,
+        block_tokens=8,
+        max_seqs=8,
+        order=order,
+        prefix_caching=caching,
+        **kw,
     )
     return simulate(Workload(t), [spec], check=True)
 

@@ -23,7 +23,6 @@ from simserve.model.operators import AllGather, AllReduce, Attention, Elementwis
 from simserve.model.parallel import Parallel
 
 _DTYPES = ("bf16", "fp16", "fp8")
-_WEIGHT_SCALE = 0.02  # keeps activations of random layers in the range of 16-bit floats
 
 Attend = Callable[[int, Any, Any, Any], Any]
 """(layer, q, k, v) -> attention output; the layer's cache is the caller's."""
@@ -153,8 +152,9 @@ class Network:
         return self._routing[tokens]
 
     def _random(self, shape: tuple[int, ...]) -> Any:
+        """Normal numbers scaled so that a product with unit inputs has unit variance: activations stay of the size that real ones have."""
         weight = self.torch.empty(shape, dtype=self.dtype, device=self.device.device)
-        return weight.normal_(0.0, _WEIGHT_SCALE, generator=self._generator)
+        return weight.normal_(0.0, shape[-1] ** -0.5 if len(shape) > 1 else 1.0, generator=self._generator)
 
 
 _ELEMENTWISE = ("input_layernorm", "post_attention_layernorm", "qk_norm", "attn_rope", "mlp_act", "shared_act", "add")

@@ -1,4 +1,4 @@
-"""Orca: iteration-level scheduling with whole prompts (OSDI 2022), memory reserved for the longest output as in the PagedAttention study."""
+"""Orca: iteration-level scheduling with whole prompts (OSDI 2022); memory is reserved for the longest output."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ _CONNECT_TIMEOUT_S = 20
 def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
     """Outcomes as they come. Raises ConfigError when Dask is not installed or does not answer."""
     try:
-        import distributed  # type: ignore[import-not-found, unused-ignore]
+        distributed: Any = importlib.import_module("distributed")
     except ImportError:
         raise not_installed("dask", "distributed") from None
     if address is None:

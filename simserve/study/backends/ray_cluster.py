@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ _AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory
 def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
     """Outcomes as they come. Raises ConfigError when Ray is not installed or does not answer."""
     try:
-        import ray  # type: ignore[import-not-found, unused-ignore]
+        ray: Any = importlib.import_module("ray")
     except ImportError:
         raise not_installed("ray", "ray") from None
     started = not ray.is_initialized()

@@ -1,0 +1,67 @@
+"""`simserve capacity`: the highest load at which a predicate holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def capacity(
+    experiment: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled experiment.")],
+    when: Annotated[
+        str | None,
+        typer.Option(help="What must hold: 'ttft.p99 <= 2.0 and tpot.p99 <= 0.1'.", show_default="attainment >= 0.99 of its SLO"),
+    ] = None,
+    rate_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The key that makes the load heavier.", show_default="found in the workload")
+    ] = None,
+    tolerance: Annotated[str, typer.Option(metavar="SHARE", help="Of the answer: 2% or 0.02.")] = "2%",
+    replicates: Annotated[int | None, typer.Option(help="Searches with different seeds.", show_default="3")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="A,B,...", help="Instead of --replicates: the seeds themselves.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the probes, plots and capacity.json here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print capacity.json, and nothing else, on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
+) -> None:
+    """Find the highest load at which a predicate holds and the queue does not grow."""
+    from simserve.cli.study_output import changed, share, show_frame, whole_numbers, writable
+    from simserve.cli.study_progress import shown
+    from simserve.study.capacity import find, specify
+    from simserve.study.capacity_result import CAPACITY
+
+    if out is not None:
+        writable(out, CAPACITY, force)
+    spec = specify(
+        experiment,
+        when,
+        changes=changed(changes),
+        rate_key=rate_key,
+        tolerance=share(tolerance, "--tolerance"),
+        replicates=replicates,
+        seeds=whole_numbers(seeds, "--seeds"),
+    )
+    with shown(quiet) as progress:
+        result = find(spec, jobs, progress)
+    if out is not None:
+        result.write(out)
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))
+    else:
+        print(result.message)
+        columns = list(dict.fromkeys(("ttft_p99_s", "tpot_p99_s", *(q.column for q in spec.predicate.quantities), "goodput_per_s")))
+        table = result.frame
+        show_frame(table[["rate", "seed", "holds", *(c for c in columns if table[c].notna().any()), "stable"]])
+    if not quiet:
+        for note in result.notes:
+            print(f"! {note}", file=sys.stderr)
+        if out is not None:
+            print(f"written to {out}", file=sys.stderr)

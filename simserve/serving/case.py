@@ -1,0 +1,95 @@
+"""One measured run of a real engine: what was served, on what, how requests came, and what was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+LengthKind = Literal["fixed", "uniform", "lognormal"]
+LoadKind = Literal["closed", "open", "burst", "replay", "sessions", "phases"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Token counts of requests: `fixed` at `mean`, `uniform` on [2 mean - high, high], or `lognormal` with that mean and `spread` = sigma."""
+
+    mean: float
+    kind: LengthKind = "fixed"
+    high: float = 0.0
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How requests reach the engine.
+
+    closed    `concurrency` clients, each sends its next request when the last one has ended; `requests` in all
+    open      Poisson arrivals at `rate_per_s`; `requests` in all
+    burst     all `requests` at once
+    replay    exactly `arrival_s`, `prompts`, `outputs`
+    sessions  open, but each of `concurrency` users has one request under way at most; prompts begin with a shared part of
+              `shared_prefix_tokens`, one of `prefixes` texts
+    phases    no traffic: one batch of `concurrency` prompts, then decode steps
+    """
+
+    kind: LoadKind
+    prompt: Lengths
+    output: Lengths
+    requests: int = 0
+    concurrency: int = 0
+    rate_per_s: float = 0.0
+    shared_prefix_tokens: int = 0
+    prefixes: int = 0
+    arrival_s: tuple[float, ...] = ()
+    prompts: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row (or several rows of one run) of a measurement file.
+
+    dataset    the file's name without suffix
+    label      names the row for people
+    run        rows with equal `run` are never separated by the fit/check split
+    engine     as the file spells it; `profile` is the engine profile that imitates it
+    gpu        hardware profile; `model` is a bundled name or Hugging Face id, `quantisation` overrides its weights' format
+    settings   scheduler and cache settings the run stated, in simserve's words (max_seqs, max_num_batched_tokens, memory_utilisation,
+               kv_blocks, prefix_caching, cuda_graphs)
+    measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)
+    rows       rows of the file that this case stands for
+    skip       why it cannot be simulated; empty = it can
+    """
+
+    dataset: str
+    label: str
+    run: str
+    engine: str
+    version: str
+    profile: str
+    gpu: str
+    model: str
+    load: Load
+    measured: dict[str, float]
+    quantisation: str | None = None
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    ep: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    rows: int = 1
+    skip: str = ""
+
+    def description(self) -> dict[str, Any]:
+        """What determines the prediction: everything but the measured values and the names."""
+        all_fields = asdict(self)
+        for name in ("dataset", "run", "measured", "rows", "skip", "engine", "version"):
+            del all_fields[name]
+        return all_fields
+
+    def seed(self) -> int:
+        """A seed of the row's own, the same on every machine."""
+        text = json.dumps(self.description(), sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

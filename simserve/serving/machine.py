@@ -1,0 +1,117 @@
+"""A case's instance: model, device, layout and engine profile put together as the run states them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
+from simserve.cost.host import HostOverheads
+from simserve.cost.memory import kv_capacity
+from simserve.cost.step import StepCost
+from simserve.engine import InstanceSpec
+from simserve.hardware import HardwareProfile, load_profile
+from simserve.model import ModelArchitecture, Parallel, load_model
+from simserve.policies import registry
+from simserve.serving.case import Case
+
+LONGEST_CONTEXT_TOKENS = 40_960
+"""Contexts the cost tables cover unless a case needs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """The learned part of an engine profile: host work in a step, and time outside the engine per request.
+
+    request_s, request_per_prompt_token_s  HTTP, tokenising and hand-over before the scheduler sees a request, first answer after it
+    """
+
+    host: HostOverheads
+    request_s: float = 0.0
+    request_per_prompt_token_s: float = 0.0
+
+
+def overheads_of(profile: EngineProfile) -> Overheads:
+    """What an engine profile states."""
+    host = HostOverheads(**profile.host.model_dump(), cuda_graph_sizes=tuple(profile.cuda_graph_sizes))
+    path = profile.request_path
+    return Overheads(host, path.per_request_s, path.per_prompt_token_s)
+
+
+def without_overheads(overheads: Overheads) -> Overheads:
+    """Kernels only: same CUDA graphs, free host."""
+    return Overheads(HostOverheads(kernel_launch_s=0.0, cuda_graph_sizes=overheads.host.cuda_graph_sizes))
+
+
+def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSpec:
+    """The instance of a case; `overheads` replaces the engine profile's.
+
+    Raises SimserveError: an impossible layout, weights that do not fit, settings that the policy refuses.
+    """
+    profile = load_engine(case.profile)
+    overheads = overheads or overheads_of(profile)
+    host = overheads.host if case.settings.get("cuda_graphs", True) else replace(overheads.host, cuda_graph_sizes=())
+    parallel = Parallel(case.tp, case.pp, case.dp, case.ep)
+    model, hardware = _model(case.model, case.quantisation), _hardware(case.gpu)
+    cost = _cost(case.model, case.quantisation, case.gpu, parallel, profile.kernel_backend, _context_limit(case)).with_host(host)
+    parameters = _scheduler(case, profile)
+    scheduler = registry.scheduler_class(profile.scheduler.policy)
+    params = scheduler.Params(**parameters)
+    seats = int(getattr(params, "max_seqs", 256)) * case.dp
+    budget = int(getattr(params, "max_num_batched_tokens", None) or getattr(params, "token_budget", None) or 2048)
+    block_tokens = int(case.settings.get("block_tokens", profile.kv.block_tokens))
+    if "max_seqs" in type(params).model_fields and case.dp > 1:  # each attention replica has its own seats and budget
+        params = params.model_copy(update={"max_seqs": seats})
+    blocks = case.settings.get("kv_blocks") or case.dp * kv_capacity(
+        model,
+        hardware,
+        parallel,
+        memory_utilisation=float(case.settings.get("memory_utilisation", profile.kv.memory_utilisation)),
+        block_tokens=block_tokens,
+        max_batched_tokens=budget,
+        max_seqs=min(seats, 256),
+    ).blocks
+    return InstanceSpec(
+        name=case.label,
+        scheduler=scheduler(params),
+        cost=cost,
+        kv_blocks=blocks,
+        block_tokens=block_tokens,
+        max_seqs=seats,
+        watermark_blocks=int(profile.kv.watermark * blocks),
+        devices=parallel.devices,
+        preemption="recompute",
+        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.kind == "sessions",
+        policy=profile.scheduler.policy,
+    )
+
+
+def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
+    """The policy's parameters: the engine's defaults on this device, then what the run states."""
+    fields = registry.scheduler_class(profile.scheduler.policy).Params.model_fields
+    parameters = dict(scheduler_defaults(profile, case.gpu))
+    stated = {key: case.settings[key] for key in ("max_seqs", "max_num_batched_tokens") if key in case.settings}
+    if "token_budget" in fields and "max_num_batched_tokens" in stated:
+        stated["token_budget"] = stated.pop("max_num_batched_tokens")
+    return parameters | {key: value for key, value in stated.items() if key in fields}
+
+
+def _context_limit(case: Case) -> int:
+    longest = max((case.load.prompt.mean + case.load.output.mean) * 4, *(case.load.prompts or (0,)), 1)
+    return LONGEST_CONTEXT_TOKENS if longest <= LONGEST_CONTEXT_TOKENS else 262_144
+
+
+@lru_cache(maxsize=64)
+def _hardware(name: str) -> HardwareProfile:
+    return load_profile(name)
+
+
+@lru_cache(maxsize=64)
+def _model(name: str, quantisation: str | None) -> ModelArchitecture:
+    return load_model(name, quantisation=quantisation)
+
+
+@lru_cache(maxsize=6)
+def _cost(model: str, quantisation: str | None, gpu: str, parallel: Parallel, backend: str | None, context_tokens: int) -> StepCost:
+    return StepCost(_model(model, quantisation), _hardware(gpu), None, parallel, backend=backend, max_context_tokens=context_tokens)

@@ -1,0 +1,74 @@
+"""The metrics that measured runs report, and how a simulated run gives them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.engine.records import RunRecords, Status
+
+F64 = NDArray[np.float64]
+
+METRICS = (
+    "ttft_mean",
+    "ttft_median",
+    "ttft_p90",
+    "ttft_p99",
+    "tpot_mean",
+    "tpot_median",
+    "tpot_p99",
+    "e2e_mean",
+    "e2e_p90",
+    "e2e_p99",
+    "latency_sum",
+    "makespan",
+    "output_tokens_per_s",
+    "total_tokens_per_s",
+    "prompt_phase",
+    "decode_step",
+)
+"""ttft, tpot, e2e: per request, seconds. latency_sum: e2e of all requests together. makespan: first arrival to last token."""
+
+_STATISTICS = {"mean": np.mean, "median": np.median, "p90": lambda v: np.percentile(v, 90), "p99": lambda v: np.percentile(v, 99)}
+
+
+def request_latencies(records: RunRecords, request_path_s: F64) -> dict[str, F64]:
+    """ttft, tpot and e2e of the completed requests, seconds, as the client sees them.
+
+    request_path_s  for each request of the table: time outside the engine between the client and the scheduler.
+    Requests of one output token have no TPOT and are left out of it.
+    """
+    r = records.requests
+    done = r.status == Status.COMPLETED
+    outside = request_path_s[done]
+    first, finish, tokens = r.first_token_s[done], r.finish_s[done], r.generated_tokens[done]
+    many = tokens > 1
+    return {
+        "ttft": first - r.released_s[done] + outside,
+        "tpot": (finish - first)[many] / (tokens[many] - 1),
+        "e2e": finish - r.released_s[done] + outside,
+    }
+
+
+def summarise(records: RunRecords, request_path_s: F64, first: int = 0) -> dict[str, float]:
+    """Every metric of a run that ended. Requests before row `first` are warm-up: they load the engine but are not counted."""
+    r = records.requests
+    late = np.arange(len(records.table)) >= first
+    done = (r.status == Status.COMPLETED) & late
+    latencies = request_latencies(records, request_path_s)
+    kept = late[r.status == Status.COMPLETED]
+    several = (r.generated_tokens > 1)[r.status == Status.COMPLETED]
+    latencies = {"ttft": latencies["ttft"][kept], "tpot": latencies["tpot"][kept[several]], "e2e": latencies["e2e"][kept]}
+    found: dict[str, float] = {}
+    for name, values in latencies.items():
+        if len(values):
+            found |= {f"{name}_{label}": float(statistic(values)) for label, statistic in _STATISTICS.items()}
+    if done.any():
+        outside = float(request_path_s.mean()) if len(request_path_s) else 0.0
+        makespan = float(r.finish_s[done].max() - r.released_s[late].min()) + outside
+        output = float(r.generated_tokens[done].sum())
+        found["latency_sum"] = float(latencies["e2e"].sum())
+        found["makespan"] = makespan
+        found["output_tokens_per_s"] = output / makespan
+        found["total_tokens_per_s"] = (output + float(records.table.prompt_tokens[done].sum())) / makespan
+    return found

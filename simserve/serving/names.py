@@ -1,0 +1,97 @@
+"""Names in measurement files -> names of simserve: hardware profiles, engine profiles, quantisation."""
+
+from __future__ import annotations
+
+import re
+
+from simserve import resources
+from simserve.errors import ModelError
+from simserve.model import ModelArchitecture, load_model
+
+_GPUS = (  # first match wins; on the lower-case name without spaces, dashes and underscores
+    ("rtxpro6000", "rtx-pro-6000"),
+    ("rtx4090", "rtx-4090"),
+    ("gh200", "gh200"),
+    ("h100", "h100-sxm-80gb"),
+    ("h200", "h200-sxm-141gb"),
+    ("h800", "h800"),
+    ("h20", "h20"),
+    ("a100", "a100-sxm-80gb"),
+    ("a800", "a800"),
+    ("l40s", "l40s"),
+    ("b200", "b200"),
+    ("910c", "ascend-910c"),
+    ("a3node", "ascend-910c"),
+    ("910b", "ascend-910b"),
+    ("a264g", "ascend-910b"),
+    ("310p", "ascend-310p"),
+)
+
+
+def hardware_name(gpu: str) -> str:
+    """The hardware profile for a device as a file spells it; the spelling itself when nothing is known of it."""
+    word = re.sub(r"[\s_\-]", "", gpu.lower())
+    wanted = next((name for part, name in _GPUS if part in word), gpu)
+    installed = resources.available("hardware_profiles")
+    if wanted in installed:
+        return wanted
+    return next((name for name in installed if name.startswith(wanted)), wanted)
+
+
+def hardware_exists(name: str) -> bool:
+    """Whether a profile of that name is installed."""
+    return name in resources.available("hardware_profiles")
+
+
+def engine_profile_name(engine: str, version: str = "") -> str:
+    """The engine profile for an engine and a version ('' = not stated: the current generation). '' when the engine is unknown."""
+    word = re.sub(r"[\s_\-]", "", engine.lower())
+    if "ascend" in word and "vllm" in word:
+        return "vllm-ascend"
+    if word.startswith("vllm"):
+        number = re.search(r"(\d+)\.(\d+)", version)
+        if "2023" in version:
+            return "vllm-2023"
+        old = number is not None and (int(number[1]), int(number[2])) < (0, 8)
+        return "vllm-v0" if old else "vllm-v1"
+    for part, name in (
+        ("sglang", "sglang"),
+        ("trtllm", "tensorrt-llm"),
+        ("tensorrt", "tensorrt-llm"),
+        ("mindie", "mindie"),
+        ("lightllm", "lightllm"),
+        ("mii", "deepspeed-fastgen"),
+        ("fastgen", "deepspeed-fastgen"),
+    ):
+        if part in word:
+            return name
+    return ""
+
+
+_MODES = {"fp8": "fp8", "fp8_block": "fp8_block128", "int8": "w8a8_int8", "w8a8": "w8a8_int8", "int4_wo": "w4a16_int4", "awq": "w4a16_int4"}
+
+
+def find_model(name: str) -> str:
+    """A model name that `load_model` knows: as it is, or the same architecture under the plain name. '' when there is none."""
+    tail = name.rsplit("/", 1)[-1]
+    plain = re.sub(r"(?i)[-_](awq|gptq|fp8|w8a8|int8|int4|hf|instruct|it|quarot|mtp)\b", "", tail)
+    for candidate in (name, tail, plain, f"{plain}-Instruct", f"Qwen/{plain}", f"meta-llama/{plain}-hf", f"meta-llama/{plain}"):
+        try:
+            load_model(candidate)
+        except ModelError:
+            continue
+        return candidate
+    return ""
+
+
+def quantisation_for(model: str, mode: str) -> str | None:
+    """The override that makes `model` run as the file says. None when its own checkpoint is quantised or `mode` is 16-bit."""
+    if load_model(model).quantisation.name != "none" or not mode:
+        return None
+    return _MODES.get(mode)
+
+
+def is_sparse(model: str) -> bool:
+    """Whether the model has routed experts."""
+    architecture: ModelArchitecture = load_model(model)
+    return architecture.experts is not None

@@ -1,0 +1,48 @@
+"""One batch at a time: the length of its prompt phase and of one decode step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simserve.serving import names
+from simserve.serving.case import Case, Lengths, Load
+from simserve.serving.readers.common import reason
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_KEYS = ["model", "hardware", "tensor_parallel", "dtype", "prompt_tokens", "batch", "output_tokens"]
+
+
+def read(table: pd.DataFrame, dataset: str) -> list[Case]:
+    """One case for each configuration: repeats of the same batch are averaged."""
+    cases = []
+    for key, rows in table.groupby(_KEYS, sort=True):
+        model_name, hardware, tp, _, prompt, batch, output = key
+        capped = str(hardware).endswith("pcap")
+        gpu, model = names.hardware_name(str(hardware)), names.find_model(str(model_name))
+        profile = names.engine_profile_name("vLLM", "2023")
+        skip = reason(profile, "vLLM 2023", gpu, model, model_name)
+        if not skip and capped:
+            skip = "power-capped GPUs are not simulated"
+        cases.append(
+            Case(
+                dataset=dataset,
+                label=f"{model_name} {hardware} tp{tp} prompt {prompt} batch {batch} output {output}",
+                run=f"{model_name}/{hardware}/tp{tp}",
+                engine="vLLM",
+                version="2023",
+                profile=profile,
+                gpu=gpu,
+                model=model or str(model_name),
+                load=Load("phases", Lengths(float(prompt)), Lengths(float(output)), concurrency=int(batch)),
+                measured={
+                    "prompt_phase": float(rows["prompt_phase_ms"].mean()) / 1000.0,
+                    "decode_step": float(rows["decode_step_ms"].mean()) / 1000.0,
+                },
+                tp=int(tp),
+                rows=len(rows),
+                skip=skip,
+            )
+        )
+    return cases

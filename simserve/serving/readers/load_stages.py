@@ -1,0 +1,72 @@
+"""Load stages of a run: one request rate for some minutes; means and tails of TTFT, ITL and end-to-end latency."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simserve.serving import names
+from simserve.serving.case import Case, Lengths, Load
+from simserve.serving.readers.common import number, reason, seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read(table: pd.DataFrame, dataset: str) -> list[Case]:
+    """One case for each row. The row of a whole run (stage -1) has no rate of its own: it repeats its only stage, or is skipped."""
+    stages = table.groupby("run")["stage_index"].max()
+    rates = {(row["run"], row["stage_index"]): row["request_rate_per_s"] for _, row in table.iterrows()}
+    return [_case(row, dataset, rates, int(stages[row["run"]]) + 1) for _, row in table.iterrows()]
+
+
+def _case(row: Any, dataset: str, rates: dict[Any, Any], stages: int) -> Case:
+    whole = row["stage_index"] == -1
+    rate = number(rates.get((row["run"], 0)) if whole and stages == 1 else row["request_rate_per_s"])
+    gpu, model = names.hardware_name(row["hardware"]), names.find_model(row["model"])
+    profile = names.engine_profile_name("vLLM")
+    skip = reason(profile, "vLLM", gpu, model, row["model"])
+    if not skip and rate is None:
+        skip = "the mean over several load stages: its stages are judged one by one"
+    if not skip and row["cpu_offload"] == "yes":
+        skip = "KV offloading to the CPU is not simulated yet"
+    # inference-perf's shared-prefix chat: every user has one question under way at most (its requests of a session are serialised).
+    load = Load(
+        "sessions",
+        Lengths(float(row["system_prompt_tokens"] + row["question_tokens"])),
+        Lengths(float(row["output_tokens"])),
+        concurrency=int(row["unique_system_prompts"] * row["users_per_system_prompt"]),
+        rate_per_s=rate or 0.0,
+        requests=round((rate or 0.0) * (number(row["stage_duration_s"]) or 600.0)),
+        shared_prefix_tokens=int(row["system_prompt_tokens"]),
+        prefixes=int(row["unique_system_prompts"]),
+    )
+    settings: dict[str, Any] = {"max_num_batched_tokens": int(row["max_num_batched_tokens"]), "prefix_caching": True}
+    for key, column in (("memory_utilisation", "gpu_mem_util"), ("max_seqs", "max_num_seqs"), ("kv_blocks", "kv_blocks_16_tokens")):
+        value = number(row[column])
+        if value:
+            settings[key] = value if key == "memory_utilisation" else int(value)
+    return Case(
+        dataset=dataset,
+        label=f"{row['run']} stage {row['stage_index']}",
+        run=str(row["run"]),
+        engine="vLLM",
+        version="",
+        profile=profile,
+        gpu=gpu,
+        model=model or str(row["model"]),
+        quantisation=names.quantisation_for(model, "fp8" if row["precision"] == "FP8" else "") if model else None,
+        load=load,
+        measured=seconds(
+            row,
+            ttft_mean="ttft_mean_ms",
+            ttft_p90="ttft_p90_ms",
+            ttft_p99="ttft_p99_ms",
+            tpot_mean="itl_mean_ms",
+            e2e_mean="e2e_mean_ms",
+            e2e_p90="e2e_p90_ms",
+            e2e_p99="e2e_p99_ms",
+        ),
+        tp=int(row["tp"]),
+        settings=settings,
+        skip=skip,
+    )

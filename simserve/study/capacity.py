@@ -1,0 +1,153 @@
+"""`simserve.capacity`: the highest load at which a stated predicate holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simserve.config.experiment import Experiment
+from simserve.errors import ConfigError
+from simserve.study.backends import execute
+from simserve.study.base import Base, base, with_seed
+from simserve.study.capacity_result import CapacityResult, Probe, Replicate
+from simserve.study.predicate import Predicate, parse
+from simserve.study.prepare import seeds_from
+from simserve.study.progress import Progress, Step
+from simserve.study.rate_key import rate_key as find_rate_key
+from simserve.study.rate_key import value_at
+from simserve.study.search import Search
+from simserve.study.task import Outcome, Task
+
+DEFAULT_PREDICATE = "attainment >= 0.99"
+
+
+@dataclass(frozen=True, slots=True)
+class CapacitySpec:
+    """What to look for: the highest value of `rate_key` at which `predicate` holds and the queue does not grow, for each seed."""
+
+    base: Base
+    name: str
+    predicate: Predicate
+    rate_key: str
+    start: float
+    whole: bool
+    tolerance: float
+    seeds: tuple[int, ...]
+
+
+def capacity(
+    source: Experiment | str | Path | Mapping[str, Any],
+    /,
+    when: str | None = None,
+    *,
+    rate_key: str | None = None,
+    tolerance: float = 0.02,
+    replicates: int | None = None,
+    seeds: Sequence[int] | None = None,
+    jobs: int | None = None,
+    progress: bool | Progress = False,
+) -> CapacityResult:
+    """The highest load of an experiment at which `when` holds and the queue does not grow.
+
+    when        a predicate over the figures of a run: "ttft.p99 <= 2.0 and classes.chat.attainment >= 0.95"; default: 99 % of the
+                requests meet the experiment's SLO
+    rate_key    what makes the load heavier; default: the rate of the arrivals, the rate_scale of a trace, the clients of a closed loop
+    tolerance   of the answer, as a share of it
+    replicates  independent searches with seeds from the experiment's own on (default 3), or the `seeds` themselves: their spread is
+                the confidence interval
+
+    Raises ConfigError for a predicate or key that makes no sense.
+    """
+    spec = specify(source, when, rate_key=rate_key, tolerance=tolerance, replicates=replicates, seeds=seeds)
+    if progress is True:
+        from simserve.cli.study_progress import shown
+
+        with shown() as show:
+            return find(spec, jobs, show)
+    return find(spec, jobs, progress or None)
+
+
+def specify(
+    source: Experiment | str | Path | Mapping[str, Any],
+    when: str | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    rate_key: str | None = None,
+    tolerance: float = 0.02,
+    replicates: int | None = None,
+    seeds: Sequence[int] | None = None,
+) -> CapacitySpec:
+    """The search, checked. Raises ConfigError."""
+    origin = base(source, changes)
+    experiment = origin.load()
+    if when is None:
+        stated = experiment.spec.slo.model_dump(exclude_none=True)
+        if not any(stated.values()):
+            raise ConfigError("say what must hold (--when 'ttft.p99 <= 2.0'); the experiment states no SLO to go by")
+        when = DEFAULT_PREDICATE
+    if not 0 < tolerance < 1:
+        raise ConfigError(f"tolerance: found {tolerance:g}, expected a share above 0 and below 1, such as 0.02 or 2%")
+    key = rate_key or find_rate_key(experiment)
+    start = value_at(experiment, key)
+    origin.load({key: start})  # a misspelt key is an error now
+    if seeds is None and replicates is None:
+        replicates = 3
+    whole = isinstance(start, int) and not key.endswith(("rate_per_s", "rate_scale"))
+    numbers = seeds_from(experiment.spec.seed, seeds, replicates)
+    return CapacitySpec(origin, experiment.name, parse(when), key, float(start), whole, tolerance, numbers)
+
+
+def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None = None) -> CapacityResult:
+    """Runs the searches of all seeds side by side. Raises ConfigError when a probe cannot be run."""
+    searches = {seed: Search(spec.start, spec.tolerance, spec.whole) for seed in spec.seeds}
+    probes: list[Probe] = []
+    notes: list[str] = []
+    while True:
+        wanted = [(seed, rate) for seed, search in searches.items() if (rate := search.next_rate()) is not None]
+        if not wanted:
+            break
+        found = _probe(spec, wanted, jobs)
+        if not probes and len(found) > 1 and all(probe.values == found[0].values for probe in found[1:]):
+            # A replayed trace: every seed would find the same, so one search tells all there is to know.
+            notes.append("the seed changes nothing in this workload, so there is one search and no confidence interval")
+            searches, found = {found[0].seed: searches[found[0].seed]}, found[:1]
+        for probe in found:
+            searches[probe.seed].tell(probe.rate, probe.holds, _at_an_end(probe))
+        probes += found
+        if progress is not None:
+            done = sum(search.outcome is not None for search in searches.values())
+            progress(Step(f"searches, {len(probes)} probes", done, len(searches), 0, None))
+    replicates = tuple(Replicate(seed, search.outcome or "never", search.low, search.high) for seed, search in searches.items())
+    return CapacityResult(spec.name, spec.predicate, spec.rate_key, spec.tolerance, replicates, tuple(probes), tuple(notes))
+
+
+def _probe(spec: CapacitySpec, wanted: Sequence[tuple[int, float]], jobs: int | None) -> list[Probe]:
+    tasks = []
+    for number, (seed, rate) in enumerate(wanted):
+        value = int(rate) if spec.whole else rate
+        tasks.append(Task(number, with_seed(spec.base.load({spec.rate_key: value}), seed), spec.predicate.quantities))
+    probes: dict[int, Probe] = {}
+    for outcome in execute(tasks, len(tasks), jobs=jobs):
+        seed, rate = wanted[outcome.number]
+        probes[outcome.number] = _judge(spec, seed, rate, outcome)
+    return [probes[number] for number in range(len(tasks))]
+
+
+def _judge(spec: CapacitySpec, seed: int, rate: float, outcome: Outcome) -> Probe:
+    if outcome.values is None:
+        raise ConfigError(f"{spec.rate_key} = {rate:g}, seed {seed}: {outcome.error}")
+    stable = not outcome.values.get("saturated")
+    reasons = spec.predicate.failures(outcome.values) if not spec.predicate.holds(outcome.values) else []
+    if not stable:
+        reasons.append("the queue grew through the run")
+    return Probe(seed, rate, not reasons, stable, tuple(reasons), outcome.values)
+
+
+def _at_an_end(probe: Probe) -> bool:
+    """A failing probe in which no two requests met, or a holding one in which all of them did: no other load says more."""
+    together, requests = probe.values.get("in_system_max"), probe.values.get("requests")
+    if together is None or requests is None:
+        return False
+    return together >= requests if probe.holds else together <= 1

@@ -1,0 +1,172 @@
+"""The documentation is executed: every code block runs, every link leads somewhere, every figure shown is the program's own."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs import refresh
+from tests.docs.blocks import ROOT, blocks
+
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Who executes the blocks of a page that this module does not. Plain fences are drawings and signatures.
+ELSEWHERE = {
+    "policies.md": "tests/docs/test_policies_page.py",
+    "models.md": "tests/model/test_docs.py",
+    "workloads.md": "tests/workload/test_workload_docs.py",
+}
+INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_somebody_executes_each_block(page):
+    kinds = {block.language for block in blocks(page)} - {"", "text"}
+    if page == README or not kinds:
+        return
+    if page.name == "CONTRIBUTING.md":
+        assert all(INSTALLS.match(line) for block in blocks(page) for line in block.text.splitlines()), "what CI runs"
+        return
+    assert page.name in ELSEWHERE, f"nobody executes the {sorted(kinds)} blocks of {page.name}"
+    assert page.name in (ROOT / ELSEWHERE[page.name]).read_text()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A folder that looks like a fresh clone with simserve installed."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("experiments", "traces"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "bin").mkdir()
+    command = folder / "bin" / "simserve"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m simserve.cli "$@"\n')
+    command.chmod(0o755)
+    return folder
+
+
+def call(folder: Path, *command: str) -> str:
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "COLUMNS": "110"}
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_readme_commands(clone):
+    scripts = [block.text for block in blocks(README) if block.language == "bash"]
+    first, second = scripts[:2]
+    # What installs is run by .ci/run; here it must only be what a person would type.
+    assert [line for line in first.splitlines() if not INSTALLS.match(line)] == ["simserve run experiments/quickstart.yaml"]
+    assert second.splitlines() == ["pip install -e '.[test]'", "pytest"]
+    ours = "\n".join(line for script in scripts for line in script.splitlines() if not INSTALLS.match(line))
+    printed = call(clone, "bash", "-euo", "pipefail", "-c", ours)
+    assert "Normalised" in printed
+    for file in ("report.html", "summary.json", "requests.parquet", "experiment.resolved.yaml"):
+        assert (clone / "out" / "quickstart" / file).is_file()
+    assert (clone / "out" / "closer" / "timeline.json").is_file()
+
+
+def test_readme_experiment_is_the_quickstart():
+    (shown,) = [yaml.safe_load(block.text) for block in blocks(README) if block.language == "yaml"]
+    real = yaml.safe_load((ROOT / "experiments" / "quickstart.yaml").read_text())
+    del real["description"]
+    assert shown == real
+
+
+def test_readme_python(clone):
+    code = next(block.text for block in blocks(README) if block.language == "python")
+    assert "requests completed" in call(clone, sys.executable, "-c", code)
+    assert (clone / "out" / "from-python" / "report.html").is_file()
+
+
+def test_readme_policy_serves_short_prompts_first():
+    import simserve
+    from simserve.config.assemble import assemble
+    from simserve.engine import simulate
+
+    (code,) = [block.text for block in blocks(README) if block.language == "python" and "def plan" in block.text]
+    names: dict[str, type] = {}
+    exec(code, names)
+    parts = assemble(simserve.load("quickstart", **{"workload.trace.duration_s": 300}))
+    from dataclasses import replace
+
+    (spec,) = parts.instances
+    records = simulate(parts.workload, [replace(spec, scheduler=names["ShortPromptsFirst"](), max_seqs=1)], check=True)
+    prompts, scheduled = records.table.prompt_tokens, records.requests.scheduled_s
+    released = records.requests.released_s
+    served = scheduled >= 0
+    assert served.any()
+    for i in range(len(prompts)):  # whoever waited while this one started has a longer (or equal) prompt
+        if served[i]:
+            waited = served & (released < scheduled[i]) & (scheduled > scheduled[i])
+            assert not (prompts[waited] < prompts[i]).any()
+
+
+def test_readme_output_is_real(tmp_path):
+    stale = "run: python -m tests.docs.refresh"
+    assert refresh.readme_with(refresh.quickstart(tmp_path / "out")) == README.read_text(encoding="utf-8"), stale
+    assert (tmp_path / "out" / "plots" / "latency_cdf.png").is_file() and refresh.PICTURE.is_file()
+
+
+def test_kernel_errors_are_those_of_the_profiles():
+    text = refresh.FIDELITY.read_text(encoding="utf-8")
+    assert refresh.fidelity_with(refresh.kernel_table()) == text, "run: python -m tests.docs.refresh"
+
+
+def test_readme_lists_every_policy():
+    from simserve.policies import registry
+
+    text = README.read_text(encoding="utf-8")
+    for name in [*registry._BUILT_IN_SCHEDULERS, *registry.order_names(), *registry.router_names()]:
+        assert f"`{name}`" in text, name
+
+
+def test_architecture_lists_every_room():
+    from tests.test_house import PACKAGE, ROOMS
+
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for folder in PACKAGE.iterdir():
+        if folder.is_dir() and (folder / "__init__.py").is_file():
+            assert re.search(rf"^\| `{folder.name}` \|", text, re.MULTILINE), folder.name
+            assert folder.name in ROOMS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", text):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert not [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md" and f"({page.name})" not in index]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_named_in_backticks_exist(page):
+    """`engine/plan.py` and the like, from the repository or from inside the package."""
+    homes = [ROOT / home for home in ("", "simserve", "simserve/report", "tests", "tests/engine", "tests/reference")]
+    for name in re.findall(r"`([\w./-]+\.(?:py|yaml|csv|ipynb))`", page.read_text(encoding="utf-8")):
+        if name not in ("paced.py", "experiment.resolved.yaml"):
+            assert any((home / name).exists() for home in homes), f"{page.name} names {name}"
+
+
+def test_blocks_of_python_compile():
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "python" and not block.text.lstrip().startswith(">>>"):
+                ast.parse(block.text, filename=f"{page.name}:{block.line}")

@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "Results side by side.",
     "sweep": "Run an experiment over many values of its keys.",
     "capacity": "Find the highest load at which a predicate holds.",
+    "regress": "Check a suite against its recorded baselines.",
     "experiments": "List the bundled experiments.",
     "policies": "List the scheduling policies and their parameters.",
     "models": "List the bundled model architectures.",

@@ -50,6 +50,8 @@ def _cell(value: Any, seconds: bool) -> str:
 
     if isinstance(value, str) or value is None:
         return value or "-"
+    if str(value) in ("True", "False"):  # numpy's truth values are not Python's
+        return "yes" if value else "no"
     if value != value:
         return "-"
     return milliseconds(float(value)) if seconds else number(float(value))

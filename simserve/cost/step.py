@@ -258,7 +258,7 @@ def _on_lines(at: NDArray[np.int64], knots: list[int], intercept: list[float], s
     """The piecewise-linear function at rising integers, by the operations `step_time` does."""
     first, last = bisect_right(knots, int(at[0])) - 1, bisect_right(knots, int(at[-1])) - 1
     if first == last:
-        line: F64 = intercept[first] + slope[first] * at
+        line: F64 = (intercept[first] + slope[first] * at).astype(np.float64, copy=False)
         return line
     out = np.empty(len(at))
     edges = [0, *np.searchsorted(at, knots[first + 1 : last + 1]).tolist(), len(at)]

@@ -7,13 +7,14 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-LengthKind = Literal["fixed", "uniform", "lognormal"]
+LengthKind = Literal["fixed", "uniform", "varied", "lognormal"]
 LoadKind = Literal["closed", "open", "burst", "replay", "sessions", "phases"]
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Token counts of requests: `fixed` at `mean`, `uniform` on [2 mean - high, high], or `lognormal` with that mean and `spread` = sigma."""
+    """Token counts of requests: `fixed` at `mean`, `uniform` on [2 mean - high, high], `varied` (normal, standard deviation =
+    `spread` x mean) or `lognormal` with that mean and `spread` = sigma."""
 
     mean: float
     kind: LengthKind = "fixed"

@@ -42,7 +42,7 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
     if case.load.kind == "sessions":
         busy = case.load.rate_per_s * found["e2e_mean"] / case.load.concurrency
         if busy > _SATURATED:
-            workload = build_workload(case, think_s, saturated=True)
+            workload = build_workload(case, think_s, saturated=found["e2e_mean"])
             records = simulate(workload, [build_instance(case, overheads)])
             found = _summary(case, workload, records, overheads)
     return found

@@ -24,11 +24,12 @@ def request_count(load: Load) -> int:
     return min(load.requests, SESSION_REQUESTS if load.kind == "sessions" else MOST_REQUESTS)
 
 
-def build_workload(case: Case, think_s: float = 0.0, *, saturated: bool = False) -> Workload:
+def build_workload(case: Case, think_s: float = 0.0, *, saturated: float = 0.0) -> Workload:
     """The requests of a case.
 
     think_s    seconds a client of a closed loop spends outside the engine between two of its requests
-    saturated  of `sessions`: every user always has a request under way, so the loop is closed
+    saturated  of `sessions`: 0 = users ask at the stated rate; otherwise every user always has a request under way, and this is the
+               time in seconds that one takes, roughly
     """
     load = case.load
     rng = np.random.Generator(np.random.PCG64(case.seed()))
@@ -45,8 +46,16 @@ def build_workload(case: Case, think_s: float = 0.0, *, saturated: bool = False)
         return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0 / load.rate_per_s, n)), prompts, outputs))
     prefix = _shared_prefixes(load, prompts, rng)
     if saturated:
-        return Workload(RequestTable.build(np.zeros(n), prompts, outputs, prefix=prefix), concurrency=load.concurrency, think_s=think_s)
+        return Workload(_user_chains(load, prompts, outputs, prefix, saturated, think_s))
     return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0 / load.rate_per_s, n)), prompts, outputs, prefix=prefix))
+
+
+def _user_chains(load: Load, prompts: I64, outputs: I64, prefix: PrefixBlocks, period_s: float, think_s: float) -> RequestTable:
+    """Each user asks again when the last answer is complete; the users start spread over one `period_s`, as arrivals would be."""
+    n, users = len(prompts), load.concurrency
+    row = np.arange(n)
+    arrival = np.where(row < users, row * (period_s / users), think_s)
+    return RequestTable.build(arrival, prompts, outputs, after=np.where(row < users, -1, row - users), prefix=prefix)
 
 
 def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
@@ -54,6 +63,8 @@ def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
         values = np.full(n, lengths.mean)
     elif lengths.kind == "uniform":
         values = rng.uniform(2 * lengths.mean - lengths.high, lengths.high, n)
+    elif lengths.kind == "varied":
+        values = rng.normal(lengths.mean, lengths.spread * lengths.mean, n)
     else:
         sigma = lengths.spread
         values = rng.lognormal(np.log(lengths.mean) - sigma**2 / 2, sigma, n)

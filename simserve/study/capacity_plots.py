@@ -47,25 +47,26 @@ class CapacityPlots:
             return ax
 
     def frontier(self, x: str = "tpot_p99_s", y: str = "ttft_p99_s", ax: Axes | None = None) -> Axes:
-        """Two latencies against each other along the load, each point labelled with its rate."""
+        """Two latencies against each other along the load, a line for each seed; points of the first are labelled with their rate."""
         with style():
             ax = one(ax, (7.6, 3.8))
-            means = self.probes.groupby("rate").agg({x: "mean", y: "mean", "holds": "all"}).dropna()
+            runs = self.probes[["seed", "rate", "holds", x, y]].dropna()
             ax.set_xlabel(title_with_unit(x).removesuffix(", s"))
             ax.set_ylabel(title_with_unit(y).removesuffix(", s"))
-            if not len(means):
+            if not len(runs):
                 nothing(ax, "no run has both figures")
                 return ax
-            ax.plot(means[x], means[y], color="#999999", linewidth=1.0, zorder=1)
-            for holds, colour, label in ((True, COLOURS[2], "holds"), (False, COLOURS[1], "fails for some seed")):
-                rows = means[means["holds"] == holds]
+            for _, rows in runs.groupby("seed"):
+                ax.plot(rows[x], rows[y], color="#aaaaaa", linewidth=0.8, zorder=1)
+            for holds, colour, label in ((True, COLOURS[2], "holds"), (False, COLOURS[1], "fails")):
+                rows = runs[runs["holds"] == holds]
                 ax.plot(rows[x], rows[y], "o" if holds else "x", color=colour, markersize=5, label=label)
             log_seconds(ax.xaxis)
             log_seconds(ax.yaxis)
-            for rate in _spread(means[[x, y]]):
-                ax.annotate(
-                    f"{rate:.3g}", (means[x][rate], means[y][rate]), xytext=(5, 4), textcoords="offset points", fontsize=8, color="#444444"
-                )
+            first = runs[runs["seed"] == runs["seed"].iloc[0]].set_index("rate")
+            for rate in _spread(first[[x, y]]):
+                place = (first[x][rate], first[y][rate])
+                ax.annotate(f"{rate:.3g}", place, xytext=(5, -10), textcoords="offset points", fontsize=8, color="#444444")
             ax.legend(title=f"labels: {unit(self.rate_key)}")
             return ax
 

@@ -22,6 +22,7 @@ CAPACITY = "capacity.json"
 PROBES = "probes.parquet"
 SCHEMA_VERSION = 1
 _FEW = 10
+_SHORT = 10.0  # arrivals must last this many times the median request for the run to tell of a steady state
 
 
 class Probe(NamedTuple):
@@ -124,6 +125,12 @@ class CapacityResult:
             requests = min((probe.values.get("requests") or 0.0 for probe in self.probes), default=0.0)
             if requests * share < _FEW and quantity.name != "itl":
                 notes.append(f"{quantity.text} rests on about {requests * share:.0f} of {requests:,.0f} requests: use more requests")
+        period_s, run_s = _shortest(self.probes)
+        if period_s < _SHORT * run_s:
+            notes.append(
+                f"the requests of the heaviest load that holds arrive within {period_s:.3g} s, and take {run_s:.3g} s each at the median: "
+                "the system is still filling, and would hold less for long; use more requests"
+            )
         crossing = [r.seed for r in self.replicates if _crosses(self.probes, r.seed)]
         if crossing:
             seeds = ", ".join(str(seed) for seed in crossing)
@@ -210,6 +217,16 @@ class CapacityResult:
     def _share(self, outcome: Outcome) -> str:
         number = sum(replicate.outcome == outcome for replicate in self.replicates)
         return "" if number == len(self.replicates) else f" for {number} of {len(self.replicates)} seeds"
+
+
+def _shortest(probes: tuple[Probe, ...]) -> tuple[float, float]:
+    """(seconds in which the requests of the heaviest holding load arrive, median seconds of a request there)."""
+    holding = [probe for probe in probes if probe.holds]
+    if not holding:
+        return math.inf, 0.0
+    values = max(holding, key=lambda probe: probe.rate).values
+    e2e_s, simulated_s, longest_s = (values.get(name) or 0.0 for name in ("e2e_p50_s", "simulated_s", "e2e_max_s"))
+    return max(simulated_s - longest_s, 0.0), e2e_s
 
 
 def _crosses(probes: tuple[Probe, ...], seed: int) -> bool:

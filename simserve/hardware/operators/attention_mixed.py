@@ -37,13 +37,13 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     out = {f"prefill_{k}": v * has_prefill for k, v in PREFILL.features(ctx, prefill).items()}
     out |= {f"decode_{k}": v * has_decode for k, v in DECODE.features(ctx, decode).items()}
     one, other = has_prefill * PREFILL.estimate_s(ctx, prefill), has_decode * DECODE.estimate_s(ctx, decode)
-    return out | {"has_prefill": has_prefill, "has_decode": has_decode, "prefill_share": one / (one + other)}
+    return out | {"has_prefill": has_prefill, "has_decode": has_decode, "prefill_share": one / np.maximum(one + other, 1e-12)}
 
 
 _COLUMNS: dict[str, float | None] = {
-    "prefill_chunk_tokens": 0.0,
+    "prefill_chunk_tokens": None,
     "prefill_kv_tokens": 0.0,
-    "decode_batch": 0.0,
+    "decode_batch": None,
     "decode_kv_tokens": 0.0,
     **HEADS,
 }

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_OUTPUT_VARIATION = 0.05
+"""Answers end a little before or after their nominal length: their mean in the measured runs is 1 to 5 % below it."""
+
+
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
     """One case for each row. The row of a whole run (stage -1) has no rate of its own: it repeats its only stage, or is skipped."""
     stages = table.groupby("run")["stage_index"].max()
@@ -33,7 +37,7 @@ def _case(row: Any, dataset: str, rates: dict[Any, Any], stages: int) -> Case:
     load = Load(
         "sessions",
         Lengths(float(row["system_prompt_tokens"] + row["question_tokens"])),
-        Lengths(float(row["output_tokens"])),
+        Lengths(float(row["output_tokens"]), "varied", spread=_OUTPUT_VARIATION),
         concurrency=int(row["unique_system_prompts"] * row["users_per_system_prompt"]),
         rate_per_s=rate or 0.0,
         requests=round((rate or 0.0) * (number(row["stage_duration_s"]) or 600.0)),

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from simserve.config.experiment import Experiment
     from simserve.errors import SimserveError
     from simserve.report.result import Result
+    from simserve.study.capacity import capacity
+    from simserve.study.regress import regress
+    from simserve.study.sweep import sweep
 
 _HOMES = {
     "load": "simserve.api",
@@ -25,6 +28,9 @@ _HOMES = {
     "Experiment": "simserve.config.experiment",
     "Result": "simserve.report.result",
     "SimserveError": "simserve.errors",
+    "capacity": "simserve.study.capacity",
+    "regress": "simserve.study.regress",
+    "sweep": "simserve.study.sweep",
 }
 
 __all__ = ["Experiment", "Result", "SimserveError", "__version__", "load", "run"]

@@ -45,6 +45,23 @@ def fit(
         typer.echo(f"left out {rows:,} rows: {reason}")
 
 
+@app.command(name="import")
+def import_(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="vidur, aiconfigurator or tables (our own schema).")],
+    path: Annotated[Path, typer.Argument(help="Folder of the tables, or a system of the installed aiconfigurator-core.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the tables that 'fit' and 'validate kernels' read.")],
+    device: Annotated[str | None, typer.Option("--device", help="Device's folder name, where PATH holds several.")] = None,
+) -> None:
+    """Bring published tables of measured kernels into our schema."""
+    from simserve.calibration.imports import import_tables
+    from simserve.cli.tables import show
+
+    made = import_tables(form, path, out, device)
+    show(("table", "dtype", "backend", "rows"), [(*key, f"{rows:,}") for key, rows in sorted(made.rows.items())])
+    for reason, rows in sorted(made.skipped.items()):
+        typer.echo(f"left out {rows:,} rows: {reason}")
+
+
 @app.command()
 def measure(
     device: Annotated[str, typer.Option("--device", help="cuda, cuda:1, npu or cpu.")],

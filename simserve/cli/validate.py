@@ -49,3 +49,39 @@ def kernels(
     show(("operator", "dtype", "backend", "held out", "rows", "skipped", "MAPE %", "p90 %", "worst %", "bias %"), rows)
     for reason, count in sorted(result.skipped_reasons.items()):
         typer.echo(f"skipped {count:,}: {reason}")
+
+
+@app.command()
+def serving(
+    measurements: Annotated[Path, typer.Argument(help="Directory (or one file) of measured serving runs.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the grouped errors as JSON on stdout.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Directory for plots, grouped errors and the predictions of every row.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only the file of this name, without suffix.")] = None,
+    part: Annotated[str, typer.Option("--part", help="all, fit or check: the runs overheads were learned from, or those kept for judging.")] = "all",
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep predictions between calls.")] = True,
+    hardware: Annotated[str | None, typer.Option("--hardware", help="Hardware profile of results that do not name their device.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model of results that do not name one simserve knows.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="Engine profile of results that do not name their engine.")] = None,
+    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree of results that do not name it.")] = 1,
+) -> None:
+    """Error of simulated runs against measured ones, by engine, device, model and metric; rows that cannot be simulated by reason."""
+    import json
+
+    from simserve.cli.progress import counting
+    from simserve.cli.serving_tables import show_validation
+    from simserve.serving.cache_place import cache_folder
+    from simserve.serving.readers.client_results import completed_by
+    from simserve.serving.validation import chosen_part, validate_serving
+
+    told = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)
+    with counting("runs simulated") as progress:
+        result = validate_serving(
+            measurements, dataset=dataset, part=chosen_part(part), cache=cache_folder() if cache else None, prepare=told, progress=progress
+        )
+    if out is not None:
+        for path in result.write(out):
+            typer.echo(f"wrote {path}", err=True)
+    if as_json:
+        typer.echo(json.dumps(result.document(), indent=1))
+        return
+    show_validation(result)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.cost.altered_attention import altered_decode_seconds
+from simserve.cost.cold import decode_read_s
 from simserve.cost.grid import geometric
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
@@ -71,7 +73,8 @@ def _grid(kernels: KernelChoice, layers: list[tuple[Attention | MLA, int]], batc
     total = np.zeros((len(batches), len(contexts)))
     batch, context = (a.reshape(-1) for a in np.meshgrid(batches, contexts, indexing="ij"))
     for layer, count in layers:
-        total += count * _layer_seconds(kernels, layer, batch, context).reshape(total.shape)
+        seconds = np.maximum(_layer_seconds(kernels, layer, batch, context), decode_read_s(kernels.profile.device, layer, batch, context))
+        total += count * seconds.reshape(total.shape)
     return non_decreasing(non_decreasing(total, axis=1), axis=0)
 
 
@@ -80,6 +83,8 @@ def _layer_seconds(kernels: KernelChoice, layer: Attention | MLA, batch: F64, co
         keys = np.minimum(context, layer.topk_tokens) if layer.topk_tokens else context
         model = kernels.operator("mla", layer.dtype, kv_dtype=layer.dtype, starting="decode kernel")
         return model.seconds(batch=batch, kv_tokens=keys, num_heads=float(layer.q_heads), decode=1.0)
+    if kernels.options.changes_decode_attention:
+        return altered_decode_seconds(kernels, layer, batch, context)
     return kernels.operator("attention_decode", layer.dtype, kv_dtype=layer.dtype).seconds(
         batch=batch,
         kv_tokens=context,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simserve.cost.options import CostOptions
 from simserve.hardware.device import DTYPE_BYTES
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators import OPERATORS
@@ -28,13 +29,16 @@ class KernelChoice:
     backend  serving engine whose measurements come first (`vllm`, `vllm 0.14.0`), None = the profile's own order.
     analytic   True leaves all measurements aside: every operator is the analytic estimate.
     expert_skew   exponent of the power law of expert popularity, 0 = all experts equally popular.
+    options   a paper's changes to formats, layers and attention; none by default.
     """
 
     profile: HardwareProfile
     backend: str | None = None
     analytic: bool = False
     expert_skew: float = 0.0
+    options: CostOptions = CostOptions()
     used: dict[str, KernelModel] = field(default_factory=dict)
+    assumed: set[str] = field(default_factory=set)
 
     def operator(self, name: str, dtype: str, *, kv_dtype: str = "", kernel: str | None = None, starting: str = "") -> KernelModel:
         """The best model of an operator.
@@ -51,6 +55,24 @@ class KernelChoice:
         if found:
             return self._note((device_only or found)[0])
         return self._note(self._estimate(name, dtype, kv_dtype), kernel)
+
+    def gemm_seconds(self, dtype: str, m: F64, n: F64, k: F64) -> F64:
+        """Seconds of matrix multiplications in one format; of w4a4_int4, part of the depth may run with 8-bit activations.
+
+        W8A8 without rows of its own is timed as TensorRT-LLM's SmoothQuant kernel: the same operands and arithmetic.
+        """
+        share = self.options.a8_share if dtype == "w4a4_int4" else 0.0
+        if share:
+            eight = self.operator("gemm", "w4a8_int4").seconds(m=m, n=n, k=k)
+            four = self.operator("gemm", dtype).seconds(m=m, n=n, k=k)
+            return share * eight + (1.0 - share) * four
+        if dtype == "w8a8_int8" and not self.analytic and not self.profile.candidates("gemm", dtype):
+            dtype = "w8a8_int8_smoothquant"
+        return self.operator("gemm", dtype).seconds(m=m, n=n, k=k)
+
+    def assume(self, what: str) -> None:
+        """Remembers something that no kernel model stands for, to be listed as unvalidated."""
+        self.assumed.add(what)
 
     def measured(self, name: str, dtype: str, kernel: str) -> bool:
         """Whether anybody measured this kernel."""
@@ -124,4 +146,4 @@ class KernelChoice:
                         "sources": list(entry.sources),
                     }
                 )
-        return {"operators": operators, "unvalidated": sorted(label for label, m in self.used.items() if not m.validated)}
+        return {"operators": operators, "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated})}

@@ -40,9 +40,10 @@ class PrefillAttention:
         alone, added = np.zeros(shape), np.zeros(shape)
         for layer, count in layers:
             knots = self._new.astype(np.float64), self._context.astype(np.float64)
-            one, more = _latent_tables(kernels, layer, *knots) if isinstance(layer, MLA) else _layer_tables(kernels, layer, *knots)
-            alone += count * one
-            added += count * more
+            for piece in (layer,) if isinstance(layer, MLA) else kernels.options.prefill_pieces(layer):
+                one, more = _latent_tables(kernels, piece, *knots) if isinstance(piece, MLA) else _layer_tables(kernels, piece, *knots)
+                alone += count * one
+                added += count * more
         self._new_knots: list[int] = self._new.tolist()
         self._context_knots: list[int] = self._context.tolist()
         self._alone: list[list[float]] = alone.tolist()

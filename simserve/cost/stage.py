@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from simserve.cost.decode import DecodeAttention
 from simserve.cost.kernels import KernelChoice
+from simserve.cost.options import CostOptions
 from simserve.cost.prefill import PrefillAttention
 from simserve.cost.tokens import Counted, TokenTable, kernel_count
+from simserve.errors import ModelError
 from simserve.model.architecture import ModelArchitecture
-from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token
-from simserve.model.operators import MLA, Attention
+from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token, stage_layers
+from simserve.model.operators import MLA, Attention, Gemm, Operator
 from simserve.model.parallel import Parallel
 
 _FIRST_TOKENS = 8192
@@ -21,7 +24,11 @@ _FIRST_ROWS = 512
 
 @dataclass(slots=True)
 class Stage:
-    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage)."""
+    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage).
+
+    Where prompts skip layers, `skipped` is what those layers cost over the other tokens (decodes and the last of each prompt), and
+    `skipped_keys` what making their keys and values costs over prompt tokens. `tokens` then has the other layers only.
+    """
 
     tokens: TokenTable
     rows: TokenTable
@@ -29,6 +36,8 @@ class Stage:
     prefill: PrefillAttention
     handover: list[float]
     launched_kernels: int
+    skipped: TokenTable | None = None
+    skipped_keys: TokenTable | None = None
 
 
 def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice, max_context_tokens: int) -> tuple[Stage, ...]:
@@ -39,24 +48,60 @@ def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelCh
         last = index == parallel.pp - 1
         operators: list[Counted] = [(op, 1) for op in (head.embedding if index == 0 else ())]
         attention: list[tuple[Attention | MLA, int]] = []
-        for layer, count in layer_groups(model, parallel, index):
+        prompt_attention: list[tuple[Attention | MLA, int]] = []
+        skipped: list[Counted] = []
+        keys: list[Counted] = []
+        for layer, count, early in _early_layers(model, parallel, index, kernels):
             for op in layer_operators(model, parallel, layer):
                 if isinstance(op, Attention | MLA):
                     attention.append((op, count))
+                    prompt_attention.append((op, early))
                 if not isinstance(op, Attention):  # MLA brings a matrix multiplication too
-                    operators.append((op, count))
+                    operators.append((op, early))
+                    skipped.append((op, count - early))
+            caches = -(-(count - early) // kernels.options.kv_layers_per_cache)
+            keys += [(op, caches) for op in _key_projections(layer_operators(model, parallel, layer))] if caches else []
         output: list[Counted] = [(op, 1) for op in head.output] if last else []
         stages.append(
             Stage(
                 TokenTable(kernels, operators, _FIRST_TOKENS, parallel.dp),
                 TokenTable(kernels, output, _FIRST_ROWS, parallel.dp),
                 DecodeAttention(kernels, attention, max_context_tokens, parallel.dp),
-                PrefillAttention(kernels, attention, max_context_tokens, parallel.dp),
+                PrefillAttention(kernels, prompt_attention, max_context_tokens, parallel.dp),
                 [] if last else _handover(model, parallel, kernels),
-                kernel_count([*operators, *output, *((op, n) for op, n in attention if isinstance(op, Attention))]),
+                kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if isinstance(op, Attention))]),
+                TokenTable(kernels, skipped, _FIRST_TOKENS, parallel.dp) if keys else None,
+                TokenTable(kernels, keys, _FIRST_TOKENS, parallel.dp) if keys else None,
             )
         )
     return tuple(stages)
+
+
+def check_options(options: CostOptions, model: ModelArchitecture, parallel: Parallel) -> None:
+    """Raises ModelError for options that this model or layout cannot take."""
+    if options.is_plain:
+        return
+    if model.mla is not None and (options.changes_decode_attention or options.prefill_layer_share < 1.0):
+        raise ModelError(f"model '{model.name}': its latent attention (MLA) takes no options for the cache, attention or skipped layers")
+    if any(model.linear_layers) and options.prefill_layer_share < 1.0:
+        raise ModelError(f"model '{model.name}': linear-attention layers cannot be skipped in prefill (prefill_layer_share)")
+    if options.kv_representation == "layer-input" and parallel.tp > 1:
+        raise ModelError(f"kv_representation layer-input is modelled for tp 1 only, found tp {parallel.tp}: every rank needs the whole input")
+
+
+def _early_layers(model: ModelArchitecture, parallel: Parallel, index: int, kernels: KernelChoice) -> Iterator[tuple[int, int, int]]:
+    """(first layer, how many, how many of them run over prompts) of each kind of layer in a stage."""
+    limit = kernels.options.early_layers(model)
+    for layer, count in layer_groups(model, parallel, index):
+        alike = (i for i in stage_layers(model, parallel)[index] if model.layer_kind(i) == model.layer_kind(layer))
+        yield layer, count, sum(i < limit for i in alike)
+
+
+def _key_projections(operators: tuple[Operator, ...]) -> list[Operator]:
+    """What a skipped layer still runs for a prompt: its key and value columns of the fused projection (SwiftKV, arXiv 2410.03960)."""
+    (attention,) = (op for op in operators if isinstance(op, Attention))
+    columns = 2 * attention.kv_heads * attention.head_dim
+    return [Gemm("attn_kv_proj", columns, op.k, op.dtype, 0) for op in operators if isinstance(op, Gemm) and op.name == "attn_pre_proj"]
 
 
 def _handover(model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice) -> list[float]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from simserve.cost.contract import F64, PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.kernels import KernelChoice
-from simserve.cost.stage import Stage, build_stages
+from simserve.cost.options import CostOptions
+from simserve.cost.stage import Stage, build_stages, check_options
 from simserve.errors import ModelError
 from simserve.hardware.profile import HardwareProfile
 from simserve.model.architecture import ModelArchitecture
@@ -35,6 +36,7 @@ class StepCost:
 
     backend   serving engine whose kernel measurements are preferred (`vllm`, `sglang 0.5.14` ...), None = the profile's own order
     expert_skew   exponent of the power law of expert popularity (0 = balanced; the fits know 1.01 and 1.2)
+    options   a paper's changes to formats, layers and attention (see `CostOptions`)
     analytic  True uses the analytic estimates only, as on a device without measurements
     Raises ModelError when the model cannot be laid out so or has operators without a kernel model.
     """
@@ -51,12 +53,15 @@ class StepCost:
         kv_dtype_bytes: float = 2.0,
         expert_skew: float = 0.0,
         analytic: bool = False,
+        options: CostOptions | None = None,
     ) -> None:
         self._model = model
         self._profile = profile
         self._host = host or HostOverheads()
         self._parallel = parallel or Parallel()
-        self._kernels = KernelChoice(profile, backend, analytic, expert_skew)
+        options = options or CostOptions()
+        check_options(options, model, self._parallel)
+        self._kernels = KernelChoice(profile, backend, analytic, expert_skew, options)
         limit = max_context_tokens or model.max_position_embeddings
         self._stages = build_stages(model, self._parallel, self._kernels, min(limit, 1 << 20))
         self._launch_s = profile.device.eager_launch_s if self._host.kernel_launch_s is None else self._host.kernel_launch_s
@@ -182,6 +187,7 @@ class StepCost:
             "hardware": self._profile.name,
             "hardware_schema_version": self._profile.document.schema_version,
             "hardware_sources": list(self._profile.document.sources),
+            **({} if self._kernels.options.is_plain else {"options": self._kernels.options.changed()}),
             "kernel_backend": self._kernels.backend or "the profile's order",
             "host": {
                 "per_step_s": host.per_step_s,
@@ -198,7 +204,9 @@ class StepCost:
     def _decode_row(self, n: int) -> tuple[float, float, list[int], list[float], list[float]]:
         stage = self._stages[0]
         host = self._host.per_step_s + n * self._host.per_decode_request_s
-        base = host + (stage.tokens[self._graph_tokens(n)] + stage.rows[n])
+        tokens = self._graph_tokens(n)
+        skipped = stage.skipped[tokens] if stage.skipped is not None else 0.0
+        base = host + (stage.tokens[tokens] + skipped + stage.rows[n])
         floor = host + self._launch_floor(stage, n, False)
         row = self._decode_rows[n] = (base, floor, *stage.decode.row(n))
         return row
@@ -221,6 +229,8 @@ class StepCost:
         for piece in prefills:
             new += piece[0]
         seconds = stage.tokens[n + new] + stage.rows[n + len(prefills)] + stage.prefill.seconds(prefills)
+        if stage.skipped is not None and stage.skipped_keys is not None:
+            seconds += stage.skipped[n + len(prefills)] + stage.skipped_keys[new]
         if n:
             _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
             i = bisect_right(knots, context_tokens) - 1
@@ -240,6 +250,11 @@ class StepCost:
         stage.tokens.extend(tokens)
         parts = {part: float(values[tokens]) for part, values in stage.tokens.parts.items()}
         rows = n + len(prefills)
+        for table, count in ((stage.skipped, rows if prefills else tokens), (stage.skipped_keys, new)):
+            if table is not None:
+                table.extend(count)
+                for part, values in table.parts.items():
+                    parts[part] = parts.get(part, 0.0) + float(values[count])
         stage.rows.extend(rows)
         for part, values in stage.rows.parts.items():
             parts[part] = parts.get(part, 0.0) + float(values[rows])

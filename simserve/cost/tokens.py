@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.cost.cold import experts_read_s, gemm_read_s
 from simserve.cost.grid import token_knots
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
@@ -93,7 +94,7 @@ def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], inst
         for dtype in sorted({dtype for _, _, dtype, _ in matrices}):
             shapes = sorted({(n, k) for n, k, d, _ in matrices if d == dtype})
             n, k = (np.repeat([float(s[i]) for s in shapes], len(tokens)) for i in (0, 1))
-            times = kernels.operator("gemm", dtype).seconds(m=np.tile(tokens, len(shapes)), n=n, k=k).reshape(len(shapes), -1)
+            times = kernels.gemm_seconds(dtype, np.tile(tokens, len(shapes)), n, k).reshape(len(shapes), -1)
             for rows, columns, kind, count in matrices:
                 if kind == dtype:
                     put(part, count * times[shapes.index((rows, columns))])
@@ -136,7 +137,7 @@ def _elementwise(kernels: KernelChoice, op: Elementwise, tokens: F64) -> F64:
 
 
 def _moe(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
-    return kernels.operator("moe", op.dtype).seconds(
+    seconds = kernels.operator("moe", op.dtype).seconds(
         num_tokens=tokens,
         hidden_size=float(op.hidden_size),
         inter_size=float(op.intermediate_size),
@@ -146,6 +147,8 @@ def _moe(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
         expert_parallel=float(op.expert_parallel),
         skew=kernels.expert_skew,
     )
+    # A skewed popularity leaves more experts unread than even choice does.
+    return seconds if kernels.expert_skew else np.maximum(seconds, experts_read_s(kernels.profile.device, op, tokens))
 
 
 def _linear_attention(kernels: KernelChoice, op: LinearAttentionCore, tokens: F64) -> F64:

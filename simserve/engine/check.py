@@ -20,16 +20,23 @@ from simserve.workload.requests import Workload
 
 
 def simulate_checked(
-    workload: Workload, specs: Sequence[InstanceSpec], *, router: Any, fast_forward: bool, until_s: float | None, progress: Progress | None
+    workload: Workload,
+    specs: Sequence[InstanceSpec],
+    *,
+    router: Any,
+    decode_router: Any,
+    fast_forward: bool,
+    until_s: float | None,
+    progress: Progress | None,
 ) -> RunRecords:
     """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError."""
     twins = [replace(spec, scheduler=copy.deepcopy(spec.scheduler)) for spec in specs]
-    twin_router = copy.deepcopy(router)
-    simulation = Simulation(workload, specs, router, fast_forward, progress)
+    twin_router, twin_decode_router = copy.deepcopy((router, decode_router))
+    simulation = Simulation(workload, specs, router, fast_forward, progress, decode_router)
     for instance in simulation.instances:
         instance.audit = audit
     records = simulation.run(until_s)
-    other = Simulation(workload, twins, twin_router, not fast_forward).run(until_s)
+    other = Simulation(workload, twins, twin_router, not fast_forward, None, twin_decode_router).run(until_s)
     same_records(records, other)
     check_records(records, finished=until_s is None)
     if until_s is None:
@@ -47,6 +54,7 @@ def audit(lane: Lane) -> None:
     instance = lane.instance
     kv, name = instance.kv, instance.spec.name
     held, host = (instance.prefix.blocks_in_use if instance.prefix is not None else 0), 0
+    held += sum(instance.elsewhere.values())
     seen: set[int] = set()
     for one in instance.lanes:
         group = one.group
@@ -63,10 +71,12 @@ def audit(lane: Lane) -> None:
         for request in one.prefilling:
             held += request.held_blocks - _shared(instance, request)
             _require(request.state is State.PREFILLING, "I3", f"{request!r} prefills on {name}")
+        for request in one.landed:
+            held += request.held_blocks
         for request in one.swapped:
             host += request.held_blocks
             _require(request.state is State.SWAPPED, "I3", f"{request!r} is swapped out of {name}")
-        places = [r.row for r in [*group, *one.prefilling, *one.swapped]]
+        places = [r.row for r in [*group, *one.prefilling, *one.swapped, *one.landed]]
         _require(len(set(places)) == len(places) and not seen & set(places), "I3", f"a request is in two places of {name}")
         seen.update(places)
         bases = [r.base_computed for r in group]

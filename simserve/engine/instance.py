@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
 from simserve.engine.clock import Clock
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
+from simserve.engine.link import Link
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import InstanceSpec
 from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
 from simserve.policies import registry
+
+if TYPE_CHECKING:
+    from simserve.engine.handover import Handover
 
 MOST_REORDERED = 128
 """With more waiting requests a cache-dependent order is left as it is (SGLang's rule for its longest-prefix order)."""
@@ -62,6 +67,11 @@ class Instance:
         self.prefix = PrefixCache(self.kv, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
         self.reorders = self.order.dynamic and self.prefix is not None
         self.inbox: list[LiveRequest] = []
+        self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
+        self.handover: Handover | None = None
+        """Set on the instances of a disaggregated cluster."""
+        self.elsewhere: dict[int, int] = {}
+        """KV blocks held here for requests that are in no lane: handed over and not yet copied, or on their way here."""
         self.admissions = 0
         self.swapped_tokens = 0
         self.outstanding = 0
@@ -90,6 +100,30 @@ class Instance:
         elif self._wake_event is None:
             self._wake_event = self.clock.at(now, self._wake)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a step is in progress."""
+        return any(lane.busy for lane in self.lanes)
+
+    def poke(self) -> None:
+        """Something outside has changed (memory, requests that landed): plan again, at the end of the step in progress if there is one."""
+        lane = self.lanes[0]
+        if not self._pipelined and lane.busy:
+            lane.interrupt(self.clock.now)
+        elif self._wake_event is None:
+            self._wake_event = self.clock.at(self.clock.now, self._wake)
+
+    def land(self, request: LiveRequest) -> None:
+        """A request has arrived with its KV (request.held_blocks of this instance): it decodes as soon as a seat is free."""
+        lane = min(self.lanes, key=lambda lane: (lane.view.running + len(lane.landed), lane.index))
+        lane.landed.append(request)
+        self.poke()
+
+    def hand_over(self, request: LiveRequest, now: float) -> None:
+        """A request has emitted its first token here and decodes elsewhere."""
+        assert self.handover is not None
+        self.handover.prefilled(self, request, now)
+
     def ended(self, requests: list[LiveRequest], now: float) -> None:
         """Requests have left the instance for good."""
         self.outstanding -= len(requests)
@@ -97,12 +131,14 @@ class Instance:
 
     def others_work(self, lane: Lane) -> bool:
         """Whether another lane has requests (whose steps will free memory)."""
-        return self._pipelined and any(
-            other.group.members or other.prefilling or other.swapped for other in self.lanes if other is not lane
-        )
+        if self.elsewhere or self.handover is not None:
+            return True
+        others = (other for other in self.lanes if other is not lane)
+        return self._pipelined and any(other.group.members or other.prefilling or other.swapped for other in others)
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""
+        self.pull()
         if self._pipelined:
             lane.busy = False
             if self._yielding:
@@ -120,11 +156,19 @@ class Instance:
         lane = self.lanes[0]
         if self._pipelined:
             self._dispatch(now)
+        elif lane.busy and lane.landed:
+            lane.interrupt(now)
         elif lane.busy:
             lane.arrival(now)
         else:
             self._take_in()
             lane.start(now)
+
+    def pull(self) -> None:
+        """Fetches requests that have been prefilled elsewhere, as memory allows. Called between steps and when a plan left it idle (such a
+        plan may have freed memory)."""
+        if self.handover is not None and self.spec.role == "decode":
+            self.handover.pull(self)
 
     def _take_in(self) -> None:
         """Moves newcomers to the waiting queue, in order of (time, row)."""

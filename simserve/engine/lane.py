@@ -42,6 +42,8 @@ class Lane:
         self.reorders = instance.reorders
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
+        self.landed: list[LiveRequest] = []
+        """Requests that have come from another instance with their KV and wait for a seat."""
         self.group = DecodeGroup(instance.kv.block_tokens)
         self.view = InstanceView(
             self, instance.waiting, instance.kv, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens
@@ -62,7 +64,7 @@ class Lane:
 
     def has_work(self) -> bool:
         """Whether a request waits for or runs in this lane."""
-        return bool(self.prefilling or self.group.members or self.swapped or len(self.view.waiting))
+        return bool(self.prefilling or self.group.members or self.swapped or self.landed or len(self.view.waiting))
 
     def plan_step(self, now: float) -> StepPlan | None:
         """Asks the policy for the step that starts now. None when there is nothing to do."""
@@ -71,6 +73,8 @@ class Lane:
         self._plan.asked = True
         if self.reorders:
             self.instance.reorder()
+        if self.landed:
+            self._seat_landed()
         plan = self.scheduler.plan(view)
         if plan is not self._plan:
             raise PolicyError(
@@ -99,6 +103,7 @@ class Lane:
         self.busy = False
         plan = self.plan_step(now)
         if plan is None:
+            self.instance.pull()
             return
         self.busy = True
         group = self.group
@@ -157,8 +162,13 @@ class Lane:
 
     def arrival(self, now: float) -> None:
         """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
+        if not self._plan.ignores_arrivals:
+            self.interrupt(now)
+
+    def interrupt(self, now: float) -> None:
+        """Ends the span in progress with the step in progress."""
         ends = self.step_end_s
-        if self._plan.ignores_arrivals or len(ends) - self._span_first <= 1:
+        if len(ends) - self._span_first <= 1:
             return
         current = bisect_left(ends, now, self._span_first)
         if current + 1 >= len(ends):
@@ -257,13 +267,27 @@ class Lane:
         if request.generated_tokens == self.instance.final_tokens[request.row]:
             request.first_tick = self.group.tick
             ended.append(request)
+        elif self.instance.spec.role == "prefill":
+            request.first_tick = self.group.tick
+            self._emitted(request)
+            self.instance.hand_over(request, now)
         else:
+            self.join_group(request)
+
+    def _seat_landed(self) -> None:
+        """Requests from elsewhere take free seats, in order of landing. They hold the block of their next token already."""
+        landed = self.landed
+        while landed and self.view.free_seats > 0:
+            request = landed.pop(0)
+            self.instance.admissions += 1
+            request.admission = self.instance.admissions
+            request.planned = -1
             self.join_group(request)
 
     def _end(self, request: LiveRequest, now: float) -> None:
         """The request has emitted its last token."""
         self._emitted(request)
-        self._give_back(request)
+        self.give_back(request)
         request.held_blocks = 0
         request.state = State.ENDED
         self.instance.recorder.completed(request, self.instance.index, now)
@@ -301,7 +325,7 @@ class Lane:
             self._emitted(request)
         else:
             self.prefilling.remove(request)
-        self._give_back(request)
+        self.give_back(request)
         if decoding and self.instance.swaps and kv.host_free_blocks >= request.held_blocks:
             kv.host_free_blocks -= request.held_blocks
             request.state = State.SWAPPED
@@ -315,7 +339,7 @@ class Lane:
             request.state = State.WAITING
             self.view.waiting.give_back(request)
 
-    def _give_back(self, request: LiveRequest) -> None:
+    def give_back(self, request: LiveRequest) -> None:
         """Frees the KV blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
         if self.prefix is None:
             self.kv.free_blocks += request.held_blocks

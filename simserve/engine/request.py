@@ -13,6 +13,7 @@ class State(IntEnum):
     DECODING = 2
     SWAPPED = 3
     ENDED = 4
+    MOVING = 5
 
 
 class LiveRequest:

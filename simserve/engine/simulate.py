@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,11 @@ from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Status
 from simserve.engine.request import LiveRequest, OracleRequest
 from simserve.engine.source import Source
 from simserve.engine.spec import InstanceSpec
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
+
+if TYPE_CHECKING:
+    from simserve.engine.handover import Handover
 
 FAILED_IN_TRACE = "failed in the trace"
 OVER_MODEL = "prompt exceeds the model's context"
@@ -41,10 +44,12 @@ def simulate(
     check: bool = False,
     until_s: float | None = None,
     progress: Progress | None = None,
+    decode_router: Any = None,
 ) -> RunRecords:
     """Serves the workload and returns what happened.
 
-    router        object with `choose(instances) -> instance`; None = round robin
+    router        object with `choose(instances) -> instance` for arrivals; None = round robin
+    decode_router likewise for requests that a prefill instance hands over; None = least outstanding requests
     fast_forward  run steps with an unchanged plan as one span. False steps one by one; the records are identical (I7)
     check         also verify the invariants of docs/invariants.md while running and afterwards (slower); raises InvariantError
     until_s       stop at this simulated time; requests still in the system are UNFINISHED
@@ -58,15 +63,23 @@ def simulate(
     if check:
         from simserve.engine.check import simulate_checked
 
-        return simulate_checked(workload, instances, router=router, fast_forward=fast_forward, until_s=until_s, progress=progress)
-    return Simulation(workload, instances, router, fast_forward, progress).run(until_s)
+        return simulate_checked(
+            workload, instances, router=router, decode_router=decode_router, fast_forward=fast_forward, until_s=until_s, progress=progress
+        )
+    return Simulation(workload, instances, router, fast_forward, progress, decode_router).run(until_s)
 
 
 class Simulation:
     """One run: clock, instances, source and recorder wired together."""
 
     def __init__(
-        self, workload: Workload, specs: Sequence[InstanceSpec], router: Any, fast_forward: bool, progress: Progress | None = None
+        self,
+        workload: Workload,
+        specs: Sequence[InstanceSpec],
+        router: Any,
+        fast_forward: bool,
+        progress: Progress | None = None,
+        decode_router: Any = None,
     ) -> None:
         self.table: RequestTable = workload.requests
         self.clock = Clock()
@@ -91,7 +104,28 @@ class Simulation:
             from simserve.policies.routing.round_robin import RoundRobin
 
             self._router = RoundRobin()
+        self._entry = [instance for instance in self.instances if instance.spec.role != "decode"]
+        self._handover: Handover | None = None
+        self._connect(decode_router)
         self.source = Source(workload, self.clock, self._release)
+
+    def _connect(self, decode_router: Any) -> None:
+        """Joins prefill and decode instances. Raises ConfigError when a request could not be finished."""
+        roles = {instance.spec.role for instance in self.instances}
+        if "decode" not in roles and "prefill" not in roles:
+            return
+        if not {"decode", "prefill"} <= roles:
+            found, missing = ("prefill", "decode") if "prefill" in roles else ("decode", "prefill")
+            raise ConfigError(f"the cluster has {found} instances and no {missing} instance: requests could not be finished")
+        from simserve.engine.handover import Handover
+        from simserve.policies.routing.least_outstanding import LeastOutstanding
+
+        decoders = [instance for instance in self.instances if instance.spec.role == "decode"]
+        self._decode_limit_tokens = min(instance.limit_tokens for instance in decoders)
+        self._handover = handover = Handover(decoders, (decode_router or LeastOutstanding()).choose)
+        for instance in self.instances:
+            if instance.spec.role != "mixed":
+                instance.handover = handover
 
     def run(self, until_s: float | None = None) -> RunRecords:
         """Lets time pass until everything has ended or `until_s`."""
@@ -100,6 +134,11 @@ class Simulation:
         if until_s is not None:
             for instance in self.instances:
                 self._stop(instance, until_s)
+            for source, request in self._handover.moving.values() if self._handover is not None else ():
+                self.recorder.unfinished(request, source.index)
+        elif self.recorder.ended < len(self.table):
+            left = len(self.table) - self.recorder.ended
+            raise PolicyError(f"nothing happens any more and {left} requests have not ended: no policy serves them (invariant I1)")
         if self._progress is not None:
             self._progress(self.recorder.ended, len(self.table), self.clock.now)
         return self._records()
@@ -113,10 +152,10 @@ class Simulation:
             recorder.rejected(row, now, FAILED_IN_TRACE, Status.FAILED)
             self.source.ended((row,), now)
             return
-        instances = self.instances
+        instances = self._entry
         instance = instances[0] if len(instances) == 1 else self._router.choose(instances)
         prompt = self._prompt[row] or 1
-        limit = instance.limit_tokens
+        limit = instance.limit_tokens if instance.handover is None else min(instance.limit_tokens, self._decode_limit_tokens)
         if prompt + final > limit:
             if prompt >= limit:
                 longest = instance.spec.max_model_len
@@ -151,7 +190,7 @@ class Simulation:
             lane.stop(now)
         left: list[LiveRequest] = [*instance.waiting, *instance.inbox]
         for lane in instance.lanes:
-            left += lane.swapped + lane.prefilling
+            left += lane.swapped + lane.prefilling + lane.landed
             for request in list(lane.group):
                 lane.leave_unfinished(request)
                 left.append(request)

@@ -5,13 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simserve.cost.contract import CostModel
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, nearest
 from simserve.policies.contract import Scheduler
+
+
+ROLES = ("mixed", "prefill", "decode")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """How KV leaves an instance for another one.
+
+    bytes_per_s         one way, shared by the copies in flight
+    latency_s           before the first byte
+    per_message_s       for every further message of a copy
+    message_bytes       bytes of one message; None = a copy is one contiguous message
+    kv_bytes_per_token  KV of one token of the model, all layers and ranks together
+    """
+
+    bytes_per_s: float
+    latency_s: float
+    kv_bytes_per_token: float
+    per_message_s: float = 0.0
+    message_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """One model replica.
+
+    role              "mixed" serves whole requests; "prefill" hands them over after their first token; "decode" takes them over
+    link              how KV leaves it; needed by a prefill instance
 
     scheduler         the policy object (one per instance: policies may keep state)
     cost              seconds of its steps
@@ -39,6 +63,8 @@ class InstanceSpec:
     order: str = "fcfs"
     prefix_caching: bool = False
     policy: str = ""
+    role: str = "mixed"
+    link: LinkSpec | None = None
 
     def __post_init__(self) -> None:
         for name in ("kv_blocks", "block_tokens", "max_seqs", "devices"):
@@ -48,6 +74,11 @@ class InstanceSpec:
             raise ConfigError(f"instance '{self.name}': watermark_blocks must be in [0, kv_blocks), found {self.watermark_blocks}")
         if self.preemption not in ("recompute", "swap"):
             raise ConfigError(f"instance '{self.name}': preemption must be 'recompute' or 'swap', found '{self.preemption}'")
+
+        if self.role not in ROLES:
+            raise ConfigError(f"instance '{self.name}': unknown role '{self.role}'{nearest(self.role, ROLES)}")
+        if self.role == "prefill" and self.link is None:
+            raise ConfigError(f"instance '{self.name}': a prefill instance needs a link to hand its requests over")
 
     @property
     def policy_name(self) -> str:

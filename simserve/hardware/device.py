@@ -16,6 +16,8 @@ DTYPE_BYTES: dict[str, float] = {
     "w8a16_int8": 1,
     "w4a16_int4": 0.5,
     "w4a16_mxfp4": 0.5,
+    "w4a8_int4": 0.5,
+    "w4a4_int4": 0.5,
     "int4": 0.5,
     "bytes": 1,
 }
@@ -26,6 +28,8 @@ COMPUTE_DTYPE: dict[str, str] = {
     "w8a16_int8": "bf16",
     "w4a16_int4": "bf16",
     "w4a16_mxfp4": "bf16",
+    "w4a8_int4": "int8",
+    "w4a4_int4": "int4",
     "fp8_block128": "fp8",
     "w8a8_int8": "int8",
     "w8a8_int8_smoothquant": "int8",
@@ -70,6 +74,9 @@ class Device(BaseModel):
     tdp_w: PositiveFloat
 
     def peak(self, dtype: str) -> float:
-        """Dense FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16."""
+        """Dense FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16, int4 at int8."""
         compute = COMPUTE_DTYPE.get(dtype, dtype)
-        return self.peak_flops_per_s.get(compute, self.peak_flops_per_s["bf16"])
+        peaks = self.peak_flops_per_s
+        if compute == "int4" and compute not in peaks:
+            compute = "int8"
+        return peaks.get(compute, peaks["bf16"])

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 LengthKind = Literal["fixed", "uniform", "varied", "lognormal"]
-LoadKind = Literal["closed", "open", "burst", "replay", "sessions", "phases"]
+LoadKind = Literal["closed", "open", "burst", "replay", "repeated", "phases"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,7 @@ class Load:
     open      Poisson arrivals at `rate_per_s`; `requests` in all
     burst     all `requests` at once
     replay    exactly `arrival_s`, `prompts`, `outputs`
-    sessions  open, but each of `concurrency` users has one request under way at most; prompts begin with a shared part of
-              `shared_prefix_tokens`, one of `prefixes` texts
+    repeated  open, and the prompts are `distinct_prompts` texts asked over and over
     phases    no traffic: one batch of `concurrency` prompts, then decode steps
     """
 
@@ -41,8 +40,7 @@ class Load:
     requests: int = 0
     concurrency: int = 0
     rate_per_s: float = 0.0
-    shared_prefix_tokens: int = 0
-    prefixes: int = 0
+    distinct_prompts: int = 0
     arrival_s: tuple[float, ...] = ()
     prompts: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()

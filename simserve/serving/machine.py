@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
@@ -16,6 +19,8 @@ from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
 from simserve.serving.case import Case
 
+F64 = NDArray[np.float64]
+
 LONGEST_CONTEXT_TOKENS = 40_960
 """Contexts the cost tables cover unless a case needs more."""
 
@@ -25,18 +30,24 @@ class Overheads:
     """The learned part of an engine profile: host work in a step, and time outside the engine per request.
 
     request_s, request_per_prompt_token_s  HTTP, tokenising and hand-over before the scheduler sees a request, first answer after it
+    steps_ahead  steps already scheduled beyond the one in progress when a request arrives: it waits for them too
     """
 
     host: HostOverheads
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
+    steps_ahead: int = 0
+
+    def request_path_s(self, prompt_tokens: F64) -> F64:
+        """Seconds outside the engine for prompts of these lengths."""
+        return self.request_s + self.request_per_prompt_token_s * prompt_tokens
 
 
 def overheads_of(profile: EngineProfile) -> Overheads:
     """What an engine profile states."""
     host = HostOverheads(**profile.host.model_dump(), cuda_graph_sizes=tuple(profile.cuda_graph_sizes))
     path = profile.request_path
-    return Overheads(host, path.per_request_s, path.per_prompt_token_s)
+    return Overheads(host, path.per_request_s, path.per_prompt_token_s, path.steps_ahead)
 
 
 def without_overheads(overheads: Overheads) -> Overheads:
@@ -82,7 +93,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         watermark_blocks=int(profile.kv.watermark * blocks),
         devices=parallel.devices,
         preemption="recompute",
-        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.kind == "sessions",
+        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.kind == "repeated",
         policy=profile.scheduler.policy,
     )
 

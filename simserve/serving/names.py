@@ -28,6 +28,10 @@ _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and
 )
 
 
+_UNSTATED_VLLM = (0, 11)
+"""The release a run without a version is read as."""
+
+
 def hardware_name(gpu: str) -> str:
     """The hardware profile for a device as a file spells it; the spelling itself when nothing is known of it."""
     word = re.sub(r"[\s_\-]", "", gpu.lower())
@@ -52,8 +56,8 @@ def engine_profile_name(engine: str, version: str = "") -> str:
         number = re.search(r"(\d+)\.(\d+)", version)
         if "2023" in version:
             return "vllm-2023"
-        old = number is not None and (int(number[1]), int(number[2])) < (0, 8)
-        return "vllm-v0" if old else "vllm-v1"
+        release = (int(number[1]), int(number[2])) if number else _UNSTATED_VLLM
+        return "vllm-v0" if release < (0, 8) else "vllm-v1" if release < (0, 14) else "vllm-v1-async"
     for part, name in (
         ("sglang", "sglang"),
         ("trtllm", "tensorrt-llm"),
@@ -75,7 +79,8 @@ def find_model(name: str) -> str:
     """A model name that `load_model` knows: as it is, or the same architecture under the plain name. '' when there is none."""
     tail = name.rsplit("/", 1)[-1]
     plain = re.sub(r"(?i)[-_](awq|gptq|fp8|w8a8|int8|int4|hf|instruct|it|quarot|mtp)\b", "", tail)
-    for candidate in (name, tail, plain, f"{plain}-Instruct", f"Qwen/{plain}", f"meta-llama/{plain}-hf", f"meta-llama/{plain}"):
+    dashed = re.sub(r"(?i)^llama(\d)", r"llama-\1", plain)
+    for candidate in (name, tail, plain, dashed, f"{plain}-Instruct", f"Qwen/{plain}", f"meta-llama/{plain}-hf", f"meta-llama/{plain}"):
         try:
             load_model(candidate)
         except ModelError:

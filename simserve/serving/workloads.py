@@ -13,7 +13,7 @@ I64 = NDArray[np.int64]
 MOST_REQUESTS = 6000
 """Longer runs are cut to this many requests: their means change by less than 1 % beyond it (docs/serving-validation.md)."""
 
-SESSION_REQUESTS = 1500
+STAGE_REQUESTS = 1500
 """Requests simulated of a load stage of many minutes, the first tenth not counted."""
 
 _PREFIX_BLOCK_TOKENS = 16
@@ -21,15 +21,13 @@ _PREFIX_BLOCK_TOKENS = 16
 
 def request_count(load: Load) -> int:
     """Requests to simulate."""
-    return min(load.requests, SESSION_REQUESTS if load.kind == "sessions" else MOST_REQUESTS)
+    return min(load.requests, STAGE_REQUESTS if load.kind == "repeated" else MOST_REQUESTS)
 
 
-def build_workload(case: Case, think_s: float = 0.0, *, saturated: float = 0.0) -> Workload:
+def build_workload(case: Case, think_s: float = 0.0) -> Workload:
     """The requests of a case.
 
-    think_s    seconds a client of a closed loop spends outside the engine between two of its requests
-    saturated  of `sessions`: 0 = users ask at the stated rate; otherwise every user always has a request under way, and this is the
-               time in seconds that one takes, roughly
+    think_s  seconds a client of a closed loop spends outside the engine between two of its requests
     """
     load = case.load
     rng = np.random.Generator(np.random.PCG64(case.seed()))
@@ -44,18 +42,8 @@ def build_workload(case: Case, think_s: float = 0.0, *, saturated: float = 0.0) 
         return Workload(RequestTable.build(np.zeros(n), prompts, outputs))
     if load.kind == "open":
         return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0 / load.rate_per_s, n)), prompts, outputs))
-    prefix = _shared_prefixes(load, prompts, rng)
-    if saturated:
-        return Workload(_user_chains(load, prompts, outputs, prefix, saturated, think_s))
-    return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0 / load.rate_per_s, n)), prompts, outputs, prefix=prefix))
-
-
-def _user_chains(load: Load, prompts: I64, outputs: I64, prefix: PrefixBlocks, period_s: float, think_s: float) -> RequestTable:
-    """Each user asks again when the last answer is complete; the users start spread over one `period_s`, as arrivals would be."""
-    n, users = len(prompts), load.concurrency
-    row = np.arange(n)
-    arrival = np.where(row < users, row * (period_s / users), think_s)
-    return RequestTable.build(arrival, prompts, outputs, after=np.where(row < users, -1, row - users), prefix=prefix)
+    arrival = np.cumsum(rng.exponential(1.0 / load.rate_per_s, n))
+    return Workload(RequestTable.build(arrival, prompts, outputs, prefix=_repeated_prompts(load, prompts)))
 
 
 def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
@@ -72,13 +60,10 @@ def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
     return np.maximum(np.rint(values), 1).astype(np.int64)
 
 
-def _shared_prefixes(load: Load, prompts: I64, rng: np.random.Generator) -> PrefixBlocks:
-    """Whole blocks of the shared part have one id per text; all else is new in every prompt."""
-    blocks = (prompts // _PREFIX_BLOCK_TOKENS).astype(np.int64)
-    shared = np.minimum(load.shared_prefix_tokens // _PREFIX_BLOCK_TOKENS, blocks)
-    texts = rng.integers(0, max(load.prefixes, 1), len(prompts))
+def _repeated_prompts(load: Load, prompts: I64) -> PrefixBlocks:
+    """Request i asks question i mod `distinct_prompts`: equal ids for equal questions, one id for each whole block."""
+    blocks = prompts // _PREFIX_BLOCK_TOKENS
     offsets = np.concatenate([[0], np.cumsum(blocks)]).astype(np.int64)
     place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], blocks)
-    own = np.repeat(texts, blocks) * 1_000_000 + place
-    fresh = 1_000_000_000 + np.arange(offsets[-1])
-    return PrefixBlocks(offsets, np.where(place < np.repeat(shared, blocks), own, fresh).astype(np.int64), _PREFIX_BLOCK_TOKENS)
+    question = np.repeat(np.arange(len(prompts)) % load.distinct_prompts, blocks)
+    return PrefixBlocks(offsets, (question * 1_000_000 + place).astype(np.int64), _PREFIX_BLOCK_TOKENS)

@@ -97,14 +97,14 @@ class CapacityResult:
         if self.outcome == "never":
             which = self._share("never")
             return (
-                f"Never holds{which}: '{self.predicate.text}' fails even at {min(rates):.4g} {what}, where the load is too light to matter. "
-                f"{self.limit}."
+                f"Never holds{which}: '{self.predicate.text}' fails even at {min(rates):.4g} {what}, "
+                f"where the load is too light to matter. {self.limit}."
             )
         if self.outcome == "always":
             which = self._share("always")
             return (
-                f"Always holds{which}: '{self.predicate.text}' holds up to {max(rates):.4g} {what}, where all requests are in the system at "
-                "once. The workload is too short to load it: use more requests (count, duration_s) or a stricter predicate."
+                f"Always holds{which}: '{self.predicate.text}' holds up to {max(rates):.4g} {what}, where all requests are in the "
+                "system at once. The workload is too short to load it: use more requests (count, duration_s) or a stricter predicate."
             )
         assert self.rate is not None
         text = f"Capacity {self.rate:.4g} {what}"

@@ -50,7 +50,8 @@ def regress(
         if gone:
             notes.append(f"the baseline has cases that the suite does not: {', '.join(gone)}")
         if update:
-            notes += [f"{case}: was {text}" for case in stacks for text in differences(baseline.stacks.get(case, stacks[case]), stacks[case])]
+            known = [case for case in stacks if case in baseline.stacks]
+            notes += [f"{case}: recorded with {text}" for case in known for text in differences(baseline.stacks[case], stacks[case])]
             if baseline.version != __version__:
                 notes.append(f"recorded with simserve {baseline.version}, now {__version__}")
     rows = tuple(_rows(loaded, baseline, figures))

@@ -20,6 +20,15 @@ from simserve.study.quantities import Quantity
 from simserve.study.sweep_file import base_of
 
 
+DEFAULT_KPIS: tuple[tuple[str, str | float], ...] = (
+    ("ttft.p50", "5%"),
+    ("ttft.p99", "10%"),
+    ("tpot.p99", "5%"),
+    ("throughput.output_tokens", "3%"),
+    ("completed", 0.0),
+)
+
+
 class WorkloadEntry(Section):
     """One workload of a suite."""
 
@@ -58,9 +67,6 @@ class SuiteFile(Section):
     baseline: str | None = Field(default=None, description="File with the baselines. Default: <suite>.baseline.json beside the suite.")
 
 
-DEFAULT_KPIS = (("ttft.p50", "5%"), ("ttft.p99", "10%"), ("tpot.p99", "5%"), ("throughput.output_tokens", "3%"), ("completed", 0.0))
-
-
 @dataclass(frozen=True, slots=True)
 class Kpi:
     """A figure, how much worse it may get (relative to the baseline's mean, or absolute), and which way worse is."""
@@ -72,6 +78,8 @@ class Kpi:
 
     def band(self) -> str:
         """The tolerance in words."""
+        if self.tolerance == 0:
+            return "none"
         sign = {"higher": "+", "lower": "-", "any": "±"}[self.worse]
         return f"{sign}{100 * self.tolerance:g} %" if self.relative else f"{sign}{self.tolerance:g}"
 

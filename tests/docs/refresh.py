@@ -1,6 +1,6 @@
 """What the documentation shows of the program's own output: `python -m tests.docs.refresh` writes it anew, the tests compare.
 
-Shown: the quickstart's terminal output and one of its plots in README.md, and the kernel errors in docs/fidelity.md.
+Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors and papers' claims in docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ README = ROOT / "README.md"
 FIDELITY = ROOT / "docs" / "fidelity.md"
 PICTURE = ROOT / "docs" / "images" / "quickstart-latency-cdf.png"
 
-KERNELS_BEGIN = "<!-- kernels: written by tests/docs/refresh.py -->"
-KERNELS_END = "<!-- end of kernels -->"
+NEIGHBOURS = {"sarathi_ablation": ("workload.arrivals.rate_per_s", (0.7, 0.8, 0.9, 1.0, 1.1))}
+"""Experiments with a free number that was chosen by the outcome: the key, and values around the choice to be shown with it."""
 
 
 def quickstart(out: Path) -> str:
@@ -63,10 +63,56 @@ def _error(entries: list[dict[str, Any]], kind: str) -> str:
     return f"{sum(check['rows'] * check['mape_percent'] for check in checks) / rows:.1f}" if rows else "–"
 
 
-def fidelity_with(table: str) -> str:
-    """docs/fidelity.md with this table of kernels."""
-    before, rest = FIDELITY.read_text(encoding="utf-8").split(KERNELS_BEGIN)
-    return f"{before}{KERNELS_BEGIN}\n\n{table}\n{KERNELS_END}{rest.split(KERNELS_END)[1]}"
+def claims() -> str:
+    """The published claims of each bundled experiment that has any, beside what comes out here."""
+    from simserve import resources
+    from simserve.config.experiment import load
+    from simserve.study.claims import check_claims
+
+    parts = []
+    for name in resources.available("experiments"):
+        if not load(name).spec.claims:
+            continue
+        report = check_claims(name)
+        parts.append(f"### {report.paper['title']}: `{name}`\n\n{report.paper['reference']}. {report.paper['setting']}\n")
+        rows = ["| claim | published | ours | band | |", "|---|--:|--:|--:|---|"]
+        for o in report.outcomes:
+            ours = " < ".join(f"{v:.3g}" for v in o.values.values() if v is not None) if o.ours is None else f"{o.ours:.3g}"
+            band = "order" if o.ours is None else f"{_bound(o.low)} to {_bound(o.high)}"
+            if o.ours is not None and None in (o.low, o.high):
+                band = f"at most {o.high:.3g}" if o.low is None else f"at least {o.low:.3g}"
+            rows.append(f"| {o.claim} | {_bound(o.published)} | {ours} | {band} | {'in' if o.reproduced else '**out**'} |")
+        parts.append("\n".join(rows) + "\n")
+        if name in NEIGHBOURS:
+            parts.append(_neighbours(name, *NEIGHBOURS[name]))
+    return "\n".join(parts)
+
+
+def _neighbours(name: str, key: str, values: tuple[float, ...]) -> str:
+    from simserve.study.claims import check_claims
+
+    rows = []
+    for value in values:
+        outcomes = [o for o in check_claims(name, [f"{key}={value}"]).outcomes if o.ours is not None]
+        if not rows:
+            rows += [f"| `{key}` | {' | '.join(o.claim for o in outcomes)} |", "|--:|" + "--:|" * len(outcomes)]
+            rows.append(f"| published | {' | '.join(_bound(o.published) for o in outcomes)} |")
+        rows.append(f"| {value:g} | {' | '.join(f'{o.ours:.3g}' for o in outcomes)} |")
+    return "The same at neighbouring values of the number that was chosen:\n\n" + "\n".join(rows) + "\n"
+
+
+def _bound(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def fidelity() -> str:
+    """docs/fidelity.md with its made sections made anew."""
+    text = FIDELITY.read_text(encoding="utf-8")
+    for section, content in (("kernels", kernel_table()), ("claims", claims())):
+        begin, end = f"<!-- {section}: written by tests/docs/refresh.py -->", f"<!-- end of {section} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{content}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 def main() -> None:
@@ -75,7 +121,7 @@ def main() -> None:
         README.write_text(readme_with(quickstart(out)), encoding="utf-8")
         PICTURE.parent.mkdir(exist_ok=True)
         PICTURE.write_bytes((out / "plots" / "latency_cdf.png").read_bytes())
-    FIDELITY.write_text(fidelity_with(kernel_table()), encoding="utf-8")
+    FIDELITY.write_text(fidelity(), encoding="utf-8")
 
 
 if __name__ == "__main__":

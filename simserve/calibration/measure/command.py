@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SimserveError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.exit_code
+    except OSError as problem:
+        print(f"error: {problem.filename or given.out}: {problem.strerror}; the journal keeps what was measured", file=sys.stderr)
+        return 2
     for line in report(result):
         print(line)
     return INTERRUPTED if result.interrupted else 0

@@ -23,7 +23,7 @@ def write_facts(folder: Path, records: Iterable[dict[str, Any]], environment: di
     """Write `folder`/facts.yaml; False (nothing written) when GEMMs in bf16, streams, launches or host copies were not all measured."""
     done = [r for r in records if r["status"] == OK]
     peaks = _peaks(done)
-    stream = _fastest(done, "hbm_stream")
+    stream = _stream_rate(done, environment["l2_bytes"])
     chains = [r for r in done if r["operator"] == "launch_overhead" and r["inputs"]["kernel_class"] == "nop"]
     copies = [r for r in done if r["operator"] == "host_copy"]
     if "bf16" not in peaks or not stream or not chains or not copies:
@@ -75,6 +75,13 @@ def _peaks(done: list[dict[str, Any]]) -> dict[str, float]:
 
 def _fastest(done: list[dict[str, Any]], operator: str) -> float:
     return max((r["facts"]["bytes_moved"] / r["seconds"] for r in done if r["operator"] == operator), default=0.0)
+
+
+def _stream_rate(done: list[dict[str, Any]], l2_bytes: int) -> float:
+    """Bytes a second through memory: of buffers well beyond the cache, or of the largest where all were small."""
+    streams = [r for r in done if r["operator"] == "hbm_stream"]
+    enough = min(4 * l2_bytes, max((r["inputs"]["size_bytes"] for r in streams), default=0))
+    return _fastest([r for r in streams if r["inputs"]["size_bytes"] >= enough], "hbm_stream")
 
 
 def _period(record: dict[str, Any]) -> float:

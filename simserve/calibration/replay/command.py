@@ -30,5 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SimserveError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.exit_code
+    except OSError as problem:
+        print(f"error: {problem.filename or given.out}: {problem.strerror}", file=sys.stderr)
+        return 2
     print("\n".join(lines(made)))
     return INTERRUPTED if made["interrupted"] else 0

@@ -25,7 +25,7 @@ from simserve.model.layout import head_operators, layer_operators
 from simserve.model.operators import weight_bytes
 from simserve.model.parallel import Parallel
 
-_WEIGHTS_SHARE = 0.6  # of the free memory; the KV cache of the largest step and the activations take the rest
+_MEMORY_SHARE = 0.8  # of the free memory, for weights and the KV cache of the largest step; activations and graphs take the rest
 _RULE = TimingRule(repeats=7, round_s=0.0, point_s=2.0)
 
 
@@ -67,7 +67,7 @@ def execute(
     """
     parallel = Parallel(tp=plan.tp, ep=plan.ep)
     out = Execution(layers_of_model=model.num_layers, graphs=device.has_graphs)
-    out.layers = _layers(model, parallel, device, layers)
+    out.layers = _layers(plan, model, parallel, device, layers)
     chosen = tuple(int(i) for i in np.unique(np.linspace(0, model.num_layers - 1, out.layers).round()))
     implementation = attention or next(name for name in available(device) if PLANS[name].paged)
     if implementation not in PLANS or not PLANS[implementation].can_run(device):
@@ -80,7 +80,9 @@ def execute(
     try:
         for done, step in enumerate(plan.steps):
             progress.update(done, sum(out.failures.values()), _as_point(step))
-            runner.one(step)
+            if not runner.one(step):
+                out.failures["not tried: the device had stopped working"] += len(plan.steps) - done - 1
+                break
     except KeyboardInterrupt:
         out.interrupted = True
     return out
@@ -94,20 +96,22 @@ class _Runner:
         self.plan_of = PLANS[implementation]
         self._cache: Any = None
 
-    def one(self, step: ReplayStep) -> None:
-        """Execute one step, or count why it could not be."""
+    def one(self, step: ReplayStep) -> bool:
+        """Execute one step, or count why it could not be. False when no further step can run: a fault broke the device."""
         try:
             self.out.measured.append(self._measure(step))
         except UnsupportedError as problem:
             self.out.failures[f"not supported: {problem}"] += 1
         except (RuntimeError, MemoryError) as problem:
             if not self.device.is_out_of_memory(problem):
-                raise ConfigError(f"the device failed at step {step.step}: {str(problem).splitlines()[0][:200]}") from None
-            problem.__traceback__ = None
+                self.out.failures[f"failed: {str(problem).splitlines()[0][:160]}"] += 1
+                return self.device.healthy()
+            problem.__traceback__ = None  # frames hold the tensors that filled the memory
             self._cache = None
             gc.collect()
             self.device.release()
             self.out.failures["out of memory"] += 1
+        return True
 
     def _measure(self, step: ReplayStep) -> Measured:
         decoding = Batch((1,) * len(step.contexts), tuple(c - 1 for c in step.contexts))
@@ -160,7 +164,7 @@ def _sampled(decoding: Batch, prefilling: Batch) -> list[int]:
     return [*range(decoding.tokens), *(int(e) for e in ends)]
 
 
-def _layers(model: ModelArchitecture, parallel: Parallel, device: TorchDevice, wanted: int | None) -> int:
+def _layers(plan: ReplayPlan, model: ModelArchitecture, parallel: Parallel, device: TorchDevice, wanted: int | None) -> int:
     if wanted is not None:
         if not 1 <= wanted <= model.num_layers:
             raise ConfigError(f"--layers is {wanted}; {model.name} has {model.num_layers} layers")
@@ -168,7 +172,9 @@ def _layers(model: ModelArchitecture, parallel: Parallel, device: TorchDevice, w
     head = head_operators(model, parallel)
     outside = 2 * max(weight_bytes(head.output), weight_bytes(head.embedding))
     largest = max(weight_bytes(layer_operators(model, parallel, i)) for i in range(model.num_layers))
-    fits = int((_WEIGHTS_SHARE * device.free_bytes() - outside) / largest)
+    cached = max((sum(s.contexts) + sum(new + before for new, before in s.chunks) for s in plan.steps), default=0)
+    largest += int(cached * model.kv_bytes_per_token_layer(2, parallel.tp))
+    fits = int((_MEMORY_SHARE * device.free_bytes() - outside) / largest)
     if fits < 1:
         raise ModelError(f"model '{model.name}': not even one layer ({largest / 2**30:.1f} GiB) fits the free memory of {device.name}")
     return min(fits, model.num_layers)

@@ -16,6 +16,10 @@ _OUTPUT_VARIATION = 0.05
 """Answers end a little before or after their nominal length: their mean in the measured runs is 1 to 5 % below it."""
 
 
+_VERSION = "0.15"
+"""Not stated; the runs that carry a date are of February 2026."""
+
+
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
     """One case for each row. The row of a whole run (stage -1) has no rate of its own: it repeats its only stage, or is skipped."""
     stages = table.groupby("run")["stage_index"].max()
@@ -27,22 +31,21 @@ def _case(row: Any, dataset: str, rates: dict[Any, Any], stages: int) -> Case:
     whole = row["stage_index"] == -1
     rate = number(rates.get((row["run"], 0)) if whole and stages == 1 else row["request_rate_per_s"])
     gpu, model = names.hardware_name(row["hardware"]), names.find_model(row["model"])
-    profile = names.engine_profile_name("vLLM")
+    profile = names.engine_profile_name("vLLM", _VERSION)
     skip = reason(profile, "vLLM", gpu, model, row["model"])
     if not skip and rate is None:
         skip = "the mean over several load stages: its stages are judged one by one"
     if not skip and row["cpu_offload"] == "yes":
         skip = "KV offloading to the CPU is not simulated yet"
-    # inference-perf's shared-prefix chat: every user has one question under way at most (its requests of a session are serialised).
+    # inference-perf generates its prompts once, one for each user of each system prompt, and sends them round and round: after the first
+    # round every prompt is in the prefix cache. (TTFT in the measured runs is 3 steps whatever the prompt's length.)
     load = Load(
-        "sessions",
+        "repeated",
         Lengths(float(row["system_prompt_tokens"] + row["question_tokens"])),
         Lengths(float(row["output_tokens"]), "varied", spread=_OUTPUT_VARIATION),
-        concurrency=int(row["unique_system_prompts"] * row["users_per_system_prompt"]),
+        distinct_prompts=int(row["unique_system_prompts"] * row["users_per_system_prompt"]),
         rate_per_s=rate or 0.0,
         requests=round((rate or 0.0) * (number(row["stage_duration_s"]) or 600.0)),
-        shared_prefix_tokens=int(row["system_prompt_tokens"]),
-        prefixes=int(row["unique_system_prompts"]),
     )
     settings: dict[str, Any] = {"max_num_batched_tokens": int(row["max_num_batched_tokens"]), "prefix_caching": True}
     for key, column in (("memory_utilisation", "gpu_mem_util"), ("max_seqs", "max_num_seqs"), ("kv_blocks", "kv_blocks_16_tokens")):
@@ -54,7 +57,7 @@ def _case(row: Any, dataset: str, rates: dict[Any, Any], stages: int) -> Case:
         label=f"{row['run']} stage {row['stage_index']}",
         run=str(row["run"]),
         engine="vLLM",
-        version="",
+        version=_VERSION,
         profile=profile,
         gpu=gpu,
         model=model or str(row["model"]),

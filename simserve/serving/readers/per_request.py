@@ -46,7 +46,8 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
                 load=load,
                 measured=_measured(rows),
                 tp=int(head["tensor_parallel"]),
-                settings={"max_seqs": int(head["max_num_seqs"]), "max_num_batched_tokens": int(head["max_num_batched_tokens"])},
+                # the log's times are the scheduler's own: a request is queued when the engine takes it, between two steps
+            settings={"clock": "engine", "max_seqs": int(head["max_num_seqs"]), "max_num_batched_tokens": int(head["max_num_batched_tokens"])},
                 rows=len(rows),
                 skip=reason(profile, head["engine"], gpu, model, head["model"]),
             )

@@ -22,8 +22,14 @@ from simserve.model import from_config
 TINY = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    **{"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2},
-    **{"vocab_size": 1024, "max_position_embeddings": 2048, "torch_dtype": "bfloat16"},
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 1024,
+    "max_position_embeddings": 2048,
+    "torch_dtype": "bfloat16",
 }
 
 
@@ -84,7 +90,7 @@ def test_every_regime_is_drawn_and_always_the_same_steps(tmp_path: Path) -> None
 
 
 def test_bad_steps_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file.*--steps"):
+    with pytest.raises(ConfigError, match=r"no such file.*--steps"):
         read_steps(tmp_path / "none.parquet", 0)
     (tmp_path / "text.parquet").write_text("not parquet")
     with pytest.raises(ConfigError, match="cannot be read as Parquet"):
@@ -112,8 +118,8 @@ def test_prediction_leaves_the_host_out(tmp_path: Path) -> None:
     bare = make_plan(ReplayRequest(path, model="llama-3.1-8b", profile="h100-sxm-80gb"))
     graphs = {s.step: s.graph_tokens for s in with_profile.steps}
     assert graphs[3] == 4 and graphs[0] == 0 and graphs[2] == 0  # three requests are padded to four; prefill runs without a graph
-    for a, b in zip(with_profile.steps, bare.steps, strict=True):
-        assert 0 < a.predicted_s <= b.predicted_s * (1 + 1e-9) + 1e-9 or a.graph_tokens  # no host seconds in either
+    for a, b in zip(with_profile.steps, bare.steps, strict=True):  # vllm-v1 adds host seconds to every step; none may be left in it
+        assert a.predicted_s > 0 and (a.graph_tokens or a.predicted_s == pytest.approx(b.predicted_s, rel=1e-6))
     simulated = make_plan(ReplayRequest(path, model="llama-3.1-8b"))
     assert all(s.predicted_s == s.simulated_s for s in simulated.steps)
     assert [s.exact for s in bare.steps if s.step in (0, 1, 6)] == [True, False, True]
@@ -190,6 +196,35 @@ def test_models_run_every_kind_of_step(extra: dict[str, Any]) -> None:
     steps = [made_step((30, 17, 1), (), graph=4), made_step((), ((9, 20), (5, 0))), made_step((12,), ((9, 0),))]
     done = execute(plan_of(*steps), from_config(TINY | extra, name="tiny"), TorchDevice("cpu"), layers=2, stream=io.StringIO())
     assert not done.failures and len(done.measured) == 3 and all(m.seconds > 0 for m in done.measured)
+
+
+@pytest.mark.parametrize(
+    ("problem", "healthy", "ran", "failures"),
+    [
+        ("CUDA out of memory. Tried to allocate", True, 3, {"out of memory": 1}),
+        ("CUDA error: misaligned address\nmore", True, 3, {"failed: CUDA error: misaligned address": 1}),
+        ("CUDA error: bad", False, 1, {"failed: CUDA error: bad": 1, "not tried: the device had stopped working": 2}),
+    ],
+)
+def test_steps_that_fail_are_counted(
+    monkeypatch: pytest.MonkeyPatch, problem: str, healthy: bool, ran: int, failures: dict[str, int]
+) -> None:
+    pytest.importorskip("torch")
+    from simserve.calibration.measure.devices import TorchDevice
+    from simserve.calibration.replay import execute as module
+
+    real, turn = module.time_calls, iter(range(9))
+
+    def faulty(device: Any, calls: Any, rule: Any, graph: bool) -> Any:
+        if next(turn) == 1:
+            raise RuntimeError(problem)
+        return real(device, calls, rule, graph)
+
+    monkeypatch.setattr(module, "time_calls", faulty)
+    monkeypatch.setattr(TorchDevice, "healthy", lambda self: healthy)
+    plan, model = plan_of(*[made_step((9,), ())] * 4), from_config(TINY, name="tiny")
+    done = module.execute(plan, model, TorchDevice("cpu"), stream=io.StringIO())
+    assert len(done.measured) == ran and done.failures == failures
 
 
 def test_a_model_that_cannot_be_executed_is_named() -> None:

@@ -16,15 +16,15 @@ import pytest
 
 pytest.importorskip("torch")
 
-import pandas as pd  # noqa: E402
+import pandas as pd
 
-from simserve.calibration.measure import operators, table_files  # noqa: E402
-from simserve.calibration.measure.devices import TorchDevice  # noqa: E402
-from simserve.calibration.measure.operators.gemm import prepare as real_gemm  # noqa: E402
-from simserve.calibration.measure.options import MeasureOptions  # noqa: E402
-from simserve.calibration.measure.session import DeviceLostError, MeasureResult, measure  # noqa: E402
-from simserve.calibration.tables import read_tables  # noqa: E402
-from simserve.errors import ConfigError  # noqa: E402
+from simserve.calibration.measure import operators, table_files
+from simserve.calibration.measure.devices import TorchDevice
+from simserve.calibration.measure.operators.gemm import prepare as real_gemm
+from simserve.calibration.measure.options import MeasureOptions
+from simserve.calibration.measure.session import DeviceLostError, MeasureResult, measure
+from simserve.calibration.tables import read_tables
+from simserve.errors import ConfigError
 
 ONE_DEVICE = ("gemm", "attention_prefill", "attention_decode", "elementwise", "moe", "host_copy", "launch_overhead", "hbm_stream")
 COLUMNS = {
@@ -119,7 +119,8 @@ def test_ctrl_c_keeps_what_was_measured_and_resumes(tmp_path: Path, monkeypatch:
 
 
 def test_a_killed_process_loses_at_most_the_point_in_hand(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "simserve.calibration.measure", "--device", "cpu", "--ops", "gemm", "--repeats", "3", "--out", str(tmp_path)]
+    options = ["--device", "cpu", "--ops", "gemm", "--repeats", "3", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "simserve.calibration.measure", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = tmp_path / "journal.jsonl"
@@ -194,6 +195,33 @@ def test_collectives_between_processes(tmp_path: Path) -> None:
         assert COLUMNS[stem] <= set(table.columns) and set(table["num_gpus"]) == {2} and set(table["library"]) == {"gloo"}
     frames = read_tables(tmp_path).frames
     assert len(frames["all_reduce"]) == result.tables["all_reduce.parquet"]
+
+
+def test_graph_and_eager_rows_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device with graphs a kernel launched one by one is another kernel to the fit: its launch gaps are in the number."""
+    real = TorchDevice.__init__
+
+    def with_graphs(self: TorchDevice, kind: str, index: int = 0) -> None:
+        real(self, kind, index)
+        self.has_graphs = True
+
+    monkeypatch.setattr(TorchDevice, "__init__", with_graphs)
+    monkeypatch.setattr(TorchDevice, "capture", lambda self, work: work)
+    run(tmp_path, "gemm", "launch_overhead", "host_copy", graphs="both")
+    gemm = pd.read_parquet(tmp_path / "gemm.parquet")
+    assert dict(gemm.groupby("mode")["kernel"].first()) == {
+        "eager": "torch.nn.functional.linear, eager",
+        "graph": "torch.nn.functional.linear",
+    }
+    assert set(pd.read_parquet(tmp_path / "launch_overhead.parquet")["mode"]) == {"eager", "graph"}
+    assert set(read_tables(tmp_path).frames["gemm"]["kernel"]) == {"torch.nn.functional.linear", "torch.nn.functional.linear, eager"}
+
+
+def test_flushing_the_cache_is_not_timed(tmp_path: Path) -> None:
+    result = run(tmp_path, flush_l2=True)
+    assert result.tables == {"gemm.parquet": 27}
+    small = pd.read_parquet(tmp_path / "gemm.parquet").query("m == 1")["latency_us"]
+    assert small.min() < 150  # writing the 16 MiB of a flush takes longer than that
 
 
 def test_csv_where_pyarrow_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

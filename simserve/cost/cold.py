@@ -1,0 +1,41 @@
+"""What a step must read from device memory, however warm the caches of a benchmark were.
+
+A kernel benchmark runs one kernel again and again, and what it reads may lie in the L2 cache by then. In a step every layer reads
+other weights and another layer's KV, gigabytes in all, so that a layer finds nothing of its own in the cache. Frontier's rows of H800
+are an example: decode attention over 64k tokens of KV took 63 us where its 268 MB take 80 us from HBM.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.hardware.device import DTYPE_BYTES, Device
+from simserve.model.operators import MLA, Attention, MoE
+
+F64 = NDArray[np.float64]
+
+
+def gemm_read_s(device: Device, n: F64, k: F64, dtype: str) -> F64:
+    """Seconds to read the weights (n, k) of a matrix multiplication once."""
+    return n * k * DTYPE_BYTES.get(dtype, 2.0) / device.hbm_bytes_per_s
+
+
+def experts_read_s(device: Device, op: MoE, tokens: F64) -> F64:
+    """Seconds to read the experts that `tokens` tokens of the group choose, on the mean rank. Tokens that choose evenly and independently
+    hit E (1 - (1 - k/E)^tokens) of E experts."""
+    chosen = op.num_experts * (1.0 - (1.0 - op.experts_per_token / op.num_experts) ** tokens)
+    of_one = op.weight_bytes / (op.num_experts / op.expert_parallel)
+    read: F64 = chosen / op.expert_parallel * of_one / device.hbm_bytes_per_s
+    return read
+
+
+def decode_read_s(device: Device, layer: Attention | MLA, batch: F64, context: F64) -> F64:
+    """Seconds to read the keys and values (or latents) that `batch` sequences attend, `context` tokens each."""
+    if isinstance(layer, MLA):
+        limit, elements = layer.topk_tokens, layer.kv_lora_rank + layer.qk_rope_head_dim
+    else:
+        limit, elements = layer.window_tokens, 2 * layer.kv_heads * layer.head_dim
+    keys = np.minimum(context, limit) if limit else context
+    read: F64 = batch * keys * elements * DTYPE_BYTES.get(layer.dtype, 2.0) / device.hbm_bytes_per_s
+    return read

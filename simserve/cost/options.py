@@ -1,0 +1,154 @@
+"""Ways to serve a model that papers propose and that change what a step costs: formats of the cache, layers skipped, keys left out.
+
+They act where the tables of a StepCost are made and where memory is counted, never in a step. All defaults together change nothing.
+What they describe was measured by nobody here: every result made with them lists it under `unvalidated`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from simserve.model.architecture import ModelArchitecture
+from simserve.model.operators import Attention
+
+F64 = NDArray[np.float64]
+
+
+class CostOptions(BaseModel):
+    """What a paper's method changes in the cost of a step and in the memory of a sequence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kv_bits: float | None = Field(
+        default=None, gt=0, le=16, description="Bits of one stored cache element, scales included (QServe's KV4 is 4.25). Default: 16."
+    )
+    kv_exact_tokens: int = Field(
+        default=0, ge=0, description="16-bit tokens read besides: a recent window, or codebooks (MILLION: 2^bits centroids = so many tokens)."
+    )
+    kv_representation: Literal["keys-and-values", "layer-input"] = Field(
+        default="keys-and-values",
+        description="`layer-input`: the input of each layer is cached and keys and values are computed again from it at each step (XQuant).",
+    )
+    a8_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the depth of w4a4_int4 multiplications that runs with 8-bit activations (COMET: 0.16)."
+    )
+    prefill_layer_share: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the layers that run over prompts; later ones only make keys and values (SwiftKV: 0.5)."
+    )
+    kv_layers_per_cache: int = Field(
+        default=1, ge=1, description="Layers that share one cache, among those that prompts skip (SwiftKV's AcrossKV: 2 or 4)."
+    )
+    streaming_head_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the heads that attend first and recent tokens only (LServe: 0.5)."
+    )
+    streaming_prefill_tokens: int = Field(
+        default=4224, ge=1, description="Tokens that a streaming head attends at most in prefill (LServe: 128 first and 4,096 recent)."
+    )
+    streaming_decode_tokens: int = Field(
+        default=384, ge=1, description="Tokens that a streaming head attends at most in decode (LServe: 128 first and 256 recent)."
+    )
+    attention_budget_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens that the other heads attend at most in decode (LServe: 4,096). Default: all."
+    )
+    selector_stride_tokens: float | None = Field(
+        default=None,
+        gt=0,
+        description="Choosing them reads one token's worth of statistics for so many tokens of context: logical page x steps a choice is"
+        " kept (LServe: 16 x 4). Default: choosing is free.",
+    )
+    attention_efficiency: float = Field(
+        default=1.0, gt=0, description="Speed of decode attention relative to our kernel reading as many bytes (MILLION's baseline: 0.72)."
+    )
+    attention_scalar_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Decode attention calculates on the scalar cores, each query head for itself, and reaches this share of the device's fp32"
+        " peak (QServe). Default: tensor cores.",
+    )
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> CostOptions:
+        if self.kv_layers_per_cache > 1 and self.prefill_layer_share == 1.0:
+            raise ValueError("kv_layers_per_cache shares caches among the layers that prompts skip; set prefill_layer_share below 1")
+        if self.selector_stride_tokens is not None and self.attention_budget_tokens is None:
+            raise ValueError("selector_stride_tokens needs attention_budget_tokens: without a budget nothing is chosen")
+        return self
+
+    @property
+    def changes_decode_attention(self) -> bool:
+        """Whether decode attention is not simply the model's own over 16-bit keys and values."""
+        attention = ("kv_bits", "kv_exact_tokens", "kv_representation", "streaming_head_share", "attention_budget_tokens")
+        return any(getattr(self, key) != _PLAIN[key] for key in (*attention, "attention_efficiency", "attention_scalar_share"))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is changed at all."""
+        return self.changed() == {}
+
+    def changed(self) -> dict[str, object]:
+        """The options that differ from their defaults, for descriptions."""
+        return self.model_dump(exclude_defaults=True)
+
+    def early_layers(self, model: ModelArchitecture) -> int:
+        """Layers that run over prompts."""
+        return max(1, round(self.prefill_layer_share * model.num_layers))
+
+    def cached_share(self, model: ModelArchitecture) -> float:
+        """Bytes of a sequence's cache relative to 16-bit keys and values of every layer.
+
+        XQuant (arXiv 2508.10395): the input of a layer is hidden_size elements, with grouped queries two latents of the width of the
+        keys. SwiftKV (arXiv 2410.03960): of L layers l keep their own cache, the others one for each g: l/L + (1 - l/L) / g.
+        """
+        early = self.early_layers(model)
+        caches = early + -(-(model.num_layers - early) // self.kv_layers_per_cache)
+        elements = 1.0
+        if self.kv_representation == "layer-input":
+            elements = _input_share(model.num_attention_heads, model.num_kv_heads)
+        return (self.kv_bits or 16.0) / 16.0 * elements * caches / model.num_layers
+
+    def decode_tokens(self, layer: Attention, context: F64) -> tuple[F64, F64]:
+        """Of sequences with `context` tokens, a mean over the heads of one layer: tokens attended, and 16-bit tokens' worth of bytes read."""
+        keys = np.minimum(context, layer.window_tokens) if layer.window_tokens else context
+        chosen = np.minimum(keys, self.attention_budget_tokens) if self.attention_budget_tokens else keys
+        stream = self.streaming_head_share
+        attended = (1.0 - stream) * chosen + stream * np.minimum(keys, self.streaming_decode_tokens)
+        elements = _input_share(layer.q_heads, layer.kv_heads) if self.kv_representation == "layer-input" else 1.0
+        read = attended * elements * (self.kv_bits or 16.0) / 16.0 + self.kv_exact_tokens
+        if self.selector_stride_tokens:
+            read = read + (1.0 - stream) * keys / self.selector_stride_tokens
+        return attended, read
+
+    def recompute_flops(self, layer: Attention) -> float:
+        """FLOPs that make one cached token's keys and values again in one layer at each step, 0 where they are cached themselves."""
+        if self.kv_representation == "keys-and-values":
+            return 0.0
+        width = layer.kv_heads * layer.head_dim
+        source = layer.q_heads * layer.head_dim if layer.q_heads == layer.kv_heads else width
+        return 4.0 * source * width
+
+    def prefill_pieces(self, layer: Attention) -> tuple[Attention, ...]:
+        """The layer's heads by what they attend in prefill: all, and streaming ones with their window."""
+        streaming = round(self.streaming_head_share * layer.kv_heads)
+        if not streaming:
+            return (layer,)
+        group = layer.q_heads // layer.kv_heads
+        window = min(layer.window_tokens or self.streaming_prefill_tokens, self.streaming_prefill_tokens)
+        pieces = (
+            replace(layer, q_heads=(layer.kv_heads - streaming) * group, kv_heads=layer.kv_heads - streaming),
+            replace(layer, q_heads=streaming * group, kv_heads=streaming, window_tokens=window),
+        )
+        return tuple(piece for piece in pieces if piece.kv_heads)
+
+
+def _input_share(q_heads: int, kv_heads: int) -> float:
+    """Elements cached for a token relative to keys and values: the layer's input is half of them where every query head has its own."""
+    return 0.5 if q_heads == kv_heads else 1.0
+
+
+_PLAIN = {name: field.default for name, field in CostOptions.model_fields.items()}

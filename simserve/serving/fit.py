@@ -1,0 +1,183 @@
+"""Learns an engine's overheads from measured runs: a handful of seconds with a physical meaning, by least squares on simulated runs.
+
+Residuals are log(predicted / measured) of the mean metrics, so a factor counts the same whatever the metric. Each run weighs the same
+however many rows it has. Nothing else is fitted: kernels, scheduler and memory rules stay what they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.config.engine_profile import load_engine
+from simserve.errors import ConfigError, SimserveError
+from simserve.serving.case import Case
+from simserve.serving.machine import Overheads, overheads_of
+from simserve.serving.predict import predict
+
+F64 = NDArray[np.float64]
+
+FITTED_METRICS = (
+    "ttft_mean",
+    "tpot_mean",
+    "e2e_mean",
+    "makespan",
+    "output_tokens_per_s",
+    "latency_sum",
+    "prompt_phase",
+    "decode_step",
+)
+
+SCALE_S = {
+    "per_step_s": 1e-3,
+    "per_decode_request_s": 1e-5,
+    "per_prefill_token_s": 1e-6,
+    "kernel_launch_s": 1e-6,
+    "request_s": 1e-2,
+    "request_per_prompt_token_s": 1e-6,
+}
+"""The parameters that may be fitted, with the size of one unit of the solver."""
+
+DEFAULT_PARAMETERS = ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "request_s", "request_per_prompt_token_s")
+
+_LARGEST = {"per_step_s": 0.06, "per_decode_request_s": 5e-4, "per_prefill_token_s": 1e-4, "kernel_launch_s": 3e-5, "request_s": 1.0}
+_STEP = 0.3
+"""Finite-difference step in solver units: coarse, because simulated means move in small jumps when a batch forms differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """Learned overheads, and the error on the cases they were learned from before and after (median of absolute errors, percent)."""
+
+    overheads: Overheads
+    values: dict[str, float]
+    rows: int
+    runs: int
+    before_percent: dict[str, float]
+    after_percent: dict[str, float]
+    skipped: dict[str, int]
+
+
+def fit_overheads(
+    cases: Sequence[Case],
+    *,
+    parameters: Sequence[str] = DEFAULT_PARAMETERS,
+    most_cases: int = 60,
+    progress: Callable[[str], None] | None = None,
+) -> FitResult:
+    """Fits the overheads of one engine profile to its measured cases.
+
+    Cases that cannot be simulated are left out and counted. Raises ConfigError when none is left, when the cases are of several engine
+    profiles, or for a parameter that is not one of `SCALE_S`.
+    """
+    from scipy.optimize import least_squares
+
+    for name in parameters:
+        if name not in SCALE_S:
+            raise ConfigError(f"'{name}' is not an overhead that can be fitted; allowed: {', '.join(SCALE_S)}")
+    profiles = {case.profile for case in cases if not case.skip}
+    if len(profiles) > 1:
+        raise ConfigError(f"overheads belong to one engine: these runs are of {', '.join(sorted(profiles))}")
+    usable, skipped = _usable(cases)
+    if not usable:
+        raise ConfigError(f"nothing to fit: none of the {len(cases)} runs can be simulated ({_listed(skipped)})")
+    chosen = _spread(usable, most_cases)
+    start = overheads_of(load_engine(chosen[0].profile))
+    scale = np.array([SCALE_S[name] for name in parameters])
+    upper = np.array([_LARGEST.get(name, 1e-4) for name in parameters]) / scale
+    weights = _weights(chosen)
+
+    def residuals(units: F64) -> F64:
+        found = _residuals(chosen, _with(start, parameters, units * scale), weights)
+        if progress:
+            progress(f"residual {float(np.sqrt(np.mean(found**2))):.4f} at " + ", ".join(f"{n} {u * s:.3g}" for n, u, s in zip(parameters, units, scale, strict=True)))
+        return found
+
+    first = np.clip(np.array([_value(start, name) for name in parameters]) / scale, 0.02 * upper, 0.9 * upper)
+    solution = least_squares(
+        residuals, first, bounds=(np.zeros(len(first)), upper), loss="soft_l1", f_scale=0.1, diff_step=_STEP, x_scale=np.maximum(first, 0.5), max_nfev=8
+    )
+    best = _with(start, parameters, solution.x * scale)
+    return FitResult(
+        overheads=best,
+        values={name: float(value) for name, value in zip(parameters, solution.x * scale, strict=True)},
+        rows=sum(case.rows for case in chosen),
+        runs=len({case.run for case in chosen}),
+        before_percent=_medians(chosen, start),
+        after_percent=_medians(chosen, best),
+        skipped=dict(skipped),
+    )
+
+
+def _usable(cases: Sequence[Case]) -> tuple[list[Case], Counter[str]]:
+    usable, skipped = [], Counter[str]()
+    for case in cases:
+        if case.skip or not any(metric in case.measured for metric in FITTED_METRICS):
+            skipped[case.skip or "no mean was measured"] += case.rows
+            continue
+        try:
+            predict(case)
+        except SimserveError as problem:
+            skipped[str(problem).split(";")[0]] += case.rows
+            continue
+        usable.append(case)
+    return usable, skipped
+
+
+def _spread(cases: list[Case], most: int) -> list[Case]:
+    """At most `most` cases, taken evenly from every run in the order of the file."""
+    if len(cases) <= most:
+        return cases
+    place: Counter[str] = Counter()
+    size = Counter(case.run for case in cases)
+    ranked = []
+    for i, case in enumerate(cases):
+        ranked.append((((place[case.run] * 0.618034) % 1.0) * math.sqrt(size[case.run]), i, case))
+        place[case.run] += 1
+    return [case for _, _, case in sorted(sorted(ranked, key=lambda r: r[:2])[:most], key=lambda r: r[1])]
+
+
+def _weights(cases: Sequence[Case]) -> list[float]:
+    size = Counter(case.run for case in cases)
+    return [1.0 / math.sqrt(size[case.run]) for case in cases]
+
+
+def _residuals(cases: Sequence[Case], overheads: Overheads, weights: Sequence[float]) -> F64:
+    found = []
+    for case, weight in zip(cases, weights, strict=True):
+        predicted = predict(case, overheads)
+        for metric in FITTED_METRICS:
+            if case.measured.get(metric) and metric in predicted:
+                found.append(weight * float(np.clip(math.log(predicted[metric] / case.measured[metric]), -2.0, 2.0)))
+    return np.array(found)
+
+
+def _medians(cases: Sequence[Case], overheads: Overheads) -> dict[str, float]:
+    errors: dict[str, list[float]] = {}
+    for case in cases:
+        predicted = predict(case, overheads)
+        for metric in FITTED_METRICS:
+            if case.measured.get(metric) and metric in predicted:
+                errors.setdefault(metric, []).append(100.0 * abs(predicted[metric] / case.measured[metric] - 1.0))
+    return {metric: float(np.median(values)) for metric, values in errors.items()}
+
+
+def _value(overheads: Overheads, name: str) -> float:
+    owner: Any = overheads if hasattr(overheads, name) else overheads.host
+    return float(getattr(owner, name) or 0.0)
+
+
+def _with(overheads: Overheads, parameters: Sequence[str], values: F64) -> Overheads:
+    own = {n: float(v) for n, v in zip(parameters, values, strict=True) if hasattr(overheads, n)}
+    host = {n: float(v) for n, v in zip(parameters, values, strict=True) if n not in own}
+    return replace(overheads, host=replace(overheads.host, **host), **own)
+
+
+def _listed(skipped: Counter[str]) -> str:
+    return "; ".join(f"{count} rows: {reason}" for reason, count in skipped.most_common(3))

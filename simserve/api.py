@@ -57,6 +57,7 @@ def run(
         parts.workload,
         parts.instances,
         router=parts.router,
+        decode_router=parts.decode_router,
         fast_forward=loaded.spec.fast_forward,
         check=check,
         until_s=loaded.spec.until_s,

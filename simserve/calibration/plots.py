@@ -1,55 +1,118 @@
-"""Pictures of a validation: predicted against measured, and residuals by size, one page per operator."""
+"""Pictures of how far predictions are from measurements: predicted against measured, and residuals by size, one page per operator."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from simserve.calibration.validate import KernelValidation
+from simserve.errors import OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
-_MAX_POINTS = 6000
-"""Points drawn per backend: more only darken the same cloud."""
+    from simserve.calibration.validate import KernelValidation
+
+_MAX_POINTS = 20_000
+"""Points drawn on a page, shared by its groups in proportion: more only darken the same cloud."""
+_LEAST_POINTS = 400
+_GROUPS = 10
+"""Groups with their own colour and line in the legend; the smaller ones share a grey."""
 
 
 def write_plots(validation: KernelValidation, folder: Path) -> list[Path]:
-    """Write `<operator>.png` for each operator and `predictions.csv` with every row; returns the paths. Creates `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "predictions.csv"]
-    validation.rows.to_csv(paths[0], index=False, float_format="%.6g")
-    for operator, rows in validation.rows.groupby("operator", observed=True):
+    """Write `<operator>.png` for each operator and `predictions.csv` with every row; returns the paths. Creates `folder`.
+
+    Raises OutputError when they cannot be written.
+    """
+    _make(folder)
+    csv = folder / "predictions.csv"
+    try:
+        validation.rows.to_csv(csv, index=False, float_format="%.6g")
+    except OSError as error:
+        raise OutputError(f"{csv}: cannot be written ({error.strerror})") from None
+    return [csv, *_pages(validation.rows, f"on {validation.profile}", folder)]
+
+
+def draw_checks(checks: Sequence[pd.DataFrame], profile: str, folder: Path) -> list[Path]:
+    """One page per operator of the rows that were held out of a fit, predicted by the fit that did not see them."""
+    import pandas as pd
+
+    _make(folder)
+    rows = pd.concat([c for c in checks if len(c)] or list(checks[:1]), ignore_index=True)
+    return _pages(rows, f"on {profile}: rows that the fit did not see", folder)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot make this directory ({error.strerror})") from None
+
+
+def _pages(rows: pd.DataFrame, title: str, folder: Path) -> list[Path]:
+    paths = []
+    for operator, of in rows.groupby("operator", observed=True):
         path = folder / f"{operator}.png"
-        _draw(str(operator), validation.profile, rows, path)
+        try:
+            _draw(f"{operator} {title}", of, path)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
         paths.append(path)
     return paths
 
 
-def _draw(operator: str, profile: str, rows: pd.DataFrame, path: Path) -> None:
+def _draw(title: str, rows: pd.DataFrame, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 5), layout="constrained", dpi=110)
+    figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=90)
     left, right = figure.subplots(1, 2)
     groups = sorted(rows.groupby(["dtype", "backend"], observed=True), key=lambda item: -len(item[1]))
+    everything = 1e6 * rows["measured_s"].to_numpy()
     for index, ((dtype, backend), group) in enumerate(groups):
-        shown = group if len(group) <= _MAX_POINTS else group.sample(_MAX_POINTS, random_state=0)
-        measured, predicted = shown["measured_s"] * 1e6, shown["predicted_s"] * 1e6
-        error = 100.0 * float(np.abs(group["predicted_s"] / group["measured_s"] - 1.0).mean())
-        style = {"s": 3, "alpha": 0.25, "linewidths": 0, "color": f"C{index % 10}"}
-        left.scatter(measured, predicted, label=f"{dtype}, {backend}: {error:.1f} %", **style)
+        share = max(_LEAST_POINTS, int(_MAX_POINTS * len(group) / len(rows)))
+        shown = group if len(group) <= share else group.sample(share, random_state=0)
+        measured, predicted = 1e6 * shown["measured_s"].to_numpy(), 1e6 * shown["predicted_s"].to_numpy()
+        style = {"s": 3, "alpha": 0.3, "linewidths": 0, "color": f"C{index}" if index < _GROUPS else "0.5"}
+        label = f"{dtype}, {backend}: {_mape(group):.1f} %" if index < _GROUPS else None
+        left.scatter(measured, predicted, label=label, **style)
         right.scatter(measured, 100.0 * (predicted / measured - 1.0), **style)
-    ends = [float(rows["measured_s"].min()) * 1e6, float(rows["measured_s"].max()) * 1e6]
+    if len(groups) > _GROUPS:
+        rest = [g for _, g in groups[_GROUPS:]]
+        worst = max(_mape(g) for g in rest)
+        left.scatter([], [], s=3, color="0.5", label=f"{len(rest)} smaller groups: at most {worst:.1f} %")
+    ends = [float(everything.min()), float(everything.max())]
     left.plot(ends, ends, color="black", linewidth=0.8)
-    left.set(xscale="log", yscale="log", xlabel="measured, us", ylabel="predicted, us", title=f"{operator} on {profile}")
-    legend = left.legend(fontsize=7, markerscale=4, title="mean absolute error", title_fontsize=7, loc="upper left")
+    left.set(xscale="log", yscale="log", xlabel="measured, us", ylabel="predicted, us")
+    legend = left.legend(fontsize=6.5, markerscale=4, title="mean absolute error", title_fontsize=6.5, loc="upper left")
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
+    _bands(right, everything, 100.0 * (rows["predicted_s"].to_numpy() / rows["measured_s"].to_numpy() - 1.0))
     right.axhline(0.0, color="black", linewidth=0.8)
-    right.set(xscale="log", ylim=(-40, 40), xlabel="measured, us", ylabel="predicted / measured - 1, %", title="residuals by size")
+    right.set(xscale="log", ylim=(-40, 40), xlabel="measured, us", ylabel="predicted / measured - 1, %")
+    right.legend(fontsize=6.5, loc="upper right")
     for axes in (left, right):
         axes.grid(True, which="major", linewidth=0.3)
-    figure.savefig(path)
+    figure.suptitle(f"{title} ({len(rows):,})", fontsize=10)
+    figure.savefig(path, pil_kwargs={"optimize": True})
+
+
+def _bands(axes: Axes, size: NDArray[np.float64], error: NDArray[np.float64]) -> None:
+    """Median and central 90 % of the residuals, by size: clouds hide how many points lie where."""
+    edges = np.quantile(size, np.linspace(0.0, 1.0, 13))
+    places = [(size >= low) & (size <= high) for low, high in pairwise(edges)]
+    centres = [float(np.exp(np.log(size[p]).mean())) for p in places]
+    for share, style in ((0.5, "-"), (0.05, "--"), (0.95, "--")):
+        line = [float(np.quantile(error[p], share)) for p in places]
+        label = "median" if share == 0.5 else "central 90 %" if share == 0.05 else None
+        axes.plot(centres, line, color="black", linewidth=1.0, linestyle=style, label=label)
+
+
+def _mape(rows: pd.DataFrame) -> float:
+    return 100.0 * float(np.abs(rows["predicted_s"] / rows["measured_s"] - 1.0).mean())

@@ -24,6 +24,7 @@ def fit(
         list[str] | None, typer.Option("--also", help="More tables, for some operators only: DIR or DIR=operator,operator. Repeatable.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the new profile (default: the file's).")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Directory for a figure of each operator's error on the check rows.")] = None,
 ) -> None:
     """Fit every operator found in the tables and report the error on rows held out from the fit."""
     from simserve.calibration.build import build_profile
@@ -39,7 +40,8 @@ def fit(
         if unknown:
             raise ConfigError(f"--also {text}: unknown operator {', '.join(unknown)}; known: {', '.join(sorted(OPERATORS))}")
         sources.append((Path(folder), operators or None))
-    profile, left_out = build_profile(load_profile(facts).path, sources, out, lambda line: typer.echo(line, err=True), name=name)
+    base = load_profile(facts).path
+    profile, left_out = build_profile(base, sources, out, lambda line: typer.echo(line, err=True), name=name, report=report)
     typer.echo(f"wrote {out}: {len(profile.entries())} fitted operators")
     for reason, rows in sorted(left_out.items()):
         typer.echo(f"left out {rows:,} rows: {reason}")

@@ -67,8 +67,7 @@ def serving(
     """Error of simulated runs against measured ones, by engine, device, model and metric; rows that cannot be simulated by reason."""
     import json
 
-    from simserve.cli.progress import counting
-    from simserve.cli.serving_tables import show_validation
+    from simserve.cli.serving_tables import counting, show_validation
     from simserve.serving.cache_place import cache_folder
     from simserve.serving.readers.client_results import completed_by
     from simserve.serving.validation import chosen_part, validate_serving

@@ -9,10 +9,12 @@ from simserve.config import messages
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
 from simserve.config.paths import hardware_reference
+from simserve.config.schema import NetworkSection
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
+from simserve.engine.spec import LinkSpec
 from simserve.errors import ConfigError, ModelError, ProfileError
 from simserve.hardware import HardwareProfile, load_profile
 from simserve.model import ModelArchitecture, Parallel, load_model, rank_kv_bytes_per_token
@@ -32,6 +34,7 @@ class Assembly:
     workload: Workload
     instances: tuple[InstanceSpec, ...]
     router: Any
+    decode_router: Any
 
 
 def assemble(experiment: Experiment) -> Assembly:
@@ -46,56 +49,106 @@ def assemble(experiment: Experiment) -> Assembly:
         except (ConfigError, ModelError, ProfileError) as error:
             place = messages.at(experiment.document, ("cluster", "instances", index), str(error))
             raise type(error)(str(place)) from error
+    if spec.workload is None:
+        raise ConfigError(f"{experiment.name}: has probes and no workload; 'simserve run' asks them of its variants")
+    router = spec.cluster.router
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
-    return Assembly(workload, tuple(instances), registry.router(spec.cluster.router.policy))
+    return Assembly(workload, tuple(instances), registry.router(router.policy), registry.router(router.decode_policy))
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The cost model of a group's instances and what its memory is counted with. `step_tokens` is the policy's token budget, if any."""
+
+    model: ModelArchitecture
+    profile: HardwareProfile
+    parallel: Parallel
+    cost: StepCost
+    seats: int
+    max_model_len: int
+    block_tokens: int
+    memory_utilisation: float
+    kv_element_bytes: float
+    step_tokens: int | None
+
+
+def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture) -> Machine:
+    """Builds the cost model that the instances of a group share: it does not change while running."""
+    profile = load_profile(hardware_reference(group.hardware, experiment.base_dir))
+    parallel = Parallel(**group.parallel.model_dump())
+    engine, options = experiment.engine, experiment.spec.model_section.options
+    host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
+    length = group.max_model_len or model.max_position_embeddings
+    element = 2.0 * options.cached_share(model)
+    cost = StepCost(
+        model,
+        profile,
+        host,
+        parallel,
+        backend=engine.kernel_backend,
+        max_context_tokens=length,
+        kv_dtype_bytes=element,
+        options=options,
+    )
+    seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
+    budget = getattr(group.params, "max_num_batched_tokens", None) or getattr(group.params, "token_budget", None)
+    utilisation = group.kv.memory_utilisation or 0.9
+    return Machine(model, profile, parallel, cost, seats, length, group.kv.block_tokens or 16, utilisation, element, budget)
 
 
 def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, first: int) -> list[InstanceSpec]:
-    profile = load_profile(hardware_reference(group.hardware, experiment.base_dir))
-    parallel = Parallel(**group.parallel.model_dump())
-    engine, kv = experiment.engine, group.kv
-    assert kv.block_tokens is not None
-    host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
-    length = group.max_model_len or model.max_position_embeddings
-    # Cost models do not change while running, so the instances of a group share one and its tables.
-    cost = StepCost(model, profile, host, parallel, backend=engine.kernel_backend, max_context_tokens=length)
-    seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
-    blocks = kv.blocks or _blocks(model, profile, parallel, group, seats, length)
-    host_tokens = (kv.host_memory_gib or 0.0) * _GIB / rank_kv_bytes_per_token(model, parallel)
+    built, kv = machine(experiment, group, model), group.kv
+    seats, parallel = built.seats, built.parallel
+    blocks = kv.blocks or _blocks(built, group)
+    host_tokens = (kv.host_memory_gib or 0.0) * _GIB / rank_kv_bytes_per_token(model, parallel, built.kv_element_bytes)
     policy = registry.scheduler_class(group.policy)
+    link = _link(experiment.spec.cluster.network, built)
     return [
         InstanceSpec(
             name=f"{group.policy}-{first + i}",
             scheduler=policy(group.params),
-            cost=cost,
+            cost=built.cost,
             kv_blocks=blocks,
-            block_tokens=kv.block_tokens,
+            block_tokens=built.block_tokens,
             max_seqs=seats,
             # As vLLM rounds it: a fraction of a block is nothing.
             watermark_blocks=int((kv.watermark or 0.0) * blocks),
-            max_model_len=length,
+            max_model_len=built.max_model_len,
             devices=parallel.devices,
             preemption=kv.preemption or "recompute",
-            host_kv_blocks=int(host_tokens // kv.block_tokens),
+            host_kv_blocks=int(host_tokens // built.block_tokens),
             order=group.order,
             prefix_caching=bool(kv.prefix_caching),
             policy=group.policy,
+            role=group.role,
+            link=link,
         )
         for i in range(group.count)
     ]
 
 
-def _blocks(model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, group: InstanceGroup, seats: int, length: int) -> int:
+def _link(network: NetworkSection, built: Machine) -> LinkSpec:
+    """How KV leaves an instance: as the experiment says, else through the devices' scale-up link, else through the host."""
+    default = built.profile.device.scale_up or built.profile.device.host
+    return LinkSpec(
+        bytes_per_s=network.bytes_per_s if network.bytes_per_s is not None else default.bytes_per_s,
+        latency_s=network.latency_s if network.latency_s is not None else default.latency_s,
+        kv_bytes_per_token=float(built.model.kv_bytes_per_token(built.kv_element_bytes)),
+        per_message_s=network.per_message_s,
+        message_bytes=network.message_bytes,
+    )
+
+
+def _blocks(built: Machine, group: InstanceGroup) -> int:
     """KV blocks that fit beside the weights and the largest step. A policy without a token budget runs whole prompts."""
-    params, kv = group.params, group.kv
-    budget = getattr(params, "max_num_batched_tokens", None) or getattr(params, "token_budget", None)
-    whole_prompts = budget is None or getattr(params, "chunked", True) is False
+    whole_prompts = built.step_tokens is None or getattr(group.params, "chunked", True) is False
     return kv_capacity(
-        model,
-        profile,
-        parallel,
-        memory_utilisation=kv.memory_utilisation or 0.9,
-        block_tokens=kv.block_tokens or 16,
-        max_batched_tokens=max(budget or _SMALLEST_STEP_TOKENS, length if whole_prompts else 0),
-        max_seqs=seats,
+        built.model,
+        built.profile,
+        built.parallel,
+        memory_utilisation=built.memory_utilisation,
+        block_tokens=built.block_tokens,
+        max_batched_tokens=max(built.step_tokens or _SMALLEST_STEP_TOKENS, built.max_model_len if whole_prompts else 0),
+        max_seqs=built.seats,
+        kv_dtype_bytes=built.kv_element_bytes,
     ).blocks

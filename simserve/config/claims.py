@@ -29,7 +29,9 @@ class ClaimSection(_Section):
     must rise.
     """
 
-    figure: str = Field(description="A figure of a run as in capacity predicates: ttft.p50, itl.p99, goodput, throughput.output_tokens ...")
+    figure: str = Field(
+        description="A figure of a run as in capacity predicates (ttft.p50, goodput, throughput.output_tokens ...), or probes.NAME."
+    )
     of: tuple[str, ...] = Field(
         min_length=1, description="Variants: one = its figure, two = the ratio of the first to the second, order = all."
     )

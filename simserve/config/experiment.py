@@ -43,23 +43,29 @@ class Experiment:
         """
         spec = self.spec
         model = spec.model_section
-        router = {"policy": spec.cluster.router.policy, **spec.cluster.router.parameters}
-        workload = spec.workload.model_dump(mode="json", exclude_none=True)
+        router = spec.cluster.router.model_dump()
+        network = spec.cluster.network.model_dump(exclude_none=True)
+        workload = spec.workload.model_dump(mode="json", exclude_none=True) if spec.workload else {}
         hardware, groups = hardware_reference(spec.hardware, self.base_dir), [group.resolved() for group in self.groups]
         for group in groups:
             group["hardware"] = hardware_reference(group["hardware"], self.base_dir)
         return {
             "name": self.name,
             **({"description": spec.description} if spec.description else {}),
-            "model": {**model.model_dump(exclude_none=True), "name": model_reference(model.name, self.base_dir)},
+            "model": {
+                **model.model_dump(exclude={"options"}, exclude_none=True),
+                "name": model_reference(model.name, self.base_dir),
+                **({} if model.options.is_plain else {"options": model.options.changed()}),
+            },
             "hardware": hardware,
             "engine": {
                 "name": _engine_reference(spec.engine_section.name, self.base_dir),
                 "host": self.engine.host.model_dump(exclude_none=True),
                 "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
             },
-            "cluster": {"instances": groups, "router": router},
-            "workload": _with_trace_paths(workload, self.base_dir),
+            "cluster": {"instances": groups, "router": router, "network": network},
+            **({"workload": _with_trace_paths(workload, self.base_dir)} if workload else {}),
+            **({"probes": {name: probe.model_dump(exclude_defaults=True) for name, probe in spec.probes.items()}} if spec.probes else {}),
             "slo": {key: value for key, value in spec.slo.model_dump(exclude_none=True).items() if value != {}},
             "metrics": spec.metrics.model_dump(),
             "output": spec.output.model_dump(),
@@ -87,7 +93,7 @@ class Experiment:
             found.append(Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name))
         if Path(resolved["model"]["name"]).is_absolute():
             found.append(Path(resolved["model"]["name"]))
-        for path in _trace_paths(resolved["workload"]):
+        for path in _trace_paths(resolved.get("workload")):
             found.append(Path(path) if Path(path).is_absolute() else resources.find_trace(path))
         return found
 
@@ -156,13 +162,14 @@ def _groups(document: Document, engine: EngineProfile) -> tuple[list[InstanceGro
         if group is not None:
             groups.append(group)
     router = cluster.get("router", {}) if isinstance(cluster, Mapping) else {}
-    policy = router.get("policy", "round-robin") if isinstance(router, Mapping) else None
-    if isinstance(policy, str) and policy not in registry.router_names():
-        text = f"unknown routing policy '{policy}'{nearest(policy, registry.router_names())}"
-        mistakes.append(messages.at(document, ("cluster", "router", "policy"), text))
+    for key in ("policy", "decode_policy") if isinstance(router, Mapping) else ():
+        policy = router.get(key, "round-robin")
+        if isinstance(policy, str) and policy not in registry.router_names():
+            text = f"unknown routing policy '{policy}'{nearest(policy, registry.router_names())}"
+            mistakes.append(messages.at(document, ("cluster", "router", key), text))
     for key in router if isinstance(router, Mapping) else ():
-        if key != "policy":
-            mistakes.append(messages.at(document, ("cluster", "router", key), messages.unknown_key(key, {"policy"}), of_key=True))
+        if key not in ("policy", "decode_policy"):
+            mistakes.append(messages.at(document, ("cluster", "router", key), messages.unknown_key(key, {"policy", "decode_policy"}), of_key=True))
     return groups, mistakes
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, ValidationInfo, field_validator, model_validator
 
 from simserve.config.claims import ClaimSection, PaperSection
+from simserve.config.probes import ProbeSection
+from simserve.cost.options import CostOptions
 from simserve.workload.config import WorkloadConfig
 
 
@@ -40,6 +42,9 @@ class ModelSection(Section):
     name: str = Field(description="A bundled architecture (`simserve models`), or a path to a Hugging Face config.json.")
     quantisation: Quantisation | None = Field(
         default=None, description="Weight format of every linear layer. Default: what the model's own config.json says."
+    )
+    options: CostOptions = Field(
+        default_factory=CostOptions, description="What a paper's method changes in the cost of a step and in memory (docs/paper-costs.md)."
     )
 
 
@@ -99,7 +104,11 @@ class InstanceSection(Section):
     count: int = Field(default=1, ge=1, le=100_000, description="Number of equal instances.")
     parallel: ParallelSection = Field(default_factory=lambda: ParallelSection(), description="Devices of one instance.")
     hardware: str | None = Field(default=None, description="Hardware profile of these instances. Default: the experiment's `hardware`.")
-    role: Literal["mixed"] = Field(default="mixed", description="Part of a request that the instance serves: `mixed` = prefill and decode.")
+    role: Literal["mixed", "prefill", "decode"] = Field(
+        default="mixed",
+        description="Part of a request that the instance serves: `mixed` = all of it; `prefill` hands it over after the first token; "
+        "`decode` takes it over.",
+    )
     scheduler: SchedulerSection | None = Field(default=None, description="Scheduling policy. Default: the engine profile's.")
     order: str = Field(default="fcfs", description="Order of the waiting queue. `shortest-job` knows the true output lengths (an oracle).")
     kv: KvSection = Field(default_factory=lambda: KvSection(), description="KV cache.")
@@ -113,7 +122,17 @@ class InstanceSection(Section):
 class RouterSection(OpenSection):
     """How requests are spread over instances."""
 
-    policy: str = Field(default="round-robin", description="A routing policy.")
+    policy: str = Field(default="round-robin", description="A routing policy, for requests that arrive.")
+    decode_policy: str = Field(default="least-outstanding", description="A routing policy, for requests handed over by a prefill instance.")
+
+
+class NetworkSection(Section):
+    """The link through which KV leaves an instance. Default: the scale-up link (NVLink or its like) of the instance's devices."""
+
+    bytes_per_s: float | None = Field(default=None, gt=0, description="Bandwidth one way, bytes/s, shared by the copies in flight.")
+    latency_s: float | None = Field(default=None, ge=0, description="Seconds before the first byte.")
+    per_message_s: float = Field(default=0.0, ge=0, description="Seconds for every further message of a copy.")
+    message_bytes: float | None = Field(default=None, gt=0, description="Bytes of one message. Default: a copy is one contiguous message.")
 
 
 class ClusterSection(Section):
@@ -123,6 +142,9 @@ class ClusterSection(Section):
         default_factory=lambda: [InstanceSection()], min_length=1, description="Groups of instances. Default: one instance on one device."
     )
     router: RouterSection = Field(default_factory=lambda: RouterSection(), description="Routing policy.")
+    network: NetworkSection = Field(
+        default_factory=lambda: NetworkSection(), description="How KV moves between instances (prefill to decode)."
+    )
 
 
 class Targets(Section):
@@ -189,7 +211,12 @@ class ExperimentSpec(Section):
         default="vllm-v1", description="The serving engine to imitate: a profile's name, or a mapping with the engine's own flags."
     )
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection(), description="Instances and router.")
-    workload: WorkloadConfig = Field(description="The requests: a trace, or generated.")
+    probes: dict[str, ProbeSection] = Field(
+        default_factory=dict, description="Numbers asked of the cost model alone, by name; no requests are then simulated. Needs variants."
+    )
+    workload: WorkloadConfig | None = Field(
+        default=None, validate_default=True, description="The requests: a trace, or generated. Required unless there are probes."
+    )
     slo: SloSection = Field(
         default_factory=lambda: SloSection(), description="Latency targets; goodput and attainment are reported against them."
     )
@@ -209,6 +236,19 @@ class ExperimentSpec(Section):
         description="Runs that differ from this experiment: name -> {dotted key: value}. `simserve run` then runs each of them.",
     )
     claims: tuple[ClaimSection, ...] = Field(default=(), description="Published figures to hold the variants against.")
+
+    @field_validator("workload")
+    @classmethod
+    def _requests_or_probes(cls, value: WorkloadConfig | None, info: ValidationInfo) -> WorkloadConfig | None:
+        if value is None and not info.data.get("probes"):
+            raise ValueError("this key is required and missing")
+        return value
+
+    @model_validator(mode="after")
+    def _probes_of_variants(self) -> ExperimentSpec:
+        if self.probes and not self.variants:
+            raise ValueError("probes are asked of each of the variants; give at least one (variants: {base: {}})")
+        return self
 
     @property
     def model_section(self) -> ModelSection:

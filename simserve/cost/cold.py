@@ -18,7 +18,8 @@ F64 = NDArray[np.float64]
 
 def gemm_read_s(device: Device, n: F64, k: F64, dtype: str) -> F64:
     """Seconds to read the weights (n, k) of a matrix multiplication once."""
-    return n * k * DTYPE_BYTES.get(dtype, 2.0) / device.hbm_bytes_per_s
+    read: F64 = n * k * DTYPE_BYTES[dtype] / device.hbm_bytes_per_s
+    return read
 
 
 def experts_read_s(device: Device, op: MoE, tokens: F64) -> F64:
@@ -30,12 +31,8 @@ def experts_read_s(device: Device, op: MoE, tokens: F64) -> F64:
     return read
 
 
-def decode_read_s(device: Device, layer: Attention | MLA, batch: F64, context: F64) -> F64:
-    """Seconds to read the keys and values (or latents) that `batch` sequences attend, `context` tokens each."""
-    if isinstance(layer, MLA):
-        limit, elements = layer.topk_tokens, layer.kv_lora_rank + layer.qk_rope_head_dim
-    else:
-        limit, elements = layer.window_tokens, 2 * layer.kv_heads * layer.head_dim
-    keys = np.minimum(context, limit) if limit else context
-    read: F64 = batch * keys * elements * DTYPE_BYTES.get(layer.dtype, 2.0) / device.hbm_bytes_per_s
+def decode_read_s(device: Device, layer: Attention | MLA, batch: F64, tokens: F64) -> F64:
+    """Seconds to read `tokens` cached tokens of each of `batch` sequences: keys and values, or latents."""
+    elements = layer.kv_lora_rank + layer.qk_rope_head_dim if isinstance(layer, MLA) else 2 * layer.kv_heads * layer.head_dim
+    read: F64 = batch * tokens * elements * DTYPE_BYTES[layer.dtype] / device.hbm_bytes_per_s
     return read

@@ -73,9 +73,16 @@ def _grid(kernels: KernelChoice, layers: list[tuple[Attention | MLA, int]], batc
     total = np.zeros((len(batches), len(contexts)))
     batch, context = (a.reshape(-1) for a in np.meshgrid(batches, contexts, indexing="ij"))
     for layer, count in layers:
-        seconds = np.maximum(_layer_seconds(kernels, layer, batch, context), decode_read_s(kernels.profile.device, layer, batch, context))
-        total += count * seconds.reshape(total.shape)
+        reading = decode_read_s(kernels.profile.device, layer, batch, _tokens_read(kernels, layer, context))
+        total += count * np.maximum(_layer_seconds(kernels, layer, batch, context), reading).reshape(total.shape)
     return non_decreasing(non_decreasing(total, axis=1), axis=0)
+
+
+def _tokens_read(kernels: KernelChoice, layer: Attention | MLA, context: F64) -> F64:
+    """Cached tokens of one sequence that a step reads, in tokens of the layer's own format."""
+    if isinstance(layer, MLA):
+        return np.minimum(context, layer.topk_tokens) if layer.topk_tokens else context
+    return kernels.options.decode_tokens(layer, context)[1]
 
 
 def _layer_seconds(kernels: KernelChoice, layer: Attention | MLA, batch: F64, context: F64) -> F64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simserve.cost.options import CostOptions
+from simserve.cost.spread import ScaledKernel
 from simserve.hardware.device import DTYPE_BYTES
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators import OPERATORS
@@ -30,13 +32,15 @@ class KernelChoice:
     analytic   True leaves all measurements aside: every operator is the analytic estimate.
     expert_skew   exponent of the power law of expert popularity, 0 = all experts equally popular.
     options   a paper's changes to formats, layers and attention; none by default.
+    factors   by label of a kernel model: what its times are multiplied by (a draw of its error); 1 for what is not named.
     """
 
     profile: HardwareProfile
     backend: str | None = None
     analytic: bool = False
     expert_skew: float = 0.0
-    options: CostOptions = CostOptions()
+    options: CostOptions = field(default_factory=CostOptions)
+    factors: Mapping[str, float] = field(default_factory=dict)
     used: dict[str, KernelModel] = field(default_factory=dict)
     assumed: set[str] = field(default_factory=set)
 
@@ -125,7 +129,8 @@ class KernelChoice:
     def _note(self, model: KernelModel, kernel: str | None = None) -> KernelModel:
         label = model.label if model.validated or not kernel else f"{model.label} ({kernel})"
         self.used[label] = model
-        return model
+        factor = self.factors.get(model.label, 1.0)
+        return model if factor == 1.0 else ScaledKernel.of(model, factor)
 
     def describe(self) -> dict[str, Any]:
         """The models used so far: check errors of the measured ones, names of the unvalidated."""

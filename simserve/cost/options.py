@@ -28,20 +28,20 @@ class CostOptions(BaseModel):
         default=None, gt=0, le=16, description="Bits of one stored cache element, scales included (QServe's KV4 is 4.25). Default: 16."
     )
     kv_exact_tokens: int = Field(
-        default=0, ge=0, description="16-bit tokens read besides: a recent window, or codebooks (MILLION: 2^bits centroids = so many tokens)."
+        default=0, ge=0, description="16-bit tokens read besides: a recent window, codebooks (MILLION: 256 centroids)."
     )
     kv_representation: Literal["keys-and-values", "layer-input"] = Field(
         default="keys-and-values",
-        description="`layer-input`: the input of each layer is cached and keys and values are computed again from it at each step (XQuant).",
+        description="`layer-input`: the input of each layer is cached; each step computes keys and values from it again (XQuant).",
     )
     a8_share: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the depth of w4a4_int4 multiplications that runs with 8-bit activations (COMET: 0.16)."
+        default=0.0, ge=0, le=1, description="Share of the depth of w4a4_int4 matrices that runs with 8-bit activations (COMET: 0.16)."
     )
     prefill_layer_share: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the layers that run over prompts; later ones only make keys and values (SwiftKV: 0.5)."
+        default=1.0, gt=0, le=1, description="Share of the layers that prompts run through; later ones only make keys and values (SwiftKV: 0.5)."
     )
     kv_layers_per_cache: int = Field(
-        default=1, ge=1, description="Layers that share one cache, among those that prompts skip (SwiftKV's AcrossKV: 2 or 4)."
+        default=1, ge=1, description="Layers that share one cache, among those that prompts skip (SwiftKV: 2 or 4)."
     )
     streaming_head_share: float = Field(
         default=0.0, ge=0, le=1, description="Share of the heads that attend first and recent tokens only (LServe: 0.5)."
@@ -68,7 +68,7 @@ class CostOptions(BaseModel):
         default=None,
         gt=0,
         le=1,
-        description="Decode attention calculates on the scalar cores, each query head for itself, and reaches this share of the device's fp32"
+        description="Decode attention calculates on scalar cores, each query head for itself, and reaches this share of the device's fp32"
         " peak (QServe). Default: tensor cores.",
     )
 
@@ -113,7 +113,7 @@ class CostOptions(BaseModel):
         return (self.kv_bits or 16.0) / 16.0 * elements * caches / model.num_layers
 
     def decode_tokens(self, layer: Attention, context: F64) -> tuple[F64, F64]:
-        """Of sequences with `context` tokens, a mean over the heads of one layer: tokens attended, and 16-bit tokens' worth of bytes read."""
+        """Mean over the heads of a layer, of sequences with `context` tokens: tokens attended, and read (as 16-bit tokens)."""
         keys = np.minimum(context, layer.window_tokens) if layer.window_tokens else context
         chosen = np.minimum(keys, self.attention_budget_tokens) if self.attention_budget_tokens else keys
         stream = self.streaming_head_share

@@ -86,7 +86,7 @@ def check_options(options: CostOptions, model: ModelArchitecture, parallel: Para
     if any(model.linear_layers) and options.prefill_layer_share < 1.0:
         raise ModelError(f"model '{model.name}': linear-attention layers cannot be skipped in prefill (prefill_layer_share)")
     if options.kv_representation == "layer-input" and parallel.tp > 1:
-        raise ModelError(f"kv_representation layer-input is modelled for tp 1 only, found tp {parallel.tp}: every rank needs the whole input")
+        raise ModelError(f"kv_representation layer-input is modelled for tp 1 only, found tp {parallel.tp}")
 
 
 def _early_layers(model: ModelArchitecture, parallel: Parallel, index: int, kernels: KernelChoice) -> Iterator[tuple[int, int, int]]:

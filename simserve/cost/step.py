@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import itertools
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from simserve.cost.contract import F64, PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.options import CostOptions
+from simserve.cost.spread import spread_log
 from simserve.cost.stage import Stage, build_stages, check_options
 from simserve.errors import ModelError
 from simserve.hardware.profile import HardwareProfile
@@ -62,15 +64,18 @@ class StepCost:
         options = options or CostOptions()
         check_options(options, model, self._parallel)
         self._kernels = KernelChoice(profile, backend, analytic, expert_skew, options)
-        limit = max_context_tokens or model.max_position_embeddings
-        self._stages = build_stages(model, self._parallel, self._kernels, min(limit, 1 << 20))
+        self._context_limit = min(max_context_tokens or model.max_position_embeddings, 1 << 20)
         self._launch_s = profile.device.eager_launch_s if self._host.kernel_launch_s is None else self._host.kernel_launch_s
         self._pairs_flops = float(model.attention_flops_per_pair())
         self._token_flops = float(model.flops_per_token())
         self._swap_bytes = rank_kv_bytes_per_token(model, self._parallel, kv_dtype_bytes)
+        self._build()
+
+    def _build(self) -> None:
+        """Makes the tables."""
+        self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit)
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
-        first = self._stages[0]
-        self._single_knots, self._single_intercept, self._single_slope = first.decode.row(1)
+        self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
 
     def with_host(self, host: HostOverheads) -> StepCost:
         """The same tables driven by another host; nothing is built again."""
@@ -79,6 +84,18 @@ class StepCost:
         twin._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
         twin._decode_rows = {}
         return twin
+
+    def scaled(self, factors: Mapping[str, float]) -> StepCost:
+        """The same instance with the times of operators multiplied: label (a key of `spreads`) -> factor. Nothing gets faster than its
+        physical bound."""
+        twin = copy.copy(self)
+        twin._kernels = replace(self._kernels, factors=dict(factors), used={}, assumed=set())
+        twin._build()
+        return twin
+
+    def spreads(self) -> dict[str, float]:
+        """How uncertain each operator is: label -> standard deviation of ln(true / predicted) seconds."""
+        return {model.label: spread_log(model) for _, model in sorted(self._kernels.used.items())}
 
     # ---- the contract ----
 

@@ -94,7 +94,8 @@ def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], inst
         for dtype in sorted({dtype for _, _, dtype, _ in matrices}):
             shapes = sorted({(n, k) for n, k, d, _ in matrices if d == dtype})
             n, k = (np.repeat([float(s[i]) for s in shapes], len(tokens)) for i in (0, 1))
-            times = kernels.gemm_seconds(dtype, np.tile(tokens, len(shapes)), n, k).reshape(len(shapes), -1)
+            times = kernels.gemm_seconds(dtype, np.tile(tokens, len(shapes)), n, k)
+            times = np.maximum(times, gemm_read_s(kernels.profile.device, n, k, dtype)).reshape(len(shapes), -1)
             for rows, columns, kind, count in matrices:
                 if kind == dtype:
                     put(part, count * times[shapes.index((rows, columns))])

@@ -13,8 +13,16 @@ ComputeDtype = Literal["bf16", "fp16"]
 QUANT_METHODS: tuple[QuantMethod, ...] = get_args(QuantMethod)
 
 _WEIGHT_BITS = {
-    **{"bf16": 16, "fp16": 16, "fp8": 8, "fp8_block128": 8, "w8a8_int8": 8, "w8a16_int8": 8},
-    **{"w4a16_int4": 4, "w4a16_mxfp4": 4, "w4a8_int4": 4, "w4a4_int4": 4},
+    "bf16": 16,
+    "fp16": 16,
+    "fp8": 8,
+    "fp8_block128": 8,
+    "w8a8_int8": 8,
+    "w8a16_int8": 8,
+    "w4a16_int4": 4,
+    "w4a16_mxfp4": 4,
+    "w4a8_int4": 4,
+    "w4a4_int4": 4,
 }
 
 
@@ -61,9 +69,10 @@ def bytes_of_weights(dtype: str, weights: int, group_size: int = 128) -> int:
     """Bytes of a weight matrix with its scales.
 
     fp8_block128: one 4-byte scale for each 128 x 128 block. w4a16_int4: one 2-byte scale a group (symmetric, as GPTQ and
-    compressed-tensors pack it); w4a8_int4 and w4a4_int4: a 1-byte scale and zero point a group (QServe, arXiv 2405.04532). w4a16_mxfp4: one shared 1-byte exponent for 32 weights (OCP Microscaling Formats v1.0).
+    compressed-tensors pack it). w4a8_int4, w4a4_int4: a 1-byte scale and a 1-byte zero point a group (QServe, arXiv 2405.04532).
+    w4a16_mxfp4: one shared 1-byte exponent for 32 weights (OCP Microscaling Formats v1.0).
     Per-tensor and per-channel scales are left out (below 0.1 %).
     """
-    group = {name: 2 / group_size for name in ("w4a16_int4", "w4a8_int4", "w4a4_int4")}
-    scale_bytes = {"fp8_block128": 4 / (128 * 128), "w4a16_mxfp4": 1 / 32, **group}.get(dtype, 0.0)
+    in_groups = dict.fromkeys(("w4a16_int4", "w4a8_int4", "w4a4_int4"), 2 / group_size)
+    scale_bytes = {"fp8_block128": 4 / (128 * 128), "w4a16_mxfp4": 1 / 32, **in_groups}.get(dtype, 0.0)
     return round(weights * (_WEIGHT_BITS[dtype] / 8 + scale_bytes))

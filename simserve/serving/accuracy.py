@@ -28,7 +28,9 @@ def _table() -> dict[tuple[str, str, str], dict[str, Any]]:
     document = yaml.safe_load(FILE.read_text(encoding="utf-8")) or {}
     found = {}
     for entry in document.get("combinations", []):
-        found[(entry["engine"], entry["hardware"], entry["model"])] = {k: v for k, v in entry.items() if k not in ("engine", "hardware", "model")}
+        found[(entry["engine"], entry["hardware"], entry["model"])] = {
+            k: v for k, v in entry.items() if k not in ("engine", "hardware", "model")
+        }
     return found
 
 

@@ -31,6 +31,7 @@ class Load:
     burst     all `requests` at once
     replay    exactly `arrival_s`, `prompts`, `outputs`
     repeated  open, and the prompts are `distinct_prompts` texts asked over and over
+    later_stages  of open and repeated: further (rate_per_s, requests) that follow, all measured together
     phases    no traffic: one batch of `concurrency` prompts, then decode steps
     """
 
@@ -41,6 +42,7 @@ class Load:
     concurrency: int = 0
     rate_per_s: float = 0.0
     distinct_prompts: int = 0
+    later_stages: tuple[tuple[float, int], ...] = ()
     arrival_s: tuple[float, ...] = ()
     prompts: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()

@@ -31,7 +31,9 @@ class Outcome:
     def errors_percent(self) -> dict[str, float]:
         """Signed error of every measured metric that was predicted."""
         return {
-            name: 100.0 * (self.predicted[name] - value) / value for name, value in self.case.measured.items() if name in self.predicted and value
+            name: 100.0 * (self.predicted[name] - value) / value
+            for name, value in self.case.measured.items()
+            if name in self.predicted and value
         }
 
 
@@ -93,7 +95,9 @@ def _groups(cases: Sequence[Case], todo: Iterable[int]) -> list[list[int]]:
     return [members[k : k + _GROUP] for _, members in sorted(keyed.items()) for k in range(0, len(members), _GROUP)]
 
 
-def _run(groups: list[list[int]], cases: Sequence[Case], overheads: Overheads | None, workers: int) -> Iterable[tuple[list[int], list[Outcome]]]:
+def _run(
+    groups: list[list[int]], cases: Sequence[Case], overheads: Overheads | None, workers: int
+) -> Iterable[tuple[list[int], list[Outcome]]]:
     jobs = [[cases[i] for i in group] for group in groups]
     if workers <= 1 or len(groups) <= 1:
         yield from zip(groups, (_predict_group(job, overheads) for job in jobs), strict=True)
@@ -142,7 +146,9 @@ class _Store:
         assert self._folder is not None
         from simserve.config import engine_profile
 
-        text = json.dumps([self._code(), case.description(), self._sha(engine_profile.find(case.profile)), self._hardware(case.gpu)], sort_keys=True)
+        text = json.dumps(
+            [self._code(), case.description(), self._sha(engine_profile.find(case.profile)), self._hardware(case.gpu)], sort_keys=True
+        )
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
     def _sha(self, path: Path) -> str:
@@ -160,7 +166,9 @@ class _Store:
         """The source of everything that a prediction goes through: a changed simulator does not answer from an old cache."""
         if "" not in self._files:
             package = Path(__file__).parents[1]
-            parts = [f for name in ("engine", "cost", "policies", "model", "hardware", "serving") for f in sorted((package / name).rglob("*.py"))]
+            parts = [
+                f for name in ("engine", "cost", "policies", "model", "hardware", "serving") for f in sorted((package / name).rglob("*.py"))
+            ]
             self._files[""] = hashlib.sha256(b"".join(f.read_bytes() for f in parts)).hexdigest()
         return self._files[""]
 

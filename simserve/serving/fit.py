@@ -96,12 +96,22 @@ def fit_overheads(
     def residuals(units: F64) -> F64:
         found = _residuals(chosen, _with(start, parameters, units * scale), weights)
         if progress:
-            progress(f"residual {float(np.sqrt(np.mean(found**2))):.4f} at " + ", ".join(f"{n} {u * s:.3g}" for n, u, s in zip(parameters, units, scale, strict=True)))
+            progress(
+                f"residual {float(np.sqrt(np.mean(found**2))):.4f} at "
+                + ", ".join(f"{n} {u * s:.3g}" for n, u, s in zip(parameters, units, scale, strict=True))
+            )
         return found
 
     first = np.clip(np.array([_value(start, name) for name in parameters]) / scale, 0.02 * upper, 0.9 * upper)
     solution = least_squares(
-        residuals, first, bounds=(np.zeros(len(first)), upper), loss="soft_l1", f_scale=0.1, diff_step=_STEP, x_scale=np.maximum(first, 0.5), max_nfev=8
+        residuals,
+        first,
+        bounds=(np.zeros(len(first)), upper),
+        loss="soft_l1",
+        f_scale=0.1,
+        diff_step=_STEP,
+        x_scale=np.maximum(first, 0.5),
+        max_nfev=8,
     )
     best = _with(start, parameters, solution.x * scale)
     return FitResult(

@@ -106,7 +106,11 @@ def worst_rows(outcomes: Iterable[Outcome], count: int = 10) -> list[Worst]:
             continue
         metric = max(errors, key=lambda m: abs(np.log(max(outcome.predicted[m], 1e-9) / outcome.case.measured[m])))
         case = outcome.case
-        found.append(Worst(case.label, case.dataset, metric, case.measured[metric], outcome.predicted[metric], errors[metric], _reason(outcome, metric)))
+        found.append(
+            Worst(
+                case.label, case.dataset, metric, case.measured[metric], outcome.predicted[metric], errors[metric], _reason(outcome, metric)
+            )
+        )
     return sorted(found, key=lambda w: -abs(float(np.log(max(w.predicted, 1e-9) / w.measured))))[:count]
 
 

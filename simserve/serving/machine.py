@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
+from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.hardware import HardwareProfile, load_profile
@@ -65,7 +66,9 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     host = overheads.host if case.settings.get("cuda_graphs", True) else replace(overheads.host, cuda_graph_sizes=())
     parallel = Parallel(case.tp, case.pp, case.dp, case.ep)
     model, hardware = _model(case.model, case.quantisation), _hardware(case.gpu)
-    cost = _cost(case.model, case.quantisation, case.gpu, parallel, profile.kernel_backend, _context_limit(case)).with_host(host)
+    kv_bits = case.settings.get("kv_bits")
+    tables = _cost(case.model, case.quantisation, case.gpu, parallel, profile.kernel_backend, _context_limit(case), kv_bits)
+    cost = tables.with_host(host)
     parameters = _scheduler(case, profile)
     scheduler = registry.scheduler_class(profile.scheduler.policy)
     params = scheduler.Params(**parameters)
@@ -74,15 +77,20 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     block_tokens = int(case.settings.get("block_tokens", profile.kv.block_tokens))
     if "max_seqs" in type(params).model_fields and case.dp > 1:  # each attention replica has its own seats and budget
         params = params.model_copy(update={"max_seqs": seats})
-    blocks = case.settings.get("kv_blocks") or case.dp * kv_capacity(
-        model,
-        hardware,
-        parallel,
-        memory_utilisation=float(case.settings.get("memory_utilisation", profile.kv.memory_utilisation)),
-        block_tokens=block_tokens,
-        max_batched_tokens=budget,
-        max_seqs=min(seats, 256),
-    ).blocks
+    blocks = (
+        case.settings.get("kv_blocks")
+        or case.dp
+        * kv_capacity(
+            model,
+            hardware,
+            parallel,
+            memory_utilisation=float(case.settings.get("memory_utilisation", profile.kv.memory_utilisation)),
+            block_tokens=block_tokens,
+            max_batched_tokens=budget,
+            max_seqs=min(seats, 256),
+        kv_dtype_bytes=(kv_bits or 16.0) / 8.0,
+        ).blocks
+    )
     return InstanceSpec(
         name=case.label,
         scheduler=scheduler(params),
@@ -124,5 +132,10 @@ def _model(name: str, quantisation: str | None) -> ModelArchitecture:
 
 
 @lru_cache(maxsize=6)
-def _cost(model: str, quantisation: str | None, gpu: str, parallel: Parallel, backend: str | None, context_tokens: int) -> StepCost:
-    return StepCost(_model(model, quantisation), _hardware(gpu), None, parallel, backend=backend, max_context_tokens=context_tokens)
+def _cost(
+    model: str, quantisation: str | None, gpu: str, parallel: Parallel, backend: str | None, context_tokens: int, kv_bits: float | None
+) -> StepCost:
+    options = CostOptions(kv_bits=kv_bits) if kv_bits else None
+    return StepCost(
+        _model(model, quantisation), _hardware(gpu), None, parallel, backend=backend, max_context_tokens=context_tokens, options=options
+    )

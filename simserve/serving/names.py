@@ -58,8 +58,10 @@ def engine_profile_name(engine: str, version: str = "") -> str:
             return "vllm-2023"
         release = (int(number[1]), int(number[2])) if number else _UNSTATED_VLLM
         return "vllm-v0" if release < (0, 8) else "vllm-v1" if release < (0, 14) else "vllm-v1-async"
+    if "sglang" in word:
+        number = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
+        return "sglang-0.5.1" if number and tuple(map(int, number.groups())) < (0, 5, 6) else "sglang"
     for part, name in (
-        ("sglang", "sglang"),
         ("trtllm", "tensorrt-llm"),
         ("tensorrt", "tensorrt-llm"),
         ("mindie", "mindie"),

@@ -70,10 +70,13 @@ def outside_s(workload: Workload, records: RunRecords, overheads: Overheads) -> 
 
 def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, RunRecords]:
     workload = build_workload(case, think_s)
-    records = simulate(workload, [build_instance(case, overheads)])
+    instance = build_instance(case, overheads)
+    records = simulate(workload, [instance])
     refused = records.requests.status != Status.COMPLETED
     if int(refused.sum()) > _REJECTED_SHARE * len(records.table):
         raise UnsimulableError(f"requests are rejected: {records.requests.reasons[int(records.requests.reason[refused][0])]}")
+    if case.settings.get("kv_offload") and records.lanes[0].span_kv_blocks.max(initial=0) >= instance.kv_blocks - instance.max_seqs:
+        raise UnsimulableError("the KV cache overflows to the CPU, which is not simulated yet")
     return workload, records
 
 

@@ -45,7 +45,22 @@ class ServingValidation:
         rows, errors = folder / "predictions.csv", folder / "errors.json"
         with rows.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
-            writer.writerow(["dataset", "label", "engine", "version", "gpu", "model", "part", "metric", "measured", "predicted", "error_percent", "skipped"])
+            writer.writerow(
+                [
+                    "dataset",
+                    "label",
+                    "engine",
+                    "version",
+                    "gpu",
+                    "model",
+                    "part",
+                    "metric",
+                    "measured",
+                    "predicted",
+                    "error_percent",
+                    "skipped",
+                ]
+            )
             for outcome in self.outcomes:
                 writer.writerows(_lines(outcome))
         errors.write_text(json.dumps(self.document(), indent=1), encoding="utf-8")

@@ -21,7 +21,8 @@ _PREFIX_BLOCK_TOKENS = 16
 
 def request_count(load: Load) -> int:
     """Requests to simulate."""
-    return min(load.requests, STAGE_REQUESTS if load.kind == "repeated" else MOST_REQUESTS)
+    requests = load.requests + sum(count for _, count in load.later_stages)
+    return min(requests, STAGE_REQUESTS if load.kind == "repeated" else MOST_REQUESTS)
 
 
 def build_workload(case: Case, think_s: float = 0.0) -> Workload:
@@ -35,6 +36,7 @@ def build_workload(case: Case, think_s: float = 0.0) -> Workload:
         table = RequestTable.build(np.array(load.arrival_s), np.array(load.prompts, dtype=np.int64), np.array(load.outputs, dtype=np.int64))
         return Workload(table)
     n = request_count(load)
+    rates = _rates(load, n)
     prompts, outputs = _draw(load.prompt, n, rng), _draw(load.output, n, rng)
     if load.kind == "closed":
         return Workload(RequestTable.build(np.zeros(n), prompts, outputs), concurrency=min(load.concurrency, n), think_s=think_s)
@@ -42,8 +44,16 @@ def build_workload(case: Case, think_s: float = 0.0) -> Workload:
         return Workload(RequestTable.build(np.zeros(n), prompts, outputs))
     if load.kind == "open":
         return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0 / load.rate_per_s, n)), prompts, outputs))
-    arrival = np.cumsum(rng.exponential(1.0 / load.rate_per_s, n))
+    arrival = np.cumsum(rng.exponential(1.0, n) / rates)
     return Workload(RequestTable.build(arrival, prompts, outputs, prefix=_repeated_prompts(load, prompts)))
+
+
+def _rates(load: Load, n: int) -> NDArray[np.float64]:
+    """The request rate that each of `n` requests belongs to; stages keep their shares when the run is shortened."""
+    stages = ((load.rate_per_s, load.requests), *load.later_stages)
+    total = sum(count for _, count in stages)
+    ends = np.rint(np.cumsum([count for _, count in stages]) * n / max(total, 1)).astype(int)
+    return np.array([rate for rate, _ in stages])[np.searchsorted(ends, np.arange(n), "right")]
 
 
 def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:

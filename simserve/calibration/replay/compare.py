@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from simserve.calibration.measure.environment import DRIFT_WARNING_PERCENT
 from simserve.calibration.measure.torch_library import load_optional
 from simserve.calibration.replay.execute import Execution, Measured
 from simserve.calibration.replay.plan import DECODE, MIXED, PREFILL, ReplayPlan
@@ -52,6 +53,10 @@ def document(plan: ReplayPlan, execution: Execution, environment: dict[str, Any]
         )
     if execution.fusion == "torch":
         notes.append("norms, rotary embedding and activation ran unfused: several kernels where an engine has one")
+    if execution.clock_drift_percent > DRIFT_WARNING_PERCENT:
+        notes.append(
+            f"the device's speed moved by {execution.clock_drift_percent:.0f} % meanwhile (heat, power limit, neighbours): run again"
+        )
     if "gather" in execution.attention:
         notes.append("the paged cache was gathered before attention, which no engine does: decode attention is too slow here")
     return {
@@ -64,6 +69,7 @@ def document(plan: ReplayPlan, execution: Execution, environment: dict[str, Any]
         "attention": execution.attention,
         "elementwise": execution.fusion,
         "cuda_graphs": execution.graphs,
+        "clock_drift_percent": round(execution.clock_drift_percent, 2),
         "layers": execution.layers,
         "layers_of_model": execution.layers_of_model,
         "steps_in_run": plan.steps_in_run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 
 from simserve.calibration.measure.attention_kernels import PLANS, AttentionPlan, Batch, Heads, available
 from simserve.calibration.measure.devices import TorchDevice
+from simserve.calibration.measure.environment import ClockCheck
 from simserve.calibration.measure.points import point
 from simserve.calibration.measure.progress import Progress
 from simserve.calibration.measure.timing import TimingRule, time_calls
@@ -26,6 +28,7 @@ from simserve.model.operators import weight_bytes
 from simserve.model.parallel import Parallel
 
 _MEMORY_SHARE = 0.8  # of the free memory, for weights and the KV cache of the largest step; activations and graphs take the rest
+_CLOCK_EVERY_STEPS = 10
 _RULE = TimingRule(repeats=7, round_s=0.0, point_s=2.0)
 
 
@@ -40,7 +43,7 @@ class Measured:
 
 @dataclass(slots=True)
 class Execution:
-    """All executed steps, and how they were executed. failures: reason -> steps."""
+    """All executed steps, and how they were executed. failures: reason -> steps. clock_drift_percent: see `ClockCheck`."""
 
     measured: list[Measured] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
@@ -49,6 +52,7 @@ class Execution:
     attention: str = ""
     fusion: str = ""
     graphs: bool = False
+    clock_drift_percent: float = 0.0
     interrupted: bool = False
 
 
@@ -76,15 +80,20 @@ def execute(
     progress.say(f"{device.name}: {len(plan.steps)} steps of {plan.model}, {out.layers} of {model.num_layers} layers")
     network = Network(device, model, parallel, chosen)
     out.fusion = network.fusion
+    clock = ClockCheck(device)
+    start_s = time.monotonic()
     runner = _Runner(device, network, model, implementation, out)
     try:
         for done, step in enumerate(plan.steps):
+            if done % _CLOCK_EVERY_STEPS == 0:
+                clock.take(time.monotonic() - start_s)
             progress.update(done, sum(out.failures.values()), _as_point(step))
             if not runner.one(step):
                 out.failures["not tried: the device had stopped working"] += len(plan.steps) - done - 1
                 break
     except KeyboardInterrupt:
         out.interrupted = True
+    out.clock_drift_percent = clock.drift_percent()
     return out
 
 

@@ -60,7 +60,9 @@ def read_command(command: str) -> CommandLine:
     word = model.lower()
     quantisation = next((mode for mode in ("awq", "fp8", "w8a8", "int8") if mode in word), "")
     unsupported = next((f"{what} ({flag}) is not simulated" for flag, what in _NOT_SIMULATED.items() if flag in flags), "")
-    return CommandLine(engine, model, tp, _int(flags, "pipeline-parallel-size", "pp-size", "pp"), dp, ep, quantisation, settings, unsupported)
+    return CommandLine(
+        engine, model, tp, _int(flags, "pipeline-parallel-size", "pp-size", "pp"), dp, ep, quantisation, settings, unsupported
+    )
 
 
 def _int(flags: dict[str, str], *names: str) -> int:

@@ -31,6 +31,12 @@ def seconds(row: Any, **columns: str) -> dict[str, float]:
     return {metric: value / 1000.0 for metric, value in found.items() if value}
 
 
+def cache_settings(engine_profile: str, mode: str) -> dict[str, float]:
+    """The KV cache's format where the weights' format decides it: NVIDIA's per-tensor fp8 checkpoints state an fp8 cache too, and
+    TensorRT-LLM follows the checkpoint (`kv_cache_quant_algo` in its hf_quant_config.json)."""
+    return {"kv_bits": 8.0} if engine_profile.startswith("tensorrt-llm") and mode == "fp8" else {}
+
+
 def reason(engine_profile: str, engine: str, gpu: str, model_found: str, model: str) -> str:
     """Why something named cannot be simulated; '' when all three are known."""
     if not engine_profile:

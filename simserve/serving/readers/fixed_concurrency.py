@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.serving import names
 from simserve.serving.case import Case, Lengths, Load
-from simserve.serving.readers.common import DISAGGREGATED, number, reason, seconds, text
+from simserve.serving.readers.common import DISAGGREGATED, cache_settings, number, reason, seconds, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ def _case(row: Any, dataset: str) -> Case:
     if not skip and not concurrency:
         skip = "the number of clients is not stated"
     parallel = _parallel(row, model) if not skip else {}
+    quantisation = names.quantisation_for(model, text(row["gemm_quant_mode"])) if model else None
     load = Load(
         "closed",
         _lengths(row["input_tokens"], row["collection"]),
@@ -51,9 +52,10 @@ def _case(row: Any, dataset: str) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or str(row["model_path"]),
-        quantisation=names.quantisation_for(model, text(row["gemm_quant_mode"])) if model else None,
+        quantisation=quantisation,
         load=load,
         measured=seconds(row, ttft_mean="ttft_ms", tpot_mean="tpot_ms"),
+        settings=cache_settings(profile, quantisation or ""),
         skip=skip,
         **parallel,
     )

@@ -21,22 +21,25 @@ _VERSION = "0.15"
 
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
-    """One case for each row. The row of a whole run (stage -1) has no rate of its own: it repeats its only stage, or is skipped."""
-    stages = table.groupby("run")["stage_index"].max()
-    rates = {(row["run"], row["stage_index"]): row["request_rate_per_s"] for _, row in table.iterrows()}
-    return [_case(row, dataset, rates, int(stages[row["run"]]) + 1) for _, row in table.iterrows()]
+    """One case for each row. The row of a whole run (stage -1) runs its stages one after the other."""
+    stages: dict[str, list[tuple[float, int]]] = {}
+    for _, row in table.sort_values("stage_index", kind="stable").iterrows():
+        rate = number(row["request_rate_per_s"])
+        if row["stage_index"] >= 0 and rate:
+            stages.setdefault(str(row["run"]), []).append((rate, round(rate * (number(row["stage_duration_s"]) or 600.0))))
+    return [_case(row, dataset, stages.get(str(row["run"]), [])) for _, row in table.iterrows()]
 
 
-def _case(row: Any, dataset: str, rates: dict[Any, Any], stages: int) -> Case:
-    whole = row["stage_index"] == -1
-    rate = number(rates.get((row["run"], 0)) if whole and stages == 1 else row["request_rate_per_s"])
+def _case(row: Any, dataset: str, stages: list[tuple[float, int]]) -> Case:
+    index = int(row["stage_index"])
+    own = stages if index < 0 else stages[index : index + 1]
+    if index < 0 and number(row["stage1_to_stage0_requests"]) and len(own) < 2:
+        own = []  # the table lacks one of the stages that this mean is over
     gpu, model = names.hardware_name(row["hardware"]), names.find_model(row["model"])
     profile = names.engine_profile_name("vLLM", _VERSION)
     skip = reason(profile, "vLLM", gpu, model, row["model"])
-    if not skip and rate is None:
-        skip = "the mean over several load stages: its stages are judged one by one"
-    if not skip and row["cpu_offload"] == "yes":
-        skip = "KV offloading to the CPU is not simulated yet"
+    if not skip and not own:
+        skip = "the request rate is not stated"
     # inference-perf generates its prompts once, one for each user of each system prompt, and sends them round and round: after the first
     # round every prompt is in the prefix cache. (TTFT in the measured runs is 3 steps whatever the prompt's length.)
     load = Load(
@@ -44,10 +47,13 @@ def _case(row: Any, dataset: str, rates: dict[Any, Any], stages: int) -> Case:
         Lengths(float(row["system_prompt_tokens"] + row["question_tokens"])),
         Lengths(float(row["output_tokens"]), "varied", spread=_OUTPUT_VARIATION),
         distinct_prompts=int(row["unique_system_prompts"] * row["users_per_system_prompt"]),
-        rate_per_s=rate or 0.0,
-        requests=round((rate or 0.0) * (number(row["stage_duration_s"]) or 600.0)),
+        rate_per_s=own[0][0] if own else 0.0,
+        requests=own[0][1] if own else 0,
+        later_stages=tuple(own[1:]),
     )
-    settings: dict[str, Any] = {"max_num_batched_tokens": int(row["max_num_batched_tokens"]), "prefix_caching": True}
+    # Offloading to the CPU acts when the cache overflows, which `predict` refuses to guess at.
+    offloads = {"kv_offload": True} if row["cpu_offload"] == "yes" else {}
+    settings: dict[str, Any] = {**offloads, "max_num_batched_tokens": int(row["max_num_batched_tokens"]), "prefix_caching": True}
     for key, column in (("memory_utilisation", "gpu_mem_util"), ("max_seqs", "max_num_seqs"), ("kv_blocks", "kv_blocks_16_tokens")):
         value = number(row[column])
         if value:

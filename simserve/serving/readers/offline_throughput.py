@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.serving import names
 from simserve.serving.case import Case, Lengths, Load
-from simserve.serving.readers.common import reason
+from simserve.serving.readers.common import cache_settings, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,6 @@ def _case(row: Any, dataset: str) -> Case:
         load=Load("burst", Lengths(float(row["input_tokens"])), Lengths(float(row["output_tokens"])), requests=int(row["num_requests"])),
         measured={"output_tokens_per_s": float(row["output_tokens_per_s"])},
         tp=tp,
-        settings={"offline": True},
+        settings={"offline": True, **cache_settings(profile, str(row["dtype"]))},
         skip=reason(profile, engine, gpu, model, row["model"]),
     )

@@ -21,7 +21,11 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
         rows = rows.sort_values("queued_s", kind="stable")
         head = rows.iloc[0]
         version = str(head["engine"]).split(maxsplit=1)[-1]
-        profile, gpu, model = names.engine_profile_name(head["engine"], version), names.hardware_name(head["gpu"]), names.find_model(head["model"])
+        profile, gpu, model = (
+            names.engine_profile_name(head["engine"], version),
+            names.hardware_name(head["gpu"]),
+            names.find_model(head["model"]),
+        )
         arrival = rows["queued_s"].to_numpy(float) - float(head["queued_s"])
         prompts, outputs = rows["input_tokens"].to_numpy(int), rows["output_tokens"].to_numpy(int)
         load = Load(
@@ -47,7 +51,11 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
                 measured=_measured(rows),
                 tp=int(head["tensor_parallel"]),
                 # the log's times are the scheduler's own: a request is queued when the engine takes it, between two steps
-            settings={"clock": "engine", "max_seqs": int(head["max_num_seqs"]), "max_num_batched_tokens": int(head["max_num_batched_tokens"])},
+                settings={
+                    "clock": "engine",
+                    "max_seqs": int(head["max_num_seqs"]),
+                    "max_num_batched_tokens": int(head["max_num_batched_tokens"]),
+                },
                 rows=len(rows),
                 skip=reason(profile, head["engine"], gpu, model, head["model"]),
             )

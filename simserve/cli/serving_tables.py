@@ -1,0 +1,81 @@
+"""What `validate serving` and `fit-engine` show: tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simserve.serving.validation import ServingValidation
+
+_LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """The function to call with (done, in all): a line on stderr that is rewritten on a terminal, one every ten seconds elsewhere."""
+    terminal = sys.stderr.isatty()
+    state = {"next_s": 0.0 if terminal else time.monotonic() + _LINE_EVERY_S}
+
+    def update(done: int, total: int) -> None:
+        if time.monotonic() < state["next_s"] and done < total:
+            return
+        state["next_s"] = time.monotonic() + (0.2 if terminal else _LINE_EVERY_S)
+        print(f"{done:,} of {total:,} {what}", end="\r" if terminal else "\n", file=sys.stderr, flush=True)
+
+    yield update
+    if terminal:
+        print(" " * 60, end="\r", file=sys.stderr, flush=True)
+
+
+def show_validation(result: ServingValidation) -> None:
+    """Errors by data set, then by group, skipped rows by reason, the worst rows."""
+    from simserve.cli.tables import show
+
+    show(
+        ("data set", "metric", "rows", "coverage %", "median %", "MAPE %", "bias %"),
+        [
+            (
+                r["dataset"],
+                r["metric"],
+                f"{r['rows']:,}",
+                f"{r['coverage_percent']:.0f}",
+                *(_percent(r[k]) for k in ("median_percent", "mape_percent", "bias_percent")),
+            )
+            for r in result.table()
+        ],
+    )
+    print()
+    groups = [g for g in result.document()["groups"] if g["rows"]]
+    show(
+        ("engine", "gpu", "model", "metric", "rows", "skipped", "median %", "MAPE %"),
+        [
+            (
+                g["engine"],
+                g["gpu"],
+                g["model"].rsplit("/", 1)[-1],
+                g["metric"],
+                f"{g['rows']:,}",
+                f"{g['skipped']:,}",
+                _percent(g["median_percent"]),
+                _percent(g["mape_percent"]),
+            )
+            for g in groups
+        ],
+    )
+    for reason, count in result.document()["skipped_reasons"].items():
+        print(f"skipped {count:,}: {reason}")
+    worst = result.worst()
+    if worst:
+        print("\nFurthest off:")
+        for row in worst:
+            print(
+                f"  {row.label}: {row.metric} {row.predicted:.4g} predicted, {row.measured:.4g} measured ({row.error_percent:+.0f} %): {row.reason}"
+            )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

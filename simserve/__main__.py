@@ -1,6 +1,7 @@
 """`python -m simserve`: the same as the `simserve` command."""
 
+import sys
+
 from simserve.cli import main
 
-if __name__ == "__main__":
-    main()
+sys.exit(main())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve.config import experiment as experiments
 from simserve.config.experiment import Experiment
+from simserve.config.schema import check_draws
 
 if TYPE_CHECKING:
+    from simserve.config.assemble import Assembly
     from simserve.engine.records import InstanceInfo
     from simserve.report.result import Result
 
@@ -28,18 +31,24 @@ def load(source: str | Path | Mapping[str, Any], /, **overrides: Any) -> Experim
 
 
 def run(
-    experiment: Experiment | str | Path | Mapping[str, Any], /, *, progress: bool | Progress = False, check: bool = False, **overrides: Any
+    experiment: Experiment | str | Path | Mapping[str, Any],
+    /,
+    *,
+    progress: bool | Progress = False,
+    check: bool = False,
+    intervals: int | None = None,
+    **overrides: Any,
 ) -> Result:
     """Simulates an experiment (or what `load` would make one of) and returns its result; nothing is written to disk.
 
     progress  True shows a progress line on stderr; a function is called with (requests ended, requests in all, simulated seconds)
     check     verify the invariants of docs/invariants.md while running (slower)
+    intervals   run so many times more with operators as fast or slow as their check errors allow, and report the band of every
+                headline (simserve/study/intervals.py); None = what the experiment says, 0 = none
 
     Raises SimserveError for anything the user can mend.
     """
     from simserve.config.assemble import assemble
-    from simserve.engine import simulate
-    from simserve.report.result import Result
 
     if isinstance(experiment, Experiment):
         if overrides:
@@ -47,26 +56,48 @@ def run(
         loaded = experiment
     else:
         loaded = load(experiment, **overrides)
+    draws = loaded.spec.intervals if intervals is None else intervals
+    check_draws(draws)
+    with _shown(progress) as callback:
+        result = measured(loaded, assemble(loaded), progress=callback, check=check)
+    if draws:
+        from simserve.study.intervals import bands
+
+        result.intervals = bands(loaded, draws, progress is True)
+    return result
+
+
+@contextmanager
+def _shown(progress: bool | Progress) -> Iterator[Progress | None]:
+    """The function to call with progress, if any."""
     if progress is True:
         from simserve.cli.progress import shown
 
         with shown() as callback:
-            return run(loaded, progress=callback or False, check=check)
-    parts = assemble(loaded)
+            yield callback
+    else:
+        yield progress or None
+
+
+def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False) -> Result:
+    """Simulates what was assembled of an experiment. `parts` is used up: policies keep state."""
+    from simserve.engine import simulate
+    from simserve.report.result import Result
+
     records = simulate(
         parts.workload,
         parts.instances,
         router=parts.router,
         decode_router=parts.decode_router,
-        fast_forward=loaded.spec.fast_forward,
+        fast_forward=experiment.spec.fast_forward,
         check=check,
-        until_s=loaded.spec.until_s,
-        progress=progress or None,
+        until_s=experiment.spec.until_s,
+        progress=progress,
     )
-    records = replace(records, instances=tuple(_with_engine(info, loaded) for info in records.instances))
-    metrics = loaded.spec.metrics
-    slo = loaded.spec.slo.by_class(records.table.slo_class.names)
-    return Result(records, loaded.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
+    records = replace(records, instances=tuple(_with_engine(info, experiment) for info in records.instances))
+    metrics = experiment.spec.metrics
+    slo = experiment.spec.slo.by_class(records.table.slo_class.names)
+    return Result(records, experiment.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
 
 
 def _with_engine(info: InstanceInfo, experiment: Experiment) -> InstanceInfo:

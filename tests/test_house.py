@@ -36,7 +36,10 @@ ROOMS = {
     "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},
     # Progress lines are drawn by the command line; `run(progress=True)` and `sweep(progress=True)` borrow them.
     "api": {"config", "engine", "report", "study", "cli.progress"},
-    "study": {"api", "config", "engine.records", "policies", "report", "resources", "workload", "cli.study_progress"},
+    "study": {
+        *("api", "config", "cost", "engine.records", "hardware", "model", "policies", "report", "resources", "workload"),
+        "cli.study_progress",
+    },
     "serving": {"api", "config", "cost", "engine", "hardware", "model", "policies", "report", "resources", "workload"},
     "cli": {"api", "calibration", "config", "hardware", "model", "policies", "report", "resources", "serving", "study", "workload"},
     "errors": set(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simserve.calibration.tables import IDENTITY, read_tables
+from simserve.errors import ConfigError, nearest
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators import OPERATORS
 from simserve.hardware.operators.base import Context
@@ -62,29 +63,39 @@ class KernelValidation:
 
 
 def validate_kernels(
-    profile: HardwareProfile, folder: Path, *, analytic: bool = False, only: frozenset[str] | None = None
+    profile: HardwareProfile,
+    folder: Path,
+    *,
+    analytic: bool = False,
+    backend: str | None = None,
+    only: frozenset[str] | None = None,
 ) -> KernelValidation:
     """Predict every usable row of the tables in `folder` with the profile's model of the same operator, types, backend and kernel.
 
     analytic  compare the analytic estimates instead (what a device without measurements gets)
+    backend   transfer: predict with the models of this backend (`vllm` or `vllm 0.24.0`) what all other backends measured
     only      these operators (None = all)
-    Raises ConfigError for an unreadable or incomplete table.
+    Raises ConfigError for an unreadable or incomplete table, a backend that the profile does not have, or both of the first two options.
     """
     import pandas as pd
+
+    if backend is not None:
+        _check_backend(profile, backend, analytic)
 
     tables = read_tables(folder, only)
     parts: list[pd.DataFrame] = []
     skipped, reasons = Counter(tables.skipped_groups), Counter(tables.skipped)
     for name, frame in sorted(tables.frames.items()):
         for key, rows in frame.groupby(list(IDENTITY), observed=True):
-            model = _model(profile, *map(str, key), analytic=analytic)
-            known = rows
-            if model is None:
-                known = rows.iloc[:0]
-                reason = "the profile has no model of this operator, type, backend and kernel"
+            _, dtype, kv_dtype, measured_by, kernel = map(str, key)
+            if backend is None:
+                model, reason = _model(profile, name, dtype, kv_dtype, measured_by, kernel, analytic=analytic)
             else:
-                covered = _covered(model, rows)
-                known, reason = rows[covered], "no curve of this topology"
+                model, reason = _other_model(profile, name, dtype, kv_dtype, measured_by, backend)
+            known = rows.iloc[:0]
+            if model is not None:
+                covered, reason = _covered(model, rows)
+                known = rows[covered]
             missing = rows.drop(known.index)
             if len(missing):
                 reasons[reason] += len(missing)
@@ -101,18 +112,40 @@ def validate_kernels(
 
 def _model(
     profile: HardwareProfile, operator: str, dtype: str, kv_dtype: str, backend: str, kernel: str, *, analytic: bool
-) -> KernelModel | None:
+) -> tuple[KernelModel | None, str]:
     if analytic:
-        return KernelModel(OPERATORS[operator], Context(profile.device, dtype, kv_dtype))
+        return KernelModel(OPERATORS[operator], Context(profile.device, dtype, kv_dtype)), ""
     for model in profile.candidates(operator, dtype, backend, kv_dtype=kv_dtype, kernel=kernel):
         if model.entry is not None and (model.entry.dtype, model.entry.kv_dtype, model.entry.backend) == (dtype, kv_dtype, backend):
-            return model
-    return None
+            return model, ""
+    return None, "the profile has no model of this operator, type, backend and kernel"
 
 
-def _covered(model: KernelModel, rows: pd.DataFrame) -> Any:
+def _check_backend(profile: HardwareProfile, backend: str, analytic: bool) -> None:
+    if analytic:
+        raise ConfigError("--analytic has no backend; leave one of --analytic and --backend out")
+    known = {e.backend for e in profile.entries()}
+    if backend not in known | {b.split()[0].lower() for b in known}:
+        raise ConfigError(f"profile '{profile.name}' has no measurements of backend '{backend}'{nearest(backend, known)}")
+
+
+def _other_model(
+    profile: HardwareProfile, operator: str, dtype: str, kv_dtype: str, measured_by: str, backend: str
+) -> tuple[KernelModel | None, str]:
+    """What `backend` would take for what `measured_by` measured; the two must differ, or it would be no transfer."""
+    if backend in (measured_by, measured_by.split()[0].lower()):
+        return None, "measured by the backend that predicts"
+    found = profile.candidates(operator, dtype, backend, kv_dtype=kv_dtype)
+    return (found[0], "") if found else (None, "the profile has no model of this operator and type by that backend")
+
+
+def _covered(model: KernelModel, rows: pd.DataFrame) -> tuple[Any, str]:
+    """Rows inside what the model was measured on, and what the others lack."""
+    entry = model.entry
+    if entry is not None and "prefix_tokens" in model.operator.columns and not entry.with_prefix:
+        return (rows["prefix_tokens"] == 0).to_numpy(), "cached prefix, and the model was measured without"
     if "gpus_per_node_used" not in model.operator.columns:
-        return np.ones(len(rows), dtype=bool)
+        return np.ones(len(rows), dtype=bool), ""
     keys = list(zip(rows["num_gpus"], rows["num_nodes"], rows["gpus_per_node_used"], strict=True))
     known = {k: model.covers(num_gpus=k[0], num_nodes=k[1], gpus_per_node_used=k[2]) for k in set(keys)}
-    return np.array([known[k] for k in keys])
+    return np.array([known[k] for k in keys]), "no curve of this topology"

@@ -27,6 +27,7 @@ COMMANDS = {
     "trace": "Fetch, inspect, convert and generate traces.",
     "calibrate": "Make the numbers true for your machine.",
     "validate": "Compare predictions with measurements.",
+    "fit-engine": "Learn an engine's overheads from a load sweep of your own.",
     "schema": "Print the JSON Schema of experiments, for editors.",
     "version": "Print the version.",
 }
@@ -45,7 +46,7 @@ class LazyGroup(TyperGroup):
             return None
         if getattr(self, "_listing", False):
             return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
-        found = typer.main.get_command(importlib.import_module(f"simserve.cli.{cmd_name}").app)
+        found = typer.main.get_command(importlib.import_module(f"simserve.cli.{cmd_name.replace('-', '_')}").app)
         found.name = cmd_name
         found.params = [p for p in found.params if p.name not in ("install_completion", "show_completion")]  # not a program of its own
         return found

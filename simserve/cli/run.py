@@ -22,6 +22,14 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Verify the invariants while running (slower).")] = False,
+    intervals: Annotated[
+        int | None,
+        typer.Option(
+            "--intervals",
+            metavar="DRAWS",
+            help="Repeat the run with operators as fast or slow as their check errors allow (try 20): a band on every headline.",
+        ),
+    ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,
     steps: Annotated[bool, typer.Option("--steps", help="Also write steps.parquet.")] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Write no plots.")] = False,
@@ -35,7 +43,8 @@ def run(
     from simserve.config.experiment import load
 
     wanted = {"timeline=true": timeline, "steps=true": steps, "plots=false": no_plots, "report=false": no_report}
-    loaded = load(experiment, [*(changes or []), *(f"output.{text}" for text, asked in wanted.items() if asked)])
+    draws = [f"intervals={intervals}"] if intervals is not None else []
+    loaded = load(experiment, [*(changes or []), *draws, *(f"output.{text}" for text, asked in wanted.items() if asked)])
     target = out if out is not None else Path("out") / loaded.name
     if loaded.spec.variants:
         from simserve.cli.claims import run_claims
@@ -45,7 +54,11 @@ def run(
         return
     with staged(target, force=force) as folder:
         with shown(quiet) as progress:
-            result = api.run(loaded, progress=progress or False, check=check)
+            result = api.run(loaded, progress=progress or False, check=check, intervals=0)
+        if loaded.spec.intervals:
+            from simserve.study.intervals import bands
+
+            result.intervals = bands(loaded, loaded.spec.intervals, not quiet)
         result.write(folder, **loaded.spec.output.model_dump())
     if as_json:
         print(json.dumps(result.summary_dict(), indent=2, sort_keys=True, allow_nan=False))

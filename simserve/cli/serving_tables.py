@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from simserve.serving.fit import FitResult
     from simserve.serving.validation import ServingValidation
 
 _LINE_EVERY_S = 10.0
@@ -79,3 +80,17 @@ def show_validation(result: ServingValidation) -> None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def show_fit(engine: str, result: FitResult) -> None:
+    """Learned overheads and the errors before and after."""
+    from simserve.cli.tables import show
+
+    show(("overhead", "seconds"), [(name, f"{value:.3g}") for name, value in result.values.items()])
+    print(f"\n{engine}: learned from {result.rows:,} rows of {result.runs} runs. Median error on them:")
+    show(
+        ("metric", "before %", "after %"),
+        [(metric, f"{result.before_percent[metric]:.1f}", f"{after:.1f}") for metric, after in result.after_percent.items()],
+    )
+    for reason, count in result.skipped.items():
+        print(f"left out {count:,}: {reason}")

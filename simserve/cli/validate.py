@@ -22,6 +22,9 @@ def kernels(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Directory for plots and the predictions of every row.")] = None,
     analytic: Annotated[bool, typer.Option("--analytic", help="Judge the analytic estimates instead of the fitted models.")] = False,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="Transfer: predict what other backends measured with this one's models.")
+    ] = None,
 ) -> None:
     """Error of a hardware profile on measured kernel tables, by operator, type, backend and kind of held-out row."""
     import json
@@ -30,7 +33,7 @@ def kernels(
     from simserve.cli.tables import show
     from simserve.hardware import load_profile
 
-    result = validate_kernels(load_profile(profile), tables, analytic=analytic)
+    result = validate_kernels(load_profile(profile), tables, analytic=analytic, backend=backend)
     if out is not None:
         from simserve.calibration.plots import write_plots
 

@@ -71,6 +71,7 @@ class Experiment:
             "output": spec.output.model_dump(),
             "fast_forward": spec.fast_forward,
             "seed": spec.seed,
+            **({"intervals": spec.intervals} if spec.intervals else {}),
             **({} if spec.until_s is None else {"until_s": spec.until_s}),
         }
 

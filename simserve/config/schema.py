@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Ta
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.probes import ProbeSection
 from simserve.cost.options import CostOptions
+from simserve.errors import ConfigError
 from simserve.workload.config import WorkloadConfig
 
 
@@ -193,6 +194,16 @@ class OutputSection(Section):
     steps: StrictBool = Field(default=False, description="steps.parquet, one row for each engine step.")
 
 
+FEWEST_DRAWS = 8
+"""Fewer draws say nothing about a 5 % and a 95 % quantile."""
+
+
+def check_draws(draws: int) -> None:
+    """Raises ConfigError for a number of draws that gives no interval."""
+    if draws < 0 or 0 < draws < FEWEST_DRAWS:
+        raise ConfigError(f"intervals: found {draws}, expected 0 (none) or at least {FEWEST_DRAWS} draws")
+
+
 class ExperimentSpec(Section):
     """An experiment: this traffic, on this model, on this hardware, under these policies."""
 
@@ -226,6 +237,11 @@ class ExperimentSpec(Section):
         default=True, description="Advance over runs of equal steps at once. Off: step by step, same records, slower."
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of everything random.")
+    intervals: int = Field(
+        default=0,
+        ge=0,
+        description="Runs with operators as fast or slow as their check errors allow, for a band on every headline: 8 or more, 0 = none.",
+    )
     until_s: float | None = Field(
         default=None, gt=0, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."
     )
@@ -242,6 +258,13 @@ class ExperimentSpec(Section):
     def _requests_or_probes(cls, value: WorkloadConfig | None, info: ValidationInfo) -> WorkloadConfig | None:
         if value is None and not info.data.get("probes"):
             raise ValueError("this key is required and missing")
+        return value
+
+    @field_validator("intervals")
+    @classmethod
+    def _enough_draws(cls, value: int) -> int:
+        if 0 < value < FEWEST_DRAWS:
+            raise ValueError(f"expected 0 (none) or at least {FEWEST_DRAWS} draws")
         return value
 
     @model_validator(mode="after")

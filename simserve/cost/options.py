@@ -38,7 +38,7 @@ class CostOptions(BaseModel):
         default=0.0, ge=0, le=1, description="Share of the depth of w4a4_int4 matrices that runs with 8-bit activations (COMET: 0.16)."
     )
     prefill_layer_share: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the layers that prompts run through; later ones only make keys and values (SwiftKV: 0.5)."
+        default=1, gt=0, le=1, description="Share of the layers that run over prompts; the rest only make keys and values (SwiftKV: 0.5)."
     )
     kv_layers_per_cache: int = Field(
         default=1, ge=1, description="Layers that share one cache, among those that prompts skip (SwiftKV: 2 or 4)."

@@ -46,6 +46,23 @@ class Link(BaseModel):
     latency_s: float = Field(ge=0)
 
 
+class Energy(BaseModel):
+    """What work costs one device in joules. `busy_w` is drawn as long as a step runs, whatever it does; the rest comes on top.
+
+    `joules_per_flop` is for bf16; faster types cost less in proportion to their peaks. `joules_per_hbm_byte` includes the way from
+    memory to the cores. `validated` says whether measured power stands behind the figures.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    busy_w: PositiveFloat
+    joules_per_flop: PositiveFloat
+    joules_per_hbm_byte: PositiveFloat
+    joules_per_link_byte: PositiveFloat
+    validated: bool = False
+    source: str
+
+
 class Device(BaseModel):
     """Published facts of one device (one accelerator, or one die where a package has two).
 
@@ -72,6 +89,7 @@ class Device(BaseModel):
     devices_per_node: PositiveInt = 8
     idle_w: PositiveFloat
     tdp_w: PositiveFloat
+    energy: Energy | None = None
 
     def peak(self, dtype: str) -> float:
         """Dense FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16, int4 at int8."""

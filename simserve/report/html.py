@@ -7,7 +7,20 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simserve.report.provenance import operators
-from simserve.report.rows import FIGURES, LATENCY_NAMES, STATS, milliseconds, outcome, stack, value_at, with_unit
+from simserve.report.rows import (
+    FIGURES,
+    INTERVAL_STATS,
+    LATENCY_NAMES,
+    STATS,
+    interval_figures,
+    interval_note,
+    interval_rows,
+    milliseconds,
+    outcome,
+    stack,
+    value_at,
+    with_unit,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -58,6 +71,12 @@ def _content(summary: dict[str, Any]) -> dict[str, Any]:
             for slo_class, metrics in summary["latency"].items()
         ],
         "figures": [(f.name, with_unit(value, f.unit)) for f in FIGURES if (value := value_at(summary, f.path)) is not None],
+        "bands": {
+            "note": interval_note(summary),
+            "stats": INTERVAL_STATS,
+            "rows": interval_rows(summary),
+            "figures": interval_figures(summary),
+        },
         "slo": _slo(summary),
         "instances": summary["utilisation"]["instances"],
         "costs": [(", ".join(group["instances"]), operators(group["cost"]), _pretty(group["cost"])) for group in summary["simulated"]],

@@ -47,6 +47,8 @@ class Result:
         self.name = name or str(self.experiment.get("name", "run"))
         self.slo = normalize_limits(slo)
         self._cuts = (warmup_s, cooldown_s)
+        self.intervals: Mapping[str, Any] | None = None
+        """Bands on the headlines, from repeated draws of the operators' errors; set before the summary is asked for."""
 
     @cached_property
     def measurement(self) -> Measurement:
@@ -55,7 +57,7 @@ class Result:
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
-        return summarise(self.measurement, self.experiment, self.name)
+        return summarise(self.measurement, self.experiment, self.name, self.intervals)
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 STATS = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -80,6 +82,50 @@ def milliseconds(value: float | None) -> str:
     if abs(value) >= 10:
         return f"{value:,.1f} s"
     return f"{1e3 * value:,.0f} ms" if abs(value) >= 1 else f"{1e3 * value:.1f} ms" if abs(value) >= 1e-3 else f"{1e3 * value:.3g} ms"
+
+
+INTERVAL_STATS = ("mean", "p50", "p90", "p95", "p99")
+INTERVAL_LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")
+
+
+def interval_note(summary: dict[str, Any]) -> str:
+    """What the bands are, in one sentence; empty when the run has none."""
+    bands = summary.get("intervals")
+    if not bands:
+        return ""
+    low, high = (f"{100 * bands[key]:.0f} %" for key in ("low_quantile", "high_quantile"))
+    return f"Bands: {low} to {high} of {bands['draws']} runs with {bands['of']}."
+
+
+def interval_rows(summary: dict[str, Any], stats: tuple[str, ...] = INTERVAL_STATS) -> list[tuple[str, list[str]]]:
+    """(metric, its band for each statistic) over all requests; empty when the run has no bands."""
+    bands = summary.get("intervals")
+    if not bands:
+        return []
+    latency = bands["latency"]["all"]
+    return [(LATENCY_NAMES[metric], [_band(latency[metric][stat], milliseconds) for stat in stats]) for metric in INTERVAL_LATENCIES]
+
+
+def interval_figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, band) of the rates; what has none is left out."""
+    bands = summary.get("intervals") or {}
+    out = []
+    for figure in FIGURES:
+        node: Any = bands
+        for key in figure.path:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, list):
+            out.append((figure.name, _band(node, partial(with_unit, unit=figure.unit))))
+    return out
+
+
+def _band(band: list[float] | None, show: Callable[[float], str]) -> str:
+    """`41.2 to 44.0 ms`: the unit once when both ends have it."""
+    if band is None:
+        return "–"
+    low, high = (show(value) for value in band)
+    value, _, unit = low.rpartition(" ")
+    return f"{value or low} to {high}" if value and high.endswith(f" {unit}") else f"{low} to {high}"
 
 
 def outcome(summary: dict[str, Any]) -> str:

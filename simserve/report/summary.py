@@ -16,7 +16,9 @@ from simserve.report.provenance import simulated, unvalidated
 SCHEMA_VERSION = 1
 
 
-def summarise(m: Measurement, experiment: Mapping[str, Any], name: str) -> dict[str, Any]:
+def summarise(
+    m: Measurement, experiment: Mapping[str, Any], name: str, intervals: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -40,6 +42,7 @@ def summarise(m: Measurement, experiment: Mapping[str, Any], name: str) -> dict[
         },
         "counters": dict(m.records.counters),
         "warnings": warnings(m),
+        "intervals": intervals,
         "experiment": dict(experiment),
     }
     plain = to_json_types(content)

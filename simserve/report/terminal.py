@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simserve.report.compare import compare
-from simserve.report.rows import FIGURES, LATENCY_NAMES, STATS, milliseconds, outcome, stack, value_at, with_unit
+from simserve.report.rows import (
+    FIGURES,
+    INTERVAL_STATS,
+    LATENCY_NAMES,
+    STATS,
+    interval_figures,
+    interval_note,
+    interval_rows,
+    milliseconds,
+    outcome,
+    stack,
+    value_at,
+    with_unit,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -42,6 +55,11 @@ class _ByWidth:
         for slo_class, latency in summary["latency"].items():
             yield latency_table(slo_class, latency, _NARROW_STATS if narrow else STATS)
         yield figure_table(summary, 1 if narrow else 2)
+        if note := interval_note(summary):
+            yield Text()
+            yield Text(note)
+            yield interval_table(summary, ("p50", "p99") if narrow else INTERVAL_STATS)
+            yield Text(", ".join(f"{name} {band}" for name, band in interval_figures(summary)))
         for warning in summary["warnings"]:
             yield Text(f"! {warning}", style="yellow")
 
@@ -79,6 +97,20 @@ def figure_table(summary: dict[str, Any], columns: int) -> Table:
     for number in range(rows):
         cells = [shown[at] if at < len(shown) else ("", "") for at in range(number, rows * columns, rows)]
         table.add_row(*(text for cell in cells for text in cell))
+    return table
+
+
+def interval_table(summary: dict[str, Any], stats: tuple[str, ...]) -> Table:
+    """Bands of the latency metrics (rows) by statistic (columns)."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("band", no_wrap=True)
+    for stat in stats:
+        table.add_column(stat, justify="right", no_wrap=True)
+    for label, cells in interval_rows(summary, stats):
+        table.add_row(label, *cells)
     return table
 
 

@@ -158,9 +158,9 @@ class _Store:
         return self._files[key]
 
     def _hardware(self, name: str) -> str:
-        from simserve import resources
+        from simserve.serving.devices import device_profile
 
-        return self._sha(resources.find("hardware_profiles", name))  # it holds the sha256 of every coefficient file
+        return self._sha(device_profile(name).path)  # it holds the sha256 of every coefficient file
 
     def _code(self) -> str:
         """The source of everything that a prediction goes through: a changed simulator does not answer from an old cache."""

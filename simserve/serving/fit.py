@@ -84,10 +84,9 @@ def fit_overheads(
     profiles = {case.profile for case in cases if not case.skip}
     if len(profiles) > 1:
         raise ConfigError(f"overheads belong to one engine: these runs are of {', '.join(sorted(profiles))}")
-    usable, skipped = _usable(cases)
-    if not usable:
+    chosen, skipped = _usable(cases, most_cases)
+    if not chosen:
         raise ConfigError(f"nothing to fit: none of the {len(cases)} runs can be simulated ({_listed(skipped)})")
-    chosen = _spread(usable, most_cases)
     start = overheads_of(load_engine(chosen[0].profile))
     scale = np.array([SCALE_S[name] for name in parameters])
     upper = np.array([_LARGEST.get(name, 1e-4) for name in parameters]) / scale
@@ -111,7 +110,9 @@ def fit_overheads(
         f_scale=0.1,
         diff_step=_STEP,
         x_scale=np.maximum(first, 0.5),
-        max_nfev=8,
+        max_nfev=6,
+        ftol=2e-3,
+        xtol=5e-3,
     )
     best = _with(start, parameters, solution.x * scale)
     return FitResult(
@@ -125,32 +126,31 @@ def fit_overheads(
     )
 
 
-def _usable(cases: Sequence[Case]) -> tuple[list[Case], Counter[str]]:
+def _usable(cases: Sequence[Case], most: int) -> tuple[list[Case], Counter[str]]:
+    """At most `most` cases that can be simulated, spread over the runs and over each run's rows."""
     usable, skipped = [], Counter[str]()
-    for case in cases:
+    for i, case in _spread(cases):
         if case.skip or not any(metric in case.measured for metric in FITTED_METRICS):
             skipped[case.skip or "no mean was measured"] += case.rows
-            continue
-        try:
-            predict(case)
-        except SimserveError as problem:
-            skipped[str(problem).split(";")[0]] += case.rows
-            continue
-        usable.append(case)
-    return usable, skipped
+        elif len(usable) < most:
+            try:
+                predict(case)
+            except SimserveError as problem:
+                skipped[str(problem).split(";")[0]] += case.rows
+                continue
+            usable.append((i, case))
+    return [case for _, case in sorted(usable, key=lambda pair: pair[0])], skipped
 
 
-def _spread(cases: list[Case], most: int) -> list[Case]:
-    """At most `most` cases, taken evenly from every run in the order of the file."""
-    if len(cases) <= most:
-        return cases
+def _spread(cases: Sequence[Case]) -> list[tuple[int, Case]]:
+    """All cases with their place, in an order of which every beginning covers the runs, and each run's rows, evenly."""
     place: Counter[str] = Counter()
     size = Counter(case.run for case in cases)
     ranked = []
     for i, case in enumerate(cases):
         ranked.append((((place[case.run] * 0.618034) % 1.0) * math.sqrt(size[case.run]), i, case))
         place[case.run] += 1
-    return [case for _, _, case in sorted(sorted(ranked, key=lambda r: r[:2])[:most], key=lambda r: r[1])]
+    return [(i, case) for _, i, case in sorted(ranked, key=lambda r: r[:2])]
 
 
 def _weights(cases: Sequence[Case]) -> list[float]:
@@ -184,8 +184,8 @@ def _value(overheads: Overheads, name: str) -> float:
 
 
 def _with(overheads: Overheads, parameters: Sequence[str], values: F64) -> Overheads:
-    own = {n: float(v) for n, v in zip(parameters, values, strict=True) if hasattr(overheads, n)}
-    host = {n: float(v) for n, v in zip(parameters, values, strict=True) if n not in own}
+    own: dict[str, Any] = {n: float(v) for n, v in zip(parameters, values, strict=True) if hasattr(overheads, n)}
+    host: dict[str, Any] = {n: float(v) for n, v in zip(parameters, values, strict=True) if n not in own}
     return replace(overheads, host=replace(overheads.host, **host), **own)
 
 

@@ -15,10 +15,10 @@ from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
-from simserve.hardware import HardwareProfile, load_profile
 from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
 from simserve.serving.case import Case
+from simserve.serving.devices import device_profile
 
 F64 = NDArray[np.float64]
 
@@ -65,12 +65,12 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     overheads = overheads or overheads_of(profile)
     host = overheads.host if case.settings.get("cuda_graphs", True) else replace(overheads.host, cuda_graph_sizes=())
     parallel = Parallel(case.tp, case.pp, case.dp, case.ep)
-    model, hardware = _model(case.model, case.quantisation), _hardware(case.gpu)
+    model, hardware = _model(case.model, case.quantisation), device_profile(case.gpu)
     kv_bits = case.settings.get("kv_bits")
     tables = _cost(case.model, case.quantisation, case.gpu, parallel, profile.kernel_backend, _context_limit(case), kv_bits)
     cost = tables.with_host(host)
     parameters = _scheduler(case, profile)
-    scheduler = registry.scheduler_class(profile.scheduler.policy)
+    scheduler = registry.scheduler_class(_policy(profile))
     params = scheduler.Params(**parameters)
     seats = int(getattr(params, "max_seqs", 256)) * case.dp
     budget = int(getattr(params, "max_num_batched_tokens", None) or getattr(params, "token_budget", None) or 2048)
@@ -88,7 +88,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
             block_tokens=block_tokens,
             max_batched_tokens=budget,
             max_seqs=min(seats, 256),
-        kv_dtype_bytes=(kv_bits or 16.0) / 8.0,
+            kv_dtype_bytes=(kv_bits or 16.0) / 8.0,
         ).blocks
     )
     return InstanceSpec(
@@ -102,28 +102,29 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         devices=parallel.devices,
         preemption="recompute",
         prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.kind == "repeated",
-        policy=profile.scheduler.policy,
+        policy=_policy(profile),
     )
 
 
 def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
     """The policy's parameters: the engine's defaults on this device, then what the run states."""
-    fields = registry.scheduler_class(profile.scheduler.policy).Params.model_fields
+    fields = registry.scheduler_class(_policy(profile)).Params.model_fields
     parameters = dict(scheduler_defaults(profile, case.gpu))
-    stated = {key: case.settings[key] for key in ("max_seqs", "max_num_batched_tokens") if key in case.settings}
+    stated: dict[str, Any] = {key: case.settings[key] for key in ("max_seqs", "max_num_batched_tokens") if key in case.settings}
     if "token_budget" in fields and "max_num_batched_tokens" in stated:
         stated["token_budget"] = stated.pop("max_num_batched_tokens")
     return parameters | {key: value for key, value in stated.items() if key in fields}
 
 
+def _policy(profile: EngineProfile) -> str:
+    policy = profile.scheduler.policy
+    assert policy is not None  # every bundled profile names one
+    return policy
+
+
 def _context_limit(case: Case) -> int:
     longest = max((case.load.prompt.mean + case.load.output.mean) * 4, *(case.load.prompts or (0,)), 1)
     return LONGEST_CONTEXT_TOKENS if longest <= LONGEST_CONTEXT_TOKENS else 262_144
-
-
-@lru_cache(maxsize=64)
-def _hardware(name: str) -> HardwareProfile:
-    return load_profile(name)
 
 
 @lru_cache(maxsize=64)
@@ -137,5 +138,5 @@ def _cost(
 ) -> StepCost:
     options = CostOptions(kv_bits=kv_bits) if kv_bits else None
     return StepCost(
-        _model(model, quantisation), _hardware(gpu), None, parallel, backend=backend, max_context_tokens=context_tokens, options=options
+        _model(model, quantisation), device_profile(gpu), None, parallel, backend=backend, max_context_tokens=context_tokens, options=options
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +32,12 @@ METRICS = (
 )
 """ttft, tpot, e2e: per request, seconds. latency_sum: e2e of all requests together. makespan: first arrival to last token."""
 
-_STATISTICS = {"mean": np.mean, "median": np.median, "p90": lambda v: np.percentile(v, 90), "p99": lambda v: np.percentile(v, 99)}
+_STATISTICS: dict[str, Callable[[F64], Any]] = {
+    "mean": np.mean,
+    "median": np.median,
+    "p90": lambda v: np.percentile(v, 90),
+    "p99": lambda v: np.percentile(v, 99),
+}
 
 
 def request_latencies(records: RunRecords, request_path_s: F64) -> dict[str, F64]:

@@ -7,6 +7,7 @@ import re
 from simserve import resources
 from simserve.errors import ModelError
 from simserve.model import ModelArchitecture, load_model
+from simserve.serving import devices
 
 _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and underscores
     ("rtxpro6000", "rtx-pro-6000"),
@@ -44,7 +45,7 @@ def hardware_name(gpu: str) -> str:
 
 def hardware_exists(name: str) -> bool:
     """Whether a profile of that name is installed."""
-    return name in resources.available("hardware_profiles")
+    return devices.exists(name)
 
 
 def engine_profile_name(engine: str, version: str = "") -> str:
@@ -57,6 +58,8 @@ def engine_profile_name(engine: str, version: str = "") -> str:
         if "2023" in version:
             return "vllm-2023"
         release = (int(number[1]), int(number[2])) if number else _UNSTATED_VLLM
+        if release >= (0, 19):
+            return "vllm-0.19"
         return "vllm-v0" if release < (0, 8) else "vllm-v1" if release < (0, 14) else "vllm-v1-async"
     if "sglang" in word:
         number = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
@@ -66,6 +69,7 @@ def engine_profile_name(engine: str, version: str = "") -> str:
         ("tensorrt", "tensorrt-llm"),
         ("mindie", "mindie"),
         ("lightllm", "lightllm"),
+        ("llama.cpp", "llama.cpp"),
         ("mii", "deepspeed-fastgen"),
         ("fastgen", "deepspeed-fastgen"),
     ):

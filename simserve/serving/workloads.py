@@ -13,7 +13,7 @@ I64 = NDArray[np.int64]
 MOST_REQUESTS = 6000
 """Longer runs are cut to this many requests: their means change by less than 1 % beyond it (docs/serving-validation.md)."""
 
-STAGE_REQUESTS = 1500
+STAGE_REQUESTS = 1000
 """Requests simulated of a load stage of many minutes, the first tenth not counted."""
 
 _PREFIX_BLOCK_TOKENS = 16
@@ -43,7 +43,7 @@ def build_workload(case: Case, think_s: float = 0.0) -> Workload:
     if load.kind == "burst":
         return Workload(RequestTable.build(np.zeros(n), prompts, outputs))
     if load.kind == "open":
-        return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0 / load.rate_per_s, n)), prompts, outputs))
+        return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0, n) / rates), prompts, outputs))
     arrival = np.cumsum(rng.exponential(1.0, n) / rates)
     return Workload(RequestTable.build(arrival, prompts, outputs, prefix=_repeated_prompts(load, prompts)))
 
@@ -53,7 +53,8 @@ def _rates(load: Load, n: int) -> NDArray[np.float64]:
     stages = ((load.rate_per_s, load.requests), *load.later_stages)
     total = sum(count for _, count in stages)
     ends = np.rint(np.cumsum([count for _, count in stages]) * n / max(total, 1)).astype(int)
-    return np.array([rate for rate, _ in stages])[np.searchsorted(ends, np.arange(n), "right")]
+    rates: NDArray[np.float64] = np.array([rate for rate, _ in stages], dtype=np.float64)[np.searchsorted(ends, np.arange(n), "right")]
+    return rates
 
 
 def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
@@ -67,7 +68,8 @@ def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
         sigma = lengths.spread
         values = rng.lognormal(np.log(lengths.mean) - sigma**2 / 2, sigma, n)
         values *= lengths.mean / values.mean()  # the measured mean is a fact of this very sample
-    return np.maximum(np.rint(values), 1).astype(np.int64)
+    tokens: I64 = np.maximum(np.rint(values), 1).astype(np.int64)
+    return tokens
 
 
 def _repeated_prompts(load: Load, prompts: I64) -> PrefixBlocks:

@@ -82,10 +82,10 @@ class _Asked:
             step = (0, 0, 0, [PrefillSlice(probe.prompt_tokens, context)] * requests)
         parts = self.machine.cost.breakdown(*step)
         if probe.part is None:
-            return self.machine.cost.step_time(*step)
+            return float(self.machine.cost.step_time(*step))
         if probe.part not in parts:
             raise ConfigError(f"probes: the step has no part '{probe.part}'{nearest(probe.part, parts)}")
-        return parts[probe.part]
+        return float(parts[probe.part])
 
     def _fitting(self, probe: ProbeSection) -> int:
         """The largest batch that fits. With `prefill_together` its activations grow with it, so it is searched for."""
@@ -130,4 +130,4 @@ class _Asked:
         for first in range(0, requests, per_step):
             seconds += cost.step_time(0, 0, 0, [PrefillSlice(prompt, 0)] * min(per_step, requests - first))
         seconds += sum(cost.decode_times(requests, requests * (prompt + 1), prompt + 1, probe.output_tokens - 1))
-        return requests * probe.output_tokens / seconds
+        return float(requests * probe.output_tokens / seconds)

@@ -19,7 +19,6 @@ from simserve.study.prepare import seeds_from
 from simserve.study.quantities import Quantity
 from simserve.study.sweep_file import base_of
 
-
 DEFAULT_KPIS: tuple[tuple[str, str | float], ...] = (
     ("ttft.p50", "5%"),
     ("ttft.p99", "10%"),

@@ -128,7 +128,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    pipeline = f"set -o pipefail; {sys.executable} -m simserve.cli schema | head -c 1 > /dev/null"
+    pipeline = f"set -o pipefail; {sys.executable} -m simserve schema | head -c 1 > /dev/null"
     done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
 

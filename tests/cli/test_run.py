@@ -167,7 +167,7 @@ def test_signals_to_a_real_run_leave_nothing(experiment: Path, number: signal.Si
     command = [
         sys.executable,
         "-m",
-        "simserve.cli",
+        "simserve",
         "run",
         str(experiment),
         "--set",

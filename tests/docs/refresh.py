@@ -28,7 +28,7 @@ NEIGHBOURS = {"sarathi_ablation": ("workload.arrivals.rate_per_s", (0.7, 0.8, 0.
 def quickstart(out: Path) -> str:
     """What `simserve run experiments/quickstart.yaml` prints on a terminal of 110 columns."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "110", "MPLBACKEND": "agg"}
-    command = [sys.executable, "-m", "simserve.cli", "run", str(ROOT / "experiments" / "quickstart.yaml"), "--out", str(out), "--quiet"]
+    command = [sys.executable, "-m", "simserve", "run", str(ROOT / "experiments" / "quickstart.yaml"), "--out", str(out), "--quiet"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     return "\n".join(line.rstrip() for line in run.stdout.strip("\n").splitlines()) + "\n"

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "policies.md": "tests/docs/test_policies_page.py",
     "models.md": "tests/model/test_docs.py",
     "workloads.md": "tests/workload/test_workload_docs.py",
+    "studies.md": "tests/study/test_studies_page.py",
 }
 INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
 
@@ -47,7 +48,7 @@ def clone(tmp_path_factory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / "bin").mkdir()
     command = folder / "bin" / "simserve"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m simserve.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m simserve "$@"\n')
     command.chmod(0o755)
     return folder
 

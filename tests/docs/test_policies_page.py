@@ -42,7 +42,7 @@ def test_commands_of_the_page(package):
     for line in script.splitlines():
         program, *arguments = line.split()
         assert program == "simserve"
-        run = call(package, "-m", "simserve.cli", *arguments)
+        run = call(package, "-m", "simserve", *arguments)
         assert run.returncode == 0, run.stderr
     assert (package / "out" / "paced" / "summary.json").is_file()
     assert "prefill_tokens_per_s" in run.stdout
@@ -56,7 +56,7 @@ def test_python_of_the_page(package):
 
 
 def test_a_mistake_in_its_parameters_is_explained(package):
-    run = call(package, "-m", "simserve.cli", "run", "paced.yaml", "--set", "cluster.instances.0.scheduler.prefill_token_per_s=1")
+    run = call(package, "-m", "simserve", "run", "paced.yaml", "--set", "cluster.instances.0.scheduler.prefill_token_per_s=1")
     assert run.returncode == 2
     assert "prefill_tokens_per_s" in run.stderr and "Traceback" not in run.stderr
 

@@ -70,7 +70,9 @@ def test_an_option_may_be_a_range() -> None:
     assert option("k={low: 1, high: 8, steps: 4}") == Range("k", 1.0, 8.0, 4)
 
 
-@pytest.mark.parametrize("text", ["k", "k=", "=1", "k=[]", "k=1,,2", "k={low: 1, high: 2, step: 3}", "k={low: 3, high: 2, steps: 2}", "k=[1"])
+@pytest.mark.parametrize(
+    "text", ["k", "k=", "=1", "k=[]", "k=1,,2", "k={low: 1, high: 2, step: 3}", "k={low: 3, high: 2, steps: 2}", "k=[1"]
+)
 def test_unreadable_options_are_named(text: str) -> None:
     with pytest.raises(ConfigError, match="over"):
         option(text)

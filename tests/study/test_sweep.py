@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.study.conftest import BUDGET, RATE
 
 import simserve
 from simserve.cli import main
 from simserve.errors import ConfigError, OutputError
 from simserve.study.sweep_result import SweepResult
+from tests.study.conftest import BUDGET, RATE
 
 
 def test_rows_are_what_single_runs_say(tiny: dict[str, Any]) -> None:
@@ -47,9 +47,8 @@ def test_a_misspelt_key_fails_before_anything_runs(tiny: dict[str, Any], tmp_pat
 
 def test_an_impossible_combination_is_a_row(tiny: dict[str, Any]) -> None:
     policies = [{"policy": "sarathi", "token_budget": 512}, {"policy": "orca"}]
-    frame = simserve.sweep(
-        tiny, points=[{"cluster.instances.0.scheduler": p, "cluster.instances.0.parallel": {"tp": tp}} for p in policies for tp in (1, 3)], jobs=1
-    ).frame  # fmt: skip
+    points = [{"cluster.instances.0.scheduler": p, "cluster.instances.0.parallel": {"tp": tp}} for p in policies for tp in (1, 3)]
+    frame = simserve.sweep(tiny, points=points, jobs=1).frame
     assert list(frame["status"]) == ["ok", "invalid", "ok", "invalid"]
     assert "tp 3 does not divide" in frame["error"][1] and math.isnan(frame["ttft_p99_s"][1])
 
@@ -58,7 +57,7 @@ def test_a_run_that_fails_is_a_row(tiny: dict[str, Any]) -> None:
     # A device of 80 GB does not hold 70 billion parameters: known only when the run is put together.
     frame = simserve.sweep(tiny, {"model": ["llama-2-7b", "llama-3.1-70b"]}, jobs=1).frame
     assert list(frame["status"]) == ["ok", "failed"]
-    assert frame["error"].isna()[0] and "ModelError" in str(frame["error"][1]) or "Error" in str(frame["error"][1])
+    assert (frame["error"].isna()[0] and "ModelError" in str(frame["error"][1])) or "Error" in str(frame["error"][1])
 
 
 def test_equal_points_run_once(tiny: dict[str, Any]) -> None:
@@ -104,7 +103,8 @@ def test_a_place_that_holds_something_else_is_left_alone(tiny: dict[str, Any], t
 
 
 def test_the_result_reads_back(tiny: dict[str, Any], tmp_path: Path) -> None:
-    written = simserve.sweep(tiny, {RATE: [4.0, 8.0], "cluster.instances.0.scheduler": [{"policy": "orca"}, {"policy": "sarathi"}]}, out=tmp_path / "s", jobs=1)  # fmt: skip
+    over = {RATE: [4.0, 8.0], "cluster.instances.0.scheduler": [{"policy": "orca"}, {"policy": "sarathi"}]}
+    written = simserve.sweep(tiny, over, out=tmp_path / "s", jobs=1)
     read = SweepResult.read(tmp_path / "s")
     assert read.frame.equals(written.frame) and read.keys == written.keys
     assert "4 runs" in repr(read) and "orca" in read._repr_html_()

@@ -53,9 +53,8 @@ def read_directory(place: Path, dataset: str | None = None) -> list[Case]:
 def read_file(file: Path) -> list[Case]:
     """The cases of one file. Raises ConfigError when its columns or keys are those of no known schema."""
     if file.suffix in (".json", ".jsonl"):
-        from simserve.serving.readers import client_results
-
-        return client_results.read(file)
+        clients: Any = importlib.import_module("simserve.serving.readers.client_results")
+        return list(clients.read(file))
     import pandas as pd
 
     try:

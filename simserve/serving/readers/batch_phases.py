@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simserve.serving import names
 from simserve.serving.case import Case, Lengths, Load
@@ -18,7 +18,8 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
     """One case for each configuration: repeats of the same batch are averaged."""
     cases = []
     for key, rows in table.groupby(_KEYS, sort=True):
-        model_name, hardware, tp, _, prompt, batch, output = key
+        values: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
+        model_name, hardware, tp, _, prompt, batch, output = values
         capped = str(hardware).endswith("pcap")
         gpu, model = names.hardware_name(str(hardware)), names.find_model(str(model_name))
         profile = names.engine_profile_name("vLLM", "2023")

@@ -34,7 +34,7 @@ def _case(row: Any, dataset: str) -> Case:
         skip = DISAGGREGATED
     if not skip and not concurrency:
         skip = "the number of clients is not stated"
-    parallel = _parallel(row, model) if not skip else {}
+    parallel: dict[str, Any] = dict(_parallel(row, model)) if not skip else {}
     quantisation = names.quantisation_for(model, text(row["gemm_quant_mode"])) if model else None
     load = Load(
         "closed",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from simserve.model import Parallel, load_model, rank_weight_bytes
 from simserve.serving import names
 from simserve.serving.case import Case, Lengths, Load
+from simserve.serving.devices import device_profile
 from simserve.serving.readers.common import number, reason
 
 if TYPE_CHECKING:
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
 
 _VERSIONS = {"vLLM": "0.6"}
 """The benchmark names no versions; it was published in autumn 2024."""
+
+
+_DEVICES = {"Nvidia A100 GPU": "a100-sxm-40gb"}
+"""LLM-Inference-Bench (arXiv 2411.00136) ran on nodes of four A100 with 40 GB; the table does not say so."""
 
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
@@ -23,16 +29,23 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
 def _case(row: Any, dataset: str) -> Case:
     engine = str(row["engine"])
     version = _VERSIONS.get(engine, "")
-    gpu, model = names.hardware_name(row["gpu"]), names.find_model(row["model"])
+    gpu, model = _DEVICES.get(str(row["gpu"]), "") or names.hardware_name(row["gpu"]), names.find_model(row["model"])
     profile = names.engine_profile_name(engine, version)
     batch, prompt, output = int(row["batch"]), int(row["input_tokens"]), int(row["output_tokens"])
+    # llama-bench's batch is how many prompt tokens it computes at once, of one sequence: its times do not grow with it.
+    single = profile == "llama.cpp"
     measured: dict[str, float] = {}
     if "latency_s" in row:
         latency = number(row["latency_s"])
         if latency:
-            measured = {"makespan": latency, "total_tokens_per_s": batch * (prompt + output) / latency}
+            measured = {"makespan": latency}
+            if not single:
+                measured["total_tokens_per_s"] = batch * (prompt + output) / latency
     else:
         measured = {metric: value for metric, value in (("ttft_mean", number(row["ttft_s"])), ("e2e_mean", number(row["e2e_s"]))) if value}
+    skip = reason(profile, engine, gpu, model, row["model"])
+    if not skip and "makespan" in measured and measured["makespan"] < _fastest_s(gpu, model, int(row["num_gpus"]), output):
+        skip = "the measured time is below what reading the weights once a token takes"
     return Case(
         dataset=dataset,
         label=f"{engine} {row['gpu']} x{row['num_gpus']} {row['model']} {prompt}+{output} batch {batch}",
@@ -42,9 +55,16 @@ def _case(row: Any, dataset: str) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or str(row["model"]),
-        load=Load("burst", Lengths(float(prompt)), Lengths(float(output)), requests=batch),
+        load=Load("burst", Lengths(float(prompt)), Lengths(float(output)), requests=1 if single else batch),
         measured=measured,
-        tp=int(row["num_gpus"]),
-        settings={"offline": True},
-        skip=reason(profile, engine, gpu, model, row["model"]),
+        tp=1 if single else int(row["num_gpus"]),
+        pp=int(row["num_gpus"]) if single else 1,
+        settings={"max_num_batched_tokens": batch} if single else {"offline": True},
+        skip=skip,
     )
+
+
+def _fastest_s(gpu: str, model: str, devices: int, output_tokens: int) -> float:
+    """Seconds to read the weights once for each output token at the devices' full memory bandwidth: some rows are faster."""
+    bandwidth = device_profile(gpu).device.hbm_bytes_per_s
+    return output_tokens * rank_weight_bytes(load_model(model), Parallel(tp=1)) / (devices * bandwidth)

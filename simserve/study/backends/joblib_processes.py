@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
+
+_WATCH_EVERY_S = 0.5
 
 
 def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
@@ -31,12 +37,29 @@ def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[O
                 yield _alone(task)
 
 
+def _in_worker(task: Task) -> Outcome:
+    _leave_with(os.getppid())
+    return evaluate(task)
+
+
+@functools.lru_cache(maxsize=1)
+def _leave_with(parent: int) -> None:
+    """Ends this worker when the study's process has gone: loky's workers outlive a parent that was killed (-9) for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="leave-with-parent").start()
+
+
 def _feed(waiting: Iterator[Task], in_flight: dict[int, Task]) -> Iterator[Any]:
     from joblib import delayed
 
     for task in waiting:
         in_flight[task.number] = task
-        yield delayed(evaluate)(task)
+        yield delayed(_in_worker)(task)
 
 
 def _parallel(jobs: int, calls: Iterator[Any]) -> Iterator[Outcome]:

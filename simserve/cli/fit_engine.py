@@ -1,0 +1,45 @@
+"""`simserve fit-engine`: an engine profile's overheads from one load sweep of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def fit_engine(
+    measurements: Annotated[
+        Path, typer.Argument(help="Directory (or one file) of results: benchmark clients' JSON files or measurement tables.")
+    ],
+    engine: Annotated[str, typer.Option("--engine", help="Engine profile to start from: its scheduler, cache rules and flags are kept.")],
+    hardware: Annotated[str | None, typer.Option("--hardware", help="Hardware profile that the runs were made on.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model that was served, where the results do not name it.")] = None,
+    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree, where the results do not name it.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the engine profile here (.yaml); an experiment's `engine` can name it.")
+    ] = None,
+) -> None:
+    """Learn host and request-path overheads by least squares, so that simulated runs meet measured ones."""
+    from simserve.cli.serving_tables import show_fit
+    from simserve.config import engine_profile
+    from simserve.errors import OutputError
+    from simserve.serving.engine_file import with_overheads
+    from simserve.serving.fit import fit_overheads
+    from simserve.serving.readers import read_directory
+    from simserve.serving.readers.client_results import completed_by
+
+    base = engine_profile.find(engine)
+    if out is not None and out.exists():
+        raise OutputError(f"{out} exists already; choose another name")
+    cases = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)(read_directory(measurements))
+    cases = [case for case in cases if case.profile == engine or case.skip]
+    result = fit_overheads(cases, progress=lambda line: typer.echo(line, err=True))
+    show_fit(engine, result)
+    if out is not None:
+        provenance = f"least squares on {result.rows} measured rows of {result.runs} runs in {measurements.name}"
+        out.write_text(with_overheads(base.read_text(encoding="utf-8"), result.overheads, provenance, name=out.stem), encoding="utf-8")
+        typer.echo(f"wrote {out}", err=True)

@@ -1,0 +1,149 @@
+"""Where a run's error comes from: parts of the prediction are replaced by measured ones, one after the other.
+
+Four predictions of the same run, each with one more part:
+  kernels     the devices alone: a free host, nothing outside the engine
+  + host      and the host's work in every step
+  + path      and the request path: this is the simulator's prediction
+  steps       as before, with every step stretched by one factor so that the mean time per token is the measured one
+What is left with measured step times is scheduling and queueing: which requests wait, and how long. The step part is the difference
+the stretching makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simserve.config.engine_profile import load_engine
+from simserve.cost.contract import F64, CostModel, PrefillSlice
+from simserve.engine import simulate
+from simserve.errors import ConfigError
+from simserve.serving.case import Case
+from simserve.serving.machine import Overheads, build_instance, overheads_of, without_overheads
+from simserve.serving.metrics import summarise
+from simserve.serving.predict import outside_s, predict
+from simserve.serving.workloads import build_workload
+
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBudget:
+    """Signed errors (percent of the measured value) of one metric of one run.
+
+    kernels, with_host, predicted   errors of the first three predictions above
+    steps      part of the error that vanishes when step times are the measured ones (kernels and host together)
+    queueing   part that stays: scheduling, queueing, the client
+    stretch    factor on step times that makes the mean time per token the measured one
+    """
+
+    metric: str
+    measured: float
+    kernels_percent: float
+    with_host_percent: float
+    predicted_percent: float
+    steps_percent: float
+    queueing_percent: float
+    stretch: float
+
+
+def error_budget(case: Case) -> list[ErrorBudget]:
+    """The budget of every metric of a case.
+
+    Raises ConfigError when its mean time per token was not measured: then nothing can be substituted. SimserveError when the case cannot
+    be simulated.
+    """
+    target = case.measured.get("tpot_mean")
+    if not target:
+        raise ConfigError(f"{case.label}: an error budget needs the measured mean time per output token")
+    full = overheads_of(load_engine(case.profile))
+    kernels = predict(case, without_overheads(full))
+    hosted = predict(case, Overheads(full.host))
+    predicted = predict(case, full)
+    stretch = target / predicted["tpot_mean"]
+    substituted = predicted
+    for _ in range(_ROUNDS):  # waiting grows with step times, so the factor is not simply the ratio
+        substituted = _stretched(case, full, stretch)
+        stretch *= target / substituted["tpot_mean"]
+    budgets = []
+    for metric, measured in case.measured.items():
+        if metric in predicted:
+            whole, rest = _percent(predicted[metric], measured), _percent(substituted[metric], measured)
+            budgets.append(
+                ErrorBudget(
+                    metric,
+                    measured,
+                    _percent(kernels[metric], measured),
+                    _percent(hosted[metric], measured),
+                    whole,
+                    whole - rest,
+                    rest,
+                    stretch,
+                )
+            )
+    return budgets
+
+
+def _percent(predicted: float, measured: float) -> float:
+    return 100.0 * (predicted / measured - 1.0)
+
+
+def _stretched(case: Case, overheads: Overheads, factor: float) -> dict[str, float]:
+    instance = build_instance(case, overheads)
+    workload = build_workload(case)
+    records = simulate(workload, [replace(instance, cost=StretchedCost(instance.cost, factor))])
+    inside = case.settings.get("clock") == "engine"
+    return summarise(records, 0.0 * workload.requests.arrival_s if inside else outside_s(workload, records, overheads))
+
+
+class StretchedCost:
+    """A cost model whose every step takes `factor` times as long."""
+
+    def __init__(self, cost: CostModel, factor: float) -> None:
+        self._cost = cost
+        self._factor = factor
+
+    @property
+    def stages(self) -> int:
+        """Pipeline stages of the stretched model."""
+        return self._cost.stages
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """Peak of the stretched model."""
+        return self._cost.peak_flops_per_s
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        """Seconds of one stretched step."""
+        return self._factor * self._cost.step_time(decode_requests, context_tokens, longest_tokens, prefills)
+
+    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
+        """Seconds of consecutive stretched steps; element by element what `step_time` gives."""
+        times = self._cost.decode_times(decode_requests, context_tokens, longest_tokens, steps)
+        return [self._factor * t for t in times] if isinstance(times, list) else self._factor * times
+
+    def stage_times(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> tuple[float, ...]:
+        """Seconds of a stretched step on each stage."""
+        return tuple(self._factor * t for t in self._cost.stage_times(decode_requests, context_tokens, longest_tokens, prefills))
+
+    def swap_time(self, tokens: int) -> float:
+        """Copies are not stretched."""
+        return self._cost.swap_time(tokens)
+
+    def breakdown(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> dict[str, float]:
+        """Parts of a stretched step."""
+        parts = self._cost.breakdown(decode_requests, context_tokens, longest_tokens, prefills)
+        return {part: self._factor * seconds for part, seconds in parts.items()}
+
+    def flops(self, new_tokens: float, attended_pairs: float) -> float:
+        """FLOPs do not change."""
+        return self._cost.flops(new_tokens, attended_pairs)
+
+    def describe(self) -> dict[str, Any]:
+        """The stretched model and the factor."""
+        return {**self._cost.describe(), "stretched_by": self._factor}

@@ -1,0 +1,63 @@
+"""Which measured runs each bundled engine profile learns its overheads from, and which overheads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simserve.serving.case import Case
+from simserve.serving.split import is_check
+
+_STEP = ("per_step_s", "per_decode_request_s", "request_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one profile learns from.
+
+    datasets    measurement files; empty = all
+    leave_out   models (parts of their names) whose kernels are known to be off, so that host overheads are not bent to cover for them
+    check_too   the only run there is: it is used although the split keeps it for judging, and the report says so
+    """
+
+    profile: str
+    parameters: tuple[str, ...] = _STEP
+    datasets: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    check_too: bool = False
+    most_cases: int = 16
+
+
+LESSONS = (
+    Lesson("vllm-0.19", ("per_step_s", "per_decode_request_s"), ("per_request_vllm_rtx",), check_too=True),
+    # Llama-4, gpt-oss and Kimi: expert kernels not measured at their sizes. Bench pages: all requests at once, time is all queueing.
+    Lesson("vllm-v1-async", datasets=("vllm_h100_a100_stage_latency",), leave_out=("Llama-4",)),
+    # Llama-3.1-8B-FP8: more tokens per second than the device can compute, so prompts came from a cache that the table does not mention.
+    Lesson("vllm-v1", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("gpt-oss", "Llama-3.1-8B-Instruct-FP8")),
+    Lesson("vllm-v0"),
+    Lesson(
+        "vllm-2023",
+        ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "kernel_launch_s"),
+        ("batch_phase_latency_a100_h100",),
+        most_cases=40,
+    ),
+    Lesson("sglang-0.5.1", datasets=("engine_ttft_tpot_h100_h200",)),
+    Lesson("sglang", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("Qwen3.5",)),
+    Lesson("tensorrt-llm", datasets=("engine_ttft_tpot_h100_h200",)),
+    Lesson("deepspeed-fastgen", ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "request_s")),
+    Lesson("llama.cpp", ("per_step_s",)),
+    Lesson("vllm-ascend", leave_out=("Kimi",)),
+    Lesson("mindie", check_too=True),
+)
+
+
+def cases_for(lesson: Lesson, cases: Iterable[Case]) -> list[Case]:
+    """The cases a profile may learn from."""
+    return [
+        case
+        for case in cases
+        if case.profile == lesson.profile
+        and (lesson.check_too or not is_check(case))
+        and (not lesson.datasets or case.dataset in lesson.datasets)
+        and not any(part in case.model for part in lesson.leave_out)
+    ]

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from simserve.cli import main
+from simserve.config.engine_profile import load_engine
+from simserve.serving.accuracy import FILE, accuracy_of
+
+RESULT = {
+    "backend": "vllm",
+    "model_id": "meta-llama/Llama-3.1-8B-Instruct",
+    "request_rate": "inf",
+    "max_concurrency": 8,
+    "completed": 40,
+    "total_input_tokens": 40 * 256,
+    "total_output_tokens": 40 * 32,
+    "output_throughput": 500.0,
+    "mean_ttft_ms": 60.0,
+    "mean_tpot_ms": 12.0,
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMSERVE_CACHE", str(tmp_path / "cache"))
+
+
+def run(*words: str) -> int:
+    try:
+        code = main(list(words))
+    except SystemExit as end:
+        code = end.code
+    return int(code or 0)
+
+
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for clients in (2, 8):
+        (folder / f"c{clients}.json").write_text(json.dumps(RESULT | {"max_concurrency": clients}))
+    return folder
+
+
+def test_json_is_pure_and_plots_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = results(tmp_path), tmp_path / "out"
+    assert run("validate", "serving", str(folder), "--hardware", "h100-sxm-80gb", "--engine", "vllm-v1", "--json", "--out", str(out)) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == {"groups", "skipped_reasons"}
+    assert sum(g["rows"] for g in document["groups"] if g["metric"] == "tpot_mean") == 2
+    assert {p.name for p in out.iterdir()} == {"predictions.csv", "errors.json", "c2.png", "c8.png"}
+
+
+def test_mistakes_cost_one_message_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = results(tmp_path)
+    assert run("validate", "serving", str(folder), "--dataset", "c9") == 2
+    assert run("validate", "serving", str(folder), "--part", "chek") == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'check'" in said and "Traceback" not in said
+
+
+def test_a_users_engine_profile_can_be_fitted_and_used(tmp_path: Path) -> None:
+    folder, out = results(tmp_path), tmp_path / "mine.yaml"
+    assert run("fit-engine", str(folder), "--engine", "vllm-v1", "--hardware", "h100-sxm-80gb", "--out", str(out)) == 0
+    profile = load_engine(str(out))
+    assert profile.name == "mine" and profile.host.per_step_s > 0.001 and profile.validated
+    assert run("fit-engine", str(folder), "--engine", "vllm-v1", "--hardware", "h100-sxm-80gb", "--out", str(out)) == 2
+
+
+def test_accuracy_is_known_only_where_it_was_measured() -> None:
+    known = yaml.safe_load(FILE.read_text())["combinations"]
+    first = known[0]
+    found = accuracy_of(first["engine"], first["hardware"], first["model"])
+    assert found is not None and found["rows"] > 0 and found["metrics"]
+    assert accuracy_of("vllm-v1", "h100-sxm-80gb", "phi-2") is None

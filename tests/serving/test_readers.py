@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from simserve.errors import ConfigError
+from simserve.serving.readers import read_directory, read_file
+from simserve.serving.readers.client_results import completed_by
+from simserve.serving.readers.command_line import read_command
+
+FIXED = {
+    "id": "x_h200_sxm_trtllm_agg_1024x1024_c64_tp8_ep8_1",
+    "backend": "trtllm",
+    "backend_version": "1.1.0",
+    "model_path": "deepseek-ai/DeepSeek-R1",
+    "system": "h200_sxm",
+    "precision": "fp8",
+    "mode": "agg",
+    "input_tokens": 1024,
+    "output_tokens": 1024,
+    "gemm_quant_mode": "fp8",
+    "batch_size": 64.0,
+    "tp_size": 64.0,
+    "pp_size": 1.0,
+    "attention_dp_size": 1.0,
+    "moe_tp_size": 8.0,
+    "moe_ep_size": 8.0,
+    "ttft_ms": 500.0,
+    "tpot_ms": 20.0,
+    "concurrency": 64.0,
+    "collection": "public inference benchmark dump",
+}
+
+VLLM_RESULT = {
+    "backend": "vllm",
+    "model_id": "meta-llama/Llama-3.1-8B-Instruct",
+    "request_rate": 4.0,
+    "max_concurrency": None,
+    "completed": 100,
+    "total_input_tokens": 51200,
+    "total_output_tokens": 12800,
+    "output_throughput": 500.0,
+    "mean_ttft_ms": 40.0,
+    "p99_ttft_ms": 90.0,
+    "mean_tpot_ms": 9.0,
+}
+
+
+def fixed(tmp_path: Path, **changes: Any) -> Any:
+    path = tmp_path / "runs.parquet"
+    pd.DataFrame([FIXED | changes]).to_parquet(path)
+    return read_file(path)[0]
+
+
+def test_one_node_whose_degrees_were_multiplied_is_read_from_its_id(tmp_path: Path) -> None:
+    found = fixed(tmp_path)
+    assert (found.tp, found.dp, found.ep) == (8, 1, 8)
+    attention_dp = fixed(tmp_path, tp_size=1.0, attention_dp_size=64.0)
+    assert (attention_dp.tp, attention_dp.dp, attention_dp.ep) == (1, 8, 8)
+
+
+def test_disaggregated_rows_are_counted_not_guessed(tmp_path: Path) -> None:
+    found = fixed(tmp_path, mode="disagg")
+    assert "disaggregated" in found.skip
+    assert found.measured
+
+
+def test_public_runs_draw_shorter_lengths_than_they_say(tmp_path: Path) -> None:
+    assert fixed(tmp_path).load.prompt.mean == pytest.approx(0.9 * 1024)
+    assert fixed(tmp_path, collection="aic gap analysis").load.prompt.mean == 1024
+
+
+def test_per_tensor_fp8_checkpoints_have_an_fp8_cache_under_tensorrt_llm(tmp_path: Path) -> None:
+    dense = {"model_path": "meta-llama/Llama-3.1-70B", "tp_size": 4.0, "moe_tp_size": 1.0, "moe_ep_size": 1.0}
+    assert fixed(tmp_path, **dense).settings == {"kv_bits": 8.0}
+    assert fixed(tmp_path, backend="vllm", backend_version="0.11", **dense).settings == {}
+
+
+def test_unknown_device_and_model_are_named(tmp_path: Path) -> None:
+    assert fixed(tmp_path, system="tpu_v9").skip == "no hardware profile for tpu_v9"
+    assert fixed(tmp_path, model_path="who/knows").skip == "unknown model who/knows"
+
+
+def test_a_result_of_a_benchmark_client_needs_its_device(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(VLLM_RESULT))
+    found = read_directory(tmp_path)
+    assert "--hardware" in found[0].skip
+    told = completed_by(hardware="h100-sxm-80gb", tp=2)(found)[0]
+    assert told.skip == "" and told.gpu == "h100-sxm-80gb" and told.tp == 2
+    assert told.load.kind == "open" and told.load.rate_per_s == 4.0 and told.load.prompt.mean == 512
+    assert told.measured["ttft_mean"] == pytest.approx(0.04)
+
+
+def test_sglang_lines_aiperf_and_guidellm_are_understood(tmp_path: Path) -> None:
+    sglang = VLLM_RESULT | {"backend": "sglang", "request_rate": "inf", "max_concurrency": 16}
+    (tmp_path / "sglang.jsonl").write_text(json.dumps(sglang) + "\n" + json.dumps(sglang) + "\n")
+    both = read_file(tmp_path / "sglang.jsonl")
+    assert [c.load.kind for c in both] == ["closed", "closed"] and both[0].profile == "sglang"
+    aiperf = {
+        "time_to_first_token": {"unit": "ms", "avg": 50.0, "p99": 80.0},
+        "inter_token_latency": {"unit": "ms", "avg": 8.0},
+        "request_count": {"unit": "requests", "avg": 90.0},
+        "input_sequence_length": {"unit": "tokens", "avg": 512.0},
+        "output_sequence_length": {"unit": "tokens", "avg": 128.0},
+        "input_config": {"endpoint": {"model_names": ["meta-llama/Llama-3.1-8B"]}, "loadgen": {"concurrency": 8}},
+    }
+    (tmp_path / "aiperf.json").write_text(json.dumps(aiperf))
+    one = read_file(tmp_path / "aiperf.json")[0]
+    assert one.measured["ttft_p99"] == pytest.approx(0.08) and one.load.concurrency == 8
+    metric = {"successful": {"mean": 30.0, "percentiles": {"p99": 60.0}}}
+    guide = {
+        "benchmarks": [
+            {
+                "config": {"strategy": {"type_": "concurrent", "streams": 4}},
+                "metrics": {
+                    "time_to_first_token_ms": metric,
+                    "inter_token_latency_ms": metric,
+                    "prompt_token_count": metric,
+                    "output_token_count": metric,
+                    "request_totals": {"successful": 40},
+                },
+            }
+        ]
+    }
+    (tmp_path / "guide.json").write_text(json.dumps(guide))
+    two = read_file(tmp_path / "guide.json")[0]
+    assert two.measured["ttft_mean"] == pytest.approx(0.03) and two.load.requests == 40 and two.load.concurrency == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("empty.json", "", "is empty"),
+        ("cut.json", '{"mean_ttft_ms": 3, "comp', "line 1: not JSON"),
+        ("other.json", '{"hello": 1}', "not a result of a known client"),
+    ],
+)
+def test_broken_results_are_refused_in_one_sentence(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_directory(tmp_path)
+
+
+def test_unreadable_and_unknown_tables_are_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(ConfigError, match="not a readable Parquet table"):
+        read_directory(tmp_path)
+    (tmp_path / "broken.parquet").unlink()
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(ConfigError, match="no reader for a table with the columns a"):
+        read_directory(tmp_path)
+    with pytest.raises(ConfigError, match="did you mean 'odd'"):
+        read_directory(tmp_path, "ood")
+    with pytest.raises(ConfigError, match="no such file or directory"):
+        read_directory(tmp_path / "nowhere")
+
+
+def test_serve_commands_give_layout_and_settings() -> None:
+    vllm = read_command("vllm serve openai/gpt-oss-120b --max-model-len 32768 --max-num-batched-tokens 4096 -tp 2")
+    assert (vllm.engine, vllm.model, vllm.tp) == ("vLLM", "openai/gpt-oss-120b", 2)
+    assert vllm.settings == {"max_model_len": 32768, "max_num_batched_tokens": 4096}
+    sglang = read_command("python3 -m sglang.launch_server --model-path a/b --tp-size 8 --dp-size 8 --enable-dp-attention")
+    assert (sglang.engine, sglang.tp, sglang.dp) == ("SGLang", 1, 8)
+    assert "kv-cache-dtype" in read_command("vllm serve a/b --kv-cache-dtype=fp8").unsupported

@@ -82,6 +82,7 @@ def _shown(progress: bool | Progress) -> Iterator[Progress | None]:
 def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False) -> Result:
     """Simulates what was assembled of an experiment. `parts` is used up: policies keep state."""
     from simserve.engine import simulate
+    from simserve.report.energy import run_energy
     from simserve.report.result import Result
 
     records = simulate(
@@ -97,7 +98,9 @@ def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | No
     records = replace(records, instances=tuple(_with_engine(info, experiment) for info in records.instances))
     metrics = experiment.spec.metrics
     slo = experiment.spec.slo.by_class(records.table.slo_class.names)
-    return Result(records, experiment.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
+    result = Result(records, experiment.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
+    result.energy = run_energy(records, [spec.cost for spec in parts.instances])
+    return result
 
 
 def _with_engine(info: InstanceInfo, experiment: Experiment) -> InstanceInfo:

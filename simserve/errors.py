@@ -49,5 +49,7 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     """A tail for an error message: the nearest right name and the list of what is allowed."""
     names = sorted(allowed)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if not names:
+        return ""
     hint = f"; did you mean '{close[0]}'?" if close else "."
-    return f"{hint} Allowed: {', '.join(names)}" if names else hint
+    return f"{hint} Allowed: {', '.join(names)}"

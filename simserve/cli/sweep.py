@@ -32,7 +32,7 @@ def sweep(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted sweep: finished runs are kept.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
-    """Run an experiment over values of its keys: a table on the terminal, and one Parquet file."""
+    """Run an experiment over values of its keys: a table on the terminal, and one Parquet file. Exit code 1: no run has figures."""
     from simserve.cli.study_output import changed, show_frame, whole_numbers
     from simserve.cli.study_progress import shown
     from simserve.study import axes
@@ -53,6 +53,7 @@ def sweep(
     with shown(quiet) as progress:
         result = run_sweep(spec, Execution(backend, jobs, address, target, resume), progress)
     show_frame(result.shown())
+    failed = len(result.failures) == len(result.frame)
     if not quiet:
         errors = result.failures["error"].value_counts()
         for error, count in list(errors.items())[:10]:
@@ -60,3 +61,5 @@ def sweep(
         for note in result.notes:
             print(f"! {note}", file=sys.stderr)
         print(f"written to {target}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)

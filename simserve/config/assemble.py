@@ -50,7 +50,7 @@ def assemble(experiment: Experiment) -> Assembly:
             place = messages.at(experiment.document, ("cluster", "instances", index), str(error))
             raise type(error)(str(place)) from error
     if spec.workload is None:
-        raise ConfigError(f"{experiment.name}: has probes and no workload; 'simserve run' asks them of its variants")
+        raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none (variants: {base: {}})")
     router = spec.cluster.router
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     return Assembly(workload, tuple(instances), registry.router(router.policy), registry.router(router.decode_policy))

@@ -170,7 +170,8 @@ def _groups(document: Document, engine: EngineProfile) -> tuple[list[InstanceGro
             mistakes.append(messages.at(document, ("cluster", "router", key), text))
     for key in router if isinstance(router, Mapping) else ():
         if key not in ("policy", "decode_policy"):
-            mistakes.append(messages.at(document, ("cluster", "router", key), messages.unknown_key(key, {"policy", "decode_policy"}), of_key=True))
+            text = messages.unknown_key(key, {"policy", "decode_policy"})
+            mistakes.append(messages.at(document, ("cluster", "router", key), text, of_key=True))
     return groups, mistakes
 
 

@@ -223,7 +223,7 @@ class ExperimentSpec(Section):
     )
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection(), description="Instances and router.")
     probes: dict[str, ProbeSection] = Field(
-        default_factory=dict, description="Numbers asked of the cost model alone, by name; no requests are then simulated. Needs variants."
+        default_factory=dict, description="Numbers asked of the cost model alone, by name; no requests are then simulated. They are asked of each variant."
     )
     workload: WorkloadConfig | None = Field(
         default=None, validate_default=True, description="The requests: a trace, or generated. Required unless there are probes."
@@ -266,12 +266,6 @@ class ExperimentSpec(Section):
         if 0 < value < FEWEST_DRAWS:
             raise ValueError(f"expected 0 (none) or at least {FEWEST_DRAWS} draws")
         return value
-
-    @model_validator(mode="after")
-    def _probes_of_variants(self) -> ExperimentSpec:
-        if self.probes and not self.variants:
-            raise ValueError("probes are asked of each of the variants; give at least one (variants: {base: {}})")
-        return self
 
     @property
     def model_section(self) -> ModelSection:

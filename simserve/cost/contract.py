@@ -35,7 +35,7 @@ class CostModel(Protocol):
         ...
 
     def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
-        """Times (a list or an array) of `steps` consecutive decode-only steps of an unchanged batch (each step adds one token to every context).
+        """Times (list or array) of `steps` consecutive decode-only steps of an unchanged batch; each adds one token to every context.
 
         Element i must equal, bit for bit, `step_time(decode_requests, context_tokens + i * decode_requests, longest_tokens + i, ())`.
         """

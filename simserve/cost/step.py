@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.contract import F64, PrefillSlice
+from simserve.cost.energy import StepTotals, energy_j
 from simserve.cost.host import HostOverheads
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.options import CostOptions
@@ -96,6 +97,16 @@ class StepCost:
     def spreads(self) -> dict[str, float]:
         """How uncertain each operator is: label -> standard deviation of ln(true / predicted) seconds."""
         return {model.label: spread_log(model) for _, model in sorted(self._kernels.used.items())}
+
+    @property
+    def energy_validated(self) -> bool:
+        """Whether measured power stands behind the profile's energy figures."""
+        return self._profile.device.energy is not None and self._profile.device.energy.validated
+
+    def energy(self, steps: F64, tokens: F64, attended_tokens: F64, pairs: F64, busy_s: float, run_s: float) -> float | None:
+        """Joules of the instance over a run, from the totals of its steps (see `cost.energy`); None when the profile has no figures."""
+        totals = StepTotals(steps, tokens, attended_tokens, pairs)
+        return energy_j(self._profile.device, self._model, self._parallel, totals, busy_s, run_s)
 
     # ---- the contract ----
 

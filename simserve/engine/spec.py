@@ -8,7 +8,6 @@ from simserve.cost.contract import CostModel
 from simserve.errors import ConfigError, nearest
 from simserve.policies.contract import Scheduler
 
-
 ROLES = ("mixed", "prefill", "decode")
 
 

@@ -56,8 +56,10 @@ def compare_html(results: Sequence[HasSummary]) -> str:
 
 
 def _names(results: Sequence[HasSummary]) -> tuple[str, ...]:
-    """Names of the runs; numbered where two are called the same."""
+    """Names of the runs; where two are called the same, those of their directories, numbered if these are equal too."""
     names = [result.name for result in results]
+    if len(set(names)) < len(names):
+        names = [directory.name if (directory := getattr(result, "directory", None)) else result.name for result in results]
     return tuple(f"{name} [{at + 1}]" if names.count(name) > 1 else name for at, name in enumerate(names))
 
 

@@ -49,6 +49,8 @@ class Result:
         self._cuts = (warmup_s, cooldown_s)
         self.intervals: Mapping[str, Any] | None = None
         """Bands on the headlines, from repeated draws of the operators' errors; set before the summary is asked for."""
+        self.energy: Mapping[str, Any] | None = None
+        """Joules of the run (`report.energy.run_energy`), where the hardware profiles have figures; set likewise."""
 
     @cached_property
     def measurement(self) -> Measurement:
@@ -57,7 +59,7 @@ class Result:
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
-        return summarise(self.measurement, self.experiment, self.name, self.intervals)
+        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy)
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""

@@ -38,6 +38,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure(("utilisation", "kv_used_mean"), "KV cache in use, mean", "%"),
     Figure(("utilisation", "kv_used_max"), "KV cache in use, max", "%"),
     Figure(("utilisation", "batch_requests_mean"), "Requests in a step, mean", ""),
+    Figure(("energy", "joules_per_output_token"), "Energy per output token", "J"),
+    Figure(("energy", "mean_power_w"), "Power, mean", "W"),
     Figure(("queue", "waiting_mean"), "Waiting requests, mean", ""),
     Figure(("queue", "waiting_max"), "Waiting requests, max", ""),
     Figure(("preemption", "preemptions"), "Preemptions", ""),

@@ -17,7 +17,11 @@ SCHEMA_VERSION = 1
 
 
 def summarise(
-    m: Measurement, experiment: Mapping[str, Any], name: str, intervals: Mapping[str, Any] | None = None
+    m: Measurement,
+    experiment: Mapping[str, Any],
+    name: str,
+    intervals: Mapping[str, Any] | None = None,
+    energy: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
     content = {
@@ -25,7 +29,7 @@ def summarise(
         "name": name,
         "simserve_version": __version__,
         "simulated": simulated(m.records),
-        "unvalidated": unvalidated(m.records),
+        "unvalidated": _unvalidated(m, energy),
         "workload": {"requests": len(m.records.table), "provenance": m.records.table.provenance},
         "window": {"start_s": m.window.start_s, "end_s": m.window.end_s, "length_s": m.window.length_s, "run_s": m.records.end_s},
         "requests": request_counts(m),
@@ -35,13 +39,14 @@ def summarise(
         "utilisation": utilisation(m),
         "queue": queues(m),
         "preemption": preemption(m),
+        "energy": energy,
         "saturation": {
             "saturated": m.saturation.saturated,
             "waiting_by_quarter": list(m.saturation.quarters),
             "message": m.saturation.message,
         },
         "counters": dict(m.records.counters),
-        "warnings": warnings(m),
+        "warnings": warnings(m, energy),
         "intervals": intervals,
         "experiment": dict(experiment),
     }
@@ -50,7 +55,11 @@ def summarise(
     return plain
 
 
-def warnings(m: Measurement) -> list[str]:
+def _unvalidated(m: Measurement, energy: Mapping[str, Any] | None) -> list[str]:
+    return unvalidated(m.records) + (["energy"] if energy and not energy["validated"] else [])
+
+
+def warnings(m: Measurement, energy: Mapping[str, Any] | None = None) -> list[str]:
     """What a reader must know before believing the figures."""
     out = []
     if m.saturation.message:
@@ -66,7 +75,7 @@ def warnings(m: Measurement) -> list[str]:
         out.append(f"{number} of {counts['total']} requests were rejected: {reason}.")
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):
         out.append(f"The SLO names the class '{name}', which no request of this workload has.")
-    missing = unvalidated(m.records)
+    missing = _unvalidated(m, energy)
     if missing:
         out.append(f"Not validated against measurements: {', '.join(missing)}.")
     return out

@@ -60,7 +60,7 @@ class SweepPlots:
             ax.set_xlabel(title_with_unit(x))
             ax.set_ylabel(title_with_unit(y))
             ax.set_ylim(bottom=0)
-            if by is not None:
+            if by is not None and series:
                 ax.legend(title=title(by))
         return ax
 

@@ -26,7 +26,8 @@ def spec(role: str, policy: str = "vllm-v1", cost: Any = None, **kw: Any) -> Ins
     cls = scheduler_class(policy)
     seats = kw.pop("max_seqs", 8)
     params: dict[str, Any] = {"max_seqs": seats}
-    base = InstanceSpec(role, cls(cls.Params(**params)), cost or RoundCost(), kv_blocks=100, block_tokens=4, max_seqs=seats, role=role, link=LINK)
+    scheduler = cls(cls.Params(**params))
+    base = InstanceSpec(role, scheduler, cost or RoundCost(), 100, block_tokens=4, max_seqs=seats, role=role, link=LINK)
     return replace(base, **kw)
 
 
@@ -113,7 +114,9 @@ def test_a_prefill_instance_needs_a_link_and_a_link_needs_bandwidth() -> None:
     swap=st.booleans(),
     until=st.sampled_from([None, None, 3.0]),
 )
-def test_invariants_hold_for_every_policy(seed: int, policy: str, prefills: int, decodes: int, blocks: int, swap: bool, until: float | None) -> None:
+def test_invariants_hold_for_every_policy(
+    seed: int, policy: str, prefills: int, decodes: int, blocks: int, swap: bool, until: float | None
+) -> None:
     """`check=True` recounts blocks after every span and compares runs with and without spans."""
     rng = np.random.default_rng(seed)
     work = Workload(RequestTable.build(np.sort(rng.uniform(0, 4, 25)), rng.integers(0, 40, 25), rng.integers(0, 12, 25)))

@@ -164,3 +164,8 @@ def test_a_long_timeline_is_cut_and_says_where(two_classes, tmp_path):
     assert 0 < cut < records.end_s and trace["otherData"]["cut_at_s"] == cut
     assert len(trace["traceEvents"]) < 2500
     assert all(e["ts"] <= 1e6 * cut + 1 for e in trace["traceEvents"] if e["ph"] in "XC" and e["name"] != "KV blocks in use")
+
+
+def test_runs_of_one_name_are_told_apart_by_their_directories(result, tmp_path):
+    stored = [Result.read(result.write(tmp_path / name, plots=False, report=False)) for name in ("before", "after")]
+    assert compare(stored).names == ("before", "after")

@@ -60,6 +60,12 @@ def test_a_run_that_fails_is_a_row(tiny: dict[str, Any]) -> None:
     assert (frame["error"].isna()[0] and "ModelError" in str(frame["error"][1])) or "Error" in str(frame["error"][1])
 
 
+def test_a_sweep_without_any_figures_ends_with_1(tiny_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sweep", str(tiny_file), "--set", "model=llama-3.1-70b", "--replicates", "2", "--jobs", "1"]
+    assert main([*arguments, "--out", str(tiny_file.with_name("o"))]) == 1
+    assert "2 runs have no figures" in capsys.readouterr().err
+
+
 def test_equal_points_run_once(tiny: dict[str, Any]) -> None:
     result = simserve.sweep(tiny, {RATE: [4.0, 4.0, 8.0]}, jobs=1)
     assert len(result.frame) == 2 and any("1 points equal" in note for note in result.notes)

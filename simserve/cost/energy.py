@@ -1,0 +1,116 @@
+"""Joules of a run, from its totals: what the devices draw idle and busy, and what arithmetic, memory and links cost on top.
+
+    E = devices (idle_w idle_s + busy_w busy_s) + joules_per_flop FLOPs + joules_per_hbm_byte bytes + joules_per_link_byte link bytes
+
+The busy part is at most TDP x busy_s. Figures and their sources are in the device section of the hardware profile.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.hardware.device import Device
+from simserve.model.architecture import ModelArchitecture
+from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token, stage_weight_bytes
+from simserve.model.operators import AllGather, AllReduce, Elementwise, ExpertExchange, Gemm, MoE, Operator
+from simserve.model.parallel import Parallel
+
+F64 = NDArray[np.float64]
+
+
+class StepTotals(NamedTuple):
+    """Equal steps counted together, one entry for each such group.
+
+    steps            how many
+    tokens           new tokens of one of them, decodes and prompt tokens together
+    attended_tokens  keys read by one of them: contexts of the decodes, and of each prompt chunk
+    pairs            (query, key) pairs of all of them
+    """
+
+    steps: F64
+    tokens: F64
+    attended_tokens: F64
+    pairs: F64
+
+
+class Traffic(NamedTuple):
+    """What the devices of an instance move, all together.
+
+    weight_bytes    read in a step, experts left out; expert_bytes: of all routed experts
+    token_bytes     activations read and written for one token; link_bytes: sent for one token between devices
+    """
+
+    weight_bytes: float
+    expert_bytes: float
+    token_bytes: float
+    link_bytes: float
+
+
+def traffic(model: ModelArchitecture, parallel: Parallel) -> Traffic:
+    """Bytes moved by a model in a layout."""
+    ranks = parallel.tp * parallel.dp
+    experts = token = link = 0.0
+    for stage in range(parallel.pp):
+        for layer, count in layer_groups(model, parallel, stage):
+            for op in layer_operators(model, parallel, layer):
+                experts += count * ranks * op.weight_bytes if isinstance(op, MoE) else 0.0
+                token += count * (ranks if isinstance(op, MoE) else parallel.tp) * _activation_bytes(op)
+                link += count * parallel.tp * _link_bytes(op)
+    head = head_operators(model, parallel)
+    embedding = ranks * sum(getattr(op, "weight_bytes", 0) for op in head.embedding)
+    weights = float(sum(stage_weight_bytes(model, parallel))) * ranks - experts
+    if not model.tie_word_embeddings or parallel.pp > 1:
+        weights -= embedding  # looked up, not read
+    link += (parallel.pp - 1) * parallel.tp * stage_handover_bytes_per_token(model, parallel)
+    return Traffic(weights, experts, token, link)
+
+
+def energy_j(
+    device: Device, model: ModelArchitecture, parallel: Parallel, steps: StepTotals, busy_s: float, run_s: float
+) -> float | None:
+    """Joules of an instance over `run_s` seconds, `busy_s` of them with a step in progress; None when the profile states no figures."""
+    figures = device.energy
+    if figures is None:
+        return None
+    moved = traffic(model, parallel)
+    tokens = float((steps.steps * steps.tokens).sum())
+    read = float((steps.steps * (moved.weight_bytes + moved.expert_bytes * _experts_hit(model, steps.tokens))).sum())
+    kv = float((steps.steps * steps.attended_tokens).sum()) * model.kv_bytes_per_token()
+    flops = tokens * model.flops_per_token(logits=False)
+    # Multiplications in a faster type cost less in proportion to its peak; attention runs in the model's own.
+    method = model.quantisation.experts if any(model.moe_layers) else model.quantisation.mlp
+    share = device.peak("bf16") / device.peak(model.dtype if method == "none" else method)
+    work = figures.joules_per_flop * (share * flops + float(steps.pairs.sum()) * model.attention_flops_per_pair())
+    work += figures.joules_per_hbm_byte * (read + kv + tokens * moved.token_bytes)
+    work += figures.joules_per_link_byte * tokens * moved.link_bytes
+    busy = min(parallel.devices * figures.busy_w * busy_s + work, parallel.devices * device.tdp_w * busy_s)
+    return parallel.devices * device.idle_w * (run_s - busy_s) + busy
+
+
+def _experts_hit(model: ModelArchitecture, tokens: F64) -> F64:
+    """Share of the experts that a step's tokens choose, evenly and independently."""
+    if model.experts is None:
+        return np.zeros(len(tokens))
+    hit: F64 = 1.0 - (1.0 - model.experts.experts_per_token / model.experts.num_experts) ** tokens
+    return hit
+
+
+def _activation_bytes(op: Operator) -> float:
+    """Bytes of activations that one rank reads and writes for one token, 2 bytes an element."""
+    if isinstance(op, Gemm):
+        return 2.0 * (op.n + op.k)
+    if isinstance(op, MoE):
+        return 2.0 * op.experts_per_token / op.expert_parallel * (3.0 * op.intermediate_size / op.tensor_parallel + 2.0 * op.hidden_size)
+    return float(op.bytes_per_token) if isinstance(op, Elementwise) else 0.0
+
+
+def _link_bytes(op: Operator) -> float:
+    """Bytes that one rank sends for one token: rings for collectives (see operators/collective.py), a copy to each expert's rank."""
+    if isinstance(op, AllReduce):
+        return 2.0 * (op.group - 1) / op.group * op.bytes_per_token
+    if isinstance(op, AllGather):
+        return (op.group - 1) / op.group * op.bytes_per_token
+    return float(op.bytes_per_token) * min(op.experts_per_token, op.group - 1) if isinstance(op, ExpertExchange) else 0.0

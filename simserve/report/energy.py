@@ -1,0 +1,66 @@
+"""Energy of a run: each instance's cost model turns the totals of its steps into joules, once, at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from simserve.engine.records import F64, LaneLog, RunRecords
+from simserve.report.utilisation import busy_s
+from simserve.report.window import Window
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A cost model that knows what steps cost in joules (`StepCost` is one)."""
+
+    energy_validated: bool
+
+    def energy(self, steps: F64, tokens: F64, attended_tokens: F64, pairs: F64, busy_s: float, run_s: float) -> float | None:
+        """Joules of one instance; None when its profile has no figures. Arguments as of `cost.energy.StepTotals`."""
+        ...
+
+
+def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | None:
+    """What summary.json holds under `energy`, over the whole run; None when the profile of an instance has no figures.
+
+    costs  the cost model of each instance, in the records' order
+    """
+    whole = Window(0.0, records.end_s)
+    rows: list[dict[str, Any]] = []
+    validated = True
+    for number, (info, cost) in enumerate(zip(records.instances, costs, strict=True)):
+        lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
+        busy = busy_s(lanes, whole) if lanes else 0.0
+        joules = cost.energy(*_totals(lanes), busy, records.end_s) if isinstance(cost, Metered) else None
+        if joules is None:
+            return None
+        validated &= cost.energy_validated
+        rows.append({"name": info.name, "energy_j": joules, "mean_power_w": joules / records.end_s if records.end_s else None})
+    total = float(sum(row["energy_j"] for row in rows))
+    output = int(records.requests.generated_tokens.sum())
+    return {
+        "energy_j": total,
+        "joules_per_output_token": total / output if output else None,
+        "mean_power_w": total / records.end_s if records.end_s else None,
+        "validated": validated,
+        "instances": rows,
+    }
+
+
+def _totals(lanes: Sequence[LaneLog]) -> tuple[F64, F64, F64, F64]:
+    """Steps, tokens of one, keys read by one, and pairs of all, for each span of the lanes."""
+    columns: list[tuple[F64, F64, F64, F64]] = []
+    for lane in lanes:
+        steps, decodes, context = (a.astype(np.float64) for a in (lane.span_steps, lane.span_decode_requests, lane.span_context_tokens))
+        prompt, pairs = lane.span_prefill_tokens.astype(np.float64), lane.span_prefill_pairs.astype(np.float64)
+        decoded = steps * context + decodes * steps * (steps - 1.0) / 2.0
+        # A chunk reads its keys once: as many as its mean query attends.
+        chunk_keys = lane.span_prefill_requests * np.divide(pairs, prompt, out=np.zeros(len(prompt)), where=prompt > 0)
+        columns.append((steps, decodes + prompt, decoded / steps + chunk_keys, decoded + pairs))
+    if not columns:
+        return np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0)
+    a, b, c, d = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return a, b, c, d

@@ -1,0 +1,107 @@
+"""Energy of a run: measured power where there is any, and limits that hold everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import simserve
+from simserve import resources
+from simserve.cost.energy import StepTotals, energy_j, traffic
+from simserve.hardware import load_profile
+from simserve.hardware.device import Device
+from simserve.model import load_model
+from simserve.model.parallel import Parallel
+
+A100 = load_profile("a100-sxm-80gb").device
+NOTHING = StepTotals(*(np.zeros(0) for _ in range(4)))
+
+
+def decode(batch: int, context: int, steps: int) -> StepTotals:
+    return StepTotals(*(np.array([float(x)]) for x in (steps, batch, batch * context, steps * batch * context)))
+
+
+def prompt(tokens: int) -> StepTotals:
+    pairs = tokens * (tokens + 1) / 2
+    return StepTotals(*(np.array([float(x)]) for x in (1, tokens, tokens / 2, pairs)))
+
+
+def joined(*parts: StepTotals) -> StepTotals:
+    return StepTotals(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("tp", "prompt_tokens", "batch", "e2e_s", "share_of_tdp"),
+    [(2, 256, 1, 6.99, 0.737), (2, 512, 8, 9.43, 0.762), (4, 1024, 1, 5.94, 0.586), (4, 512, 4, 6.27, 0.604), (8, 512, 1, 5.80, 0.435)],
+)
+def test_measured_power_of_llama_2_70b_on_a100(tp: int, prompt_tokens: int, batch: int, e2e_s: float, share_of_tdp: float) -> None:
+    """Average power over a batch of 128 output tokens (Mutinifni/splitwise-sim, data/perf_model.csv): one prompt pass, 127 decode steps."""
+    model = load_model("llama-2-70b")
+    steps = joined(*([prompt(prompt_tokens)] * batch), decode(batch, prompt_tokens + 64, 127))
+    joules = energy_j(A100, model, Parallel(tp=tp), steps, e2e_s, e2e_s)
+    assert joules is not None
+    assert joules / e2e_s / (tp * A100.tdp_w) == pytest.approx(share_of_tdp, rel=0.1)
+
+
+@pytest.mark.parametrize("hardware", resources.available("hardware_profiles"))
+def test_power_lies_between_idle_and_tdp(hardware: str) -> None:
+    device, model = load_profile(hardware).device, load_model("llama-3.1-8b")
+    assert energy_j(device, model, Parallel(tp=2), NOTHING, 0.0, 10.0) == pytest.approx(20 * device.idle_w)
+    assert device.energy is not None and device.idle_w < device.energy.busy_w < device.tdp_w
+    for steps in (decode(1, 1000, 100), decode(256, 1000, 100), prompt(8192)):
+        roofline_s = float((steps.steps * np.maximum(16e9 / device.hbm_bytes_per_s, 16e9 * steps.tokens / device.peak("bf16"))).sum())
+        joules = energy_j(device, model, Parallel(), steps, roofline_s, roofline_s)
+        assert joules is not None
+        assert device.idle_w < joules / roofline_s <= device.tdp_w * 1.000001
+
+
+def test_a_batch_shares_the_energy_of_the_weights() -> None:
+    model = load_model("llama-3.1-8b")
+    per_token = [energy_j(A100, model, Parallel(), decode(n, 500, 100), 1.5, 1.5) / n for n in (1, 8, 64)]  # type: ignore[operator]
+    assert per_token[0] > 6 * per_token[1] > 20 * per_token[2]
+
+
+def test_experts_that_nobody_chooses_are_not_paid_for() -> None:
+    model = load_model("mixtral-8x7b")
+    moved = traffic(model, Parallel(tp=2))
+    assert moved.expert_bytes == pytest.approx(2 * 3 * 4096 * 14336 * 8 * 32, rel=1e-6)
+    assert moved.weight_bytes + moved.expert_bytes == pytest.approx(2 * (model.parameters() - model.vocab_size * model.hidden_size), rel=0.01)
+    one, many = (energy_j(A100, model, Parallel(tp=2), decode(n, 10, 100), 5.0, 5.0) for n in (1, 64))
+    dynamic = [joules - 2 * 115.0 * 5.0 for joules in (one, many) if joules is not None]
+    assert 3.0 < dynamic[1] / dynamic[0] < 6.0, "64 tokens read all 8 experts of a layer, one token 2; the rest of the weights is read by both"
+
+
+def test_links_carry_two_all_reduces_a_layer() -> None:
+    model = load_model("llama-2-7b")
+    assert traffic(model, Parallel()).link_bytes == 0
+    # 2 (g - 1) buffers in all, for two all-reduces a layer and one after the embedding
+    assert traffic(model, Parallel(tp=4)).link_bytes == pytest.approx(2 * 3 * (2 * 32 + 1) * 4096 * 2, rel=0.02)
+
+
+def test_a_device_without_figures_has_no_energy() -> None:
+    bare = Device(**{**A100.model_dump(), "energy": None})
+    assert energy_j(bare, load_model("llama-2-7b"), Parallel(), decode(1, 10, 10), 1.0, 1.0) is None
+
+
+def test_a_run_reports_its_energy() -> None:
+    spec = {
+        "model": "llama-3.1-8b",
+        "hardware": "a100-sxm-80gb",
+        "cluster": {"instances": [{"count": 2, "max_model_len": 4096}]},
+        "workload": {
+            "arrivals": {"kind": "constant", "rate_per_s": 2.0},
+            "lengths": {"prompt": {"kind": "fixed", "tokens": 300}, "output": {"kind": "fixed", "tokens": 50}},
+            "count": 20,
+        },
+    }
+    summary = simserve.run(spec).summary_dict()
+    energy, run_s = summary["energy"], summary["window"]["run_s"]
+    assert energy["validated"] and "energy" not in summary["unvalidated"]
+    assert energy["energy_j"] == pytest.approx(sum(row["energy_j"] for row in energy["instances"]))
+    assert energy["joules_per_output_token"] == pytest.approx(energy["energy_j"] / 1000)
+    assert 2 * A100.idle_w * run_s < energy["energy_j"] < 2 * A100.tdp_w * run_s
+    # The same steps, one by one instead of in spans
+    slow = simserve.run({**spec, "fast_forward": False}).summary_dict()["energy"]
+    assert slow["energy_j"] == pytest.approx(energy["energy_j"], rel=1e-9)
+    elsewhere = simserve.run({**spec, "hardware": "h100-sxm-80gb"}).summary_dict()
+    assert not elsewhere["energy"]["validated"] and "energy" in elsewhere["unvalidated"]

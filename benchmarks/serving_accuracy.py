@@ -45,7 +45,10 @@ def fit(wanted: list[str]) -> None:
             continue
         try:
             result = fit_overheads(
-                cases_for(lesson, cases), parameters=lesson.parameters, most_cases=lesson.most_cases, progress=lambda line: print(line, file=sys.stderr)
+                cases_for(lesson, cases),
+                parameters=lesson.parameters,
+                most_cases=lesson.most_cases,
+                progress=lambda line: print(line, file=sys.stderr),
             )
         except SimserveError as problem:
             print(f"{lesson.profile}: {problem}")
@@ -56,7 +59,14 @@ def fit(wanted: list[str]) -> None:
         part = "its only run" if lesson.check_too else "the fit part"
         note = f"least squares on {result.rows} rows of {result.runs} runs ({part} of {data}); median error there - {after}"
         path.write_text(with_overheads(path.read_text(encoding="utf-8"), result.overheads, note), encoding="utf-8")
-        print(lesson.profile, {name: float(f"{value:.3g}") for name, value in result.values.items()}, "before", result.before_percent, "after", result.after_percent)
+        print(
+            lesson.profile,
+            {name: float(f"{value:.3g}") for name, value in result.values.items()},
+            "before",
+            result.before_percent,
+            "after",
+            result.after_percent,
+        )
 
 
 def report() -> None:

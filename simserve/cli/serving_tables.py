@@ -73,9 +73,8 @@ def show_validation(result: ServingValidation) -> None:
     if worst:
         print("\nFurthest off:")
         for row in worst:
-            print(
-                f"  {row.label}: {row.metric} {row.predicted:.4g} predicted, {row.measured:.4g} measured ({row.error_percent:+.0f} %): {row.reason}"
-            )
+            figures = f"{row.predicted:.4g} predicted, {row.measured:.4g} measured ({row.error_percent:+.0f} %)"
+            print(f"  {row.label}: {row.metric} {figures}: {row.reason}")
 
 
 def _percent(value: float | None) -> str:

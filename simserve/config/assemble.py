@@ -50,7 +50,7 @@ def assemble(experiment: Experiment) -> Assembly:
             place = messages.at(experiment.document, ("cluster", "instances", index), str(error))
             raise type(error)(str(place)) from error
     if spec.workload is None:
-        raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none (variants: {base: {}})")
+        raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none")
     router = spec.cluster.router
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     return Assembly(workload, tuple(instances), registry.router(router.policy), registry.router(router.decode_policy))
@@ -119,6 +119,8 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
             host_kv_blocks=int(host_tokens // built.block_tokens),
             order=group.order,
             prefix_caching=bool(kv.prefix_caching),
+            request_s=experiment.engine.request_path.per_request_s,
+            request_per_prompt_token_s=experiment.engine.request_path.per_prompt_token_s,
             policy=group.policy,
             role=group.role,
             link=link,

@@ -107,6 +107,7 @@ class EngineOverrides(OpenSection):
     """The profile's own parts that an experiment may replace directly."""
 
     host: HostSection | None = None
+    request_path: RequestPathSection | None = None
     cuda_graph_sizes: GraphSizes | None = None
 
 

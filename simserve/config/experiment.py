@@ -61,6 +61,7 @@ class Experiment:
             "engine": {
                 "name": _engine_reference(spec.engine_section.name, self.base_dir),
                 "host": self.engine.host.model_dump(exclude_none=True),
+                "request_path": self.engine.request_path.model_dump(),
                 "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
             },
             "cluster": {"instances": groups, "router": router, "network": network},
@@ -142,7 +143,10 @@ def _engine(document: Document, folder: Path) -> tuple[EngineProfile | None, lis
         if isinstance(changed, EngineOverrides):
             host = profile.host if changed.host is None else profile.host.model_copy(update=changed.host.model_dump(exclude_unset=True))
             sizes = profile.cuda_graph_sizes if changed.cuda_graph_sizes is None else changed.cuda_graph_sizes
-            profile = profile.model_copy(update={"host": host, "cuda_graph_sizes": sizes})
+            path = profile.request_path
+            if changed.request_path is not None:
+                path = path.model_copy(update=changed.request_path.model_dump(exclude_unset=True))
+            profile = profile.model_copy(update={"host": host, "request_path": path, "cuda_graph_sizes": sizes})
         return profile, mistakes
     return profile, []
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.engine.clock import Clock
+from simserve.engine.clock import ARRIVAL, Clock
 from simserve.engine.instance import Instance
 from simserve.engine.lane import LOG_FIELDS, Lane
 from simserve.engine.recorder import Recorder
@@ -168,14 +168,18 @@ class Simulation:
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
         kind = OracleRequest if instance.needs_oracle else LiveRequest
-        request = kind(row, now, prompt, self._priority[row], stated, self._session[row])
+        outside_s = instance.spec.request_s + instance.spec.request_per_prompt_token_s * prompt
+        request = kind(row, now + outside_s, prompt, self._priority[row], stated, self._session[row])
         if isinstance(request, OracleRequest):
             request.output_tokens = final
         if instance.prefix is not None:
             contents = self.table.prefix
             assert contents is not None
             request.prefix_ids = contents.ids[contents.offsets[row] : contents.offsets[row + 1]].tolist()
-        instance.submit(request)
+        if now + outside_s > now:
+            self.clock.at(now + outside_s, lambda event: instance.submit(request), ARRIVAL)
+        else:
+            instance.submit(request)
 
     def _ended(self, requests: list[LiveRequest], now: float) -> None:
         """Requests have ended at an instance."""

@@ -45,6 +45,8 @@ class InstanceSpec:
     devices           accelerators it occupies
     preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
     prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
+    request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
+                      the devices do not wait for it
     order             waiting order: see simserve.policies.registry.order_names()
     """
 
@@ -61,6 +63,8 @@ class InstanceSpec:
     host_kv_blocks: int = 0
     order: str = "fcfs"
     prefix_caching: bool = False
+    request_s: float = 0.0
+    request_per_prompt_token_s: float = 0.0
     policy: str = ""
     role: str = "mixed"
     link: LinkSpec | None = None

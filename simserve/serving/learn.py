@@ -33,7 +33,8 @@ LESSONS = (
     # Llama-4, gpt-oss and Kimi: expert kernels not measured at their sizes. Bench pages: all requests at once, time is all queueing.
     Lesson("vllm-v1-async", datasets=("vllm_h100_a100_stage_latency",), leave_out=("Llama-4",)),
     # Llama-3.1-8B-FP8: more tokens per second than the device can compute, so prompts came from a cache that the table does not mention.
-    Lesson("vllm-v1", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("gpt-oss", "Llama-3.1-8B-Instruct-FP8")),
+    # gpt-oss and Qwen3-235B: steps are off by a quarter before any host is added, so their kernels are.
+    Lesson("vllm-v1", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("gpt-oss", "Qwen3-235B", "Llama-3.1-8B-Instruct-FP8")),
     Lesson("vllm-v0"),
     Lesson(
         "vllm-2023",

@@ -138,5 +138,11 @@ def _cost(
 ) -> StepCost:
     options = CostOptions(kv_bits=kv_bits) if kv_bits else None
     return StepCost(
-        _model(model, quantisation), device_profile(gpu), None, parallel, backend=backend, max_context_tokens=context_tokens, options=options
+        _model(model, quantisation),
+        device_profile(gpu),
+        None,
+        parallel,
+        backend=backend,
+        max_context_tokens=context_tokens,
+        options=options,
     )

@@ -24,7 +24,9 @@ def sweep() -> list:  # type: ignore[type-arg]
     """A load sweep of an engine whose overheads are TRUTH."""
     found = []
     for clients in (1, 4, 16):
-        one = case(label=f"{clients} clients", load=Load("closed", Lengths(256.0), Lengths(48.0), requests=6 * clients, concurrency=clients))
+        one = case(
+            label=f"{clients} clients", load=Load("closed", Lengths(256.0), Lengths(48.0), requests=6 * clients, concurrency=clients)
+        )
         metrics = predict(one, TRUTH)
         found.append(replace(one, measured={m: metrics[m] for m in ("ttft_mean", "tpot_mean")}))
     return found

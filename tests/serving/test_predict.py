@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from builders import case
 
+from simserve.config.engine_profile import load_engine
 from simserve.cost.host import HostOverheads
 from simserve.serving.case import Lengths, Load
 from simserve.serving.machine import Overheads, build_instance, overheads_of, without_overheads
 from simserve.serving.predict import UnsimulableError, predict, simulate_case
 from simserve.serving.workloads import build_workload
-from simserve.config.engine_profile import load_engine
 
 FREE = without_overheads(overheads_of(load_engine("vllm-v1")))
 

@@ -43,8 +43,8 @@ def read(file: Path) -> list[Case]:
             cases.append(_bench_serve(document, label, file.stem))
         else:
             raise ConfigError(
-                f"{file}: not a result of a known client. Looked for 'mean_ttft_ms' and 'completed' (vllm bench serve, sglang.bench_serving),"
-                " 'time_to_first_token' (aiperf), 'benchmarks' (guidellm)"
+                f"{file}: not a result of a known client. Looked for 'mean_ttft_ms' and 'completed' (vllm bench serve,"
+                " sglang.bench_serving), 'time_to_first_token' (aiperf), 'benchmarks' (guidellm)"
             )
     return cases
 

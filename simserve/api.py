@@ -107,4 +107,15 @@ def _with_engine(info: InstanceInfo, experiment: Experiment) -> InstanceInfo:
     """The instance's description with the engine profile that its host overheads and defaults came from."""
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
-    return replace(info, cost={**info.cost, "engine_profile": {**about, "validated": engine.validated, "sources": list(engine.sources)}})
+    profile = {**about, "validated": engine.validated, "sources": list(engine.sources)}
+    return replace(info, cost={**info.cost, "engine_profile": profile, "measured_runs": _measured_runs(engine.name, info)})
+
+
+def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:
+    """How wrong the simulator was on measured runs of this engine, device and model, or that nobody has compared it."""
+    from simserve.serving.accuracy import accuracy_of
+
+    hardware, model = str(info.cost.get("hardware", "")), str(info.cost.get("model", ""))
+    name = f"serving runs of {engine} with {model} on {hardware}"
+    found = accuracy_of(engine, hardware, model)
+    return {"name": name, "validated": found is not None, **(found or {})}

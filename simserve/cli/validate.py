@@ -60,7 +60,7 @@ def serving(
     as_json: Annotated[bool, typer.Option("--json", help="Print the grouped errors as JSON on stdout.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Directory for plots, grouped errors and the predictions of every row.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only the file of this name, without suffix.")] = None,
-    part: Annotated[str, typer.Option("--part", help="all, fit (runs overheads are learned from) or check (runs kept for judging).")] = "all",
+    part: Annotated[str, typer.Option("--part", help="all, fit (overheads are learned from them) or check (kept for judging).")] = "all",
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep predictions between calls.")] = True,
     hardware: Annotated[str | None, typer.Option("--hardware", help="Hardware profile of results that do not name their device.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model of results that do not name one simserve knows.")] = None,

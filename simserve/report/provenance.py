@@ -46,6 +46,22 @@ def operators(cost: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
+def compared(records: RunRecords) -> list[str]:
+    """One sentence for each group of instances whose engine, device and model were compared with measured runs, with the errors."""
+    sentences: dict[str, None] = {}
+    for info in records.instances:
+        runs = info.cost.get("measured_runs")
+        if isinstance(runs, dict) and runs.get("validated"):
+            metrics = [
+                f"{name} {entry['median_percent']:.0f} %"
+                for name, entry in sorted(runs.get("metrics", {}).items())
+                if isinstance(entry, dict) and entry.get("median_percent") is not None
+            ]
+            if metrics:
+                sentences[f"Median error on {runs['rows']} measured {runs['name']}: {', '.join(metrics)}."] = None
+    return list(sentences)
+
+
 def unvalidated(records: RunRecords) -> list[str]:
     """What the results rest on that was never compared with a measurement, in order, without repeats.
 

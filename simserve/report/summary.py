@@ -11,7 +11,7 @@ import numpy as np
 
 from simserve import __version__
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
-from simserve.report.provenance import simulated, unvalidated
+from simserve.report.provenance import compared, simulated, unvalidated
 
 SCHEMA_VERSION = 1
 
@@ -75,6 +75,7 @@ def warnings(m: Measurement, energy: Mapping[str, Any] | None = None) -> list[st
         out.append(f"{number} of {counts['total']} requests were rejected: {reason}.")
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):
         out.append(f"The SLO names the class '{name}', which no request of this workload has.")
+    out += compared(m.records)
     missing = _unvalidated(m, energy)
     if missing:
         out.append(f"Not validated against measurements: {', '.join(missing)}.")

@@ -29,7 +29,7 @@ def _suite(folder: Path, scheduler: dict[str, Any] = SARATHI, **changes: Any) ->
     content: dict[str, Any] = {
         "workloads": {"steady": {"experiment": TINY, "set": {"workload.arrivals.rate_per_s": 20.0}}},
         "policies": {"ours": {SCHEDULER: scheduler}},
-        "kpis": [{"metric": metric, "tolerance": allowed} for metric, allowed in (("ttft.p50", "5%"), ("tpot.p99", "5%"), ("completed", 0))],
+        "kpis": [{"metric": metric, "tolerance": band} for metric, band in (("ttft.p50", "5%"), ("tpot.p99", "5%"), ("completed", 0))],
         "seeds": 3,
     }
     path = folder / "gate.yaml"

@@ -25,7 +25,7 @@ def _blocks(language: str) -> list[str]:
 @pytest.mark.parametrize("block", [block for block in _blocks("bash") if "regress" not in block], ids=lambda block: block.split()[1])
 def test_commands(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    program, *arguments = shlex.split(block)
+    program, *arguments = shlex.split(block.replace("\\\n", " "))
     assert program == "simserve" and main([*arguments, "--jobs", "1"]) == 0
 
 

@@ -50,7 +50,7 @@ def run(
         from simserve.cli.claims import run_claims
 
         output = loaded.spec.output.model_dump()
-        run_claims(experiment, changes or [], target, output, force=force, as_json=as_json, check=check, quiet=quiet)
+        run_claims(experiment, [*(changes or []), *draws], target, output, force=force, as_json=as_json, check=check, quiet=quiet)
         return
     with staged(target, force=force) as folder:
         with shown(quiet) as progress:

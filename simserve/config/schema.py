@@ -223,7 +223,7 @@ class ExperimentSpec(Section):
     )
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection(), description="Instances and router.")
     probes: dict[str, ProbeSection] = Field(
-        default_factory=dict, description="Numbers asked of the cost model alone, by name; no requests are then simulated. They are asked of each variant."
+        default_factory=dict, description="Numbers asked of the cost model of each variant, by name; no requests are then simulated."
     )
     workload: WorkloadConfig | None = Field(
         default=None, validate_default=True, description="The requests: a trace, or generated. Required unless there are probes."

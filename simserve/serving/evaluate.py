@@ -105,12 +105,10 @@ def _run(
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=workers, return_as="generator")
-    yield from zip(groups, pool(delayed(_predict_group)(job, overheads, nice=True) for job in jobs), strict=True)
+    yield from zip(groups, pool(delayed(_predict_group)(job, overheads) for job in jobs), strict=True)
 
 
-def _predict_group(cases: list[Case], overheads: Overheads | None, nice: bool = False) -> list[Outcome]:
-    if nice and hasattr(os, "nice") and os.nice(0) < 10:
-        os.nice(10)
+def _predict_group(cases: list[Case], overheads: Overheads | None) -> list[Outcome]:
     return [predict_one(case, overheads) for case in cases]
 
 

@@ -35,7 +35,8 @@ LESSONS = (
     # Llama-3.1-8B-FP8: more tokens per second than the device can compute, so prompts came from a cache that the table does not mention.
     # gpt-oss and Qwen3-235B: steps are off by a quarter before any host is added, so their kernels are.
     Lesson("vllm-v1", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("gpt-oss", "Qwen3-235B", "Llama-3.1-8B-Instruct-FP8")),
-    Lesson("vllm-v0"),
+    Lesson("vllm-v0", datasets=("trace_mean_latency_8xh100",)),
+    Lesson("vllm-v0-offline", ("per_step_s", "per_decode_request_s"), most_cases=40),
     Lesson(
         "vllm-2023",
         ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "kernel_launch_s"),
@@ -44,8 +45,9 @@ LESSONS = (
     ),
     Lesson("sglang-0.5.1", datasets=("engine_ttft_tpot_h100_h200",)),
     Lesson("sglang", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("Qwen3.5",)),
+    Lesson("tensorrt-llm-1.0", datasets=("engine_ttft_tpot_h100_h200",)),
     Lesson("tensorrt-llm", datasets=("engine_ttft_tpot_h100_h200",)),
-    Lesson("deepspeed-fastgen", ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "request_s")),
+    Lesson("deepspeed-fastgen", ("per_step_s", "per_decode_request_s", "per_prefill_token_s")),
     Lesson("llama.cpp", ("per_step_s",)),
     Lesson("vllm-ascend", leave_out=("Kimi",)),
     Lesson("mindie", check_too=True),

@@ -61,12 +61,13 @@ def engine_profile_name(engine: str, version: str = "") -> str:
         if release >= (0, 19):
             return "vllm-0.19"
         return "vllm-v0" if release < (0, 8) else "vllm-v1" if release < (0, 14) else "vllm-v1-async"
+    if "trtllm" in word or "tensorrt" in word:
+        release = _numbers(version)
+        return "tensorrt-llm-1.0" if release and release < (1, 1) else "tensorrt-llm"
     if "sglang" in word:
         number = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
         return "sglang-0.5.1" if number and tuple(map(int, number.groups())) < (0, 5, 6) else "sglang"
     for part, name in (
-        ("trtllm", "tensorrt-llm"),
-        ("tensorrt", "tensorrt-llm"),
         ("mindie", "mindie"),
         ("lightllm", "lightllm"),
         ("llama.cpp", "llama.cpp"),
@@ -76,6 +77,12 @@ def engine_profile_name(engine: str, version: str = "") -> str:
         if part in word:
             return name
     return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: '1.0.0rc3' -> (1, 0, 0)."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", version.strip())
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
 _MODES = {"fp8": "fp8", "fp8_block": "fp8_block128", "int8": "w8a8_int8", "w8a8": "w8a8_int8", "int4_wo": "w4a16_int4", "awq": "w4a16_int4"}

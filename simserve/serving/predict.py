@@ -34,7 +34,8 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
     Raises SimserveError when the case cannot be run: an impossible layout, weights or prompts that do not fit.
     """
     overheads = overheads or overheads_of(load_engine(case.profile))
-    if case.settings.get("clock") == "engine":  # the times were taken by the engine's scheduler: nothing outside it counts
+    # Times taken by the engine's own scheduler, and batches given to it in the same process, know no request path.
+    if case.settings.get("clock") == "engine" or case.settings.get("offline"):
         overheads = replace(overheads, request_s=0.0, request_per_prompt_token_s=0.0, steps_ahead=0)
     if case.load.kind == "phases":
         return _phases(case, build_instance(case, overheads))
@@ -96,8 +97,8 @@ def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:
     """
     load = case.load
     batch, prompt, steps = load.concurrency, int(load.prompt.mean), max(int(load.output.mean) - 1, 1)
-    if batch * prompt > instance.kv_blocks * instance.block_tokens:
-        raise UnsimulableError("the batch does not fit the KV cache at once")
+    if batch * (prompt + int(load.output.mean)) > instance.kv_blocks * instance.block_tokens:
+        raise UnsimulableError("the batch and its answers do not fit the KV cache at once")
     cost = instance.cost
     return {
         "prompt_phase": cost.step_time(0, 0, 0, [PrefillSlice(prompt, 0)] * batch),

@@ -104,16 +104,21 @@ def refuse_strangers(baseline: Baseline, path: Path, stacks: Mapping[str, Mappin
     if set(seeds) - set(baseline.seeds):
         have, want = (", ".join(str(seed) for seed in numbers) for numbers in (baseline.seeds, seeds))
         raise ConfigError(f"{path}: recorded with the seeds {have}, the suite asks for {want}; {again}")
-    problems = []
+    cases_with: dict[str, list[str]] = {}
     for case, stack in stacks.items():
-        if case not in baseline.stacks:
-            problems.append(f"{case}: there is no baseline")
-        else:
-            problems += [f"{case}: recorded with {text}" for text in differences(baseline.stacks[case], stack)]
+        known = baseline.stacks.get(case)
+        texts = ["there is no baseline"] if known is None else [f"recorded with {text}" for text in differences(known, stack)]
+        for text in texts:
+            cases_with.setdefault(text, []).append(case)
+    problems = [f"{_listed(cases)}: {text}" for text, cases in cases_with.items()]
     if len(problems) == 1:
         raise ConfigError(f"{path}: {problems[0]}; {again}")
     if problems:
-        raise ConfigError(f"{path}: {len(problems)} baselines do not compare; {again}\n" + "\n".join(f"  {text}" for text in problems))
+        raise ConfigError(f"{path}: the baselines do not compare; {again}\n" + "\n".join(f"  {text}" for text in problems))
+
+
+def _listed(cases: list[str]) -> str:
+    return ", ".join(cases) if len(cases) <= 3 else f"{', '.join(cases[:2])} and {len(cases) - 2} more"
 
 
 def _digest(content: Any) -> str:

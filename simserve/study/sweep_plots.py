@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import ConfigError, nearest
-from simserve.report.plot_style import COLOURS, nothing, one, style
+from simserve.report.plot_style import COLOURS, log_seconds, nothing, one, style
 from simserve.study.labels import short, title, title_with_unit
 
 if TYPE_CHECKING:
@@ -59,7 +59,14 @@ class SweepPlots:
                 nothing(ax, "no point has both figures")
             ax.set_xlabel(title_with_unit(x))
             ax.set_ylabel(title_with_unit(y))
-            ax.set_ylim(bottom=0)
+            if not _wide_seconds(self.points, y):
+                ax.set_ylim(bottom=0)
+            else:
+                log_seconds(ax.yaxis)
+                ax.set_ylabel(title(y))
+            if not line and _wide_seconds(self.points, x):
+                log_seconds(ax.xaxis)
+                ax.set_xlabel(title(x))
             if by is not None and series:
                 ax.legend(title=title(by))
         return ax
@@ -69,6 +76,14 @@ def _series(points: pd.DataFrame, by: str | None) -> list[tuple[Any, pd.DataFram
     if by is None:
         return [(None, points)]
     return [(value, rows) for value, rows in points.groupby(by, sort=True)][: 2 * _MAX_SERIES]
+
+
+def _wide_seconds(points: pd.DataFrame, column: str) -> bool:
+    """Whether a column of seconds spreads over more than a linear axis shows: from milliseconds to the minutes of an overloaded point."""
+    if not column.endswith("_s") or column.endswith("_per_s"):
+        return False
+    values = points[column].dropna()
+    return len(values) > 1 and values.min() > 0 and bool(values.max() / values.min() > 30)
 
 
 def _undominated(rows: pd.DataFrame) -> pd.DataFrame:

@@ -90,6 +90,38 @@ def test_another_unit_is_noticed(tmp_path: Path) -> None:
     assert left_out["faster than the device can be: another unit or another device?"] > 200
 
 
+def test_mixed_units_are_refused_and_a_few_strays_left_out(tmp_path: Path) -> None:
+    """Nanoseconds among microseconds are slower, not faster, than a device can be: only the other rows tell."""
+    table = gemm_table()
+    mixed = table.copy()
+    mixed.loc[mixed.index[::3], "latency_us"] *= 1000.0
+    with pytest.raises(ConfigError, match="no operator could be fitted"):
+        build(tmp_path, mixed)
+    strays = table.copy()
+    strays.loc[strays.index[::100], "latency_us"] *= 1000.0
+    profile, left_out = build(tmp_path, strays)
+    assert left_out == {"hundreds of times slower or faster than the other sizes of its kernel": len(table) // 100 + 1}
+    (entry,) = profile.entries()
+    assert entry.check.points and entry.check.points.mape_percent < 3
+
+
+def test_constants_are_not_fitted(tmp_path: Path) -> None:
+    """The same time whatever the size is a broken timer; the same size with other times is one measurement, repeated."""
+    with pytest.raises(ConfigError, match="no operator could be fitted"):
+        build(tmp_path, gemm_table().assign(latency_us=2e5))
+    with pytest.raises(ConfigError, match="no operator could be fitted"):
+        build(tmp_path, gemm_table().assign(m=64.0, n=4096.0, k=4096.0))
+
+
+def test_a_report_shows_the_rows_that_the_fit_did_not_see(tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    gemm_table().to_parquet(folder / "gemm.parquet")
+    build_profile(FACTS.path, [(folder, None)], tmp_path / "mine.yaml", lambda _: None, report=tmp_path / "report")
+    assert [p.name for p in (tmp_path / "report").iterdir()] == ["gemm.png"]
+    assert 5_000 < (tmp_path / "report" / "gemm.png").stat().st_size < 100_000
+
+
 def test_repeated_rows_become_one_and_single_points_are_not_fitted(tmp_path: Path) -> None:
     table = gemm_table()
     _, left_out = build(tmp_path, pd.concat([table, table.iloc[:100]], ignore_index=True))

@@ -11,6 +11,7 @@ import pytest
 
 from simserve.calibration.validate import validate_kernels
 from simserve.cli import main
+from simserve.errors import ConfigError
 from simserve.hardware import load_profile
 
 PROFILE = load_profile("a100-sxm-80gb")
@@ -52,6 +53,22 @@ def test_the_command_prints_pure_json_and_draws(tables: Path, tmp_path: Path, ca
     assert json.loads(capsys.readouterr().out)["profile"] == "a100-sxm-80gb"
     assert (out / "gemm.png").stat().st_size > 10_000
     assert len(pd.read_csv(out / "predictions.csv")) == 8
+
+
+def test_transfer_judges_one_backend_by_the_measurements_of_others(tables: Path) -> None:
+    """sglang's model must answer for vllm's rows and for a stranger's, and for none of its own."""
+    result = validate_kernels(PROFILE, tables, backend="sglang")
+    assert set(result.rows["backend"]) == {"vllm 0.14.0", "elsewhere 1.0"}
+    row = result.rows[result.rows["backend"] == "elsewhere 1.0"].iloc[0]
+    model = PROFILE.operator("gemm", "bf16", "sglang")
+    assert row["predicted_s"] == model.seconds(m=1, n=4096, k=4096)[0]
+    own = validate_kernels(PROFILE, tables, backend="vllm")
+    assert set(own.rows["backend"]) == {"elsewhere 1.0"}
+    assert own.skipped_reasons["measured by the backend that predicts"] == 8
+    with pytest.raises(ConfigError, match="no measurements of backend 'vlm'"):
+        validate_kernels(PROFILE, tables, backend="vlm")
+    with pytest.raises(ConfigError, match="--analytic"):
+        validate_kernels(PROFILE, tables, backend="vllm", analytic=True)
 
 
 def test_the_command_prints_a_table(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from tests.docs.blocks import ROOT
+from tests.docs.kernel_targets import PROFILES, kernel_targets
 
 README = ROOT / "README.md"
 FIDELITY = ROOT / "docs" / "fidelity.md"
@@ -55,6 +56,13 @@ def kernel_table() -> str:
     rows = [f"| operator | type | {' | '.join(profiles)} |", "|---|---|" + "--:|" * len(profiles)]
     rows += [f"| {key[0]} | {key[1]} | {' | '.join(of.get(p, '') for p in profiles)} |" for key, of in sorted(cells.items())]
     return "\n".join(rows) + "\n"
+
+
+def targets() -> str:
+    """The accuracy asked of the kernels, and what the profiles of the three measured GPUs reach."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    paths = {name: ROOT / "hardware_profiles" / f"{name}.yaml" for name in PROFILES}
+    return kernel_targets({n: yaml.load(p.read_text(encoding="utf-8"), Loader=loader)["operators"] for n, p in paths.items()})
 
 
 def _error(entries: list[dict[str, Any]], kind: str) -> str:
@@ -109,7 +117,7 @@ def _bound(value: float | None) -> str:
 def fidelity() -> str:
     """docs/fidelity.md with its made sections made anew."""
     text = FIDELITY.read_text(encoding="utf-8")
-    for section, content in (("kernels", kernel_table()), ("claims", claims())):
+    for section, content in (("kernels", kernel_table()), ("targets", targets()), ("claims", claims())):
         begin, end = f"<!-- {section}: written by tests/docs/refresh.py -->", f"<!-- end of {section} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{content}\n{end}{rest.split(end)[1]}"

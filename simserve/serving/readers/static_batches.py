@@ -13,7 +13,7 @@ from simserve.serving.readers.common import number, reason
 if TYPE_CHECKING:
     import pandas as pd
 
-_VERSIONS = {"vLLM": "0.6"}
+_VERSIONS = {"vLLM": "0.6", "TensorRT-LLM": "0.12"}
 """The benchmark names no versions; it was published in autumn 2024."""
 
 
@@ -31,6 +31,7 @@ def _case(row: Any, dataset: str) -> Case:
     version = _VERSIONS.get(engine, "")
     gpu, model = _DEVICES.get(str(row["gpu"]), "") or names.hardware_name(row["gpu"]), names.find_model(row["model"])
     profile = names.engine_profile_name(engine, version)
+    profile = "vllm-v0-offline" if profile == "vllm-v0" else profile
     batch, prompt, output = int(row["batch"]), int(row["input_tokens"]), int(row["output_tokens"])
     # llama-bench's batch is how many prompt tokens it computes at once, of one sequence: its times do not grow with it.
     single = profile == "llama.cpp"

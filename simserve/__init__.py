@@ -33,7 +33,7 @@ _HOMES = {
     "sweep": "simserve.study.sweep",
 }
 
-__all__ = ["Experiment", "Result", "SimserveError", "__version__", "load", "run"]
+__all__ = ["Experiment", "Result", "SimserveError", "__version__", "capacity", "load", "regress", "run", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

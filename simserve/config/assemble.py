@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from simserve import resources
 from simserve.config import messages
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
@@ -12,6 +15,7 @@ from simserve.config.paths import hardware_reference
 from simserve.config.schema import NetworkSection
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
+from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.engine.spec import LinkSpec
@@ -72,24 +76,49 @@ class Machine:
     step_tokens: int | None
 
 
+@functools.lru_cache(maxsize=8)
+def _profile(path: Path, modified_ns: int) -> HardwareProfile:
+    """A profile, read once in a process while its file stays the same."""
+    return load_profile(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _cost(
+    model: ModelArchitecture,
+    path: Path,
+    modified_ns: int,
+    host: HostOverheads,
+    parallel: Parallel,
+    backend: str | None,
+    length: int,
+    element: float,
+    options: CostOptions,
+) -> StepCost:
+    """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
+    return StepCost(
+        model,
+        _profile(path, modified_ns),
+        host,
+        parallel,
+        backend=backend,
+        max_context_tokens=length,
+        kv_dtype_bytes=element,
+        options=options,
+    )
+
+
 def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture) -> Machine:
     """Builds the cost model that the instances of a group share: it does not change while running."""
-    profile = load_profile(hardware_reference(group.hardware, experiment.base_dir))
+    name = hardware_reference(group.hardware, experiment.base_dir)
+    path = Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name)
+    written_ns = path.stat().st_mtime_ns
+    profile = _profile(path, written_ns)
     parallel = Parallel(**group.parallel.model_dump())
     engine, options = experiment.engine, experiment.spec.model_section.options
     host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
     length = group.max_model_len or model.max_position_embeddings
     element = 2.0 * options.cached_share(model)
-    cost = StepCost(
-        model,
-        profile,
-        host,
-        parallel,
-        backend=engine.kernel_backend,
-        max_context_tokens=length,
-        kv_dtype_bytes=element,
-        options=options,
-    )
+    cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, options)
     seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
     budget = getattr(group.params, "max_num_batched_tokens", None) or getattr(group.params, "token_budget", None)
     utilisation = group.kv.memory_utilisation or 0.9

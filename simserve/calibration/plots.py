@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from simserve.calibration.validate import KernelValidation
 
-_MAX_POINTS = 6_000
+_MAX_POINTS = 4_000
 """Points drawn on a page, shared by its groups in proportion: more only darken the same cloud."""
-_LEAST_POINTS = 200
+_LEAST_POINTS = 150
 _LEAST_BANDED = 60
 _GROUPS = 10
 """Groups with their own colour and line in the legend; the smaller ones share a grey."""

@@ -24,7 +24,7 @@ def fit(
         list[str] | None, typer.Option("--also", help="More tables, for some operators only: DIR or DIR=operator,operator. Repeatable.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the new profile (default: the file's).")] = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Directory for a figure of each operator's error on the check rows.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Directory for a figure of each operator's check error.")] = None,
 ) -> None:
     """Fit every operator found in the tables and report the error on rows held out from the fit."""
     from simserve.calibration.build import build_profile

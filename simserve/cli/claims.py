@@ -56,7 +56,7 @@ def show_claims(report: ClaimsReport) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for outcome in report.outcomes:
-        published = "" if outcome.published is None else f"{outcome.published:.3g}"
+        published = "" if outcome.published is None else f"{outcome.published:.4g}"
         verdict = "in" if outcome.reproduced else "[bold]out[/bold]"
         table.add_row(outcome.claim, published, _ours(outcome), _band(outcome.low, outcome.high), verdict)
     console.print(table)
@@ -64,15 +64,15 @@ def show_claims(report: ClaimsReport) -> None:
 
 def _ours(outcome: Outcome) -> str:
     if outcome.low is None and outcome.high is None:
-        return "<".join("?" if v is None else f"{v:.3g}" for v in outcome.values.values())
-    return "?" if outcome.ours is None else f"{outcome.ours:.3g}"
+        return "<".join("?" if v is None else f"{v:.4g}" for v in outcome.values.values())
+    return "?" if outcome.ours is None else f"{outcome.ours:.4g}"
 
 
 def _band(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return "order"
     if low is None:
-        return f"<= {high:.3g}"
+        return f"<= {high:.4g}"
     if high is None:
-        return f">= {low:.3g}"
-    return f"{low:.3g} to {high:.3g}"
+        return f">= {low:.4g}"
+    return f"{low:.4g} to {high:.4g}"

@@ -44,10 +44,13 @@ class HostSection(Section):
 class RequestPathSection(Section):
     """Time of a request outside the engine's steps, seconds; the devices do not wait for it."""
 
-    per_request_s: float = Field(default=0.0, ge=0, description="For each request: HTTP, hand-over to the engine, the first answer's way back.")
+    per_request_s: float = Field(default=0.0, ge=0, description="For each request: HTTP, hand-over to the engine, the answer's way back.")
     per_prompt_token_s: float = Field(default=0.0, ge=0, description="For each prompt token: tokenising.")
     steps_ahead: int = Field(
-        default=0, ge=0, le=2, description="Steps already scheduled beyond the one in progress when a request arrives (asynchronous scheduling)."
+        default=0,
+        ge=0,
+        le=2,
+        description="Steps already scheduled beyond the one in progress when a request arrives (asynchronous scheduling).",
     )
 
 

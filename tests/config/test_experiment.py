@@ -141,4 +141,5 @@ def test_engine_profiles_are_complete(name: str, write: Write) -> None:
         group = load(write(("engine: {name: vllm-v1, max_num_seqs: 64}", f"engine: {{name: {name}, {flag}: {value}}}"), alone)).groups[1]
         section, _, field = key.partition(".")
         found = {"scheduler": group.params, "kv": group.kv, "parallel": group.parallel}.get(section)
-        assert (getattr(found, field) if found is not None else getattr(group, key)) == (value == "true" if value in ("true", "false") else value), flag
+        wanted = True if value == "true" else value
+        assert (getattr(found, field) if found is not None else getattr(group, key)) == wanted, flag

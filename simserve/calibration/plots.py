@@ -71,7 +71,7 @@ def _pages(rows: pd.DataFrame, title: str, folder: Path) -> list[Path]:
 def _draw(title: str, rows: pd.DataFrame, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=90)
+    figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=80)
     left, right = figure.subplots(1, 2)
     groups = sorted(rows.groupby(["dtype", "backend"], observed=True), key=lambda item: -len(item[1]))
     everything = 1e6 * rows["measured_s"].to_numpy()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from simserve.calibration.validate import KernelValidation
 
-_MAX_POINTS = 4_000
+_MAX_POINTS = 3_500
 """Points drawn on a page, shared by its groups in proportion: more only darken the same cloud."""
 _LEAST_POINTS = 150
 _LEAST_BANDED = 60

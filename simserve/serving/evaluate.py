@@ -20,6 +20,11 @@ _GROUP = 24
 """Cases of one model and device that a worker takes at a time: they share cost tables."""
 
 
+_PACKAGES = ("engine", "cost", "policies", "model", "hardware")
+_MODULES = ("case", "devices", "machine", "metrics", "predict", "workloads")
+"""What a prediction goes through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A case with its prediction, or with the reason why there is none."""
@@ -164,9 +169,8 @@ class _Store:
         """The source of everything that a prediction goes through: a changed simulator does not answer from an old cache."""
         if "" not in self._files:
             package = Path(__file__).parents[1]
-            parts = [
-                f for name in ("engine", "cost", "policies", "model", "hardware", "serving") for f in sorted((package / name).rglob("*.py"))
-            ]
+            parts = [f for name in _PACKAGES for f in sorted((package / name).rglob("*.py"))]
+            parts += [package / "serving" / f"{name}.py" for name in _MODULES]
             self._files[""] = hashlib.sha256(b"".join(f.read_bytes() for f in parts)).hexdigest()
         return self._files[""]
 

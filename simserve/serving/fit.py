@@ -128,7 +128,8 @@ def fit_overheads(
 
 def _usable(cases: Sequence[Case], most: int) -> tuple[list[Case], Counter[str]]:
     """At most `most` cases that can be simulated, spread over the runs and over each run's rows."""
-    usable, skipped = [], Counter[str]()
+    usable: list[tuple[int, Case]] = []
+    skipped = Counter[str]()
     for i, case in _spread(cases):
         if case.skip or not any(metric in case.measured for metric in FITTED_METRICS):
             skipped[case.skip or "no mean was measured"] += case.rows

@@ -22,6 +22,9 @@ from simserve.serving.devices import device_profile
 
 F64 = NDArray[np.float64]
 
+LONGEST_STEP_TOKENS = 32_768
+"""Models with longer contexts are served with chunked prefill (vLLM since 0.5.4), which the V0 policy does not do."""
+
 LONGEST_CONTEXT_TOKENS = 40_960
 """Contexts the cost tables cover unless a case needs more."""
 
@@ -113,6 +116,11 @@ def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
     stated: dict[str, Any] = {key: case.settings[key] for key in ("max_seqs", "max_num_batched_tokens") if key in case.settings}
     if "token_budget" in fields and "max_num_batched_tokens" in stated:
         stated["token_budget"] = stated.pop("max_num_batched_tokens")
+    if "max_num_batched_tokens" in fields and not fields["max_num_batched_tokens"].default:
+        # vLLM V0 without chunked prefill: a step must be able to hold the longest sequence, and the engine sets its limit so.
+        parameters.setdefault(
+            "max_num_batched_tokens", min(max(2048, _model(case.model, None).max_position_embeddings), LONGEST_STEP_TOKENS)
+        )
     return parameters | {key: value for key, value in stated.items() if key in fields}
 
 

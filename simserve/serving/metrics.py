@@ -28,9 +28,11 @@ METRICS = (
     "output_tokens_per_s",
     "total_tokens_per_s",
     "prompt_phase",
+    "ttft_batch",
     "decode_step",
 )
-"""ttft, tpot, e2e: per request, seconds. latency_sum: e2e of all requests together. makespan: first arrival to last token."""
+"""ttft, tpot, e2e: per request, seconds. latency_sum: e2e of all requests together. makespan: first arrival to last token.
+ttft_batch: first arrival until every request has its first token."""
 
 _STATISTICS: dict[str, Callable[[F64], Any]] = {
     "mean": np.mean,
@@ -77,6 +79,7 @@ def summarise(records: RunRecords, request_path_s: F64, first: int = 0) -> dict[
         output = float(r.generated_tokens[done].sum())
         found["latency_sum"] = float(latencies["e2e"].sum())
         found["makespan"] = makespan
+        found["ttft_batch"] = float(r.first_token_s[done].max() - r.released_s[late].min()) + outside
         found["output_tokens_per_s"] = output / makespan
         found["total_tokens_per_s"] = (output + float(records.table.prompt_tokens[done].sum())) / makespan
     return found

@@ -62,8 +62,8 @@ def engine_profile_name(engine: str, version: str = "") -> str:
             return "vllm-0.19"
         return "vllm-v0" if release < (0, 8) else "vllm-v1" if release < (0, 14) else "vllm-v1-async"
     if "trtllm" in word or "tensorrt" in word:
-        release = _numbers(version)
-        return "tensorrt-llm-1.0" if release and release < (1, 1) else "tensorrt-llm"
+        numbers = _numbers(version)
+        return "tensorrt-llm-1.0" if numbers and numbers < (1, 1) else "tensorrt-llm"
     if "sglang" in word:
         number = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
         return "sglang-0.5.1" if number and tuple(map(int, number.groups())) < (0, 5, 6) else "sglang"

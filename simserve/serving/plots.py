@@ -55,7 +55,7 @@ def _plot(dataset: str, outcomes: Sequence[Outcome], path: Path) -> Path:
         unit = _UNITS.get(metric, "s")
         axis.set_xlabel(f"measured [{unit}]", fontsize=8)
         axis.set_ylabel(f"predicted [{unit}]", fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=6)
         axis.set_aspect("equal")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.suptitle(f"{dataset}: {len(outcomes)} runs", fontsize=10)

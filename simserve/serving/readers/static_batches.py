@@ -43,7 +43,7 @@ def _case(row: Any, dataset: str) -> Case:
             if not single:
                 measured["total_tokens_per_s"] = batch * (prompt + output) / latency
     else:
-        measured = {metric: value for metric, value in (("ttft_mean", number(row["ttft_s"])), ("e2e_mean", number(row["e2e_s"]))) if value}
+        measured = {metric: value for metric, value in (("ttft_batch", number(row["ttft_s"])), ("e2e_mean", number(row["e2e_s"]))) if value}
     skip = reason(profile, engine, gpu, model, row["model"])
     if not skip and "makespan" in measured and measured["makespan"] < _fastest_s(gpu, model, int(row["num_gpus"]), output):
         skip = "the measured time is below what reading the weights once a token takes"

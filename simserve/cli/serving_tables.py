@@ -93,3 +93,21 @@ def show_fit(engine: str, result: FitResult) -> None:
     )
     for reason, count in result.skipped.items():
         print(f"left out {count:,}: {reason}")
+
+
+def show_budgets(result: ServingValidation) -> None:
+    """Where the errors of the worst runs come from."""
+    from simserve.cli.tables import show
+    from simserve.serving.budget import budgets_of_worst
+
+    print("\nError budget of the runs furthest off, percent of the measured value:")
+    rows = [
+        (
+            case.label,
+            b.metric,
+            *(f"{v:+.1f}" for v in (b.kernels_percent, b.with_host_percent, b.predicted_percent, b.steps_percent, b.queueing_percent)),
+        )
+        for case, budgets in budgets_of_worst(result.outcomes)
+        for b in budgets
+    ]
+    show(("run", "metric", "kernels alone", "+ host", "+ request path", "due to steps", "due to queueing"), rows)

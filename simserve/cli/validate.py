@@ -66,11 +66,12 @@ def serving(
     model: Annotated[str | None, typer.Option("--model", help="Model of results that do not name one simserve knows.")] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="Engine profile of results that do not name their engine.")] = None,
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree of results that do not name it.")] = 1,
+    budget: Annotated[bool, typer.Option("--budget", help="Also say how much of the worst errors is steps and how much queueing.")] = False,
 ) -> None:
     """Error of simulated runs against measured ones, by engine, device, model and metric; rows that cannot be simulated by reason."""
     import json
 
-    from simserve.cli.serving_tables import counting, show_validation
+    from simserve.cli.serving_tables import counting, show_budgets, show_validation
     from simserve.serving.cache_place import cache_folder
     from simserve.serving.readers.client_results import completed_by
     from simserve.serving.validation import chosen_part, validate_serving
@@ -87,3 +88,5 @@ def serving(
         typer.echo(json.dumps(result.document(), indent=1))
         return
     show_validation(result)
+    if budget:
+        show_budgets(result)

@@ -20,6 +20,7 @@ from simserve.cost.contract import F64, CostModel, PrefillSlice
 from simserve.engine import simulate
 from simserve.errors import ConfigError
 from simserve.serving.case import Case
+from simserve.serving.evaluate import Outcome
 from simserve.serving.machine import Overheads, build_instance, overheads_of, without_overheads
 from simserve.serving.metrics import summarise
 from simserve.serving.predict import outside_s, predict
@@ -147,3 +148,10 @@ class StretchedCost:
     def describe(self) -> dict[str, Any]:
         """The stretched model and the factor."""
         return {**self._cost.describe(), "stretched_by": self._factor}
+
+
+def budgets_of_worst(outcomes: Sequence[Outcome], count: int = 10) -> list[tuple[Case, list[ErrorBudget]]]:
+    """Budgets of the `count` predicted runs that are furthest off in any metric, among those with a measured time per token."""
+    able = [o for o in outcomes if o.predicted and o.case.measured.get("tpot_mean")]
+    worst = sorted(able, key=lambda o: -max(abs(e) for e in o.errors_percent().values()))[:count]
+    return [(o.case, error_budget(o.case)) for o in worst]

@@ -18,8 +18,6 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    # NVIDIA A100 data sheet: 40 GB HBM2 at 1,555 GB/s, compute as the 80 GB device
-    "a100-sxm-40gb": Variant("a100-sxm-80gb", 42_300_000_000, 1.555e12),
     # NVIDIA GH200 data sheet: the H100's compute with 96 GB HBM3 at 4 TB/s; kernels bound by memory are faster than on H100, which
     # its tables cannot say
     "gh200": Variant("h100-sxm-80gb", 101_500_000_000, 4.0e12),

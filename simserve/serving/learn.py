@@ -64,3 +64,8 @@ def cases_for(lesson: Lesson, cases: Iterable[Case]) -> list[Case]:
         and (not lesson.datasets or case.dataset in lesson.datasets)
         and not any(part in case.model for part in lesson.leave_out)
     ]
+
+
+def is_held_out(case: Case) -> bool:
+    """Whether nothing was learned from the case's run: the split keeps it for judging, and its profile respects that."""
+    return is_check(case) and not any(lesson.check_too and lesson.profile == case.profile for lesson in LESSONS)

@@ -11,7 +11,7 @@ from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
 I64 = NDArray[np.int64]
 
 MOST_REQUESTS = 6000
-"""Longer runs are cut to this many requests: their means change by less than 1 % beyond it (docs/serving-validation.md)."""
+"""Longer runs are cut to this many requests; what that changes is in docs/serving-validation.md."""
 
 STAGE_REQUESTS = 1000
 """Requests simulated of a load stage of many minutes, the first tenth not counted."""

@@ -76,3 +76,10 @@ def test_accuracy_is_known_only_where_it_was_measured() -> None:
     found = accuracy_of(first["engine"], first["hardware"], first["model"])
     assert found is not None and found["rows"] > 0 and found["metrics"]
     assert accuracy_of("vllm-v1", "h100-sxm-80gb", "phi-2") is None
+
+
+def test_a_budget_names_steps_and_queueing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = results(tmp_path)
+    assert run("validate", "serving", str(folder), "--hardware", "h100-sxm-80gb", "--budget") == 0
+    said = capsys.readouterr().out
+    assert "Error budget" in said and "queueing" in said

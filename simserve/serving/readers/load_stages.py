@@ -40,8 +40,8 @@ def _case(row: Any, dataset: str, stages: list[tuple[float, int]]) -> Case:
     skip = reason(profile, "vLLM", gpu, model, row["model"])
     if not skip and not own:
         skip = "the request rate is not stated"
-    # inference-perf generates its prompts once, one for each user of each system prompt, and sends them round and round: after the first
-    # round every prompt is in the prefix cache. (TTFT in the measured runs is 3 steps whatever the prompt's length.)
+    # An inference from the runs, not stated: TTFT is 3 steps whatever the prompt's length, so one prompt for each user of each system
+    # prompt is sent round and round, and after the first round every prompt is in the prefix cache.
     load = Load(
         "repeated",
         Lengths(float(row["system_prompt_tokens"] + row["question_tokens"])),

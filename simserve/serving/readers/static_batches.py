@@ -18,7 +18,7 @@ _VERSIONS = {"vLLM": "0.6", "TensorRT-LLM": "0.12"}
 
 
 _DEVICES = {"Nvidia A100 GPU": "a100-sxm-40gb"}
-"""LLM-Inference-Bench (arXiv 2411.00136) ran on nodes of four A100 with 40 GB; the table does not say so."""
+"""The table says only A100. An inference: its times need 1,555 GB/s and small KV caches (docs/serving-validation.md)."""
 
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:

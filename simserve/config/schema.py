@@ -34,7 +34,9 @@ def _name_or_mapping(value: Any) -> str:
     return "name" if isinstance(value, str) else "mapping"
 
 
-Quantisation = Literal["none", "fp8", "fp8_block128", "w8a8_int8", "w8a16_int8", "w4a16_int4", "w4a16_mxfp4", "w4a8_int4", "w4a4_int4"]
+Quantisation = Literal[
+    "none", "fp8", "fp8_block128", "w8a8_int8", "w8a16_int8", "w4a16_int4", "w4a16_mxfp4", "w4a8_int4", "w4a4_int4", "bf16_2of4"
+]
 
 
 class ModelSection(Section):

@@ -18,6 +18,7 @@ DTYPE_BYTES: dict[str, float] = {
     "w4a16_mxfp4": 0.5,
     "w4a8_int4": 0.5,
     "w4a4_int4": 0.5,
+    "bf16_2of4": 1.125,
     "int4": 0.5,
     "bytes": 1,
 }
@@ -92,7 +93,13 @@ class Device(BaseModel):
     energy: Energy | None = None
 
     def peak(self, dtype: str) -> float:
-        """Dense FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16, int4 at int8."""
+        """FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16, int4 at int8.
+
+        Dense, but for 2:4 sparse weights (`bf16_2of4`): the tensor cores of NVIDIA's Ampere and later skip the zeros and count twice
+        the dense rate (arXiv 2104.08378); elsewhere they are multiplied like the others.
+        """
+        if dtype == "bf16_2of4":
+            return self.peak_flops_per_s["bf16"] * (2.0 if self.vendor.lower() == "nvidia" else 1.0)
         compute = COMPUTE_DTYPE.get(dtype, dtype)
         peaks = self.peak_flops_per_s
         if compute == "int4" and compute not in peaks:

@@ -34,7 +34,7 @@ def load_model(name_or_path: str | Path, base_dir: Path | None = None, quantisat
     base_dir      relative paths are looked up here first (the experiment's directory), then in the working directory.
     quantisation  stores every linear layer of the model in this format instead of the checkpoint's: `none`, `fp8`, `fp8_block128`,
                   `w8a8_int8`, `w8a16_int8`, `w4a16_int4`, `w4a16_mxfp4`,
-                  `w4a8_int4` or `w4a4_int4` (4-bit weights and 8- or 4-bit activations).
+                  `w4a8_int4` or `w4a4_int4` (4-bit weights and 8- or 4-bit activations), `bf16_2of4` (2:4 sparse).
     Raises ModelError with the nearest right name, or naming what the configuration lacks.
     """
     wanted = str(name_or_path)

@@ -7,7 +7,9 @@ from typing import Literal, get_args
 
 from simserve.errors import ModelError, nearest
 
-QuantMethod = Literal["none", "fp8", "fp8_block128", "w8a8_int8", "w8a16_int8", "w4a16_int4", "w4a16_mxfp4", "w4a8_int4", "w4a4_int4"]
+QuantMethod = Literal[
+    "none", "fp8", "fp8_block128", "w8a8_int8", "w8a16_int8", "w4a16_int4", "w4a16_mxfp4", "w4a8_int4", "w4a4_int4", "bf16_2of4"
+]
 ComputeDtype = Literal["bf16", "fp16"]
 
 QUANT_METHODS: tuple[QuantMethod, ...] = get_args(QuantMethod)
@@ -23,6 +25,7 @@ _WEIGHT_BITS = {
     "w4a16_mxfp4": 4,
     "w4a8_int4": 4,
     "w4a4_int4": 4,
+    "bf16_2of4": 9,
 }
 
 
@@ -70,6 +73,7 @@ def bytes_of_weights(dtype: str, weights: int, group_size: int = 128) -> int:
 
     fp8_block128: one 4-byte scale for each 128 x 128 block. w4a16_int4: one 2-byte scale a group (symmetric, as GPTQ and
     compressed-tensors pack it). w4a8_int4, w4a4_int4: a 1-byte scale and a 1-byte zero point a group (QServe, arXiv 2405.04532).
+    bf16_2of4: two of four weights are kept, with a 2-bit index each (2:4 sparsity, arXiv 2104.08378).
     w4a16_mxfp4: one shared 1-byte exponent for 32 weights (OCP Microscaling Formats v1.0).
     Per-tensor and per-channel scales are left out (below 0.1 %).
     """

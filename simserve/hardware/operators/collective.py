@@ -32,22 +32,28 @@ def _moved(c: Columns, factor: float) -> F64:
     return factor * c["message_bytes"] * (gpus - 1.0) / gpus
 
 
-def _seconds(ctx: Context, c: Columns, moved: F64, share: float, hops: F64) -> F64:
+def _seconds(ctx: Context, c: Columns, moved: F64, share: float, hops: F64, rails: bool = False) -> F64:
+    """`rails`: rings leave a node through the NICs of all its devices at once, up to what the devices pass on inside the node."""
     out = np.empty(len(moved))
     for nodes in np.unique(c["num_nodes"]):
         rows = c["num_nodes"] == nodes
         link = link_of(ctx.device, float(nodes))
-        out[rows] = moved[rows] / (share * link.bytes_per_s) + hops[rows] * link.latency_s
+        bandwidth = np.full(int(rows.sum()), link.bytes_per_s)
+        if rails and nodes > 1:
+            inside = link_of(ctx.device, 1.0).bytes_per_s
+            bandwidth = np.minimum(max(inside, link.bytes_per_s), bandwidth * np.maximum(c["num_gpus"][rows] / nodes, 1.0))
+        out[rows] = moved[rows] / (share * bandwidth) + hops[rows] * link.latency_s
     return out
 
 
-def _operator(name: str, factor: float) -> Operator:
+def _operator(name: str, factor: float, rails: bool = True) -> Operator:
     def bound(ctx: Context, c: Columns) -> F64:
         # In-switch reduction (NVLink SHARP) halves what a rank sends, so the bound counts the buffer once.
-        return _seconds(ctx, c, _moved(c, min(factor, 1.0)), 1.0, np.zeros(len(c["num_gpus"])))
+        return _seconds(ctx, c, _moved(c, min(factor, 1.0)), 1.0, np.zeros(len(c["num_gpus"])), rails)
 
     def estimate(ctx: Context, c: Columns) -> F64:
-        return _seconds(ctx, c, _moved(c, factor), _LINK_SHARE, 2.0 + np.log2(np.maximum(c["num_gpus"], 2.0))) + _HOP_S
+        hops = 2.0 + np.log2(np.maximum(c["num_gpus"], 2.0))
+        return _seconds(ctx, c, _moved(c, factor), _LINK_SHARE, hops, rails) + _HOP_S
 
     return Operator(name, dict(TOPOLOGY), ("num_gpus", "num_nodes", "gpus_per_node_used"), bound, estimate, _no_features)
 
@@ -73,7 +79,7 @@ def _p2p() -> Operator:
 ALL_REDUCE = _operator("all_reduce", 2.0)
 ALL_GATHER = _operator("all_gather", 1.0)
 REDUCE_SCATTER = _operator("reduce_scatter", 1.0)
-ALL_TO_ALL = _operator("all_to_all", 1.0)
+ALL_TO_ALL = _operator("all_to_all", 1.0, rails=False)
 P2P = _p2p()
 
 Estimate = Callable[[Context, Columns], F64]

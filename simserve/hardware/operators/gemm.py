@@ -50,8 +50,9 @@ _FORMATS = {
     "w4a16_int4": _Format(1.04, 0.82, 6.1e-6, 1.16e-9),
     "w4a8_int4": _Format(1.29, 0.80, 5.5e-6, 1.17e-9),
     "w4a4_int4": _Format(1.29, 0.80, 5.5e-6, 1.17e-9),
+    "bf16_2of4": _Format(1.29, 1.0, 5.5e-6, 1.17e-9),
 }
-"""Found on the same tables as the constants above, each on the devices that have the format. Nobody measured the last two for us: they
+"""Found on the same tables as the constants above, each on the devices that have the format. Nobody measured the last three for us: they
 are taken to be as far from their peaks as W8A8 is."""
 
 

@@ -1,4 +1,4 @@
-"""2:4 sparse weights: fewer bytes, twice the peak on hardware that skips the zeros, never more than that."""
+"""Estimates without measurements: 2:4 sparse weights, and a device with little arithmetic for its bandwidth."""
 
 from __future__ import annotations
 
@@ -36,3 +36,9 @@ def test_a_step_is_faster_and_says_that_nobody_measured_it() -> None:
     dense, sparse = (StepCost(load_model("llama-2-7b", quantisation=q), profile) for q in ("none", "bf16_2of4"))
     assert sparse.step_time(8, 8000, 1000, ()) < dense.step_time(8, 8000, 1000, ())
     assert any("2of4" in str(entry) for entry in sparse.describe()["unvalidated"])
+
+
+def test_a_device_with_little_arithmetic_still_reads_its_weights_at_memory_speed() -> None:
+    profile, model = load_profile("h20"), load_model("llama-3.1-8b")
+    reading_s = model.weight_bytes() / profile.device.hbm_bytes_per_s
+    assert reading_s < StepCost(model, profile).step_time(1, 100, 100, ()) < 1.6 * reading_s

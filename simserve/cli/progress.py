@@ -18,16 +18,23 @@ def shown(quiet: bool = False) -> Iterator[Callable[[int, int, float], None] | N
 
     A run that ends within half a second shows nothing, so short runs stay short (the bar's library is not even loaded).
     """
+    with on_stderr(quiet, _Bar, _Lines) as update:
+        yield update
+
+
+@contextmanager
+def on_stderr(quiet: bool, bar: Callable[[], Any], lines: Callable[[], Any]) -> Iterator[Any]:
+    """The `update` of a bar on a terminal (stopped at the end), of plain lines elsewhere; None when nothing shall be shown."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        bar = _Bar()
+        drawn = bar()
         try:
-            yield bar.update
+            yield drawn.update
         finally:
-            bar.stop()
+            drawn.stop()
     else:
-        yield _Lines().update
+        yield lines().update
 
 
 class _Lines:

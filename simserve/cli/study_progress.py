@@ -8,23 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from simserve.cli.progress import BAR_AFTER_S, PLAIN_EVERY_S
+from simserve.cli.progress import BAR_AFTER_S, PLAIN_EVERY_S, on_stderr
 from simserve.study.progress import Step
 
 
 @contextmanager
 def shown(quiet: bool = False) -> Iterator[Callable[[Step], None] | None]:
     """The function to call with each Step; None when nothing shall be shown."""
-    if quiet:
-        yield None
-    elif sys.stderr.isatty():
-        bar = _Bar()
-        try:
-            yield bar.update
-        finally:
-            bar.stop()
-    else:
-        yield _Lines().update
+    with on_stderr(quiet, _Bar, _Lines) as update:
+        yield update
 
 
 def words(step: Step) -> str:

@@ -24,7 +24,7 @@ STEP_COLUMNS: tuple[Column, ...] = (
     Column("prefill_requests", "requests", "prompt chunks in the step"),
     Column("prefill_tokens", "tokens", "new prompt tokens in the step"),
     Column("prefill_pairs", "pairs", "(query, key) pairs of the chunks"),
-    Column("kv_blocks", "blocks", "KV blocks in use on the instance at the end of the step's span"),
+    Column("kv_blocks", "blocks", "KV blocks in use on the instance in the last step of the step's span"),
     Column("waiting", "requests", "requests in the waiting queue when the step's span was planned"),
 )
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from simserve import resources
 from simserve.config import messages
+from simserve.config.cluster import cluster_spec
+from simserve.config.engine_profile import host_speed
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
 from simserve.config.paths import hardware_reference
+from simserve.config.published_costs import polynomial_cost
 from simserve.config.schema import NetworkSection
+from simserve.cost.contract import CostModel
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
-from simserve.engine.spec import LinkSpec
+from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError, ModelError, ProfileError
 from simserve.hardware import HardwareProfile, load_profile
 from simserve.model import ModelArchitecture, Parallel, load_model, rank_kv_bytes_per_token
@@ -37,8 +40,7 @@ class Assembly:
 
     workload: Workload
     instances: tuple[InstanceSpec, ...]
-    router: Any
-    decode_router: Any
+    cluster: ClusterSpec
 
 
 def assemble(experiment: Experiment) -> Assembly:
@@ -55,9 +57,8 @@ def assemble(experiment: Experiment) -> Assembly:
             raise type(error)(str(place)) from error
     if spec.workload is None:
         raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none")
-    router = spec.cluster.router
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
-    return Assembly(workload, tuple(instances), registry.router(router.policy), registry.router(router.decode_policy))
+    return Assembly(workload, tuple(instances), cluster_spec(spec.cluster, experiment.policies, spec.seed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Machine:
     model: ModelArchitecture
     profile: HardwareProfile
     parallel: Parallel
-    cost: StepCost
+    cost: CostModel
     seats: int
     max_model_len: int
     block_tokens: int
@@ -115,10 +116,14 @@ def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitectu
     profile = _profile(path, written_ns)
     parallel = Parallel(**group.parallel.model_dump())
     engine, options = experiment.engine, experiment.spec.model_section.options
-    host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
+    host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes)).on(host_speed(engine, profile.name))
     length = group.max_model_len or model.max_position_embeddings
     element = 2.0 * options.cached_share(model)
-    cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, options)
+    cost: CostModel
+    if experiment.spec.cost is not None:
+        cost = polynomial_cost(experiment, model, profile, parallel, element)
+    else:
+        cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, options)
     seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
     budget = getattr(group.params, "max_num_batched_tokens", None) or getattr(group.params, "token_budget", None)
     utilisation = group.kv.memory_utilisation or 0.9
@@ -131,7 +136,8 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
     blocks = kv.blocks or _blocks(built, group)
     host_tokens = (kv.host_memory_gib or 0.0) * _GIB / rank_kv_bytes_per_token(model, parallel, built.kv_element_bytes)
     policy = registry.scheduler_class(group.policy)
-    link = _link(experiment.spec.cluster.network, built)
+    link = link_spec(experiment.spec.cluster.network, built)
+    uplink, nodes = _uplink(experiment.spec.cluster.network, link), _nodes(experiment, group)
     return [
         InstanceSpec(
             name=f"{group.policy}-{first + i}",
@@ -153,12 +159,16 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
             policy=group.policy,
             role=group.role,
             link=link,
+            node=nodes[i],
+            uplink=uplink,
+            starts=i < group.count,
+            boot_s=group.boot_s,
         )
-        for i in range(group.count)
+        for i in range(group.max_count)
     ]
 
 
-def _link(network: NetworkSection, built: Machine) -> LinkSpec:
+def link_spec(network: NetworkSection, built: Machine) -> LinkSpec:
     """How KV leaves an instance: as the experiment says, else through the devices' scale-up link, else through the host."""
     default = built.profile.device.scale_up or built.profile.device.host
     return LinkSpec(
@@ -167,7 +177,35 @@ def _link(network: NetworkSection, built: Machine) -> LinkSpec:
         kv_bytes_per_token=float(built.model.kv_bytes_per_token(built.kv_element_bytes)),
         per_message_s=network.per_message_s,
         message_bytes=network.message_bytes,
+        layers=built.model.num_layers,
     )
+
+
+def _uplink(network: NetworkSection, link: LinkSpec) -> LinkSpec | None:
+    """How KV leaves a node."""
+    if network.between_nodes is None:
+        return None
+    return replace(link, bytes_per_s=network.between_nodes.bytes_per_s, latency_s=network.between_nodes.latency_s)
+
+
+def _nodes(experiment: Experiment, group: InstanceGroup) -> list[int]:
+    """The node of each instance of a group: the groups fill one node after the other, an instance that does not fit begins a new one."""
+    between = experiment.spec.cluster.network.between_nodes
+    if between is None:
+        return [0] * group.max_count
+    used = 0
+    for one in experiment.groups:
+        devices = Parallel(**one.parallel.model_dump()).devices
+        found = []
+        for _ in range(one.max_count):
+            left = -used % between.node_devices
+            if devices > left > 0:
+                used += left
+            found.append(used // between.node_devices)
+            used += devices
+        if one is group:
+            return found
+    raise AssertionError(group)
 
 
 def _blocks(built: Machine, group: InstanceGroup) -> int:

@@ -20,20 +20,26 @@ class PaperSection(_Section):
         default="A", description="A: cheap, runs in CI. B: a nightly study. C: needs measured tables first."
     )
     setting: str = Field(default="", description="What the paper leaves open and how it was chosen here.")
+    misses: str = Field(default="", description="What was found about the figures outside their bands.")
+    sensitivity: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict,
+        description="A number that was chosen by the outcome: its key, and values around it, for which the figures are recorded too.",
+    )
 
 
 class ClaimSection(_Section):
     """One published figure, or an order, and the band in which ours counts as a reproduction.
 
     `of` names variants: one for a figure by itself, two for their ratio (first / second), and with `order` two or more whose figures
-    must rise.
+    must rise. A name that ends in * stands for the highest figure of all variants that begin like it.
     """
 
     figure: str = Field(
         description="A figure of a run as in capacity predicates (ttft.p50, goodput, throughput.output_tokens ...), or probes.NAME."
     )
     of: tuple[str, ...] = Field(
-        min_length=1, description="Variants: one = its figure, two = the ratio of the first to the second, order = all."
+        min_length=1,
+        description="Variants: one = its figure, two = the ratio of the first to the second, order = all. NAME* = the highest figure of those.",
     )
     published: float | None = Field(default=None, description="The published value, in the figure's unit (seconds, 1/s), or a ratio.")
     within: float | None = Field(default=None, gt=0, description="Band: relative distance from the published value (0.25 = 25 %).")

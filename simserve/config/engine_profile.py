@@ -66,10 +66,13 @@ class KvDefaults(Section):
 
 
 class HardwareDefaults(Section):
-    """Scheduler defaults that the engine changes on certain devices."""
+    """What differs on certain devices: scheduler defaults that the engine changes, and the hosts they come with."""
 
     prefixes: list[str] = Field(min_length=1, description="Beginnings of hardware profile names.")
-    scheduler: dict[str, Any]
+    scheduler: dict[str, Any] = Field(default_factory=dict)
+    host_speed: float = Field(
+        default=1.0, gt=0, description="How fast the hosts are, relative to those of `host`; its seconds are divided by it."
+    )
 
 
 class EngineProfile(Section):
@@ -157,3 +160,12 @@ def scheduler_defaults(profile: EngineProfile, hardware: str) -> Mapping[str, An
         if hardware.startswith(tuple(rule.prefixes)):
             defaults = defaults | rule.scheduler
     return defaults
+
+
+def host_speed(profile: EngineProfile, hardware: str) -> float:
+    """How fast the hosts of a device are, relative to those that the profile's host seconds stand for."""
+    speed = 1.0
+    for rule in profile.on_hardware:
+        if hardware.startswith(tuple(rule.prefixes)):
+            speed *= rule.host_speed
+    return speed

@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import engine_profile, instances, messages, overrides, yamlfile
+from simserve.config import cluster, engine_profile, instances, messages, overrides, yamlfile
+from simserve.config.cluster import ClusterPolicies
 from simserve.config.engine_profile import EngineOverrides, EngineProfile
 from simserve.config.instances import InstanceGroup
 from simserve.config.messages import Mistake
-from simserve.config.paths import find_experiment, hardware_reference, model_reference, trace_reference
+from simserve.config.paths import (
+    coefficients_file,
+    coefficients_reference,
+    find_experiment,
+    hardware_reference,
+    model_reference,
+    trace_reference,
+)
 from simserve.config.schema import ExperimentSpec
 from simserve.config.yamlfile import Document
-from simserve.errors import SimserveError, nearest
-from simserve.policies import registry
+from simserve.errors import SimserveError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,7 @@ class Experiment:
     base_dir: Path
     engine: EngineProfile
     groups: tuple[InstanceGroup, ...]
+    policies: ClusterPolicies
     document: Document
 
     def resolved(self) -> dict[str, Any]:
@@ -43,8 +51,6 @@ class Experiment:
         """
         spec = self.spec
         model = spec.model_section
-        router = spec.cluster.router.model_dump()
-        network = spec.cluster.network.model_dump(exclude_none=True)
         workload = spec.workload.model_dump(mode="json", exclude_none=True) if spec.workload else {}
         hardware, groups = hardware_reference(spec.hardware, self.base_dir), [group.resolved() for group in self.groups]
         for group in groups:
@@ -64,7 +70,8 @@ class Experiment:
                 "request_path": self.engine.request_path.model_dump(),
                 "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
             },
-            "cluster": {"instances": groups, "router": router, "network": network},
+            **({} if spec.cost is None else {"cost": {"polynomial": coefficients_reference(spec.cost.polynomial, self.base_dir)}}),
+            "cluster": {"instances": groups, **cluster.resolved(spec.cluster, self.policies)},
             **({"workload": _with_trace_paths(workload, self.base_dir)} if workload else {}),
             **({"probes": {name: probe.model_dump(exclude_defaults=True) for name, probe in spec.probes.items()}} if spec.probes else {}),
             "slo": {key: value for key, value in spec.slo.model_dump(exclude_none=True).items() if value != {}},
@@ -93,6 +100,8 @@ class Experiment:
         found = [engine_profile.find(self.spec.engine_section.name, self.base_dir)]
         for name in sorted({resolved["hardware"], *(group["hardware"] for group in resolved["cluster"]["instances"])}):
             found.append(Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name))
+        if "cost" in resolved:
+            found.append(coefficients_file(resolved["cost"]["polynomial"]))
         if Path(resolved["model"]["name"]).is_absolute():
             found.append(Path(resolved["model"]["name"]))
         for path in _trace_paths(resolved.get("workload")):
@@ -120,10 +129,12 @@ def load(
     if engine is not None:
         groups, found = _groups(document, engine)
         mistakes += found
+    policies, found = cluster.complete(document)
+    mistakes += found
     mistakes += _names(document, folder)
     messages.fail(document.source, mistakes)
-    assert isinstance(section, ExperimentSpec) and engine is not None
-    experiment = Experiment(section, section.name or default_name, folder, engine, tuple(groups), document)
+    assert isinstance(section, ExperimentSpec) and engine is not None and policies is not None
+    experiment = Experiment(section, section.name or default_name, folder, engine, tuple(groups), policies, document)
     messages.fail(document.source, _layouts(experiment))
     return experiment
 
@@ -152,8 +163,8 @@ def _engine(document: Document, folder: Path) -> tuple[EngineProfile | None, lis
 
 
 def _groups(document: Document, engine: EngineProfile) -> tuple[list[InstanceGroup], list[Mistake]]:
-    cluster = document.data.get("cluster")
-    items = cluster.get("instances", [{}]) if isinstance(cluster, Mapping) else [{}]
+    section = document.data.get("cluster")
+    items = section.get("instances", [{}]) if isinstance(section, Mapping) else [{}]
     groups: list[InstanceGroup] = []
     mistakes: list[Mistake] = []
     for index, raw in enumerate(items if isinstance(items, list) else []):
@@ -166,16 +177,6 @@ def _groups(document: Document, engine: EngineProfile) -> tuple[list[InstanceGro
         mistakes += found
         if group is not None:
             groups.append(group)
-    router = cluster.get("router", {}) if isinstance(cluster, Mapping) else {}
-    for key in ("policy", "decode_policy") if isinstance(router, Mapping) else ():
-        policy = router.get(key, "round-robin")
-        if isinstance(policy, str) and policy not in registry.router_names():
-            text = f"unknown routing policy '{policy}'{nearest(policy, registry.router_names())}"
-            mistakes.append(messages.at(document, ("cluster", "router", key), text))
-    for key in router if isinstance(router, Mapping) else ():
-        if key not in ("policy", "decode_policy"):
-            text = messages.unknown_key(key, {"policy", "decode_policy"})
-            mistakes.append(messages.at(document, ("cluster", "router", key), text, of_key=True))
     return groups, mistakes
 
 
@@ -192,6 +193,13 @@ def _names(document: Document, folder: Path) -> list[Mistake]:
             load_model(name, base_dir=folder)
         except SimserveError as error:
             mistakes.append(messages.at(document, path, str(error)))
+    cost = data.get("cost")
+    coefficients = cost.get("polynomial") if isinstance(cost, Mapping) else None
+    if isinstance(coefficients, str):
+        try:
+            coefficients_reference(coefficients, folder)
+        except SimserveError as error:
+            mistakes.append(messages.at(document, ("cost", "polynomial"), str(error)))
     for path, name in _hardware_names(data):
         if isinstance(name, str):
             try:
@@ -203,8 +211,8 @@ def _names(document: Document, folder: Path) -> list[Mistake]:
 
 def _hardware_names(data: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Any]]:
     found: list[tuple[tuple[str | int, ...], Any]] = [(("hardware",), data.get("hardware"))]
-    cluster = data.get("cluster")
-    items = cluster.get("instances") if isinstance(cluster, Mapping) else None
+    section = data.get("cluster")
+    items = section.get("instances") if isinstance(section, Mapping) else None
     for index, raw in enumerate(items if isinstance(items, list) else []):
         if isinstance(raw, Mapping):
             found.append((("cluster", "instances", index, "hardware"), raw.get("hardware")))

@@ -22,6 +22,8 @@ class InstanceGroup:
     """`count` equal instances, everything explicit."""
 
     count: int
+    max_count: int
+    boot_s: float
     parallel: ParallelSection
     hardware: str
     role: str
@@ -35,6 +37,7 @@ class InstanceGroup:
         """As an element of `cluster.instances`."""
         return {
             "count": self.count,
+            **({"max_count": self.max_count, "boot_s": self.boot_s} if self.max_count > self.count else {}),
             "parallel": self.parallel.model_dump(),
             "hardware": self.hardware,
             "role": self.role,
@@ -46,7 +49,9 @@ class InstanceGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
+class Setting:
+    """One value of a policy's parameters."""
+
     value: Any
     path: KeyPath | None
     """Where the user wrote it; None = a default of the engine profile."""
@@ -63,13 +68,13 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
         found = kind_of(policy) if not isinstance(policy, str) else f"'{policy}'"
         text = f"unknown policy {found}{nearest(str(policy), registry.scheduler_names())}"
         return None, [*mistakes, messages.at(document, (*prefix, "scheduler", "policy"), text)]
-    settings: dict[str, _Setting] = {}
+    settings: dict[str, Setting] = {}
     if policy == engine.scheduler.policy:
         defaults = engine_profile.scheduler_defaults(engine, Path(str(hardware)).stem)
-        settings.update({key: _Setting(value, None) for key, value in defaults.items()})
+        settings.update({key: Setting(value, None) for key, value in defaults.items()})
     settings.update({key[1]: setting for key, setting in flags.items() if key[0] == "scheduler"})
     settings.update(written)
-    params, wrong = _params(policy, settings, document)
+    params, wrong = policy_params(policy, registry.scheduler_class(policy).Params, settings, document)
     mistakes += wrong
     order = raw.get("order", "fcfs")
     if isinstance(order, str) and order not in registry.order_names():
@@ -78,6 +83,9 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
         return None, mistakes
 
     section = InstanceSection.model_validate(dict(raw))
+    if section.max_count is not None and section.max_count < section.count:
+        text = f"found {section.max_count}, expected at least count, which is {section.count}"
+        return None, [messages.at(document, (*prefix, "max_count"), text)]
     kv = engine.kv.model_dump() | {key[1]: s.value for key, s in flags.items() if key[0] == "kv"} | section.kv.model_dump(exclude_none=True)
     if section.kv.blocks is not None or (("kv", "blocks") in flags and section.kv.memory_utilisation is None):
         kv.pop("memory_utilisation", None)
@@ -90,6 +98,8 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
     parallel = {key[1]: s.value for key, s in flags.items() if key[0] == "parallel"} | parallel
     return InstanceGroup(
         count=section.count,
+        max_count=section.max_count or section.count,
+        boot_s=section.boot_s,
         parallel=ParallelSection(**parallel),
         hardware=str(hardware),
         role=section.role,
@@ -101,12 +111,12 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
     ), []
 
 
-def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, ...], _Setting], list[Mistake]]:
+def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, ...], Setting], list[Mistake]]:
     """The engine's flags that the user set, by the instance's key; each value is checked against that key's own rule."""
     section = document.data.get("engine")
     if not isinstance(section, Mapping):
         return {}, []
-    found: dict[tuple[str, ...], _Setting] = {}
+    found: dict[tuple[str, ...], Setting] = {}
     mistakes: list[Mistake] = []
     for flag, value in section.items():
         if flag == "name" or flag in engine_profile.OWN_KEYS:
@@ -117,7 +127,7 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
             mistakes.append(messages.at(document, path, text, of_key=True))
             continue
         key = tuple(engine.flags[flag].split("."))
-        found[key] = _Setting(value, path)
+        found[key] = Setting(value, path)
         if key[0] != "scheduler":
             mistakes += _misfit(key, value, path, document)
     return found, mistakes
@@ -133,16 +143,17 @@ def _misfit(key: tuple[str, ...], value: Any, path: KeyPath, document: Document)
     return [Mistake(m.place, messages.dotted(path), m.text) for m in mistakes]
 
 
-def _scheduler(raw: Mapping[str, Any], engine: EngineProfile, prefix: KeyPath) -> tuple[Any, dict[str, _Setting]]:
+def _scheduler(raw: Mapping[str, Any], engine: EngineProfile, prefix: KeyPath) -> tuple[Any, dict[str, Setting]]:
     section = raw.get("scheduler")
     keys = section if isinstance(section, Mapping) else {}
     policy = keys.get("policy") or engine.scheduler.policy
-    return policy, {key: _Setting(value, (*prefix, "scheduler", key)) for key, value in keys.items() if key != "policy"}
+    return policy, {key: Setting(value, (*prefix, "scheduler", key)) for key, value in keys.items() if key != "policy"}
 
 
-def _params(policy: str, settings: Mapping[str, _Setting], document: Document) -> tuple[PolicyParams | None, list[Mistake]]:
-    """The policy's own parameters, each mistake reported where the user wrote that value."""
-    params_class = registry.scheduler_class(policy).Params
+def policy_params(
+    policy: str, params_class: Any, settings: Mapping[str, Setting], document: Document
+) -> tuple[PolicyParams | None, list[Mistake]]:
+    """A policy's own parameters, each mistake reported where the user wrote that value."""
     values = {key: setting.value for key, setting in settings.items()}
     view = Document(document.source, values)
     for key, setting in settings.items():

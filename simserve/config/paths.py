@@ -52,6 +52,27 @@ def model_reference(name_or_path: str, base_dir: Path) -> str:
     return str(found) if found else name_or_path
 
 
+def coefficients_reference(name_or_path: str, base_dir: Path) -> str:
+    """A bundled file of step-time coefficients by name, or the absolute path of the user's own. Raises ConfigError."""
+    from simserve.cost import coefficients
+
+    if name_or_path.endswith(".json"):
+        found = existing(name_or_path, base_dir)
+        if found is None:
+            raise ConfigError(f"coefficients '{name_or_path}': no such file")
+        return str(found)
+    if name_or_path not in coefficients.names():
+        raise ConfigError(f"unknown coefficients '{name_or_path}'{nearest(name_or_path, coefficients.names())} (or a path ending in .json)")
+    return name_or_path
+
+
+def coefficients_file(reference: str) -> Path:
+    """The file that a coefficients reference stands for."""
+    from simserve.cost import coefficients
+
+    return Path(reference) if Path(reference).is_absolute() else coefficients.FOLDER / f"{reference}.json"
+
+
 def trace_reference(path: str, base_dir: Path) -> str:
     """`traces/<file>` for a bundled trace, or the absolute path of the user's own file."""
     found = existing(path, base_dir)

@@ -1,4 +1,4 @@
-"""Questions to the cost model alone: an experiment with probes simulates no requests."""
+"""Questions that are answered by one number: to the cost model alone, or how much load an experiment bears."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Measure = Literal[
-    "decode_s", "prefill_s", "batch_tokens_per_s", "requests_that_fit", "fits", "kv_bytes_per_token", "weight_bytes", "memory_bytes"
+    "decode_s",
+    "prefill_s",
+    "batch_tokens_per_s",
+    "requests_that_fit",
+    "fits",
+    "kv_bytes_per_token",
+    "weight_bytes",
+    "memory_bytes",
+    "transfer_s",
+    "capacity",
 ]
 
 
 class ProbeSection(BaseModel):
-    """One number of the first instance's cost model or of its memory. Claims name it `probes.NAME`.
+    """One number: of the first instance's cost model, of its memory, or the load the whole experiment bears. Claims name it `probes.NAME`.
 
     decode_s             one step in which `requests` sequences, each with `context_tokens`, compute one token; seconds
     prefill_s            one step in which `requests` prompts compute `prompt_tokens` each after `context_tokens`; seconds
@@ -22,6 +31,9 @@ class ProbeSection(BaseModel):
     kv_bytes_per_token   of all layers, all devices together
     weight_bytes         of all devices together
     memory_bytes         weights, and the cache of `requests` sequences of `context_tokens`
+    transfer_s           the KV of `prompt_tokens` copied to another instance over the cluster's network, with nothing else on it; seconds
+    capacity             highest load of the workload at which `when` holds and the queue does not grow, as `simserve capacity` finds it;
+                         0 if it never holds. A bisection of some ten runs for each replicate
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,9 +50,26 @@ class ProbeSection(BaseModel):
     )
     prefill_together: bool = Field(
         default=False,
-        description="The whole batch's prompts are one step and need its activations. Default: steps of the policy's token"
-        " budget.",
+        description="The whole batch's prompts are one step and need its activations. Default: steps of the policy's token budget.",
     )
+
+    when: str | None = Field(
+        default=None, description="capacity: what must hold, such as 'itl.p99 <= 0.1'. Default: 99 % of the requests meet the SLO."
+    )
+    report: str | None = Field(default=None, description="capacity: a figure of the run at that load instead of the load (e2e.mean ...).")
+    rate_key: str | None = Field(
+        default=None, description="capacity: the key that is the load. Default: the arrivals' rate, a trace's rate_scale, the clients."
+    )
+    per_device: bool = Field(default=False, description="capacity: divided by the devices of all instances.")
+    tolerance: float = Field(default=0.05, gt=0, lt=1, description="capacity: how exactly, as a share of it.")
+    replicates: int = Field(default=1, ge=1, le=20, description="capacity: searches with consecutive seeds, whose mean is the answer.")
+
+    @model_validator(mode="after")
+    def _of_a_search(self) -> ProbeSection:
+        stated = self.model_fields_set & {"when", "report", "rate_key", "per_device", "tolerance", "replicates"}
+        if stated and self.measure != "capacity":
+            raise ValueError(f"{sorted(stated)[0]} is for capacity, this probe measures {self.measure}")
+        return self
 
     @model_validator(mode="after")
     def _of_a_step(self) -> ProbeSection:

@@ -57,6 +57,15 @@ class EngineSection(OpenSection):
     name: str = Field(description="An engine profile (`simserve engines`), or a path to a profile's YAML file.")
 
 
+class CostSection(Section):
+    """Where the seconds of a step come from. Without this section: from the kernel models of the hardware profile."""
+
+    polynomial: str = Field(
+        description="Published coefficients instead of kernel models: the name of a bundled file, or a path to a JSON file of the same form"
+        " (docs/cost-models.md). The engine profile's host overheads are then not added."
+    )
+
+
 class ParallelSection(Section):
     """How one instance spreads over devices. An instance has tp x pp x dp devices."""
 
@@ -105,6 +114,10 @@ class InstanceSection(Section):
     """A group of equal instances (model replicas)."""
 
     count: int = Field(default=1, ge=1, le=100_000, description="Number of equal instances.")
+    max_count: int | None = Field(
+        default=None, ge=1, le=100_000, description="Instances that a controller may have running. Default: `count`, which start at once."
+    )
+    boot_s: float = Field(default=30.0, ge=0, description="Seconds from the order to start an instance until it serves.")
     parallel: ParallelSection = Field(default_factory=lambda: ParallelSection(), description="Devices of one instance.")
     hardware: str | None = Field(default=None, description="Hardware profile of these instances. Default: the experiment's `hardware`.")
     role: Literal["mixed", "prefill", "decode"] = Field(
@@ -123,10 +136,27 @@ class InstanceSection(Section):
 
 
 class RouterSection(OpenSection):
-    """How requests are spread over instances."""
+    """How requests are spread over instances. Further keys are parameters of `policy`."""
 
     policy: str = Field(default="round-robin", description="A routing policy, for requests that arrive.")
     decode_policy: str = Field(default="least-outstanding", description="A routing policy, for requests handed over by a prefill instance.")
+    refresh_s: float = Field(
+        default=0.0, ge=0, description="Routers see the instances' signals as they were at the last multiple of this. 0 = as they are."
+    )
+
+
+class ControllerSection(OpenSection):
+    """Something that acts on the cluster on a timer: migrates requests, starts and stops instances. Further keys are its parameters."""
+
+    policy: str = Field(description="A controller.")
+
+
+class BetweenNodesSection(Section):
+    """The link out of a node, shared by its instances."""
+
+    bytes_per_s: float = Field(gt=0, description="Bandwidth one way, bytes/s.")
+    latency_s: float = Field(default=0.0, ge=0, description="Seconds before the first byte.")
+    node_devices: int = Field(default=8, ge=1, description="Devices of a node. Instances fill one node after the other.")
 
 
 class NetworkSection(Section):
@@ -136,6 +166,43 @@ class NetworkSection(Section):
     latency_s: float | None = Field(default=None, ge=0, description="Seconds before the first byte.")
     per_message_s: float = Field(default=0.0, ge=0, description="Seconds for every further message of a copy.")
     message_bytes: float | None = Field(default=None, gt=0, description="Bytes of one message. Default: a copy is one contiguous message.")
+    between_nodes: BetweenNodesSection | None = Field(
+        default=None, description="Default: all instances reach each other over the link above."
+    )
+    hand_over: Literal["pull", "push", "push-layerwise"] = Field(
+        default="pull",
+        description="How KV gets from prefill to decode: the decode instance pulls it when it has memory; or its memory is reserved when "
+        "the prefill starts and the KV pushed when it ends, or layer by layer while it runs.",
+    )
+
+
+class MigrationSection(Section):
+    """How a decoding request moves to another instance while it decodes."""
+
+    last_stage_blocks: int = Field(default=16, ge=1, description="With so many KV blocks or fewer left, it stops and they are copied.")
+    max_stages: int = Field(default=3, ge=1, description="Copies after which a migration that does not catch up is given up.")
+
+
+class FailureSection(Section):
+    """One instance dies."""
+
+    at_s: float = Field(ge=0, description="Simulated seconds.")
+    instance: int = Field(ge=0, description="Number of the instance, counted through all groups from 0.")
+
+
+class FailuresSection(Section):
+    """Instances that die while they run, with the KV they hold."""
+
+    times: list[FailureSection] = Field(default_factory=list, description="Stated failures.")
+    mtbf_s: float | None = Field(
+        default=None, gt=0, description="Mean seconds between the failures of one instance, at random times (of the experiment's seed)."
+    )
+    restart_s: float = Field(default=60.0, ge=0, description="Seconds from a failure until the instance serves again.")
+    rule: Literal["resume", "retry", "fail"] = Field(
+        default="resume",
+        description="What becomes of its requests: `resume` goes on elsewhere with the tokens sent, computing their KV again; `retry` "
+        "starts from the beginning; `fail` ends them.",
+    )
 
 
 class ClusterSection(Section):
@@ -146,14 +213,20 @@ class ClusterSection(Section):
     )
     router: RouterSection = Field(default_factory=lambda: RouterSection(), description="Routing policy.")
     network: NetworkSection = Field(
-        default_factory=lambda: NetworkSection(), description="How KV moves between instances (prefill to decode)."
+        default_factory=lambda: NetworkSection(), description="How KV moves between instances (prefill to decode, migration)."
     )
+    controllers: list[ControllerSection] = Field(default_factory=list, description="What acts on the cluster while it runs.")
+    migration: MigrationSection = Field(default_factory=lambda: MigrationSection(), description="Live migration of decoding requests.")
+    failures: FailuresSection | None = Field(default=None, description="Instances that die. Default: none do.")
 
 
 class Targets(Section):
     """Latency targets. A request meets its SLO when it meets every target given."""
 
     ttft_s: float | None = Field(default=None, gt=0, description="Time to first token, seconds.")
+    ttft_s_per_prompt_token: float | None = Field(
+        default=None, gt=0, description="Time to first token, seconds for each token of the request's prompt."
+    )
     tpot_s: float | None = Field(default=None, gt=0, description="Mean time per output token after the first, of one request, seconds.")
     e2e_s: float | None = Field(default=None, gt=0, description="Arrival to last token, seconds.")
     queueing_s: float | None = Field(default=None, gt=0, description="Arrival to the first step that works on the request, seconds.")
@@ -164,6 +237,9 @@ class Targets(Section):
     itl_p95_s: float | None = Field(default=None, gt=0, description="95th percentile of those gaps.")
     itl_p99_s: float | None = Field(default=None, gt=0, description="99th percentile of those gaps.")
     itl_max_s: float | None = Field(default=None, gt=0, description="Longest gap between two tokens of the request, seconds.")
+    itl_ema16_s: float | None = Field(
+        default=None, gt=0, description="Highest exponential moving average of those gaps over a span of 16 tokens, seconds."
+    )
 
 
 class SloSection(Targets):
@@ -223,6 +299,7 @@ class ExperimentSpec(Section):
     engine: Annotated[Annotated[str, Tag("name")] | Annotated[EngineSection, Tag("mapping")], Discriminator(_name_or_mapping)] = Field(
         default="vllm-v1", description="The serving engine to imitate: a profile's name, or a mapping with the engine's own flags."
     )
+    cost: CostSection | None = Field(default=None, description="Where step times come from. Default: the hardware profile's kernel models.")
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection(), description="Instances and router.")
     probes: dict[str, ProbeSection] = Field(
         default_factory=dict, description="Numbers asked of the cost model of each variant, by name; no requests are then simulated."

@@ -13,8 +13,8 @@ from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane
 from simserve.engine.records import LaneLog, RequestColumns, RunRecords, Status
 from simserve.engine.request import LiveRequest, State
-from simserve.engine.simulate import Progress, Simulation
-from simserve.engine.spec import InstanceSpec
+from simserve.engine.simulate import DIED, Progress, Simulation
+from simserve.engine.spec import ClusterSpec, InstanceSpec
 from simserve.errors import InvariantError
 from simserve.workload.requests import Workload
 
@@ -22,23 +22,23 @@ from simserve.workload.requests import Workload
 def simulate_checked(
     workload: Workload,
     specs: Sequence[InstanceSpec],
+    cluster: ClusterSpec,
     *,
-    router: Any,
-    decode_router: Any,
     fast_forward: bool,
     until_s: float | None,
     progress: Progress | None,
 ) -> RunRecords:
     """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError."""
     twins = [replace(spec, scheduler=copy.deepcopy(spec.scheduler)) for spec in specs]
-    twin_router, twin_decode_router = copy.deepcopy((router, decode_router))
-    simulation = Simulation(workload, specs, router, fast_forward, progress, decode_router)
+    twin_cluster = copy.deepcopy(cluster)
+    simulation = Simulation(workload, specs, cluster, fast_forward, progress)
     for instance in simulation.instances:
         instance.audit = audit
     records = simulation.run(until_s)
-    other = Simulation(workload, twins, twin_router, not fast_forward, None, twin_decode_router).run(until_s)
+    other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)
-    check_records(records, finished=until_s is None, outside=any(spec.request_s or spec.request_per_prompt_token_s for spec in specs))
+    outside = any(spec.request_s or spec.request_per_prompt_token_s for spec in specs) or cluster.failures is not None
+    check_records(records, finished=until_s is None, outside=outside)
     if until_s is None:
         for instance in simulation.instances:
             _require(
@@ -112,8 +112,8 @@ def same_records(one: RunRecords, other: RunRecords) -> None:
 
 
 def check_records(records: RunRecords, finished: bool, outside: bool = False) -> None:
-    """I1, I2, I4, I5 and I9 on the columns of a run. `finished` = it was not cut by a time limit; `outside` = requests spend time on
-    their way to the scheduler, when an instance may well be idle (I5 is then not checked)."""
+    """I1, I2, I4, I5 and I9 on the columns of a run. `finished` = it was not cut by a time limit; `outside` = requests spend time outside
+    instances, when an instance may well be idle (I5 is then not checked)."""
     table, r = records.table, records.requests
     status = r.status
     done = status == Status.COMPLETED
@@ -122,14 +122,17 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         _require(bool(np.isfinite(r.finish_s).all()), "I1", "a request ended at no time")
     refused = (status == Status.REJECTED) | (status == Status.FAILED)
     _require(bool((r.reason[refused] > 0).all()), "I1", "a request was refused without a reason")
-    _require(bool((r.generated_tokens[refused] == 0).all()), "I1", "a refused request has generated tokens")
+    died = refused & (r.reason == r.reasons.index(DIED)) if DIED in r.reasons else np.zeros(len(table), dtype=bool)
+    _require(bool((r.generated_tokens[refused & ~died] == 0).all()), "I1", "a refused request has generated tokens")
     whole = done & (r.reason == 0)
     _require(bool((r.generated_tokens[whole] == table.output_tokens[whole]).all()), "I2", "a completed request lacks tokens")
     e = records.emissions
     emitted = np.bincount(e.request, weights=np.isfinite(e.prefill_end_s) + (e.last_tick - e.first_tick + 1), minlength=len(table))
     _require(bool((emitted == r.generated_tokens).all()), "I2", "tokens emitted differ from tokens generated")
     if finished:
+        # Of a request whose instance died, everything computed counts as recomputed.
         asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + r.recomputed_tokens - r.cached_tokens)[done].sum()
+        asked += (r.recomputed_tokens - r.cached_tokens)[died].sum()
         _require(
             int(asked) == int(records.counters["computed_tokens"]),
             "I2",

@@ -13,7 +13,8 @@ ARRIVAL = URGENT
 """Priority of events that bring work: at equal times they come before the ends of steps, so a plan made at t sees what arrived at t."""
 
 STEP = NORMAL
-"""Priority of step ends and of waking an idle instance."""
+"""Priority of step ends and of waking an idle instance; each lane adds its number, so that steps that end at the same time end in the order
+of the lanes, however they were scheduled."""
 
 
 class Clock(simpy.Environment):
@@ -22,6 +23,30 @@ class Clock(simpy.Environment):
     SimPy schedules `now + delay`, which is not the same floating-point number as an end time the instance has summed up step by step.
     Stepwise and fast-forwarded runs must agree bit for bit, so the engine schedules absolute times.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed_s = -1.0
+        self._passed = -1
+
+    @property
+    def pending(self) -> int:
+        """Events to come."""
+        return len(self._queue)
+
+    def pass_by(self, priority: int) -> None:
+        """Events of this priority have their turn now."""
+        now = self.now
+        if now != self._passed_s:
+            self._passed_s = now
+            self._passed = priority
+        elif priority > self._passed:
+            self._passed = priority
+
+    def has_passed(self, priority: int) -> bool:
+        """Whether events of this priority at the present time have had their turn. A lane in the middle of a span has no event for a step
+        that ends now; whether that step is over is this question."""
+        return self._passed_s == self.now and priority <= self._passed
 
     def at(self, time_s: float, callback: Callable[[Event], Any], priority: int = STEP) -> Event:
         """Calls `callback(event)` at `time_s` (seconds, not before now). Returns the event."""

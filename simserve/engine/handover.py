@@ -1,76 +1,163 @@
 """Disaggregated serving: requests move from the instance that prefilled them to one that decodes them (DistServe, arXiv 2401.09670).
 
-The decode instance pulls: a request's KV stays in the memory of the prefill instance until the decode instance has room for it, so a
-full decode pool pushes back on the prefill pool. The copy leaves through the prefill instance's link, which its copies share.
+Pull: a request's KV stays in the memory of the prefill instance until the decode instance has room for it, so a full decode pool pushes
+back on the prefill pool. Push: the decode instance is chosen and its memory reserved when the prefill starts; the copy then begins with
+the end of the prefill, or, layer by layer, with the prefill itself (Splitwise, arXiv 2311.18677, section 4.3). The copy leaves through
+the link of the prefill instance or of its node, which other copies share.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from simserve.engine.instance import Instance
+from simserve.engine.link import Link, Transfer
 from simserve.engine.request import LiveRequest, State
 
-Choose = Callable[[Sequence[Instance]], Instance]
+Choose = Callable[[LiveRequest], Instance | None]
+
+
+class Move:
+    """A request between two instances. `destination` is None while no decode instance takes requests."""
+
+    __slots__ = ("blocks", "destination", "prefilled", "request", "reserved_s", "source", "transfer")
+
+    def __init__(self, source: Instance, request: LiveRequest) -> None:
+        self.source = source
+        self.request = request
+        self.destination: Instance | None = None
+        self.prefilled = False
+        self.blocks = 0
+        self.reserved_s = -1.0
+        self.transfer: tuple[Link, Transfer] | None = None
 
 
 class Handover:
-    """The mechanics between a pool of prefill instances and a pool of decode instances.
+    """The mechanics between prefill and decode instances. `choose` picks the decode instance of a request.
 
-    `choose` picks the decode instance of a request as soon as its prefill has ended.
+    layerwise   each layer's KV leaves as soon as it is computed; otherwise the copy begins with the end of the prefill
     """
 
-    def __init__(self, decoders: Sequence[Instance], choose: Choose) -> None:
-        self._decoders = decoders
+    def __init__(self, decoders: list[Instance], choose: Choose, push: bool, layerwise: bool) -> None:
         self._choose = choose
-        self._queues: dict[int, deque[tuple[Instance, LiveRequest]]] = {instance.index: deque() for instance in decoders}
-        self.moving: dict[int, tuple[Instance, LiveRequest]] = {}
-        """Requests between two instances, by row, with the one they come from."""
+        self._push = push
+        self._layerwise = layerwise
+        self._queues: dict[int, deque[Move]] = {instance.index: deque() for instance in decoders}
+        self._homeless: list[Move] = []
+        self.moves: dict[int, Move] = {}
+        """By row of the request."""
         self.moved_tokens = 0
 
-    def prefilled(self, source: Instance, request: LiveRequest, now: float) -> None:
+    def admitted(self, source: Instance, request: LiveRequest) -> None:
+        """The prefill of a request starts (or starts again) at `source`."""
+        if self._push and source.spec.role == "prefill" and request.row not in self.moves:
+            self._send(Move(source, request))
+
+    def ended(self, request: LiveRequest) -> None:
+        """A request has ended; one that had reserved memory elsewhere and never moved gives it back."""
+        move = self.moves.pop(request.row, None) if self._push else None
+        if move is not None:
+            self._withdraw(move)
+
+    def prefilled(self, source: Instance, request: LiveRequest) -> None:
         """The request has emitted its first token at `source` and needs a place to decode."""
-        destination = self._choose(self._decoders)
         request.state = State.MOVING
-        self.moving[request.row] = (source, request)
-        source.elsewhere[request.row] = request.held_blocks
-        source.outstanding -= 1
-        destination.outstanding += 1
-        self._queues[destination.index].append((source, request))
+        source.set_aside(request)
+        source.forget(request)
+        move = self.moves.get(request.row) or Move(source, request)
+        move.prefilled = True
+        if request.row not in self.moves:
+            self._send(move)
+        elif move.reserved_s >= 0:
+            self._copy(move)
+
+    def _send(self, move: Move) -> None:
+        """Chooses where the request decodes, and asks for memory there."""
+        self.moves[move.request.row] = move
+        destination = self._choose(move.request)
+        move.destination = destination
+        if destination is None:
+            self._homeless.append(move)
+            return
+        destination.expect(move.request)
+        self._queues[destination.index].append(move)
         if destination.is_busy:
             destination.poke()  # it looks again at the end of its step, when it knows its memory
         else:
             self.pull(destination)
 
+    def retry(self) -> None:
+        """A decode instance has become available: the requests without one choose again."""
+        waiting, self._homeless = self._homeless, []
+        for move in waiting:
+            self._send(move)
+
     def pull(self, destination: Instance) -> None:
-        """Starts the copies that the destination has memory for, in order. Called between its steps, whenever its memory may have grown."""
+        """Takes memory for requests on their way, in order. Called between the destination's steps, whenever its memory may have grown."""
         queue = self._queues[destination.index]
         kv = destination.kv
         while queue:
-            source, request = queue[0]
-            blocks = kv.blocks(request.computed_tokens + 1)
+            move = queue[0]
+            tokens = move.request.computed_tokens if move.prefilled else move.request.target_tokens
+            blocks = kv.blocks(tokens + 1)
             if kv.free_blocks - blocks < kv.watermark_blocks:
                 return
             queue.popleft()
-            kv.free_blocks -= blocks
-            destination.elsewhere[request.row] = blocks
-            self._copy(source, destination, request, blocks)
+            destination.reserve(move.request.row, blocks)
+            move.blocks = blocks
+            move.reserved_s = destination.clock.now
+            if move.prefilled:
+                self._copy(move)
 
-    def _copy(self, source: Instance, destination: Instance, request: LiveRequest, blocks: int) -> None:
-        link, spec = source.link, source.spec.link
-        assert link is not None and spec is not None
-        size_bytes = request.computed_tokens * spec.kv_bytes_per_token
+    def _copy(self, move: Move) -> None:
+        """The request's KV leaves; what a layer-wise push has sent during the prefill is there already, the last layer never is."""
+        assert move.destination is not None
+        link, spec = move.source.path_to(move.destination)
+        size_bytes = float(move.request.computed_tokens * spec.kv_bytes_per_token)
+        if self._layerwise:
+            overlap_s = move.source.clock.now - max(move.reserved_s, move.request.scheduled_s)
+            size_bytes = max(size_bytes / spec.layers, size_bytes - spec.bytes_per_s * overlap_s)
         messages = 1 if spec.message_bytes is None else max(1, math.ceil(size_bytes / spec.message_bytes))
-        self.moved_tokens += request.computed_tokens
+        self.moved_tokens += move.request.computed_tokens
+        move.transfer = (link, link.start(size_bytes, lambda now: self._arrived(move), messages))
 
-        def arrived(now: float) -> None:
-            del source.elsewhere[request.row]
-            source.lanes[0].give_back(request)
-            source.poke()
-            del destination.elsewhere[request.row], self.moving[request.row]
-            request.held_blocks = blocks
-            destination.land(request)
+    def _arrived(self, move: Move) -> None:
+        request, destination = move.request, move.destination
+        assert destination is not None
+        del self.moves[request.row]
+        move.source.let_go(request)
+        request.held_blocks = destination.elsewhere.pop(request.row)
+        destination.land(request)
 
-        link.start(size_bytes, arrived, messages)
+    def _withdraw(self, move: Move) -> None:
+        """Takes back what a move asks of its destination: its place in the queue, its memory, its copy under way."""
+        if move.transfer is not None:
+            move.transfer[0].cancel(move.transfer[1])
+            move.transfer = None
+        if move.destination is None:
+            self._homeless.remove(move)
+            return
+        if move.reserved_s < 0:
+            self._queues[move.destination.index].remove(move)
+        move.destination.unreserve(move.request.row)
+        move.destination.forget(move.request)
+        move.destination, move.reserved_s, move.blocks = None, -1.0, 0
+
+    def crash(self, instance: Instance) -> list[LiveRequest]:
+        """An instance dies. Returns the requests whose KV it held for others; those on their way to it choose again."""
+        lost: list[LiveRequest] = []
+        for row, move in sorted(self.moves.items()):
+            if move.source is instance:
+                del self.moves[row]
+                self._withdraw(move)
+                if move.prefilled:
+                    move.request.lose_kv()
+                    lost.append(move.request)
+        again = [move for _, move in sorted(self.moves.items()) if move.destination is instance]
+        for move in again:
+            self._withdraw(move)
+        for move in again:
+            self._send(move)
+        return lost

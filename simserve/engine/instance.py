@@ -4,32 +4,47 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
 from simserve.engine.clock import Clock
+from simserve.engine.cluster_view import Load, Signals
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.link import Link
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest
-from simserve.engine.spec import InstanceSpec
+from simserve.engine.spec import InstanceSpec, LinkSpec
 from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
 from simserve.policies import registry
 
 if TYPE_CHECKING:
     from simserve.engine.handover import Handover
+    from simserve.engine.migration import Migration
 
 MOST_REORDERED = 128
 """With more waiting requests a cache-dependent order is left as it is (SGLang's rule for its longest-prefix order)."""
+
+
+class Life(Enum):
+    """Whether an instance serves."""
+
+    UP = "up"
+    DRAINING = "draining"
+    """Finishes what it has and takes nothing new."""
+    BOOTING = "booting"
+    OFF = "off"
+    """Never started, stopped, or dead."""
 
 
 class Instance:
     """The running form of an InstanceSpec.
 
     final_tokens[row]  output tokens at which a request ends (hidden from policies), shared by all instances
+    signals            the cluster's counters, of which this instance keeps its own up to date
     prefix_block_tokens  tokens per id of the workload's prompt contents, 0 = contents unknown
     ended              called with the requests that have just ended and the time
     """
@@ -44,6 +59,8 @@ class Instance:
         final_tokens: array[int],
         ended: Callable[[list[LiveRequest], float], None],
         fast_forward: bool,
+        signals: Signals,
+        uplink: Link | None = None,
         prefix_block_tokens: int = 0,
     ) -> None:
         self.spec = spec
@@ -68,13 +85,19 @@ class Instance:
         self.reorders = self.order.dynamic and self.prefix is not None
         self.inbox: list[LiveRequest] = []
         self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
+        self.uplink = uplink
+        self.life = Life.UP if spec.starts else Life.OFF
         self.handover: Handover | None = None
         """Set on the instances of a disaggregated cluster."""
         self.elsewhere: dict[int, int] = {}
         """KV blocks held here for requests that are in no lane: handed over and not yet copied, or on their way here."""
+        self.migrating: dict[int, Migration] = {}
+        """Migrations from here to elsewhere, by row of the request."""
+        self.on_empty: Callable[[Instance], None] | None = None
+        """Called when the last request has left a draining instance."""
         self.admissions = 0
         self.swapped_tokens = 0
-        self.outstanding = 0
+        self.signals = signals
         stages = spec.cost.stages
         self.lanes = [Lane(self, index) for index in range(stages)]
         self._pipelined = stages > 1
@@ -89,16 +112,33 @@ class Instance:
         """Whether requests given to this instance must show their true output length."""
         return bool(getattr(self.scheduler, "oracle", False) or self.order.oracle)
 
+    @property
+    def outstanding(self) -> int:
+        """Requests that were sent here and have not left."""
+        return self.signals.outstanding[self.index]
+
+    def expect(self, request: LiveRequest) -> None:
+        """A request is on its way to this instance and counts as its own from now on."""
+        self.signals.outstanding[self.index] += 1
+        self.signals.prompt_tokens[self.index] += request.prompt_tokens
+
+    def forget(self, request: LiveRequest) -> None:
+        """A request has left, or will not come."""
+        self.signals.outstanding[self.index] -= 1
+        self.signals.prompt_tokens[self.index] -= request.prompt_tokens
+        if self.life is Life.DRAINING and not self.outstanding and self.on_empty is not None:
+            self.on_empty(self)
+
     def submit(self, request: LiveRequest) -> None:
-        """A request enters. It is seen by every plan made at this instant or later."""
+        """An expected request enters. It is seen by every plan made at this instant or later."""
         self.inbox.append(request)
-        self.outstanding += 1
+        self.signals.waiting[self.index] += 1
         now = self.clock.now
         lanes = self.lanes
         if not self._pipelined and lanes[0].busy:
             lanes[0].arrival(now)
         elif self._wake_event is None:
-            self._wake_event = self.clock.at(now, self._wake)
+            self._wake_event = self.clock.at(now, self._wake, self.lanes[0].priority)
 
     @property
     def is_busy(self) -> bool:
@@ -111,7 +151,87 @@ class Instance:
         if not self._pipelined and lane.busy:
             lane.interrupt(self.clock.now)
         elif self._wake_event is None:
-            self._wake_event = self.clock.at(self.clock.now, self._wake)
+            self._wake_event = self.clock.at(self.clock.now, self._wake, self.lanes[0].priority)
+
+    def at_boundary(self, lane: Lane, action: Callable[[float], None]) -> None:
+        """Calls `action(now)` when the lane is between two steps: now, or at the end of the step in progress."""
+        if lane.busy:
+            lane.boundary.append(action)
+            if not self._pipelined:
+                lane.interrupt(self.clock.now)
+        else:
+            action(self.clock.now)
+
+    def path_to(self, other: Instance) -> tuple[Link, LinkSpec]:
+        """How KV reaches another instance: inside a node through this instance's link, between nodes through the node's."""
+        if self.uplink is not None and self.spec.uplink is not None and other.spec.node != self.spec.node:
+            return self.uplink, self.spec.uplink
+        assert self.link is not None and self.spec.link is not None
+        return self.link, self.spec.link
+
+    def reserve(self, row: int, blocks: int) -> None:
+        """Takes free KV blocks for a request on its way here; between steps only, and only as many as are free."""
+        self.kv.free_blocks -= blocks
+        if self.prefix is not None:
+            self.prefix.trim()
+        self.elsewhere[row] = self.elsewhere.get(row, 0) + blocks
+
+    def unreserve(self, row: int) -> None:
+        """The request will not come."""
+        blocks = self.elsewhere.pop(row, 0)
+        if blocks:
+            self.kv.free_blocks += blocks
+            self.poke()
+
+    def set_aside(self, request: LiveRequest) -> None:
+        """The KV of a request stays here while the request is in no lane."""
+        held = request.held_blocks if self.prefix is None else self.prefix.private_blocks(request)
+        self.elsewhere[request.row] = held
+
+    def let_go(self, request: LiveRequest) -> None:
+        """The KV of a request that was set aside is not needed any more."""
+        del self.elsewhere[request.row]
+        self.lanes[0].give_back(request)
+        self.poke()
+
+    @property
+    def free_blocks(self) -> int:
+        """Free KV blocks at this moment, the growth of the steps that have passed in a span taken off."""
+        free = self.kv.free_blocks
+        for lane in self.lanes:
+            if lane.busy and lane.decodes_now:
+                steps = lane.steps_done(self.clock.now)
+                if steps:
+                    free -= lane.group.growth_over(steps)
+        return free
+
+    def load(self) -> Load:
+        """Memory and requests at this moment."""
+        head = next(iter(self.waiting), None) or next(iter(self.inbox), None)
+        running = sum(len(lane.prefilling) + len(lane.group.members) + len(lane.swapped) + len(lane.landed) for lane in self.lanes)
+        blocks = self.kv.blocks(head.target_tokens) if head is not None else 0
+        return Load(self.free_blocks, self.kv.total_blocks, running, len(self.waiting) + len(self.inbox), blocks)
+
+    def crash(self, now: float) -> list[LiveRequest]:
+        """The instance dies: its KV is gone. Returns the requests that were in its queue and lanes, waiting again, in order of their rows;
+        tokens of the step in progress were never computed."""
+        lost: list[LiveRequest] = [*self.waiting, *self.inbox]
+        for lane in self.lanes:
+            lost += lane.crash(now)
+        for request in list(self.waiting):
+            self.waiting.remove(request)
+        self.inbox.clear()
+        self._yielding.clear()
+        self._stage_free_s = [now] * len(self.lanes)
+        self.elsewhere.clear()
+        if self.prefix is not None:
+            self.prefix.clear()
+        self.kv.free_blocks, self.kv.host_free_blocks = self.kv.total_blocks, self.kv.host_total_blocks
+        self.signals.waiting[self.index] = 0
+        for request in lost:
+            request.lose_kv()
+            self.forget(request)
+        return sorted(lost, key=lambda request: request.row)
 
     def land(self, request: LiveRequest) -> None:
         """A request has arrived with its KV (request.held_blocks of this instance): it decodes as soon as a seat is free."""
@@ -122,11 +242,14 @@ class Instance:
     def hand_over(self, request: LiveRequest, now: float) -> None:
         """A request has emitted its first token here and decodes elsewhere."""
         assert self.handover is not None
-        self.handover.prefilled(self, request, now)
+        self.handover.prefilled(self, request)
 
     def ended(self, requests: list[LiveRequest], now: float) -> None:
         """Requests have left the instance for good."""
-        self.outstanding -= len(requests)
+        for request in requests:
+            if self.migrating and request.row in self.migrating:
+                self.migrating[request.row].abort("the request ended")
+            self.forget(request)
         self._tell_ended(requests, now)
 
     def others_work(self, lane: Lane) -> bool:
@@ -138,6 +261,8 @@ class Instance:
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""
+        while lane.boundary:
+            lane.boundary.pop(0)(now)
         self.pull()
         if self._pipelined:
             lane.busy = False
@@ -152,6 +277,9 @@ class Instance:
 
     def _wake(self, event: Event) -> None:
         self._wake_event = None
+        self.clock.pass_by(self.lanes[0].priority)
+        if self.life is Life.OFF:
+            return
         now = self.clock.now
         lane = self.lanes[0]
         if self._pipelined:
@@ -214,7 +342,8 @@ class Instance:
                 end = max(end, free[stage]) + stage_s
                 free[stage] = end
             lane.start_at(now, end)
-            self.clock.at(free[0], self._first_stage_free)
+            self.clock.at(free[0], self._first_stage_free, lane.priority)
 
     def _first_stage_free(self, event: Event) -> None:
+        self.clock.pass_by(self.lanes[0].priority)
         self._dispatch(self.clock.now)

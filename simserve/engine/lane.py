@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 from simpy.events import Event
 
+from simserve.engine.clock import STEP
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.plan import InstanceView, StepPlan
 from simserve.engine.request import LiveRequest, State
@@ -34,22 +36,29 @@ class Lane:
     def __init__(self, instance: Instance, index: int) -> None:
         self.instance = instance
         self.index = index
+        self.clock = instance.clock
+        self.priority = STEP + instance.lane_offset + index
         self.policy_name = instance.policy_name
         self.scheduler = instance.scheduler
         self.cost = instance.cost
         self.kv = instance.kv
         self.prefix = instance.prefix
+        self.signals = instance.signals
         self.reorders = instance.reorders
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
         self.landed: list[LiveRequest] = []
         """Requests that have come from another instance with their KV and wait for a seat."""
         self.group = DecodeGroup(instance.kv.block_tokens)
+        self.boundary: list[Callable[[float], None]] = []
+        """What waits for the end of the step in progress."""
         self.view = InstanceView(
             self, instance.waiting, instance.kv, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens
         )
         self.step_end_s = array("d")
         self.log = array("d")
+        self.layered = array("q")
+        """Span, layer group and groups of each step whose chunks passed through a part of the layers (LaneLog.layered)."""
         self.busy = False
         self._fast = instance.fast_forward
         self._chunk = FIRST_CHUNK_STEPS
@@ -76,6 +85,7 @@ class Lane:
         if self.landed:
             self._seat_landed()
         plan = self.scheduler.plan(view)
+        self.signals.waiting[self.instance.index] = len(view.waiting)
         if plan is not self._plan:
             raise PolicyError(
                 f"policy '{self.policy_name}' returned {plan!r} instead of the plan it got from view.new_plan() (invariant I10)"
@@ -139,7 +149,7 @@ class Lane:
                 end += swap_s
             end += now
             ends.append(end)
-        self._end_event = self.instance.clock.at(end, self._on_end)
+        self._end_event = self.clock.at(end, self._on_end, self.priority)
 
     def stage_times(self, plan: StepPlan) -> tuple[float, ...]:
         """Seconds of the planned step on each pipeline stage; swaps hold up the first."""
@@ -158,7 +168,7 @@ class Lane:
         self._span_first = len(self.step_end_s)
         self._span_start_s = now
         self.step_end_s.append(end)
-        self._end_event = self.instance.clock.at(end, self._on_end)
+        self._end_event = self.clock.at(end, self._on_end, self.priority)
 
     def arrival(self, now: float) -> None:
         """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
@@ -170,16 +180,22 @@ class Lane:
         ends = self.step_end_s
         if len(ends) - self._span_first <= 1:
             return
-        current = bisect_left(ends, now, self._span_first)
+        current = self._current_step(now)
         if current + 1 >= len(ends):
             return
         self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
         del ends[current + 1 :]
-        self._end_event = self.instance.clock.at(ends[current], self._on_end)
+        self._end_event = self.clock.at(ends[current], self._on_end, self.priority)
+
+    def _current_step(self, now: float) -> int:
+        """Number of the step in progress; one that ends now is over when it has had its turn."""
+        bisect = bisect_right if self.clock.has_passed(self.priority) else bisect_left
+        return bisect(self.step_end_s, now, self._span_first)
 
     def _on_end(self, event: Event) -> None:
         """The span in progress is over (events of spans that were cut short are stale and do nothing)."""
         if event is self._end_event:
+            self.clock.pass_by(self.priority)
             now = self.step_end_s[-1]
             self.finish(now)
             self.instance.after_step(self, now)
@@ -204,9 +220,17 @@ class Lane:
             ended = group.pop_ended()
         prefill_tokens = pairs = 0
         if plan.prefills:
-            for request, (tokens, computed) in zip(plan.prefilled, plan.prefills, strict=True):
+            if plan.layers is not None:
+                self.layered.extend((len(self.log) // LOG_FIELDS, *plan.layers))
+            for request, (tokens, computed, layers) in zip(plan.prefilled, plan.prefills, strict=True):
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
+                if layers is not None:
+                    passed, groups = layers[0] + 1, layers[1]
+                    if passed < groups:
+                        request.layer_pass = tokens, passed, groups
+                        continue
+                    request.layer_pass = None
                 request.computed_tokens = computed = computed + tokens
                 if self.prefix is not None:
                     self.prefix.add(request)
@@ -232,6 +256,10 @@ class Lane:
         if self.instance.audit is not None:
             self.instance.audit(self)
 
+    def steps_done(self, now: float) -> int:
+        """Steps of the span in progress that are over."""
+        return min(self._current_step(now), len(self.step_end_s) - 1) - self._span_first
+
     @property
     def decodes_now(self) -> int:
         """Requests that decode in the step in progress."""
@@ -246,9 +274,12 @@ class Lane:
         request.admission = instance.admissions
         request.state = State.PREFILLING
         request.planned = -1
+        request.layer_pass = None
         request.target_tokens = request.prompt_tokens + request.generated_tokens
         if request.scheduled_s < 0:
             request.scheduled_s = now
+        if instance.handover is not None:
+            instance.handover.admitted(instance, request)
         self.prefilling.append(request)
 
     def join_group(self, request: LiveRequest) -> None:
@@ -290,6 +321,8 @@ class Lane:
         self.give_back(request)
         request.held_blocks = 0
         request.state = State.ENDED
+        if self.instance.handover is not None:
+            self.instance.handover.ended(request)
         self.instance.recorder.completed(request, self.instance.index, now)
 
     def _emitted(self, request: LiveRequest) -> None:
@@ -306,6 +339,26 @@ class Lane:
             if ended > self._span_first:
                 self.finish(self.step_end_s[-1])
 
+    def crash(self, now: float) -> list[LiveRequest]:
+        """The instance dies: takes all requests out. What ended by now counts, the step in progress does not."""
+        self.stop(now)
+        self.busy = False
+        self.boundary.clear()
+        lost = [*self.prefilling, *self.swapped, *self.landed]
+        for request in list(self.group):
+            self.leave_unfinished(request)
+            lost.append(request)
+        for requests in (self.prefilling, self.swapped, self.landed):
+            requests.clear()
+        return lost
+
+    def detach(self, request: LiveRequest) -> None:
+        """Takes a decoding request out, its KV set aside; between steps only."""
+        self.group.leave(request)
+        self._emitted(request)
+        request.state = State.MOVING
+        self.instance.set_aside(request)
+
     def leave_unfinished(self, request: LiveRequest) -> None:
         """Takes a decoding request out of a run that is cut."""
         self.group.leave(request)
@@ -320,6 +373,8 @@ class Lane:
         kv = self.kv
         request.preemptions += 1
         decoding = request.state is State.DECODING
+        if self.instance.migrating and request.row in self.instance.migrating:
+            self.instance.migrating[request.row].abort("the request was preempted")
         if decoding:
             self.group.leave(request)
             self._emitted(request)

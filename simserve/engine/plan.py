@@ -82,6 +82,7 @@ class StepPlan:
 
     decodes      requests that decode one token in this step
     prefills     slices computed in this step, in the order given
+    layers       (group, groups) of layers that the slices pass through in this step; None = all layers
     budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
     preempted    a request was preempted in this plan: nothing is admitted or swapped in any more
     repeat       how many steps in a row this plan is what the policy would choose, if nothing happens (see `hold`)
@@ -95,6 +96,7 @@ class StepPlan:
         "budget_left",
         "decodes",
         "ignores_arrivals",
+        "layers",
         "preempted",
         "prefilled",
         "prefills",
@@ -108,6 +110,7 @@ class StepPlan:
         self._serial = 0
         self.prefills: list[PrefillSlice] = []
         self.prefilled: list[LiveRequest] = []
+        self.layers: tuple[int, int] | None = None
         self.swap_times_s: list[float] = []
         self.asked = True
         self.reset(None)
@@ -121,6 +124,7 @@ class StepPlan:
         self.decodes = 0
         self.prefills = []
         self.prefilled = []
+        self.layers = None
         self.swap_times_s = []
         self.budget_left = budget
         self.preempted = False
@@ -232,8 +236,13 @@ class StepPlan:
                 self._lane.prefix.trim()
         return True
 
-    def prefill(self, request: LiveRequest, tokens: int) -> None:
-        """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow)."""
+    def prefill(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None = None) -> None:
+        """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow).
+
+        `layers=(group, groups)` takes them through one of so many groups of the layers only. The same tokens must then pass through
+        groups 0, 1 ... in order, one a step though not in every step; after the last they are computed. All slices of a step pass
+        through the same layers.
+        """
         computed = request.computed_tokens
         if request.state is not State.PREFILLING or request.planned == self._serial:
             self._refuse(f"prefills {request!r}, which is not prefilling or already in the step")
@@ -245,9 +254,31 @@ class StepPlan:
             if tokens > self.budget_left:
                 self._refuse(f"is over budget: {tokens} tokens of {request!r} with {self.budget_left} left")
             self.budget_left -= tokens
+        if layers is not None or self.layers is not None or request.layer_pass is not None:
+            self._pass_layers(request, tokens, layers)
         request.planned = self._serial
-        self.prefills.append(PrefillSlice(tokens, computed))
+        self.prefills.append(PrefillSlice(tokens, computed, self.layers))
         self.prefilled.append(request)
+
+    def _pass_layers(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None) -> None:
+        """Checks that the slice may pass through `layers` next, and notes them. One group of all layers is an ordinary slice."""
+        if layers is not None:
+            group, groups = layers
+            if not 0 <= group < groups:
+                self._refuse(f"prefills {request!r} in layer group {group} of {groups}")
+            if self._lane.cost.stages > 1:
+                self._refuse(f"prefills by layer groups on an instance of {self._lane.cost.stages} pipeline stages: it must have one")
+            if groups == 1:
+                layers = None
+        if self.prefills and layers != self.layers:
+            self._refuse(f"prefills {request!r} in {_layers_text(layers)} and others of the step in {_layers_text(self.layers)}")
+        of_chunk, passed, groups = request.layer_pass or (tokens, 0, layers[1] if layers else 1)
+        if tokens != of_chunk or (layers or (0, 1)) != (passed, groups):
+            self._refuse(
+                f"prefills {tokens} tokens of {request!r} in {_layers_text(layers)} where {of_chunk} tokens in "
+                f"{_layers_text((passed, groups))} come next"
+            )
+        self.layers = layers
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------
 
@@ -294,3 +325,7 @@ class StepPlan:
 
     def _refuse(self, what: str) -> NoReturn:
         raise PolicyError(f"policy '{self._lane.policy_name}' {what} (invariant I10)")
+
+
+def _layers_text(layers: tuple[int, int] | None) -> str:
+    return "all layers" if layers is None or layers[1] == 1 else f"layer group {layers[0]} of {layers[1]}"

@@ -78,6 +78,11 @@ class PrefixCache:
         request.pinned_ids = []
         request.offered_ids = 0
 
+    def clear(self) -> None:
+        """Forgets everything, users included."""
+        self._users.clear()
+        self._idle.clear()
+
     def trim(self) -> None:
         """Forgets idle contents whose blocks the allocator has given away. Called whenever blocks have been given away: what survives
         must not depend on when somebody looks."""

@@ -33,6 +33,7 @@ class Recorder:
         self.ended = 0
         self._segments = array("q")
         self._segment_prefill_end_s = array("d")
+        self._void: dict[int, int] = {}
 
     def completed(self, request: LiveRequest, instance: int, now: float) -> None:
         """The request has emitted its last token at `now` (seconds)."""
@@ -43,7 +44,7 @@ class Recorder:
         self.finish_s[row] = now
         self.instance[row] = instance
         self.generated[row] = request.generated_tokens
-        if request.preemptions:
+        if request.preemptions or request.recomputed_tokens:
             self.preemptions[row] = request.preemptions
             self.recomputed[row] = request.recomputed_tokens
         if request.cached_tokens:
@@ -60,6 +61,17 @@ class Recorder:
         self.finish_s[row] = now
         self.note(row, reason)
         self.ended += 1
+
+    def failed(self, request: LiveRequest, now: float, reason: str) -> None:
+        """The request has ended for good without all its tokens; what it had computed is counted as recomputed."""
+        self.unfinished(request, self.instance[request.row])
+        if request.cached_tokens:
+            self.cached[request.row] = request.cached_tokens
+        self.rejected(request.row, now, reason, Status.FAILED)
+
+    def void(self, row: int) -> None:
+        """Tokens that the request has emitted so far do not count: it starts from the beginning."""
+        self._void[row] = len(self._segment_prefill_end_s)
 
     def segment(self, request: LiveRequest, lane: int, last_tick: int) -> None:
         """Tokens emitted since the request's prefill ended or it came back (see records.Emissions)."""
@@ -106,10 +118,14 @@ class Recorder:
         """All segments, in the order in which they ended."""
         flat = self._segments
         table = np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if len(flat) else np.empty((0, 4), dtype=np.int64)
+        prefill_end_s = np.array(self._segment_prefill_end_s)
+        if self._void:
+            counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())])
+            table, prefill_end_s = table[counts], prefill_end_s[counts]
         return Emissions(
             request=table[:, 0].copy(),
             lane=table[:, 1].copy(),
-            prefill_end_s=np.array(self._segment_prefill_end_s),
+            prefill_end_s=prefill_end_s,
             first_tick=table[:, 2].copy(),
             last_tick=table[:, 3].copy(),
         )

@@ -69,6 +69,8 @@ class LaneLog:
     span_prefill_pairs    (query, key) pairs of the chunks: sum of new * context + new * (new + 1) / 2
     span_kv_blocks        KV blocks in use on the instance in the last step of the span, before the requests that end with it free theirs
     span_waiting          requests in the waiting queue when the span was planned
+    layered   one row (span, group, groups) for each span whose chunks passed through one of so many groups of layers only: their tokens
+              and pairs stand in each of these spans, and are computed in that of the last group
     """
 
     instance: int
@@ -84,6 +86,23 @@ class LaneLog:
     span_prefill_pairs: I64
     span_kv_blocks: I64
     span_waiting: I64
+    layered: I64 = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
+
+    def layer_group(self) -> tuple[I64, I64]:
+        """By span: the group of layers that its chunks passed through, and of how many; 0 of 1 for all layers."""
+        group, groups = np.zeros_like(self.span_steps), np.ones_like(self.span_steps)
+        group[self.layered[:, 0]], groups[self.layered[:, 0]] = self.layered[:, 1], self.layered[:, 2]
+        return group, groups
+
+    def computed_prefills(self) -> tuple[I64, I64]:
+        """Prompt tokens and (query, key) pairs by the span in which their computation was complete."""
+        if not len(self.layered):
+            return self.span_prefill_tokens, self.span_prefill_pairs
+        span, group, groups = self.layered.T
+        tokens, pairs = self.span_prefill_tokens.copy(), self.span_prefill_pairs.copy()
+        on_their_way = span[group + 1 < groups]
+        tokens[on_their_way] = pairs[on_their_way] = 0
+        return tokens, pairs
 
     def tick_end_s(self) -> F64:
         """End times, in seconds, of the steps in which requests decoded: the clock that Emissions refers to. Increasing."""
@@ -111,6 +130,29 @@ class Emissions:
 
 
 @dataclass(frozen=True, slots=True)
+class Moves:
+    """Live migrations, one entry each, in the order in which they ended.
+
+    request, source, destination   row of the request table; numbers of instances
+    start_s     when it was decided
+    stop_s      when the request stopped decoding at the source; NaN if it never did
+    landed_s    when the last byte had arrived; NaN unless it succeeded
+    stages      copies begun
+    outcome     index into `outcomes`; entry 0 is "" (it succeeded)
+    """
+
+    request: I64
+    source: I64
+    destination: I64
+    start_s: F64
+    stop_s: F64
+    landed_s: F64
+    stages: I64
+    outcome: I64
+    outcomes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceInfo:
     """Facts of one instance, fixed over the run. `cost` is CostModel.describe(), `peak_flops_per_s` of all its devices together."""
 
@@ -134,5 +176,8 @@ class RunRecords:
     emissions: Emissions
     instances: tuple[InstanceInfo, ...]
     end_s: float
+    moves: Moves | None = None
+    lives: tuple[tuple[float, int, str], ...] = ()
+    """(seconds, instance number, what it became) for every change of an instance after time 0: up, draining, booting, off."""
     counters: dict[str, float] = field(default_factory=dict)
     """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, swapped_tokens, kv_blocks_in_use_at_end."""

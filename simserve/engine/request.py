@@ -33,6 +33,8 @@ class LiveRequest:
     cached_estimate  while it waits under a cache-dependent order: prompt tokens found in the prefix cache at the last plan
     prefix_ids       contents of its prompt for the prefix cache (see PrefixCache); empty when unknown
     admission        number of its admission, rising over the instance's life; larger = more recent
+    layer_pass       while a chunk of it is on its way through the layers group by group: (tokens of the chunk, groups passed, groups in
+                     all); None otherwise. See StepPlan.prefill. A preemption loses it: each admission begins without
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class LiveRequest:
         "generated_tokens",
         "grows",
         "held_blocks",
+        "layer_pass",
         "max_output_tokens",
         "offered_ids",
         "pinned_ids",
@@ -92,9 +95,27 @@ class LiveRequest:
         self.first_token_s = -1.0
         self.prefill_end_s = -1.0
         self.planned = -1
+        self.layer_pass: tuple[int, int, int] | None = None
         self.prefix_ids: list[int] = []
         self.pinned_ids: list[int] = []
         self.offered_ids = 0
+
+    def lose_kv(self) -> None:
+        """Its KV is gone: it waits, and what it had computed is to be computed again. Its counts must be up to date."""
+        self.recomputed_tokens += self.computed_tokens
+        self.computed_tokens = 0
+        self.held_blocks = 0
+        self.target_tokens = self.prompt_tokens + self.generated_tokens
+        self.pinned_ids = []
+        self.offered_ids = 0
+        self.prefill_end_s = -1.0
+        self.state = State.WAITING
+
+    def start_over(self) -> None:
+        """It begins anew, as if it had never been served; what it computed stays counted."""
+        self.generated_tokens = 0
+        self.target_tokens = self.prompt_tokens
+        self.scheduled_s = self.first_token_s = -1.0
 
     @property
     def prefill_left(self) -> int:
@@ -116,3 +137,12 @@ class OracleRequest(LiveRequest):
     __slots__ = ("output_tokens",)
 
     output_tokens: int
+
+    @classmethod
+    def of(cls, request: LiveRequest) -> OracleRequest:
+        """The same request for an oracle's eyes. It must be in no instance."""
+        twin = cls.__new__(cls)
+        for name in LiveRequest.__slots__:
+            if hasattr(request, name):
+                setattr(twin, name, getattr(request, name))
+        return twin

@@ -5,29 +5,29 @@ from __future__ import annotations
 import copy
 from array import array
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simserve.engine.clock import ARRIVAL, Clock
-from simserve.engine.instance import Instance
+from simserve.engine.cluster import Cluster
+from simserve.engine.cluster_view import Refusal, Signals
+from simserve.engine.instance import Instance, Life
 from simserve.engine.lane import LOG_FIELDS, Lane
+from simserve.engine.link import Link
 from simserve.engine.recorder import Recorder
 from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Status
 from simserve.engine.request import LiveRequest, OracleRequest
 from simserve.engine.source import Source
-from simserve.engine.spec import InstanceSpec
+from simserve.engine.spec import ClusterSpec, InstanceSpec
 from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
-
-if TYPE_CHECKING:
-    from simserve.engine.handover import Handover
 
 FAILED_IN_TRACE = "failed in the trace"
 OVER_MODEL = "prompt exceeds the model's context"
 OVER_CACHE = "prompt exceeds the KV cache"
 TRUNCATED = "stopped at the context limit"
+DIED = "its instance died"
 
 PROGRESS_EVERY = 256
 
@@ -38,18 +38,16 @@ Progress = Callable[[int, int, float], None]
 def simulate(
     workload: Workload,
     instances: Sequence[InstanceSpec],
+    cluster: ClusterSpec | None = None,
     *,
-    router: Any = None,
     fast_forward: bool = True,
     check: bool = False,
     until_s: float | None = None,
     progress: Progress | None = None,
-    decode_router: Any = None,
 ) -> RunRecords:
     """Serves the workload and returns what happened.
 
-    router        object with `choose(instances) -> instance` for arrivals; None = round robin
-    decode_router likewise for requests that a prefill instance hands over; None = least outstanding requests
+    cluster       routers, controllers, failures; default: round robin and nothing else
     fast_forward  run steps with an unchanged plan as one span. False steps one by one; the records are identical (I7)
     check         also verify the invariants of docs/invariants.md while running and afterwards (slower); raises InvariantError
     until_s       stop at this simulated time; requests still in the system are UNFINISHED
@@ -60,13 +58,12 @@ def simulate(
         raise ConfigError(f"until_s must be a time after the start, in seconds; found {until_s}")
     if not instances:
         raise ConfigError("a run needs at least one instance")
+    cluster = cluster or ClusterSpec()
     if check:
         from simserve.engine.check import simulate_checked
 
-        return simulate_checked(
-            workload, instances, router=router, decode_router=decode_router, fast_forward=fast_forward, until_s=until_s, progress=progress
-        )
-    return Simulation(workload, instances, router, fast_forward, progress, decode_router).run(until_s)
+        return simulate_checked(workload, instances, cluster, fast_forward=fast_forward, until_s=until_s, progress=progress)
+    return Simulation(workload, instances, cluster, fast_forward, progress).run(until_s)
 
 
 class Simulation:
@@ -76,10 +73,9 @@ class Simulation:
         self,
         workload: Workload,
         specs: Sequence[InstanceSpec],
-        router: Any,
+        cluster: ClusterSpec,
         fast_forward: bool,
         progress: Progress | None = None,
-        decode_router: Any = None,
     ) -> None:
         self.table: RequestTable = workload.requests
         self.clock = Clock()
@@ -90,42 +86,33 @@ class Simulation:
         self._max_output = array("q", self.table.max_output_tokens.tobytes())
         self._priority = array("q", self.table.priority.tobytes())
         self._session = array("q", self.table.session.tobytes())
-        self._router = router
         self._progress = progress
         self._last_progress = 0
+        self._released = 0
         self.instances: list[Instance] = []
+        signals = Signals(len(specs))
+        uplinks = _uplinks(specs, self.clock)
+        contents = self.table.prefix.block_tokens if self.table.prefix is not None else 0
         lanes = 0
         for index, spec in enumerate(specs):
-            contents = self.table.prefix.block_tokens if self.table.prefix is not None else 0
-            instance = Instance(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self._ended, fast_forward, contents)
+            instance = Instance(
+                *(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self._ended, fast_forward, signals),
+                uplink=uplinks.get(spec.node) if spec.uplink is not None else None,
+                prefix_block_tokens=contents,
+            )
             lanes += len(instance.lanes)
             self.instances.append(instance)
-        if router is None and len(self.instances) > 1:
-            from simserve.policies.routing.round_robin import RoundRobin
-
-            self._router = RoundRobin()
-        self._entry = [instance for instance in self.instances if instance.spec.role != "decode"]
-        self._handover: Handover | None = None
-        self._connect(decode_router)
+        self.cluster = Cluster(cluster, self.instances, signals, self.clock, self._left, self._lost)
+        self.cluster.on_available = self._route_held
+        # A request that can end up on any of several instances must fit on each.
+        moves = bool(cluster.controllers or cluster.failures)
+        self._entry_limit = min(instance.limit_tokens for instance in self.cluster.entry.members) if moves else None
+        decoders = self.cluster.decode.members
+        self._decode_limit = min(instance.limit_tokens for instance in decoders) if decoders else None
+        self._reads_contents = any(instance.prefix is not None for instance in self.instances) or bool(
+            contents and getattr(cluster.router, "reads_contents", False)
+        )
         self.source = Source(workload, self.clock, self._release)
-
-    def _connect(self, decode_router: Any) -> None:
-        """Joins prefill and decode instances. Raises ConfigError when a request could not be finished."""
-        roles = {instance.spec.role for instance in self.instances}
-        if "decode" not in roles and "prefill" not in roles:
-            return
-        if not {"decode", "prefill"} <= roles:
-            found, missing = ("prefill", "decode") if "prefill" in roles else ("decode", "prefill")
-            raise ConfigError(f"the cluster has {found} instances and no {missing} instance: requests could not be finished")
-        from simserve.engine.handover import Handover
-        from simserve.policies.routing.least_outstanding import LeastOutstanding
-
-        decoders = [instance for instance in self.instances if instance.spec.role == "decode"]
-        self._decode_limit_tokens = min(instance.limit_tokens for instance in decoders)
-        self._handover = handover = Handover(decoders, (decode_router or LeastOutstanding()).choose)
-        for instance in self.instances:
-            if instance.spec.role != "mixed":
-                instance.handover = handover
 
     def run(self, until_s: float | None = None) -> RunRecords:
         """Lets time pass until everything has ended or `until_s`."""
@@ -134,11 +121,12 @@ class Simulation:
         if until_s is not None:
             for instance in self.instances:
                 self._stop(instance, until_s)
-            for source, request in self._handover.moving.values() if self._handover is not None else ():
-                self.recorder.unfinished(request, source.index)
+            self._stop_moves()
         elif self.recorder.ended < len(self.table):
             left = len(self.table) - self.recorder.ended
-            raise PolicyError(f"nothing happens any more and {left} requests have not ended: no policy serves them (invariant I1)")
+            held = len(self.cluster.held)
+            why = f"{held} wait for an instance to take them and none does" if held else "no policy serves them"
+            raise PolicyError(f"nothing happens any more and {left} requests have not ended: {why} (invariant I1)")
         if self._progress is not None:
             self._progress(self.recorder.ended, len(self.table), self.clock.now)
         return self._records()
@@ -149,37 +137,98 @@ class Simulation:
         recorder.released_s[row] = now
         final = self.final_tokens[row]
         if final <= 0:
+            self._released += 1
             recorder.rejected(row, now, FAILED_IN_TRACE, Status.FAILED)
             self.source.ended((row,), now)
             return
-        instances = self._entry
-        instance = instances[0] if len(instances) == 1 else self._router.choose(instances)
-        prompt = self._prompt[row] or 1
-        limit = instance.limit_tokens if instance.handover is None else min(instance.limit_tokens, self._decode_limit_tokens)
-        if prompt + final > limit:
-            if prompt >= limit:
-                longest = instance.spec.max_model_len
-                recorder.rejected(row, now, OVER_MODEL if longest is not None and prompt >= longest else OVER_CACHE)
-                self.source.ended((row,), now)
-                return
-            self.final_tokens[row] = final = limit - prompt
-            recorder.note(row, TRUNCATED)
+        self._released += 1
+        # An unsatisfiable limit must not be the router's concern: what a request may not reach anywhere is cut or refused when it is
+        # placed.
         stated = self._max_output[row]
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
-        kind = OracleRequest if instance.needs_oracle else LiveRequest
-        outside_s = instance.spec.request_s + instance.spec.request_per_prompt_token_s * prompt
-        request = kind(row, now + outside_s, prompt, self._priority[row], stated, self._session[row])
-        if isinstance(request, OracleRequest):
-            request.output_tokens = final
-        if instance.prefix is not None:
+        request = LiveRequest(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
+        if self._reads_contents:
             contents = self.table.prefix
             assert contents is not None
             request.prefix_ids = contents.ids[contents.offsets[row] : contents.offsets[row + 1]].tolist()
+        self._route(request, now)
+
+    def _route(self, request: LiveRequest, now: float) -> None:
+        place = self.cluster.route(request, now)
+        if place is not None:
+            self._place(request, place)
+
+    def _route_held(self, now: float) -> None:
+        if self.cluster.held:
+            self.cluster.release_held(now, self._place)
+
+    def _place(self, request: LiveRequest, place: Instance | Refusal) -> None:
+        """The router has spoken: the request is on its way to an instance, or ends."""
+        now, row, prompt = self.clock.now, request.row, request.prompt_tokens
+        if isinstance(place, Refusal):
+            self._refuse(request, place.reason)
+            return
+        limit = place.limit_tokens if self._entry_limit is None else self._entry_limit
+        if place.handover is not None and self._decode_limit is not None:
+            limit = min(limit, self._decode_limit)
+        final = self.final_tokens[row]
+        if prompt + final > limit:
+            if prompt >= limit:
+                longest = place.spec.max_model_len
+                self._refuse(request, OVER_MODEL if longest is not None and prompt >= longest else OVER_CACHE)
+                return
+            self.final_tokens[row] = final = limit - prompt
+            self.recorder.note(row, TRUNCATED)
+        if place.needs_oracle and not isinstance(request, OracleRequest):
+            request = OracleRequest.of(request)
+        if isinstance(request, OracleRequest):
+            request.output_tokens = final
+        spec = place.spec
+        outside_s = spec.request_s + spec.request_per_prompt_token_s * prompt
+        place.expect(request)
+        request.arrival_s = now + outside_s
         if now + outside_s > now:
-            self.clock.at(now + outside_s, lambda event: instance.submit(request), ARRIVAL)
+            self.clock.at(now + outside_s, lambda event: self._enter(request, place), ARRIVAL)
         else:
-            instance.submit(request)
+            place.submit(request)
+
+    def _enter(self, request: LiveRequest, place: Instance) -> None:
+        """A request reaches its instance, which may have died meanwhile."""
+        if place.life is Life.UP or place.life is Life.DRAINING:
+            place.submit(request)
+        else:
+            place.forget(request)
+            self._route(request, self.clock.now)
+
+    def _refuse(self, request: LiveRequest, reason: str) -> None:
+        self.recorder.rejected(request.row, self.clock.now, reason)
+        self.source.ended((request.row,), self.clock.now)
+
+    def _lost(self, request: LiveRequest, rule: str, now: float) -> None:
+        """A request's instance has died."""
+        if rule == "fail":
+            self.recorder.failed(request, now, DIED)
+            self.source.ended((request.row,), now)
+            return
+        if rule == "retry" and request.generated_tokens:
+            self.recorder.void(request.row)
+            request.start_over()
+        self._route(request, now)
+
+    def _left(self) -> tuple[int, int]:
+        """Requests in the system, and requests that have not ended, those to come included."""
+        return self._released - self.recorder.ended, len(self.table) - self.recorder.ended
+
+    def _stop_moves(self) -> None:
+        """The run is cut: requests between two instances."""
+        handover = self.cluster.handover
+        for move in handover.moves.values() if handover is not None else ():
+            if move.prefilled:
+                self.recorder.unfinished(move.request, move.source.index)
+        for migration in self.cluster.migrations.under_way.values():
+            if migration.stopped:
+                self.recorder.unfinished(migration.request, migration.source.index)
 
     def _ended(self, requests: list[LiveRequest], now: float) -> None:
         """Requests have ended at an instance."""
@@ -187,6 +236,7 @@ class Simulation:
             self._last_progress = self.recorder.ended
             self._progress(self.recorder.ended, len(self.table), now)
         self.source.ended(sorted(request.row for request in requests), now)
+        self._route_held(now)
 
     def _stop(self, instance: Instance, now: float) -> None:
         """The run is cut: what the requests in the instance have got so far."""
@@ -209,8 +259,9 @@ class Simulation:
         for instance in self.instances:
             for lane in lanes[instance.lane_offset : instance.lane_offset + len(instance.lanes)]:
                 n, k = lane.span_decode_requests.astype(np.float64), lane.span_steps.astype(np.float64)
-                new = float((n * k).sum() + lane.span_prefill_tokens.sum())
-                attended = float((k * lane.span_context_tokens + n * k * (k - 1) / 2).sum() + lane.span_prefill_pairs.sum())
+                prompt_tokens, prompt_pairs = lane.computed_prefills()
+                new = float((n * k).sum() + prompt_tokens.sum())
+                attended = float((k * lane.span_context_tokens + n * k * (k - 1) / 2).sum() + prompt_pairs.sum())
                 new_tokens += new
                 pairs += attended
                 flops += instance.cost.flops(new, attended)
@@ -225,6 +276,8 @@ class Simulation:
             emissions=self.recorder.emissions(),
             instances=tuple(_info(instance) for instance in self.instances),
             end_s=max(ends, default=0.0),
+            moves=self.cluster.migrations.columns() if self.cluster.spec.controllers else None,
+            lives=tuple(self.cluster.lives),
             counters={
                 "steps": float(sum(len(lane.step_end_s) for lane in lanes)),
                 "plans": float(sum(len(lane.span_steps) for lane in lanes)),
@@ -234,8 +287,20 @@ class Simulation:
                 "preemptions": float(columns.preemptions.sum()),
                 "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in self.instances)),
                 "swapped_tokens": float(sum(instance.swapped_tokens for instance in self.instances)),
+                "instance_failures": float(self.cluster.failures),
+                "handed_over_tokens": float(self.cluster.handover.moved_tokens if self.cluster.handover is not None else 0),
+                "migrated_tokens": float(self.cluster.migrations.moved_tokens),
             },
         )
+
+
+def _uplinks(specs: Sequence[InstanceSpec], clock: Clock) -> dict[int, Link]:
+    """One link out of each node, which its instances share."""
+    found: dict[int, Link] = {}
+    for spec in specs:
+        if spec.uplink is not None and spec.node not in found:
+            found[spec.node] = Link(clock, spec.uplink.bytes_per_s, spec.uplink.latency_s, spec.uplink.per_message_s)
+    return found
 
 
 def _lane_log(lane: Lane) -> LaneLog:
@@ -259,6 +324,7 @@ def _lane_log(lane: Lane) -> LaneLog:
         span_prefill_pairs=whole(6),
         span_kv_blocks=whole(7),
         span_waiting=whole(8),
+        layered=np.array(lane.layered, dtype=np.int64).reshape(-1, 3),
     )
 
 

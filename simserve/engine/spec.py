@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from simserve.cost.contract import CostModel
 from simserve.errors import ConfigError, nearest
-from simserve.policies.contract import Scheduler
+from simserve.policies.contract import Controller, Router, Scheduler
 
 ROLES = ("mixed", "prefill", "decode")
+FAILURE_RULES = ("resume", "retry", "fail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class LinkSpec:
     per_message_s       for every further message of a copy
     message_bytes       bytes of one message; None = a copy is one contiguous message
     kv_bytes_per_token  KV of one token of the model, all layers and ranks together
+    layers              of the model
     """
 
     bytes_per_s: float
@@ -27,6 +29,7 @@ class LinkSpec:
     kv_bytes_per_token: float
     per_message_s: float = 0.0
     message_bytes: float | None = None
+    layers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,11 @@ class InstanceSpec:
     """One model replica.
 
     role              "mixed" serves whole requests; "prefill" hands them over after their first token; "decode" takes them over
-    link              how KV leaves it; needed by a prefill instance
+    link              how KV leaves it for an instance of the same node; needed by a prefill instance and to migrate
+    node              number of the node it stands in
+    uplink            how KV leaves the node, shared by all instances of the node; None = through `link`
+    starts            whether it serves from the beginning; otherwise a controller may start it
+    boot_s            from the order to start until it serves: booting, loading weights
 
     scheduler         the policy object (one per instance: policies may keep state)
     cost              seconds of its steps
@@ -68,6 +75,10 @@ class InstanceSpec:
     policy: str = ""
     role: str = "mixed"
     link: LinkSpec | None = None
+    node: int = 0
+    uplink: LinkSpec | None = None
+    starts: bool = True
+    boot_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("kv_blocks", "block_tokens", "max_seqs", "devices"):
@@ -78,6 +89,8 @@ class InstanceSpec:
         if self.preemption not in ("recompute", "swap"):
             raise ConfigError(f"instance '{self.name}': preemption must be 'recompute' or 'swap', found '{self.preemption}'")
 
+        if not self.boot_s >= 0:
+            raise ConfigError(f"instance '{self.name}': boot_s must be at least 0, found {self.boot_s}")
         if self.role not in ROLES:
             raise ConfigError(f"instance '{self.name}': unknown role '{self.role}'{nearest(self.role, ROLES)}")
         if self.role == "prefill" and self.link is None:
@@ -93,3 +106,68 @@ class InstanceSpec:
         """Longest prompt + output a request may reach: the model's length or what the KV cache above the watermark holds."""
         fits = (self.kv_blocks - self.watermark_blocks) * self.block_tokens
         return fits if self.max_model_len is None else min(self.max_model_len, fits)
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Instances that die while they run, with all the KV they hold.
+
+    times      (seconds, instance number) of each stated failure
+    mtbf_s     mean time between the failures of one instance, exponentially distributed, counted while it serves; None = only `times`
+    restart_s  from a failure until the instance serves again
+    rule       what becomes of its requests: "resume" goes on elsewhere, keeping the tokens sent and computing their KV again; "retry"
+               starts from the beginning; "fail" ends them
+    seed       of the random times
+    """
+
+    times: tuple[tuple[float, int], ...] = ()
+    mtbf_s: float | None = None
+    restart_s: float = 60.0
+    rule: str = "resume"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rule not in FAILURE_RULES:
+            raise ConfigError(f"failures: unknown rule '{self.rule}'{nearest(self.rule, FAILURE_RULES)}")
+        if (self.mtbf_s is not None and not self.mtbf_s > 0) or not self.restart_s >= 0 or any(not at_s >= 0 for at_s, _ in self.times):
+            raise ConfigError("failures: times and restart_s must be at least 0, mtbf_s above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSpec:
+    """How a decoding request moves to another instance (Llumnix, arXiv 2406.03243; defaults of its public code).
+
+    last_stage_blocks  with this many blocks or fewer left to copy, the request stops and the rest is copied
+    max_stages         stages after which a copy that does not catch up is given up
+    """
+
+    last_stage_blocks: int = 16
+    max_stages: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What the instances are run with together.
+
+    router, decode_router  for arrivals, and for requests that a prefill instance hands over; None = round robin, least outstanding
+    refresh_s    how old the signals that routers see may get; 0 = always of the moment
+    push         hand-over: memory at the decode instance is reserved when the prefill starts, so that the copy need not wait for it.
+                 False: the decode instance pulls when it has memory
+    layerwise    with `push`: the KV of each layer leaves as soon as it is computed
+    controllers  act on the cluster on their timers
+    """
+
+    router: Router | None = None
+    decode_router: Router | None = None
+    refresh_s: float = 0.0
+    push: bool = False
+    layerwise: bool = False
+    controllers: tuple[Controller, ...] = ()
+    failures: Failures | None = None
+    migration: MigrationSpec = MigrationSpec()
+
+    def __post_init__(self) -> None:
+        if not self.refresh_s >= 0:
+            raise ConfigError(f"the router's refresh_s must be at least 0, found {self.refresh_s}")
+        if self.layerwise and not self.push:
+            raise ConfigError("a layer-wise hand-over needs push: the decode instance's memory must be there before the prefill ends")

@@ -1,6 +1,7 @@
-"""The contract of a scheduling policy: what it sees, what it may say.
+"""The contracts of policies: what they see, what they may say.
 
-A policy is one class in one file. It is asked for a plan whenever its instance is about to start a step:
+A policy is one class in one file with its parameters. A *scheduler* is asked for a plan whenever its instance is about to start a step; a
+*router* is asked where a request goes; a *controller* is called on a timer and acts on the cluster.
 
     class Sarathi:
         class Params(PolicyParams):
@@ -19,7 +20,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from simserve.engine.cluster_view import ClusterView, Refusal
+    from simserve.engine.control import ClusterControl
     from simserve.engine.plan import InstanceView, StepPlan
+    from simserve.engine.request import LiveRequest
 
 
 class PolicyParams(BaseModel):
@@ -41,3 +45,32 @@ class Scheduler(Protocol):
     """True if the policy is allowed to read `request.output_tokens` (the true output length, unknown to a real scheduler)."""
 
     def plan(self, view: InstanceView) -> StepPlan: ...
+
+
+class Router(Protocol):
+    """Where a request goes."""
+
+    Params: ClassVar[Any]
+    """A subclass of PolicyParams."""
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int | Refusal | None:
+        """The number of an instance in `view.open`; a Refusal, which rejects the request; or None, which holds it in the cluster's own
+        queue until a request ends somewhere or an instance becomes available, when it is asked again."""
+        ...
+
+
+class Controller(Protocol):
+    """Acts on the cluster on a timer."""
+
+    Params: ClassVar[Any]
+    """A subclass of PolicyParams."""
+
+    idle: ClassVar[bool] = False
+    """True if it must also be called while no request is in the system (scaling down); others sleep then."""
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two calls, > 0."""
+        ...
+
+    def act(self, cluster: ClusterControl) -> None: ...

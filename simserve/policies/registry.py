@@ -1,16 +1,17 @@
-"""Policies by name: the built-in ones and those of installed packages (entry-point group `simserve.schedulers`)."""
+"""Policies by name: the built-in ones and those of installed packages.
+
+Entry-point groups: `simserve.schedulers`, `simserve.routers`, `simserve.controllers` (classes, see policies/contract.py) and
+`simserve.orders` (modules like those in policies/ordering/). A built-in name cannot be taken over.
+"""
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
 from simserve.errors import ConfigError, nearest
-
-SCHEDULER_GROUP = "simserve.schedulers"
 
 _BUILT_IN_SCHEDULERS = {
     "vllm-v0": "simserve.policies.scheduling.vllm_v0:VllmV0",
@@ -19,65 +20,101 @@ _BUILT_IN_SCHEDULERS = {
     "fastgen": "simserve.policies.scheduling.fastgen:FastGen",
     "orca": "simserve.policies.scheduling.orca:Orca",
     "static": "simserve.policies.scheduling.static:Static",
+    "distserve": "simserve.policies.scheduling.distserve:DistServe",
+    "past-future": "simserve.policies.scheduling.past_future:PastFuture",
+    "layered": "simserve.policies.scheduling.layered_prefill:LayeredPrefill",
 }
 
-_ORDERS = {
+_BUILT_IN_ROUTERS = {
+    "round-robin": "simserve.policies.routing.round_robin:RoundRobin",
+    "least-outstanding": "simserve.policies.routing.least_outstanding:LeastOutstanding",
+    "random": "simserve.policies.routing.random_choice:RandomChoice",
+    "least-tokens": "simserve.policies.routing.least_tokens:LeastTokens",
+    "shortest-queue": "simserve.policies.routing.shortest_queue:ShortestQueue",
+    "power-of-two": "simserve.policies.routing.power_of_two:PowerOfTwo",
+    "session-sticky": "simserve.policies.routing.session_sticky:SessionSticky",
+    "prefix-affinity": "simserve.policies.routing.prefix_affinity:PrefixAffinity",
+    "freeness": "simserve.policies.routing.freeness:MostFree",
+}
+
+_BUILT_IN_CONTROLLERS = {
+    "llumnix-migration": "simserve.policies.rebalancing.llumnix:LlumnixMigration",
+    "llumnix-scaling": "simserve.policies.scaling.llumnix:LlumnixScaling",
+}
+
+_BUILT_IN_ORDERS = {
     "fcfs": "simserve.policies.ordering.fcfs",
     "priority": "simserve.policies.ordering.priority",
     "shortest-job": "simserve.policies.ordering.shortest_job",
     "longest-prefix": "simserve.policies.ordering.longest_prefix",
 }
 
-_ROUTERS = {
-    "round-robin": "simserve.policies.routing.round_robin:RoundRobin",
-    "least-outstanding": "simserve.policies.routing.least_outstanding:LeastOutstanding",
+_BUILT_IN = {
+    "schedulers": ("scheduling policy", _BUILT_IN_SCHEDULERS),
+    "routers": ("routing policy", _BUILT_IN_ROUTERS),
+    "controllers": ("controller", _BUILT_IN_CONTROLLERS),
+    "orders": ("waiting order", _BUILT_IN_ORDERS),
 }
 
 
 @cache
-def _schedulers() -> dict[str, EntryPoint]:
-    found = {name: EntryPoint(name, value, SCHEDULER_GROUP) for name, value in _BUILT_IN_SCHEDULERS.items()}
-    for point in entry_points(group=SCHEDULER_GROUP):
+def _points(kind: str) -> dict[str, EntryPoint]:
+    group = f"simserve.{kind}"
+    found = {name: EntryPoint(name, value, group) for name, value in _BUILT_IN[kind][1].items()}
+    for point in entry_points(group=group):
         found.setdefault(point.name, point)
     return found
 
 
+@cache
+def _load(kind: str, name: str) -> Any:
+    points, words = _points(kind), _BUILT_IN[kind][0]
+    if name not in points:
+        raise ConfigError(f"unknown {words} '{name}'{nearest(name, points)}")
+    try:
+        return points[name].load()
+    except (ImportError, AttributeError) as problem:
+        raise ConfigError(f"{words} '{name}' cannot be loaded from {points[name].value}: {problem}") from problem
+
+
 def scheduler_names() -> list[str]:
     """Names that `scheduler_class` knows."""
-    return sorted(_schedulers())
+    return sorted(_points("schedulers"))
 
 
 def scheduler_class(name: str) -> Any:
     """The policy class of that name (see policies/contract.py). ConfigError with the nearest right name if there is none."""
-    points = _schedulers()
-    if name not in points:
-        raise ConfigError(f"unknown scheduling policy '{name}'{nearest(name, points)}")
-    try:
-        return points[name].load()
-    except (ImportError, AttributeError) as problem:
-        raise ConfigError(f"scheduling policy '{name}' cannot be loaded from {points[name].value}: {problem}") from problem
+    return _load("schedulers", name)
+
+
+def router_names() -> list[str]:
+    """Names that `router_class` knows."""
+    return sorted(_points("routers"))
+
+
+def router_class(name: str) -> Any:
+    """The router class of that name. ConfigError with the nearest right name if there is none."""
+    return _load("routers", name)
+
+
+def controller_names() -> list[str]:
+    """Names that `controller_class` knows."""
+    return sorted(_points("controllers"))
+
+
+def controller_class(name: str) -> Any:
+    """The controller class of that name. ConfigError with the nearest right name if there is none."""
+    return _load("controllers", name)
 
 
 def order_names() -> list[str]:
     """Names that `order` knows."""
-    return sorted(_ORDERS)
+    return sorted(_points("orders"))
 
 
 def order(name: str) -> ModuleType:
     """The waiting order of that name: a module with `key` (None = first come, first served), `victim_key`, `oracle` and
     `dynamic` (the key changes with what the prefix cache holds)."""
-    if name not in _ORDERS:
-        raise ConfigError(f"unknown waiting order '{name}'{nearest(name, _ORDERS)}")
-    return importlib.import_module(_ORDERS[name])
-
-
-def router_names() -> list[str]:
-    """Names that `router` knows."""
-    return sorted(_ROUTERS)
-
-
-def router(name: str) -> Any:
-    """A new router of that name: an object with `choose(instances) -> instance`."""
-    if name not in _ROUTERS:
-        raise ConfigError(f"unknown router '{name}'{nearest(name, _ROUTERS)}")
-    return EntryPoint(name, _ROUTERS[name], "simserve.routers").load()()
+    found = _load("orders", name)
+    assert isinstance(found, ModuleType)
+    return found

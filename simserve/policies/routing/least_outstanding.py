@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from simserve.policies.contract import PolicyParams
+
 if TYPE_CHECKING:
-    from simserve.engine.instance import Instance
+    from simserve.engine.cluster_view import ClusterView
+    from simserve.engine.request import LiveRequest
 
 
 class LeastOutstanding:
     """Least outstanding requests."""
 
-    def choose(self, instances: Sequence[Instance]) -> Instance:
-        """The instance for the next request."""
-        return min(instances, key=lambda instance: instance.outstanding)
+    class Params(PolicyParams):
+        pass
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+        return min(view.open, key=view.outstanding.__getitem__)

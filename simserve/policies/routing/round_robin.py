@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from simserve.policies.contract import PolicyParams
+
 if TYPE_CHECKING:
-    from simserve.engine.instance import Instance
+    from simserve.engine.cluster_view import ClusterView
+    from simserve.engine.request import LiveRequest
 
 
 class RoundRobin:
-    """Instance 0, 1, 2, ... and again."""
+    """Instance 0, 1, 2, ... and again; those that take no requests are passed over."""
 
-    def __init__(self) -> None:
-        self._next = 0
+    class Params(PolicyParams):
+        pass
 
-    def choose(self, instances: Sequence[Instance]) -> Instance:
-        """The instance for the next request."""
-        chosen = instances[self._next % len(instances)]
-        self._next += 1
-        return chosen
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._last = -1
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+        place = bisect_right(view.open, self._last)
+        self._last = view.open[place % len(view.open)]
+        return self._last

@@ -1,0 +1,123 @@
+"""Routers, controllers, network and failures of an experiment, with nothing left open, and what the engine needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from simserve.config import messages
+from simserve.config.instances import Setting, policy_params
+from simserve.config.messages import Mistake
+from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
+from simserve.config.yamlfile import Document, KeyPath, kind_of
+from simserve.engine.spec import ClusterSpec, Failures, MigrationSpec
+from simserve.errors import nearest
+from simserve.policies import registry
+from simserve.policies.contract import PolicyParams
+
+_ROUTER_KEYS = frozenset(RouterSection.model_fields)
+_CONTROLLER_KEYS = frozenset(ControllerSection.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A policy by name, with its parameters."""
+
+    policy: str
+    params: PolicyParams
+
+    def resolved(self) -> dict[str, Any]:
+        """As a mapping of an experiment."""
+        return {"policy": self.policy, **self.params.model_dump(mode="json")}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPolicies:
+    """What an experiment says of the cluster as a whole."""
+
+    router: Choice
+    decode_router: Choice
+    controllers: tuple[Choice, ...]
+
+
+def complete(document: Document) -> tuple[ClusterPolicies | None, list[Mistake]]:
+    """The policies of `cluster`, or the mistakes in what only they can judge."""
+    cluster = document.data.get("cluster")
+    cluster = cluster if isinstance(cluster, Mapping) else {}
+    router = cluster.get("router")
+    router = router if isinstance(router, Mapping) else {}
+    items = cluster.get("controllers")
+    here: KeyPath = ("cluster", "router")
+    names, classes = registry.router_names(), registry.router_class
+    own, mistakes = _choice(router, "policy", "round-robin", here, document, names, classes, _ROUTER_KEYS, "routing policy")
+    decode = {key: value for key, value in router.items() if key == "decode_policy"}
+    other, found = _choice(decode, "decode_policy", "least-outstanding", here, document, names, classes, _ROUTER_KEYS, "routing policy")
+    mistakes += found
+    controllers: list[Choice] = []
+    for index, item in enumerate(items if isinstance(items, list) else []):
+        if isinstance(item, Mapping) and "policy" in item:
+            place: KeyPath = ("cluster", "controllers", index)
+            names, classes = registry.controller_names(), registry.controller_class
+            choice, found = _choice(item, "policy", "", place, document, names, classes, _CONTROLLER_KEYS, "controller")
+            mistakes += found
+            controllers += [choice] if choice else []
+    if mistakes or own is None or other is None:
+        return None, mistakes
+    return ClusterPolicies(own, other, tuple(controllers)), []
+
+
+def _choice(
+    section: Mapping[str, Any],
+    key: str,
+    default: str,
+    place: KeyPath,
+    document: Document,
+    names: list[str],
+    class_of: Any,
+    own_keys: frozenset[str],
+    words: str,
+) -> tuple[Choice | None, list[Mistake]]:
+    policy = section.get(key, default)
+    if policy not in names:
+        found = kind_of(policy) if not isinstance(policy, str) else f"'{policy}'"
+        return None, [messages.at(document, (*place, key), f"unknown {words} {found}{nearest(str(policy), names)}")]
+    settings = {name: Setting(value, (*place, name)) for name, value in section.items() if name not in own_keys}
+    params, mistakes = policy_params(policy, class_of(policy).Params, settings, document)
+    return (None if params is None else Choice(policy, params)), mistakes
+
+
+def resolved(section: ClusterSection, policies: ClusterPolicies) -> dict[str, Any]:
+    """Everything of `cluster` but its instances, explicit."""
+    router = policies.router.resolved() | {"decode_policy": policies.decode_router.policy, "refresh_s": section.router.refresh_s}
+    found: dict[str, Any] = {"router": router, "network": section.network.model_dump(exclude_none=True)}
+    if policies.controllers:
+        found["controllers"] = [choice.resolved() for choice in policies.controllers]
+        found["migration"] = section.migration.model_dump()
+    if section.failures is not None:
+        found["failures"] = section.failures.model_dump(exclude_none=True)
+    return found
+
+
+def cluster_spec(section: ClusterSection, policies: ClusterPolicies, seed: int) -> ClusterSpec:
+    """What the engine runs the instances with."""
+    failures = section.failures
+    router = registry.router_class(policies.router.policy)(policies.router.params)
+    return ClusterSpec(
+        router=router,
+        decode_router=registry.router_class(policies.decode_router.policy)(policies.decode_router.params),
+        refresh_s=section.router.refresh_s,
+        push=section.network.hand_over != "pull",
+        layerwise=section.network.hand_over == "push-layerwise",
+        controllers=tuple(registry.controller_class(choice.policy)(choice.params) for choice in policies.controllers),
+        migration=MigrationSpec(section.migration.last_stage_blocks, section.migration.max_stages),
+        failures=None
+        if failures is None
+        else Failures(
+            times=tuple((one.at_s, one.instance) for one in failures.times),
+            mtbf_s=failures.mtbf_s,
+            restart_s=failures.restart_s,
+            rule=failures.rule,
+            seed=seed,
+        ),
+    )

@@ -1,0 +1,294 @@
+"""The instances together: which of them take requests, where a request goes, what happens when one dies, starts or stops."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import floor
+from typing import Any
+
+import numpy as np
+from simpy.events import Event
+
+from simserve.engine.clock import ARRIVAL, Clock
+from simserve.engine.cluster_view import ClusterView, Refusal, Signals
+from simserve.engine.control import ClusterControl
+from simserve.engine.handover import Handover
+from simserve.engine.instance import Instance, Life
+from simserve.engine.migration import MigrationLog
+from simserve.engine.request import LiveRequest
+from simserve.engine.spec import ClusterSpec, Failures
+from simserve.errors import ConfigError, PolicyError
+
+
+PATIENCE = 1000
+"""Ticks in a row at which nothing but ticks is to come, after which a run is stuck: no controller will help it."""
+
+
+class Pool:
+    """Instances among which one router chooses."""
+
+    def __init__(self, members: list[Instance], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
+        self.members = members
+        self.router = router
+        names = tuple(instance.spec.name for instance in everybody)
+        self.view = ClusterView(names, signals, lambda number: everybody[number].load(), stale)
+        self.update()
+
+    def update(self) -> None:
+        """An instance has changed its life."""
+        self.view.open = [instance.index for instance in self.members if instance.life is Life.UP]
+        self._open = set(self.view.open)
+
+    def choose(self, request: LiveRequest, now: float) -> int | Refusal | None:
+        """What the router says; None also when no instance takes requests. Raises PolicyError for an instance that is not open."""
+        view = self.view
+        if not view.open:
+            return None
+        view.now = now
+        chosen = self.router.choose(request, view)
+        if chosen is None or isinstance(chosen, Refusal):
+            return chosen
+        if chosen not in self._open:
+            names = ", ".join(str(number) for number in view.open)
+            raise PolicyError(
+                f"router '{type(self.router).__name__}' sends {request!r} to {chosen!r}; instances that take requests: {names} (invariant "
+                f"I10)"
+            )
+        return int(chosen)
+
+
+class Ticker:
+    """Calls `action(now)` at whole multiples of `interval_s`, as long as `goes_on()`; `wake` starts it again. `among` = all tickers."""
+
+    def __init__(
+        self, clock: Clock, interval_s: float, action: Callable[[float], None], goes_on: Callable[[], bool], among: list[Ticker]
+    ) -> None:
+        if not interval_s > 0:
+            raise ConfigError(f"a timer needs an interval above 0 s, found {interval_s}")
+        self._clock = clock
+        self._interval_s = interval_s
+        self._action = action
+        self._goes_on = goes_on
+        self._all = among
+        self._idle = 0
+        self.asleep = True
+
+    def wake(self) -> None:
+        """There is something to look at again."""
+        if self.asleep:
+            self.asleep = False
+            self._turn = floor(self._clock.now / self._interval_s)
+            self._next()
+
+    def _next(self) -> None:
+        self._turn += 1
+        while self._turn * self._interval_s <= self._clock.now:
+            self._turn += 1
+        self._clock.at(self._turn * self._interval_s, self._tick, ARRIVAL)
+
+    def _tick(self, event: Event) -> None:
+        self._idle = 0 if self._clock.pending > len(self._all) else self._idle + 1
+        if self._goes_on() and self._idle < PATIENCE:
+            self._action(self._clock.now)
+            self._next()
+        else:
+            self.asleep = True
+
+
+class Cluster:
+    """Routing, lives and failures of the instances of a run.
+
+    left   tells how many requests are in the system, and how many have not ended, those to come included
+    lost   told of each request whose instance has died, with the rule for it, when the instance is gone
+    """
+
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        instances: list[Instance],
+        signals: Signals,
+        clock: Clock,
+        left: Callable[[], tuple[int, int]],
+        lost: Callable[[LiveRequest, str, float], None],
+    ) -> None:
+        self.spec = spec
+        self.instances = instances
+        self.clock = clock
+        self.migrations = MigrationLog()
+        self.held: deque[LiveRequest] = deque()
+        """Requests that no instance has taken yet, in order."""
+        self.lives: list[tuple[float, int, str]] = []
+        self.failures = 0
+        self._left = left
+        self._lost = lost
+        stale = spec.refresh_s > 0
+        router: Any = spec.router
+        decode_router: Any = spec.decode_router
+        if router is None:
+            from simserve.policies.routing.round_robin import RoundRobin
+
+            router = RoundRobin(RoundRobin.Params())
+        if decode_router is None:
+            from simserve.policies.routing.least_outstanding import LeastOutstanding
+
+            decode_router = LeastOutstanding(LeastOutstanding.Params())
+        self.entry = Pool([i for i in instances if i.spec.role != "decode"], router, signals, instances, stale)
+        self.decode = Pool([i for i in instances if i.spec.role == "decode"], decode_router, signals, instances, stale)
+        self.handover = self._connect()
+        self._tickers: list[Ticker] = []
+        self._snapshot: Ticker | None = None
+        if stale:
+            self._snapshot = Ticker(clock, spec.refresh_s, self._refresh, self._somebody_is_here, self._tickers)
+            self._tickers.append(self._snapshot)
+        for controller in spec.controllers:
+            control = ClusterControl(self, type(controller).__name__)
+            goes_on = self._somebody_is_left if controller.idle else self._somebody_is_here
+            self._tickers.append(Ticker(clock, controller.interval_s, _acts(controller, control), goes_on, self._tickers))
+        for instance in instances:
+            instance.on_empty = self._emptied
+        self._boots: dict[int, Event] = {}
+        if spec.failures is not None:
+            self._plan_failures(spec.failures)
+
+    def _connect(self) -> Handover | None:
+        """Joins prefill and decode instances. Raises ConfigError when a request could not be finished."""
+        roles = {instance.spec.role for instance in self.instances}
+        if "decode" not in roles and "prefill" not in roles:
+            return None
+        if not {"decode", "prefill"} <= roles:
+            found, missing = ("prefill", "decode") if "prefill" in roles else ("decode", "prefill")
+            raise ConfigError(f"the cluster has {found} instances and no {missing} instance: requests could not be finished")
+        handover = Handover(self.decode.members, self._decoder, self.spec.push, self.spec.layerwise)
+        for instance in self.instances:
+            if instance.spec.role != "mixed":
+                instance.handover = handover
+        return handover
+
+    def _decoder(self, request: LiveRequest) -> Instance | None:
+        chosen = self.decode.choose(request, self.clock.now)
+        if isinstance(chosen, Refusal):
+            raise PolicyError(f"router '{type(self.decode.router).__name__}' refuses a request that has been prefilled (invariant I1)")
+        return None if chosen is None else self.instances[chosen]
+
+    # -- routing -------------------------------------------------------------------------------------------------------------------
+
+    def route(self, request: LiveRequest, now: float) -> Instance | Refusal | None:
+        """Where a request goes. None = it is held here."""
+        if self._tickers:
+            self._wake()
+        chosen = self.entry.choose(request, now) if not self.held else None
+        if chosen is None:
+            self.held.append(request)
+            return None
+        return chosen if isinstance(chosen, Refusal) else self.instances[chosen]
+
+    def release_held(self, now: float, deliver: Callable[[LiveRequest, Instance | Refusal], None]) -> None:
+        """Asks the router again for the requests held, in order, until it holds one."""
+        while self.held:
+            chosen = self.entry.choose(self.held[0], now)
+            if chosen is None:
+                return
+            request = self.held.popleft()
+            deliver(request, chosen if isinstance(chosen, Refusal) else self.instances[chosen])
+
+    def _wake(self) -> None:
+        if self._snapshot is not None and self._snapshot.asleep:
+            self._refresh(self.clock.now)  # nothing has happened since it fell asleep
+        for ticker in self._tickers:
+            ticker.wake()
+
+    def _refresh(self, now: float) -> None:
+        self.entry.view.refresh()
+        self.decode.view.refresh()
+
+    def _somebody_is_here(self) -> bool:
+        return self._left()[0] > 0
+
+    def _somebody_is_left(self) -> bool:
+        return self._left()[1] > 0
+
+    # -- lives ---------------------------------------------------------------------------------------------------------------------
+
+    def set_life(self, instance: Instance, life: Life) -> None:
+        """An instance starts, drains, stops or dies."""
+        instance.life = life
+        self.lives.append((self.clock.now, instance.index, life.value))
+        self.entry.update()
+        self.decode.update()
+        if life is Life.UP:
+            if self.handover is not None:
+                self.handover.retry()
+            self.on_available(self.clock.now)
+
+    on_available: Callable[[float], None] = staticmethod(lambda now: None)
+    """Called when an instance has begun to take requests."""
+
+    def boot(self, instance: Instance, delay_s: float) -> None:
+        """The instance serves after `delay_s` seconds."""
+        self.set_life(instance, Life.BOOTING)
+        self._boots[instance.index] = self.clock.at(self.clock.now + delay_s, lambda event: self._booted(instance, event), ARRIVAL)
+
+    def _booted(self, instance: Instance, event: Event) -> None:
+        if self._boots.get(instance.index) is event and instance.life is Life.BOOTING:
+            self.set_life(instance, Life.UP)
+
+    def drain(self, instance: Instance) -> None:
+        """The instance takes no more requests and stops when the last one has left it."""
+        self.set_life(instance, Life.DRAINING)
+        if not instance.outstanding:
+            self._emptied(instance)
+
+    def _emptied(self, instance: Instance) -> None:
+        self.set_life(instance, Life.OFF)
+
+    # -- failures ------------------------------------------------------------------------------------------------------------------
+
+    def _plan_failures(self, failures: Failures) -> None:
+        for at_s, number in failures.times:
+            if not 0 <= number < len(self.instances):
+                raise ConfigError(f"failures: there is no instance {number}; instances are 0 to {len(self.instances) - 1}")
+            self.clock.at(at_s, _kills(self, self.instances[number]), ARRIVAL)
+        if failures.mtbf_s is not None:
+            for instance, seed in zip(self.instances, np.random.SeedSequence(failures.seed).spawn(len(self.instances)), strict=True):
+                self._next_failure(instance, np.random.Generator(np.random.PCG64(seed)), failures.mtbf_s)
+
+    def _next_failure(self, instance: Instance, draw: np.random.Generator, mtbf_s: float) -> None:
+        def strike(event: Event) -> None:
+            if self._somebody_is_left():
+                self.kill(instance)
+                self._next_failure(instance, draw, mtbf_s)
+
+        self.clock.at(self.clock.now + float(draw.exponential(mtbf_s)), strike, ARRIVAL)
+
+    def kill(self, instance: Instance) -> None:
+        """The instance dies, with all KV in it, and comes back after the restart time. One that does not run cannot die."""
+        if instance.life not in (Life.UP, Life.DRAINING) or not self._somebody_is_left():
+            return
+        failures = self.spec.failures
+        assert failures is not None
+        now = self.clock.now
+        self.failures += 1
+        comes_back = instance.life is Life.UP
+        self.set_life(instance, Life.OFF)
+        for migration in list(self.migrations.under_way.values()):
+            if instance in (migration.source, migration.destination):
+                migration.abort("an instance died")
+        lost = instance.crash(now)
+        if self.handover is not None:
+            lost += self.handover.crash(instance)
+        if comes_back:
+            self.boot(instance, failures.restart_s)
+        for request in lost:
+            self._lost(request, failures.rule, now)
+
+
+def _acts(controller: Any, control: ClusterControl) -> Callable[[float], None]:
+    def act(now: float) -> None:
+        controller.act(control)
+
+    return act
+
+
+def _kills(cluster: Cluster, instance: Instance) -> Callable[[Event], None]:
+    return lambda event: cluster.kill(instance)

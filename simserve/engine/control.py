@@ -1,0 +1,107 @@
+"""What a controller may see and do. Every action is checked; one that breaks a rule raises PolicyError with the controller's name (I10)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from simserve.engine import migration
+from simserve.engine.cluster_view import Load
+from simserve.engine.instance import Instance, Life
+from simserve.errors import PolicyError
+
+if TYPE_CHECKING:
+    from simserve.engine.cluster import Cluster
+
+
+class Decoding(NamedTuple):
+    """A decoding request as a controller sees it. `tokens` = in the KV cache, prompt included; `admission` rises with each admission."""
+
+    row: int
+    priority: int
+    tokens: int
+    admission: int
+
+
+class ClusterControl:
+    """The cluster in a controller's hands. Instances are numbers."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self._cluster = cluster
+        self._name = name
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+        return self._cluster.clock.now
+
+    @property
+    def lives(self) -> list[str]:
+        """ "up", "draining", "booting" or "off", by instance number."""
+        return [instance.life.value for instance in self._cluster.instances]
+
+    @property
+    def roles(self) -> list[str]:
+        """ "mixed", "prefill" or "decode", by instance number."""
+        return [instance.spec.role for instance in self._cluster.instances]
+
+    @property
+    def held(self) -> int:
+        """Requests that no instance has taken yet."""
+        return len(self._cluster.held)
+
+    def load(self, instance: int) -> Load:
+        """Memory and requests of an instance at this moment."""
+        return self._instance(instance).load()
+
+    def blocks(self, instance: int, tokens: int) -> int:
+        """KV blocks of an instance that hold `tokens` tokens."""
+        return self._instance(instance).kv.blocks(tokens)
+
+    def decoding(self, instance: int) -> list[Decoding]:
+        """The decoding requests of an instance that are not on their way to another, in order of joining."""
+        found = []
+        source = self._instance(instance)
+        for lane in source.lanes:
+            done = lane.steps_done(self.now) if lane.busy and lane.decodes_now else 0
+            for request in lane.group:
+                if request.row not in source.migrating:
+                    tokens = request.base_computed + lane.group.tick + done
+                    found.append(Decoding(request.row, request.priority, tokens, request.admission))
+        return found
+
+    def migrations(self, instance: int) -> int:
+        """Migrations under way from or to an instance."""
+        one = self._instance(instance)
+        return sum(one in (move.source, move.destination) for move in self._cluster.migrations.under_way.values())
+
+    def migrate(self, row: int, source: int, destination: int) -> str:
+        """Starts to move a decoding request. Returns "", or why it cannot be moved there. Raises PolicyError when source and destination
+        are the same."""
+        if source == destination:
+            raise PolicyError(f"controller '{self._name}' migrates request {row} from instance {source} to itself (invariant I10)")
+        one, other = self._instance(source), self._instance(destination)
+        return migration.begin(self._cluster.migrations, self._cluster.spec.migration, one, other, row)
+
+    def start(self, instance: int) -> None:
+        """Starts an instance that is off; it serves after its boot time. One that drains goes on serving."""
+        one = self._instance(instance)
+        if one.life is Life.DRAINING:
+            self._cluster.set_life(one, Life.UP)
+        elif one.life is Life.OFF:
+            self._cluster.boot(one, one.spec.boot_s)
+
+    def drain(self, instance: int) -> None:
+        """Stops an instance as soon as the requests it has are done or gone."""
+        one = self._instance(instance)
+        if one.life is Life.UP:
+            self._cluster.drain(one)
+        elif one.life is Life.BOOTING:
+            self._cluster.set_life(one, Life.OFF)
+
+    def _instance(self, number: int) -> Instance:
+        instances = self._cluster.instances
+        if not isinstance(number, int) or not 0 <= number < len(instances):
+            raise PolicyError(
+                f"controller '{self._name}' names instance {number!r}; there are instances 0 to {len(instances) - 1} (invariant I10)"
+            )
+        return instances[number]

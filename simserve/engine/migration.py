@@ -1,0 +1,174 @@
+"""Live migration: a decoding request moves to another instance while it goes on decoding (Llumnix, arXiv 2406.03243, section 4.2).
+
+Its KV is copied in stages. The first stage sends all full blocks; each further one those that filled up meanwhile. When few enough are left
+the request stops between two steps, the rest is copied, and it decodes on at the destination: the pause is one short copy, whatever the
+length of the context. The destination's memory is taken before each copy, so a destination that fills up ends the migration and nothing
+else. Decisions and memory follow the instances' steps: memory is taken between two steps of the destination, the request stops between two
+steps of the source.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+
+import numpy as np
+
+from simserve.engine.instance import Instance, Life
+from simserve.engine.lane import Lane
+from simserve.engine.link import Link, Transfer
+from simserve.engine.records import Moves
+from simserve.engine.request import LiveRequest, State
+from simserve.engine.spec import MigrationSpec
+
+NAN = float("nan")
+
+
+class Migration:
+    """One request on its way from `source` to `destination`."""
+
+    def __init__(self, log: MigrationLog, spec: MigrationSpec, lane: Lane, destination: Instance, request: LiveRequest) -> None:
+        self.source = source = lane.instance
+        self.destination = destination
+        self.request = request
+        self.stopped = False
+        self._lane = lane
+        self._log = log
+        self._spec = spec
+        self._copied = 0
+        self._stages = 0
+        self._transfer: tuple[Link, Transfer] | None = None
+        self._over = False
+        self._start_s = source.clock.now
+        self._stop_s = NAN
+        source.migrating[request.row] = self
+        log.under_way[request.row] = self
+        destination.expect(request)
+        destination.at_boundary(destination.lanes[0], self._next_stage)
+
+    def _computed_now(self) -> int:
+        """Tokens in the KV cache after the steps that have ended."""
+        lane = self._lane
+        done = lane.steps_done(self.source.clock.now) if lane.busy and lane.decodes_now else 0
+        return self.request.base_computed + lane.group.tick + done
+
+    def _next_stage(self, now: float) -> None:
+        """Between two steps of the destination: takes memory for the blocks of the coming stage."""
+        if self._over:
+            return
+        kv = self.destination.kv
+        computed = self._computed_now()
+        left = kv.blocks(computed + 1) - self._copied
+        last = left <= self._spec.last_stage_blocks
+        if not last and self._stages >= self._spec.max_stages:
+            self.abort("the copy did not catch up")
+            return
+        # The request may get one more token before it stops, and holds the block of the one after that when it goes on.
+        blocks = (kv.blocks(computed + 2) if last else computed // kv.block_tokens) - self._copied
+        if kv.free_blocks - blocks < kv.watermark_blocks:
+            self.abort("the destination is full")
+            return
+        self.destination.reserve(self.request.row, blocks)
+        self._stages += 1
+        if last:
+            self.source.at_boundary(self._lane, self._stop)
+        else:
+            self._copy(blocks * kv.block_tokens, self._stage_copied)
+
+    def _copy(self, tokens: int, done: Callable[[float], None]) -> None:
+        link, spec = self.source.path_to(self.destination)
+        size_bytes = tokens * spec.kv_bytes_per_token
+        messages = 1 if spec.message_bytes is None else max(1, math.ceil(size_bytes / spec.message_bytes))
+        self._log.moved_tokens += tokens
+        self._transfer = (link, link.start(size_bytes, done, messages))
+
+    def _stage_copied(self, now: float) -> None:
+        self._copied = self.destination.elsewhere[self.request.row]
+        self.destination.at_boundary(self.destination.lanes[0], self._next_stage)
+
+    def _stop(self, now: float) -> None:
+        """Between two steps of the source: the request stops and the rest is copied."""
+        if self._over:
+            return
+        self._lane.detach(self.request)
+        del self.source.migrating[self.request.row]
+        self.stopped = True
+        self._stop_s = now
+        self._copy(self.request.computed_tokens - self._copied * self.source.kv.block_tokens, self._arrived)
+
+    def _arrived(self, now: float) -> None:
+        """Everything is there: the request decodes on as soon as it has a seat."""
+        source, destination, request = self.source, self.destination, self.request
+        self._end("", now)
+        source.let_go(request)
+        source.forget(request)
+        request.held_blocks = destination.elsewhere.pop(request.row)
+        destination.land(request)
+
+    def abort(self, reason: str) -> None:
+        """Gives up. A request that has not stopped goes on at the source as if nothing had been; one that has is back in its lane."""
+        if self._over:
+            return
+        self._end(reason, NAN)
+        if self._transfer is not None:
+            self._transfer[0].cancel(self._transfer[1])
+        self.source.migrating.pop(self.request.row, None)
+        self.destination.forget(self.request)
+        self.destination.unreserve(self.request.row)
+        if self.stopped and self.request.row in self.source.elsewhere:
+            del self.source.elsewhere[self.request.row]
+            self.source.land(self.request)
+
+    def _end(self, reason: str, landed_s: float) -> None:
+        self._over = True
+        del self._log.under_way[self.request.row]
+        self._log.add(
+            self.request.row, self.source.index, self.destination.index, self._start_s, self._stop_s, landed_s, self._stages, reason
+        )
+
+
+class MigrationLog:
+    """All migrations of a run: those under way, by row of the request, and one entry for each that is over."""
+
+    def __init__(self) -> None:
+        self.under_way: dict[int, Migration] = {}
+        self.moved_tokens = 0
+        self._numbers = array("q")
+        self._times_s = array("d")
+        self._outcomes: dict[str, int] = {"": 0}
+
+    def add(
+        self, row: int, source: int, destination: int, start_s: float, stop_s: float, landed_s: float, stages: int, reason: str
+    ) -> None:
+        """A migration is over; `reason` "" = it succeeded."""
+        self._numbers.extend((row, source, destination, stages, self._outcomes.setdefault(reason, len(self._outcomes))))
+        self._times_s.extend((start_s, stop_s, landed_s))
+
+    def columns(self) -> Moves:
+        """The entries, in the order in which the migrations ended."""
+        numbers = np.frombuffer(self._numbers, dtype=np.int64).reshape(-1, 5) if len(self._numbers) else np.empty((0, 5), dtype=np.int64)
+        times_s = np.frombuffer(self._times_s, dtype=np.float64).reshape(-1, 3) if len(self._times_s) else np.empty((0, 3))
+        request, source, destination, stages, outcome = (numbers[:, column].copy() for column in range(5))
+        start_s, stop_s, landed_s = (times_s[:, column].copy() for column in range(3))
+        return Moves(request, source, destination, start_s, stop_s, landed_s, stages, outcome, tuple(self._outcomes))
+
+
+def begin(log: MigrationLog, spec: MigrationSpec, source: Instance, destination: Instance, row: int) -> str:
+    """Starts to move the request in `row` of the request table. Returns "" or why it cannot be moved."""
+    if destination.life is not Life.UP or source.spec.role != destination.spec.role or source.spec.role == "prefill":
+        return "the destination does not take such requests"
+    for lane in source.lanes:
+        request = lane.group.members.get(row)
+        if request is None:
+            continue
+        if row in source.migrating:
+            return "it is on its way already"
+        if source.kv.block_tokens != destination.kv.block_tokens:
+            return "the instances have KV blocks of different sizes"
+        final = source.final_tokens[row]
+        if request.prompt_tokens + final > destination.limit_tokens or request.state is not State.DECODING:
+            return "it may become too long for the destination"
+        Migration(log, spec, lane, destination, request)
+        return ""
+    return "it does not decode there"

@@ -1,0 +1,28 @@
+"""Each request goes to the instance with the fewest prompt tokens of requests that have not ended (ties: the first).
+
+Splitwise's token-based join-the-shortest-queue (arXiv 2311.18677, section 4.3) counts tokens like this: the router knows the prompts, not
+the outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.cluster_view import ClusterView
+    from simserve.engine.request import LiveRequest
+
+
+class LeastTokens:
+    """Least outstanding prompt tokens."""
+
+    class Params(PolicyParams):
+        pass
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+        return min(view.open, key=view.prompt_tokens.__getitem__)

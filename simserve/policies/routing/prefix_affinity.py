@@ -1,0 +1,65 @@
+"""A request goes where most of its prompt has been sent before, unless that instance is much busier than the others.
+
+The rule of SGLang's cache-aware router: by prefix while the load is balanced, by load when it is not. The router keeps its own record of
+what it sent where, one bit per instance for each block of prompt contents, forgotten least recently used first: choosing costs a walk
+along the prompt, whatever the number of instances and the size of their caches.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.cluster_view import ClusterView
+    from simserve.engine.request import LiveRequest
+
+
+class PrefixAffinity:
+    """Longest prefix sent before; below `min_match` of the prompt, or out of balance, fewest outstanding requests."""
+
+    class Params(PolicyParams):
+        min_match: float = Field(0.5, ge=0, le=1, description="Fraction of the prompt's blocks that must have been sent to an instance.")
+        balance_requests: int = Field(32, ge=0, description="Most outstanding requests above the least loaded instance's.")
+        balance_ratio: float = Field(1.5, ge=1, description="Most outstanding requests as a multiple of the least loaded instance's.")
+        remembered_blocks: int = Field(1_000_000, ge=1, description="Blocks of prompt contents the router remembers.")
+
+    reads_contents = True
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._sent: OrderedDict[int, int] = OrderedDict()
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+        chosen = self._by_prefix(request, view)
+        bit = 1 << chosen
+        sent = self._sent
+        for block in request.prefix_ids:
+            sent[block] = sent.get(block, 0) | bit
+            sent.move_to_end(block)
+        while len(sent) > self.params.remembered_blocks:
+            sent.popitem(last=False)
+        return chosen
+
+    def _by_prefix(self, request: LiveRequest, view: ClusterView) -> int:
+        outstanding = view.outstanding
+        least = min(view.open, key=outstanding.__getitem__)
+        holders = sum(1 << number for number in view.open)
+        matched = best = 0
+        for block in request.prefix_ids:
+            still = holders & self._sent.get(block, 0)
+            if not still:
+                break
+            holders = still
+            matched += 1
+        if not matched or matched < self.params.min_match * len(request.prefix_ids):
+            return least
+        best = min((number for number in view.open if holders >> number & 1), key=outstanding.__getitem__)
+        more = outstanding[best] - outstanding[least]
+        if more > self.params.balance_requests and outstanding[best] > self.params.balance_ratio * outstanding[least]:
+            return least
+        return best

@@ -1,0 +1,28 @@
+"""Each request goes to an instance drawn at random."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.cluster_view import ClusterView
+    from simserve.engine.request import LiveRequest
+
+
+class RandomChoice:
+    """Every open instance is equally likely."""
+
+    class Params(PolicyParams):
+        seed: int = Field(0, ge=0, description="Of the draws.")
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._draw = Random(params.seed)
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+        return view.open[int(self._draw.random() * len(view.open))]

@@ -1,0 +1,30 @@
+"""All requests of a session go to the instance that served its first one, which may still have their common prefix in its cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.cluster_view import ClusterView
+    from simserve.engine.request import LiveRequest
+
+
+class SessionSticky:
+    """New sessions, and those whose instance takes no requests any more, go to the fewest outstanding requests."""
+
+    class Params(PolicyParams):
+        pass
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._home: dict[int, int] = {}
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+        home = self._home.get(request.session) if request.session >= 0 else None
+        if home is None or home not in view.open:
+            home = min(view.open, key=view.outstanding.__getitem__)
+            if request.session >= 0:
+                self._home[request.session] = home
+        return home

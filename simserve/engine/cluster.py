@@ -31,8 +31,8 @@ class Pool:
     def __init__(self, members: list[Instance], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
         self.members = members
         self.router = router
-        names = tuple(instance.spec.name for instance in everybody)
-        self.view = ClusterView(names, signals, lambda number: everybody[number].load(), stale)
+        names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
+        self.view = ClusterView(names, roles, signals, lambda number: everybody[number].load(), stale)
         self.update()
 
     def update(self) -> None:
@@ -40,12 +40,13 @@ class Pool:
         self.view.open = [instance.index for instance in self.members if instance.life is Life.UP]
         self._open = set(self.view.open)
 
-    def choose(self, request: LiveRequest, now: float) -> int | Refusal | None:
+    def choose(self, request: LiveRequest, now: float, source: int = -1) -> int | Refusal | None:
         """What the router says; None also when no instance takes requests. Raises PolicyError for an instance that is not open."""
         view = self.view
         if not view.open:
             return None
         view.now = now
+        view.source = source
         chosen = self.router.choose(request, view)
         if chosen is None or isinstance(chosen, Refusal):
             return chosen
@@ -133,8 +134,15 @@ class Cluster:
             from simserve.policies.routing.least_outstanding import LeastOutstanding
 
             decode_router = LeastOutstanding(LeastOutstanding.Params())
-        self.entry = Pool([i for i in instances if i.spec.role != "decode"], router, signals, instances, stale)
-        self.decode = Pool([i for i in instances if i.spec.role == "decode"], decode_router, signals, instances, stale)
+        first, second = instances, instances
+        if not getattr(router, "crosses_roles", False):
+            first = [instance for instance in instances if instance.spec.role != "decode"]
+        if not getattr(decode_router, "crosses_roles", False):
+            second = [instance for instance in instances if instance.spec.role == "decode"]
+        elif spec.push:
+            raise ConfigError("a router that crosses roles decides when the prefill has ended: the hand-over must be a pull")
+        self.entry = Pool(first, router, signals, instances, stale)
+        self.decode = Pool(second, decode_router, signals, instances, stale)
         self.handover = self._connect()
         self._tickers: list[Ticker] = []
         self._snapshot: Ticker | None = None
@@ -165,8 +173,8 @@ class Cluster:
                 instance.handover = handover
         return handover
 
-    def _decoder(self, request: LiveRequest) -> Instance | None:
-        chosen = self.decode.choose(request, self.clock.now)
+    def _decoder(self, request: LiveRequest, source: Instance) -> Instance | None:
+        chosen = self.decode.choose(request, self.clock.now, source.index)
         if isinstance(chosen, Refusal):
             raise PolicyError(f"router '{type(self.decode.router).__name__}' refuses a request that has been prefilled (invariant I1)")
         return None if chosen is None else self.instances[chosen]

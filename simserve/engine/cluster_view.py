@@ -49,15 +49,31 @@ class ClusterView:
 
     now     simulated seconds
     open    numbers of the instances that take requests now, rising; never empty when a router is asked
-    names   of all instances
+    names, roles   of all instances
+    source  when a prefilled request is routed: the instance that prefilled it, else -1
     outstanding, waiting, prompt_tokens   as in Signals, for all instances; as old as the experiment's `refresh_s` allows
     """
 
-    __slots__ = ("_load", "_loads", "_signals", "_stale", "names", "now", "open", "outstanding", "prompt_tokens", "waiting")
+    __slots__ = (
+        "_load",
+        "_loads",
+        "_signals",
+        "_stale",
+        "names",
+        "now",
+        "open",
+        "outstanding",
+        "prompt_tokens",
+        "roles",
+        "source",
+        "waiting",
+    )
 
-    def __init__(self, names: tuple[str, ...], signals: Signals, load: Callable[[int], Load], stale: bool) -> None:
+    def __init__(self, names: tuple[str, ...], roles: tuple[str, ...], signals: Signals, load: Callable[[int], Load], stale: bool) -> None:
         self.now = 0.0
         self.names = names
+        self.roles = roles
+        self.source = -1
         self.open: list[int] = []
         self._signals = signals
         self._load = load

@@ -71,8 +71,11 @@ class ClusterControl:
 
     def migrations(self, instance: int) -> int:
         """Migrations under way from or to an instance."""
+        under_way = self._cluster.migrations.under_way
+        if not under_way:
+            return 0
         one = self._instance(instance)
-        return sum(one in (move.source, move.destination) for move in self._cluster.migrations.under_way.values())
+        return sum(one in (move.source, move.destination) for move in under_way.values())
 
     def migrate(self, row: int, source: int, destination: int) -> str:
         """Starts to move a decoding request. Returns "", or why it cannot be moved there. Raises PolicyError when source and destination

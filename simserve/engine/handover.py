@@ -16,7 +16,7 @@ from simserve.engine.instance import Instance
 from simserve.engine.link import Link, Transfer
 from simserve.engine.request import LiveRequest, State
 
-Choose = Callable[[LiveRequest], Instance | None]
+Choose = Callable[[LiveRequest, Instance], Instance | None]
 
 
 class Move:
@@ -35,7 +35,8 @@ class Move:
 
 
 class Handover:
-    """The mechanics between prefill and decode instances. `choose` picks the decode instance of a request.
+    """The mechanics between prefill and decode instances. `choose` picks the decode instance of a request that an instance has
+    prefilled; it may be that instance itself.
 
     layerwise   each layer's KV leaves as soon as it is computed; otherwise the copy begins with the end of the prefill
     """
@@ -61,22 +62,34 @@ class Handover:
         if move is not None:
             self._withdraw(move)
 
-    def prefilled(self, source: Instance, request: LiveRequest) -> None:
-        """The request has emitted its first token at `source` and needs a place to decode."""
+    def prefilled(self, source: Instance, request: LiveRequest) -> bool:
+        """The request has emitted its first token at `source` and needs a place to decode. False: it stays where it is."""
+        destination = None
+        if request.row not in self.moves:
+            destination = self._choose(request, source)
+            if destination is source:
+                return False
         request.state = State.MOVING
         source.set_aside(request)
         source.forget(request)
-        move = self.moves.get(request.row) or Move(source, request)
-        move.prefilled = True
-        if request.row not in self.moves:
-            self._send(move)
-        elif move.reserved_s >= 0:
-            self._copy(move)
+        move = self.moves.get(request.row)
+        if move is None:
+            move = Move(source, request)
+            move.prefilled = True
+            self._send_to(move, destination)
+        else:
+            move.prefilled = True
+            if move.reserved_s >= 0:
+                self._copy(move)
+        return True
 
     def _send(self, move: Move) -> None:
         """Chooses where the request decodes, and asks for memory there."""
+        destination = self._choose(move.request, move.source)
+        self._send_to(move, destination if destination is not move.source else None)
+
+    def _send_to(self, move: Move, destination: Instance | None) -> None:
         self.moves[move.request.row] = move
-        destination = self._choose(move.request)
         move.destination = destination
         if destination is None:
             self._homeless.append(move)
@@ -96,7 +109,7 @@ class Handover:
 
     def pull(self, destination: Instance) -> None:
         """Takes memory for requests on their way, in order. Called between the destination's steps, whenever its memory may have grown."""
-        queue = self._queues[destination.index]
+        queue = self._queues.get(destination.index)
         kv = destination.kv
         while queue:
             move = queue[0]

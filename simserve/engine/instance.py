@@ -197,20 +197,19 @@ class Instance:
     @property
     def free_blocks(self) -> int:
         """Free KV blocks at this moment, the growth of the steps that have passed in a span taken off."""
-        free = self.kv.free_blocks
-        for lane in self.lanes:
-            if lane.busy and lane.decodes_now:
-                steps = lane.steps_done(self.clock.now)
-                if steps:
-                    free -= lane.group.growth_over(steps)
-        return free
+        if self._pipelined:
+            return self.kv.free_blocks  # its steps are planned one by one
+        return self.kv.free_blocks - self.lanes[0].blocks_grown(self.clock.now)
 
     def load(self) -> Load:
         """Memory and requests at this moment."""
-        head = next(iter(self.waiting), None) or next(iter(self.inbox), None)
-        running = sum(len(lane.prefilling) + len(lane.group.members) + len(lane.swapped) + len(lane.landed) for lane in self.lanes)
-        blocks = self.kv.blocks(head.target_tokens) if head is not None else 0
-        return Load(self.free_blocks, self.kv.total_blocks, running, len(self.waiting) + len(self.inbox), blocks)
+        kv = self.kv
+        waiting = len(self.waiting) + len(self.inbox)
+        head_blocks = kv.blocks(next(iter(self.waiting or self.inbox)).target_tokens) if waiting else 0
+        running = 0
+        for lane in self.lanes:
+            running += len(lane.prefilling) + len(lane.group.members) + len(lane.swapped) + len(lane.landed)
+        return Load(self.free_blocks, kv.total_blocks, running, waiting, head_blocks)
 
     def crash(self, now: float) -> list[LiveRequest]:
         """The instance dies: its KV is gone. Returns the requests that were in its queue and lanes, waiting again, in order of their rows;
@@ -239,10 +238,9 @@ class Instance:
         lane.landed.append(request)
         self.poke()
 
-    def hand_over(self, request: LiveRequest, now: float) -> None:
-        """A request has emitted its first token here and decodes elsewhere."""
-        assert self.handover is not None
-        self.handover.prefilled(self, request)
+    def hand_over(self, request: LiveRequest) -> bool:
+        """Whether a request that has emitted its first token here decodes elsewhere; it is then on its way."""
+        return self.handover is not None and self.handover.prefilled(self, request)
 
     def ended(self, requests: list[LiveRequest], now: float) -> None:
         """Requests have left the instance for good."""
@@ -295,7 +293,7 @@ class Instance:
     def pull(self) -> None:
         """Fetches requests that have been prefilled elsewhere, as memory allows. Called between steps and when a plan left it idle (such a
         plan may have freed memory)."""
-        if self.handover is not None and self.spec.role == "decode":
+        if self.handover is not None:
             self.handover.pull(self)
 
     def _take_in(self) -> None:

@@ -256,6 +256,13 @@ class Lane:
         if self.instance.audit is not None:
             self.instance.audit(self)
 
+    def blocks_grown(self, now: float) -> int:
+        """KV blocks that the group has taken in the steps of the span in progress that are over, beyond those of the first."""
+        if not self.busy or not self._plan.decodes or len(self.step_end_s) - self._span_first < 2:
+            return 0
+        steps = self.steps_done(now)
+        return self.group.growth_over(steps) if steps else 0
+
     def steps_done(self, now: float) -> int:
         """Steps of the span in progress that are over."""
         return min(self._current_step(now), len(self.step_end_s) - 1) - self._span_first
@@ -298,12 +305,16 @@ class Lane:
         if request.generated_tokens == self.instance.final_tokens[request.row]:
             request.first_tick = self.group.tick
             ended.append(request)
-        elif self.instance.spec.role == "prefill":
+        elif self._leaves(request):
             request.first_tick = self.group.tick
             self._emitted(request)
-            self.instance.hand_over(request, now)
         else:
             self.join_group(request)
+
+    def _leaves(self, request: LiveRequest) -> bool:
+        """Whether a request whose prefill has ended goes elsewhere to decode. One that had been decoding here and was preempted stays."""
+        role = self.instance.spec.role
+        return (role == "prefill" or (role == "decode" and request.generated_tokens == 1)) and self.instance.hand_over(request)
 
     def _seat_landed(self) -> None:
         """Requests from elsewhere take free seats, in order of landing. They hold the block of their next token already."""

@@ -35,6 +35,8 @@ _BUILT_IN_ROUTERS = {
     "session-sticky": "simserve.policies.routing.session_sticky:SessionSticky",
     "prefix-affinity": "simserve.policies.routing.prefix_affinity:PrefixAffinity",
     "freeness": "simserve.policies.routing.freeness:MostFree",
+    "splitwise": "simserve.policies.routing.splitwise:SplitwisePrompts",
+    "splitwise-decode": "simserve.policies.routing.splitwise:SplitwiseTokens",
 }
 
 _BUILT_IN_CONTROLLERS = {

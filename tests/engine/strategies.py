@@ -98,8 +98,26 @@ def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str
         return st.builds(lambda tokens, off: (("token_budget", tokens), *off.items()), budget, both_or_one)
     elif policy == "fastgen":
         choices = {"token_budget": budget}
+    elif policy == "layered":
+        choices = {
+            "max_num_batched_tokens": budget,
+            "group_tokens": st.sampled_from([1, 1, 2, 5]),
+            "group_rule": st.sampled_from(["tokens", "tokens", "tokens", "table"]),
+            "max_groups": st.sampled_from([16, 16, 3]),
+        }
+    elif policy == "distserve":
+        choices = {"max_num_batched_tokens": budget, "max_batch_prompts": st.sampled_from([1, 2, 128])}
     elif policy in ("orca", "static"):
         choices = {"reserve": st.sampled_from(["max", "oracle"])}
+    elif policy == "past-future":
+        choices = {
+            "max_num_batched_tokens": budget,
+            "wait_steps": st.sampled_from([1, 2, 6]),
+            "window": st.sampled_from([1, 4, 200]),
+            "reserve": st.sampled_from([0.0, 0.05, 0.3]),
+            "predict": st.sampled_from(["history", "history", "limit", "oracle"]),
+            "seed": st.integers(0, 3),
+        }
     return st.fixed_dictionaries(choices).map(lambda d: tuple(d.items()))
 
 

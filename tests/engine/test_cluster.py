@@ -330,6 +330,34 @@ def test_failures_of_instances_that_do_not_exist() -> None:
         serve(one_long(), spec(), failures=Failures(times=((1.0, 3),)))
 
 
+# -- pools that lend each other instances ------------------------------------------------------------------------------------------
+
+
+def pools(load: Workload, prompt: int, token: int, cap_tokens: int = 8192, reserve: float = 0.1, **kw: Any) -> RunRecords:
+    specs = [spec(role="prefill", **kw) for _ in range(prompt)] + [spec(role="decode", **kw) for _ in range(token)]
+    first, second = router("splitwise", cap_tokens=cap_tokens), router("splitwise-decode", reserve=reserve)
+    return serve(load, *specs, router=first, decode_router=second)
+
+
+def test_a_full_prompt_pool_borrows_a_token_instance_and_the_request_stays_there() -> None:
+    load = work([0.0, 0.0, 0.0], [80, 80, 8], [4, 4, 4])
+    apart = pools(load, 1, 1)
+    assert [lane.span_prefill_tokens.sum() for lane in apart.lanes] == [168, 0]
+    lent = pools(load, 1, 1, cap_tokens=100)
+    # The second prompt finds 80 tokens pending, the third 160: it goes to the token instance, and nothing of it is copied.
+    assert [lane.span_prefill_tokens.sum() for lane in lent.lanes] == [160, 8]
+    assert lent.counters["handed_over_tokens"] == 160
+
+
+def test_a_full_token_pool_leaves_requests_where_they_were_prefilled() -> None:
+    load = work([0.0, 2.0, 4.0], [80, 80, 80], [60, 60, 60])
+    assert placed(pools(load, 1, 1)) == [1, 1, 1]
+    # A prompt and its growth take more than 15 of 100 blocks: the second request finds the token instance short, and its own as well.
+    records = pools(load, 1, 1, reserve=0.85)
+    assert placed(records) == [1, 0, 0]
+    assert records.lanes[0].span_decode_requests.max() == 2
+
+
 # -- all together ------------------------------------------------------------------------------------------------------------------
 
 
@@ -374,10 +402,11 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
     if draw(st.booleans()):
         times = draw(st.lists(st.tuples(st.sampled_from([0.25, 0.8, 2.0, 5.0]), st.integers(0, len(specs) - 1)), max_size=3))
         failures = Failures(tuple(times), draw(st.sampled_from([None, 40.0])), 2.0, draw(st.sampled_from(["resume", "retry", "fail"])), 1)
-    push = draw(st.sampled_from(["pull", "push", "layers"]))
+    decode_router = draw(st.sampled_from(ROUTERS))
+    push = "pull" if decode_router.startswith("splitwise") else draw(st.sampled_from(["pull", "push", "layers"]))
     cluster = ClusterSpec(
         router=router(draw(st.sampled_from(ROUTERS))),
-        decode_router=router(draw(st.sampled_from(ROUTERS))),
+        decode_router=router(decode_router),
         refresh_s=draw(st.sampled_from([0.0, 0.3])),
         push=push != "pull",
         layerwise=push == "layers",

@@ -107,7 +107,7 @@ def test_a_prefill_instance_needs_a_link_and_a_link_needs_bandwidth() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    policy=st.sampled_from(["sarathi", "vllm-v0", "vllm-v1", "fastgen", "orca", "static"]),
+    policy=st.sampled_from(["sarathi", "vllm-v0", "vllm-v1", "fastgen", "orca", "static", "distserve"]),
     prefills=st.integers(1, 2),
     decodes=st.integers(1, 3),
     blocks=st.integers(12, 40),

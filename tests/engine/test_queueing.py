@@ -32,6 +32,8 @@ ROOMY: dict[str, dict[str, Any]] = {
     "fastgen": {"token_budget": 64},
     "orca": {},
     "static": {},
+    "past-future": {"max_num_batched_tokens": 64},
+    "distserve": {"max_num_batched_tokens": 64},
 }
 """Every policy with a budget that any prompt here fits: then one seat makes them all the same server."""
 

@@ -16,6 +16,12 @@ class StepRow(NamedTuple):
     prefills: int
     prefill_tokens: int
     prefill_pairs: int
+    layers: tuple[int, int]
+
+    @property
+    def computes(self) -> bool:
+        """Whether the chunks have passed through all layers at its end."""
+        return self.layers[0] + 1 == self.layers[1]
 
 
 def token_times(records: RunRecords) -> list[list[float]]:
@@ -35,12 +41,13 @@ def token_times(records: RunRecords) -> list[list[float]]:
 def steps(lane: LaneLog) -> list[StepRow]:
     """Each step of a lane."""
     out: list[StepRow] = []
+    layers = {int(span): (int(group), int(groups)) for span, group, groups in lane.layered}
     for j in range(len(lane.span_steps)):
         first, start = int(lane.span_first_step[j]), float(lane.span_start_s[j])
         decodes, context = int(lane.span_decode_requests[j]), int(lane.span_context_tokens[j])
         chunks = int(lane.span_prefill_requests[j]), int(lane.span_prefill_tokens[j]), int(lane.span_prefill_pairs[j])
         for i in range(int(lane.span_steps[j])):
             end = float(lane.step_end_s[first + i])
-            out.append(StepRow(start, end, decodes, context + i * decodes, *chunks))
+            out.append(StepRow(start, end, decodes, context + i * decodes, *chunks, layers.get(j, (0, 1))))
             start = end
     return out

@@ -20,7 +20,6 @@ from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, Failures
 from simserve.errors import ConfigError, PolicyError
 
-
 PATIENCE = 1000
 """Ticks in a row at which nothing but ticks is to come, after which a run is stuck: no controller will help it."""
 
@@ -119,7 +118,7 @@ class Cluster:
         self.migrations = MigrationLog()
         self.held: deque[LiveRequest] = deque()
         """Requests that no instance has taken yet, in order."""
-        self.lives: list[tuple[float, int, str]] = []
+        self.lives = [(0.0, instance.index, instance.life.value) for instance in instances if instance.life is not Life.UP]
         self.failures = 0
         self._left = left
         self._lost = lost

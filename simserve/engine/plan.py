@@ -12,7 +12,7 @@ from simserve.engine.waiting import WaitingQueue
 from simserve.errors import PolicyError
 
 if TYPE_CHECKING:
-    from simserve.engine.lane import Lane
+    from simserve.engine.residents import Residents
 
 UNTIL_EVENT = 1 << 60
 """StepPlan.repeat: the plan stays right until something happens."""
@@ -47,7 +47,7 @@ class InstanceView:
     )
 
     def __init__(
-        self, lane: Lane, waiting: WaitingQueue, kv: KvCache, max_seqs: int, max_model_len: int | None, max_model_tokens: int
+        self, lane: Residents, waiting: WaitingQueue, kv: KvCache, max_seqs: int, max_model_len: int | None, max_model_tokens: int
     ) -> None:
         self._lane = lane
         self.now = 0.0
@@ -104,7 +104,7 @@ class StepPlan:
         "swap_times_s",
     )
 
-    def __init__(self, view: InstanceView, lane: Lane) -> None:
+    def __init__(self, view: InstanceView, lane: Residents) -> None:
         self._view = view
         self._lane = lane
         self._serial = 0

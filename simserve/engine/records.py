@@ -178,6 +178,7 @@ class RunRecords:
     end_s: float
     moves: Moves | None = None
     lives: tuple[tuple[float, int, str], ...] = ()
-    """(seconds, instance number, what it became) for every change of an instance after time 0: up, draining, booting, off."""
+    """(seconds, instance number, what it became: up, draining, booting, off), in order of time. Instances are up at time 0 if nothing else
+    is said."""
     counters: dict[str, float] = field(default_factory=dict)
     """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, swapped_tokens, kv_blocks_in_use_at_end."""

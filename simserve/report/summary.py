@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from simserve import __version__
+from simserve.report.cluster import cluster_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.provenance import compared, simulated, unvalidated
 
@@ -22,6 +23,7 @@ def summarise(
     name: str,
     intervals: Mapping[str, Any] | None = None,
     energy: Mapping[str, Any] | None = None,
+    experts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
     content = {
@@ -29,7 +31,7 @@ def summarise(
         "name": name,
         "simserve_version": __version__,
         "simulated": simulated(m.records),
-        "unvalidated": _unvalidated(m, energy),
+        "unvalidated": _unvalidated(m, energy, experts),
         "workload": {"requests": len(m.records.table), "provenance": m.records.table.provenance},
         "window": {"start_s": m.window.start_s, "end_s": m.window.end_s, "length_s": m.window.length_s, "run_s": m.records.end_s},
         "requests": request_counts(m),
@@ -39,14 +41,16 @@ def summarise(
         "utilisation": utilisation(m),
         "queue": queues(m),
         "preemption": preemption(m),
+        "cluster": cluster_summary(m.records),
         "energy": energy,
+        "experts": experts,
         "saturation": {
             "saturated": m.saturation.saturated,
             "waiting_by_quarter": list(m.saturation.quarters),
             "message": m.saturation.message,
         },
         "counters": dict(m.records.counters),
-        "warnings": warnings(m, energy),
+        "warnings": warnings(m, energy, experts),
         "intervals": intervals,
         "experiment": dict(experiment),
     }
@@ -55,11 +59,12 @@ def summarise(
     return plain
 
 
-def _unvalidated(m: Measurement, energy: Mapping[str, Any] | None) -> list[str]:
-    return unvalidated(m.records) + (["energy"] if energy and not energy["validated"] else [])
+def _unvalidated(m: Measurement, energy: Mapping[str, Any] | None, experts: Mapping[str, Any] | None) -> list[str]:
+    totals = {"energy": energy, "expert reads": experts}
+    return unvalidated(m.records) + [name for name, total in totals.items() if total and not total["validated"]]
 
 
-def warnings(m: Measurement, energy: Mapping[str, Any] | None = None) -> list[str]:
+def warnings(m: Measurement, energy: Mapping[str, Any] | None = None, experts: Mapping[str, Any] | None = None) -> list[str]:
     """What a reader must know before believing the figures."""
     out = []
     if m.saturation.message:
@@ -76,7 +81,7 @@ def warnings(m: Measurement, energy: Mapping[str, Any] | None = None) -> list[st
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):
         out.append(f"The SLO names the class '{name}', which no request of this workload has.")
     out += compared(m.records)
-    missing = _unvalidated(m, energy)
+    missing = _unvalidated(m, energy, experts)
     if missing:
         out.append(f"Not validated against measurements: {', '.join(missing)}.")
     return out

@@ -77,6 +77,14 @@ SCALARS = {
     "batch.mean": Scalar("batch_requests_mean", _at("utilisation", "batch_requests_mean"), False),
     "kv_used.mean": Scalar("kv_used_mean", _at("utilisation", "kv_used_mean"), True),
     "kv_used.max": Scalar("kv_used_max", _at("utilisation", "kv_used_max"), True),
+    "energy.per_output_token": Scalar("joules_per_output_token", _at("energy", "joules_per_output_token"), True),
+    "energy.per_token": Scalar("joules_per_token", _at("energy", "joules_per_token"), True),
+    "experts.per_request": Scalar("expert_bytes_per_request", _at("experts", "bytes_read_per_request"), True),
+    "instances.mean": Scalar("instances_mean", _at("cluster", "instances_mean"), True),
+    "failures": Scalar("instance_failures", _at("cluster", "failures"), True),
+    "migrations": Scalar("migrations", _at("cluster", "migration", "done"), True),
+    "migration.pause_mean": Scalar("migration_pause_mean_s", _at("cluster", "migration", "pause_s", "mean"), True),
+    "migration.pause_max": Scalar("migration_pause_max_s", _at("cluster", "migration", "pause_s", "max"), True),
     "simulated": Scalar("simulated_s", _at("window", "run_s"), True),
 }
 """Quantities without percentiles by the name in a predicate. `completed` is a share of all requests, `rejected` and so on are counts."""

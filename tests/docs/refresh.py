@@ -1,6 +1,6 @@
 """What the documentation shows of the program's own output: `python -m tests.docs.refresh` writes it anew, the tests compare.
 
-Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors and papers' claims in docs/fidelity.md.
+Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors in docs/fidelity.md.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from tests.docs.kernel_targets import PROFILES, kernel_targets
 README = ROOT / "README.md"
 FIDELITY = ROOT / "docs" / "fidelity.md"
 PICTURE = ROOT / "docs" / "images" / "quickstart-latency-cdf.png"
-
-NEIGHBOURS = {"sarathi_ablation": ("workload.arrivals.rate_per_s", (0.7, 0.8, 0.9, 1.0, 1.1))}
-"""Experiments with a free number that was chosen by the outcome: the key, and values around the choice to be shown with it."""
 
 
 def quickstart(out: Path) -> str:
@@ -71,53 +68,10 @@ def _error(entries: list[dict[str, Any]], kind: str) -> str:
     return f"{sum(check['rows'] * check['mape_percent'] for check in checks) / rows:.1f}" if rows else "–"
 
 
-def claims() -> str:
-    """The published claims of each bundled experiment that has any, beside what comes out here."""
-    from simserve import resources
-    from simserve.config.experiment import load
-    from simserve.study.claims import check_claims
-
-    parts = []
-    for name in resources.available("experiments"):
-        spec = load(name).spec
-        if not spec.claims or spec.paper is None or spec.paper.priority != "A":
-            continue  # B and C take longer than a test may
-        report = check_claims(name)
-        parts.append(f"### {report.paper['title']}: `{name}`\n\n{report.paper['reference']}. {report.paper['setting']}\n")
-        rows = ["| claim | published | ours | band | |", "|---|--:|--:|--:|---|"]
-        for o in report.outcomes:
-            ours = " < ".join(f"{v:.3g}" for v in o.values.values() if v is not None) if o.ours is None else f"{o.ours:.3g}"
-            band = "order" if o.ours is None else f"{_bound(o.low)} to {_bound(o.high)}"
-            if o.ours is not None and None in (o.low, o.high):
-                band = f"at most {o.high:.3g}" if o.low is None else f"at least {o.low:.3g}"
-            rows.append(f"| {o.claim} | {_bound(o.published)} | {ours} | {band} | {'in' if o.reproduced else '**out**'} |")
-        parts.append("\n".join(rows) + "\n")
-        if name in NEIGHBOURS:
-            parts.append(_neighbours(name, *NEIGHBOURS[name]))
-    return "\n".join(parts)
-
-
-def _neighbours(name: str, key: str, values: tuple[float, ...]) -> str:
-    from simserve.study.claims import check_claims
-
-    rows = []
-    for value in values:
-        outcomes = [o for o in check_claims(name, [f"{key}={value}"]).outcomes if o.ours is not None]
-        if not rows:
-            rows += [f"| `{key}` | {' | '.join(o.claim for o in outcomes)} |", "|--:|" + "--:|" * len(outcomes)]
-            rows.append(f"| published | {' | '.join(_bound(o.published) for o in outcomes)} |")
-        rows.append(f"| {value:g} | {' | '.join(f'{o.ours:.3g}' for o in outcomes)} |")
-    return "The same at neighbouring values of the number that was chosen:\n\n" + "\n".join(rows) + "\n"
-
-
-def _bound(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
 def fidelity() -> str:
     """docs/fidelity.md with its made sections made anew."""
     text = FIDELITY.read_text(encoding="utf-8")
-    for section, content in (("kernels", kernel_table()), ("targets", targets()), ("claims", claims())):
+    for section, content in (("kernels", kernel_table()), ("targets", targets())):
         begin, end = f"<!-- {section}: written by tests/docs/refresh.py -->", f"<!-- end of {section} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{content}\n{end}{rest.split(end)[1]}"

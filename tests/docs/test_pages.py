@@ -24,6 +24,8 @@ ELSEWHERE = {
     "models.md": "tests/model/test_docs.py",
     "workloads.md": "tests/workload/test_workload_docs.py",
     "studies.md": "tests/study/test_studies_page.py",
+    "reports.md": "tests/report/test_reports_page.py",
+    "placement.md": "tests/study/test_placement_page.py",
 }
 INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
 

@@ -290,8 +290,8 @@ def test_a_draining_instance_finishes_and_stops_and_a_started_one_boots() -> Non
     assert placed(records) == [0, 1, 1]
     assert records.requests.scheduled_s[1] == pytest.approx(6.0)
     lives = [(at_s, number, life) for at_s, number, life in records.lives]
-    assert lives[:2] == [(2.0, 0, "draining"), (2.0, 1, "booting")]
-    assert lives[2:] == [(records.requests.finish_s[0], 0, "off"), (6.0, 1, "up")]
+    assert lives[:3] == [(0.0, 1, "off"), (2.0, 0, "draining"), (2.0, 1, "booting")]
+    assert lives[3:] == [(records.requests.finish_s[0], 0, "off"), (6.0, 1, "up")]
 
 
 def test_scaling_to_zero_with_requests_to_come_is_an_error_that_says_so() -> None:

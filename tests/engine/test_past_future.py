@@ -76,7 +76,8 @@ def test_draws_fall_with_the_batch(running: int, draws: int) -> None:
 @pytest.mark.parametrize(("kv_tokens", "steps"), [(101, 0), (100, 2), (90, 11)])
 def test_admission_by_the_peak_of_the_longest_allowed(kv_tokens: int, steps: int) -> None:
     """Two prompts of 10 that may generate 40 each. Together from the start they peak at 100. When the first has g tokens, the second is
-    alone at the end, and both together need 2 (40 - g) + 10 + g + 10 = 100 - g: below 90 at g = 11, which is after 11 steps; below 100 from the prefill on, but looked at after a decode."""
+    alone at the end, and both together need 2 (40 - g) + 10 + g + 10 = 100 - g: below 90 at g = 11, which is after 11 steps; below 100
+    from the prefill on, but the next look is after a decode."""
     rows = [(0.0, 10, 30, 40), (0.0, 10, 30, 40)]
     assert steps_before(serve(rows, kv_tokens, predict="limit", wait_steps=1), 1) == steps
 

@@ -1,5 +1,7 @@
 """What a rank runs, against the shapes that serving engines run."""
 
+import json
+
 import pytest
 
 from simserve.errors import ModelError
@@ -228,3 +230,23 @@ def test_impossible_layouts_say_why(name, parallel, message):
     assert message in str(error.value)
     with pytest.raises(ModelError):
         layer_operators(load_model(name), parallel, 0)
+
+
+def test_layers_that_share_an_indexers_choice_score_nothing_but_attend_as_sparsely():
+    model = load_model("glm-5.2")
+    scoring = [
+        layer for layer in range(model.num_layers) if any(op.name == "indexer_scores" for op in layer_operators(model, Parallel(), layer))
+    ]
+    assert len(scoring) == 21 and scoring[:5] == [0, 1, 2, 6, 10]
+    assert {only(MLA, layer_operators(model, Parallel(), layer)).topk_tokens for layer in range(model.num_layers)} == {2048}
+    every, some = load_model("glm-5"), model
+    assert every.kv_bytes_per_token() - some.kv_bytes_per_token() == pytest.approx(57 * 132)  # 128 fp8 keys and a scale a layer
+    assert every.parameters() > some.parameters()
+
+
+def test_keys_and_values_of_deci_models_are_held_with_the_most_heads_of_any_layer(tmp_path):
+    config = {"model_type": "deci", "hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 8, "intermediate_size": 512}
+    config |= {"vocab_size": 100, "max_position_embeddings": 64, "num_key_value_heads_per_layer": [1, 4, 2]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_model(tmp_path).num_kv_heads == 4
+    assert load_model("decilm-7b").num_kv_heads == 4

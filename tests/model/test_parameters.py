@@ -59,6 +59,8 @@ STATED_BILLIONS = {
     "deepseek-v2": (236, 0.01),  # arXiv 2405.04434 §1
     "kimi-k2": (1040, 0.015),  # arXiv 2507.20534 table 2: 1.04 trillion
     "glm-5": (744, 0.01),  # model card
+    "glm-4.5": (355, 0.01),  # arXiv 2508.06471 table 1
+    "decilm-7b": (7.04, 0.015),  # model card; 1 % more with keys and values degrouped, as engines hold them
     "minimax-m2.5": (230, 0.01),  # model card
     "qwen3.5-397b-a17b": (397, 0.01),  # the name; text decoder
     "llama-4-maverick": (400, 0.01),  # model card

@@ -57,6 +57,7 @@ class Step:
     prefill_pairs: int
     waiting: int
     kv_blocks: int
+    layers: tuple[int, int] = (0, 1)
 
 
 class Naive:
@@ -116,10 +117,11 @@ class Naive:
         r.admission = self.admissions
         self.admissions += 1
 
-    def slice_(self, r: Req, tokens: int) -> None:
+    def slice_(self, r: Req, tokens: int, layers: tuple[int, int] = (0, 1)) -> None:
+        """`layers` = (group, groups): the tokens pass through this group of the layers, and are there after the last."""
         r.held = max(r.held, self.blocks(r.computed + tokens))
         assert self.free >= 0 and tokens > 0
-        self.slices.append((r, PrefillSlice(tokens, r.computed)))
+        self.slices.append((r, PrefillSlice(tokens, r.computed, layers if layers[1] > 1 else None)))
 
     def preempt(self, r: Req) -> None:
         self.running.remove(r)
@@ -222,18 +224,20 @@ class Naive:
         start_s, self.now = self.now, self.now + dt
         for r in [*self.decodes, *(r for r, _ in self.slices)]:
             r.scheduled_s = start_s if math.isnan(r.scheduled_s) else r.scheduled_s
-        pairs = sum(c * k + c * (c + 1) // 2 for c, k in chunks)
+        pairs = sum(c * k + c * (c + 1) // 2 for c, k, _ in chunks)
         tokens, waiting = sum(c.new_tokens for c in chunks), len(self.waiting)
         self.enter_all(math.nextafter(self.now, 0.0))  # what enters during the step comes before what its end causes
         used = self.kv_blocks - self.free
         for r in self.decodes:
             r.computed += 1
             self.emit(r)
+        group, groups = next((s.layers for _, s in self.slices if s.layers), (0, 1))
         for r, s in self.slices:
-            r.computed += s.new_tokens
-            if not r.prefilling:
-                self.emit(r)
-        self.steps.append(Step(start_s, self.now, len(contexts), sum(contexts), len(chunks), tokens, pairs, waiting, used))
+            if group == groups - 1:
+                r.computed += s.new_tokens
+                if not r.prefilling:
+                    self.emit(r)
+        self.steps.append(Step(start_s, self.now, len(contexts), sum(contexts), len(chunks), tokens, pairs, waiting, used, (group, groups)))
 
     def emit(self, r: Req) -> None:
         r.generated += 1

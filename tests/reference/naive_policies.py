@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from tests.reference.naive import Naive, Req
 
@@ -23,6 +26,24 @@ def vllm_v0(max_num_batched_tokens: int | None = None, padded: bool = False) -> 
             total = (len(batch) + 1) * max([*batch, want]) if padded else sum(batch) + want
             if (batch and total > most) or not s.can_admit(want):
                 break
+            s.admit(r, want)
+            s.slice_(r, want)
+            batch.append(want)
+        if not batch:
+            s.decode_all()
+            s.swap_in()
+
+    return plan
+
+
+def distserve(max_num_batched_tokens: int = 8192, max_batch_prompts: int = 128) -> Planner:
+    def plan(s: Naive) -> None:
+        batch: list[int] = []
+        while s.waiting and not s.swapped and len(batch) < max_batch_prompts:
+            want = s.head.prompt + s.head.generated
+            if (batch and sum(batch) + want > max_num_batched_tokens) or not s.can_admit(want):
+                break
+            r = s.head
             s.admit(r, want)
             s.slice_(r, want)
             batch.append(want)
@@ -176,6 +197,109 @@ def _admit_whole(s: Naive, reserve: str) -> None:
         s.slice_(r, r.target)
 
 
+def past_future(
+    max_num_batched_tokens: int = 16384, wait_steps: int = 6, window: int = 200, reserve: float = 0.05, predict: str = "history", seed: int = 0
+) -> Planner:
+    past: list[float] = [math.inf] * (window // 2)
+    dice = np.random.Generator(np.random.PCG64(seed))
+    ran: list[Req] = []
+    last_prefill = 0  # decode steps before it
+
+    def final_length(s: Naive, r: Req, share: float) -> float:
+        stated = r.max_output if r.max_output >= r.output and r.max_output > 0 else math.inf
+        limit = min(stated, s.limit - r.prompt)
+        if predict == "oracle":
+            return float(r.output)
+        if predict == "limit":
+            return float(limit)
+        longer = [*sorted(x for x in past if x > r.generated), math.inf]
+        # The place is counted from the shortest length ever, so that it rounds as the rule's own sum does.
+        skipped = len(past) + 1 - len(longer)
+        place = skipped + share * (len(longer) - 1)
+        below = int(place)
+        low, high = (min(longer[min(i - skipped, len(longer) - 1)], limit) for i in (below, below + 1))
+        return low + (place - below) * (high - low)
+
+    def peak(batch: list[Req], lengths: list[float]) -> float:
+        """Step by step in the order of ending: who is still there has grown by the steps passed, who has ended is gone."""
+        left = sorted(((length - r.generated, r.prompt + r.generated) for r, length in zip(batch, lengths, strict=True)), reverse=True)
+        return max(at * (i + 1) + sum(held for _, held in left[: i + 1]) for i, (at, _) in enumerate(left))
+
+    def plan(s: Naive) -> None:
+        nonlocal last_prefill, ran
+        for r in sorted(ran, key=lambda r: r.row):
+            if r.status == "COMPLETED":
+                past.append(float(r.generated))
+                del past[:-window]
+        ran = [r for r in ran if r.status != "COMPLETED"]
+        passed = sum(step.decodes > 0 for step in s.steps)
+        since = passed - last_prefill
+        if s.waiting and not s.swapped and (not s.running or (since > 0 and since % wait_steps == 0)):
+            batch = s.decoding
+            draws = min(5, 200 // len(batch) + 1) if batch else 5
+            shares = dice.random((draws, len(batch))) if predict == "history" else np.zeros((draws, len(batch)))
+            lists = [[final_length(s, r, u) for r, u in zip(batch, row, strict=True)] for row in shares]
+            total = 0
+            for _ in range(len(s.waiting)):
+                r = s.head
+                total += r.prompt + r.generated
+                if s.slices and total > max_num_batched_tokens:
+                    break
+                batch = [*batch, r]
+                more = dice.random((draws, 1))[:, 0] if predict == "history" else np.zeros(draws)
+                lists = [[*row, final_length(s, r, u)] for row, u in zip(lists, more, strict=True)]
+                fits = max(peak(batch, row) for row in lists) < s.kv_blocks * s.B * (1 - reserve)
+                if not (fits or not s.running) or not s.can_admit(r.prompt + r.generated):
+                    break
+                s.admit(r, r.prompt + r.generated)
+                s.slice_(r, r.target)
+        if s.slices:
+            last_prefill = passed
+        else:
+            s.decode_all()
+            s.swap_in()
+        ran = [*ran, *(r for r in s.running if r not in ran)]
+
+    return plan
+
+
+def layered(max_num_batched_tokens: int = 8192, group_rule: str = "tokens", group_tokens: int = 512, max_groups: int = 16) -> Planner:
+    wave: list[tuple[Req, int, int]] = []  # request, tokens, the admission it belongs to
+    stage, stages = 0, 1
+
+    def number_of_groups(tokens: int) -> int:
+        if group_rule == "tokens":
+            return min(max_groups, max(1, math.ceil(tokens / group_tokens)))
+        for bound, n in {512: 1, 1024: 2, 2048: 4, 4096: 6 if max_groups == 12 else 8}.items():
+            if tokens <= bound:
+                return min(max_groups, n)
+        return max_groups
+
+    def plan(s: Naive) -> None:
+        nonlocal wave, stage, stages
+        s.decode_all()
+        s.swap_in()
+        wave = [(r, c, a) for r, c, a in wave if r in s.running and r.admission == a]
+        if stage == stages or not wave:
+            wave, stage, left = [], 0, max_num_batched_tokens
+            for p in s.prefilling:
+                if left > 0:
+                    wave.append((p, min(p.target - p.computed, left), p.admission))
+                    left -= wave[-1][1]
+            while left > 0 and s.waiting and not s.preempted and not s.swapped and s.can_admit(s.head.prompt + s.head.generated):
+                r = s.head
+                s.admit(r, r.prompt + r.generated)
+                wave.append((r, min(r.target, left), r.admission))
+                left -= wave[-1][1]
+            stages = number_of_groups(sum(c for _, c, _ in wave))
+        for r, c, _ in wave:
+            s.slice_(r, c, (stage, stages))
+        stage += 1
+
+    return plan
+
+
 NAIVE_POLICIES: dict[str, Callable[..., Any]] = {
     "vllm-v0": vllm_v0, "vllm-v1": vllm_v1, "sarathi": sarathi, "fastgen": fastgen, "orca": orca, "static": static,
+    "past-future": past_future, "layered": layered, "distserve": distserve,
 }  # fmt: skip

@@ -52,7 +52,9 @@ class JaggedCost(_SingleStage):
         tokens = decode_requests + sum(p.new_tokens for p in prefills)
         work = 0.0131927 + 0.00314159 * tokens + 0.0271828 * (tokens // 16) + 0.000141421 * context_tokens + 0.000057721 * longest_tokens
         for place, p in enumerate(prefills):
-            work += (0.00017320 + 0.0000016180 * place) * p.new_tokens * (p.context_tokens + 0.5 * p.new_tokens)
+            group, groups = p.layers or (0, 1)
+            work += (0.00017320 + 0.0000016180 * place) * p.new_tokens * (p.context_tokens + 0.5 * p.new_tokens) / groups
+            work += 0.00000223606 * group
         return self.scale_s * work
 
     def swap_time(self, tokens: int) -> float:

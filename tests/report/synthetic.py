@@ -116,7 +116,8 @@ def serve(
     cost = describe or {"model": "toy-7b", "hardware": "toy-gpu", "engine": "toy-engine 1.0", "unvalidated": ["attention_decode"]}
     info = InstanceInfo("i0", "fcfs", 1, kv_blocks, 16, seats, 1e15, cost)
     counters = {"steps": float(count), "useful_flops": 1e12 * count}
-    return RunRecords(table, requests, (lane,), emissions, (info,), float(max(now, np.nanmax(released, initial=0.0))), counters), times
+    end_s = float(max(now, np.nanmax(released, initial=0.0)))
+    return RunRecords(table, requests, (lane,), emissions, (info,), end_s, counters=counters), times
 
 
 def poisson(n, rate_per_s, seed=0, mean_output=60):

@@ -22,7 +22,7 @@ def test_everything_asked_for_is_written_and_nothing_else(result, tmp_path):
     assert names == {
         "summary.json", "requests.parquet", "steps.parquet", "timeline.json", "report.html", "plots", "experiment.resolved.yaml",
     }  # fmt: skip
-    assert len(list((tmp_path / "a" / "plots").glob("*.png"))) == 6
+    assert len(list((tmp_path / "a" / "plots").glob("*.png"))) == 7
     result.write(tmp_path / "b", plots=False, report=False)
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"summary.json", "requests.parquet", "experiment.resolved.yaml"}
 

@@ -1,7 +1,6 @@
 """What people look at: terminal tables, the report, the comparison, plots and the timeline."""
 
 import io
-import json
 import re
 import subprocess
 import sys
@@ -15,9 +14,10 @@ from synthetic import poisson, serve
 
 from simserve.errors import OutputError
 from simserve.report import Result
-from simserve.report.compare import compare, compare_html
-from simserve.report.html import Picture, run_html
-from simserve.report.perfetto import write_timeline
+from simserve.report.compare import compare
+from simserve.report.compare_html import comparison_page
+from simserve.report.html import run_html
+from simserve.report.page import Picture
 from simserve.report.terminal import compare_table, summary_table
 
 
@@ -56,7 +56,7 @@ def test_a_comparison_shows_differences_and_what_else_differs(result, tmp_path):
     assert compare([fast, fast]).names == ("fast [1]", "fast [2]")
     assert all(row.changes[1] in ("+0.0 %", "+0.0 pt", "") for row in compare([fast, fast]).rows)
     assert "…" not in printed(compare_table([fast, slow]), 60)
-    assert "+100.0 %" in compare_html([fast, slow])
+    assert "+100.0 %" in comparison_page(compare([fast, slow]))
     with pytest.raises(OutputError):
         compare([])
 
@@ -81,7 +81,7 @@ def test_the_report_is_one_file_that_needs_nothing_from_outside(result, tmp_path
     text = (tmp_path / "a" / "report.html").read_text()
     page = _Page()
     page.feed(text)
-    assert not page.open and page.tags["img"] == 6 and page.tags["table"] >= 4
+    assert not page.open and page.tags["img"] == 7 and page.tags["table"] >= 4
     assert page.tags["script"] == page.tags["link"] == 0
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert "url(" not in text and "@import" not in text
@@ -115,15 +115,15 @@ from synthetic import serve, poisson
 from simserve.report import Result
 plot = Result(serve(*poisson(60, 5))[0], {}, {"ttft_s": 1}).plot
 axes = [*plot.latency_cdf(), *plot.latency_over_time(), *plot.queue_and_batch(), *plot.throughput()]
-axes += [plot.kv_usage(), plot.step_time(), plot.timeline()]
+axes += [plot.kv_usage(), plot.step_time(), plot.timeline(), plot.frontier()]
 empty = Result(serve([1.0], [5], [0])[0], {}).plot
-assert len(list(empty.figures())) == 6 and empty.timeline()
+assert len(list(empty.figures())) == 7 and empty.timeline()
 none = Result(serve([], [], [])[0], {}).plot
-assert len(list(none.figures())) == 6 and none.timeline()
+assert len(list(none.figures())) == 7 and none.timeline()
 print(len(axes), {type(a).__name__ for a in axes}, "matplotlib.pyplot" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(__file__).rsplit("/", 1)[0]], capture_output=True, text=True)
-    assert done.stdout == "13 {'Axes'} False\n", done.stderr
+    assert done.stdout == "14 {'Axes'} False\n", done.stderr
 
 
 def test_the_cdf_plot_draws_the_distribution(result):
@@ -135,35 +135,6 @@ def test_the_cdf_plot_draws_the_distribution(result):
     for value, share in zip(line.get_xdata(), line.get_ydata(), strict=True):
         assert share == pytest.approx(100 * (ttft <= value).mean())
     assert any(line.get_xdata()[0] == 0.05 for line in axes.lines)
-
-
-def test_the_timeline_is_a_trace_whose_slices_add_up(two_classes, tmp_path):
-    records, times = two_classes
-    assert write_timeline(records, tmp_path / "t.json") == float("inf")
-    trace = json.loads((tmp_path / "t.json").read_text())
-    events = trace["traceEvents"]
-    begun = Counter((e["id"], e["name"]) for e in events if e["ph"] == "b")
-    assert begun == Counter((e["id"], e["name"]) for e in events if e["ph"] == "e")
-    steps = [e for e in events if e["ph"] == "X"]
-    lane = records.lanes[0]
-    assert len(steps) == len(lane.span_steps)
-    assert sum(e["dur"] for e in steps) == pytest.approx(1e6 * (lane.step_end_s - lane.span_start_s).sum(), rel=1e-4)
-    assert {e["name"] for e in events if e["ph"] == "C"} == {"requests in the step", "waiting requests", "KV blocks in use"}
-    # The phases of a completed request fill its life without gap or overlap.
-    row = int(np.argmax(records.requests.preemptions))
-    ours = [e for e in events if e.get("id") == row and e["ph"] in "be" and e["name"] != f"request {row}"]
-    assert any(e["name"] == "preempted" for e in ours)
-    length = sum((1 if e["ph"] == "e" else -1) * e["ts"] for e in ours)
-    assert length == pytest.approx(1e6 * (times[row][-1] - records.table.arrival_s[row]), abs=1)
-
-
-def test_a_long_timeline_is_cut_and_says_where(two_classes, tmp_path):
-    records, _ = two_classes
-    cut = write_timeline(records, tmp_path / "t.json", max_events=2000)
-    trace = json.loads((tmp_path / "t.json").read_text())
-    assert 0 < cut < records.end_s and trace["otherData"]["cut_at_s"] == cut
-    assert len(trace["traceEvents"]) < 2500
-    assert all(e["ts"] <= 1e6 * cut + 1 for e in trace["traceEvents"] if e["ph"] in "XC" and e["name"] != "KV blocks in use")
 
 
 def test_runs_of_one_name_are_told_apart_by_their_directories(result, tmp_path):

@@ -116,8 +116,58 @@ def test_the_command_writes_what_it_says(tiny_file: Path, capsys: pytest.Capture
     assert main([*arguments, "--json", "--out", str(out)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "capacity.json").read_text()) and printed["outcome"] == "found"
-    assert {file.name for file in out.iterdir()} == {"capacity.json", "probes.parquet", "goodput.png", "frontier.png"}
+    assert {file.name for file in out.iterdir()} == {"capacity.json", "probes.parquet", "goodput.png", "frontier.png", "runs"}
     assert main([*arguments, "--out", str(out)]) == 2
+
+
+class _Counted:
+    """Stands in for `simserve.run`: counts, and interrupts where it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls, self.interrupt_at, self.run = 0, 0, simserve.api.run
+        monkeypatch.setattr("simserve.api.run", self)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.calls += 1
+        if self.calls == self.interrupt_at:
+            raise KeyboardInterrupt
+        return self.run(*arguments, **options)
+
+
+def test_an_interrupted_search_continues(tiny_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = _Counted(monkeypatch)
+    command = ["capacity", str(tiny_file), "--when", "ttft.p90 <= 0.06", "--replicates", "2", "--tolerance", "20%", "--jobs", "1"]
+    whole, broken = tiny_file.with_name("whole"), tiny_file.with_name("broken")
+    assert main([*command, "--out", str(whole)]) == 0
+    needed = runs.calls
+    runs.calls, runs.interrupt_at = 0, 6
+    assert main([*command, "--out", str(broken)]) == 130
+    assert "kept in" in capsys.readouterr().err and not (broken / "capacity.json").exists()
+    assert main([*command, "--out", str(broken)]) == 2 and "--resume" in capsys.readouterr().err
+    assert main([*command, "--out", str(broken), "--resume"]) == 0
+    assert runs.calls == needed + 1, "a finished probe was run again"
+    assert (broken / "capacity.json").read_bytes() == (whole / "capacity.json").read_bytes()
+
+
+def test_another_question_takes_the_probes_that_are_there(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = _Counted(monkeypatch)
+    options = {"replicates": 1, "tolerance": 0.3, "jobs": 1, "out": tmp_path / "c"}
+    simserve.capacity(tiny, "ttft.p90 <= 0.06", **options)  # type: ignore[arg-type]
+    first, runs.calls = runs.calls, 0
+    simserve.capacity(tiny, "ttft.p90 <= 0.07", resume=True, **options)  # type: ignore[arg-type]
+    assert runs.calls < first
+    runs.calls = 0
+    simserve.capacity(tiny, "ttft.p97_5 <= 0.06", resume=True, **options)  # type: ignore[arg-type]
+    assert runs.calls > 0, "a probe without the percentile that is asked for cannot answer"
+
+
+def test_force_starts_again(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = _Counted(monkeypatch)
+    command = ["capacity", str(tiny_file), "--when", "ttft.p90 <= 0.06", "--replicates", "1", "--tolerance", "40%", "--jobs", "1"]
+    assert main([*command, "--out", str(tiny_file.with_name("c"))]) == 0
+    first = runs.calls
+    assert main([*command, "--out", str(tiny_file.with_name("c")), "--force"]) == 0 and runs.calls == 2 * first
+    assert main([*command, "--resume"]) == 2
 
 
 @pytest.mark.parametrize(

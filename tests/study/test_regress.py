@@ -184,7 +184,8 @@ def test_the_pytest_plugin(pytester: pytest.Pytester) -> None:
         """
     )
     installed = any(point.value == "simserve.study.pytest_plugin" for point in entry_points(group="pytest11"))
-    options = ("-p", "no:cacheprovider", *(() if installed else ("-p", "simserve.study.pytest_plugin")))
+    # hypothesis' plugin would import all of itself anew in each of the four sessions inside this one, most of this test's time.
+    options = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *(() if installed else ("-p", "simserve.study.pytest_plugin")))
     missing = pytester.runpytest(*options)
     missing.assert_outcomes(errors=1)
     missing.stdout.fnmatch_lines(["*no baselines yet; record them with --update*"])

@@ -1,8 +1,10 @@
-"""Join the shortest queue: fewest requests waiting for a seat, then fewest outstanding (ties: the first)."""
+"""Join the shortest queue: fewest requests waiting to be admitted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from simserve.policies.contract import PolicyParams
 
@@ -12,15 +14,19 @@ if TYPE_CHECKING:
 
 
 class ShortestQueue:
-    """Queues are mostly empty below saturation: the outstanding requests decide then."""
+    """Queues are mostly empty below saturation: `ties` decides then."""
 
     class Params(PolicyParams):
-        pass
+        ties: Literal["outstanding", "first"] = Field(
+            "outstanding", description="Among equal queues: fewest outstanding requests, or the first instance (the bare rule)."
+        )
 
     def __init__(self, params: Params) -> None:
         self.params = params
 
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
         waiting, outstanding = view.waiting, view.outstanding
+        if self.params.ties == "first":
+            return min(view.open, key=waiting.__getitem__)
         shortest = min(waiting[number] for number in view.open)
         return min((number for number in view.open if waiting[number] == shortest), key=outstanding.__getitem__)

@@ -74,7 +74,7 @@ class OutputHistory:
 
 
 class PastFuture:
-    """LightLLM's steps: new prompts run whole in steps of their own, looked for every few decode steps; else everybody decodes."""
+    """Prompts are admitted while the batch's foreseen peak of memory fits: whole, in steps of their own, every few decode steps."""
 
     class Params(PolicyParams):
         max_num_batched_tokens: int = Field(

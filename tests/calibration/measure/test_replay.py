@@ -99,6 +99,8 @@ def test_bad_steps_files(tmp_path: Path) -> None:
         read_steps(steps_file(tmp_path / "a.parquet"), 3)
     with pytest.raises(ConfigError, match="several stages"):
         read_steps(steps_file(tmp_path / "b.parquet", lane=[1] * 9), 0)
+    with pytest.raises(ConfigError, match="pass through layer groups"):
+        read_steps(steps_file(tmp_path / "e.parquet", layer_groups=[4] * 9), 0)
     with pytest.raises(ConfigError, match="finite, positive duration"):
         read_steps(steps_file(tmp_path / "c.parquet", end_s=[float("nan")] * 9), 0)
     import pyarrow.parquet as parquet

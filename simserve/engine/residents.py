@@ -1,0 +1,158 @@
+"""The requests in a lane: those that prefill, decode, wait on the host or have come from elsewhere, and how they come and go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simserve.engine.decode_group import DecodeGroup
+from simserve.engine.plan import InstanceView
+from simserve.engine.request import LiveRequest, State
+
+if TYPE_CHECKING:
+    from simserve.engine.instance import Instance
+
+
+class Residents:
+    """The part of a Lane that knows its requests; steps and time are the Lane's."""
+
+    def __init__(self, instance: Instance, index: int) -> None:
+        self.instance = instance
+        self.index = index
+        self.policy_name = instance.policy_name
+        self.reorders = instance.reorders
+        self.clock = instance.clock
+        self.cost = instance.cost
+        self.kv = instance.kv
+        self.prefix = instance.prefix
+        self.prefilling: list[LiveRequest] = []
+        self.swapped: list[LiveRequest] = []
+        self.landed: list[LiveRequest] = []
+        """Requests that have come from another instance with their KV and wait for a seat."""
+        self.group = DecodeGroup(instance.kv.block_tokens)
+        self.view = InstanceView(
+            self, instance.waiting, instance.kv, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens
+        )
+
+    def start_prefill(self, request: LiveRequest, now: float) -> None:
+        """An admitted request takes its seat."""
+        instance = self.instance
+        instance.admissions += 1
+        request.admission = instance.admissions
+        request.state = State.PREFILLING
+        request.planned = -1
+        request.layer_pass = None
+        request.target_tokens = request.prompt_tokens + request.generated_tokens
+        if request.scheduled_s < 0:
+            request.scheduled_s = now
+        if instance.handover is not None:
+            instance.handover.admitted(instance, request)
+        self.prefilling.append(request)
+
+    def join_group(self, request: LiveRequest) -> None:
+        """From the next tick on the request decodes."""
+        final = self.instance.final_tokens[request.row]
+        last_computed = request.prompt_tokens + final - 1
+        self.group.join(request, final, request.held_blocks * self.kv.block_tokens < last_computed)
+
+    def first_token(self, request: LiveRequest, now: float, ended: list[LiveRequest]) -> None:
+        """A finished prefill emits a token; the request then decodes, or has ended if that was all."""
+        self.prefilling.remove(request)
+        request.generated_tokens += 1
+        request.prefill_end_s = now
+        if request.first_token_s < 0:
+            request.first_token_s = now
+        if request.generated_tokens == self.instance.final_tokens[request.row]:
+            request.first_tick = self.group.tick
+            ended.append(request)
+        elif self._leaves(request):
+            request.first_tick = self.group.tick
+            self._emitted(request)
+        else:
+            self.join_group(request)
+
+    def _leaves(self, request: LiveRequest) -> bool:
+        """Whether a request whose prefill has ended goes elsewhere to decode. One that had been decoding here and was preempted stays."""
+        role = self.instance.spec.role
+        return (role == "prefill" or (role == "decode" and request.generated_tokens == 1)) and self.instance.hand_over(request)
+
+    def seat_landed(self) -> None:
+        """Requests from elsewhere take free seats, in order of landing. They hold the block of their next token already."""
+        landed = self.landed
+        while landed and self.view.free_seats > 0:
+            request = landed.pop(0)
+            self.instance.admissions += 1
+            request.admission = self.instance.admissions
+            request.planned = -1
+            self.join_group(request)
+
+    def end(self, request: LiveRequest, now: float) -> None:
+        """The request has emitted its last token."""
+        self._emitted(request)
+        self.give_back(request)
+        request.held_blocks = 0
+        request.state = State.ENDED
+        if self.instance.handover is not None:
+            self.instance.handover.ended(request)
+        self.instance.recorder.completed(request, self.instance.index, now)
+
+    def _emitted(self, request: LiveRequest) -> None:
+        """Notes the tokens since the request joined the group (or finished its prefill)."""
+        self.instance.recorder.segment(request, self.instance.lane_offset + self.index, self.group.tick - 1)
+        request.prefill_end_s = -1.0
+
+    def detach(self, request: LiveRequest) -> None:
+        """Takes a decoding request out, its KV set aside; between steps only."""
+        self.group.leave(request)
+        self._emitted(request)
+        request.state = State.MOVING
+        self.instance.set_aside(request)
+
+    def leave_unfinished(self, request: LiveRequest) -> None:
+        """Takes a decoding request out of a run that is cut."""
+        self.group.leave(request)
+        self._emitted(request)
+
+    def victim(self) -> LiveRequest:
+        """The running request that goes first when memory is short."""
+        return max([*self.group.members.values(), *self.prefilling], key=self.instance.order.victim_key)
+
+    def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
+        """Takes the KV blocks from a running request; see StepPlan.preempt."""
+        kv = self.kv
+        request.preemptions += 1
+        decoding = request.state is State.DECODING
+        if self.instance.migrating and request.row in self.instance.migrating:
+            self.instance.migrating[request.row].abort("the request was preempted")
+        if decoding:
+            self.group.leave(request)
+            self._emitted(request)
+        else:
+            self.prefilling.remove(request)
+        self.give_back(request)
+        if decoding and self.instance.swaps and kv.host_free_blocks >= request.held_blocks:
+            kv.host_free_blocks -= request.held_blocks
+            request.state = State.SWAPPED
+            self.swapped.append(request)
+            swap_times_s.append(self.swap_time(request.computed_tokens))
+        else:
+            request.lose_kv()
+            self.view.waiting.give_back(request)
+
+    def give_back(self, request: LiveRequest) -> None:
+        """Frees the KV blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
+        if self.prefix is None:
+            self.kv.free_blocks += request.held_blocks
+        else:
+            self.kv.free_blocks += self.prefix.private_blocks(request)
+            self.prefix.release(request)
+
+    def reject(self, request: LiveRequest, reason: str) -> None:
+        """Ends a waiting request without service."""
+        request.state = State.ENDED
+        self.instance.recorder.rejected(request.row, self.view.now, reason)
+        self.instance.ended([request], self.view.now)
+
+    def swap_time(self, tokens: int) -> float:
+        """Seconds to copy the KV of `tokens` tokens to or from the host."""
+        self.instance.swapped_tokens += tokens
+        return self.cost.swap_time(tokens)

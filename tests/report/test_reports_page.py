@@ -1,0 +1,44 @@
+"""docs/reports.md: its commands and Python run as they are written, and it names every plot."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from simserve.cli import main
+from simserve.report.compare_plots import ComparisonPlots
+from simserve.report.plots import Plots
+from simserve.report.stored_plots import StoredPlots
+from simserve.study.capacity_plots import CapacityPlots
+from simserve.study.sweep_plots import SweepPlots
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.S | re.M)
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in _blocks("bash"):
+        for line in block.splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "simserve" and main(arguments) == 0
+    for file in ("sarathi/report.html", "policies.html", "closer/timeline.json"):
+        assert (tmp_path / "out" / file).is_file()
+
+
+def test_python() -> None:
+    (block,) = _blocks("python")
+    exec(compile(block, "reports.md", "exec"), {})
+
+
+def test_every_plot_is_listed() -> None:
+    rows = re.findall(r"^\| .*`(?:simserve\.\w+|Result\.read)\(.*?\| (.*) \|$", PAGE, re.M)
+    for row, plots in zip(rows, (Plots, StoredPlots, ComparisonPlots, SweepPlots, CapacityPlots), strict=True):
+        drawn = {name for name in vars(plots) if not name.startswith("_") and callable(getattr(plots, name)) and name != "figures"}
+        assert set(re.findall(r"`(\w+)`", row)) == drawn, plots

@@ -1,7 +1,8 @@
 """Learns the bundled engine profiles' overheads from measured runs and writes down how wrong the simulator is on them.
 
     python benchmarks/serving_accuracy.py fit [PROFILE ...]   learn from the fit part, write simserve/config/engines/*.yaml
-    python benchmarks/serving_accuracy.py report              judge: tables in docs/serving-validation.md, simserve/serving/accuracy.yaml
+    python benchmarks/serving_accuracy.py report              judge: tables in docs/serving-validation.md and docs/fidelity.md,
+                                                              simserve/serving/accuracy.yaml
 
 Needs the measurements in ../shared/serving_measurements.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from serving_goals import goal_table
 
 from simserve.config import engine_profile
 from simserve.errors import SimserveError
@@ -31,6 +33,7 @@ from simserve.serving.validation import validate_serving
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = ROOT.parent / "shared" / "serving_measurements"
 DOCUMENT = ROOT / "docs" / "serving-validation.md"
+FIDELITY = ROOT / "docs" / "fidelity.md"
 ACCURACY = ROOT / "simserve" / "serving" / "accuracy.yaml"
 BEGIN, END = "<!-- begin: written by benchmarks/serving_accuracy.py -->", "<!-- end -->"
 NO_TAILS = ("ttft_mean", "tpot_mean", "e2e_mean", "makespan", "output_tokens_per_s", "latency_sum", "prompt_phase", "decode_step")
@@ -73,9 +76,6 @@ def report() -> None:
     result = validate_serving(MEASUREMENTS, cache=cache_folder(), progress=lambda done, total: print(f"{done} of {total}", file=sys.stderr))
     outcomes = result.outcomes
     check = [o for o in outcomes if is_held_out(o.case)]
-    text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else f"{BEGIN}\n{END}\n"
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END, 1)[1]
     parts = [
         "\n## Check part: runs that nothing was learned from\n",
         _dataset_lines(check),
@@ -92,10 +92,17 @@ def report() -> None:
         ),
         "\n",
     ]
-    DOCUMENT.write_text(head + BEGIN + "\n" + "\n".join(parts) + END + tail, encoding="utf-8")
+    _write(DOCUMENT, "\n".join(parts))
+    _write(FIDELITY, "\n" + goal_table(outcomes) + "\n")
     ACCURACY.write_text(_accuracy(outcomes), encoding="utf-8")
     print(_dataset_lines(check))
     print(_dataset_lines(outcomes))
+
+
+def _write(page: Path, text: str) -> None:
+    """Replaces what lies between the page's markers."""
+    head, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    page.write_text(head + BEGIN + "\n" + text + END + rest.split(END, 1)[1], encoding="utf-8")
 
 
 def _dataset_lines(outcomes: Any) -> str:

@@ -105,7 +105,7 @@ def loop_seconds(spec: dict[str, Any], fast_forward: bool = True) -> tuple[float
 
     parts = assemble(load(spec))
     start = time.perf_counter()
-    records = simulate(parts.workload, parts.instances, router=parts.router, fast_forward=fast_forward)
+    records = simulate(parts.workload, parts.instances, parts.cluster, fast_forward=fast_forward)
     return time.perf_counter() - start, records
 
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from simserve.api import load, run
     from simserve.config.experiment import Experiment
     from simserve.errors import SimserveError
+    from simserve.report.compare import compare
     from simserve.report.result import Result
     from simserve.study.capacity import capacity
+    from simserve.study.placement_search import place
     from simserve.study.regress import regress
     from simserve.study.sweep import sweep
 
@@ -29,11 +31,13 @@ _HOMES = {
     "Result": "simserve.report.result",
     "SimserveError": "simserve.errors",
     "capacity": "simserve.study.capacity",
+    "place": "simserve.study.placement_search",
+    "compare": "simserve.report.compare",
     "regress": "simserve.study.regress",
     "sweep": "simserve.study.sweep",
 }
 
-__all__ = ["Experiment", "Result", "SimserveError", "__version__", "capacity", "load", "regress", "run", "sweep"]
+__all__ = ["Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "place", "regress", "run", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

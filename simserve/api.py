@@ -82,14 +82,13 @@ def _shown(progress: bool | Progress) -> Iterator[Progress | None]:
 def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False) -> Result:
     """Simulates what was assembled of an experiment. `parts` is used up: policies keep state."""
     from simserve.engine import simulate
-    from simserve.report.energy import run_energy
+    from simserve.report.energy import run_energy, run_experts
     from simserve.report.result import Result
 
     records = simulate(
         parts.workload,
         parts.instances,
-        router=parts.router,
-        decode_router=parts.decode_router,
+        parts.cluster,
         fast_forward=experiment.spec.fast_forward,
         check=check,
         until_s=experiment.spec.until_s,
@@ -99,7 +98,8 @@ def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | No
     metrics = experiment.spec.metrics
     slo = experiment.spec.slo.by_class(records.table.slo_class.names)
     result = Result(records, experiment.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
-    result.energy = run_energy(records, [spec.cost for spec in parts.instances])
+    costs = [spec.cost for spec in parts.instances]
+    result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
     return result
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from simserve.errors import OutputError
+
 app = typer.Typer()
 
 
@@ -26,31 +28,36 @@ def capacity(
     replicates: Annotated[int | None, typer.Option(help="Searches with different seeds.", show_default="3")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="A,B,...", help="Instead of --replicates: the seeds themselves.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment.")] = None,
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Which variant, where the experiment has several.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the probes, plots and capacity.json here.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing result.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out: probes that are there are not run again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what lies in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print capacity.json, and nothing else, on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the highest load at which a predicate holds and the queue does not grow."""
-    from simserve.cli.study_output import changed, share, show_frame, whole_numbers, writable
+    from simserve.cli.study_output import changed, kept, share, show_frame, whole_numbers
     from simserve.cli.study_progress import shown
+    from simserve.study.base import VARIANT
     from simserve.study.capacity import find, specify
     from simserve.study.capacity_result import CAPACITY
+    from simserve.study.folder import opened
 
-    if out is not None:
-        writable(out, CAPACITY, force)
+    if resume and out is None:
+        raise OutputError("--resume: say where the search was written to (--out)")
     spec = specify(
         experiment,
         when,
-        changes=changed(changes),
+        changes=changed(changes) | ({} if variant is None else {VARIANT: variant}),
         rate_key=rate_key,
         tolerance=share(tolerance, "--tolerance"),
         replicates=replicates,
         seeds=whole_numbers(seeds, "--seeds"),
     )
-    with shown(quiet) as progress:
-        result = find(spec, jobs, progress)
+    cache = None if out is None else opened(out, "capacity search", CAPACITY, resume=resume, force=force)
+    with kept(out), shown(quiet) as progress:
+        result = find(spec, jobs, progress, cache)
     if out is not None:
         result.write(out)
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,38 +42,37 @@ def run_claims(
 
 def show_claims(report: ClaimsReport) -> None:
     """The table: claim, published, ours, band, in or out."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     if report.paper:
         console.print(f"[bold]{report.paper['title']}[/bold] ({report.paper['reference']})", highlight=False)
         if report.paper["setting"]:
             console.print(report.paper["setting"], highlight=False)
+    show_outcomes(report.outcomes)
+
+
+def show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """A row for each claim: published, ours, band, in or out; under it the notes on those that are out."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from simserve.study.claims_markdown import band_text, ours_text
+
+    if not outcomes:
+        return
+    console = Console()
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("claim")
     for heading in ("published", "ours", "band"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for outcome in report.outcomes:
+    for outcome in outcomes:
         published = "" if outcome.published is None else f"{outcome.published:.4g}"
         verdict = "in" if outcome.reproduced else "[bold]out[/bold]"
-        table.add_row(outcome.claim, published, _ours(outcome), _band(outcome.low, outcome.high), verdict)
+        table.add_row(outcome.claim, published, ours_text(outcome), band_text(outcome.low, outcome.high), verdict)
     console.print(table)
-
-
-def _ours(outcome: Outcome) -> str:
-    if outcome.low is None and outcome.high is None:
-        return "<".join("?" if v is None else f"{v:.4g}" for v in outcome.values.values())
-    return "?" if outcome.ours is None else f"{outcome.ours:.4g}"
-
-
-def _band(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return "order"
-    if low is None:
-        return f"<= {high:.4g}"
-    if high is None:
-        return f">= {low:.4g}"
-    return f"{low:.4g} to {high:.4g}"
+    for outcome in outcomes:
+        if outcome.note and not outcome.reproduced:
+            console.print(f"{outcome.claim}: {outcome.note}", highlight=False, markup=False)

@@ -16,10 +16,12 @@ from simserve.cli.failures import InterruptError, PipeClosedError
 COMMANDS = {
     "run": "Simulate an experiment: a table, plots and a report.",
     "compare": "Results side by side.",
+    "report": "Results, comparisons and studies as one HTML page.",
     "sweep": "Run an experiment over many values of its keys.",
     "capacity": "Find the highest load at which a predicate holds.",
+    "place": "Find the best placement of prefill and decode instances.",
     "regress": "Check a suite against its recorded baselines.",
-    "experiments": "List the bundled experiments.",
+    "experiments": "The bundled experiments: what their papers claim, and ours.",
     "policies": "List the scheduling policies and their parameters.",
     "models": "List the bundled model architectures.",
     "hardware": "List the bundled hardware profiles.",

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simserve.errors import ConfigError, OutputError
+import typer
+
+from simserve.cli.failures import INTERRUPTED
+from simserve.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,13 +74,13 @@ def share(text: str, option: str) -> float:
     return value
 
 
-def writable(directory: Path, marker: str, force: bool) -> None:
-    """Raises OutputError when a directory holds something already, or, with `force`, something without the marker file."""
-    if directory.exists() and not directory.is_dir():
-        raise OutputError(f"{directory}: is a file; an output directory is needed")
-    if not directory.is_dir() or not any(directory.iterdir()):
-        return
-    if not force:
-        raise OutputError(f"{directory}: exists; choose another place with --out, or replace it with --force")
-    if not (directory / marker).is_file():
-        raise OutputError(f"{directory}: holds something that is not a result (no {marker}); --force replaces results only")
+@contextmanager
+def kept(folder: Path | None) -> Iterator[None]:
+    """Ctrl-C inside says that the finished runs are in the folder, and how to go on; without one it is like any other."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is None:
+            raise
+        print(f"interrupted: the finished runs are kept in {folder}; the same command with --resume continues", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None

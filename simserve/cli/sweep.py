@@ -33,7 +33,7 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Run an experiment over values of its keys: a table on the terminal, and one Parquet file. Exit code 1: no run has figures."""
-    from simserve.cli.study_output import changed, show_frame, whole_numbers
+    from simserve.cli.study_output import changed, kept, show_frame, whole_numbers
     from simserve.cli.study_progress import shown
     from simserve.study import axes
     from simserve.study.sweep import Execution, run_sweep, specify
@@ -50,7 +50,7 @@ def sweep(
         limit=limit,
     )
     target = out if out is not None else Path("out") / f"{spec.name}-sweep"
-    with shown(quiet) as progress:
+    with kept(target), shown(quiet) as progress:
         result = run_sweep(spec, Execution(backend, jobs, address, target, resume), progress)
     show_frame(result.shown())
     failed = len(result.failures) == len(result.frame)

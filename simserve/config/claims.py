@@ -39,7 +39,8 @@ class ClaimSection(_Section):
     )
     of: tuple[str, ...] = Field(
         min_length=1,
-        description="Variants: one = its figure, two = the ratio of the first to the second, order = all. NAME* = the highest figure of those.",
+        description="Variants: one = its figure, two = the ratio of the first to the second, order = all."
+        " NAME* = the highest figure of those that begin so.",
     )
     published: float | None = Field(default=None, description="The published value, in the figure's unit (seconds, 1/s), or a ratio.")
     within: float | None = Field(default=None, gt=0, description="Band: relative distance from the published value (0.25 = 25 %).")

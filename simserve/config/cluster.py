@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simserve.config import messages
 from simserve.config.instances import Setting, policy_params
 from simserve.config.messages import Mistake
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
 from simserve.config.yamlfile import Document, KeyPath, kind_of
-from simserve.engine.spec import ClusterSpec, Failures, MigrationSpec
 from simserve.errors import nearest
 from simserve.policies import registry
 from simserve.policies.contract import PolicyParams
+
+if TYPE_CHECKING:
+    from simserve.engine.spec import ClusterSpec
 
 _ROUTER_KEYS = frozenset(RouterSection.model_fields)
 _CONTROLLER_KEYS = frozenset(ControllerSection.model_fields)
@@ -101,6 +103,8 @@ def resolved(section: ClusterSection, policies: ClusterPolicies) -> dict[str, An
 
 def cluster_spec(section: ClusterSection, policies: ClusterPolicies, seed: int) -> ClusterSpec:
     """What the engine runs the instances with."""
+    from simserve.engine.spec import ClusterSpec, Failures, MigrationSpec
+
     failures = section.failures
     router = registry.router_class(policies.router.policy)(policies.router.params)
     return ClusterSpec(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.cost.experts import coverage
 from simserve.hardware.device import DTYPE_BYTES, Device
 from simserve.model.operators import MLA, Attention, MoE
 
@@ -22,12 +23,16 @@ def gemm_read_s(device: Device, n: F64, k: F64, dtype: str) -> F64:
     return read
 
 
-def experts_read_s(device: Device, op: MoE, tokens: F64) -> F64:
-    """Seconds to read the experts that `tokens` tokens of the group choose, on the mean rank. Tokens that choose evenly and independently
-    hit E (1 - (1 - k/E)^tokens) of E experts."""
-    chosen = op.num_experts * (1.0 - (1.0 - op.experts_per_token / op.num_experts) ** tokens)
-    of_one = op.weight_bytes / (op.num_experts / op.expert_parallel)
-    read: F64 = chosen / op.expert_parallel * of_one / device.hbm_bytes_per_s
+def experts_read_s(device: Device, op: MoE, tokens: F64, *, even: bool = False) -> F64:
+    """Seconds to read the experts that `tokens` tokens of the group choose, on the mean rank.
+
+    even  tokens choose evenly and independently and hit E (1 - (1 - k/E)^tokens) of E experts, instead of preferring some (`coverage`)
+    """
+    if even:
+        share = 1.0 - (1.0 - op.experts_per_token / op.num_experts) ** tokens
+    else:
+        share = coverage(tokens, op.num_experts, op.experts_per_token)
+    read: F64 = share * op.weight_bytes / device.hbm_bytes_per_s
     return read
 
 

@@ -12,10 +12,15 @@ F64 = NDArray[np.float64]
 
 
 class PrefillSlice(NamedTuple):
-    """One chunk of one prompt in a step: `new_tokens` computed now, after `context_tokens` that are in the KV cache already."""
+    """One chunk of one prompt in a step: `new_tokens` computed now, after `context_tokens` that are in the KV cache already.
+
+    layers  (group, groups): the chunk passes through this one of so many equal, contiguous groups of layers only (layered prefill); the
+            other layers run the step's decodes alone. None = all layers. The same for all chunks of a step.
+    """
 
     new_tokens: int
     context_tokens: int
+    layers: tuple[int, int] | None = None
 
 
 class CostModel(Protocol):

@@ -13,9 +13,12 @@ from simserve.cost.cold import decode_read_s
 from simserve.cost.grid import geometric
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
-from simserve.model.operators import MLA, Attention
+from simserve.model.operators import MLA, Attention, IndexerScores
 
 F64 = NDArray[np.float64]
+
+Attending = Attention | MLA | IndexerScores
+"""Operators whose time depends on how many cached tokens the sequences have."""
 
 Row = tuple[list[int], list[float], list[float]]
 """Knots in total context tokens, and intercept and slope of the line that begins at each knot."""
@@ -33,7 +36,7 @@ class DecodeAttention:
     """
 
     def __init__(
-        self, kernels: KernelChoice, layers: Iterable[tuple[Attention | MLA, int]], max_context_tokens: int, replicas: int = 1
+        self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1
     ) -> None:
         self._replicas = replicas
         self._batches = geometric(1, _MAX_BATCH, 2)
@@ -68,14 +71,23 @@ class DecodeAttention:
         return knots, intercept.tolist(), slope.tolist()
 
 
-def _grid(kernels: KernelChoice, layers: list[tuple[Attention | MLA, int]], batches: F64, contexts: F64) -> F64:
+def _grid(kernels: KernelChoice, layers: list[tuple[Attending, int]], batches: F64, contexts: F64) -> F64:
     """Seconds of shape (batches, contexts), non-decreasing along both."""
     total = np.zeros((len(batches), len(contexts)))
     batch, context = (a.reshape(-1) for a in np.meshgrid(batches, contexts, indexing="ij"))
     for layer, count in layers:
+        if isinstance(layer, IndexerScores):
+            total += count * index_seconds(kernels, layer, batch=batch, kv_tokens=context).reshape(total.shape)
+            continue
         reading = decode_read_s(kernels.profile.device, layer, batch, _tokens_read(kernels, layer, context))
         total += count * np.maximum(_layer_seconds(kernels, layer, batch, context), reading).reshape(total.shape)
     return non_decreasing(non_decreasing(total, axis=1), axis=0)
+
+
+def index_seconds(kernels: KernelChoice, layer: IndexerScores, **sizes: F64 | float) -> F64:
+    """Seconds of one layer's indexer."""
+    heads, width = float(layer.num_heads), float(layer.head_dim)
+    return kernels.operator("indexer_scores", "fp8").seconds(num_heads=heads, head_dim=width, **sizes)
 
 
 def _tokens_read(kernels: KernelChoice, layer: Attention | MLA, context: F64) -> F64:
@@ -90,9 +102,10 @@ def _layer_seconds(kernels: KernelChoice, layer: Attention | MLA, batch: F64, co
         keys = np.minimum(context, layer.topk_tokens) if layer.topk_tokens else context
         model = kernels.operator("mla", layer.dtype, kv_dtype=layer.dtype, starting="decode kernel")
         return model.seconds(batch=batch, kv_tokens=keys, num_heads=float(layer.q_heads), decode=1.0)
-    if kernels.options.changes_decode_attention:
+    stored = kernels.stored_kv("attention_decode", layer.dtype)
+    if kernels.options.changes_decode_attention and stored == layer.dtype:
         return altered_decode_seconds(kernels, layer, batch, context)
-    return kernels.operator("attention_decode", layer.dtype, kv_dtype=layer.dtype).seconds(
+    return kernels.operator("attention_decode", layer.dtype, kv_dtype=stored).seconds(
         batch=batch,
         kv_tokens=context,
         num_q_heads=float(layer.q_heads),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.cost.experts import coverage
 from simserve.hardware.device import Device
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token, stage_weight_bytes
@@ -24,7 +25,7 @@ F64 = NDArray[np.float64]
 class StepTotals(NamedTuple):
     """Equal steps counted together, one entry for each such group.
 
-    steps            how many
+    steps            how many; a fraction where only a part of the layers runs so (layered prefill)
     tokens           new tokens of one of them, decodes and prompt tokens together
     attended_tokens  keys read by one of them: contexts of the decodes, and of each prompt chunk
     pairs            (query, key) pairs of all of them
@@ -68,9 +69,7 @@ def traffic(model: ModelArchitecture, parallel: Parallel) -> Traffic:
     return Traffic(weights, experts, token, link)
 
 
-def energy_j(
-    device: Device, model: ModelArchitecture, parallel: Parallel, steps: StepTotals, busy_s: float, run_s: float
-) -> float | None:
+def energy_j(device: Device, model: ModelArchitecture, parallel: Parallel, steps: StepTotals, busy_s: float, run_s: float) -> float | None:
     """Joules of an instance over `run_s` seconds, `busy_s` of them with a step in progress; None when the profile states no figures."""
     figures = device.energy
     if figures is None:
@@ -91,11 +90,20 @@ def energy_j(
 
 
 def _experts_hit(model: ModelArchitecture, tokens: F64) -> F64:
-    """Share of the experts that a step's tokens choose, evenly and independently."""
+    """Share of the experts that a step's tokens choose."""
     if model.experts is None:
         return np.zeros(len(tokens))
-    hit: F64 = 1.0 - (1.0 - model.experts.experts_per_token / model.experts.num_experts) ** tokens
-    return hit
+    return coverage(tokens, model.experts.num_experts, model.experts.experts_per_token)
+
+
+def expert_bytes(model: ModelArchitecture, parallel: Parallel, steps: F64, tokens: F64) -> float | None:
+    """Bytes of expert weights that an instance's steps read from memory, on all devices together; None for a model without experts.
+
+    steps, tokens  as of StepTotals. Each layer of a step reads the experts that the step's tokens choose, once.
+    """
+    if model.experts is None:
+        return None
+    return float((steps * _experts_hit(model, tokens)).sum()) * traffic(model, parallel).expert_bytes
 
 
 def _activation_bytes(op: Operator) -> float:

@@ -35,6 +35,12 @@ class HostOverheads:
         if any(b <= a for a, b in zip((0, *sizes), sizes, strict=False)):
             raise ConfigError(f"host overheads: cuda_graph_sizes must be ascending positive batch sizes, found {list(sizes)}")
 
+    def on(self, speed: float) -> HostOverheads:
+        """The same work on a host whose cores are `speed` times as fast."""
+        launch = None if self.kernel_launch_s is None else self.kernel_launch_s / speed
+        per_step, per_request, per_token = self.per_step_s / speed, self.per_decode_request_s / speed, self.per_prefill_token_s / speed
+        return HostOverheads(per_step, per_request, per_token, launch, self.cuda_graph_sizes)
+
     def graph_size(self, decode_requests: int) -> int | None:
         """The captured size that a decode-only batch runs at, None when it is larger than every captured one."""
         place = bisect_left(self.cuda_graph_sizes, decode_requests)

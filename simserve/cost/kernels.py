@@ -15,10 +15,18 @@ from simserve.hardware.device import DTYPE_BYTES
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators import OPERATORS
 from simserve.hardware.operators.base import Context
-from simserve.hardware.profile import HardwareProfile, timed_eagerly
+from simserve.hardware.profile import HardwareProfile, engine_name, timed_eagerly
 from simserve.model.operators import ExpertExchange
 
 F64 = NDArray[np.float64]
+
+_QUANTISED_APART = ("gemm", "fp8", "trtllm")
+"""TensorRT-LLM's rows of fp8 multiplications were timed with scales found at run time: several kernels before each multiplication, 9.4 us
+for the smallest (12.4 us where bf16 takes 3.0), that checkpoints with static scales do not run; their activations are quantised by the
+norm, attention or activation kernel before."""
+
+_NARROW = 256.0
+"""Columns of a matrix so narrow that its fp8 row is nearly all quantisation."""
 
 _EXCHANGE_SMS = 20.0
 """SMs that DeepEP gives its throughput kernels by default."""
@@ -30,7 +38,7 @@ class KernelChoice:
 
     backend  serving engine whose measurements come first (`vllm`, `vllm 0.14.0`), None = the profile's own order.
     analytic   True leaves all measurements aside: every operator is the analytic estimate.
-    expert_skew   exponent of the power law of expert popularity, 0 = all experts equally popular.
+    expert_skew   exponent of the power law of expert popularity, 0 = all experts equally popular, None = as tokens choose (`expert_layer`).
     options   a paper's changes to formats, layers and attention; none by default.
     factors   by label of a kernel model: what its times are multiplied by (a draw of its error); 1 for what is not named.
     """
@@ -38,7 +46,7 @@ class KernelChoice:
     profile: HardwareProfile
     backend: str | None = None
     analytic: bool = False
-    expert_skew: float = 0.0
+    expert_skew: float | None = None
     options: CostOptions = field(default_factory=CostOptions)
     factors: Mapping[str, float] = field(default_factory=dict)
     used: dict[str, KernelModel] = field(default_factory=dict)
@@ -72,14 +80,28 @@ class KernelChoice:
             return share * eight + (1.0 - share) * four
         if dtype == "w8a8_int8" and not self.analytic and not self.profile.candidates("gemm", dtype):
             dtype = "w8a8_int8_smoothquant"
-        return self.operator("gemm", dtype).seconds(m=m, n=n, k=k)
+        model = self.operator("gemm", dtype)
+        seconds = model.seconds(m=m, n=n, k=k)
+        if model.entry is not None and (model.operator.name, dtype, engine_name(model.entry.backend)) == _QUANTISED_APART:
+            narrow = np.full_like(m, _NARROW)
+            plain = self.profile.operator("gemm", "bf16", model.entry.backend)
+            apart = np.maximum(model.seconds(m=m, n=narrow, k=k) - plain.seconds(m=m, n=narrow, k=k), 0.0)
+            bound = model.operator.bound_s(model.context, model.operator.arrays({"m": m, "n": n, "k": k}))
+            return np.maximum(seconds - apart, bound)
+        return seconds
+
+    def stored_kv(self, name: str, dtype: str) -> str:
+        """The cache's format for a measured attention kernel: fp8 where the options only make the cache 8 bits and somebody timed that."""
+        eight = self.options.changed() == {"kv_bits": 8.0} and not self.analytic
+        found = self.profile.candidates(name, dtype, kv_dtype="fp8") if eight else []
+        return "fp8" if any(m.entry is not None and m.entry.kv_dtype == "fp8" for m in found) else dtype
 
     def assume(self, what: str) -> None:
         """Remembers something that no kernel model stands for, to be listed as unvalidated."""
         self.assumed.add(what)
 
-    def measured(self, name: str, dtype: str, kernel: str) -> bool:
-        """Whether anybody measured this kernel."""
+    def measured(self, name: str, dtype: str, kernel: str | None = None) -> bool:
+        """Whether anybody measured this operator, or this kernel of it."""
         return not self.analytic and bool(self.profile.candidates(name, dtype, kernel=kernel))
 
     def prefix_attention(self, dtype: str) -> KernelModel | None:

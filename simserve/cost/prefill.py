@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.contract import PrefillSlice
+from simserve.cost.decode import Attending, index_seconds
 from simserve.cost.grid import geometric
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators.attention import attended_pairs
-from simserve.model.operators import MLA, Attention
+from simserve.model.operators import MLA, Attention, IndexerScores
 
 F64 = NDArray[np.float64]
 
@@ -30,7 +31,7 @@ class PrefillAttention:
     what each other chunk adds to a device that is busy already."""
 
     def __init__(
-        self, kernels: KernelChoice, layers: Iterable[tuple[Attention | MLA, int]], max_context_tokens: int, replicas: int = 1
+        self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1
     ) -> None:
         self._replicas = replicas
         limit = max(max_context_tokens, 64)
@@ -40,8 +41,8 @@ class PrefillAttention:
         alone, added = np.zeros(shape), np.zeros(shape)
         for layer, count in layers:
             knots = self._new.astype(np.float64), self._context.astype(np.float64)
-            for piece in (layer,) if isinstance(layer, MLA) else kernels.options.prefill_pieces(layer):
-                one, more = _latent_tables(kernels, piece, *knots) if isinstance(piece, MLA) else _layer_tables(kernels, piece, *knots)
+            for piece in kernels.options.prefill_pieces(layer) if isinstance(layer, Attention) else (layer,):
+                one, more = _tables(kernels, piece, *knots)
                 alone += count * one
                 added += count * more
         self._new_knots: list[int] = self._new.tolist()
@@ -52,11 +53,11 @@ class PrefillAttention:
     def seconds(self, prefills: Sequence[PrefillSlice]) -> float:
         """Seconds of all chunks of a step (at least one)."""
         if len(prefills) == 1:
-            new, context = prefills[0]
+            new, context, _ = prefills[0]
             return self._at(self._alone, new, context)
         dearest = extra = 0.0
         dearest_added = 0.0
-        for new, context in prefills:
+        for new, context, _ in prefills:
             alone = self._at(self._alone, new, context)
             added = self._at(self._added, new, context)
             extra += added
@@ -77,15 +78,33 @@ class PrefillAttention:
         return a + x * (b - a)
 
 
-def _layer_tables(kernels: KernelChoice, layer: Attention, new: F64, context: F64) -> tuple[F64, F64]:
+def _tables(kernels: KernelChoice, layer: Attending, new: F64, context: F64) -> tuple[F64, F64]:
     """Seconds of one layer of shape (new, context): alone, and added to a busy device."""
+    if isinstance(layer, MLA):
+        return _latent_tables(kernels, layer, new, context)
+    if isinstance(layer, IndexerScores):
+        return _index_tables(kernels, layer, new, context)
+    return _layer_tables(kernels, layer, new, context)
+
+
+def _index_tables(kernels: KernelChoice, layer: IndexerScores, new: F64, context: F64) -> tuple[F64, F64]:
+    grid_new, grid_context = (a.reshape(-1) for a in np.meshgrid(new, context, indexing="ij"))
+    shape = (len(new), len(context))
+    alone, many = (
+        index_seconds(kernels, layer, batch=batch, new_tokens=grid_new, kv_tokens=grid_new + grid_context).reshape(shape)
+        for batch in (1.0, _MANY)
+    )
+    return alone, many / _MANY
+
+
+def _layer_tables(kernels: KernelChoice, layer: Attention, new: F64, context: F64) -> tuple[F64, F64]:
     heads = {
         "num_q_heads": float(layer.q_heads),
         "num_kv_heads": float(layer.kv_heads),
         "head_dim": float(layer.head_dim),
         "window_tokens": float(layer.window_tokens),
     }
-    model = kernels.operator("attention_prefill", layer.dtype, kv_dtype=layer.dtype)
+    model = kernels.operator("attention_prefill", layer.dtype, kv_dtype=kernels.stored_kv("attention_prefill", layer.dtype))
     first = non_decreasing(model.seconds(new_tokens=new, **heads))
     many = non_decreasing(model.seconds(new_tokens=new, batch=_MANY, **heads)) / _MANY
     growth = _context_growth(kernels, model, heads, new, context)

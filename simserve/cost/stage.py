@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simserve.cost.decode import DecodeAttention
+from simserve.cost.decode import Attending, DecodeAttention
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.options import CostOptions
 from simserve.cost.prefill import PrefillAttention
@@ -15,7 +15,7 @@ from simserve.cost.tokens import Counted, TokenTable, kernel_count
 from simserve.errors import ModelError
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token, stage_layers
-from simserve.model.operators import MLA, Attention, Gemm, Operator
+from simserve.model.operators import MLA, Attention, Gemm, IndexerScores, Operator
 from simserve.model.parallel import Parallel
 
 _FIRST_TOKENS = 8192
@@ -47,16 +47,16 @@ def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelCh
     for index in range(parallel.pp):
         last = index == parallel.pp - 1
         operators: list[Counted] = [(op, 1) for op in (head.embedding if index == 0 else ())]
-        attention: list[tuple[Attention | MLA, int]] = []
-        prompt_attention: list[tuple[Attention | MLA, int]] = []
+        attention: list[tuple[Attending, int]] = []
+        prompt_attention: list[tuple[Attending, int]] = []
         skipped: list[Counted] = []
         keys: list[Counted] = []
         for layer, count, early in _early_layers(model, parallel, index, kernels):
             for op in layer_operators(model, parallel, layer):
-                if isinstance(op, Attention | MLA):
+                if isinstance(op, Attending):
                     attention.append((op, count))
                     prompt_attention.append((op, early))
-                if not isinstance(op, Attention):  # MLA brings a matrix multiplication too
+                if not isinstance(op, Attention | IndexerScores):  # MLA brings a matrix multiplication too
                     operators.append((op, early))
                     skipped.append((op, count - early))
             caches = -(-(count - early) // kernels.options.kv_layers_per_cache)
@@ -69,7 +69,7 @@ def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelCh
                 DecodeAttention(kernels, attention, max_context_tokens, parallel.dp),
                 PrefillAttention(kernels, prompt_attention, max_context_tokens, parallel.dp),
                 [] if last else _handover(model, parallel, kernels),
-                kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if isinstance(op, Attention))]),
+                kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if not isinstance(op, MLA))]),
                 TokenTable(kernels, skipped, _FIRST_TOKENS, parallel.dp) if keys else None,
                 TokenTable(kernels, keys, _FIRST_TOKENS, parallel.dp) if keys else None,
             )

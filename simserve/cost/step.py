@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.contract import F64, PrefillSlice
-from simserve.cost.energy import StepTotals, energy_j
+from simserve.cost.energy import StepTotals, energy_j, expert_bytes
 from simserve.cost.host import HostOverheads
+from simserve.cost.host_copy import host_copy_s
 from simserve.cost.kernels import KernelChoice
+from simserve.cost.layered import LayeredSteps
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import spread_log
 from simserve.cost.stage import Stage, build_stages, check_options
@@ -38,7 +40,7 @@ class StepCost:
     """The cost model of one instance: a model on a hardware profile, laid out by `parallel`, driven by an engine's host.
 
     backend   serving engine whose kernel measurements are preferred (`vllm`, `sglang 0.5.14` ...), None = the profile's own order
-    expert_skew   exponent of the power law of expert popularity (0 = balanced; the fits know 1.01 and 1.2)
+    expert_skew   exponent of the power law of expert popularity (0 = balanced; the fits know 1.01 and 1.2); None = as tokens choose
     options   a paper's changes to formats, layers and attention (see `CostOptions`)
     analytic  True uses the analytic estimates only, as on a device without measurements
     Raises ModelError when the model cannot be laid out so or has operators without a kernel model.
@@ -54,7 +56,7 @@ class StepCost:
         backend: str | None = None,
         max_context_tokens: int | None = None,
         kv_dtype_bytes: float = 2.0,
-        expert_skew: float = 0.0,
+        expert_skew: float | None = None,
         analytic: bool = False,
         options: CostOptions | None = None,
     ) -> None:
@@ -75,6 +77,8 @@ class StepCost:
     def _build(self) -> None:
         """Makes the tables."""
         self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit)
+        self._layered: LayeredSteps | None = None
+        """Made at the first step with layer groups: most instances have none."""
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
         self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
 
@@ -108,6 +112,10 @@ class StepCost:
         totals = StepTotals(steps, tokens, attended_tokens, pairs)
         return energy_j(self._profile.device, self._model, self._parallel, totals, busy_s, run_s)
 
+    def expert_bytes(self, steps: F64, tokens: F64) -> float | None:
+        """Bytes of expert weights read by all devices over a run (see `cost.energy`); None for a model without experts."""
+        return expert_bytes(self._model, self._parallel, steps, tokens)
+
     # ---- the contract ----
 
     @property
@@ -120,6 +128,8 @@ class StepCost:
         if len(self._stages) > 1:
             raise ModelError(f"step_time is for one pipeline stage, this instance has {len(self._stages)}: use stage_times")
         if prefills:
+            if prefills[0].layers is not None:
+                return sum(self.breakdown(decode_requests, context_tokens, longest_tokens, prefills).values())
             return self._mixed(self._stages[0], decode_requests, context_tokens, longest_tokens, prefills)
         base, floor, knots, intercept, slope = self._decode_rows.get(decode_requests) or self._decode_row(decode_requests)
         i = bisect_right(knots, context_tokens) - 1
@@ -175,8 +185,7 @@ class StepCost:
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens over each rank's host link, either way."""
-        link = self._profile.device.host
-        return link.latency_s + tokens * self._swap_bytes / (_COPY_SHARE * link.bytes_per_s)
+        return host_copy_s(self._profile.device, tokens * self._swap_bytes)
 
     def breakdown(
         self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
@@ -192,7 +201,9 @@ class StepCost:
                 own["handover"] = stage.handover[0] + stage.handover[1] * (decode_requests + new)
             for part, seconds in own.items():
                 parts[part] = parts.get(part, 0.0) + seconds
-        parts["host"] = self._host_seconds(decode_requests, new)
+        layers = prefills[0].layers if prefills else None
+        # The host prepares a chunk's tokens when they enter the model.
+        parts["host"] = self._host_seconds(decode_requests, new if layers is None or layers[0] == 0 else 0)
         return {part: seconds for part, seconds in parts.items() if seconds}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
@@ -273,28 +284,39 @@ class StepCost:
     def _device_parts(
         self, stage: Stage, n: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
     ) -> dict[str, float]:
-        new = sum(p[0] for p in prefills)
-        tokens = n + new if prefills else self._graph_tokens(n)
-        stage.tokens.extend(tokens)
-        parts = {part: float(values[tokens]) for part, values in stage.tokens.parts.items()}
-        rows = n + len(prefills)
-        for table, count in ((stage.skipped, rows if prefills else tokens), (stage.skipped_keys, new)):
-            if table is not None:
-                table.extend(count)
-                for part, values in table.parts.items():
-                    parts[part] = parts.get(part, 0.0) + float(values[count])
+        layers = prefills[0].layers if prefills else None
+        if layers is None:
+            parts = self._whole_parts(stage, n, prefills)
+            rows = n + len(prefills)
+        else:
+            parts = self._layered_steps().parts(n, prefills)
+            rows = n + (len(prefills) if layers[0] + 1 == layers[1] else 0)
         stage.rows.extend(rows)
         for part, values in stage.rows.parts.items():
             parts[part] = parts.get(part, 0.0) + float(values[rows])
         if n:
             parts["attention_decode"] = max(stage.decode.seconds(n, context_tokens), stage.decode.seconds(1, longest_tokens))
+        return parts
+
+    def _layered_steps(self) -> LayeredSteps:
+        if self._layered is None:
+            self._layered = LayeredSteps(self._model, self._parallel, self._kernels, self._context_limit)
+        return self._layered
+
+    def _whole_parts(self, stage: Stage, n: int, prefills: Sequence[PrefillSlice]) -> dict[str, float]:
+        """What chunks that pass through all layers share with the decodes, and their attention."""
+        new = sum(p[0] for p in prefills)
+        tokens = n + new if prefills else self._graph_tokens(n)
+        stage.tokens.extend(tokens)
+        parts = {part: float(values[tokens]) for part, values in stage.tokens.parts.items()}
+        for table, count in ((stage.skipped, n + len(prefills) if prefills else tokens), (stage.skipped_keys, new)):
+            if table is not None:
+                table.extend(count)
+                for part, values in table.parts.items():
+                    parts[part] = parts.get(part, 0.0) + float(values[count])
         if prefills:
             parts["attention_prefill"] = stage.prefill.seconds(prefills)
         return parts
-
-
-_COPY_SHARE = 0.78
-"""Share of a host link's nominal bandwidth that pinned copies reach (PCIe 4.0 x16: 25 of 32 GB/s)."""
 
 
 def _on_lines(at: NDArray[np.int64], knots: list[int], intercept: list[float], slope: list[float]) -> F64:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.cost.cold import experts_read_s, gemm_read_s
+from simserve.cost.cold import gemm_read_s
+from simserve.cost.expert_layer import expert_seconds
 from simserve.cost.grid import token_knots
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.monotone import non_decreasing
@@ -26,6 +27,9 @@ from simserve.model.operators import (
 
 F64 = NDArray[np.float64]
 Counted = tuple[Operator, int]
+
+_AROUND_RECURRENCE = 3
+"""Kernels of a linear-attention layer besides its recurrence, norm and large projections."""
 
 _SAME_KERNEL = {
     "final_layernorm": "input_layernorm",
@@ -106,7 +110,7 @@ def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], inst
             name = "all_reduce" if isinstance(op, AllReduce) else "all_gather"
             put("collective", count * kernels.communication(name, op.group, tokens * op.bytes_per_token, "bf16"))
         elif isinstance(op, MoE):
-            put("moe", count * _moe(kernels, op, instance_tokens))
+            put("moe", count * expert_seconds(kernels, op, instance_tokens))
         elif isinstance(op, ExpertExchange):
             put("expert_exchange", count * kernels.exchange(op, tokens))
         elif isinstance(op, LinearAttentionCore):
@@ -137,23 +141,10 @@ def _elementwise(kernels: KernelChoice, op: Elementwise, tokens: F64) -> F64:
     return model.seconds(num_tokens=tokens, width=float(op.width), bytes_per_token=float(op.bytes_per_token))
 
 
-def _moe(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
-    seconds = kernels.operator("moe", op.dtype).seconds(
-        num_tokens=tokens,
-        hidden_size=float(op.hidden_size),
-        inter_size=float(op.intermediate_size),
-        topk=float(op.experts_per_token),
-        num_experts=float(op.num_experts),
-        tensor_parallel=float(op.tensor_parallel),
-        expert_parallel=float(op.expert_parallel),
-        skew=kernels.expert_skew,
-    )
-    # A skewed popularity leaves more experts unread than even choice does.
-    return seconds if kernels.expert_skew else np.maximum(seconds, experts_read_s(kernels.profile.device, op, tokens))
-
-
 def _linear_attention(kernels: KernelChoice, op: LinearAttentionCore, tokens: F64) -> F64:
-    """Every token reads and writes its heads' state once: exact for decode, an upper estimate for chunked prefill kernels."""
+    """Every token reads and writes its heads' state once: exact for decode, an upper estimate for chunked prefill kernels. Around the
+    recurrence run the split of the projection, the convolution and the decay's multiplication, kernels of their own."""
     heads = op.value_heads * op.value_head_dim
     model = kernels.operator("elementwise", "bf16", kernel="linear_attention")
-    return model.seconds(num_tokens=tokens, width=float(heads), bytes_per_token=float(2 * op.state_bytes_per_sequence))
+    seconds = model.seconds(num_tokens=tokens, width=float(heads), bytes_per_token=float(2 * op.state_bytes_per_sequence))
+    return seconds + _AROUND_RECURRENCE * kernels.profile.device.launch_s

@@ -36,7 +36,7 @@ class Pool:
 
     def update(self) -> None:
         """An instance has changed its life."""
-        self.view.open = [instance.index for instance in self.members if instance.life is Life.UP]
+        self.view.set_open([instance.index for instance in self.members if instance.life is Life.UP])
         self._open = set(self.view.open)
 
     def choose(self, request: LiveRequest, now: float, source: int = -1) -> int | Refusal | None:

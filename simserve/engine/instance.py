@@ -126,6 +126,7 @@ class Instance:
         """A request has left, or will not come."""
         self.signals.outstanding[self.index] -= 1
         self.signals.prompt_tokens[self.index] -= request.prompt_tokens
+        self.signals.ease(self.index)
         if self.life is Life.DRAINING and not self.outstanding and self.on_empty is not None:
             self.on_empty(self)
 
@@ -181,17 +182,20 @@ class Instance:
         blocks = self.elsewhere.pop(row, 0)
         if blocks:
             self.kv.free_blocks += blocks
+            self.signals.ease(self.index)
             self.poke()
 
     def set_aside(self, request: LiveRequest) -> None:
         """The KV of a request stays here while the request is in no lane."""
         held = request.held_blocks if self.prefix is None else self.prefix.private_blocks(request)
         self.elsewhere[request.row] = held
+        self.signals.ease(self.index)
 
     def let_go(self, request: LiveRequest) -> None:
         """The KV of a request that was set aside is not needed any more."""
         del self.elsewhere[request.row]
         self.lanes[0].give_back(request)
+        self.signals.ease(self.index)
         self.poke()
 
     @property
@@ -227,6 +231,7 @@ class Instance:
             self.prefix.clear()
         self.kv.free_blocks, self.kv.host_free_blocks = self.kv.total_blocks, self.kv.host_total_blocks
         self.signals.waiting[self.index] = 0
+        self.signals.ease(self.index)
         for request in lost:
             request.lose_kv()
             self.forget(request)

@@ -70,7 +70,10 @@ class Lane(Residents):
         if self.landed:
             self.seat_landed()
         plan = self.scheduler.plan(view)
-        self.signals.waiting[self.instance.index] = len(view.waiting)
+        signals, index, waiting = self.signals, self.instance.index, len(view.waiting)
+        if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
+            signals.ease(index)
+        signals.waiting[index] = waiting
         if plan is not self._plan:
             raise PolicyError(
                 f"policy '{self.policy_name}' returned {plan!r} instead of the plan it got from view.new_plan() (invariant I10)"

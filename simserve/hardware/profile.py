@@ -70,7 +70,7 @@ class HardwareProfile:
             and e.dtype in dtypes
             and e.kv_dtype in kv_dtypes
             and (kernel is None or e.kernel == kernel)
-            and (backend is None or e.backend == backend or _engine(e.backend) == backend)
+            and (backend is None or backend in (e.backend, e.backend.split()[0], engine_name(e.backend)))
         ]
         return [self._model(e) for e in sorted(found, key=lambda e: (*self._rank(e), e.dtype != dtype))]
 
@@ -84,7 +84,7 @@ class HardwareProfile:
     def _rank(self, entry: OperatorEntry) -> tuple[Any, ...]:
         """Device time before host time, then the preferred backend, then the newest version, then the most measurements."""
         order = self.document.backends
-        name = _engine(entry.backend)
+        name = engine_name(entry.backend)
         place = order.index(entry.backend) if entry.backend in order else order.index(name) if name in order else len(order)
         version = tuple(-int(p) for p in re.findall(r"\d+", entry.backend))
         return (timed_eagerly(entry), place, version, -entry.points)
@@ -101,12 +101,12 @@ def timed_eagerly(entry: OperatorEntry) -> bool:
     """
     if "eager" in entry.kernel.lower() or "eager" in entry.backend.lower():
         return True
-    return _engine(entry.backend) == "vllm" and (entry.operator == "mla" or (entry.operator, entry.dtype) == ("gemm", "fp8_block128"))
+    return engine_name(entry.backend) == "vllm" and (entry.operator == "mla" or (entry.operator, entry.dtype) == ("gemm", "fp8_block128"))
 
 
-def _engine(backend: str) -> str:
-    """The engine's name without its version: `vllm 0.24.0` -> `vllm`."""
-    return backend.split()[0].lower()
+def engine_name(backend: str) -> str:
+    """The engine's name without version or variant: `vllm 0.24.0` -> `vllm`, `vidur/sarathi (vLLM layers)` -> `vidur`."""
+    return re.split(r"[ /]", backend, maxsplit=1)[0].lower()
 
 
 def load_profile(name_or_path: str | Path) -> HardwareProfile:

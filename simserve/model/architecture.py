@@ -14,11 +14,13 @@ _AT_LEAST_ONE = ("num_layers", "hidden_size", "num_attention_heads", "num_kv_hea
 
 
 class LayerKind(NamedTuple):
-    """What tells two layers of one model apart: token mixer, attention window (0 = full) and kind of MLP."""
+    """What tells two layers of one model apart: token mixer, attention window (0 = full), kind of MLP, and whether an indexer of its own
+    chooses the tokens it attends to."""
 
     mixer: Literal["gqa", "mla", "linear"]
     window_tokens: int
     moe: bool
+    indexer: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,8 @@ class ModelArchitecture:
     layer_windows    per layer, tokens that a query can attend to, 0 = all. `window_kind`: `sliding`, or `chunked` (Llama-4: tokens of
                      the same aligned chunk, half a chunk on average).
     moe_layers       per layer, whether its MLP is `experts`. linear_layers: whether its mixer is `linear_attention`.
+    indexer_layers   per layer, whether it scores with an `indexer` of its own; the others attend to what the one before chose (GLM-5.2).
+                     Empty: all of them, if there is an indexer.
     """
 
     name: str
@@ -69,6 +73,7 @@ class ModelArchitecture:
     attention_sinks: bool = False
     mla: LatentAttention | None = None
     indexer: SparseIndexer | None = None
+    indexer_layers: tuple[bool, ...] = ()
     linear_attention: LinearAttention | None = None
     experts: Experts | None = None
     notes: tuple[str, ...] = ()
@@ -85,6 +90,8 @@ class ModelArchitecture:
         for column in ("layer_windows", "moe_layers", "linear_layers"):
             if len(getattr(self, column)) != self.num_layers:
                 raise ModelError(f"model '{self.name}': {column} has {len(getattr(self, column))} entries for {self.num_layers} layers")
+        if self.indexer_layers and len(self.indexer_layers) != self.num_layers:
+            raise ModelError(f"model '{self.name}': indexer_layers has {len(self.indexer_layers)} entries for {self.num_layers} layers")
         if any(self.moe_layers) and self.experts is None:
             raise ModelError(f"model '{self.name}': layers are marked as mixture of experts but the experts are not described")
         if self.experts is not None and not 1 <= self.experts.experts_per_token <= self.experts.num_experts:
@@ -100,7 +107,8 @@ class ModelArchitecture:
         """The kind of layer `layer` (0-based)."""
         if self.linear_layers[layer]:
             return LayerKind("linear", 0, self.moe_layers[layer])
-        return LayerKind("gqa" if self.mla is None else "mla", self.layer_windows[layer], self.moe_layers[layer])
+        own_indexer = self.indexer is not None and (not self.indexer_layers or self.indexer_layers[layer])
+        return LayerKind("gqa" if self.mla is None else "mla", self.layer_windows[layer], self.moe_layers[layer], own_indexer)
 
     @property
     def attention_layers(self) -> int:
@@ -122,7 +130,7 @@ class ModelArchitecture:
         elif self.mla is not None:
             parts["attention"] = self.mla.weights(h, self.num_attention_heads)
             parts["norms"] += (self.mla.q_lora_rank or 0) + self.mla.kv_lora_rank
-            if self.indexer is not None:
+            if self.indexer is not None and kind.indexer:
                 parts["indexer"] = self.indexer.weights(h, self.mla.q_lora_rank or h)
                 parts["norms"] += 2 * self.indexer.head_dim
         else:
@@ -182,10 +190,11 @@ class ModelArchitecture:
         """Bytes that one token adds to the KV cache of one attention layer on one tensor-parallel rank.
 
         Key/value heads are split over ranks and replicated when there are more ranks than heads; the MLA latent (and the
-        index keys of sparse attention) is held whole by every rank.
+        index keys of sparse attention) is held whole by every rank. Where only some layers keep index keys, it is the average layer.
         """
         if self.mla is not None:
-            return self.mla.cached_dim * kv_dtype_bytes + (self.indexer.cached_bytes if self.indexer else 0)
+            share = sum(self.indexer_layers) / self.num_layers if self.indexer_layers else 1
+            return self.mla.cached_dim * kv_dtype_bytes + (share * self.indexer.cached_bytes if self.indexer else 0)
         return 2 * max(1, self.num_kv_heads // tp) * self.head_dim * kv_dtype_bytes
 
     def kv_bytes_per_token(self, kv_dtype_bytes: float = 2) -> float:

@@ -15,6 +15,17 @@ def llama(config: Config) -> dict[str, Any]:
     return rmsnorm_decoder(config) | {"qkv_bias": bias, "output_bias": bias, "mlp_bias": config.flag("mlp_bias")}
 
 
+def deci(config: Config) -> dict[str, Any]:
+    """DeciLM: Llama with a number of key/value heads for each layer (`num_key_value_heads_per_layer`).
+
+    Engines page all layers alike: vLLM degroups keys and values to the largest number of heads when it loads the weights
+    (vllm/model_executor/models/decilm.py), and so do we.
+    """
+    fields = llama(config)
+    heads = [h for h in config.items("num_key_value_heads_per_layer") if isinstance(h, int)]
+    return fields | {"num_kv_heads": max(heads)} if heads else fields
+
+
 def mistral(config: Config) -> dict[str, Any]:
     """Mistral: Llama with a sliding window on every layer when `sliding_window` is set."""
     return rmsnorm_decoder(config) | {"layer_windows": config.integer("sliding_window", default=0)}

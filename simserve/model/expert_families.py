@@ -48,7 +48,8 @@ def qwen3_next(config: Config) -> dict[str, Any]:
 
 
 def deepseek(config: Config) -> dict[str, Any]:
-    """DeepSeek-V2, V3, R1, V3.2, Kimi-K2, GLM-5: latent attention, shared and routed experts after some dense layers, maybe an indexer."""
+    """DeepSeek-V2, V3, R1, V3.2, Kimi-K2, GLM-5: latent attention, shared and routed experts after some dense layers, maybe an
+    indexer, which GLM-5.2 has on some layers only (`indexer_types`)."""
     fields = rmsnorm_decoder(config)
     mla = LatentAttention(
         q_lora_rank=config.optional_integer("q_lora_rank"),
@@ -57,10 +58,10 @@ def deepseek(config: Config) -> dict[str, Any]:
         qk_rope_head_dim=config.integer("qk_rope_head_dim"),
         v_head_dim=config.integer("v_head_dim"),
     )
-    indexer = None
+    indexer, scoring = None, tuple(kind == "full" for kind in config.items("indexer_types"))
     if config.has("index_topk"):
         indexer = SparseIndexer(config.integer("index_n_heads"), config.integer("index_head_dim"), config.integer("index_topk"))
-    fields |= {"mla": mla, "indexer": indexer, "head_dim": mla.qk_head_dim}
+    fields |= {"mla": mla, "indexer": indexer, "indexer_layers": scoring if indexer else (), "head_dim": mla.qk_head_dim}
     if not config.has("n_routed_experts"):
         return fields
     width = config.integer("moe_intermediate_size")

@@ -18,6 +18,7 @@ FAMILIES: dict[str, Reader] = {
     "internlm": dense.llama,
     "internlm2": dense.llama,
     "granite": dense.llama,
+    "deci": dense.deci,
     "mistral": dense.mistral,
     "phi3": dense.mistral,
     "mixtral": experts.mixtral,

@@ -77,7 +77,9 @@ def _mla(model: ModelArchitecture, parallel: Parallel, kind: LayerKind) -> Itera
     yield plain("attn_rope", (heads + 1) * mla.qk_rope_head_dim, 2)
     topk = 0
     if model.indexer is not None:
-        index, topk = model.indexer, model.indexer.topk_tokens
+        topk = model.indexer.topk_tokens
+    if model.indexer is not None and kind.indexer:
+        index = model.indexer
         yield gemm(model, "indexer_q_proj", index.num_heads * index.head_dim, mla.q_lora_rank or h, method)
         yield gemm(model, "indexer_k_proj", index.head_dim + index.num_heads, h, method)
         yield plain("indexer_k_norm", index.head_dim, 2, 2 * index.head_dim)

@@ -3,59 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from simserve.errors import OutputError
-from simserve.report.rows import FIGURES, LATENCY_NAMES, milliseconds, value_at, with_unit
+from simserve.report.differences import Difference, differences
+from simserve.report.rows import FIGURES, LATENCY_NAMES, Figure, milliseconds, value_at, with_unit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simserve.report.compare_plots import ComparisonPlots
 
 
-class HasSummary(Protocol):
+class Comparable(Protocol):
     """A Result or a StoredResult."""
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def requests(self) -> pd.DataFrame: ...
+
     def summary_dict(self) -> dict[str, Any]: ...
 
 
+Verdict = Literal["better", "worse", ""]
+
+
 class Row(NamedTuple):
-    """One figure: its value in each run, and each run's difference to the first (empty for the first, and where undefined)."""
+    """One figure: its value in each run, and each run's difference to the first (empty for the first, and where undefined).
+
+    `verdicts` say which differences of half a per cent (or point) and more are for the better or the worse.
+    """
 
     name: str
     values: tuple[float | None, ...]
     cells: tuple[str, ...]
     changes: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
 
 
-class Comparison(NamedTuple):
-    """names of the runs, rows of figures, notes on what makes the runs incomparable or different."""
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs against the first of them.
+
+    rows         figures over all requests; by_class: a few more for each SLO class that several runs have
+    notes        what makes the runs incomparable
+    differences  keys of their experiments that are not the same
+    """
 
     names: tuple[str, ...]
     rows: tuple[Row, ...]
+    by_class: tuple[tuple[str, tuple[Row, ...]], ...]
     notes: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    results: tuple[Comparable, ...]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The figures as numbers (seconds, shares, rates): a row each, a column for each run."""
+        import pandas as pd
+
+        return pd.DataFrame({name: [row.values[k] for row in self.rows] for k, name in enumerate(self.names)}, [r.name for r in self.rows])
+
+    @property
+    def plot(self) -> ComparisonPlots:
+        """Plots of the runs together: each method returns matplotlib axes."""
+        from simserve.report.compare_plots import ComparisonPlots
+
+        return ComparisonPlots(self.names, self.results)
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.names)})"
+
+    def _repr_html_(self) -> str:
+        from simserve.report.compare_html import fragment
+
+        return fragment(self)
 
 
-def compare(results: Sequence[HasSummary]) -> Comparison:
-    """Compare runs with the first of them. Raises OutputError when there is none."""
+def compare(results: Sequence[Comparable | str | Path], names: Sequence[str] = ()) -> Comparison:
+    """Compare runs, or the output directories of runs, with the first of them; `names` to use instead of their own.
+
+    Raises OutputError when there is no run, or a directory that holds none.
+    """
+    from simserve.report.stored import StoredResult
+
     if not results:
         raise OutputError("compare: no results were given")
-    summaries = [result.summary_dict() for result in results]
-    rows = [_row(f"{label} {stat}", [value_at(s, ("latency", "all", metric, stat)) for s in summaries], None)
-            for metric, label in LATENCY_NAMES.items() for stat in ("mean", "p50", "p99")]  # fmt: skip
-    rows += [_row(figure.name, [value_at(s, figure.path) for s in summaries], figure.unit) for figure in FIGURES]
+    found = tuple(StoredResult(Path(each)) if isinstance(each, str | Path) else each for each in results)
+    summaries = [result.summary_dict() for result in found]
+    names = tuple(names) or _names(found)
+    rows = [_latency_row(summaries, "all", metric, stat) for metric in LATENCY_NAMES for stat in ("mean", "p50", "p99")]
+    rows += [_row(figure, [value_at(s, figure.path) for s in summaries]) for figure in FIGURES]
     return Comparison(
-        _names(results), tuple(row for row in rows if any(v is not None for v in row.values)), tuple(_notes(summaries, _names(results)))
+        names,
+        _defined(rows),
+        tuple(_class_rows(summaries)),
+        tuple(_notes(summaries, names)),
+        differences([summary["experiment"] for summary in summaries]),
+        found,
     )
 
 
-def compare_html(results: Sequence[HasSummary]) -> str:
-    """The comparison as one self-contained HTML page."""
-    from simserve.report.html import comparison_page
-
-    return comparison_page(compare(results), [result.summary_dict() for result in results])
-
-
-def _names(results: Sequence[HasSummary]) -> tuple[str, ...]:
+def _names(results: Sequence[Comparable]) -> tuple[str, ...]:
     """Names of the runs; where two are called the same, those of their directories, numbered if these are equal too."""
     names = [result.name for result in results]
     if len(set(names)) < len(names):
@@ -63,46 +117,97 @@ def _names(results: Sequence[HasSummary]) -> tuple[str, ...]:
     return tuple(f"{name} [{at + 1}]" if names.count(name) > 1 else name for at, name in enumerate(names))
 
 
-def _row(name: str, values: list[float | None], unit: str | None) -> Row:
-    cells = tuple(milliseconds(value) if unit is None else with_unit(value, unit) for value in values)
-    changes = [""] + [_change(values[0], value, unit) for value in values[1:]]
-    return Row(name, tuple(values), cells, tuple(changes))
+def _class_rows(summaries: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[Row, ...]]]:
+    """The figures of the SLO classes that at least two runs tell apart."""
+    classes = dict.fromkeys(name for summary in summaries for name in summary["latency"] if name != "all")
+    for name in classes:
+        if sum(name in summary["latency"] for summary in summaries) < 2:
+            continue
+        rows = [_latency_row(summaries, name, metric, stat) for metric in ("ttft_s", "tpot_s", "e2e_s") for stat in ("p50", "p99")]
+        for figure in FIGURES:
+            if figure.path[:2] == ("slo", "all"):
+                rows.append(_row(figure, [value_at(s, ("slo", name, figure.path[2])) for s in summaries]))
+        yield name, _defined(rows)
 
 
-def _change(base: float | None, value: float | None, unit: str | None) -> str:
-    """The difference in per cent; for shares, which are per cent themselves, in points."""
+def _defined(rows: list[Row]) -> tuple[Row, ...]:
+    return tuple(row for row in rows if any(value is not None for value in row.values))
+
+
+def _latency_row(summaries: list[dict[str, Any]], slo_class: str, metric: str, stat: str) -> Row:
+    path = ("latency", slo_class, metric, stat)
+    return _row(Figure(path, f"{LATENCY_NAMES[metric]} {stat}", "s", "lower"), [value_at(s, path) for s in summaries])
+
+
+def _row(figure: Figure, values: list[float | None]) -> Row:
+    cells = tuple(milliseconds(value) if figure.unit == "s" else with_unit(value, figure.unit) for value in values)
+    changes = [""] + [_change(values[0], value, figure.unit) for value in values[1:]]
+    verdicts: list[Verdict] = ["", *(_verdict(figure, values[0], value) for value in values[1:])]
+    return Row(figure.name, tuple(values), cells, tuple(changes), tuple(verdicts))
+
+
+def _change(base: float | None, value: float | None, unit: str) -> str:
+    """The difference in per cent, from ten times on the factor; for shares, which are per cent themselves, in points."""
     if base is None or value is None:
         return ""
     if unit == "%":
-        return f"{100 * (value - base):+.1f} pt"
+        return f"{_tenths(100 * (value - base))} pt"
     if base == value:
         return "+0.0 %"
-    return f"{100 * (value - base) / base:+.1f} %" if base else "from 0"
+    if not base:
+        return "from 0"
+    ratio = value / base
+    return f"{_tenths(100 * (ratio - 1))} %" if ratio < 10 else f"x {ratio:.3g}"
+
+
+def _tenths(value: float) -> str:
+    """With sign, and +0.0 for what is nothing after rounding."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def _verdict(figure: Figure, base: float | None, value: float | None) -> Verdict:
+    if not figure.better or base is None or value is None:
+        return ""
+    size = abs(value - base) if figure.unit == "%" else abs(value - base) / base if base else float(value != base)
+    if size < 0.005:
+        return ""
+    return "better" if (value > base) == (figure.better == "higher") else "worse"
 
 
 def _notes(summaries: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[str]:
+    """One sentence for each thing to know, with all the runs of which it is true."""
+    true_of: dict[tuple[str, str, str], list[str]] = {}
+
+    def add(name: str, one: str, several: str, rest: str) -> None:
+        true_of.setdefault((one, several, rest), []).append(name)
+
     first = summaries[0]
     for summary, name in zip(summaries[1:], names[1:], strict=True):
         for what, paths in _SAME.items():
             changed = [".".join(path) for path in paths if _at(summary, path) != _at(first, path)]
             if changed:
-                yield f"{name} differs from {names[0]} in {what} ({', '.join(changed)})."
-        base, other = _profiles(first), _profiles(summary)
-        if base != other:
-            yield f"{name} rests on other profiles or models than {names[0]}: their absolute figures have different calibrations."
+                add(name, "differs", "differ", f"from {names[0]} in {what} ({', '.join(changed)})")
+        if _profiles(first) != _profiles(summary):
+            rest = f"on other profiles or models than {names[0]}: absolute figures have different calibrations"
+            add(name, "rests", "rest", rest)
     for summary, name in zip(summaries, names, strict=True):
         if summary["saturation"]["saturated"]:
-            yield f"{name} is saturated: its latencies depend on how long it ran."
-        missing = summary["unvalidated"]
-        if missing:
-            yield f"{name} rests on parts that are not validated: {', '.join(missing)}."
+            add(name, "is", "are", "saturated: latencies depend on how long the run was")
+    for summary, name in zip(summaries, names, strict=True):
+        if summary["unvalidated"]:
+            add(name, "rests", "rest", f"on parts that are not validated: {', '.join(summary['unvalidated'])}")
+    for (one, several, rest), who in true_of.items():
+        if 1 < len(names) == len(who):
+            yield f"All {several} {rest}."
+        else:
+            yield f"{', '.join(who)} {one if len(who) == 1 else several} {rest}."
 
 
 _SAME: dict[str, tuple[tuple[str, ...], ...]] = {
-    "its workload": (("workload",), ("experiment", "workload")),
-    "its seed": (("experiment", "seed"),),
+    "the workload": (("workload",), ("experiment", "workload")),
+    "the seed": (("experiment", "seed"),),
     "the measured window's cuts": (("experiment", "metrics"),),
-    "its SLO": (("experiment", "slo"),),
+    "the SLO": (("experiment", "slo"),),
     "the version of simserve": (("simserve_version",),),
 }
 

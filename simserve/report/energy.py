@@ -1,4 +1,4 @@
-"""Energy of a run: each instance's cost model turns the totals of its steps into joules, once, at the end."""
+"""Energy and expert reads of a run: each instance's cost model turns the totals of its steps into them, once, at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from simserve.engine.records import F64, LaneLog, RunRecords
+from simserve.engine.records import F64, LaneLog, RunRecords, Status
 from simserve.report.utilisation import busy_s
 from simserve.report.window import Window
 
@@ -21,6 +21,37 @@ class Metered(Protocol):
     def energy(self, steps: F64, tokens: F64, attended_tokens: F64, pairs: F64, busy_s: float, run_s: float) -> float | None:
         """Joules of one instance; None when its profile has no figures. Arguments as of `cost.energy.StepTotals`."""
         ...
+
+
+@runtime_checkable
+class ReadsExperts(Protocol):
+    """A cost model that knows how many experts steps read (`StepCost` is one)."""
+
+    def expert_bytes(self, steps: F64, tokens: F64) -> float | None:
+        """Bytes of expert weights that one instance read; None for a model without experts."""
+        ...
+
+
+def run_experts(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | None:
+    """What summary.json holds under `experts`, over the whole run; None unless every instance serves a model with experts.
+
+    The share of the experts that a step reads is a model of their popularity (cost/experts.py), not a measurement.
+    """
+    total = 0.0
+    for number, cost in enumerate(costs):
+        steps, tokens, *_ = _totals([lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)])
+        read = cost.expert_bytes(steps, tokens) if isinstance(cost, ReadsExperts) else None
+        if read is None:
+            return None
+        total += read
+    completed = int((records.requests.status == Status.COMPLETED).sum())
+    output = int(records.requests.generated_tokens.sum())
+    return {
+        "bytes_read": total,
+        "bytes_read_per_request": total / completed if completed else None,
+        "bytes_read_per_output_token": total / output if output else None,
+        "validated": False,
+    }
 
 
 def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | None:
@@ -41,9 +72,11 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
         rows.append({"name": info.name, "energy_j": joules, "mean_power_w": joules / records.end_s if records.end_s else None})
     total = float(sum(row["energy_j"] for row in rows))
     output = int(records.requests.generated_tokens.sum())
+    tokens = output + int(records.table.prompt_tokens[records.requests.generated_tokens > 0].sum())
     return {
         "energy_j": total,
         "joules_per_output_token": total / output if output else None,
+        "joules_per_token": total / tokens if tokens else None,
         "mean_power_w": total / records.end_s if records.end_s else None,
         "validated": validated,
         "instances": rows,
@@ -51,7 +84,10 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
 
 
 def _totals(lanes: Sequence[LaneLog]) -> tuple[F64, F64, F64, F64]:
-    """Steps, tokens of one, keys read by one, and pairs of all, for each span of the lanes."""
+    """Steps, tokens of one, keys read by one, and pairs of all, for each span of the lanes.
+
+    Where chunks pass through one of g groups of layers, a g-th of the step has them and the rest has the decodes only.
+    """
     columns: list[tuple[F64, F64, F64, F64]] = []
     for lane in lanes:
         steps, decodes, context = (a.astype(np.float64) for a in (lane.span_steps, lane.span_decode_requests, lane.span_context_tokens))
@@ -59,7 +95,11 @@ def _totals(lanes: Sequence[LaneLog]) -> tuple[F64, F64, F64, F64]:
         decoded = steps * context + decodes * steps * (steps - 1.0) / 2.0
         # A chunk reads its keys once: as many as its mean query attends.
         chunk_keys = lane.span_prefill_requests * np.divide(pairs, prompt, out=np.zeros(len(prompt)), where=prompt > 0)
-        columns.append((steps, decodes + prompt, decoded / steps + chunk_keys, decoded + pairs))
+        part = 1.0 / lane.layer_group()[1]
+        columns.append((steps * part, decodes + prompt, decoded / steps + chunk_keys, (decoded + pairs) * part))
+        rest = part < 1.0
+        left = (1.0 - part)[rest]
+        columns.append((left, decodes[rest], decoded[rest], decoded[rest] * left))
     if not columns:
         return np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0)
     a, b, c, d = (np.concatenate(column) for column in zip(*columns, strict=True))

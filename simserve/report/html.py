@@ -1,11 +1,11 @@
-"""report.html and the comparison page: one file each, with its style and pictures inside. Templates: report/templates."""
+"""The report of one run, and the tables of it that a notebook shows."""
 
 from __future__ import annotations
 
-import base64
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from simserve.report.page import Picture, render
 from simserve.report.provenance import operators
 from simserve.report.rows import (
     FIGURES,
@@ -22,36 +22,15 @@ from simserve.report.rows import (
     with_unit,
 )
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
-    from simserve.report.compare import Comparison
-
-
-class Picture(NamedTuple):
-    """A plot as PNG, with the name of its file and its caption."""
-
-    name: str
-    caption: str
-    png: bytes
-
-
-def run_html(summary: dict[str, Any], pictures: list[Picture]) -> str:
-    """The report of one run."""
-    plots = [(picture.caption, "data:image/png;base64," + base64.b64encode(picture.png).decode()) for picture in pictures]
-    return _environment().get_template("run.html.j2").render(**_content(summary), plots=plots)
+def run_html(summary: dict[str, Any], pictures: list[Picture], note: str = "") -> str:
+    """The report of one run; the note stands before its plots."""
+    return render("run.html.j2", **_content(summary), plots=pictures, plot_note=note)
 
 
 def fragment_html(summary: dict[str, Any]) -> str:
-    """The tables of a run without page and plots: what a notebook shows."""
-    return _environment().get_template("tables.html.j2").render(**_content(summary))
-
-
-def comparison_page(comparison: Comparison, summaries: list[dict[str, Any]]) -> str:
-    """The page of a comparison."""
-    return _environment().get_template("compare.html.j2").render(
-        comparison=comparison, stacks=[stack(summary) for summary in summaries], outcomes=[outcome(summary) for summary in summaries]
-    )  # fmt: skip
+    """The tables of a run without page and plots: what a notebook shows. It needs no style sheet."""
+    return render("notebook.html.j2", **_content(summary))
 
 
 def _content(summary: dict[str, Any]) -> dict[str, Any]:
@@ -96,15 +75,3 @@ def _slo(summary: dict[str, Any]) -> list[tuple[str, str, str, list[tuple[str, s
 
 def _pretty(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False)
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("simserve.report"), autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["share"] = lambda value: with_unit(value, "%")
-    environment.filters["unit"] = with_unit
-    return environment

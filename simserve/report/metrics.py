@@ -157,6 +157,11 @@ def _limits(m: Measurement, name: str) -> dict[str, float | None] | None:
     return of_class[0] if all(each == of_class[0] for each in of_class) else None
 
 
+def common_limits(m: Measurement) -> dict[str, float]:
+    """The limits that hold for every request of the run; empty when its classes have different ones."""
+    return {key: value for key, value in (_limits(m, ALL_CLASSES) or {}).items() if value is not None}
+
+
 def utilisation(m: Measurement) -> dict[str, Any]:
     """Use of compute and memory; `instances` has one entry each, the rest are means over instances (the maximum for kv_used_max)."""
     instances = instance_use(m.records, m.window)

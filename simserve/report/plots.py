@@ -6,11 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simserve.report.metrics import Measurement
+import numpy as np
+
+from simserve.engine.records import Status
+from simserve.report.metrics import Measurement, common_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+CAPTIONS = {
+    "latency_cdf": "Latency distributions. Dotted: the SLO.",
+    "latency_over_time": "Latency over time. Grey: outside the measured window.",
+    "queue_and_batch": "Requests that wait for their first step, and requests in the running steps.",
+    "kv_usage": "Use of the KV cache.",
+    "throughput": "Throughput over time.",
+    "step_time": "Time of a step against the tokens in it.",
+    "frontier": "Limits above and to the right of a line are met by that share of the requests.",
+}
+"""The plots of the report, in its order: each is a method of `Plots` and a file in plots/."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,15 @@ class Plots:
 
         return step_time(self.measurement, ax)
 
+    def frontier(self, ax: Axes | None = None) -> Axes:
+        """Which limits on TTFT and TPOT 50, 90 and 99 % of the requests meet."""
+        from simserve.report.frontier import Felt, shares_of, slo_frontier
+
+        m = self.measurement
+        completed = np.asarray(m.records.requests.status == Status.COMPLETED)
+        felt = Felt.of(completed, m.in_window & (m.records.table.output_tokens > 0), m.requests.ttft_s, m.requests.tpot_s)
+        return slo_frontier(shares_of(felt), common_limits(m), ax=ax)
+
     def timeline(self, requests: int = 60, start_s: float = 0.0, ax: Axes | None = None) -> Axes:
         """The first requests as bars: waiting, prefill, decode."""
         from simserve.report.plot_timeline import timeline
@@ -63,19 +86,13 @@ class Plots:
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of the plots of the report, one at a time to keep memory small."""
-        yield "latency_cdf", "Latency distributions. Dotted: the SLO.", _figure(self.latency_cdf()[0])
-        yield "latency_over_time", "Latency over time. Grey: outside the measured window.", _figure(self.latency_over_time()[0])
-        yield (
-            "queue_and_batch",
-            "Requests that wait for their first step, and requests in the running steps.",
-            _figure(self.queue_and_batch()[0]),
-        )
-        yield "kv_usage", "Use of the KV cache.", _figure(self.kv_usage())
-        yield "throughput", "Throughput over time.", _figure(self.throughput()[0])
-        yield "step_time", "Time of a step against the tokens in it.", _figure(self.step_time())
+        for name, caption in CAPTIONS.items():
+            drawn = getattr(self, name)()
+            yield name, caption, figure_of(drawn[0] if isinstance(drawn, list) else drawn)
 
 
-def _figure(ax: Axes) -> Figure:
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes are on."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     return figure

@@ -51,6 +51,8 @@ class Result:
         """Bands on the headlines, from repeated draws of the operators' errors; set before the summary is asked for."""
         self.energy: Mapping[str, Any] | None = None
         """Joules of the run (`report.energy.run_energy`), where the hardware profiles have figures; set likewise."""
+        self.experts: Mapping[str, Any] | None = None
+        """Expert weights read (`report.energy.run_experts`), where all instances serve a model with experts; set likewise."""
 
     @cached_property
     def measurement(self) -> Measurement:
@@ -59,7 +61,7 @@ class Result:
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
-        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy)
+        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts)
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""
@@ -126,16 +128,16 @@ class Result:
         return out
 
     def _write_pictures(self, out: Path, plots: bool, report: bool) -> None:
-        from simserve.report.html import Picture, run_html
-        from simserve.report.plot_style import png_bytes
+        from simserve.report.html import run_html
+        from simserve.report.page import pictures
 
-        pictures = [Picture(name, caption, png_bytes(figure)) for name, caption, figure in self.plot.figures()]
+        drawn = pictures(self.plot.figures())
         if plots:
             (out / files.PLOTS).mkdir(exist_ok=True)
-            for picture in pictures:
+            for picture in drawn:
                 _write_bytes(out / files.PLOTS / f"{picture.name}.png", picture.png)
         if report:
-            _write_bytes(out / files.REPORT, run_html(self.summary_dict(), pictures).encode())
+            _write_bytes(out / files.REPORT, run_html(self.summary_dict(), drawn).encode())
 
     @staticmethod
     def read(directory: str | Path) -> StoredResult:

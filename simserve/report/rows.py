@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 STATS = ("mean", "p50", "p90", "p95", "p99", "max")
 
@@ -20,29 +20,31 @@ LATENCY_NAMES = {
 
 
 class Figure(NamedTuple):
-    """One number of a summary: where it lies, how it is called, its unit ("%" is a share shown as per cent)."""
+    """One number of a summary: where it lies, how it is called, its unit ("%" is a share shown as per cent), which way is better."""
 
     path: tuple[str, ...]
     name: str
     unit: str
+    better: Literal["higher", "lower", ""] = ""
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure(("throughput", "requests_per_s"), "Requests finished", "/s"),
-    Figure(("throughput", "output_tokens_per_s"), "Output tokens", "/s"),
-    Figure(("throughput", "total_tokens_per_s"), "All tokens", "/s"),
-    Figure(("slo", "all", "goodput_per_s"), "Goodput (met the SLO)", "/s"),
-    Figure(("slo", "all", "attainment"), "SLO attainment", "%"),
+    Figure(("throughput", "requests_per_s"), "Requests finished", "/s", "higher"),
+    Figure(("throughput", "output_tokens_per_s"), "Output tokens", "/s", "higher"),
+    Figure(("throughput", "total_tokens_per_s"), "All tokens", "/s", "higher"),
+    Figure(("slo", "all", "goodput_per_s"), "Goodput (met the SLO)", "/s", "higher"),
+    Figure(("slo", "all", "attainment"), "SLO attainment", "%", "higher"),
     Figure(("utilisation", "busy_fraction"), "Busy", "%"),
     Figure(("utilisation", "compute_utilisation"), "Compute utilisation", "%"),
     Figure(("utilisation", "kv_used_mean"), "KV cache in use, mean", "%"),
     Figure(("utilisation", "kv_used_max"), "KV cache in use, max", "%"),
     Figure(("utilisation", "batch_requests_mean"), "Requests in a step, mean", ""),
-    Figure(("energy", "joules_per_output_token"), "Energy per output token", "J"),
+    Figure(("energy", "joules_per_output_token"), "Energy per output token", "J", "lower"),
     Figure(("energy", "mean_power_w"), "Power, mean", "W"),
-    Figure(("queue", "waiting_mean"), "Waiting requests, mean", ""),
-    Figure(("queue", "waiting_max"), "Waiting requests, max", ""),
-    Figure(("preemption", "preemptions"), "Preemptions", ""),
+    Figure(("experts", "bytes_read_per_request"), "Expert weights read per request", "B"),
+    Figure(("queue", "waiting_mean"), "Waiting requests, mean", "", "lower"),
+    Figure(("queue", "waiting_max"), "Waiting requests, max", "", "lower"),
+    Figure(("preemption", "preemptions"), "Preemptions", "", "lower"),
 )
 
 
@@ -71,9 +73,11 @@ def number(value: float | None) -> str:
 
 
 def with_unit(value: float | None, unit: str) -> str:
-    """The number with its unit; shares become per cent."""
+    """The number with its unit; shares become per cent, bytes gigabytes."""
     if value is None:
         return "–"
+    if unit == "B":
+        return f"{number(value / 1e9)} GB"
     return f"{100 * value:.1f} %" if unit == "%" else f"{number(value)}{' ' + unit if unit else ''}"
 
 

@@ -14,6 +14,7 @@ from simserve.engine.records import F64, RunRecords, Status
 from simserve.errors import ConfigError, nearest
 from simserve.report.columns import RequestMetrics
 from simserve.report.itl import TokenGaps
+from simserve.report.itl_average import highest_average_s
 
 Mask = NDArray[np.bool_]
 Limits = Mapping[str, Mapping[str, float | None]]
@@ -27,7 +28,9 @@ _COLUMN = {
     "itl_s": "itl_max_s",
     "itl_max_s": "itl_max_s",
 }
+_TTFT_BY_PROMPT = "ttft_s_per_prompt_token"
 _ITL_PERCENTILE = re.compile(r"itl_p(\d{1,2}(?:\.\d+)?)_s")
+_ITL_AVERAGE = re.compile(r"itl_ema([1-9]\d{0,3})_s")
 
 DEFAULT_CLASS = "default"
 
@@ -99,6 +102,12 @@ def _violates(name: str, limit: F64, metrics: RequestMetrics, gaps: TokenGaps, r
     if name in _COLUMN:
         violated: Mask = metrics.column(_COLUMN[name]) > limit  # NaN compares false: an undefined quantity violates nothing
         return violated
+    if name == _TTFT_BY_PROMPT:
+        late: Mask = metrics.ttft_s > limit * records.table.prompt_tokens
+        return late
+    if average := _ITL_AVERAGE.fullmatch(name):
+        slow: Mask = highest_average_s(records, int(average[1])) > limit
+        return slow
     # The p-th percentile of n gaps is above the limit exactly when fewer than a share p of them are within it.
     share = float(name[len("itl_p") : -len("_s")]) / 100
     count = np.maximum(records.requests.generated_tokens - 1, 0)
@@ -107,8 +116,9 @@ def _violates(name: str, limit: F64, metrics: RequestMetrics, gaps: TokenGaps, r
 
 
 def _limit(slo_class: str, key: str, value: object) -> float:
-    if key not in _COLUMN and not _ITL_PERCENTILE.fullmatch(key):
-        raise ConfigError(f"slo.{slo_class}: unknown objective '{key}'{nearest(key, [*_COLUMN, 'itl_p99_s'])}")
+    if key not in (*_COLUMN, _TTFT_BY_PROMPT) and not _ITL_PERCENTILE.fullmatch(key) and not _ITL_AVERAGE.fullmatch(key):
+        known = [*_COLUMN, _TTFT_BY_PROMPT, "itl_p99_s", "itl_ema16_s"]
+        raise ConfigError(f"slo.{slo_class}: unknown objective '{key}'{nearest(key, known)}")
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ConfigError(f"slo.{slo_class}.{key}: found {value!r}; a positive number of seconds is needed")
     return float(value)

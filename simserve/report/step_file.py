@@ -24,6 +24,8 @@ STEP_COLUMNS: tuple[Column, ...] = (
     Column("prefill_requests", "requests", "prompt chunks in the step"),
     Column("prefill_tokens", "tokens", "new prompt tokens in the step"),
     Column("prefill_pairs", "pairs", "(query, key) pairs of the chunks"),
+    Column("layer_group", "", "group of layers that the chunks passed through, from 0; they are computed after the last"),
+    Column("layer_groups", "", "of how many groups; 1 = all layers"),
     Column("kv_blocks", "blocks", "KV blocks in use on the instance in the last step of the step's span"),
     Column("waiting", "requests", "requests in the waiting queue when the step's span was planned"),
 )
@@ -48,6 +50,7 @@ def step_columns(lane: LaneLog, from_span: int = 0, to_span: int | None = None) 
     start_s = np.concatenate([end_s[:1], end_s[:-1]])
     start_s[lane.span_first_step[spans] - first] = lane.span_start_s[spans]
     decode = expand(lane.span_decode_requests)
+    group, groups = lane.layer_group()
     return {
         "instance": np.full(len(number), lane.instance, dtype=np.int64),
         "lane": np.full(len(number), lane.lane, dtype=np.int64),
@@ -59,6 +62,8 @@ def step_columns(lane: LaneLog, from_span: int = 0, to_span: int | None = None) 
         "prefill_requests": expand(lane.span_prefill_requests),
         "prefill_tokens": expand(lane.span_prefill_tokens),
         "prefill_pairs": expand(lane.span_prefill_pairs),
+        "layer_group": expand(group),
+        "layer_groups": expand(groups),
         "kv_blocks": expand(lane.span_kv_blocks),
         "waiting": expand(lane.span_waiting),
     }

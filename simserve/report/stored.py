@@ -12,6 +12,8 @@ from simserve.report import files
 if TYPE_CHECKING:
     import pandas as pd
 
+    from simserve.report.stored_plots import StoredPlots
+
 
 class StoredResult:
     """What a finished run left in a directory. Raises OutputError when the directory does not hold one."""
@@ -53,6 +55,31 @@ class StoredResult:
             return pd.read_parquet(path)
         except (OSError, pa.ArrowException) as error:
             raise OutputError(f"{path}: cannot be read: {error}") from error
+
+    @property
+    def plot(self) -> StoredPlots:
+        """Plots that the files still allow: each method returns matplotlib axes."""
+        from simserve.report.stored_plots import StoredPlots
+
+        limits = (self._summary["slo"] or {}).get("all", {}).get("limits") or {}
+        shared = {key: value for key, value in limits.items() if value is not None}
+        return StoredPlots(self.name, self.requests, self._summary["window"]["run_s"], shared)
+
+    def report(self) -> tuple[str, str]:
+        """(report.html once more, a note on what it lacks or ""): the pictures in plots/, or else those that requests.parquet allows."""
+        from simserve.report.html import run_html
+        from simserve.report.page import Picture, pictures
+        from simserve.report.plots import CAPTIONS
+
+        places = {name: self.directory / files.PLOTS / f"{name}.png" for name in CAPTIONS}
+        missing = [name for name, place in places.items() if not place.is_file()]
+        drawn = {picture.name: picture for picture in pictures(self.plot.figures(missing))} if missing else {}
+        for name, place in places.items():
+            if place.is_file():
+                drawn[name] = Picture(name, CAPTIONS[name], place.read_bytes())
+        lacking = [name.replace("_", " ") for name in CAPTIONS if name not in drawn]
+        note = f"Not here, because {files.PLOTS}/ lacks them and they need the run itself: {', '.join(lacking)}." if lacking else ""
+        return run_html(self._summary, [drawn[name] for name in CAPTIONS if name in drawn], note), note
 
     def __repr__(self) -> str:
         return f"StoredResult({str(self.directory)!r})"

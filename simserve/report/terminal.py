@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from simserve.report.compare import compare
+from simserve.report.compare import Comparable, compare
 from simserve.report.rows import (
     FIGURES,
     INTERVAL_STATS,
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 
 _NARROW = 84
 _NARROW_STATS = ("mean", "p50", "p99", "max")
-
-
-class HasSummary(Protocol):
-    """A Result or a StoredResult."""
-
-    @property
-    def name(self) -> str: ...
-
-    def summary_dict(self) -> dict[str, Any]: ...
 
 
 class _ByWidth:
@@ -64,7 +55,7 @@ class _ByWidth:
             yield Text(f"! {warning}", style="yellow")
 
 
-def summary_table(result: HasSummary) -> RenderableType:
+def summary_table(result: Comparable) -> RenderableType:
     """The result as tables for a rich console; fewer columns on a narrow one."""
     return _ByWidth(result.summary_dict())
 
@@ -114,7 +105,7 @@ def interval_table(summary: dict[str, Any], stats: tuple[str, ...]) -> Table:
     return table
 
 
-def compare_table(results: Sequence[HasSummary]) -> RenderableType:
+def compare_table(results: Sequence[Comparable]) -> RenderableType:
     """Results side by side; each after the first with its difference to the first. Notes say what else differs."""
     from rich import box
     from rich.console import Group

@@ -20,8 +20,9 @@ from simserve.cost.contract import F64, CostModel, PrefillSlice
 from simserve.engine import simulate
 from simserve.errors import ConfigError
 from simserve.serving.case import Case
+from simserve.serving.disaggregated import as_clients_see, build_instances
 from simserve.serving.evaluate import Outcome
-from simserve.serving.machine import Overheads, build_instance, overheads_of, without_overheads
+from simserve.serving.machine import Overheads, overheads_of, without_overheads
 from simserve.serving.metrics import summarise
 from simserve.serving.predict import outside_s, predict
 from simserve.serving.workloads import build_workload
@@ -91,9 +92,11 @@ def _percent(predicted: float, measured: float) -> float:
 
 
 def _stretched(case: Case, overheads: Overheads, factor: float) -> dict[str, float]:
-    instance = build_instance(case, overheads)
+    specs = [replace(spec, cost=StretchedCost(spec.cost, factor)) for spec in build_instances(case, overheads)]
     workload = build_workload(case)
-    records = simulate(workload, [replace(instance, cost=StretchedCost(instance.cost, factor))])
+    records = simulate(workload, specs)
+    if case.pools is not None:
+        records = as_clients_see(records, specs)
     inside = case.settings.get("clock") == "engine"
     return summarise(records, 0.0 * workload.requests.arrival_s if inside else outside_s(workload, records, overheads))
 

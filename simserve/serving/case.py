@@ -26,7 +26,8 @@ class Lengths:
 class Load:
     """How requests reach the engine.
 
-    closed    `concurrency` clients, each sends its next request when the last one has ended; `requests` in all
+    closed    `concurrency` clients, each sends its next request when the last one has ended; `requests` in all; with
+              `distinct_prompts`, the prompts are so many texts asked over and over
     open      Poisson arrivals at `rate_per_s`; `requests` in all
     burst     all `requests` at once
     replay    exactly `arrival_s`, `prompts`, `outputs`
@@ -49,6 +50,18 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """Workers of one kind in a disaggregated run: `workers` instances, each laid out by tp, dp and ep, with at most `max_seqs` requests
+    (None = the engine's default)."""
+
+    workers: int
+    tp: int
+    dp: int = 1
+    ep: int = 1
+    max_seqs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A row (or several rows of one run) of a measurement file.
 
@@ -60,6 +73,7 @@ class Case:
     settings   scheduler and cache settings the run stated, in simserve's words (max_seqs, max_num_batched_tokens, memory_utilisation,
                kv_blocks, prefix_caching, cuda_graphs)
     measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)
+    pools      the prefill workers and the decode workers of a disaggregated run, whose own layout is then not tp, pp, dp, ep
     rows       rows of the file that this case stands for
     skip       why it cannot be simulated; empty = it can
     """
@@ -80,6 +94,7 @@ class Case:
     dp: int = 1
     ep: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
+    pools: tuple[Pool, Pool] | None = None
     rows: int = 1
     skip: str = ""
 

@@ -21,7 +21,7 @@ _GROUP = 24
 
 
 _PACKAGES = ("engine", "cost", "policies", "model", "hardware")
-_MODULES = ("case", "devices", "machine", "metrics", "predict", "workloads")
+_MODULES = ("batch_wait", "case", "devices", "disaggregated", "machine", "metrics", "predict", "workloads")
 """What a prediction goes through."""
 
 

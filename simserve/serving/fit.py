@@ -46,7 +46,10 @@ SCALE_S = {
 
 DEFAULT_PARAMETERS = ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "request_s", "request_per_prompt_token_s")
 
-_LARGEST = {"per_step_s": 0.06, "per_decode_request_s": 5e-4, "per_prefill_token_s": 1e-4, "kernel_launch_s": 3e-5, "request_s": 1.0}
+_LARGEST = {"per_step_s": 0.06, "per_decode_request_s": 5e-4, "per_prefill_token_s": 1e-4, "kernel_launch_s": 1e-4, "request_s": 1.0}
+_LEAST = {"kernel_launch_s": 0.5}
+"""Where the search begins at least, as a share of the largest value: the launches only show once they take longer than the kernels."""
+
 _STEP = 0.3
 """Finite-difference step in solver units: coarse, because simulated means move in small jumps when a batch forms differently."""
 
@@ -101,7 +104,9 @@ def fit_overheads(
             )
         return found
 
-    first = np.clip(np.array([_value(start, name) for name in parameters]) / scale, 0.02 * upper, 0.9 * upper)
+    first = np.clip(
+        np.array([_value(start, name) for name in parameters]) / scale, [_LEAST.get(n, 0.02) for n in parameters] * upper, 0.9 * upper
+    )
     solution = least_squares(
         residuals,
         first,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
+from simserve.config.engine_profile import EngineProfile, host_speed, load_engine, scheduler_defaults
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions
@@ -17,6 +18,8 @@ from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
+from simserve.policies.contract import Scheduler
+from simserve.serving.batch_wait import BatchWait
 from simserve.serving.case import Case
 from simserve.serving.devices import device_profile
 
@@ -66,20 +69,21 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     """
     profile = load_engine(case.profile)
     overheads = overheads or overheads_of(profile)
-    host = overheads.host if case.settings.get("cuda_graphs", True) else replace(overheads.host, cuda_graph_sizes=())
+    host = replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)).on(host_speed(profile, case.gpu))
     parallel = Parallel(case.tp, case.pp, case.dp, case.ep)
     model, hardware = _model(case.model, case.quantisation), device_profile(case.gpu)
     kv_bits = case.settings.get("kv_bits")
-    tables = _cost(case.model, case.quantisation, case.gpu, parallel, profile.kernel_backend, _context_limit(case), kv_bits)
+    attended_bits = None if model.mla else kv_bits  # no kernel of latent attention reads an fp8 cache: there it only saves memory
+    tables = _cost(case.model, case.quantisation, case.gpu, parallel, profile.kernel_backend, _context_limit(case), attended_bits)
     cost = tables.with_host(host)
     parameters = _scheduler(case, profile)
-    scheduler = registry.scheduler_class(_policy(profile))
+    scheduler = registry.scheduler_class(_policy(case, profile))
     params = scheduler.Params(**parameters)
     seats = int(getattr(params, "max_seqs", 256)) * case.dp
     budget = int(getattr(params, "max_num_batched_tokens", None) or getattr(params, "token_budget", None) or 2048)
     block_tokens = int(case.settings.get("block_tokens", profile.kv.block_tokens))
-    if "max_seqs" in type(params).model_fields and case.dp > 1:  # each attention replica has its own seats and budget
-        params = params.model_copy(update={"max_seqs": seats})
+    if case.dp > 1:
+        params = params.model_copy(update=_of_all_replicas(params, case, seats))
     blocks = (
         case.settings.get("kv_blocks")
         or case.dp
@@ -96,7 +100,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     )
     return InstanceSpec(
         name=case.label,
-        scheduler=scheduler(params),
+        scheduler=_patient(scheduler(params), case, budget),
         cost=cost,
         kv_blocks=blocks,
         block_tokens=block_tokens,
@@ -104,14 +108,48 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         watermark_blocks=int(profile.kv.watermark * blocks),
         devices=parallel.devices,
         preemption="recompute",
-        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.kind == "repeated",
-        policy=_policy(profile),
+        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.distinct_prompts > 0,
+        policy=_policy(case, profile),
     )
+
+
+def _of_all_replicas(params: Any, case: Case, seats: int) -> dict[str, int]:
+    """Seats and token budget of all attention replicas together: each has its own, but SGLang divides its chunk among them
+    (server_args.py: chunked_prefill_size // dp_size)."""
+    update = {"max_seqs": seats} if "max_seqs" in type(params).model_fields else {}
+    shared = case.profile.startswith("sglang")
+    for name in ("max_num_batched_tokens", "token_budget"):
+        value = getattr(params, name, None)
+        if value and not shared:
+            update[name] = value * case.dp
+    return update
+
+
+def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
+    """The policy, holding newcomers back where the run states that (see `BatchWait`)."""
+    if "balance_wait_steps" in case.settings and case.dp > 1:
+        one_each = round(case.dp * sum(1.0 / k for k in range(1, case.dp + 1)))  # newcomers until every replica has got one, on average
+        return BatchWait(scheduler, case.settings["balance_wait_steps"], requests=one_each)
+    if "batch_wait_steps" in case.settings:
+        return BatchWait(scheduler, case.settings["batch_wait_steps"], tokens=int(case.settings["batch_wait_share"] * budget))
+    return scheduler
+
+
+def _graphs(case: Case, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch sizes captured as CUDA graphs: the engine's, none, or up to the largest one that the run states (every 16 from the
+    engine's own largest)."""
+    if not case.settings.get("cuda_graphs", True):
+        return ()
+    largest = case.settings.get("largest_graph")
+    if largest is None or not sizes:
+        return sizes
+    kept = [size for size in (*sizes, *range(sizes[-1] + 16, largest, 16)) if size < largest]
+    return (*kept, largest)
 
 
 def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
     """The policy's parameters: the engine's defaults on this device, then what the run states."""
-    fields = registry.scheduler_class(_policy(profile)).Params.model_fields
+    fields = registry.scheduler_class(_policy(case, profile)).Params.model_fields
     parameters = dict(scheduler_defaults(profile, case.gpu))
     stated: dict[str, Any] = {key: case.settings[key] for key in ("max_seqs", "max_num_batched_tokens") if key in case.settings}
     if "token_budget" in fields and "max_num_batched_tokens" in stated:
@@ -121,11 +159,21 @@ def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
         parameters.setdefault(
             "max_num_batched_tokens", min(max(2048, _model(case.model, None).max_position_embeddings), LONGEST_STEP_TOKENS)
         )
-    return parameters | {key: value for key, value in stated.items() if key in fields}
+    parameters |= {key: value for key, value in stated.items() if key in fields}
+    if case.profile.startswith("sglang") and _policy(case, profile) == "vllm-v0":
+        # SGLang cuts longer prompts into chunks that follow each other without decodes between them: one step of the whole prompt.
+        parameters["max_num_batched_tokens"] = max(parameters["max_num_batched_tokens"], _longest_prompt(case))
+    return parameters
 
 
-def _policy(profile: EngineProfile) -> str:
-    policy = profile.scheduler.policy
+def _longest_prompt(case: Case) -> int:
+    prompt = case.load.prompt
+    varied = prompt.mean * (4.0 if prompt.kind == "lognormal" else 1.0 + 4.0 * prompt.spread)
+    return math.ceil(max(prompt.high, varied))
+
+
+def _policy(case: Case, profile: EngineProfile) -> str:
+    policy = case.settings.get("policy") or profile.scheduler.policy
     assert policy is not None  # every bundled profile names one
     return policy
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.engine.records import RunRecords, Status
+from simserve.engine.records import LaneLog, RunRecords, Status
 
 F64 = NDArray[np.float64]
 
@@ -40,6 +40,13 @@ _STATISTICS: dict[str, Callable[[F64], Any]] = {
     "p90": lambda v: np.percentile(v, 90),
     "p99": lambda v: np.percentile(v, 99),
 }
+
+
+def step_starts_s(lane: LaneLog) -> F64:
+    """When each step of a lane began."""
+    starts = np.concatenate([[0.0], lane.step_end_s[:-1]])
+    starts[lane.span_first_step] = lane.span_start_s
+    return starts
 
 
 def request_latencies(records: RunRecords, request_path_s: F64) -> dict[str, F64]:

@@ -91,7 +91,7 @@ _MODES = {"fp8": "fp8", "fp8_block": "fp8_block128", "int8": "w8a8_int8", "w8a8"
 def find_model(name: str) -> str:
     """A model name that `load_model` knows: as it is, or the same architecture under the plain name. '' when there is none."""
     tail = name.rsplit("/", 1)[-1]
-    plain = re.sub(r"(?i)[-_](awq|gptq|fp8|w8a8|int8|int4|hf|instruct|it|quarot|mtp)\b", "", tail)
+    plain = re.sub(r"(?i)[-_](awq|gptq|fp8|w8a8|w4a8|int8|int4|hf|instruct|it|quarot|mtp)\b", "", tail)
     dashed = re.sub(r"(?i)^llama(\d)", r"llama-\1", plain)
     for candidate in (name, tail, plain, dashed, f"{plain}-Instruct", f"Qwen/{plain}", f"meta-llama/{plain}-hf", f"meta-llama/{plain}"):
         try:
@@ -100,6 +100,15 @@ def find_model(name: str) -> str:
             continue
         return candidate
     return ""
+
+
+def that_fits(model: str, gpu: str, count: int) -> str:
+    """The model, or its fp8 checkpoint where only that one's weights fit `count` devices (a page need not say which was served)."""
+    fp8 = find_model(f"{model}-fp8") if model else ""
+    if not fp8 or not hardware_exists(gpu):
+        return model
+    held = count * devices.device_profile(gpu).device.hbm_bytes
+    return fp8 if load_model(model).weight_bytes() > held >= load_model(fp8).weight_bytes() else model
 
 
 def quantisation_for(model: str, mode: str) -> str | None:

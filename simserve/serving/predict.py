@@ -12,8 +12,9 @@ from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import LaneLog, RunRecords, Status
 from simserve.errors import SimserveError
 from simserve.serving.case import Case
+from simserve.serving.disaggregated import as_clients_see, build_instances
 from simserve.serving.machine import Overheads, build_instance, overheads_of
-from simserve.serving.metrics import F64, summarise
+from simserve.serving.metrics import F64, step_starts_s, summarise
 from simserve.serving.workloads import build_workload
 from simserve.workload.requests import Workload
 
@@ -34,14 +35,23 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
     Raises SimserveError when the case cannot be run: an impossible layout, weights or prompts that do not fit.
     """
     overheads = overheads or overheads_of(load_engine(case.profile))
-    # Times taken by the engine's own scheduler, and batches given to it in the same process, know no request path.
-    if case.settings.get("clock") == "engine" or case.settings.get("offline"):
-        overheads = replace(overheads, request_s=0.0, request_per_prompt_token_s=0.0, steps_ahead=0)
+    overheads = _inside_the_engine(case, overheads)
     if case.load.kind == "phases":
         return _phases(case, build_instance(case, overheads))
     workload, records = simulate_case(case, overheads)
     first = int(WARM_UP_SHARE * len(workload.requests)) if case.load.kind == "repeated" else 0
     return summarise(records, outside_s(workload, records, overheads), first)
+
+
+def _inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
+    """What is left where no client is: times taken by the engine's own scheduler, and batches given to it in the same process, know no
+    request path, and such batches no streaming of every token either (a server's host time for each decoding request)."""
+    offline = bool(case.settings.get("offline"))
+    if offline and overheads.request_s > 0:
+        overheads = replace(overheads, host=replace(overheads.host, per_decode_request_s=0.0))
+    if offline or case.settings.get("clock") == "engine":
+        return replace(overheads, request_s=0.0, request_per_prompt_token_s=0.0, steps_ahead=0)
+    return overheads
 
 
 def simulate_case(case: Case, overheads: Overheads) -> tuple[Workload, RunRecords]:
@@ -71,21 +81,21 @@ def outside_s(workload: Workload, records: RunRecords, overheads: Overheads) -> 
 
 def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, RunRecords]:
     workload = build_workload(case, think_s)
-    instance = build_instance(case, overheads)
-    records = simulate(workload, [instance])
+    specs = build_instances(case, overheads)
+    records = simulate(workload, specs)
+    if case.pools is not None:
+        records = as_clients_see(records, specs)
     refused = records.requests.status != Status.COMPLETED
     if int(refused.sum()) > _REJECTED_SHARE * len(records.table):
         raise UnsimulableError(f"requests are rejected: {records.requests.reasons[int(records.requests.reason[refused][0])]}")
-    if case.settings.get("kv_offload") and records.lanes[0].span_kv_blocks.max(initial=0) >= instance.kv_blocks - instance.max_seqs:
+    if case.settings.get("kv_offload") and records.lanes[0].span_kv_blocks.max(initial=0) >= specs[0].kv_blocks - specs[0].max_seqs:
         raise UnsimulableError("the KV cache overflows to the CPU, which is not simulated yet")
     return workload, records
 
 
 def _step_in_progress_s(lane: LaneLog, at_s: F64) -> F64:
     """Length of the step during which each time falls, 0 while the lane idles."""
-    ends = lane.step_end_s
-    starts = np.concatenate([[0.0], ends[:-1]])
-    starts[lane.span_first_step] = lane.span_start_s
+    ends, starts = lane.step_end_s, step_starts_s(lane)
     index = np.minimum(np.searchsorted(ends, at_s, "right"), len(ends) - 1)
     return np.where(starts[index] < at_s, ends[index] - starts[index], 0.0)
 

@@ -39,7 +39,10 @@ def build_workload(case: Case, think_s: float = 0.0) -> Workload:
     rates = _rates(load, n)
     prompts, outputs = _draw(load.prompt, n, rng), _draw(load.output, n, rng)
     if load.kind == "closed":
-        return Workload(RequestTable.build(np.zeros(n), prompts, outputs), concurrency=min(load.concurrency, n), think_s=think_s)
+        contents = _repeated_prompts(load, prompts) if load.distinct_prompts else None
+        return Workload(
+            RequestTable.build(np.zeros(n), prompts, outputs, prefix=contents), concurrency=min(load.concurrency, n), think_s=think_s
+        )
     if load.kind == "burst":
         return Workload(RequestTable.build(np.zeros(n), prompts, outputs))
     if load.kind == "open":

@@ -10,8 +10,10 @@ from typing import Any
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
 from simserve.study.backends import execute
-from simserve.study.base import Base, base, with_seed
-from simserve.study.capacity_result import CapacityResult, Probe, Replicate
+from simserve.study.base import VARIANT, Base, base, with_seed
+from simserve.study.cache import RunCache, run_key
+from simserve.study.capacity_result import CAPACITY, CapacityResult, Probe, Replicate
+from simserve.study.folder import opened, strangers_note
 from simserve.study.predicate import Predicate, parse
 from simserve.study.prepare import seeds_from
 from simserve.study.progress import Progress, Step
@@ -35,6 +37,7 @@ class CapacitySpec:
     whole: bool
     tolerance: float
     seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
 
 def capacity(
@@ -46,7 +49,10 @@ def capacity(
     tolerance: float = 0.02,
     replicates: int | None = None,
     seeds: Sequence[int] | None = None,
+    variant: str | None = None,
     jobs: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
     progress: bool | Progress = False,
 ) -> CapacityResult:
     """The highest load of an experiment at which `when` holds and the queue does not grow.
@@ -57,16 +63,25 @@ def capacity(
     tolerance   of the answer, as a share of it
     replicates  independent searches with seeds from the experiment's own on (default 3), or the `seeds` themselves: their spread is
                 the confidence interval
+    variant     which variant of the experiment, where it has several
+    out         directory of the probes, the plots and the answer; with `resume` the probes that lie there are not run again, whatever
+                predicate they were run for
 
-    Raises ConfigError for a predicate or key that makes no sense.
+    Raises ConfigError for a predicate or key that makes no sense, OutputError when `out` holds something else.
     """
-    spec = specify(source, when, rate_key=rate_key, tolerance=tolerance, replicates=replicates, seeds=seeds)
+    changes = {} if variant is None else {VARIANT: variant}
+    spec = specify(source, when, changes=changes, rate_key=rate_key, tolerance=tolerance, replicates=replicates, seeds=seeds)
+    cache = None if out is None else opened(Path(out), "capacity search", CAPACITY, resume=resume)
     if progress is True:
         from simserve.cli.study_progress import shown
 
         with shown() as show:
-            return find(spec, jobs, show)
-    return find(spec, jobs, progress or None)
+            result = find(spec, jobs, show, cache)
+    else:
+        result = find(spec, jobs, progress or None, cache)
+    if out is not None:
+        result.write(out)
+    return result
 
 
 def specify(
@@ -96,19 +111,28 @@ def specify(
         replicates = 3
     whole = isinstance(start, int) and not key.endswith(("rate_per_s", "rate_scale"))
     numbers = seeds_from(experiment.spec.seed, seeds, replicates)
-    return CapacitySpec(origin, experiment.name, parse(when), key, float(start), whole, tolerance, numbers)
+    name, notes = experiment.name, []
+    if origin.variant is not None:
+        name = f"{name}.{origin.variant}"
+    elif origin.variants:
+        notes.append(f"this is the experiment as it stands; it has the variants {', '.join(origin.variants)} (--variant NAME)")
+    return CapacitySpec(origin, name, parse(when), key, float(start), whole, tolerance, numbers, tuple(notes))
 
 
-def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None = None) -> CapacityResult:
-    """Runs the searches of all seeds side by side. Raises ConfigError when a probe cannot be run."""
+def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None = None, cache: RunCache | None = None) -> CapacityResult:
+    """Runs the searches of all seeds side by side. Raises ConfigError when a probe cannot be run.
+
+    Every probe goes into the cache as it ends. A search is its probes and nothing else, so one that was interrupted takes the same
+    way again, and what lies in the cache costs nothing.
+    """
     searches = {seed: Search(spec.start, spec.tolerance, spec.whole) for seed in spec.seeds}
     probes: list[Probe] = []
-    notes: list[str] = []
+    notes = [*spec.notes, *(strangers_note(cache) if cache is not None else [])]
     while True:
         wanted = [(seed, rate) for seed, search in searches.items() if (rate := search.next_rate()) is not None]
         if not wanted:
             break
-        found = _probe(spec, wanted, jobs)
+        found = _probe(spec, wanted, jobs, cache)
         if not probes and len(found) > 1 and all(probe.values == found[0].values for probe in found[1:]):
             # A replayed trace: every seed would find the same, so one search tells all there is to know.
             notes.append("the seed changes nothing in this workload, so there is one search and no confidence interval")
@@ -123,16 +147,22 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
     return CapacityResult(spec.name, spec.predicate, spec.rate_key, spec.tolerance, replicates, tuple(probes), tuple(notes))
 
 
-def _probe(spec: CapacitySpec, wanted: Sequence[tuple[int, float]], jobs: int | None) -> list[Probe]:
-    tasks = []
+def _probe(spec: CapacitySpec, wanted: Sequence[tuple[int, float]], jobs: int | None, cache: RunCache | None) -> list[Probe]:
+    columns = [quantity.column for quantity in spec.predicate.quantities]
+    tasks, keys, outcomes = [], {}, {}
     for number, (seed, rate) in enumerate(wanted):
-        value = int(rate) if spec.whole else rate
-        tasks.append(Task(number, with_seed(spec.base.load({spec.rate_key: value}), seed), spec.predicate.quantities))
-    probes: dict[int, Probe] = {}
+        experiment = with_seed(spec.base.load({spec.rate_key: int(rate) if spec.whole else rate}), seed)
+        if cache is not None:
+            keys[number] = run_key(experiment)
+            if (row := cache.get(keys[number], columns)) is not None:
+                outcomes[number] = Outcome(number, row, None)
+                continue
+        tasks.append(Task(number, experiment, spec.predicate.quantities))
     for outcome in execute(tasks, len(tasks), jobs=jobs):
-        seed, rate = wanted[outcome.number]
-        probes[outcome.number] = _judge(spec, seed, rate, outcome)
-    return [probes[number] for number in range(len(tasks))]
+        outcomes[outcome.number] = outcome
+        if cache is not None and outcome.values is not None:
+            cache.put(keys[outcome.number], outcome.values)
+    return [_judge(spec, seed, rate, outcomes[number]) for number, (seed, rate) in enumerate(wanted)]
 
 
 def _judge(spec: CapacitySpec, seed: int, rate: float, outcome: Outcome) -> Probe:

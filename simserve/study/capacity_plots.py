@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, log_seconds, nothing, one, style
+from simserve.report.plots import figure_of
 from simserve.study.labels import title_with_unit
 from simserve.study.rate_key import unit
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class CapacityPlots:
                 ax.axvline(self.capacity, color=LIMIT_COLOUR, linestyle="--", linewidth=1.0, label=f"capacity {self.capacity:.3g}")
             ax.set_xlabel(f"load, {unit(self.rate_key)}")
             ax.set_ylabel("goodput, requests/s" if column == "goodput_per_s" else "requests finished, 1/s")
+            ax.margins(y=0.1)
             ax.set_xlim(left=0)
             ax.set_ylim(bottom=0)
             ax.legend()
@@ -69,6 +73,11 @@ class CapacityPlots:
                 ax.annotate(f"{rate:.3g}", place, xytext=(5, -10), textcoords="offset points", fontsize=8, color="#444444")
             ax.legend(title=f"labels: {unit(self.rate_key)}")
             return ax
+
+    def figures(self) -> Iterator[tuple[str, str, Figure]]:
+        """(file name without suffix, caption, figure) of the plots of the report."""
+        yield "goodput", "What users get as the load grows.", figure_of(self.goodput())
+        yield "frontier", "Tails of TTFT and TPOT along the load; labels are loads.", figure_of(self.frontier())
 
 
 def _spread(points: pd.DataFrame) -> list[float]:

@@ -205,11 +205,9 @@ class CapacityResult:
         return f"CapacityResult({self.name!r}: {self.message})"
 
     def _repr_html_(self) -> str:
-        import html
+        from simserve.study.capacity_page import fragment
 
-        shown = self.frame[["rate", "seed", "holds", *(q.column for q in self.predicate.quantities), "reasons"]]
-        table: str = shown.to_html(float_format="{:.4g}".format, border=0, index=False)
-        return f"<p>{html.escape(self.message)}</p>{table}" + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return fragment(self)
 
     def _interval(self) -> tuple[float, float, float]:
         return mean_interval([replicate.low or math.nan for replicate in self.replicates])

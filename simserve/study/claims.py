@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ClaimsReport:
-    """All outcomes of one experiment and the results of its variants."""
+    """All outcomes of one experiment, and what its variants gave: results of runs, or answers to its probes.
+
+    results  variant -> its run; of a variant that was only asked its probes, the answers
+    probed   variant -> its answers, of variants that were run and asked
+    """
 
     name: str
     paper: dict[str, Any]
     outcomes: tuple[Outcome, ...]
     results: Mapping[str, Result | Figures]
+    probed: Mapping[str, Figures] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for claims.json and `--json`."""
@@ -53,15 +58,18 @@ class ClaimsReport:
         """Each variant's result in a folder of its name, and summary.json with the claims."""
         for variant, result in self.results.items():
             result.write(directory / variant, **output)
+        for variant, figures in self.probed.items():
+            figures.write(directory / f"{variant}.probes")
         (directory / "summary.json").write_text(json.dumps(self.as_dict(), indent=2, sort_keys=True) + "\n")
 
 
 def check_claims(
-    source: str | Path | Mapping[str, Any], changes: Iterable[str] = (), *, run: Callable[[Experiment], Result | Figures] | None = None
+    source: str | Path | Mapping[str, Any], changes: Iterable[str] = (), *, run: Callable[[Experiment], Result] | None = None
 ) -> ClaimsReport:
     """Runs every variant of the experiment and judges its claims.
 
-    `run` runs one variant (default: `simserve.run`); an experiment with probes asks the cost model instead.
+    An experiment with probes asks them of its variants, and runs only the variants of which a claim names another figure; a capacity is
+    searched for where a claim names it. `run` runs one variant (default: `simserve.run`).
     Raises ConfigError for variants or figures that do not exist.
     """
     from simserve import api
@@ -71,17 +79,33 @@ def check_claims(
     variants = base.spec.variants
     if not variants:
         raise ConfigError(f"{base.name}: has no variants to run")
-    run = evaluate if base.spec.probes else run or api.run
     for claim in base.spec.claims:
         _known_figure(base, claim.figure)
         for name in claim.of:
-            if name not in variants:
+            if not _meant(name, variants):
                 raise ConfigError(f"{base.name}: a claim names the unknown variant '{name}'{nearest(name, variants)}")
+    results: dict[str, Result | Figures] = {}
+    probed: dict[str, Figures] = {}
     loaded = {name: load(source, [*changes, *_as_changes(change), f"name={base.name}.{name}"]) for name, change in variants.items()}
-    results = {name: run(experiment) for name, experiment in loaded.items()}
-    outcomes = tuple(_judge(claim, results) for claim in base.spec.claims)
+    for name, experiment in loaded.items():
+        figures = {claim.figure for claim in base.spec.claims if any(name in _meant(of, variants) for of in claim.of)}
+        probes = experiment.spec.probes
+        wanted = [probe for probe, asked in probes.items() if asked.measure != "capacity" or _PROBE + probe in figures]
+        if wanted:
+            probed[name] = evaluate(experiment, wanted)
+        if not probes or not all(figure.startswith(_PROBE) for figure in figures):
+            results[name] = (run or api.run)(experiment)
+    outcomes = tuple(_judge(claim, results, probed) for claim in base.spec.claims)
     paper = base.spec.paper.model_dump() if base.spec.paper else {}
-    return ClaimsReport(base.name, paper, outcomes, results)
+    both = {name: figures for name, figures in probed.items() if name in results}
+    return ClaimsReport(base.name, paper, outcomes, {**probed, **results}, both)
+
+
+def _meant(name: str, variants: Iterable[str]) -> list[str]:
+    """The variants that a claim means by a name."""
+    if name.endswith("*"):
+        return [variant for variant in variants if variant.startswith(name[:-1])]
+    return [variant for variant in variants if variant == name]
 
 
 def _as_changes(change: Mapping[str, Any]) -> list[str]:
@@ -89,21 +113,30 @@ def _as_changes(change: Mapping[str, Any]) -> list[str]:
 
 
 def _known_figure(base: Experiment, figure: str) -> None:
-    probes = base.spec.probes
-    if not probes:
-        parse_quantity(figure)
-    elif figure.removeprefix(_PROBE) not in probes or not figure.startswith(_PROBE):
-        raise ConfigError(f"{base.name}: a claim names the unknown figure '{figure}'{nearest(figure, [_PROBE + name for name in probes])}")
+    probes = [_PROBE + name for name in base.spec.probes]
+    if figure in probes:
+        return
+    if figure.startswith(_PROBE) or base.spec.workload is None:
+        raise ConfigError(f"{base.name}: a claim names the unknown figure '{figure}'{nearest(figure, probes)}")
+    parse_quantity(figure)
 
 
-def _figure(result: Result | Figures, figure: str) -> float | None:
-    if isinstance(result, Figures):
-        return result.values[figure.removeprefix(_PROBE)]
+def _highest(name: str, figure: str, results: Mapping[str, Result | Figures], probed: Mapping[str, Figures]) -> float | None:
+    """The figure of a variant, or the highest of those that the name stands for."""
+    found = [_figure(variant, figure, results, probed) for variant in _meant(name, {**probed, **results})]
+    return max((value for value in found if value is not None), default=None)
+
+
+def _figure(name: str, figure: str, results: Mapping[str, Result | Figures], probed: Mapping[str, Figures]) -> float | None:
+    if figure.startswith(_PROBE):
+        return probed[name].values[figure.removeprefix(_PROBE)]
+    result = results[name]
+    assert not isinstance(result, Figures)
     return value_of(result, parse_quantity(figure))
 
 
-def _judge(claim: ClaimSection, results: Mapping[str, Result | Figures]) -> Outcome:
-    values = {name: _figure(results[name], claim.figure) for name in claim.of}
+def _judge(claim: ClaimSection, results: Mapping[str, Result | Figures], probed: Mapping[str, Figures]) -> Outcome:
+    values = {name: _highest(name, claim.figure, results, probed) for name in claim.of}
     found = list(values.values())
     if claim.order:
         rising = all(a is not None and b is not None and a < b for a, b in itertools.pairwise(found))

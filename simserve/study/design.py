@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from simserve.errors import ConfigError, nearest
 from simserve.study.axes import Axis, Range
+from simserve.study.base import VARIANT
 
 Method = Literal["grid", "random", "latin-hypercube"]
 METHODS: tuple[Method, ...] = ("grid", "random", "latin-hypercube")
@@ -23,7 +24,8 @@ DEFAULT_LIMIT = 100_000
 class Design:
     """The points of a sweep, in order. `points` are listed ones; otherwise `axes` are combined (grid) or sampled.
 
-    sample  number of points of random and latin-hypercube; `sample_seed` decides which
+    sample    number of points of random and latin-hypercube; `sample_seed` decides which
+    variants  of the experiment: each of them is run at every point
     """
 
     axes: tuple[Axis, ...] = ()
@@ -31,16 +33,34 @@ class Design:
     method: Method = "grid"
     sample: int | None = None
     sample_seed: int = 0
+    variants: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that change, in order."""
+        crossed = (VARIANT,) if self.variants else ()
         if self.points:
-            return tuple(dict.fromkeys(key for point in self.points for key in point))
-        return tuple(axis.key for axis in self.axes)
+            return (*crossed, *dict.fromkeys(key for point in self.points for key in point))
+        return (*crossed, *(axis.key for axis in self.axes))
 
     def count(self) -> int:
         """Points, without making them. Raises ConfigError for an axis that does not say how many values it has."""
+        return self._count() * max(1, len(self.variants))
+
+    def sizes(self) -> str:
+        """How the count comes about: '10 x 5'."""
+        crossed = [f"{len(self.variants):,}"] if self.variants else []
+        sizes = [*crossed, *(f"{len(axis):,}" for axis in self.axes)]
+        return " x ".join(sizes) if self.method == "grid" and len(sizes) > 1 else ""
+
+    def __iter__(self) -> Iterator[Changes]:
+        if not self.variants:
+            yield from self._points()
+        for variant in self.variants:  # outermost: neighbours share their machine, and a worker its cost tables
+            for point in self._points():
+                yield {VARIANT: variant, **point}
+
+    def _count(self) -> int:
         if self.points:
             return len(self.points)
         if self.method == "grid":
@@ -48,15 +68,11 @@ class Design:
         assert self.sample is not None
         return self.sample
 
-    def sizes(self) -> str:
-        """How the count comes about: '10 x 5'."""
-        return " x ".join(f"{len(axis):,}" for axis in self.axes) if self.method == "grid" and len(self.axes) > 1 else ""
-
-    def __iter__(self) -> Iterator[Changes]:
+    def _points(self) -> Iterator[Changes]:
         if self.points:
             yield from (dict(point) for point in self.points)
         elif self.method == "grid":
-            for number in range(self.count()):
+            for number in range(self._count()):
                 yield self._combination(number)
         else:
             for row in self._shares():
@@ -76,10 +92,10 @@ class Design:
 
         rng = np.random.Generator(np.random.PCG64(self.sample_seed))
         if self.method == "random":
-            return rng.random((self.count(), len(self.axes))).tolist()
+            return rng.random((self._count(), len(self.axes))).tolist()
         from scipy.stats import qmc
 
-        return qmc.LatinHypercube(len(self.axes), rng=rng).random(self.count()).tolist()
+        return qmc.LatinHypercube(len(self.axes), rng=rng).random(self._count()).tolist()
 
 
 def design(

@@ -148,12 +148,12 @@ def _run(experiment: Experiment, parts: Assembly, factors: Iterable[Factors]) ->
         # Instances of a group share one cost model. Schedulers and routers keep state: every draw starts with fresh ones.
         costs = {id(spec.cost): spec.cost for spec in parts.instances}
         scaled = {key: cost.scaled(of_draw) if isinstance(cost, Uncertain) else cost for key, cost in costs.items()}
-        schedulers, router, decode_router = copy.deepcopy(([s.scheduler for s in parts.instances], parts.router, parts.decode_router))
+        schedulers, cluster = copy.deepcopy(([s.scheduler for s in parts.instances], parts.cluster))
         instances = tuple(
             replace(spec, cost=scaled[id(spec.cost)], scheduler=scheduler)
             for spec, scheduler in zip(parts.instances, schedulers, strict=True)
         )
-        drawn = replace(parts, instances=instances, router=router, decode_router=decode_router)
+        drawn = replace(parts, instances=instances, cluster=cluster)
         yield headlines_of(measured(experiment, drawn).summary_dict())
 
 

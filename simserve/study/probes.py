@@ -1,20 +1,24 @@
-"""Experiments that ask the cost model alone: step times, memory and static batches, without simulating requests."""
+"""Answers to the probes of an experiment: step times, memory and static batches from the cost model alone, capacities by searching."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from simserve.config.assemble import Machine, machine
+from simserve.config.assemble import Machine, link_spec, machine
 from simserve.config.experiment import Experiment
 from simserve.config.probes import ProbeSection
 from simserve.cost.contract import PrefillSlice
 from simserve.cost.memory import kv_capacity
 from simserve.errors import ConfigError, ModelError, nearest
-from simserve.model import load_model, rank_kv_bytes_per_token, rank_weight_bytes
+from simserve.model import Parallel, load_model, rank_kv_bytes_per_token, rank_weight_bytes
+from simserve.study.predicate import parse_quantity
+from simserve.study.quantities import standard
 
 _STEP_TOKENS = 8192
 """Prompt tokens of a step where the policy has no token budget."""
@@ -35,13 +39,57 @@ class Figures:
         (directory / "summary.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
-def evaluate(experiment: Experiment) -> Figures:
-    """Answers the experiment's probes. Raises SimserveError for a part that the step does not have, or an impossible layout."""
+def evaluate(experiment: Experiment, names: Collection[str] | None = None) -> Figures:
+    """Answers the experiment's probes (those in `names` if given).
+
+    Raises SimserveError for a part that the step does not have, an impossible layout, or a workload too short to find its capacity.
+    """
     section = experiment.spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     asked = _Asked(machine(experiment, experiment.groups[0], model))
-    values = {name: asked.answer(probe) for name, probe in experiment.spec.probes.items()}
+    values = {
+        name: _answer(experiment, asked, name, probe)
+        for name, probe in experiment.spec.probes.items()
+        if names is None or name in names
+    }
     return Figures(experiment.name, values, asked.machine.cost.describe())
+
+
+def _answer(experiment: Experiment, asked: _Asked, name: str, probe: ProbeSection) -> float | None:
+    if probe.measure == "capacity":
+        return _capacity(experiment, name, probe)
+    if probe.measure == "transfer_s":
+        return _transfer_s(experiment, asked.machine, probe.prompt_tokens)
+    return asked.answer(probe)
+
+
+def _capacity(experiment: Experiment, name: str, probe: ProbeSection) -> float | None:
+    """The load, or the figure asked for at that load: the mean over the replicates."""
+    from simserve.study.capacity import capacity
+
+    column = None if probe.report is None else parse_quantity(probe.report).column
+    if column not in (None, *(quantity.column for quantity in standard())):
+        raise ConfigError(f"{experiment.name}: probes.{name}: report {probe.report}: studies record mean, p50, p90, p95, p99 and max")
+    found = capacity(experiment, probe.when, rate_key=probe.rate_key, tolerance=probe.tolerance, replicates=probe.replicates, jobs=1)
+    if found.outcome == "always":
+        raise ConfigError(f"{experiment.name}: probes.{name}: {found.message}")
+    if column is None or found.rate is None:
+        return (found.rate or 0.0) / (_devices(experiment) if probe.per_device else 1)
+    best = {(replicate.seed, replicate.low) for replicate in found.replicates}
+    values = [probed.values.get(column) for probed in found.probes if (probed.seed, probed.rate) in best]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(best) else None
+
+
+def _devices(experiment: Experiment) -> int:
+    return sum(group.count * Parallel(**group.parallel.model_dump()).devices for group in experiment.groups)
+
+
+def _transfer_s(experiment: Experiment, of: Machine, tokens: int) -> float:
+    link = link_spec(experiment.spec.cluster.network, of)
+    size_bytes = tokens * link.kv_bytes_per_token
+    messages = 1 if link.message_bytes is None else math.ceil(size_bytes / link.message_bytes)
+    return link.latency_s + (messages - 1) * link.per_message_s + size_bytes / link.bytes_per_s
 
 
 class _Asked:

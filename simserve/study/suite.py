@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +117,7 @@ def load_suite(path: str | Path) -> Suite:
         base = base_of(entry.experiment, entry.set, folder, document)
         for policy, changes in (section.policies or {"": {}}).items():
             merged = (*base.changes, *changes.items())
-            cases.append(Case(f"{workload}/{policy}" if policy else workload, Base(base.source, base.base_dir, merged)))
+            cases.append(Case(f"{workload}/{policy}" if policy else workload, replace(base, changes=merged)))
     kpis = tuple(_kpi(document, number, entry) for number, entry in enumerate(section.kpis))
     if isinstance(section.seeds, int):
         seeds = seeds_from(0, None, section.seeds)

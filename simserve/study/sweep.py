@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simserve.config.experiment import Experiment
-from simserve.errors import ConfigError, OutputError
+from simserve.errors import ConfigError
 from simserve.study import sweep_file
-from simserve.study.axes import Axis, axis
-from simserve.study.backends import execute
-from simserve.study.base import Base, base
-from simserve.study.cache import RunCache
+from simserve.study.axes import Axis, Values, axis
+from simserve.study.backends import execute, starting
+from simserve.study.base import VARIANT, Base, base
 from simserve.study.design import DEFAULT_LIMIT, Design, design, refuse_too_many
+from simserve.study.folder import opened, strangers_note
 from simserve.study.prepare import Plan, prepare, seeds_from
 from simserve.study.progress import Meter, Progress
-from simserve.study.sweep_result import CACHE, SWEEP, SweepResult, frame
+from simserve.study.sweep_result import SWEEP, SweepResult, frame
 from simserve.study.table import Rows
 from simserve.study.task import Task
 
@@ -129,22 +129,36 @@ def specify(
         limit = limit if limit is not None else written.limit
         if seeds is None and replicates is None:
             seeds, replicates = written.seeds, written.replicates
-    if not chosen.points and not chosen.axes and seeds is None and replicates is None:
+    chosen = _with_variants(chosen, origin)
+    if not chosen.keys and seeds is None and replicates is None:
         raise ConfigError("nothing to sweep: give keys with values (over, --over key=a,b), points, or several seeds")
     bound = limit if limit is not None else DEFAULT_LIMIT
     refuse_too_many(chosen, len(seeds) if seeds is not None else replicates or 1, bound)
     # The base alone may lack what every point adds, so its first point says what the name and the first seed are.
     first = origin.load(next(iter(chosen)))
+    if first.spec.workload is None:
+        raise ConfigError(f"{first.name}: has probes and no workload, so there is nothing to simulate; `simserve run` answers its probes")
     return SweepSpec(name or first.name, origin, chosen, seeds_from(first.spec.seed, seeds, replicates), bound)
+
+
+def _with_variants(chosen: Design, origin: Base) -> Design:
+    """The design with every variant of the experiment at each point, unless the points or `set` choose among them. Raises ConfigError."""
+    if origin.variant is None and VARIANT not in chosen.keys and origin.variants:
+        chosen = replace(chosen, variants=tuple(origin.variants))
+    named: list[Any] = [*chosen.variants, *([origin.variant] if origin.variant is not None else [])]
+    named += [point[VARIANT] for point in chosen.points if VARIANT in point]
+    named += [value for axis in chosen.axes if axis.key == VARIANT and isinstance(axis, Values) for value in axis.values]
+    origin.refuse_hidden(dict.fromkeys(str(name) for name in named), [key for key in chosen.keys if key != VARIANT])
+    return chosen
 
 
 def run_sweep(spec: SweepSpec, execution: Execution, progress: Progress | None = None) -> SweepResult:
     """Runs what is not in the cache and puts the rows together. Raises ConfigError and OutputError as `sweep`."""
-    cache = None if execution.out is None else _open(execution.out, execution.resume)
-    plan = prepare(spec.base, spec.design, spec.design.count(), spec.seeds, progress)
-    notes = []
-    if cache is not None and cache.strangers():
-        notes.append(f"ignored in {cache.root}: runs of another version or code of simserve ({', '.join(cache.strangers())})")
+    cache = None if execution.out is None else opened(execution.out, "sweep", SWEEP, resume=execution.resume)
+    runs = 0 if execution.resume else spec.design.count() * len(spec.seeds)  # a resumed sweep may have nothing left to do
+    with starting(runs, execution.backend, execution.jobs):
+        plan = prepare(spec.base, spec.design, spec.design.count(), spec.seeds, progress)
+    notes = [] if cache is None else strangers_note(cache)
     if plan.duplicates:
         notes.append(f"{plan.duplicates} points equal another one and were left out")
     rows = Rows(len(plan))
@@ -187,19 +201,3 @@ def _seed_matters_not(plan: Plan, rows: Rows) -> bool:
         return False
     columns = np.stack(list(rows.columns().values())).reshape(-1, len(plan.points), seeds)
     return bool(np.isfinite(columns).any()) and bool(np.all((columns == columns[:, :, :1]) | np.isnan(columns)))
-
-
-def _open(out: Path, resume: bool) -> RunCache:
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out}: is a file; an output directory is needed")
-    if out.is_dir() and any(out.iterdir()):
-        ours = (out / CACHE).is_dir() or (out / SWEEP).is_file()
-        if not ours:
-            raise OutputError(f"{out}: holds something that is not a sweep; choose another place (--out)")
-        if not resume:
-            raise OutputError(f"{out}: holds a sweep already; continue it with --resume, or choose another place (--out)")
-    try:
-        (out / CACHE).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
-    return RunCache(out / CACHE)

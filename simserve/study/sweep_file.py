@@ -12,7 +12,7 @@ from simserve.config.paths import find_experiment
 from simserve.config.schema import Section
 from simserve.config.yamlfile import Document
 from simserve.errors import ConfigError
-from simserve.study.base import Base
+from simserve.study.base import Base, base
 
 
 class SweepFile(Section):
@@ -56,12 +56,12 @@ def read(document: Document) -> tuple[SweepFile, Base, str]:
 
 def base_of(experiment: str | dict[str, Any], changes: dict[str, Any], folder: Path, document: Document) -> Base:
     """The base that a study file names: a path relative to the file's folder or to the current one, a bundled name, or a mapping."""
-    fixed = tuple(changes.items())
     if not isinstance(experiment, str):
-        return Base(experiment, folder, fixed)
+        return base(experiment, changes, folder)
     if (folder / experiment).is_file():
-        return Base(folder / experiment, None, fixed)
+        return base(folder / experiment, changes)
     try:
-        return Base(find_experiment(experiment), None, fixed)
+        path = find_experiment(experiment)
     except ConfigError as error:
         raise ConfigError(str(messages.at(document, ("experiment",), str(error)))) from None
+    return base(path, changes)

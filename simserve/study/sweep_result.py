@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SWEEP = "sweep.json"
 FRAME = "sweep.parquet"
-CACHE = "runs"
 SCHEMA_VERSION = 1
 
 FIXED = ("point", "seed", "status", "error")
@@ -107,8 +106,9 @@ class SweepResult:
         return f"SweepResult({self.name!r}: {len(self.frame)} runs over {keys}{f', {bad} without figures' if bad else ''})"
 
     def _repr_html_(self) -> str:
-        table: str = self.shown().to_html(float_format="{:.4g}".format, border=0, max_rows=40)
-        return f"<p>{_escape(repr(self))}</p>{table}" + "".join(f"<p>{_escape(note)}</p>" for note in self.notes)
+        from simserve.study.sweep_page import fragment
+
+        return fragment(self)
 
 
 def frame(plan: Plan, keys: Sequence[str], rows: Rows) -> pd.DataFrame:
@@ -136,9 +136,3 @@ def _column(values: list[Any]) -> Any:
     if kinds <= {int, float} or len(kinds) == 1:
         return pd.Series(values, dtype="str" if kinds == {str} or not kinds else None)
     return pd.Series([None if value is None else str(value) for value in values], dtype="str")
-
-
-def _escape(text: str) -> str:
-    import html
-
-    return html.escape(text)

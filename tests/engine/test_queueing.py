@@ -34,6 +34,7 @@ ROOMY: dict[str, dict[str, Any]] = {
     "static": {},
     "past-future": {"max_num_batched_tokens": 64},
     "distserve": {"max_num_batched_tokens": 64},
+    "layered": {"max_num_batched_tokens": 64},
 }
 """Every policy with a budget that any prompt here fits: then one seat makes them all the same server."""
 

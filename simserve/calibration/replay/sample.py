@@ -41,6 +41,8 @@ def read_steps(path: Path, instance: int) -> Steps:
     steps = {c: values[chosen] for c, values in steps.items()}
     if not np.all(np.isfinite(steps["end_s"]) & np.isfinite(steps["start_s"]) & (steps["end_s"] > steps["start_s"])):
         raise ConfigError(f"{path}: a step has no finite, positive duration")
+    if "layer_groups" in table.column_names and table.column("layer_groups").to_numpy()[chosen].max(initial=1) > 1:
+        raise ConfigError(f"{path}: prompts of instance {instance} pass through layer groups; replay executes steps of all layers")
     if steps["lane"].max(initial=0) > 0:
         raise ConfigError(f"{path}: instance {instance} is a pipeline of several stages; replay executes instances of one stage (pp 1)")
     return steps

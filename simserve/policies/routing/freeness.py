@@ -22,5 +22,4 @@ class MostFree:
         self.params = params
 
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
-        outstanding = view.outstanding
-        return max(view.open, key=lambda number: (freeness(view.load(number)), -outstanding[number], -number))
+        return view.best(freeness)[0]

@@ -26,8 +26,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     command = read_command(str(row["serve_command"]))
     gpu = names.hardware_name(str(row["gpu_page"]))
     page = str(row["page"]).split("/")[0]
-    model_name = command.model or page
-    model = names.find_model(model_name)
+    model_name = _model_name(page, command.model)
+    model = names.that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)
     version = _version(str(row["engine_versions"]), command.engine)
     engine = "vLLM-Ascend" if gpu.startswith("ascend") and command.engine == "vLLM" else command.engine
     profile = names.engine_profile_name(engine, version)
@@ -76,6 +76,17 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         settings=command.settings,
         skip=skip,
     )
+
+
+def _model_name(page: str, commanded: str) -> str:
+    """The model of a result: the command's, unless that is another model than the page is about.
+
+    A few commands on a page name a neighbour (Qwen3-14B on the page of Qwen3-32B); their results are those of the page's model.
+    """
+    about = names.find_model(page)
+    if not commanded or (about and page.lower() not in commanded.lower()):
+        return page
+    return commanded
 
 
 def _version(listed: str, engine: str) -> str:

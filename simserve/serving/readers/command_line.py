@@ -22,7 +22,8 @@ _SETTINGS = {
     "block-size": ("block_tokens", int),
 }
 
-_NOT_SIMULATED = {"kv-cache-dtype": "another KV cache type", "cpu-offload-gb": "CPU offloading"}
+_NOT_SIMULATED = {"cpu-offload-gb": "CPU offloading"}
+_CACHE_BITS = {"": None, "auto": None, "bfloat16": None, "fp8": 8.0, "fp8_e4m3": 8.0, "fp8_e5m2": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,14 @@ def read_command(command: str) -> CommandLine:
     settings = {ours: kind(flags[flag]) for flag, (ours, kind) in _SETTINGS.items() if re.fullmatch(r"[\d.]+", flags.get(flag, ""))}
     if "enforce-eager" in flags:
         settings["cuda_graphs"] = False
+    cache = flags.get("kv-cache-dtype", "")
+    if _CACHE_BITS.get(cache):
+        settings["kv_bits"] = _CACHE_BITS[cache]
     word = model.lower()
     quantisation = next((mode for mode in ("awq", "fp8", "w8a8", "int8") if mode in word), "")
     unsupported = next((f"{what} ({flag}) is not simulated" for flag, what in _NOT_SIMULATED.items() if flag in flags), "")
+    if cache not in _CACHE_BITS:
+        unsupported = f"a KV cache of type {cache} (kv-cache-dtype) is not simulated"
     return CommandLine(
         engine, model, tp, _int(flags, "pipeline-parallel-size", "pp-size", "pp"), dp, ep, quantisation, settings, unsupported
     )

@@ -6,17 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from simserve.serving import names
-from simserve.serving.case import Case, Lengths, Load
-from simserve.serving.readers.common import DISAGGREGATED, cache_settings, number, reason, seconds, text
+from simserve.serving.case import Case, Lengths, Load, Pool
+from simserve.serving.readers import launch
+from simserve.serving.readers.common import cache_settings, number, reason, seconds, text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_PUBLIC = "public inference benchmark dump"
-"""The collection whose client draws lengths uniformly from 80 to 100 percent of the nominal ones."""
 
-ROUNDS = 10
-"""Requests per client in a run: InferenceMAX sends ten times the concurrency."""
+_NODE_DEVICES = 8
 
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
@@ -28,20 +26,26 @@ def _case(row: Any, dataset: str) -> Case:
     engine, version = text(row["backend"]), text(row["backend_version"])
     gpu, model = names.hardware_name(row["system"]), names.find_model(row["model_path"])
     profile = names.engine_profile_name(engine, version)
-    concurrency = int(number(row["concurrency"]) or number(row["batch_size"]) or 0)
+    concurrency = int(number(row["concurrency"]) or 0)
+    tail, disaggregated = str(row["model_path"]).split("/")[-1], row["mode"] == "disagg"
     skip = reason(profile, engine, gpu, model, row["model_path"])
-    if not skip and row["mode"] == "disagg":
-        skip = DISAGGREGATED
     if not skip and not concurrency:
         skip = "the number of clients is not stated"
-    parallel: dict[str, Any] = dict(_parallel(row, model)) if not skip else {}
-    quantisation = names.quantisation_for(model, text(row["gemm_quant_mode"])) if model else None
+    parallel: dict[str, Any] = dict(_parallel(row, model)) if not skip and not disaggregated else {}
+    pools = _pools(row, gpu, concurrency) if not skip and disaggregated else None
+    if not skip and disaggregated and pools is None:
+        skip = "the numbers of prefill and decode workers are not known"
+    weights = "moe_quant_mode" if model and names.is_sparse(model) else "gemm_quant_mode"  # nearly all weights are the experts'
+    quantisation = names.quantisation_for(model, text(row.get(weights))) if model else None
+    prompt, output = int(row["input_tokens"]), int(row["output_tokens"])
+    run = launch.Run(profile, gpu, tail, prompt, output, concurrency, parallel.get("tp", 1))
     load = Load(
         "closed",
-        _lengths(row["input_tokens"], row["collection"]),
-        _lengths(row["output_tokens"], row["collection"]),
+        _lengths(prompt, row["collection"]),
+        _lengths(output, row["collection"]),
         concurrency=concurrency,
-        requests=ROUNDS * concurrency,
+        requests=launch.requests_per_client(disaggregated, tail) * concurrency,
+        distinct_prompts=launch.distinct_prompts(text(row["collection"]), profile, prompt),
     )
     return Case(
         dataset=dataset,
@@ -55,7 +59,8 @@ def _case(row: Any, dataset: str) -> Case:
         quantisation=quantisation,
         load=load,
         measured=seconds(row, ttft_mean="ttft_ms", tpot_mean="tpot_ms"),
-        settings=cache_settings(profile, quantisation or ""),
+        settings=cache_settings(profile, quantisation or "") | launch.settings(text(row["collection"]), run),
+        pools=pools,
         skip=skip,
         **parallel,
     )
@@ -63,14 +68,31 @@ def _case(row: Any, dataset: str) -> Case:
 
 def _lengths(nominal: Any, collection: str) -> Lengths:
     high = float(nominal)
-    return Lengths(0.9 * high, "uniform", high=high) if collection == _PUBLIC else Lengths(high)
+    return Lengths(0.9 * high, "uniform", high=high) if collection == launch.PUBLIC else Lengths(high)
+
+
+def _pools(row: Any, gpu: str, clients: int) -> tuple[Pool, Pool] | None:
+    """The workers of a disaggregated row: as it states them, else as the public recipe for its device, lengths and clients does."""
+    stated = (_pool(row, "prefill"), _pool(row, "decode"))
+    if stated[0] is not None and stated[1] is not None:
+        return stated[0], stated[1]
+    spread = bool((number(row["decode_moe_ep_size"]) or 1) > 1)
+    return launch.pools(gpu, int(row["input_tokens"]), int(row["output_tokens"]), clients, spread)
+
+
+def _pool(row: Any, role: str) -> Pool | None:
+    """One kind of workers, None when their number is not stated."""
+    workers = number(row[f"{role}_num_workers"])
+    told = {name: int(number(row[f"{role}_{name}_size"]) or 1) for name in ("tp", "attention_dp", "moe_ep")}
+    return Pool(int(workers), told["tp"], told["attention_dp"], told["moe_ep"]) if workers else None
 
 
 def _parallel(row: Any, model: str) -> dict[str, int]:
     """tp, dp and ep of the row.
 
-    Attention data parallelism that is not stated follows from the expert layout (tp x dp = moe_tp x moe_ep). Rows of one node whose
-    product is 64 multiplied tp by ep (their ids say tp8_ep8): there the id is right.
+    Attention data parallelism that is not stated follows from the expert layout (tp x dp = moe_tp x moe_ep). Some rows multiplied the
+    number of devices by ep (their ids say tp8_ep8 or tp4_ep4, or nothing): co-located runs of this table fit one node, so where the
+    product does not, the expert layout's own tp is the number of devices.
     """
     tp, pp = int(number(row["tp_size"]) or 1), int(number(row["pp_size"]) or 1)
     moe_tp, ep = int(number(row["moe_tp_size"]) or 1), int(number(row["moe_ep_size"]) or 1)
@@ -78,7 +100,7 @@ def _parallel(row: Any, model: str) -> dict[str, int]:
     if not names.is_sparse(model):
         return {"tp": tp, "pp": pp}
     told = re.search(r"_tp(\d+)_ep(\d+)_", str(row["id"]))
-    if told and moe_tp * ep > int(told[1]):
-        devices, ep = int(told[1]), int(told[2])
+    devices = int(told[1]) if told else moe_tp if moe_tp * ep > _NODE_DEVICES else moe_tp * ep
+    if moe_tp * ep > devices:
         return {"tp": 1, "dp": devices, "ep": ep} if tp == 1 else {"tp": devices, "dp": 1, "ep": ep}
     return {"tp": tp, "pp": pp, "dp": dp or max(1, moe_tp * ep // tp), "ep": ep}

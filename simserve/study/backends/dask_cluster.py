@@ -8,6 +8,7 @@ from typing import Any
 
 from simserve.errors import ConfigError
 from simserve.study.backends import not_installed
+from simserve.study.backends.remote import asks_for_digest, refuse_strangers
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
 _AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory stays small
@@ -15,7 +16,7 @@ _CONNECT_TIMEOUT_S = 20
 
 
 def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
-    """Outcomes as they come. Raises ConfigError when Dask is not installed or does not answer."""
+    """Outcomes as they come. Raises ConfigError when Dask is not installed, does not answer, or its workers have another simserve."""
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError:
@@ -32,6 +33,9 @@ def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[O
     except (OSError, ValueError) as error:
         raise ConfigError(f"backend dask: cannot connect to {address}: {error}") from None
     with client:
+        if not client.nthreads():
+            client.submit(asks_for_digest(), pure=False).result()  # a cluster that grows with its work gets its first worker here
+        refuse_strangers("dask", address, client.run(asks_for_digest()).values())
         yield from _run(distributed, client, tasks, sum(client.nthreads().values()) or jobs)
 
 

@@ -7,11 +7,22 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
 _WATCH_EVERY_S = 0.5
+
+
+@contextmanager
+def starting(jobs: int) -> Iterator[None]:
+    """Inside, the workers start and import what runs need; at the end they are ready, and `execute` finds them."""
+    started = _parallel(jobs, _once_each(jobs))
+    try:
+        yield
+    finally:
+        _ready(started)
 
 
 def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
@@ -35,6 +46,31 @@ def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[O
             # One of these few killed its worker, or somebody did. Each gets another try alone, so that the culprit names itself.
             for task in in_flight.values():
                 yield _alone(task)
+
+
+def _ready(started: Iterator[None]) -> None:
+    """Waits for workers that were started early. One that died meanwhile is replaced when there is work for it."""
+    try:
+        for _ in started:
+            pass
+    except Exception as error:
+        if not _worker_died(error):
+            raise
+
+
+def _once_each(jobs: int) -> Iterator[Any]:
+    from joblib import delayed
+
+    for _ in range(jobs):
+        yield delayed(_import_early)()
+
+
+def _import_early() -> None:
+    import simserve.api
+    import simserve.config.assemble
+    import simserve.report.result  # noqa: F401
+
+    _leave_with(os.getppid())
 
 
 def _in_worker(task: Task) -> Outcome:
@@ -62,11 +98,11 @@ def _feed(waiting: Iterator[Task], in_flight: dict[int, Task]) -> Iterator[Any]:
         yield delayed(_in_worker)(task)
 
 
-def _parallel(jobs: int, calls: Iterator[Any]) -> Iterator[Outcome]:
+def _parallel(jobs: int, calls: Iterator[Any]) -> Iterator[Any]:
     from joblib import Parallel
 
     # Few tasks ahead: what is in flight is what a dying worker can cost.
-    found: Iterator[Outcome] = Parallel(
+    found: Iterator[Any] = Parallel(
         n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=f"{jobs + 1}"
     )(calls)
     return found
@@ -74,7 +110,8 @@ def _parallel(jobs: int, calls: Iterator[Any]) -> Iterator[Outcome]:
 
 def _alone(task: Task) -> Outcome:
     try:
-        return next(iter(_parallel(2, _feed(iter([task]), {}))))  # n_jobs=1 would run it in this process
+        outcome: Outcome = next(_parallel(2, _feed(iter([task]), {})))  # n_jobs=1 would run it in this process
+        return outcome
     except Exception as error:
         if not _worker_died(error):
             raise

@@ -8,13 +8,14 @@ from typing import Any
 
 from simserve.errors import ConfigError
 from simserve.study.backends import not_installed
+from simserve.study.backends.remote import asks_for_digest, refuse_strangers
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
 _AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory stays small
 
 
 def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
-    """Outcomes as they come. Raises ConfigError when Ray is not installed or does not answer."""
+    """Outcomes as they come. Raises ConfigError when Ray is not installed, does not answer, or its nodes have another simserve."""
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError:
@@ -25,12 +26,29 @@ def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[O
             local = {"num_cpus": jobs, "include_dashboard": False} if address is None else {}
             ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
         except Exception as error:
-            raise ConfigError(f"backend ray: cannot connect to {address or 'a local cluster'}: {error}") from None
+            raise ConfigError(_refused(address, error)) from None
     try:
+        if address is not None:
+            _check_nodes(ray, address)
         yield from _run(ray, tasks, jobs)
     finally:
         if started:
             ray.shutdown()
+
+
+def _refused(address: str | None, error: Exception) -> str:
+    text = f"backend ray: cannot connect to {address or 'a local cluster'}: {error}"
+    if "auth" in f"{error} {error.__cause__}".lower():
+        text += " (a cluster with token authentication needs RAY_AUTH_MODE=token and its token here, too)"
+    return text
+
+
+def _check_nodes(ray: Any, address: str) -> None:
+    """Asks every node that can compute for its simserve. Raises ConfigError."""
+    pinned: Any = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    ask = ray.remote(num_cpus=1)(asks_for_digest())
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    refuse_strangers("ray", address, ray.get([ask.options(scheduling_strategy=pinned(node, soft=False)).remote() for node in nodes]))
 
 
 def _run(ray: Any, tasks: Iterable[Task], jobs: int) -> Iterator[Outcome]:
@@ -48,5 +66,5 @@ def _run(ray: Any, tasks: Iterable[Task], jobs: int) -> Iterator[Outcome]:
             task = in_flight.pop(reference)
             try:
                 yield ray.get(reference)
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
                 yield Outcome(task.number, None, WORKER_DIED)

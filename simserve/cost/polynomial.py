@@ -1,0 +1,159 @@
+"""PolynomialCost: seconds of engine steps from a few published coefficients (see `contract.CostModel`).
+
+The cost model of DistServe's authors (arXiv 2401.09670, their simulator) and of others who publish fits instead of kernel tables:
+prefill a + b sum(n) + c sum(n^2), decode a + b (attended tokens) + c (requests). Pipeline stages divide the time evenly, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from simserve.cost.coefficients import Coefficients
+from simserve.cost.contract import F64, PrefillSlice
+from simserve.cost.host_copy import host_copy_s
+from simserve.errors import ModelError
+from simserve.hardware.profile import HardwareProfile
+from simserve.model.architecture import ModelArchitecture
+from simserve.model.layout import check, rank_kv_bytes_per_token
+from simserve.model.parallel import Parallel
+
+_ARRAY_FROM = 48
+"""Steps from which an array is faster than a list."""
+
+_MS = 1e-3
+
+
+class PolynomialCost:
+    """The cost model of one instance by coefficients.
+
+    kv_dtype_bytes  of a cached element, for copies to host memory
+    Raises ModelError for a layout that the coefficients do not know (another tp, dp or ep above 1), or another device than theirs.
+    """
+
+    def __init__(
+        self,
+        model: ModelArchitecture,
+        profile: HardwareProfile,
+        parallel: Parallel,
+        coefficients: Coefficients,
+        *,
+        name: str = "coefficients",
+        kv_dtype_bytes: float = 2.0,
+    ) -> None:
+        check(model, parallel)
+        if parallel.dp > 1 or parallel.ep > 1:
+            raise ModelError(f"coefficients are for tp and pp; found dp {parallel.dp}, ep {parallel.ep}")
+        if profile.name != coefficients.hardware:
+            raise ModelError(f"the coefficients '{name}' were measured on {coefficients.hardware}, the instance runs on {profile.name}")
+        entry = coefficients.layout(model.name, parallel.tp)
+        self._model, self._profile, self._parallel = model, profile, parallel
+        self._name, self._source = name, coefficients.source
+        self._step_s, self._token_s = coefficients.step_ms * _MS, coefficients.token_ms * _MS
+        self._prefill = tuple(term * _MS for term in entry.prefill_ms)
+        self._decode = tuple(term * _MS for term in entry.decode_ms)
+        self._large = tuple(term * _MS for term in entry.large_decode_ms or entry.decode_ms)
+        self._large_from = entry.large_from_requests
+        self._swap_bytes = rank_kv_bytes_per_token(model, parallel, kv_dtype_bytes)
+
+    @property
+    def stages(self) -> int:
+        """Pipeline-parallel stages."""
+        return self._parallel.pp
+
+    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
+        self._single_stage()
+        if not prefills:
+            base, slope = self._decode_line(decode_requests)
+            return base + slope * context_tokens
+        new = sum(piece[0] for piece in prefills)
+        return self._device_s(decode_requests, context_tokens, prefills) + self._host_s(new + context_tokens)
+
+    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
+        """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
+        self._single_stage()
+        base, slope = self._decode_line(decode_requests)
+        last = context_tokens + decode_requests * steps
+        if steps >= _ARRAY_FROM:
+            return np.arange(context_tokens, last, decode_requests, dtype=np.float64) * slope + base
+        return [base + slope * context for context in range(context_tokens, last, decode_requests)]
+
+    def stage_times(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> tuple[float, ...]:
+        """Seconds of the step on each stage: equal shares; the engine's own time is counted on the first."""
+        if self.stages == 1:
+            return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
+        share = self._device_s(decode_requests, context_tokens, prefills) / self.stages
+        new = sum(piece[0] for piece in prefills)
+        return (share + self._host_s(new + context_tokens), *[share] * (self.stages - 1))
+
+    def swap_time(self, tokens: int) -> float:
+        """Seconds to copy the KV of `tokens` tokens over each rank's host link, either way."""
+        return host_copy_s(self._profile.device, tokens * self._swap_bytes)
+
+    def breakdown(
+        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
+    ) -> dict[str, float]:
+        """Seconds of the step by part; a polynomial knows prefill, decode and host only. In a mixed step `prefill` has the fixed part."""
+        new = sum(piece[0] for piece in prefills)
+        whole = self._device_s(decode_requests, context_tokens, prefills)
+        prefill = self._prefill_s(prefills) if prefills else 0.0
+        parts = {"prefill": prefill, "decode": whole - prefill, "host": self._host_s(new + context_tokens)}
+        return {part: seconds for part, seconds in parts.items() if seconds}
+
+    def flops(self, new_tokens: float, attended_pairs: float) -> float:
+        """Useful FLOPs of all ranks: the matrix multiplications of `new_tokens` tokens and attention over `attended_pairs` pairs."""
+        return float(new_tokens * self._model.flops_per_token() + attended_pairs * self._model.attention_flops_per_pair())
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """Dense peak of the instance's devices at the model's type."""
+        return self._parallel.devices * self._profile.device.peak(self._model.dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """What was simulated with: the coefficients' name and source. Nobody here has held them against measurements."""
+        parallel = self._parallel
+        return {
+            "model": self._model.name,
+            "parallel": {"tp": parallel.tp, "pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep},
+            "hardware": self._profile.name,
+            "coefficients": {"name": self._name, "source": self._source},
+            "unvalidated": [f"step times (the coefficients {self._name})"],
+        }
+
+    # ---- inside ----
+
+    def _single_stage(self) -> None:
+        if self.stages > 1:
+            raise ModelError(f"this is for one pipeline stage, the instance has {self.stages}: use stage_times")
+
+    def _decode_line(self, n: int) -> tuple[float, float]:
+        """Intercept and slope over the attended tokens of a decode-only step of n requests, host work included."""
+        a, b, c = self._decode if n < self._large_from else self._large
+        return self._step_s + a + c * n, b + self._token_s
+
+    def _prefill_s(self, prefills: Sequence[PrefillSlice]) -> float:
+        """A chunk of n tokens after m attends m more keys with each: n^2 + 2 n m, so that the chunks of a prompt add up to its square.
+        One of g groups of layers does 1/g of it."""
+        a, b, c = self._prefill
+        new = squares = 0.0
+        for tokens, context, layers in prefills:
+            share = 1.0 / layers[1] if layers else 1.0
+            new += share * tokens
+            squares += share * tokens * (tokens + 2 * context)
+        return a + b * new + c * squares
+
+    def _device_s(self, n: int, context_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+        """Seconds on the devices. A mixed step pays the fixed part, which is mostly reading the weights, once: the larger of the two."""
+        a, b, c = self._decode if n < self._large_from else self._large
+        if not prefills:
+            return a + b * context_tokens + c * n
+        prefill = self._prefill_s(prefills)
+        return prefill + (max(a - self._prefill[0], 0.0) + b * context_tokens + c * n if n else 0.0)
+
+    def _host_s(self, tokens: int) -> float:
+        return self._step_s + self._token_s * tokens

@@ -1,0 +1,69 @@
+"""The instance whose load scores highest, found without looking at all of them.
+
+A score of memory and requests (freeness) only falls while an instance decodes and requests queue up; it can rise only when a request leaves,
+is admitted or gives up its memory. So what an instance scored when it was last looked at is the most it can score now, until one of these
+happens, and only the instances at the top need a look.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Load(NamedTuple):
+    """The memory and the requests of one instance at a moment.
+
+    free_blocks, total_blocks  of its KV cache
+    running      requests that hold KV here: prefilling, decoding, on the host, or landed and waiting for a seat
+    waiting      requests in its queue
+    head_blocks  blocks that the first of them needs, 0 when none waits
+    """
+
+    free_blocks: int
+    total_blocks: int
+    running: int
+    waiting: int
+    head_blocks: int
+
+
+Score = Callable[[Load], float]
+"""Must not rise when free_blocks falls, nor when waiting and head_blocks rise."""
+
+
+class Ranking:
+    """`members` by a score of their loads. `outstanding` are the counters of all instances."""
+
+    def __init__(self, members: Sequence[int], score: Score, load: Callable[[int], Load], outstanding: list[int]) -> None:
+        self._members = set(members)
+        self._score = score
+        self._load = load
+        self._outstanding = outstanding
+        self._at_most = [math.inf if number in self._members else -math.inf for number in range(len(outstanding))]
+        self._idle = [False] * len(outstanding)
+        """It was idle when it was looked at: it scores what it scored as long as it has no request."""
+
+    def ease(self, number: int) -> None:
+        """The score of an instance may have risen."""
+        if number in self._members:
+            self._at_most[number] = math.inf
+            self._idle[number] = False
+
+    def best(self) -> tuple[int, float]:
+        """The highest score and the instance that has it (ties: fewest outstanding requests, then the first); (-1, -inf) without members."""
+        at_most, outstanding, idle = self._at_most, self._outstanding, self._idle
+        known: set[int] = set()
+        while True:
+            top = max(at_most)
+            number = at_most.index(top)
+            tied = [number] if at_most.count(top) == 1 else [n for n, most in enumerate(at_most) if most == top]
+            unknown = [n for n in tied if n not in known and (outstanding[n] or not idle[n])]
+            if not unknown or top == -math.inf:
+                if top == -math.inf:
+                    return -1, top
+                return min(tied, key=lambda n: (outstanding[n], n)), top
+            for n in unknown:
+                at_most[n] = self._score(self._load(n))
+                idle[n] = not outstanding[n]
+                known.add(n)

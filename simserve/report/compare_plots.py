@@ -1,0 +1,58 @@
+"""`Comparison.plot`: several runs in the same axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simserve.report.frontier import Curve, Felt, slo_frontier
+from simserve.report.plots import figure_of
+from simserve.report.rows import value_at
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from simserve.report.compare import Comparable
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonPlots:
+    """The plots of several runs."""
+
+    names: tuple[str, ...]
+    results: tuple[Comparable, ...]
+
+    def latency_cdf(self) -> list[Axes]:
+        """Distributions of TTFT, TPOT, E2E and each request's longest gap, a line for each run."""
+        from simserve.report.plot_requests import latency_cdf
+
+        return latency_cdf(list(zip(self.names, (result.requests for result in self.results), strict=True)), self._limits())
+
+    def frontier(self, share: float = 0.9, ax: Axes | None = None) -> Axes:
+        """Which limits on TTFT and TPOT a share of the requests meets, a line for each run."""
+        felt = (Felt.of_frame(result.requests) for result in self.results)
+        curves = [Curve(name, of, share) for name, of in zip(self.names, felt, strict=True)]
+        return slo_frontier(curves, self._limits(), f"{100 * share:.3g} % of the", ax)
+
+    def goodput(self, ax: Axes | None = None) -> Axes:
+        """Requests finished per second, and those that met the SLO."""
+        from simserve.report.plot_requests import goodput
+
+        summaries = [result.summary_dict() for result in self.results]
+        finished = [value_at(summary, ("throughput", "requests_per_s")) or 0.0 for summary in summaries]
+        good = [value_at(summary, ("slo", "all", "goodput_per_s")) for summary in summaries]
+        return goodput(self.names, finished, good, ax)
+
+    def figures(self) -> Iterator[tuple[str, str, Figure]]:
+        """(file name without suffix, caption, figure) of the plots of the page."""
+        yield "latency_cdf", "Latency distributions over requests. Dotted: the SLO that all runs share.", figure_of(self.latency_cdf()[0])
+        caption = "Limits above and to the right of a line are met by 90 % of the requests of that run."
+        yield "frontier", caption, figure_of(self.frontier())
+        yield "goodput", "Requests finished, and those within the SLO.", figure_of(self.goodput())
+
+    def _limits(self) -> dict[str, float]:
+        """The SLO's limits where they are the same in every run."""
+        slos = [(result.summary_dict()["slo"] or {}).get("all", {}).get("limits") or {} for result in self.results]
+        return {key: value for key, value in slos[0].items() if value is not None and all(slo.get(key) == value for slo in slos)}

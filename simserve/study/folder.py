@@ -1,0 +1,47 @@
+"""The directory of a study's files: the rows of finished runs from the first one on, the result when all of them are there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from simserve.errors import OutputError
+from simserve.study.cache import RunCache
+
+RUNS = "runs"
+
+
+def opened(out: Path, what: str, result: str, *, resume: bool, force: bool = False) -> RunCache:
+    """The cache in the directory of a study (`what`: a sweep, a capacity search) whose file `result` is written last.
+
+    resume  go on with what lies there: runs that are there are not computed again
+    force   throw away what lies there
+
+    Raises OutputError when it holds something else, or something and neither is asked for.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; an output directory is needed")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / result).is_file() and not _unfinished(out):
+            raise OutputError(f"{out}: holds something that is not a {what}; choose another place (--out)")
+        if not (resume or force):
+            raise OutputError(f"{out}: holds a {what} already; continue it with --resume, or choose another place (--out)")
+    try:
+        if force:
+            shutil.rmtree(out / RUNS, ignore_errors=True)
+            (out / result).unlink(missing_ok=True)
+        (out / RUNS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
+    return RunCache(out / RUNS)
+
+
+def strangers_note(cache: RunCache) -> list[str]:
+    """One line when rows of another version lie in the cache, none otherwise."""
+    found = cache.strangers()
+    return [f"ignored in {cache.root}: runs of another version or code of simserve ({', '.join(found)})"] if found else []
+
+
+def _unfinished(out: Path) -> bool:
+    """Whether only rows lie there: a study that was interrupted."""
+    return (out / RUNS).is_dir() and not any(out.glob("*.json"))

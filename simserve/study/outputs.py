@@ -1,0 +1,103 @@
+"""What lies in an output directory: a run, an experiment's variants with their claims, a sweep, a capacity search."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from simserve.errors import OutputError
+from simserve.report import files
+from simserve.study.capacity_result import CAPACITY
+from simserve.study.sweep_result import FIXED, FRAME, SCHEMA_VERSION, SWEEP, SweepResult
+
+_MARKERS = (files.SUMMARY, SWEEP, CAPACITY)
+_MOST_NAMED = 6
+
+
+class Kind(StrEnum):
+    """The kinds, as messages call them."""
+
+    RUN = "a run"
+    VARIANTS = "an experiment with variants"
+    SWEEP = "a sweep"
+    CAPACITY = "a capacity search"
+
+
+def recognise(path: Path) -> tuple[Kind, Path]:
+    """(kind, directory), or for the table of a sweep alone (kind, file). Raises OutputError for everything else."""
+    if not path.exists():
+        raise OutputError(f"{path}: does not exist")
+    if path.is_file():
+        if path.name in (*_MARKERS, FRAME):
+            return recognise(path.parent)
+        if path.suffix == ".parquet":
+            return Kind.SWEEP, path
+        raise OutputError(f"{path}: is a file; a report is made of output directories, or of the Parquet file of a sweep")
+    if (path / SWEEP).is_file():
+        return Kind.SWEEP, path
+    if (path / CAPACITY).is_file():
+        return Kind.CAPACITY, path
+    if (path / files.SUMMARY).is_file():
+        return (Kind.VARIANTS if "claims" in summary_of(path) else Kind.RUN), path
+    if (path / FRAME).is_file():
+        return Kind.SWEEP, path / FRAME
+    raise OutputError(f"{path}: {_what_else(path)}")
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    """The content of summary.json, of whatever kind. Raises OutputError when it is not a JSON mapping."""
+    path = directory / files.SUMMARY
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise OutputError(f"{path}: is not the summary of anything simserve writes")
+    return content
+
+
+def read_sweep(path: Path) -> SweepResult:
+    """The sweep of a directory, or of a Parquet file alone. Raises OutputError."""
+    if path.is_dir():
+        if not (path / FRAME).is_file():
+            raise OutputError(f"{path}: is not the output of a finished sweep (there is no {FRAME})")
+        try:
+            version = json.loads((path / SWEEP).read_text(encoding="utf-8")).get("schema_version")
+        except (OSError, ValueError, AttributeError) as error:
+            raise OutputError(f"{path / SWEEP}: cannot be read as JSON: {error}") from error
+        if version != SCHEMA_VERSION:
+            raise OutputError(f"{path / SWEEP}: has schema version {version!r}; this version of simserve reads {SCHEMA_VERSION}")
+        return _with_columns(SweepResult.read(path), path / FRAME)
+    import pandas as pd
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"{path}: cannot be read as Parquet: {error}") from error
+    columns = list(frame.columns)
+    keys = columns[columns.index("seed") + 1 : columns.index("status")] if {"seed", "status"} <= set(columns) else []
+    about = {"name": path.stem, "keys": keys, "notes": [], "seeds": sorted(set(frame["seed"])) if "seed" in columns else []}
+    return _with_columns(SweepResult(frame, about), path)
+
+
+def _with_columns(result: SweepResult, path: Path) -> SweepResult:
+    missing = [name for name in (*FIXED, *result.keys, "ttft_p99_s") if name not in result.frame.columns]
+    if missing:
+        raise OutputError(f"{path}: is not the table of a sweep (it has no column {', '.join(missing)})")
+    return result
+
+
+def _what_else(path: Path) -> str:
+    """What a directory without a result is."""
+    if (path / files.REQUESTS).is_file() or (path / files.EXPERIMENT).is_file():
+        return f"is half a run: it was cut short before {files.SUMMARY} was written; run it again"
+    if (path / "runs").is_dir():
+        return f"is a study that was interrupted (there is no {SWEEP} or {CAPACITY}); finish it with the same command and --resume"
+    inside = sorted(child.name for child in path.iterdir() if child.is_dir() and any((child / name).is_file() for name in _MARKERS))
+    if inside:
+        names = ", ".join(inside[:_MOST_NAMED]) + (" ..." if len(inside) > _MOST_NAMED else "")
+        return f"is not a result itself; it holds {len(inside)}: name those you mean ({names})"
+    return f"is not the output of a finished run, sweep or capacity search (no {', '.join(_MARKERS[:-1])} or {_MARKERS[-1]})"

@@ -1,0 +1,256 @@
+"""`simserve place`: the placement with the highest rate per device at which a predicate holds.
+
+Every placement is bisected, in rounds: each round probes the placements still in play at once. One whose lowest failing rate is not above
+the best holding rate of another of its kind cannot win any more and is dropped, so that most are probed a few times only (DistServe's
+search, which passes the best rate found so far from one configuration to the next, does the same).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simserve.config import yamlfile
+from simserve.config.experiment import Experiment
+from simserve.config.paths import hardware_reference
+from simserve.errors import ConfigError
+from simserve.hardware import load_profile
+from simserve.model import load_model
+from simserve.report.files import write_whole
+from simserve.study.backends import execute
+from simserve.study.base import Base, base
+from simserve.study.cache import Row, RunCache, run_key
+from simserve.study.capacity import DEFAULT_PREDICATE
+from simserve.study.folder import opened
+from simserve.study.placement import KINDS, Affinity, Kind, Placement, placements
+from simserve.study.placement_result import PLACEMENT, PlacementResult, Tried
+from simserve.study.predicate import Predicate, parse
+from simserve.study.progress import Progress, Step
+from simserve.study.rate_key import rate_key as find_rate_key
+from simserve.study.rate_key import value_at
+from simserve.study.search import Search
+from simserve.study.task import Task
+
+MOST = 2_000
+BEST = "best.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementSpec:
+    """What to look for: the placement with the highest `rate_key` per device at which `predicate` holds and the queue does not grow."""
+
+    base: Base
+    experiment: Experiment
+    predicate: Predicate
+    rate_key: str
+    start_per_device: float
+    whole: bool
+    tolerance: float
+    placements: tuple[Placement, ...]
+    node_devices: int
+    affinity: Affinity
+    between_nodes: Mapping[str, float] | None
+
+
+@dataclass(slots=True)
+class _Candidate:
+    placement: Placement
+    search: Search
+    probes: int = 0
+    error: str | None = None
+    dropped: bool = False
+    limit: str = ""
+    values: Row = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        return self.error is None and not self.dropped and self.search.outcome is None
+
+
+def place(
+    source: Experiment | str | Path | Mapping[str, Any],
+    /,
+    devices: int,
+    *,
+    node_devices: int = 8,
+    affinity: Affinity = "high",
+    when: str | None = None,
+    kinds: Sequence[Kind] = KINDS,
+    most_instances: int | None = None,
+    rate_key: str | None = None,
+    tolerance: float = 0.05,
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | Progress = False,
+) -> PlacementResult:
+    """The best placement of an experiment's instances on at most `devices` devices.
+
+    node_devices    devices of a node; tensor parallelism stays inside one
+    affinity        "high" or "low": whether the network between nodes may carry KV (see `study.placement`)
+    when            what must hold, as in `capacity`; default: 99 % of the requests meet the experiment's SLO
+    kinds           "disaggregated", "mixed" or both
+    most_instances  of a pool; None = as many as the devices allow
+    tolerance       of the rate, as a share of it
+    out, resume     keeps finished runs in a directory, and continues there
+
+    The instances are as the experiment's group of that role describes them. Raises ConfigError before anything runs.
+    """
+    spec = specify(
+        source, devices, node_devices=node_devices, affinity=affinity, when=when, kinds=kinds, most_instances=most_instances,
+        rate_key=rate_key, tolerance=tolerance,
+    )  # fmt: skip
+    folder = None if out is None else Path(out)
+    if progress is True:
+        from simserve.cli.study_progress import shown
+
+        with shown() as show:
+            return find(spec, jobs, folder, resume, show)
+    return find(spec, jobs, folder, resume, progress or None)
+
+
+def specify(
+    source: Experiment | str | Path | Mapping[str, Any],
+    devices: int,
+    *,
+    node_devices: int = 8,
+    affinity: Affinity = "high",
+    when: str | None = None,
+    kinds: Sequence[Kind] = KINDS,
+    most_instances: int | None = None,
+    rate_key: str | None = None,
+    tolerance: float = 0.05,
+    changes: Mapping[str, Any] | None = None,
+) -> PlacementSpec:
+    """The search, checked. Raises ConfigError."""
+    origin = base(source, changes)
+    experiment = origin.load()
+    if when is None:
+        if not any(experiment.spec.slo.model_dump(exclude_none=True).values()):
+            raise ConfigError("say what must hold (--when 'ttft.p90 <= 0.2'); the experiment states no SLO to go by")
+        when = DEFAULT_PREDICATE
+    if not 0 < tolerance < 1:
+        raise ConfigError(f"tolerance: found {tolerance:g}, expected a share above 0 and below 1, such as 0.05 or 5%")
+    section = experiment.spec.model_section
+    model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
+    found = placements(model, devices, node_devices, affinity, kinds)
+    if most_instances is not None:
+        found = [p for p in found if all(pool.count <= most_instances for pool in p.pools)]
+    if len(found) > MOST:
+        raise ConfigError(f"{len(found):,} placements are more than {MOST:,}: use fewer devices or --instances, and replicate the best")
+    key = rate_key or find_rate_key(experiment)
+    start = value_at(experiment, key)
+    written = sum(group.count * group.parallel.tp * group.parallel.pp * group.parallel.dp for group in experiment.groups)
+    whole = isinstance(start, int) and not key.endswith(("rate_per_s", "rate_scale"))
+    return PlacementSpec(
+        origin, experiment, parse(when), key, float(f"{start / written:.6g}"), whole, tolerance, tuple(found), node_devices, affinity,
+        _between_nodes(experiment, node_devices, affinity),
+    )  # fmt: skip
+
+
+def find(
+    spec: PlacementSpec, jobs: int | None = None, out: Path | None = None, resume: bool = False, progress: Progress | None = None
+) -> PlacementResult:
+    """Runs the search. Raises ConfigError when no placement can be run at all, OutputError for `out`."""
+    cache = None if out is None else opened(out, "placement search", PLACEMENT, resume=resume)
+    candidates = [_Candidate(placement, Search(spec.start_per_device, spec.tolerance)) for placement in spec.placements]
+    while wanted := _wanted(candidates):
+        _probe(spec, wanted, jobs, cache, lambda: _tell(candidates, progress))
+        for kind in KINDS:
+            rivals = [c for c in candidates if c.placement.kind == kind]
+            leads = max((c.search.low or 0.0 for c in rivals), default=0.0)
+            for candidate in rivals:
+                high = candidate.search.high
+                candidate.dropped |= candidate.open and high is not None and high <= leads
+    if all(candidate.error is not None for candidate in candidates):
+        raise ConfigError(f"no placement can be run; the first: {candidates[0].placement}: {candidates[0].error}")
+    tried = tuple(
+        Tried(c.placement, c.search.low, c.search.high, c.dropped, c.probes, c.limit, c.error, c.values) for c in candidates
+    )
+    result = PlacementResult(spec.experiment.name, spec.predicate.text, spec.rate_key, spec.tolerance, spec.affinity, tried)
+    if out is not None:
+        result.write(out)
+        best = result.best
+        if best is not None and best.low is not None:
+            text = yamlfile.dump(experiment_at(spec, best.placement, best.low).resolved())
+            write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))
+    return result
+
+
+def _wanted(candidates: Sequence[_Candidate]) -> list[tuple[_Candidate, float]]:
+    return [(c, rate) for c in candidates if c.open and (rate := c.search.next_rate()) is not None]
+
+
+def _probe(
+    spec: PlacementSpec, wanted: Sequence[tuple[_Candidate, float]], jobs: int | None, cache: RunCache | None, tell: Any
+) -> None:
+    """One round. What is in the cache is not run again."""
+    tasks, keys = [], {}
+    for number, (candidate, rate) in enumerate(wanted):
+        try:
+            experiment = experiment_at(spec, candidate.placement, rate)
+        except ConfigError as error:
+            candidate.error = str(error)
+            continue
+        keys[number] = run_key(experiment) if cache is not None else ""
+        row = cache.get(keys[number], [q.column for q in spec.predicate.quantities]) if cache is not None else None
+        if row is not None:
+            _judge(spec, candidate, rate, row)
+        else:
+            tasks.append(Task(number, experiment, spec.predicate.quantities))
+    for outcome in execute(tasks, len(tasks), jobs=jobs) if tasks else ():
+        candidate, rate = wanted[outcome.number]
+        if outcome.values is None:
+            candidate.error = outcome.error
+        else:
+            if cache is not None:
+                cache.put(keys[outcome.number], outcome.values)
+            _judge(spec, candidate, rate, outcome.values)
+        tell()
+
+
+def experiment_at(spec: PlacementSpec, placement: Placement, rate_per_device: float) -> Experiment:
+    """The experiment placed so at a load of so much for each device. Raises ConfigError."""
+    rate = rate_per_device * placement.devices
+    changes: dict[str, Any] = {
+        "cluster.instances": placement.groups(spec.experiment),
+        spec.rate_key: max(1, round(rate)) if spec.whole else float(f"{rate:.6g}"),
+    }
+    if placement.kind == "disaggregated":
+        changes["cluster.network.between_nodes"] = spec.between_nodes
+    return spec.base.load(changes)
+
+
+def _between_nodes(experiment: Experiment, node_devices: int, affinity: Affinity) -> dict[str, float] | None:
+    """How KV leaves a node: as the experiment says, or through the devices' NICs where the profile knows them. With low affinity it
+    never does."""
+    if affinity == "low":
+        return None
+    stated = experiment.spec.cluster.network.between_nodes
+    if stated is not None:
+        return {**stated.model_dump(), "node_devices": node_devices}
+    link = load_profile(hardware_reference(experiment.groups[0].hardware, experiment.base_dir)).device.network
+    if link is None:
+        return None
+    return {"bytes_per_s": link.bytes_per_s * node_devices, "latency_s": link.latency_s, "node_devices": node_devices}
+
+
+def _judge(spec: PlacementSpec, candidate: _Candidate, rate: float, values: Row) -> None:
+    candidate.probes += 1
+    holds = spec.predicate.holds(values) and not values.get("saturated")
+    if holds:
+        candidate.values = values
+    else:
+        candidate.limit = "; ".join(spec.predicate.failures(values)) or "the queue grew through the run"
+    together, requests = values.get("in_system_max"), values.get("requests")
+    at_an_end = together is not None and requests is not None and (together >= requests if holds else together <= 1)
+    candidate.search.tell(rate, holds, at_an_end)
+
+
+def _tell(candidates: Sequence[_Candidate], progress: Progress | None) -> None:
+    if progress is not None:
+        settled = sum(not c.open for c in candidates)
+        failed = sum(c.error is not None for c in candidates)
+        progress(Step(f"placements, {sum(c.probes for c in candidates)} probes", settled, len(candidates), failed, None))

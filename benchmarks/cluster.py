@@ -1,6 +1,6 @@
 """What a request costs the simulator in a cluster of 64 instances, as a multiple of what it costs on one instance with the same load.
 
-    python benchmarks/cluster.py [--instances 64] [--requests 20000] [--repeats 3] [--router NAME ...]
+    python benchmarks/cluster.py [--instances 64] [--requests 40000] [--repeats 3] [--router NAME ...]
 
 Each router serves the same requests: Poisson arrivals of 3.5 requests/s for each instance, lengths like those of the Azure conversation trace,
 Llama-2-7B on an A100, Sarathi-Serve; once with signals of the moment and once with signals refreshed every 0.05 s; prefix affinity with
@@ -101,7 +101,7 @@ def main() -> None:
     """Prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--instances", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--requests", type=int, default=40_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--router", action="append", choices=registry.router_names())
     options = parser.parse_args()

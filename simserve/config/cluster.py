@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simserve.config import messages
-from simserve.config.instances import Setting, policy_params
+from simserve.config.instances import InstanceGroup, Setting, policy_params
 from simserve.config.messages import Mistake
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
 from simserve.config.yamlfile import Document, KeyPath, kind_of
@@ -87,6 +87,22 @@ def _choice(
     settings = {name: Setting(value, (*place, name)) for name, value in section.items() if name not in own_keys}
     params, mistakes = policy_params(policy, class_of(policy).Params, settings, document)
     return (None if params is None else Choice(policy, params)), mistakes
+
+
+def misfits(document: Document, section: ClusterSection, groups: Sequence[InstanceGroup]) -> list[Mistake]:
+    """What only all instances together can judge: roles that cannot finish a request, failures of instances that do not exist."""
+    mistakes = []
+    roles = [group.role for group in groups]
+    for role, other in (("prefill", "decode"), ("decode", "prefill")):
+        if role in roles and other not in roles:
+            place: KeyPath = ("cluster", "instances", roles.index(role), "role")
+            mistakes.append(messages.at(document, place, f"{role} instances need {other} instances: requests could not be finished"))
+    instances = sum(group.max_count for group in groups)
+    for index, one in enumerate(section.failures.times if section.failures is not None else ()):
+        if one.instance >= instances:
+            text = f"there is no instance {one.instance}; instances are 0 to {instances - 1}"
+            mistakes.append(messages.at(document, ("cluster", "failures", "times", index, "instance"), text))
+    return mistakes
 
 
 def resolved(section: ClusterSection, policies: ClusterPolicies) -> dict[str, Any]:

@@ -21,13 +21,17 @@ def experiment_schema() -> dict[str, Any]:
     definitions["SchedulerSection"] = {
         "description": definitions["SchedulerSection"]["description"],
         "type": "object",
-        "oneOf": [_scheduler(name, definitions) for name in registry.scheduler_names()]
+        "oneOf": [_policy("scheduler", name, registry.scheduler_class(name), {}, definitions) for name in registry.scheduler_names()]
         + [{"type": "object", "not": {"required": ["policy"]}, "description": "Parameters of the engine profile's own policy."}],
     }
     definitions["InstanceSection"]["properties"]["order"]["enum"] = registry.order_names()
-    router = definitions["RouterSection"]
-    router["properties"]["policy"]["enum"] = registry.router_names()
-    router["additionalProperties"] = False
+    definitions["RouterSection"] = _router(definitions["RouterSection"], definitions)
+    controllers = registry.controller_names()
+    definitions["ControllerSection"] = {
+        "description": definitions["ControllerSection"]["description"],
+        "type": "object",
+        "oneOf": [_policy("controller", name, registry.controller_class(name), {}, definitions) for name in controllers],
+    }
     definitions["EngineSection"] = _engine(definitions["EngineSection"], definitions)
     return {"$schema": _DIALECT, "title": "simserve experiment", **{key: value for key, value in schema.items() if key != "title"}}
 
@@ -37,18 +41,28 @@ def policy_schema(name: str) -> dict[str, Any]:
     return {"$schema": _DIALECT, **registry.scheduler_class(name).Params.model_json_schema(), "title": f"parameters of {name}"}
 
 
-def _scheduler(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    """The policy's parameters beside the `policy` key that selects it."""
-    params = registry.scheduler_class(name).Params.model_json_schema()
+def _router(section: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The routers by name, each with its own parameters; without a name, those of the default."""
+    names = registry.router_names()
+    common = {key: value for key, value in section["properties"].items() if key != "policy"}
+    common["decode_policy"]["enum"] = names
+    branches = [_policy("router", name, registry.router_class(name), common, definitions) for name in names]
+    unnamed = {"type": "object", "properties": common, "additionalProperties": False, "title": "the default router"}
+    return {"description": section["description"], "type": "object", "oneOf": [*branches, unnamed]}
+
+
+def _policy(kind: str, name: str, policy: Any, common: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A policy's parameters beside the `policy` key that selects it and the section's `common` keys."""
+    params = policy.Params.model_json_schema()
     definitions.update({f"{name}.{key}": value for key, value in params.pop("$defs", {}).items()})
     definition = {
         **_renamed(params, name),
         "title": f"policy {name}",
-        "properties": {"policy": {"const": name}, **_renamed(params.get("properties", {}), name)},
+        "properties": {"policy": {"const": name}, **common, **_renamed(params.get("properties", {}), name)},
         "required": ["policy", *params.get("required", ())],
     }
-    definitions[f"scheduler {name}"] = definition
-    return {"$ref": f"#/$defs/scheduler {name}"}
+    definitions[f"{kind} {name}"] = definition
+    return {"$ref": f"#/$defs/{kind} {name}"}
 
 
 def _renamed(node: Any, prefix: str) -> Any:

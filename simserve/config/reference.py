@@ -42,7 +42,16 @@ def reference() -> str:
     parts.append("\n## Scheduling policies: further keys of `scheduler`\n")
     for name in registry.scheduler_names():
         parts += [f"\n### `{name}`\n", _table(parameters(registry.scheduler_class(name).Params))]
-    parts.append(f"\nWaiting orders: {_names(registry.order_names())}. Routing policies: {_names(registry.router_names())}.\n")
+    parts.append(f"\nWaiting orders: {_names(registry.order_names())}.\n")
+    for title, names, class_of in (
+        ("Routing policies: further keys of `router`", registry.router_names(), registry.router_class),
+        ("Controllers: further keys of `controllers[]`", registry.controller_names(), registry.controller_class),
+    ):
+        parts.append(f"\n## {title}\n")
+        for name in names:
+            found = parameters(class_of(name).Params)
+            parts += [f"\n### `{name}`\n", _table(found) if found else "\nNo parameters.\n"]
+    parts.append("\n`router.decode_policy` runs with its default parameters.\n")
     parts.append("\n## Engine profiles: further keys of `engine`\n")
     for name in engine_profile.names():
         profile = engine_profile.load_engine(name)

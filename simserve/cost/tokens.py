@@ -31,6 +31,10 @@ Counted = tuple[Operator, int]
 _AROUND_RECURRENCE = 3
 """Kernels of a linear-attention layer besides its recurrence, norm and large projections."""
 
+_LAUNCHES = {"Attention": 2, "MLA": 2, "MoE": 10, "LinearAttentionCore": 1 + _AROUND_RECURRENCE}
+"""Kernels of an operator. Attention: the KV write and the kernel. Experts: top-k, three of sorting, expand, quantise, two grouped GEMMs,
+activation, weighted sum."""
+
 _SAME_KERNEL = {
     "final_layernorm": "input_layernorm",
     "post_attention_layernorm": "input_layernorm",
@@ -83,8 +87,8 @@ class TokenTable:
 
 
 def kernel_count(operators: Iterable[Counted]) -> int:
-    """Kernels that the host launches for these operators outside CUDA graphs: one each (attention: the KV write and the kernel)."""
-    return sum(count * (2 if type(op).__name__ in ("Attention", "MLA") else 1) for op, count in operators)
+    """Kernels that the host launches for these operators outside CUDA graphs: one each, but for those of `_LAUNCHES`."""
+    return sum(count * _LAUNCHES.get(type(op).__name__, 1) for op, count in operators)
 
 
 def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], instance_tokens: F64, replicas: int) -> dict[str, F64]:

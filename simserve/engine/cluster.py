@@ -30,6 +30,7 @@ class Pool:
     def __init__(self, members: list[Instance], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
         self.members = members
         self.router = router
+        self.crosses = bool(getattr(router, "crosses_roles", False))
         names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
         self.view = ClusterView(names, roles, signals, lambda number: everybody[number].load(), stale)
         self.update()
@@ -166,7 +167,7 @@ class Cluster:
         if not {"decode", "prefill"} <= roles:
             found, missing = ("prefill", "decode") if "prefill" in roles else ("decode", "prefill")
             raise ConfigError(f"the cluster has {found} instances and no {missing} instance: requests could not be finished")
-        handover = Handover(self.decode.members, self._decoder, self.spec.push, self.spec.layerwise)
+        handover = Handover(self.decode.members, self._decoder, self.spec.push, self.spec.layerwise, self.decode.crosses)
         for instance in self.instances:
             if instance.spec.role != "mixed":
                 instance.handover = handover

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from simserve.engine.ranking import Load, Ranking, Score
+from simserve.engine.ranking import Load as Load
+from simserve.engine.ranking import Ranking, Score
 
 
 class Refusal(NamedTuple):

@@ -22,14 +22,13 @@ Choose = Callable[[LiveRequest, Instance], Instance | None]
 class Move:
     """A request between two instances. `destination` is None while no decode instance takes requests."""
 
-    __slots__ = ("blocks", "destination", "prefilled", "request", "reserved_s", "source", "transfer")
+    __slots__ = ("destination", "prefilled", "request", "reserved_s", "source", "transfer")
 
     def __init__(self, source: Instance, request: LiveRequest) -> None:
         self.source = source
         self.request = request
         self.destination: Instance | None = None
         self.prefilled = False
-        self.blocks = 0
         self.reserved_s = -1.0
         self.transfer: tuple[Link, Transfer] | None = None
 
@@ -38,13 +37,16 @@ class Handover:
     """The mechanics between prefill and decode instances. `choose` picks the decode instance of a request that an instance has
     prefilled; it may be that instance itself.
 
+    may_stay    the request may go on where it was prefilled. It then leaves only for an instance that has memory for it at this moment: two
+                instances that wait for each other's memory would wait for ever
     layerwise   each layer's KV leaves as soon as it is computed; otherwise the copy begins with the end of the prefill
     """
 
-    def __init__(self, decoders: list[Instance], choose: Choose, push: bool, layerwise: bool) -> None:
+    def __init__(self, decoders: list[Instance], choose: Choose, push: bool, layerwise: bool, may_stay: bool) -> None:
         self._choose = choose
         self._push = push
         self._layerwise = layerwise
+        self._may_stay = may_stay
         self._queues: dict[int, deque[Move]] = {instance.index: deque() for instance in decoders}
         self._homeless: list[Move] = []
         self.moves: dict[int, Move] = {}
@@ -67,7 +69,7 @@ class Handover:
         destination = None
         if request.row not in self.moves:
             destination = self._choose(request, source)
-            if destination is source:
+            if destination is source or (self._may_stay and (destination is None or not _has_room(destination, request))):
                 return False
         request.state = State.MOVING
         source.set_aside(request)
@@ -95,11 +97,20 @@ class Handover:
             self._homeless.append(move)
             return
         destination.expect(move.request)
+        if self._may_stay and _has_room(destination, move.request):
+            self._reserve(destination, move)
+            destination.poke()
+            return
         self._queues[destination.index].append(move)
         if destination.is_busy:
             destination.poke()  # it looks again at the end of its step, when it knows its memory
         else:
             self.pull(destination)
+
+    @property
+    def homeless(self) -> int:
+        """Requests that no decode instance takes."""
+        return len(self._homeless)
 
     def retry(self) -> None:
         """A decode instance has become available: the requests without one choose again."""
@@ -113,16 +124,17 @@ class Handover:
         kv = destination.kv
         while queue:
             move = queue[0]
-            tokens = move.request.computed_tokens if move.prefilled else move.request.target_tokens
-            blocks = kv.blocks(tokens + 1)
-            if kv.free_blocks - blocks < kv.watermark_blocks:
+            if kv.free_blocks - _blocks(destination, move.request) < kv.watermark_blocks:
                 return
             queue.popleft()
-            destination.reserve(move.request.row, blocks)
-            move.blocks = blocks
-            move.reserved_s = destination.clock.now
-            if move.prefilled:
-                self._copy(move)
+            self._reserve(destination, move)
+
+    def _reserve(self, destination: Instance, move: Move) -> None:
+        """Takes the memory; a request that has been prefilled leaves at once."""
+        destination.reserve(move.request.row, _blocks(destination, move.request))
+        move.reserved_s = destination.clock.now
+        if move.prefilled:
+            self._copy(move)
 
     def _copy(self, move: Move) -> None:
         """The request's KV leaves; what a layer-wise push has sent during the prefill is there already, the last layer never is."""
@@ -156,7 +168,7 @@ class Handover:
             self._queues[move.destination.index].remove(move)
         move.destination.unreserve(move.request.row)
         move.destination.forget(move.request)
-        move.destination, move.reserved_s, move.blocks = None, -1.0, 0
+        move.destination, move.reserved_s = None, -1.0
 
     def crash(self, instance: Instance) -> list[LiveRequest]:
         """An instance dies. Returns the requests whose KV it held for others; those on their way to it choose again."""
@@ -174,3 +186,13 @@ class Handover:
         for move in again:
             self._send(move)
         return lost
+
+
+def _blocks(destination: Instance, request: LiveRequest) -> int:
+    """KV blocks that a request takes at its destination: of what it has, or will have, computed, and of its next token."""
+    return destination.kv.blocks(max(request.computed_tokens, request.target_tokens) + 1)
+
+
+def _has_room(destination: Instance, request: LiveRequest) -> bool:
+    """Whether the destination has memory for the request at this moment, in the middle of its steps."""
+    return destination.free_blocks - _blocks(destination, request) >= destination.kv.watermark_blocks

@@ -171,7 +171,7 @@ class Instance:
         return self.link, self.spec.link
 
     def reserve(self, row: int, blocks: int) -> None:
-        """Takes free KV blocks for a request on its way here; between steps only, and only as many as are free."""
+        """Takes free KV blocks for a request on its way here: between steps, or with a poke afterwards; only as many as are free now."""
         self.kv.free_blocks -= blocks
         if self.prefix is not None:
             self.prefix.trim()

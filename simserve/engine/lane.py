@@ -183,6 +183,7 @@ class Lane(Residents):
     def _on_end(self, event: Event) -> None:
         """The span in progress is over (events of spans that were cut short are stale and do nothing)."""
         if event is self._end_event:
+            self._end_event = None
             self.clock.pass_by(self.priority)
             now = self.step_end_s[-1]
             self.finish(now)
@@ -252,7 +253,9 @@ class Lane(Residents):
         return self.group.growth_over(steps) if steps else 0
 
     def steps_done(self, now: float) -> int:
-        """Steps of the span in progress that are over."""
+        """Steps of the span in progress that are over and not yet in the group's tick: none while they are being handed out."""
+        if self._end_event is None:
+            return 0
         return min(self._current_step(now), len(self.step_end_s) - 1) - self._span_first
 
     @property

@@ -124,7 +124,7 @@ class Simulation:
             self._stop_moves()
         elif self.recorder.ended < len(self.table):
             left = len(self.table) - self.recorder.ended
-            held = len(self.cluster.held)
+            held = len(self.cluster.held) + (self.cluster.handover.homeless if self.cluster.handover is not None else 0)
             why = f"{held} wait for an instance to take them and none does" if held else "no policy serves them"
             raise PolicyError(f"nothing happens any more and {left} requests have not ended: {why} (invariant I1)")
         if self._progress is not None:

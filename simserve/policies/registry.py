@@ -58,6 +58,14 @@ _BUILT_IN = {
     "orders": ("waiting order", _BUILT_IN_ORDERS),
 }
 
+_PARTS = {
+    "schedulers": ("Params", "plan"),
+    "routers": ("Params", "choose"),
+    "controllers": ("Params", "act"),
+    "orders": ("key", "victim_key", "oracle", "dynamic"),
+}
+"""What a policy of each kind must have."""
+
 
 @cache
 def _points(kind: str) -> dict[str, EntryPoint]:
@@ -73,10 +81,16 @@ def _load(kind: str, name: str) -> Any:
     points, words = _points(kind), _BUILT_IN[kind][0]
     if name not in points:
         raise ConfigError(f"unknown {words} '{name}'{nearest(name, points)}")
+    where = f"{words} '{name}' cannot be loaded from {points[name].value}"
     try:
-        return points[name].load()
-    except (ImportError, AttributeError) as problem:
-        raise ConfigError(f"{words} '{name}' cannot be loaded from {points[name].value}: {problem}") from problem
+        found = points[name].load()
+    except Exception as problem:  # a third party's module may fail in any way while it is imported
+        raise ConfigError(f"{where}: {type(problem).__name__}: {problem}") from problem
+    missing = [part for part in _PARTS[kind] if not hasattr(found, part)]
+    if missing or isinstance(found, ModuleType) != (kind == "orders"):
+        what = "a module" if kind == "orders" else "a class"
+        raise ConfigError(f"{where}: it must be {what} with {', '.join(_PARTS[kind])} (simserve/policies/contract.py)")
+    return found
 
 
 def scheduler_names() -> list[str]:
@@ -117,6 +131,5 @@ def order_names() -> list[str]:
 def order(name: str) -> ModuleType:
     """The waiting order of that name: a module with `key` (None = first come, first served), `victim_key`, `oracle` and
     `dynamic` (the key changes with what the prefix cache holds)."""
-    found = _load("orders", name)
-    assert isinstance(found, ModuleType)
+    found: ModuleType = _load("orders", name)
     return found

@@ -46,8 +46,7 @@ LESSONS = (
         most_cases=40,
     ),
     Lesson("sglang-0.5.1", datasets=("engine_ttft_tpot_h100_h200",)),
-    # DeepSeek-R1: disaggregated, and part of it with speculation that the table does not state.
-    Lesson("sglang", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("DeepSeek-R1",), most_cases=32),
+    Lesson("sglang", datasets=("engine_ttft_tpot_h100_h200",), most_cases=40),
     # Mixed steps of its PyTorch backend run outside CUDA graphs: the host's time per kernel decides those of short prompts.
     Lesson("tensorrt-llm-1.0", (*_STEP, "kernel_launch_s"), datasets=("engine_ttft_tpot_h100_h200",), most_cases=40),
     # DeepSeek: its rows differ by a third at one layout, which speculation would explain and the table does not say.

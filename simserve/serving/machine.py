@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simserve.config.engine_profile import EngineProfile, host_speed, load_engine, scheduler_defaults
 from simserve.cost.host import HostOverheads
-from simserve.cost.memory import kv_capacity
+from simserve.cost.memory import CONTEXT_BYTES, activation_bytes, kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
@@ -81,6 +81,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     params = scheduler.Params(**parameters)
     seats = int(getattr(params, "max_seqs", 256)) * case.dp
     budget = int(getattr(params, "max_num_batched_tokens", None) or getattr(params, "token_budget", None) or 2048)
+    rank_budget = budget // case.dp if _shares_budget(case) else budget
     block_tokens = int(case.settings.get("block_tokens", profile.kv.block_tokens))
     if case.dp > 1:
         params = params.model_copy(update=_of_all_replicas(params, case, seats))
@@ -91,9 +92,9 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
             model,
             hardware,
             parallel,
-            memory_utilisation=float(case.settings.get("memory_utilisation", profile.kv.memory_utilisation)),
+            memory_utilisation=_utilisation(case, profile, rank_budget),
             block_tokens=block_tokens,
-            max_batched_tokens=budget,
+            max_batched_tokens=rank_budget,
             max_seqs=min(seats, 256),
             kv_dtype_bytes=(kv_bits or 16.0) / 8.0,
         ).blocks
@@ -117,12 +118,28 @@ def _of_all_replicas(params: Any, case: Case, seats: int) -> dict[str, int]:
     """Seats and token budget of all attention replicas together: each has its own, but SGLang divides its chunk among them
     (server_args.py: chunked_prefill_size // dp_size)."""
     update = {"max_seqs": seats} if "max_seqs" in type(params).model_fields else {}
-    shared = case.profile.startswith("sglang")
     for name in ("max_num_batched_tokens", "token_budget"):
         value = getattr(params, name, None)
-        if value and not shared:
+        if value and not _shares_budget(case):
             update[name] = value * case.dp
     return update
+
+
+def _shares_budget(case: Case) -> bool:
+    return case.profile.startswith("sglang")
+
+
+def _utilisation(case: Case, profile: EngineProfile, rank_budget: int) -> float:
+    """The share of the device's memory for weights, activations and KV cache.
+
+    A fraction that a run states for SGLang (`mem_fraction_static`) is for weights and KV cache alone: activations come on top.
+    """
+    stated = case.settings.get("memory_utilisation")
+    if stated is None or not case.profile.startswith("sglang"):
+        return float(stated or profile.kv.memory_utilisation)
+    model, parallel = _model(case.model, case.quantisation), Parallel(case.tp, case.pp, case.dp, case.ep)
+    on_top = activation_bytes(model, parallel, rank_budget, 256) + CONTEXT_BYTES
+    return min(1.0, float(stated) + on_top / device_profile(case.gpu).device.hbm_bytes)
 
 
 def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:

@@ -111,6 +111,6 @@ def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:
         raise UnsimulableError("the batch and its answers do not fit the KV cache at once")
     cost = instance.cost
     return {
-        "prompt_phase": cost.step_time(0, 0, 0, [PrefillSlice(prompt, 0)] * batch),
+        "prompt_phase": case.settings.get("prompt_slowdown", 1.0) * cost.step_time(0, 0, 0, [PrefillSlice(prompt, 0)] * batch),
         "decode_step": float(np.mean(cost.decode_times(batch, batch * (prompt + 1), prompt + 1, steps))),
     }

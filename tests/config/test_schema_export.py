@@ -51,7 +51,8 @@ def test_engines_are_branches_with_their_own_flags() -> None:
 def test_words_are_listed_for_completion() -> None:
     definitions = experiment_schema()["$defs"]
     assert "shortest-job" in definitions["InstanceSection"]["properties"]["order"]["enum"]
-    assert "round-robin" in definitions["RouterSection"]["properties"]["policy"]["enum"]
+    assert {"$ref": "#/$defs/router round-robin"} in definitions["RouterSection"]["oneOf"]
+    assert "freeness" in definitions["router round-robin"]["properties"]["decode_policy"]["enum"]
 
 
 def test_every_key_is_described() -> None:

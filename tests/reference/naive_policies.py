@@ -198,7 +198,12 @@ def _admit_whole(s: Naive, reserve: str) -> None:
 
 
 def past_future(
-    max_num_batched_tokens: int = 16384, wait_steps: int = 6, window: int = 200, reserve: float = 0.05, predict: str = "history", seed: int = 0
+    max_num_batched_tokens: int = 16384,
+    wait_steps: int = 6,
+    window: int = 200,
+    reserve: float = 0.05,
+    predict: str = "history",
+    seed: int = 0,
 ) -> Planner:
     past: list[float] = [math.inf] * (window // 2)
     dice = np.random.Generator(np.random.PCG64(seed))

@@ -10,6 +10,7 @@ import pytest
 from simserve.errors import ConfigError
 from simserve.model import load_model
 from simserve.serving.case import Pool
+from simserve.serving.predict import predict
 from simserve.serving.readers import read_directory, read_file
 from simserve.serving.readers.client_results import completed_by
 from simserve.serving.readers.command_line import read_command
@@ -253,3 +254,12 @@ def test_a_page_of_a_model_that_fits_only_in_fp8_means_its_fp8_checkpoint(tmp_pa
     flags = "backend parameters: --tp-size=8"
     assert load_model(page(tmp_path, page="glm-5.2/h200", gpu_page="h200", serve_command=flags).model).name == "glm-5.2-fp8"
     assert load_model(page(tmp_path, page="glm-4.6/h200", gpu_page="h200", serve_command=flags).model).name == "glm-4.6"
+
+
+def test_a_power_cap_slows_prompts_and_not_decodes_and_stays_with_its_device_in_the_split(tmp_path: Path) -> None:
+    row = {"model": "llama2-70b", "prompt_tokens": 512, "batch": 4, "output_tokens": 128, "tensor_parallel": 8, "dtype": "fp16"}
+    row |= {"prompt_phase_ms": 100.0, "decode_step_ms": 30.0}
+    pd.DataFrame([row | {"hardware": "h100-80gb"}, row | {"hardware": "h100-80gb-pcap"}]).to_parquet(tmp_path / "phases.parquet")
+    free, capped = (predict(found) for found in read_file(tmp_path / "phases.parquet"))
+    assert capped["prompt_phase"] == pytest.approx(1.3 * free["prompt_phase"]) and capped["decode_step"] == free["decode_step"]
+    assert len({found.run for found in read_file(tmp_path / "phases.parquet")}) == 1

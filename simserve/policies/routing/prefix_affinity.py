@@ -33,6 +33,9 @@ class PrefixAffinity:
     def __init__(self, params: Params) -> None:
         self.params = params
         self._sent: OrderedDict[int, int] = OrderedDict()
+        self._open: list[int] = []
+        self._holders = 0
+        """One bit for each instance of `_open`."""
 
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
         chosen = self._by_prefix(request, view)
@@ -48,7 +51,9 @@ class PrefixAffinity:
     def _by_prefix(self, request: LiveRequest, view: ClusterView) -> int:
         outstanding = view.outstanding
         least = min(view.open, key=outstanding.__getitem__)
-        holders = sum(1 << number for number in view.open)
+        if self._open is not view.open:
+            self._open, self._holders = view.open, sum(1 << number for number in view.open)
+        holders = self._holders
         matched = best = 0
         for block in request.prefix_ids:
             still = holders & self._sent.get(block, 0)

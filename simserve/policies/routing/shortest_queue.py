@@ -28,5 +28,5 @@ class ShortestQueue:
         waiting, outstanding = view.waiting, view.outstanding
         if self.params.ties == "first":
             return min(view.open, key=waiting.__getitem__)
-        shortest = min(waiting[number] for number in view.open)
-        return min((number for number in view.open if waiting[number] == shortest), key=outstanding.__getitem__)
+        shortest = min(map(waiting.__getitem__, view.open))
+        return min([number for number in view.open if waiting[number] == shortest], key=outstanding.__getitem__)

@@ -13,7 +13,7 @@ from pydantic import Field
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
+    from simserve.engine.cluster_view import ClusterView, Load
     from simserve.engine.request import LiveRequest
 
 
@@ -53,12 +53,13 @@ class SplitwiseTokens:
         self.params = params
 
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
-        free = {}
-        for number in view.open:
-            load = view.load(number)
-            free[number] = (load.free_blocks - load.head_blocks) / load.total_blocks
         for pool in ("decode", "prefill"):
-            with_room = [number for number in view.open if view.roles[number] == pool and free[number] > self.params.reserve]
-            if with_room:
-                return max(with_room, key=lambda number: (free[number], -number))
-        return view.source if view.source in free else view.open[0]
+            number, free = view.best(free_share, pool)
+            if free > self.params.reserve:
+                return number
+        return view.source if view.source in view.open else view.open[0]
+
+
+def free_share(load: Load) -> float:
+    """Share of an instance's memory that is free and not what the first in its queue waits for."""
+    return (load.free_blocks - load.head_blocks) / load.total_blocks

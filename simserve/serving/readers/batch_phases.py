@@ -11,6 +11,10 @@ from simserve.serving.readers.common import reason
 if TYPE_CHECKING:
     import pandas as pd
 
+_CAPPED, _CAPPED_PROMPT = "-pcap", 1.3
+"""H100s capped at half their power (Splitwise, arXiv 2311.18677): the source's rows for them are those of the H100 with 1.3 times the
+prompt phase and the same decode step, throughout. Decoding is bound by memory and stays below the cap."""
+
 _KEYS = ["model", "hardware", "tensor_parallel", "dtype", "prompt_tokens", "batch", "output_tokens"]
 
 
@@ -20,17 +24,15 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
     for key, rows in table.groupby(_KEYS, sort=True):
         values: tuple[Any, ...] = key if isinstance(key, tuple) else (key,)
         model_name, hardware, tp, _, prompt, batch, output = values
-        capped = str(hardware).endswith("pcap")
+        capped = str(hardware).endswith(_CAPPED)
         gpu, model = names.hardware_name(str(hardware)), names.find_model(str(model_name))
         profile = names.engine_profile_name("vLLM", "2023")
         skip = reason(profile, "vLLM 2023", gpu, model, model_name)
-        if not skip and capped:
-            skip = "power-capped GPUs are not simulated"
         cases.append(
             Case(
                 dataset=dataset,
                 label=f"{model_name} {hardware} tp{tp} prompt {prompt} batch {batch} output {output}",
-                run=f"{model_name}/{hardware}/tp{tp}",
+                run=f"{model_name}/{str(hardware).removesuffix(_CAPPED)}/tp{tp}",  # capped rows say nothing that these do not
                 engine="vLLM",
                 version="2023",
                 profile=profile,
@@ -42,6 +44,7 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
                     "decode_step": float(rows["decode_step_ms"].mean()) / 1000.0,
                 },
                 tp=int(tp),
+                settings={"prompt_slowdown": _CAPPED_PROMPT} if capped else {},
                 rows=len(rows),
                 skip=skip,
             )

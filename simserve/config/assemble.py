@@ -156,6 +156,7 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
             prefix_caching=bool(kv.prefix_caching),
             request_s=experiment.engine.request_path.per_request_s,
             request_per_prompt_token_s=experiment.engine.request_path.per_prompt_token_s,
+            steps_ahead=experiment.engine.request_path.steps_ahead,
             policy=group.policy,
             role=group.role,
             link=link,

@@ -37,8 +37,8 @@ class Handover:
     """The mechanics between prefill and decode instances. `choose` picks the decode instance of a request that an instance has
     prefilled; it may be that instance itself.
 
-    may_stay    the request may go on where it was prefilled. It then leaves only for an instance that has memory for it at this moment: two
-                instances that wait for each other's memory would wait for ever
+    may_stay    a request may go on where it was prefilled also if that is a prefill instance. One that may stay leaves only for an
+                instance that has memory for it at this moment: two instances that wait for each other's memory would wait for ever
     layerwise   each layer's KV leaves as soon as it is computed; otherwise the copy begins with the end of the prefill
     """
 
@@ -69,7 +69,8 @@ class Handover:
         destination = None
         if request.row not in self.moves:
             destination = self._choose(request, source)
-            if destination is source or (self._may_stay and (destination is None or not _has_room(destination, request))):
+            may_stay = self._may_stay or source.spec.role == "decode"
+            if destination is source or (may_stay and (destination is None or not _has_room(destination, request))):
                 return False
         request.state = State.MOVING
         source.set_aside(request)
@@ -97,7 +98,7 @@ class Handover:
             self._homeless.append(move)
             return
         destination.expect(move.request)
-        if self._may_stay and _has_room(destination, move.request):
+        if (self._may_stay or move.source.spec.role == "decode") and _has_room(destination, move.request):
             self._reserve(destination, move)
             destination.poke()
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -84,6 +85,8 @@ class Instance:
         self.prefix = PrefixCache(self.kv, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
         self.reorders = self.order.dynamic and self.prefix is not None
         self.inbox: list[LiveRequest] = []
+        self.unseen: deque[tuple[LiveRequest, int]] = deque()
+        """Newcomers that the coming steps have been scheduled without, each with how many of these are left; the least come first."""
         self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
         self.uplink = uplink
         self.life = Life.UP if spec.starts else Life.OFF
@@ -208,22 +211,28 @@ class Instance:
     def load(self) -> Load:
         """Memory and requests at this moment."""
         kv = self.kv
-        waiting = len(self.waiting) + len(self.inbox)
-        head_blocks = kv.blocks(next(iter(self.waiting or self.inbox)).target_tokens) if waiting else 0
+        waiting = len(self.waiting) + len(self.unseen) + len(self.inbox)
+        head = next(iter(self.waiting or self.inbox), None) if not self.unseen else self.queued()[0]
+        head_blocks = kv.blocks(head.target_tokens) if head is not None else 0
         running = 0
         for lane in self.lanes:
             running += len(lane.prefilling) + len(lane.group.members) + len(lane.swapped) + len(lane.landed)
         return Load(self.free_blocks, kv.total_blocks, running, waiting, head_blocks)
 
+    def queued(self) -> list[LiveRequest]:
+        """All that wait, in order."""
+        return [*self.waiting, *(request for request, _ in self.unseen), *self.inbox]
+
     def crash(self, now: float) -> list[LiveRequest]:
         """The instance dies: its KV is gone. Returns the requests that were in its queue and lanes, waiting again, in order of their rows;
         tokens of the step in progress were never computed."""
-        lost: list[LiveRequest] = [*self.waiting, *self.inbox]
+        lost = self.queued()
         for lane in self.lanes:
             lost += lane.crash(now)
         for request in list(self.waiting):
             self.waiting.remove(request)
         self.inbox.clear()
+        self.unseen.clear()
         self._yielding.clear()
         self._stage_free_s = [now] * len(self.lanes)
         self.elsewhere.clear()
@@ -274,6 +283,8 @@ class Instance:
                 self._next_lane = lane.index
             self._dispatch(now)
         else:
+            if self.unseen:
+                self._come_nearer(lane.steps)
             if self.inbox:
                 self._take_in()
             lane.start(now)
@@ -307,8 +318,26 @@ class Instance:
         if len(inbox) > 1:
             inbox.sort(key=lambda r: (r.arrival_s, r.row))
         for request in inbox:
-            self.waiting.push(request)
+            if self.spec.steps_ahead and self.lanes[0].busy and not self._pipelined:
+                self.unseen.append((request, self.spec.steps_ahead))
+            else:
+                self.waiting.push(request)
         inbox.clear()
+
+    def _come_nearer(self, steps: int) -> None:
+        """Steps are over: newcomers for whom they were the last ones scheduled without them are seen."""
+        unseen = self.unseen
+        for _ in range(len(unseen)):
+            request, left = unseen.popleft()
+            if left > steps:
+                unseen.append((request, left - steps))
+            else:
+                self.waiting.push(request)
+
+    def see_all(self) -> None:
+        """Nothing else is to be done: the newcomers are seen."""
+        while self.unseen:
+            self.waiting.push(self.unseen.popleft()[0])
 
     def reorder(self) -> None:
         """Brings the waiting queue in order again where the order depends on what is cached now."""

@@ -73,7 +73,7 @@ class Lane(Residents):
         signals, index, waiting = self.signals, self.instance.index, len(view.waiting)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
-        signals.waiting[index] = waiting
+        signals.waiting[index] = waiting + len(self.instance.unseen)
         if plan is not self._plan:
             raise PolicyError(
                 f"policy '{self.policy_name}' returned {plan!r} instead of the plan it got from view.new_plan() (invariant I10)"
@@ -100,6 +100,9 @@ class Lane(Residents):
         """Plans and starts the next step (or span of steps); idles when there is nothing to do. Single-stage instances only."""
         self.busy = False
         plan = self.plan_step(now)
+        if plan is None and self.instance.unseen:
+            self.instance.see_all()
+            plan = self.plan_step(now)
         if plan is None:
             self.instance.pull()
             return
@@ -116,6 +119,8 @@ class Lane(Residents):
         self._span_start_s = now
         if plan.repeat > 1 and self._fast:
             steps = min(plan.repeat, group.steps_to_next_change(), self._chunk)
+            if self.instance.unseen:
+                steps = min(steps, self.instance.unseen[0][1])
             if steps > 1:
                 room = self.kv.free_blocks
                 if self.prefix is not None and self._span_waiting:
@@ -160,7 +165,7 @@ class Lane(Residents):
 
     def arrival(self, now: float) -> None:
         """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
-        if not self._plan.ignores_arrivals:
+        if not self._plan.ignores_arrivals or self.instance.spec.steps_ahead:
             self.interrupt(now)
 
     def interrupt(self, now: float) -> None:
@@ -257,6 +262,11 @@ class Lane(Residents):
         if self._end_event is None:
             return 0
         return min(self._current_step(now), len(self.step_end_s) - 1) - self._span_first
+
+    @property
+    def steps(self) -> int:
+        """Steps of the span in progress, or that has just ended."""
+        return len(self.step_end_s) - self._span_first
 
     @property
     def decodes_now(self) -> int:

@@ -8,7 +8,7 @@ happens, and only the instances at the top need a look.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 
@@ -40,30 +40,38 @@ class Ranking:
         self._score = score
         self._load = load
         self._outstanding = outstanding
-        self._at_most = [math.inf if number in self._members else -math.inf for number in range(len(outstanding))]
+        self._at_most = [-math.inf] * len(outstanding)
         self._idle = [False] * len(outstanding)
         """It was idle when it was looked at: it scores what it scored as long as it has no request."""
+        self._eased = set(members)
+        """Those that may have risen since they were looked at."""
 
     def ease(self, number: int) -> None:
         """The score of an instance may have risen."""
         if number in self._members:
-            self._at_most[number] = math.inf
-            self._idle[number] = False
+            self._eased.add(number)
 
     def best(self) -> tuple[int, float]:
         """The highest score and the instance that has it (ties: fewest outstanding requests, then the first); (-1, -inf) without members."""
         at_most, outstanding, idle = self._at_most, self._outstanding, self._idle
         known: set[int] = set()
+        unknown: Collection[int] = self._eased
         while True:
+            for number in unknown:
+                at_most[number] = self._score(self._load(number))
+                idle[number] = not outstanding[number]
+            known.update(unknown)
+            self._eased.clear()
             top = max(at_most)
             number = at_most.index(top)
-            tied = [number] if at_most.count(top) == 1 else [n for n, most in enumerate(at_most) if most == top]
-            unknown = [n for n in tied if n not in known and (outstanding[n] or not idle[n])]
-            if not unknown or top == -math.inf:
-                if top == -math.inf:
-                    return -1, top
-                return min(tied, key=lambda n: (outstanding[n], n)), top
-            for n in unknown:
-                at_most[n] = self._score(self._load(n))
-                idle[n] = not outstanding[n]
-                known.add(n)
+            if at_most.count(top) == 1:
+                if number in known:
+                    return number, top
+                unknown = (number,)
+            elif not self._members:
+                return -1, top
+            else:
+                tied = [n for n, most in enumerate(at_most) if most == top]
+                unknown = [n for n in tied if n not in known and (outstanding[n] or not idle[n])]
+                if not unknown:
+                    return min(tied, key=lambda n: (outstanding[n], n)), top

@@ -242,7 +242,7 @@ class Simulation:
         """The run is cut: what the requests in the instance have got so far."""
         for lane in instance.lanes:
             lane.stop(now)
-        left: list[LiveRequest] = [*instance.waiting, *instance.inbox]
+        left = instance.queued()
         for lane in instance.lanes:
             left += lane.swapped + lane.prefilling + lane.landed
             for request in list(lane.group):

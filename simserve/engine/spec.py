@@ -54,6 +54,8 @@ class InstanceSpec:
     prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
+    steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them (asynchronous
+                      scheduling; an instance without other work sees it at once; no effect with pipeline stages)
     order             waiting order: see simserve.policies.registry.order_names()
     """
 
@@ -72,6 +74,7 @@ class InstanceSpec:
     prefix_caching: bool = False
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
+    steps_ahead: int = 0
     policy: str = ""
     role: str = "mixed"
     link: LinkSpec | None = None

@@ -380,7 +380,7 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
     disaggregated = draw(st.booleans())
     roles = ["prefill", "decode", "decode", "prefill"] if disaggregated else ["mixed"] * draw(st.integers(1, 4))
     policy = draw(st.sampled_from(["vllm-v1", "sarathi", "vllm-v0", "orca"]))
-    common: dict[str, Any] = {"kv_blocks": draw(st.integers(34, 60)), "boot_s": 1.0, "order": draw(st.sampled_from(["fcfs", "priority"]))}
+    common: dict[str, Any] = {"kv_blocks": draw(st.integers(34, 60)), "boot_s": 1.0, "steps_ahead": draw(st.integers(0, 2)), "order": draw(st.sampled_from(["fcfs", "priority"]))}
     if policy != "orca":
         common |= {"prefix_caching": prefix is not None and draw(st.booleans())}
         common |= draw(st.sampled_from([{}, {"preemption": "swap", "host_kv_blocks": 20}]))

@@ -36,3 +36,25 @@ def test_a_client_of_a_closed_loop_is_on_the_way_too() -> None:
     r = simulate(work, [replace(ROOMY.spec(), request_s=0.5)], check=True).requests
     assert (r.scheduled_s - r.released_s).tolist() == pytest.approx([0.5] * 6)
     assert r.released_s[1:].tolist() == r.finish_s[:-1].tolist()
+
+
+def test_a_newcomer_waits_for_the_steps_that_are_scheduled_already() -> None:
+    # One long request decodes; another comes in the middle of a step.
+    table = RequestTable.build(np.array([0.0, 0.5]), np.array([8, 8]), np.array([200, 4]))
+    seen = []
+    for ahead in (0, 1, 2):
+        records = simulate(Workload(table), [replace(ROOMY.spec(), steps_ahead=ahead)], check=True)
+        seen.append(float(records.requests.scheduled_s[1]))
+    ends = records.lanes[0].step_end_s
+    first = int(np.searchsorted(ends, 0.5))
+    assert seen == ends[first : first + 3].tolist()
+
+
+def test_an_idle_engine_sees_a_newcomer_at_once() -> None:
+    table = RequestTable.build(np.array([0.0, 40.0]), np.array([8, 8]), np.array([4, 4]))
+    records = simulate(Workload(table), [replace(ROOMY.spec(), steps_ahead=2)], check=True)
+    assert records.requests.scheduled_s[1] == 40.0
+    # Of two that come together to a busy engine whose work then ends, neither waits for steps that will not be.
+    table = RequestTable.build(np.array([0.0, 0.01, 0.01]), np.array([8, 8, 8]), np.array([1, 2, 2]))
+    records = simulate(Workload(table), [replace(ROOMY.spec(), steps_ahead=2)], check=True)
+    assert records.requests.scheduled_s[1:].tolist() == [records.lanes[0].step_end_s[0]] * 2

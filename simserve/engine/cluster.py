@@ -32,7 +32,7 @@ class Pool:
         self.router = router
         self.crosses = bool(getattr(router, "crosses_roles", False))
         names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
-        self.view = ClusterView(names, roles, signals, lambda number: everybody[number].load(), stale)
+        self.view = ClusterView(names, roles, signals, lambda number, exact: everybody[number].load(exact), stale)
         self.update()
 
     def update(self) -> None:
@@ -89,7 +89,8 @@ class Ticker:
         self._clock.at(self._turn * self._interval_s, self._tick, ARRIVAL)
 
     def _tick(self, event: Event) -> None:
-        self._idle = 0 if self._clock.pending > len(self._all) else self._idle + 1
+        others = sum(not ticker.asleep for ticker in self._all) - 1
+        self._idle = 0 if self._clock.pending > others else self._idle + 1
         if self._goes_on() and self._idle < PATIENCE:
             self._action(self._clock.now)
             self._next()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from simserve.engine.ranking import Load as Load
-from simserve.engine.ranking import Ranking, Score
+from simserve.engine.ranking import LoadOf, Ranking, Score
 
 
 class Refusal(NamedTuple):
@@ -64,7 +63,7 @@ class ClusterView:
         "waiting",
     )
 
-    def __init__(self, names: tuple[str, ...], roles: tuple[str, ...], signals: Signals, load: Callable[[int], Load], stale: bool) -> None:
+    def __init__(self, names: tuple[str, ...], roles: tuple[str, ...], signals: Signals, load: LoadOf, stale: bool) -> None:
         self.now = 0.0
         self.names = names
         self.roles = roles
@@ -81,11 +80,11 @@ class ClusterView:
 
     def load(self, instance: int) -> Load:
         """Memory and requests of an instance. Costs a microsecond an instance, which the counters do not."""
-        found = self._loads.get(instance) if self._stale else None
+        if not self._stale:
+            return self._load(instance, True)
+        found = self._loads.get(instance)
         if found is None:
-            found = self._load(instance)
-            if self._stale:
-                self._loads[instance] = found
+            found = self._loads[instance] = self._load(instance, True)
         return found
 
     def best(self, score: Score, role: str = "") -> tuple[int, float]:
@@ -95,10 +94,14 @@ class ClusterView:
         ranking = self._ranked.get((score, role))
         if ranking is None:
             members = [number for number in self.open if not role or self.roles[number] == role]
-            ranking = self._ranked[score, role] = Ranking(members, score, self.load, self.outstanding)
+            load = self._seen if self._stale else self._load
+            ranking = self._ranked[score, role] = Ranking(members, score, load, self.outstanding)
             if not self._stale:
                 self._signals.rankings.append(ranking)
         return ranking.best()
+
+    def _seen(self, instance: int, exact: bool) -> Load:
+        return self.load(instance)
 
     def set_open(self, numbers: list[int]) -> None:
         """Other instances take requests from now on."""
@@ -116,5 +119,5 @@ class ClusterView:
         self.outstanding = list(self._signals.outstanding)
         self.waiting = list(self._signals.waiting)
         self.prompt_tokens = list(self._signals.prompt_tokens)
-        self._loads = {number: self._load(number) for number in self.open} if self._loads else {}
+        self._loads = {number: self._load(number, True) for number in self.open} if self._loads else {}
         self._forget_rankings()

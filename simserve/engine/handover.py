@@ -8,7 +8,6 @@ the link of the prefill instance or of its node, which other copies share.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 
@@ -145,9 +144,8 @@ class Handover:
         if self._layerwise:
             overlap_s = move.source.clock.now - max(move.reserved_s, move.request.scheduled_s)
             size_bytes = max(size_bytes / spec.layers, size_bytes - spec.bytes_per_s * overlap_s)
-        messages = 1 if spec.message_bytes is None else max(1, math.ceil(size_bytes / spec.message_bytes))
         self.moved_tokens += move.request.computed_tokens
-        move.transfer = (link, link.start(size_bytes, lambda now: self._arrived(move), messages))
+        move.transfer = (link, link.start(size_bytes, lambda now: self._arrived(move), spec.messages(size_bytes)))
 
     def _arrived(self, move: Move) -> None:
         request, destination = move.request, move.destination

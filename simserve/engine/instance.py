@@ -208,8 +208,8 @@ class Instance:
             return self.kv.free_blocks  # its steps are planned one by one
         return self.kv.free_blocks - self.lanes[0].blocks_grown(self.clock.now)
 
-    def load(self) -> Load:
-        """Memory and requests at this moment."""
+    def load(self, exact: bool = True) -> Load:
+        """Memory and requests at this moment; not `exact` = the memory as if no step had passed since the last plan."""
         kv = self.kv
         waiting = len(self.waiting) + len(self.unseen) + len(self.inbox)
         head = next(iter(self.waiting or self.inbox), None) if not self.unseen else self.queued()[0]
@@ -217,7 +217,7 @@ class Instance:
         running = 0
         for lane in self.lanes:
             running += len(lane.prefilling) + len(lane.group.members) + len(lane.swapped) + len(lane.landed)
-        return Load(self.free_blocks, kv.total_blocks, running, waiting, head_blocks)
+        return Load(self.free_blocks if exact else kv.free_blocks, kv.total_blocks, running, waiting, head_blocks)
 
     def queued(self) -> list[LiveRequest]:
         """All that wait, in order."""

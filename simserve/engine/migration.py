@@ -9,7 +9,6 @@ steps of the source.
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Callable
 
@@ -79,9 +78,8 @@ class Migration:
     def _copy(self, tokens: int, done: Callable[[float], None]) -> None:
         link, spec = self.source.path_to(self.destination)
         size_bytes = tokens * spec.kv_bytes_per_token
-        messages = 1 if spec.message_bytes is None else max(1, math.ceil(size_bytes / spec.message_bytes))
         self._log.moved_tokens += tokens
-        self._transfer = (link, link.start(size_bytes, done, messages))
+        self._transfer = (link, link.start(size_bytes, done, spec.messages(size_bytes)))
 
     def _stage_copied(self, now: float) -> None:
         self._copied = self.destination.elsewhere[self.request.row]

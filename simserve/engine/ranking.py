@@ -8,7 +8,7 @@ happens, and only the instances at the top need a look.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -31,11 +31,14 @@ class Load(NamedTuple):
 Score = Callable[[Load], float]
 """Must not rise when free_blocks falls, nor when waiting and head_blocks rise."""
 
+LoadOf = Callable[[int, bool], Load]
+"""The load of an instance: at this moment, or (False, which is quicker) as if no step had passed since its last plan."""
+
 
 class Ranking:
     """`members` by a score of their loads. `outstanding` are the counters of all instances."""
 
-    def __init__(self, members: Sequence[int], score: Score, load: Callable[[int], Load], outstanding: list[int]) -> None:
+    def __init__(self, members: Sequence[int], score: Score, load: LoadOf, outstanding: list[int]) -> None:
         self._members = set(members)
         self._score = score
         self._load = load
@@ -53,25 +56,29 @@ class Ranking:
 
     def best(self) -> tuple[int, float]:
         """The highest score and the instance that has it (ties: fewest outstanding requests, then the first); (-1, -inf) without members."""
-        at_most, outstanding, idle = self._at_most, self._outstanding, self._idle
-        known: set[int] = set()
-        unknown: Collection[int] = self._eased
+        if not self._members:
+            return -1, -math.inf
+        at_most, outstanding, known = self._at_most, self._outstanding, set()
+        for number in self._eased:
+            at_most[number] = self._score(self._load(number, False))
+            self._idle[number] = not outstanding[number]
+        self._eased.clear()
         while True:
-            for number in unknown:
-                at_most[number] = self._score(self._load(number))
-                idle[number] = not outstanding[number]
-            known.update(unknown)
-            self._eased.clear()
             top = max(at_most)
             number = at_most.index(top)
-            if at_most.count(top) == 1:
-                if number in known:
-                    return number, top
-                unknown = (number,)
-            elif not self._members:
-                return -1, top
-            else:
-                tied = [n for n, most in enumerate(at_most) if most == top]
-                unknown = [n for n in tied if n not in known and (outstanding[n] or not idle[n])]
+            if number not in known and (outstanding[number] or not self._idle[number]):
+                at_most[number] = self._score(self._load(number, True))
+                known.add(number)
+            own, at_most[number] = at_most[number], -math.inf
+            others = max(at_most)
+            at_most[number] = own
+            if own > others:
+                return number, own
+            if own == others:
+                tied = [n for n, most in enumerate(at_most) if most == own]
+                unknown = [n for n in tied if n not in known and (outstanding[n] or not self._idle[n])]
                 if not unknown:
-                    return min(tied, key=lambda n: (outstanding[n], n)), top
+                    return min(tied, key=lambda n: (outstanding[n], n)), own
+                for n in unknown:
+                    at_most[n] = self._score(self._load(n, True))
+                known.update(unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from simserve.cost.contract import CostModel
@@ -31,6 +32,10 @@ class LinkSpec:
     message_bytes: float | None = None
     layers: int = 1
 
+    def messages(self, size_bytes: float) -> int:
+        """Messages that a copy of so many bytes takes."""
+        return 1 if self.message_bytes is None else max(1, math.ceil(size_bytes / self.message_bytes))
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
@@ -54,8 +59,8 @@ class InstanceSpec:
     prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
-    steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them (asynchronous
-                      scheduling; an instance without other work sees it at once; no effect with pipeline stages)
+    steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
+                      (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
     order             waiting order: see simserve.policies.registry.order_names()
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,8 +87,7 @@ def _devices(experiment: Experiment) -> int:
 def _transfer_s(experiment: Experiment, of: Machine, tokens: int) -> float:
     link = link_spec(experiment.spec.cluster.network, of)
     size_bytes = tokens * link.kv_bytes_per_token
-    messages = 1 if link.message_bytes is None else math.ceil(size_bytes / link.message_bytes)
-    return link.latency_s + (messages - 1) * link.per_message_s + size_bytes / link.bytes_per_s
+    return link.latency_s + (link.messages(size_bytes) - 1) * link.per_message_s + size_bytes / link.bytes_per_s
 
 
 class _Asked:

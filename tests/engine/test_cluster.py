@@ -358,6 +358,14 @@ def test_a_full_token_pool_leaves_requests_where_they_were_prefilled() -> None:
     assert records.lanes[0].span_decode_requests.max() == 2
 
 
+def test_controllers_stay_awake_through_a_long_span_of_one_request() -> None:
+    # 400 steps of 0.25 s with nothing else to come: the order after 90 s is still carried out.
+    orders = Orders((90.0, moves(0, 0, 1)), interval_s=0.01)
+    orders.idle = False  # type: ignore[misc]
+    records = serve(work([0.0], [8], [380]), spec(), spec(), controllers=(orders,))
+    assert orders.answers == [""] and records.moves is not None and np.isfinite(records.moves.landed_s).all()
+
+
 # -- all together ------------------------------------------------------------------------------------------------------------------
 
 
@@ -380,11 +388,18 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
     disaggregated = draw(st.booleans())
     roles = ["prefill", "decode", "decode", "prefill"] if disaggregated else ["mixed"] * draw(st.integers(1, 4))
     policy = draw(st.sampled_from(["vllm-v1", "sarathi", "vllm-v0", "orca"]))
-    common: dict[str, Any] = {"kv_blocks": draw(st.integers(34, 60)), "boot_s": 1.0, "steps_ahead": draw(st.integers(0, 2)), "order": draw(st.sampled_from(["fcfs", "priority"]))}
+    common: dict[str, Any] = {
+        "kv_blocks": draw(st.integers(34, 60)),
+        "boot_s": 1.0,
+        "steps_ahead": draw(st.integers(0, 2)),
+        "order": draw(st.sampled_from(["fcfs", "priority"])),
+    }
     if policy != "orca":
         common |= {"prefix_caching": prefix is not None and draw(st.booleans())}
         common |= draw(st.sampled_from([{}, {"preemption": "swap", "host_kv_blocks": 20}]))
-    specs = [spec(f"i{k}", policy, cost, role=role, max_seqs=draw(st.integers(2, 8)), node=k // 2, **common) for k, role in enumerate(roles)]
+    specs = [
+        spec(f"i{k}", policy, cost, role=role, max_seqs=draw(st.integers(2, 8)), node=k // 2, **common) for k, role in enumerate(roles)
+    ]
     if draw(st.booleans()):
         specs = [replace(one, uplink=replace(LINK, bytes_per_s=3000.0)) for one in specs]
     controllers: list[Any] = []
@@ -444,7 +459,9 @@ def test_invariants_hold_under_random_failures_migrations_and_transfers() -> Non
         )
 
     look()
-    rare = [what for what in ("migrated", "gave_up", "died", "lost_work", "handed_over", "scaled", "preempted", "cached") if seen[what] < 10]
+    rare = [
+        what for what in ("migrated", "gave_up", "died", "lost_work", "handed_over", "scaled", "preempted", "cached") if seen[what] < 10
+    ]
     assert not rare, seen
 
 

@@ -165,6 +165,7 @@ class Handover:
             return
         if move.reserved_s < 0:
             self._queues[move.destination.index].remove(move)
+            move.destination.poke()  # it may have kept others waiting
         move.destination.unreserve(move.request.row)
         move.destination.forget(move.request)
         move.destination, move.reserved_s = None, -1.0

@@ -73,7 +73,7 @@ class Lane(Residents):
         signals, index, waiting = self.signals, self.instance.index, len(view.waiting)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
-        signals.waiting[index] = waiting + len(self.instance.unseen)
+        signals.waiting[index] = self.instance.queue_length
         if plan is not self._plan:
             raise PolicyError(
                 f"policy '{self.policy_name}' returned {plan!r} instead of the plan it got from view.new_plan() (invariant I10)"

@@ -149,8 +149,10 @@ class Residents:
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Ends a waiting request without service."""
         request.state = State.ENDED
-        self.instance.recorder.rejected(request.row, self.view.now, reason)
-        self.instance.ended([request], self.view.now)
+        instance = self.instance
+        instance.recorder.rejected(request.row, self.view.now, reason)
+        instance.signals.waiting[instance.index] = instance.queue_length  # what its end releases is routed in the middle of this plan
+        instance.ended([request], self.view.now)
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens to or from the host."""

@@ -85,23 +85,43 @@ def _choice(
         found = kind_of(policy) if not isinstance(policy, str) else f"'{policy}'"
         return None, [messages.at(document, (*place, key), f"unknown {words} {found}{nearest(str(policy), names)}")]
     settings = {name: Setting(value, (*place, name)) for name, value in section.items() if name not in own_keys}
-    params, mistakes = policy_params(policy, class_of(policy).Params, settings, document)
+    params, mistakes = policy_params(policy, class_of(policy).Params, settings, document, own_keys)
     return (None if params is None else Choice(policy, params)), mistakes
 
 
-def misfits(document: Document, section: ClusterSection, groups: Sequence[InstanceGroup]) -> list[Mistake]:
-    """What only all instances together can judge: roles that cannot finish a request, failures of instances that do not exist."""
+def misfits(document: Document, section: ClusterSection, policies: ClusterPolicies, groups: Sequence[InstanceGroup]) -> list[Mistake]:
+    """What only all instances together can judge: roles that cannot finish a request, pools that a policy needs or does not know,
+    failures of instances that do not exist."""
     mistakes = []
     roles = [group.role for group in groups]
     for role, other in (("prefill", "decode"), ("decode", "prefill")):
         if role in roles and other not in roles:
             place: KeyPath = ("cluster", "instances", roles.index(role), "role")
             mistakes.append(messages.at(document, place, f"{role} instances need {other} instances: requests could not be finished"))
+    mistakes += [] if mistakes else _pools(document, section, policies, set(roles))
     instances = sum(group.max_count for group in groups)
     for index, one in enumerate(section.failures.times if section.failures is not None else ()):
         if one.instance >= instances:
             text = f"there is no instance {one.instance}; instances are 0 to {instances - 1}"
             mistakes.append(messages.at(document, ("cluster", "failures", "times", index, "instance"), text))
+    return mistakes
+
+
+def _pools(document: Document, section: ClusterSection, policies: ClusterPolicies, roles: set[str]) -> list[Mistake]:
+    """What needs a prefill and a decode pool where there are none, or cannot tell them apart where there is nothing else."""
+    mistakes, pools = [], roles != {"mixed"}
+    names: list[tuple[KeyPath, Choice]] = [(("router", "policy"), policies.router), (("router", "decode_policy"), policies.decode_router)]
+    for place, choice in names:
+        if not pools and getattr(registry.router_class(choice.policy), "crosses_roles", False):
+            text = f"{choice.policy} works on a prefill and a decode pool; no instance has one of these roles"
+            mistakes.append(messages.at(document, ("cluster", *place), text))
+    if not pools and section.network.hand_over != "pull":
+        text = f"found {section.network.hand_over}, but nothing is handed over: no instance has the role prefill; leave this key out"
+        mistakes.append(messages.at(document, ("cluster", "network", "hand_over"), text))
+    for index, choice in enumerate(policies.controllers):
+        if "mixed" not in roles and getattr(registry.controller_class(choice.policy), "one_pool", False):
+            text = f"{choice.policy} counts all instances as one pool: it would stop the last prefill or decode instance"
+            mistakes.append(messages.at(document, ("cluster", "controllers", index, "policy"), text))
     return mistakes
 
 

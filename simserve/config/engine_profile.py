@@ -6,6 +6,7 @@ cache rules, CUDA-graph sizes, host overheads, and the engine's own flag names w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -143,6 +144,12 @@ def find(name_or_path: str, base_dir: Path | None = None) -> Path:
 def load_engine(name_or_path: str, base_dir: Path | None = None) -> EngineProfile:
     """An engine profile. Raises ConfigError for an unknown name, a broken file or another schema version."""
     path = find(name_or_path, base_dir)
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: Path, modified_ns: int) -> EngineProfile:
+    """A profile, read once in a process while its file stays the same: a study loads it for every point."""
     document = yamlfile.read(path)
     found = document.data.get("schema_version")
     if found != SCHEMA_VERSION:

@@ -134,7 +134,7 @@ def load(
     mistakes += _names(document, folder)
     messages.fail(document.source, mistakes)
     assert isinstance(section, ExperimentSpec) and engine is not None and policies is not None
-    messages.fail(document.source, cluster.misfits(document, section.cluster, groups))
+    messages.fail(document.source, cluster.misfits(document, section.cluster, policies, groups))
     experiment = Experiment(section, section.name or default_name, folder, engine, tuple(groups), policies, document)
     messages.fail(document.source, _layouts(experiment))
     return experiment

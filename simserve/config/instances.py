@@ -151,9 +151,9 @@ def _scheduler(raw: Mapping[str, Any], engine: EngineProfile, prefix: KeyPath) -
 
 
 def policy_params(
-    policy: str, params_class: Any, settings: Mapping[str, Setting], document: Document
+    policy: str, params_class: Any, settings: Mapping[str, Setting], document: Document, beside: frozenset[str] = frozenset()
 ) -> tuple[PolicyParams | None, list[Mistake]]:
-    """A policy's own parameters, each mistake reported where the user wrote that value."""
+    """A policy's own parameters, each mistake reported where the user wrote that value. `beside`: the section's other keys."""
     values = {key: setting.value for key, setting in settings.items()}
     view = Document(document.source, values)
     for key, setting in settings.items():
@@ -167,7 +167,7 @@ def policy_params(
         path = messages.dotted(origin.path) if origin and origin.path else mistake.key
         text = mistake.text
         if text.startswith("unknown key"):
-            text = f"policy {policy} has no parameter '{mistake.key}'{nearest(mistake.key, params_class.model_fields)}"
+            text = f"policy {policy} has no parameter '{mistake.key}'{nearest(mistake.key, {*params_class.model_fields, *beside})}"
         mistakes.append(Mistake(mistake.place, path, text))
     assert params is None or isinstance(params, PolicyParams)
     return params, mistakes

@@ -112,8 +112,9 @@ def _sentence(error: Any, schema: tree.Schema, local: KeyPath) -> str:
         sign, name = _BOUNDS[kind]
         return f"{found}, expected a number {sign} {context[name]:g}"
     if kind in ("too_short", "too_long"):
-        limit = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
-        return f"{found}, expected {limit} elements"
+        number, bound = (context["min_length"], "at least") if kind == "too_short" else (context["max_length"], "at most")
+        found = "found an empty list" if value == [] else found
+        return f"{found}, expected {bound} {number} element{'s' if number != 1 else ''}"
     if kind == "string_pattern_mismatch":
         return f"{found}, allowed is the pattern {context['pattern']}"
     if kind == "finite_number" or (isinstance(value, float) and not math.isfinite(value)):
@@ -133,11 +134,13 @@ _BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "les
 
 
 def _has_suspect(value: Any) -> bool:
-    """Whether some leaf is of a type that pydantic would turn into another without a word: '512' into 512, true into 1."""
+    """Whether some leaf is not finite, or of a type that pydantic would turn into another without a word: '512' into 512, true into 1."""
     if isinstance(value, Mapping):
         return any(_has_suspect(v) for v in value.values())
     if isinstance(value, list | tuple):
         return any(_has_suspect(v) for v in value)
+    if isinstance(value, float):
+        return not math.isfinite(value)
     return isinstance(value, bool) or (isinstance(value, str) and bool(_COERCIBLE.match(value)))
 
 
@@ -146,10 +149,12 @@ def _coerced(value: Any, schema: tree.Schema, document: Document, prefix: KeyPat
         return [m for k, v in value.items() for m in _coerced(v, schema, document, prefix, (*local, k))]
     if isinstance(value, list | tuple):
         return [m for i, v in enumerate(value) for m in _coerced(v, schema, document, prefix, (*local, i))]
+    path = (*prefix, *local)
+    if isinstance(value, float) and not math.isfinite(value):
+        return [at(document, path, f"found {kind_of(value)}, expected a finite number")]
     types = tree.types_at(schema, local)
     if not types:
         return []
-    path = (*prefix, *local)
     if isinstance(value, bool):
         wrong = "boolean" not in types
     elif isinstance(value, str):

@@ -165,7 +165,7 @@ class NetworkSection(Section):
     bytes_per_s: float | None = Field(default=None, gt=0, description="Bandwidth one way, bytes/s, shared by the copies in flight.")
     latency_s: float | None = Field(default=None, ge=0, description="Seconds before the first byte.")
     per_message_s: float = Field(default=0.0, ge=0, description="Seconds for every further message of a copy.")
-    message_bytes: float | None = Field(default=None, gt=0, description="Bytes of one message. Default: a copy is one contiguous message.")
+    message_bytes: float | None = Field(default=None, ge=1, description="Bytes of one message. Default: a copy is one contiguous message.")
     between_nodes: BetweenNodesSection | None = Field(
         default=None, description="Default: all instances reach each other over the link above."
     )

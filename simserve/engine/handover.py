@@ -88,7 +88,11 @@ class Handover:
     def _send(self, move: Move) -> None:
         """Chooses where the request decodes, and asks for memory there."""
         destination = self._choose(move.request, move.source)
-        self._send_to(move, destination if destination is not move.source else None)
+        if destination is not move.source:
+            self._send_to(move, destination)
+        elif move.prefilled:  # its destination has died, and it may as well go on where it is
+            self.moves.pop(move.request.row, None)
+            move.source.take_back(move.request)
 
     def _send_to(self, move: Move, destination: Instance | None) -> None:
         self.moves[move.request.row] = move

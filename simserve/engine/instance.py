@@ -194,6 +194,12 @@ class Instance:
         self.elsewhere[request.row] = held
         self.signals.ease(self.index)
 
+    def take_back(self, request: LiveRequest) -> None:
+        """A request whose KV was set aside goes on here."""
+        del self.elsewhere[request.row]
+        self.expect(request)
+        self.land(request)
+
     def let_go(self, request: LiveRequest) -> None:
         """The KV of a request that was set aside is not needed any more."""
         del self.elsewhere[request.row]

@@ -103,6 +103,9 @@ class Lane(Residents):
         if plan is None and self.instance.unseen:
             self.instance.see_all()
             plan = self.plan_step(now)
+        while plan is None and self._plan.preempted:  # what it has freed is for those on their way here, then for whoever waits here
+            self.instance.pull()
+            plan = self.plan_step(now)
         if plan is None:
             self.instance.pull()
             return

@@ -1,8 +1,8 @@
 """The instance whose load scores highest, found without looking at all of them.
 
-A score of memory and requests (freeness) only falls while an instance decodes and requests queue up; it can rise only when a request leaves,
-is admitted or gives up its memory. So what an instance scored when it was last looked at is the most it can score now, until one of these
-happens, and only the instances at the top need a look.
+A score of memory and requests (freeness) only falls while an instance decodes and requests queue up; it can rise only when a request
+leaves, is admitted or gives up its memory. So what an instance scored when it was last looked at is the most it can score now, until one of
+these happens, and only the instances at the top need a look.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Ranking:
             self._eased.add(number)
 
     def best(self) -> tuple[int, float]:
-        """The highest score and the instance that has it (ties: fewest outstanding requests, then the first); (-1, -inf) without members."""
+        """The instance with the highest score (ties: fewest outstanding requests, then the first) and that; (-1, -inf) without members."""
         if not self._members:
             return -1, -math.inf
         at_most, outstanding, known = self._at_most, self._outstanding, set()

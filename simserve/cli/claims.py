@@ -64,9 +64,9 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         return
     console = Console()
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("claim")
+    table.add_column("claim", overflow="fold", min_width=22 if console.width > 75 else None)
     for heading in ("published", "ours", "band"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=heading != "ours")  # an order of many figures goes over several lines
     table.add_column("", no_wrap=True)
     for outcome in outcomes:
         published = "" if outcome.published is None else f"{outcome.published:.4g}"

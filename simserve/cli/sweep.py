@@ -54,10 +54,10 @@ def sweep(
         result = run_sweep(spec, Execution(backend, jobs, address, target, resume), progress)
     show_frame(result.shown())
     failed = len(result.failures) == len(result.frame)
+    errors = result.failures["error"].value_counts()  # said even when asked to be quiet: the table does not show them
+    for error, count in list(errors.items())[:10]:
+        print(f"! {count:,} {'runs have' if count > 1 else 'run has'} no figures: {error}", file=sys.stderr)
     if not quiet:
-        errors = result.failures["error"].value_counts()
-        for error, count in list(errors.items())[:10]:
-            print(f"! {count} runs have no figures: {error}", file=sys.stderr)
         for note in result.notes:
             print(f"! {note}", file=sys.stderr)
         print(f"written to {target}", file=sys.stderr)

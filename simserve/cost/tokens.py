@@ -35,6 +35,11 @@ _LAUNCHES = {"Attention": 2, "MLA": 2, "MoE": 10, "LinearAttentionCore": 1 + _AR
 """Kernels of an operator. Attention: the KV write and the kernel. Experts: top-k, three of sorting, expand, quantise, two grouped GEMMs,
 activation, weighted sum."""
 
+_BESIDE, _BESIDE_TOKENS = "shared_", 256.0
+"""Shared experts (operators whose names begin so) run beside the routed ones in steps of few tokens: on a second stream (vLLM up to 256
+tokens, TensorRT-LLM) or as one more expert of the same kernel (SGLang). They then cost the reading of their weights, no kernels of
+their own."""
+
 _SAME_KERNEL = {
     "final_layernorm": "input_layernorm",
     "post_attention_layernorm": "input_layernorm",
@@ -103,10 +108,14 @@ def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], inst
             shapes = sorted({(n, k) for n, k, d, _ in matrices if d == dtype})
             n, k = (np.repeat([float(s[i]) for s in shapes], len(tokens)) for i in (0, 1))
             times = kernels.gemm_seconds(dtype, np.tile(tokens, len(shapes)), n, k)
-            times = np.maximum(times, gemm_read_s(kernels.profile.device, n, k, dtype)).reshape(len(shapes), -1)
+            reading = gemm_read_s(kernels.profile.device, n, k, dtype)
+            times = np.maximum(times, reading)
+            if part == _BESIDE:
+                times = np.where(np.tile(tokens, len(shapes)) <= _BESIDE_TOKENS, reading, times)
+            times = times.reshape(len(shapes), -1)
             for rows, columns, kind, count in matrices:
                 if kind == dtype:
-                    put(part, count * times[shapes.index((rows, columns))])
+                    put("gemm" if part == _BESIDE else part, count * times[shapes.index((rows, columns))])
     for op, count in operators:
         if isinstance(op, Elementwise):
             put("sampler" if op.name == "sampler" else "elementwise", count * _elementwise(kernels, op, tokens))
@@ -132,7 +141,8 @@ def _gemms(operators: tuple[Counted, ...]) -> dict[str, list[tuple[int, int, str
     out: dict[str, list[tuple[int, int, str, int]]] = {}
     for op, count in operators:
         if isinstance(op, Gemm):
-            out.setdefault("lm_head" if op.name == "lm_head" else "gemm", []).append((op.n, op.k, op.dtype, count))
+            part = "lm_head" if op.name == "lm_head" else _BESIDE if op.name.startswith(_BESIDE) else "gemm"
+            out.setdefault(part, []).append((op.n, op.k, op.dtype, count))
         elif isinstance(op, MLA):
             n = op.q_heads * (op.qk_nope_head_dim + op.v_head_dim)
             out.setdefault("gemm", []).append((n, op.kv_lora_rank, op.gemm_dtype, count))

@@ -72,7 +72,7 @@ def audit(lane: Lane) -> None:
             held += request.held_blocks - _shared(instance, request)
             _require(request.state is State.PREFILLING, "I3", f"{request!r} prefills on {name}")
         for request in one.landed:
-            held += request.held_blocks
+            held += request.held_blocks - _shared(instance, request)
         for request in one.swapped:
             host += request.held_blocks
             _require(request.state is State.SWAPPED, "I3", f"{request!r} is swapped out of {name}")

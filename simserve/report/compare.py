@@ -220,4 +220,9 @@ def _at(summary: dict[str, Any], path: tuple[str, ...]) -> Any:
 
 
 def _profiles(summary: dict[str, Any]) -> list[Any]:
-    return [group["cost"] for group in summary["simulated"]]
+    """The cost models of a run, each once: groups that differ in policy or role rest on the same one."""
+    costs: list[Any] = []
+    for group in summary["simulated"]:
+        if group["cost"] not in costs:
+            costs.append(group["cost"])
+    return costs

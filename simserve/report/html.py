@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from simserve.report.cluster_rows import cluster_facts, cluster_head, cluster_rows
 from simserve.report.page import Picture, render
 from simserve.report.provenance import operators
 from simserve.report.rows import (
@@ -58,6 +59,11 @@ def _content(summary: dict[str, Any]) -> dict[str, Any]:
         },
         "slo": _slo(summary),
         "instances": summary["utilisation"]["instances"],
+        "cluster": {
+            "facts": cluster_facts(summary),
+            "head": cluster_head(summary) if summary.get("cluster") else [],
+            "rows": cluster_rows(summary),
+        },
         "costs": [(", ".join(group["instances"]), operators(group["cost"]), _pretty(group["cost"])) for group in summary["simulated"]],
         "experiment": _pretty(summary["experiment"]),
     }

@@ -150,7 +150,8 @@ def stack(summary: dict[str, Any]) -> list[str]:
         facts = [*(_name(cost.get(key)) for key in ("model", "hardware", "parallel")), engine(cost)]
         what = ", ".join(fact for fact in [*facts, group["policy"]] if fact)
         devices = f"{group['devices']} device{'s' if group['devices'] != 1 else ''}"
-        lines.append(f"{len(group['instances'])} instance{'s' if len(group['instances']) != 1 else ''} on {devices}: {what}")
+        instances = len(group["instances"])
+        lines.append(f"{instances} instance{'s, each' if instances != 1 else ''} on {devices}: {what}")
     return lines
 
 

@@ -43,11 +43,13 @@ def saturation(records: RunRecords) -> Saturation:
     if not saturated:
         return Saturation(False, quarters, _left(unfinished))
     message = (
-        f"Saturated: the queue grew through the run, from {quarters[0]:.0f} requests waiting on average in the first quarter of it to "
-        f"{quarters[-1]:.0f} in the last. More work arrives than is served; latencies would grow with a longer run."
+        f"Saturated: the queue grew through the run. Requests that waited, on average: {quarters[0]:.0f} in its first quarter, "
+        f"{quarters[-1]:.0f} in its last. More work arrives than is served; latencies would grow with a longer run."
     )
     return Saturation(True, quarters, f"{message} {_left(unfinished)}".strip())
 
 
 def _left(unfinished: int) -> str:
-    return f"{unfinished} requests were unfinished when the run was cut by its time limit." if unfinished else ""
+    if not unfinished:
+        return ""
+    return f"{unfinished:,} {'requests were' if unfinished > 1 else 'request was'} unfinished when the run was cut by its time limit."

@@ -41,7 +41,7 @@ def summarise(
         "utilisation": utilisation(m),
         "queue": queues(m),
         "preemption": preemption(m),
-        "cluster": cluster_summary(m.records),
+        "cluster": cluster_summary(m.records, experiment),
         "energy": energy,
         "experts": experts,
         "saturation": {

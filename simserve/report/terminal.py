@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from simserve.report.cluster_rows import SINGLE_ROWS, cluster_facts, cluster_head, cluster_rows
 from simserve.report.compare import Comparable, compare
 from simserve.report.rows import (
     FIGURES,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _NARROW = 84
 _NARROW_STATS = ("mean", "p50", "p99", "max")
+_LEFT_OUT_FIRST = ("KV mean", "served", "prefills", "tokens", "KV max", "moved out", "moved in", "busy")
 
 
 class _ByWidth:
@@ -46,6 +48,10 @@ class _ByWidth:
         for slo_class, latency in summary["latency"].items():
             yield latency_table(slo_class, latency, _NARROW_STATS if narrow else STATS)
         yield figure_table(summary, 1 if narrow else 2)
+        if summary.get("cluster"):
+            yield cluster_table(summary, options.max_width)
+            for name, text in cluster_facts(summary):
+                yield Text(f"{name}: {text}")
         if note := interval_note(summary):
             yield Text()
             yield Text(note)
@@ -88,6 +94,26 @@ def figure_table(summary: dict[str, Any], columns: int) -> Table:
     for number in range(rows):
         cells = [shown[at] if at < len(shown) else ("", "") for at in range(number, rows * columns, rows)]
         table.add_row(*(text for cell in cells for text in cell))
+    return table
+
+
+def cluster_table(summary: dict[str, Any], width: int) -> Table:
+    """Instances (rows), many equal ones in one row; of the columns as many as fit."""
+    from rich import box
+    from rich.table import Table
+
+    lines = [cluster_head(summary), *cluster_rows(summary, SINGLE_ROWS)]
+    columns = list(zip(*lines, strict=True))
+    if all(cell == "mixed" for cell in columns[1][1:]):
+        columns.pop(1)
+    for name in _LEFT_OUT_FIRST:
+        if sum(max(map(len, column)) + 3 for column in columns) > width:
+            columns = [column for column in columns if column[0] != name]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column[0], justify="left" if column[0] in ("instance", "role") else "right", no_wrap=True)
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        table.add_row(*row)
     return table
 
 

@@ -160,7 +160,7 @@ def run_sweep(spec: SweepSpec, execution: Execution, progress: Progress | None =
         plan = prepare(spec.base, spec.design, spec.design.count(), spec.seeds, progress)
     notes = [] if cache is None else strangers_note(cache)
     if plan.duplicates:
-        notes.append(f"{plan.duplicates} points equal another one and were left out")
+        notes.append(f"points left out because they equal another one: {plan.duplicates:,}")
     rows = Rows(len(plan))
     missing = []
     for number, _, point, seed in plan.runs():

@@ -151,6 +151,7 @@ def test_lists_name_what_is_bundled(arguments: list[str], word: str, capsys: pyt
 def test_unknown_names_get_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, nearest in (
         (["policies", "sarati"], "sarathi"),
+        (["policies", "llumnix-migratio"], "llumnix-migration"),
         (["engines", "vlm-v1"], "vllm-v1"),
         (["run", "quikstart"], "quickstart"),
     ):

@@ -19,7 +19,7 @@ from simserve.config.reference import reference
 from simserve.config.yamlfile import dump
 from simserve.engine import simulate
 from simserve.engine.records import RunRecords
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, PolicyError
 from simserve.policies import registry
 
 TEXT = """\
@@ -69,6 +69,11 @@ def write(tmp_path: Path) -> Write:
         ("choices: 2", "@choice: 2", ["cluster.router.choice: policy power-of-two has no parameter", "did you mean 'choices'?"]),
         ("choices: 2", "choices: @0", ["cluster.router.choices: found 0, expected a number >= 1"]),
         ("decode_policy: freeness", "decode_policy: @freenes", ["router.decode_policy: unknown routing", "did you mean 'freeness'?"]),
+        ("refresh_s: 0.05", "@refresh: 0.05", ["router.refresh: policy power-of-two has no parameter", "did you mean 'refresh_s'?"]),
+        ("refresh_s: 0.05", "refresh_s: @.inf", ["router.refresh_s: found inf, expected a finite number"]),
+        ("interval_s: 2.0", "interval_s: @.inf", ["controllers.1.interval_s: found inf, expected a finite number"]),
+        ("restart_s: 2.0", "restart_s: @.inf", ["failures.restart_s: found inf, expected a finite number"]),
+        ("scale_down: 400", "scale_down: @90", ["controllers.1.scale_down: found 90, expected at least scale_up, which is 95"]),
         ("refresh_s: 0.05", "refresh_s: @-1", ["router.refresh_s: found -1, expected a number >= 0"]),
         ("bytes_per_s: 2e10", "bytes_per_s: @0", ["network.bytes_per_s: found 0, expected a number > 0"]),
         ("hand_over: push", "hand_over: @shove", ["network.hand_over: found text 'shove'", "push-layerwise"]),
@@ -122,6 +127,44 @@ def test_roles_that_cannot_finish_a_request(write: Write, capsys: pytest.Capture
     assert capsys.readouterr().err == f"error: {path}:{place}: cluster.{words}\n"
 
 
+ONLY_MIXED = (("role: prefill, ", ""), ("role: decode, ", ""))
+NO_MIXED = ("    - {count: 1}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "words"),
+    [
+        ((*ONLY_MIXED,), "9:43", "network.hand_over: found push, but nothing is handed over: no instance has the role prefill"),
+        (
+            (*ONLY_MIXED, ("policy: power-of-two, choices: 2", "policy: splitwise"), ("hand_over: push", "hand_over: pull")),
+            "8:20",
+            "router.policy: splitwise works on a prefill and a decode pool; no instance has one of these roles",
+        ),
+        (
+            (*ONLY_MIXED, ("decode_policy: freeness", "decode_policy: splitwise-decode"), ("hand_over: push", "hand_over: pull")),
+            "8:61",
+            "router.decode_policy: splitwise-decode works on a prefill and a decode pool",
+        ),
+        ((NO_MIXED,), "11:16", "controllers.1.policy: llumnix-scaling counts all instances as one pool: it would stop the last"),
+    ],
+)
+def test_policies_of_pools_need_pools_and_a_policy_of_one_pool_is_not_given_two(
+    write: Write, capsys: pytest.CaptureFixture[str], changes: tuple[tuple[str, str], ...], place: str, words: str
+) -> None:
+    """Each of these ran before, did nothing of what was asked, or left requests that nobody could finish."""
+    path = write(*changes)
+    assert main(["run", str(path), "--out", str(path.parent / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {path}:{place}: cluster.{words}")
+
+
+def test_an_empty_list_of_instances_is_named_so(tmp_path: Path) -> None:
+    path = tmp_path / "exp.yaml"
+    path.write_text("model: llama-2-7b\nhardware: a100-sxm-80gb\ncluster: {instances: []}\n")
+    with pytest.raises(ConfigError, match=r"3:22: cluster.instances: found an empty list, expected at least 1 element$"):
+        load(path)
+
+
 def test_a_model_that_does_not_fit_is_said_at_its_instances(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(("{count: 1}", "{count: 1, kv: {memory_utilisation: 0.1}}"))
     assert main(["run", str(path), "--out", str(path.parent / "out")]) == 2
@@ -137,7 +180,7 @@ def test_decode_instances_that_all_die_for_good_are_an_error_that_says_so(write:
         ("    - {policy: llumnix-scaling, interval_s: 2.0, scale_up: 95, scale_down: 400}\n", ""),
     )
     out = path.parent / "out"
-    assert main(["run", str(path), "--out", str(out), "--set", "until_s=30", "--quiet"]) == 0
+    assert main(["run", str(path), "--out", str(out), "--set", "until_s=30", "--quiet", "--no-plots", "--no-report"]) == 0
     stored = json.loads((out / "summary.json").read_text())
     assert stored["requests"]["unfinished"] > 0 and stored["cluster"]["failures"] == 1
 
@@ -203,6 +246,14 @@ def test_the_reference_names_every_router_and_controller_with_its_parameters() -
 def test_routers_and_controllers_without_a_cluster_mapping_are_the_defaults() -> None:
     policies = load("quickstart").policies
     assert (policies.router.policy, policies.decode_router.policy, policies.controllers) == ("round-robin", "least-outstanding", ())
+
+
+def test_prefilled_requests_that_no_decode_instance_will_ever_take_are_an_error_that_counts_them(write: Write) -> None:
+    parts = assemble(load(write()))
+    pair = [parts.instances[0], replace(parts.instances[2], starts=False)]
+    # As many as the prefill instance's memory holds have been prefilled; the others wait behind them.
+    with pytest.raises(PolicyError, match=r"120 requests have not ended: 31 wait for an instance to take them and none does"):
+        simulate(parts.workload, pair)
 
 
 def test_the_engine_itself_refuses_roles_that_cannot_finish() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simserve.cost.cold import experts_read_s
+from simserve.cost.cold import experts_read_s, gemm_read_s
 from simserve.cost.expert_layer import expert_seconds
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.step import StepCost
+from simserve.cost.tokens import TokenTable
 from simserve.hardware import load_profile
 from simserve.model import Parallel, load_model
 from simserve.model.layout import layer_operators
-from simserve.model.operators import MoE
+from simserve.model.operators import Gemm, MoE
 
 TOKENS = np.array([1.0, 4.0, 16.0, 32.0, 64.0, 128.0, 512.0, 2048.0, 8192.0])
 
@@ -56,3 +57,17 @@ def test_llama_4_scout_in_fp8_on_two_h100_takes_what_was_measured() -> None:
     model = load_model("llama-4-scout-fp8")
     cost = StepCost(model, load_profile("h100-sxm-80gb"), None, Parallel(2), backend="vllm", max_context_tokens=8192)
     assert cost.step_time(35, 35 * 875, 875, []) == pytest.approx(23.05e-3, rel=0.12)
+
+
+def test_shared_experts_of_a_small_step_cost_their_reading_only() -> None:
+    """Engines run them beside the routed experts: no kernel of their own stands in the way. A prompt pays for them."""
+    profile = load_profile("h200-sxm-141gb")
+    shared = [
+        op for op in layer_operators(load_model("deepseek-r1"), Parallel(8), 10) if isinstance(op, Gemm) and op.name.startswith("shared_")
+    ]
+    assert len(shared) == 2
+    table = TokenTable(KernelChoice(profile, "sglang"), [(op, 1) for op in shared], 1024)
+    reading = sum(float(gemm_read_s(profile.device, np.array(float(op.n)), np.array(float(op.k)), op.dtype)) for op in shared)
+    assert table[1] == pytest.approx(reading)
+    assert table[256] == pytest.approx(reading)
+    assert table[512] > 5 * reading

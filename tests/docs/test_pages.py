@@ -26,6 +26,7 @@ ELSEWHERE = {
     "studies.md": "tests/study/test_studies_page.py",
     "reports.md": "tests/report/test_reports_page.py",
     "placement.md": "tests/study/test_placement_page.py",
+    "clusters.md": "tests/docs/test_clusters_page.py",
 }
 INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
 
@@ -102,7 +103,7 @@ def test_readme_policy_serves_short_prompts_first():
     from dataclasses import replace
 
     (spec,) = parts.instances
-    records = simulate(parts.workload, [replace(spec, scheduler=names["ShortPromptsFirst"](), max_seqs=1)], check=True)
+    records = simulate(parts.workload, [replace(spec, scheduler=names["ShortPromptsFirst"](), max_seqs=1, request_s=0.0)], check=True)
     prompts, scheduled = records.table.prompt_tokens, records.requests.scheduled_s
     released = records.requests.released_s
     served = scheduled >= 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from simserve.report.result import Result
 from tests.docs.blocks import ROOT, blocks
 
 PAGE = ROOT / "docs" / "policies.md"
@@ -46,6 +47,22 @@ def test_commands_of_the_page(package):
         assert run.returncode == 0, run.stderr
     assert (package / "out" / "paced" / "summary.json").is_file()
     assert "prefill_tokens_per_s" in run.stdout
+
+
+def test_the_router_and_the_controller_do_what_their_files_say(package):
+    """Needs what test_commands_of_the_page wrote; runs it if it has not."""
+    out = package / "out" / "evening"
+    if not out.is_dir():
+        assert call(package, "-m", "simserve", "run", "evening.yaml").returncode == 0
+    requests = Result.read(out).requests
+    number = requests.instance.astype(str).str[-1]
+    served = requests.scheduled_s.notna()
+    assert not (number[served] == "2").any(), "all are ordinary, and the last instance is not for them"
+    evening = requests.released_s > 45  # the next look after it has begun
+    assert set(number[served & ~evening]) == {"0", "1"} and set(number[served & evening]) == {"0"}
+    summary = Result.read(out).summary_dict()
+    assert summary["requests"]["reasons"]["rejected"] == {"no room for ordinary requests": summary["requests"]["rejected"]}
+    assert summary["cluster"]["instances_mean"] < 3
 
 
 def test_python_of_the_page(package):

@@ -24,7 +24,8 @@ BEYOND = {
 def fitted(hardware: str) -> list[KernelModel]:
     profile = load_profile(hardware)
     wanted = [e for e in profile.document.operators if e.operator in BEYOND and not (e.operator == "mla" and "prefill" in e.kernel)]
-    return [m for e in wanted for m in profile.candidates(e.operator, e.dtype, e.backend, kv_dtype=e.kv_dtype, kernel=e.kernel) if m.entry == e]
+    found = [profile.candidates(e.operator, e.dtype, e.backend, kv_dtype=e.kv_dtype, kernel=e.kernel) for e in wanted]
+    return [m for entry, models in zip(wanted, found, strict=True) for m in models if m.entry == entry]
 
 
 @pytest.mark.parametrize("hardware", ["a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb", "rtx-pro-6000", "h800"])
@@ -41,7 +42,8 @@ def test_times_grow_with_the_work_beyond_the_largest_size(hardware: str) -> None
 
 @pytest.mark.parametrize("hardware", ["a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb"])
 def test_messages_beyond_the_largest_one_go_at_its_bandwidth(hardware: str) -> None:
-    for model in [m for m in load_profile(hardware).candidates("all_reduce", "bf16") if m.covers(num_gpus=8, num_nodes=1, gpus_per_node_used=0)]:
+    models = load_profile(hardware).candidates("all_reduce", "bf16")
+    for model in [m for m in models if m.covers(num_gpus=8, num_nodes=1, gpus_per_node_used=0)]:
         size = 2.0**34 * LARGER
         seconds = model.seconds(message_bytes=size, num_gpus=8.0, num_nodes=1.0)
         assert np.allclose(seconds / seconds[0], LARGER, rtol=0.05), model.label

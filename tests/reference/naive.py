@@ -109,6 +109,10 @@ class Naive:
     def can_admit(self, tokens: int) -> bool:
         return self.free - self.blocks(tokens) >= self.W and len(self.running) < self.max_seqs
 
+    def cached(self, r: Req) -> int:
+        """Tokens of the request that an admission now would find computed."""
+        return 0
+
     # actions of a policy
     def admit(self, r: Req, tokens: int) -> None:
         self.waiting.remove(r)

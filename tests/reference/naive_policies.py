@@ -27,7 +27,7 @@ def vllm_v0(max_num_batched_tokens: int | None = None, padded: bool = False) -> 
             if (batch and total > most) or not s.can_admit(want):
                 break
             s.admit(r, want)
-            s.slice_(r, want)
+            s.slice_(r, r.target - r.computed)
             batch.append(want)
         if not batch:
             s.decode_all()
@@ -45,7 +45,7 @@ def distserve(max_num_batched_tokens: int = 8192, max_batch_prompts: int = 128) 
                 break
             r = s.head
             s.admit(r, want)
-            s.slice_(r, want)
+            s.slice_(r, r.target - r.computed)
             batch.append(want)
         if not batch:
             s.decode_all()
@@ -77,10 +77,11 @@ def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: in
         if (not s.preempted or stuck) and not s.swapped:
             while s.waiting and budget > 0:
                 r = s.head
-                c = min(r.prompt + r.generated, cap, budget)
-                if not s.can_admit(c):
+                known = s.cached(r)
+                c = min(r.prompt + r.generated - known, cap, budget)
+                if not s.can_admit(known + c):
                     break
-                s.admit(r, c)
+                s.admit(r, known + c)
                 s.slice_(r, c)
                 budget -= c
 
@@ -106,9 +107,9 @@ def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True) 
             if not s.can_admit(want):
                 break
             s.admit(r, want)
-            c = min(want, left) if chunked else want
+            c = min(r.target - r.computed, left) if chunked else r.target - r.computed
             s.slice_(r, c)
-            left -= c
+            left -= c if chunked else want
 
     def decode_pass(s: Naive) -> None:
         s.decode_all()
@@ -154,10 +155,11 @@ def fastgen(token_budget: int = 768) -> Planner:
             if not s.swapped and not cramped and (not s.preempted or alone):
                 while s.waiting and left > 0 and len(s.running) < s.max_seqs:
                     r = s.head
-                    c = min(r.prompt + r.generated, left, max(0, s.free - s.W) * s.B)
-                    if c <= 0:
+                    known = s.cached(r)
+                    c = min(r.prompt + r.generated - known, left, max(0, s.free - s.W) * s.B)
+                    if c <= 0 or not s.can_admit(known + c):
                         break
-                    s.admit(r, c)
+                    s.admit(r, known + c)
                     s.slice_(r, c)
                     left -= c
             if s.decodes or s.slices or not s.prefilling:
@@ -175,7 +177,8 @@ def _reservation(s: Naive, r: Req, reserve: str) -> int:
 
 def orca(reserve: str = "max") -> Planner:
     def plan(s: Naive) -> None:
-        s.decodes = s.decoding
+        s.decode_all()
+        s.swap_in()
         _admit_whole(s, reserve)
 
     return plan
@@ -183,7 +186,8 @@ def orca(reserve: str = "max") -> Planner:
 
 def static(reserve: str = "max") -> Planner:
     def plan(s: Naive) -> None:
-        s.decodes = s.decoding
+        s.decode_all()
+        s.swap_in()
         if not s.running:
             _admit_whole(s, reserve)
 
@@ -194,7 +198,7 @@ def _admit_whole(s: Naive, reserve: str) -> None:
     while s.waiting and s.can_admit(_reservation(s, s.head, reserve)):
         r = s.head
         s.admit(r, _reservation(s, r, reserve))
-        s.slice_(r, r.target)
+        s.slice_(r, r.target - r.computed)
 
 
 def past_future(
@@ -241,6 +245,7 @@ def past_future(
         since = passed - last_prefill
         if s.waiting and not s.swapped and (not s.running or (since > 0 and since % wait_steps == 0)):
             batch = s.decoding
+            others = max(0, s.kv_blocks - s.free - sum(s.blocks(r.prompt + r.generated) for r in batch)) * s.B
             draws = min(5, 200 // len(batch) + 1) if batch else 5
             shares = dice.random((draws, len(batch))) if predict == "history" else np.zeros((draws, len(batch)))
             lists = [[final_length(s, r, u) for r, u in zip(batch, row, strict=True)] for row in shares]
@@ -253,11 +258,11 @@ def past_future(
                 batch = [*batch, r]
                 more = dice.random((draws, 1))[:, 0] if predict == "history" else np.zeros(draws)
                 lists = [[*row, final_length(s, r, u)] for row, u in zip(lists, more, strict=True)]
-                fits = max(peak(batch, row) for row in lists) < s.kv_blocks * s.B * (1 - reserve)
+                fits = max(peak(batch, row) for row in lists) < s.kv_blocks * s.B * (1 - reserve) - others
                 if not (fits or not s.running) or not s.can_admit(r.prompt + r.generated):
                     break
                 s.admit(r, r.prompt + r.generated)
-                s.slice_(r, r.target)
+                s.slice_(r, r.target - r.computed)
         if s.slices:
             last_prefill = passed
         else:
@@ -294,7 +299,7 @@ def layered(max_num_batched_tokens: int = 8192, group_rule: str = "tokens", grou
             while left > 0 and s.waiting and not s.preempted and not s.swapped and s.can_admit(s.head.prompt + s.head.generated):
                 r = s.head
                 s.admit(r, r.prompt + r.generated)
-                wave.append((r, min(r.target, left), r.admission))
+                wave.append((r, min(r.target - r.computed, left), r.admission))
                 left -= wave[-1][1]
             stages = number_of_groups(sum(c for _, c, _ in wave))
         for r, c, _ in wave:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LlumnixMigration:
-    """Pairing loop and choice of requests; defaults of the public code."""
+    """Moves decoding requests from instances short of memory to those with most of it. Defaults of the public code."""
 
     class Params(PolicyParams):
         interval_s: float = Field(0.05, gt=0, description="Seconds between two polls.")

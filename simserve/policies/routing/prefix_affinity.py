@@ -8,6 +8,7 @@ along the prompt, whatever the number of instances and the size of their caches.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -63,8 +64,15 @@ class PrefixAffinity:
             matched += 1
         if not matched or matched < self.params.min_match * len(request.prefix_ids):
             return least
-        best = min((number for number in view.open if holders >> number & 1), key=outstanding.__getitem__)
+        best = min(_bits(holders), key=outstanding.__getitem__)
         more = outstanding[best] - outstanding[least]
         if more > self.params.balance_requests and outstanding[best] > self.params.balance_ratio * outstanding[least]:
             return least
         return best
+
+
+def _bits(mask: int) -> Iterator[int]:
+    """Numbers of the bits that are set, rising."""
+    while mask:
+        yield (mask & -mask).bit_length() - 1
+        mask &= mask - 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RoundRobin:
-    """Instance 0, 1, 2, ... and again; those that take no requests are passed over."""
+    """The instances in order, and again; those that take no requests are passed over."""
 
     class Params(PolicyParams):
         pass

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ShortestQueue:
-    """Queues are mostly empty below saturation: `ties` decides then."""
+    """Fewest requests waiting. Queues are mostly empty below saturation: `ties` decides then."""
 
     class Params(PolicyParams):
         ties: Literal["outstanding", "first"] = Field(
@@ -28,5 +28,8 @@ class ShortestQueue:
         waiting, outstanding = view.waiting, view.outstanding
         if self.params.ties == "first":
             return min(view.open, key=waiting.__getitem__)
+        least = min(view.open, key=outstanding.__getitem__)
+        if not waiting[least]:
+            return least
         shortest = min(map(waiting.__getitem__, view.open))
         return min([number for number in view.open if waiting[number] == shortest], key=outstanding.__getitem__)

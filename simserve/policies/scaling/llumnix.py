@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from simserve.policies.contract import PolicyParams
 from simserve.policies.freeness import freeness
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class LlumnixScaling:
-    """One instance up or down per check. A stopping instance takes no new requests; a migration policy empties it, else they run out."""
+    """Starts or stops one instance per check, by the average freeness.
+
+    A stopping instance takes no new requests; a migration policy empties it, else they run out.
+    """
 
     class Params(PolicyParams):
         interval_s: float = Field(10.0, gt=0, description="Seconds between two checks.")
@@ -24,7 +27,16 @@ class LlumnixScaling:
         min_instances: int = Field(1, ge=0, description="Instances that always serve.")
         most: float = Field(100.0, gt=0, description="Freeness of one instance counts up to this: an idle one must not hide a full one.")
 
+        @field_validator("scale_down")
+        @classmethod
+        def _apart(cls, value: float, info: ValidationInfo) -> float:
+            up = info.data.get("scale_up")
+            if up is not None and value < up:  # in between, instances would start and stop for ever
+                raise ValueError(f"found {value:g}, expected at least scale_up, which is {up:g}")
+            return value
+
     idle = True
+    one_pool = True
 
     def __init__(self, params: Params) -> None:
         self.params = params

@@ -28,7 +28,7 @@ class Static:
 
     def plan(self, view: InstanceView) -> StepPlan:
         plan = view.new_plan()
-        if view.running:
+        if view.running or view.swapped:
             plan.decode(view.decoding)
             plan.hold()
             plan.ignores_arrivals = True

@@ -1,0 +1,127 @@
+"""Random small clusters: several tight instances, contents shared by prompts, roles with a slow link, deaths in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from simserve.engine import InstanceSpec, simulate
+from simserve.engine.records import RunRecords
+from simserve.engine.spec import ClusterSpec, Failures, LinkSpec
+from simserve.policies.registry import router_class, scheduler_class
+from simserve.workload.requests import PrefixBlocks, Workload
+from tests.engine.strategies import POLICIES, Case, cases
+from tests.reference.naive_cluster import NaiveCluster
+from tests.reference.naive_policies import NAIVE_POLICIES
+
+ROUTERS = ("round-robin", "least-outstanding", "least-tokens", "shortest-queue")
+
+
+@dataclass(frozen=True)
+class ClusterCase:
+    """`base` gives the requests, and the policy and size of every instance; `extra_blocks[i]` more KV blocks has instance i."""
+
+    base: Case
+    roles: tuple[str, ...] = ("mixed",)
+    extra_blocks: tuple[int, ...] = (0,)
+    contents: tuple[tuple[int, ...], ...] = ()
+    run_blocks: int = 1
+    router: str = "round-robin"
+    decode_router: str = "least-outstanding"
+    link: tuple[float, float] = (1024.0, 0.0)
+    kv_bytes_per_token: float = 16.0
+    failures: tuple[tuple[float, int], ...] = ()
+    restart_s: float = 1.0
+    rule: str = "resume"
+
+    def workload(self) -> Workload:
+        work = self.base.workload()
+        if not self.contents:
+            return work
+        offsets = np.cumsum([0, *map(len, self.contents)]).astype(np.int64)
+        ids = np.array([key for one in self.contents for key in one], dtype=np.int64)
+        return replace(work, requests=replace(work.requests, prefix=PrefixBlocks(offsets, ids, self.run_blocks * self.base.block_tokens)))
+
+    def engine(self, **options: Any) -> RunRecords:
+        return simulate(self.workload(), [self._spec(i) for i in range(len(self.roles))], self._cluster(), **options)
+
+    def _spec(self, i: int) -> InstanceSpec:
+        cls = scheduler_class(self.base.policy)
+        scheduler = cls(cls.Params(**dict(self.base.params), max_seqs=self.base.max_seqs))
+        bytes_per_s, latency_s = self.link
+        return replace(
+            self.base.spec(scheduler),
+            name=f"i{i}",
+            kv_blocks=self.base.kv_blocks + self.extra_blocks[i],
+            role=self.roles[i],
+            link=LinkSpec(bytes_per_s, latency_s, self.kv_bytes_per_token) if self.roles[i] == "prefill" else None,
+            prefix_caching=bool(self.contents),
+        )
+
+    def _cluster(self) -> ClusterSpec:
+        router, decode = (router_class(name) for name in (self.router, self.decode_router))
+        failures = Failures(self.failures, None, self.restart_s, self.rule) if self.failures else None
+        return ClusterSpec(router(router.Params()), decode(decode.Params()), failures=failures)
+
+    def naive(self) -> NaiveCluster:
+        base = self.base
+        same = ("block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order", "cost")
+        instances = [
+            {
+                **{name: getattr(base, name) for name in same},
+                "policy": NAIVE_POLICIES[base.policy](**dict(base.params)),
+                "kv_blocks": base.kv_blocks + extra,
+                "role": role,
+                "prefix_caching": bool(self.contents),
+                "link": self.link,
+            }
+            for role, extra in zip(self.roles, self.extra_blocks, strict=True)
+        ]
+        return NaiveCluster(
+            self.workload(), instances, self.router, self.decode_router, self.kv_bytes_per_token, self.failures, self.restart_s, self.rule
+        ).run()  # fmt: skip
+
+
+@st.composite
+def contents(draw: st.DrawFn, base: Case, run_blocks: int) -> tuple[tuple[int, ...], ...]:
+    """Every prompt begins like one of two, as far as a point where it goes its own way."""
+    out = []
+    for row in base.rows:
+        runs = -(-row.prompt // (run_blocks * base.block_tokens))
+        family, alike = draw(st.integers(0, 1)), draw(st.sampled_from([99, 99, 99, 2, 1]))
+        out.append(tuple(1000 * family + j if j < alike else 10_000 + 1000 * len(out) + j for j in range(runs)))
+    return tuple(out)
+
+
+@st.composite
+def clusters(
+    draw: st.DrawFn, *, sizes: tuple[int, ...] = (1,), caching: bool = False, handover: bool = False, deaths: bool = False
+) -> ClusterCase:
+    """A random cluster. `caching`, `handover`: always, otherwise never; `deaths`: one to three."""
+    base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14))
+    size = draw(st.sampled_from(sizes))
+    roles = ["mixed"] * size
+    if handover:
+        others = [draw(st.sampled_from(["prefill", "decode", "mixed"])) for _ in range(size - 2)]
+        roles = draw(st.permutations(["prefill", "decode", *others]))
+    run_blocks = draw(st.sampled_from([1, 1, 2])) if caching else 1
+    round_times = type(base.cost).__name__ == "RoundCost"
+    when = st.integers(0, 24).map(lambda k: k * 0.25) if round_times else st.integers(1, 40).map(lambda k: k * 0.0317 + 0.0001)
+    times = draw(st.lists(st.tuples(when, st.integers(0, size - 1)), min_size=1, max_size=3)) if deaths else []
+    return ClusterCase(
+        base,
+        roles=tuple(roles),
+        extra_blocks=tuple(draw(st.sampled_from([0, 0, 1, 4])) for _ in roles),
+        contents=draw(contents(base, run_blocks)) if caching else (),
+        run_blocks=run_blocks,
+        router=draw(st.sampled_from(ROUTERS)),
+        decode_router=draw(st.sampled_from(ROUTERS)),
+        link=draw(st.sampled_from([(1024.0, 0.0), (512.0, 0.25), (256.0, 0.0), (64.0, 0.5)])) if round_times
+        else draw(st.sampled_from([(4096.0, 0.0), (1500.0, 0.0101), (300.0, 0.0777)])),
+        failures=tuple(sorted(times)),
+        restart_s=draw(st.sampled_from([0.25, 1.0, 4.0] if round_times else [0.0501, 0.7, 3.3])),
+        rule=draw(st.sampled_from(["resume", "retry", "fail"])),
+    )  # fmt: skip

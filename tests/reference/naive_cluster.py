@@ -1,0 +1,332 @@
+"""The naive cluster: several naive instances, routers that count, copies over shared links, instances that die.
+
+Everything that is to happen is one list, `agenda`; the earliest thing happens next. No SimPy, no spans, no counters kept up to date: a
+router's signals are counted when it asks, the shares of a link whenever a copy enters or leaves. Written from docs/invariants.md, "The
+rules of a cluster"; shares no code with `simserve.engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from simserve.workload.requests import Workload
+from tests.reference.naive_instance import ClusterReq, NaiveInstance
+from tests.reference.naive_link import FIRST, Copy, NaiveLink
+
+
+@dataclass(eq=False)
+class Move:
+    """A request on its way. `copy` once memory was found for it."""
+
+    r: ClusterReq
+    source: NaiveInstance
+    destination: NaiveInstance | None = None
+    copy: Copy | None = None
+
+
+class NaiveCluster:
+    """`instances[i]` = arguments of a NaiveInstance beside its place in the cluster, and its `link` (bytes_per_s, latency_s)."""
+
+    def __init__(
+        self,
+        work: Workload,
+        instances: list[dict[str, Any]],
+        router: str = "round-robin",
+        decode_router: str = "least-outstanding",
+        kv_bytes_per_token: float = 0.0,
+        failures: tuple[tuple[float, int], ...] = (),
+        restart_s: float = 60.0,
+        rule: str = "resume",
+    ) -> None:
+        self.now, self.agenda, self.serial = 0.0, [], 0
+        t, ids = work.requests, work.requests.prefix
+        self.reqs = [
+            ClusterReq(
+                i,
+                max(1, int(t.prompt_tokens[i])),
+                int(t.output_tokens[i]),
+                int(t.max_output_tokens[i]) if t.max_output_tokens[i] >= t.output_tokens[i] else -1,
+                int(t.priority[i]),
+                ids=ids.ids[ids.offsets[i] : ids.offsets[i + 1]].tolist() if ids is not None else [],
+            )
+            for i in range(len(t))
+        ]
+        self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
+        self.concurrency, self.think_s = work.concurrency, work.think_s
+        self.instances: list[NaiveInstance] = []
+        self.links: list[NaiveLink | None] = []
+        for number, one in enumerate(instances):
+            shape = dict(one)
+            link = shape.pop("link", None)
+            self.links.append(NaiveLink(self, *link) if link else None)
+            caching = shape.pop("prefix_caching", False) and ids is not None
+            instance = NaiveInstance(self, number, work, run_tokens=ids.block_tokens if caching else 0, **shape)
+            self.instances.append(instance)
+        self.routers, self.last = {"entry": router, "decode": decode_router}, {"entry": -1, "decode": -1}
+        self.kv_bytes_per_token, self.restart_s, self.rule = kv_bytes_per_token, restart_s, rule
+        self.dies = bool(failures)
+        self.pools = {
+            "entry": [i for i in self.instances if i.role != "decode"],
+            "decode": [i for i in self.instances if i.role == "decode"],
+        }
+        self.queues: dict[int, list[Move]] = {i.number: [] for i in self.pools["decode"]}
+        self.moves: list[Move] = []
+        self.homeless: list[Move] = []
+        self.held: list[ClusterReq] = []
+        self.ready: list[int] = []
+        self.releasing = False
+        self.deaths = self.waited_for_room = 0
+        for at_s, number in failures:
+            self.at(at_s, FIRST, lambda number=number: self.kill(self.instances[number]))  # type: ignore[misc]
+
+    # time
+    def at(self, time_s: float, priority: int, what: Callable[[], None]) -> Any:
+        self.serial += 1
+        entry = (time_s, priority, self.serial, what)
+        self.agenda.append(entry)
+        return entry
+
+    def run(self) -> NaiveCluster:
+        if self.concurrency is None:
+            self.coming = [i for i in range(len(self.reqs)) if self.after[i] < 0]
+            self.expect_arrival()
+        else:
+            self.sent = min(self.concurrency, len(self.reqs))
+            self.at(0.0, FIRST, lambda: self.release(list(range(self.sent))))
+        while self.agenda:
+            entry = min(self.agenda, key=lambda e: e[:3])
+            self.agenda.remove(entry)
+            self.now = entry[0]
+            entry[3]()
+        assert all(r.status for r in self.reqs), "requests have not ended"
+        return self
+
+    def start(self, i: NaiveInstance) -> None:
+        i.start()
+        if i.busy:
+            i.step_end = self.at(i.end_s, 1 + i.number, lambda: self.step_ended(i))
+
+    def step_ended(self, i: NaiveInstance) -> None:
+        i.finish()
+        self.pull(i)
+        self.start(i)
+
+    def wake(self, i: NaiveInstance) -> None:
+        """Something has changed for an instance; one in a step looks when the step ends, an idle one when all that this instant brings is
+        there."""
+        if not i.busy and not i.wake_set:
+            i.wake_set = True
+            self.at(self.now, 1 + i.number, lambda: self.woken(i))
+
+    def woken(self, i: NaiveInstance) -> None:
+        i.wake_set = False
+        if not i.busy:
+            self.start(i)
+
+    # requests come
+    def expect_arrival(self) -> None:
+        if self.coming:
+            self.at(self.delay_s[self.coming[0]], FIRST, self.arrival)
+
+    def arrival(self) -> None:
+        row = self.coming.pop(0)
+        self.expect_arrival()
+        self.release([row])
+
+    def ended(self, rows: list[int]) -> None:
+        """What waited for these rows follows."""
+        for row in rows:
+            if self.concurrency is None:
+                for child, after in enumerate(self.after):
+                    if after == row:
+                        self.release_later(child, self.delay_s[child])
+            elif self.sent < len(self.reqs):
+                self.sent += 1
+                self.release_later(self.sent - 1, self.think_s)
+
+    def release_later(self, row: int, delay_s: float) -> None:
+        if self.now + delay_s > self.now:
+            self.at(self.now + delay_s, FIRST, lambda: self.release([row]))
+        else:
+            self.release([row])
+
+    def release(self, rows: list[int]) -> None:
+        self.ready += rows
+        if self.releasing:
+            return
+        self.releasing = True
+        while self.ready:
+            r = self.reqs[self.ready.pop(0)]
+            r.released_s = self.now
+            if r.output == 0:
+                self.over(r, "FAILED", "failed in the trace")
+            else:
+                self.route(r)
+        self.releasing = False
+
+    def over(self, r: ClusterReq, status: str, reason: str) -> None:
+        r.status, r.reason, r.finish_s, r.place = status, reason, self.now, -1
+        self.ended([r.row])
+
+    # routing
+    def choose(self, pool: str) -> NaiveInstance | None:
+        up = [i for i in self.pools[pool] if i.up]
+        if not up:
+            return None
+        rule = self.routers[pool]
+        if rule == "round-robin":
+            chosen = next((i for i in up if i.number > self.last[pool]), up[0])
+            self.last[pool] = chosen.number
+            return chosen
+        outstanding = {i: sum(r.place == i.number for r in self.reqs) for i in up}
+        if rule == "least-outstanding":
+            return min(up, key=lambda i: (outstanding[i], i.number))
+        if rule == "least-tokens":
+            tokens = {i: sum(r.prompt for r in self.reqs if r.place == i.number) for i in up}
+            return min(up, key=lambda i: (tokens[i], i.number))
+        assert rule == "shortest-queue"
+        return min(up, key=lambda i: (len(i.waiting) + len(i.inbox), outstanding[i], i.number))
+
+    def route(self, r: ClusterReq) -> None:
+        chosen = None if self.held else self.choose("entry")
+        if chosen is None:
+            self.held.append(r)
+        else:
+            self.send(r, chosen)
+
+    def send(self, r: ClusterReq, i: NaiveInstance) -> None:
+        limits = [one.limit for one in self.pools["entry"]] if self.dies else [i.limit]
+        if i.role != "mixed":
+            limits += [one.limit for one in self.pools["decode"]]
+        limit = min(limits)
+        if r.prompt >= limit:
+            long = i.max_model_len is not None and r.prompt >= i.max_model_len
+            self.over(r, "REJECTED", "prompt exceeds the model's context" if long else "prompt exceeds the KV cache")
+            return
+        if r.output > limit - r.prompt:
+            r.output, r.reason = limit - r.prompt, "stopped at the context limit"
+        r.place, r.queued_s = i.number, self.now
+        i.inbox.append(r)
+        self.wake(i)
+
+    # prefill to decode
+    def hand_over(self, source: NaiveInstance, r: Any) -> None:
+        destination = self.choose("decode")
+        source.running.remove(r)
+        source.aside.append(r)
+        move = Move(r, source)
+        self.moves.append(move)
+        self.queue_up(move, destination)
+
+    def queue_up(self, move: Move, destination: NaiveInstance | None) -> None:
+        move.destination, move.r.place = destination, -1 if destination is None else destination.number
+        if destination is None:
+            self.homeless.append(move)
+            return
+        self.queues[destination.number].append(move)
+        if not destination.busy:
+            self.pull(destination)
+
+    def pull(self, i: NaiveInstance) -> None:
+        """Copies begin, in order, while the destination has memory for the tokens and the next one."""
+        queue = self.queues.get(i.number, [])
+        while queue:
+            move = queue[0]
+            blocks = i.blocks(move.r.computed + 1)
+            if i.free - blocks < i.W:
+                self.waited_for_room += 1
+                return
+            queue.remove(move)
+            i.reserved.append((move.r, blocks))
+            i.trim()
+            link = self.links[move.source.number]
+            assert link is not None
+            size_bytes = move.r.computed * self.kv_bytes_per_token
+            move.copy = link.start(size_bytes, lambda move=move: self.arrived(move))  # type: ignore[misc]
+
+    def arrived(self, move: Move) -> None:
+        r, source, destination = move.r, move.source, move.destination
+        assert destination is not None
+        self.moves.remove(move)
+        source.release(r)
+        source.aside.remove(r)
+        self.wake(source)
+        (blocks,) = (blocks for other, blocks in destination.reserved if other is r)
+        destination.reserved.remove((r, blocks))
+        r.held = blocks
+        destination.landed.append(r)
+        self.wake(destination)
+
+    # lives
+    def kill(self, i: NaiveInstance) -> None:
+        if not i.up or all(r.status for r in self.reqs):
+            return
+        i.up = False
+        self.deaths += 1
+        i.cut_after.append(len(i.steps) - 1)
+        if i.busy:
+            self.agenda.remove(i.step_end)
+            if i.end_s == self.now:  # a step that ends at this instant has ended
+                i.finish()
+        i.busy = False
+        lost = [*i.waiting, *i.inbox, *i.running, *i.swapped, *i.landed]
+        lost.sort(key=lambda r: r.row)
+        for place in (i.waiting, i.inbox, i.running, i.swapped, i.landed, i.aside, i.reserved, i.idle):
+            place.clear()
+        for r in lost:
+            self.lose_kv(r)
+        for move in sorted(self.moves, key=lambda m: m.r.row):
+            if move.source is i:
+                self.moves.remove(move)
+                self.withdraw(move)
+                self.lose_kv(move.r)
+                lost.append(move.r)
+        again = sorted((move for move in self.moves if move.destination is i), key=lambda m: m.r.row)
+        for move in again:
+            self.withdraw(move)
+        for move in again:
+            self.queue_up(move, self.choose("decode"))
+        self.at(self.now + self.restart_s, FIRST, lambda: self.restart(i))
+        for r in lost:
+            if self.rule == "fail":
+                self.over(r, "FAILED", "its instance died")
+                continue
+            if self.rule == "retry" and r.generated:
+                r.generated, r.token_s, r.scheduled_s = 0, [], float("nan")
+            self.route(r)
+
+    def lose_kv(self, r: Any) -> None:
+        r.recomputed += r.computed
+        r.computed = r.held = r.target = 0
+        r.pinned, r.offered, r.place = [], 0, -1
+
+    def withdraw(self, move: Move) -> None:
+        """Nothing of the move is left at its destination or on the link."""
+        if move in self.homeless:
+            self.homeless.remove(move)
+            return
+        destination = move.destination
+        assert destination is not None
+        if move.copy is None:
+            self.queues[destination.number].remove(move)
+        else:
+            link = self.links[move.source.number]
+            assert link is not None
+            link.cancel(move.copy)
+            move.copy = None
+            destination.reserved = [(r, blocks) for r, blocks in destination.reserved if r is not move.r]
+        self.wake(destination)
+        move.r.place = -1
+
+    def restart(self, i: NaiveInstance) -> None:
+        i.up = True
+        waiting, self.homeless = self.homeless, []
+        for move in waiting:
+            self.queue_up(move, self.choose("decode"))
+        while self.held:
+            chosen = self.choose("entry")
+            if chosen is None:
+                return
+            self.send(self.held.pop(0), chosen)

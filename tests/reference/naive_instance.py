@@ -1,0 +1,212 @@
+"""One instance of the naive cluster: the scheduler parts of `Naive`, prompts found again by content, requests that come from elsewhere.
+
+Memory is counted afresh whenever anybody asks. See docs/invariants.md, "The rules of a cluster".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from simserve.cost.contract import CostModel
+from simserve.workload.requests import Workload
+from tests.reference.naive import Naive, Req, Step
+
+if TYPE_CHECKING:
+    from tests.reference.naive_cluster import NaiveCluster
+
+
+@dataclass(eq=False)
+class ClusterReq(Req):
+    """`place` = instance it counts at, -1 = none; `pinned` = contents it shares; `offered` = leading ones it need not offer."""
+
+    ids: list[int] = field(default_factory=list)
+    place: int = -1
+    queued_s: float = math.nan
+    pinned: list[int] = field(default_factory=list)
+    offered: int = 0
+    cached: int = 0
+    estimate: int = 0
+    served_by: int = -1
+
+
+class NaiveInstance(Naive):
+    """`run_tokens` = tokens that one content id stands for, 0 = nothing is found again."""
+
+    def __init__(
+        self, cluster: NaiveCluster, number: int, work: Workload, policy: Any, cost: CostModel, role: str, run_tokens: int, **shape: Any
+    ) -> None:  # fmt: skip
+        super().__init__(work, policy, cost, **shape)
+        self.cluster, self.number, self.role, self.run_tokens = cluster, number, role, run_tokens
+        self.run_blocks = run_tokens // self.B
+        self.up, self.busy, self.wake_set = True, False, False
+        self.waiting: list[ClusterReq] = []  # type: ignore[assignment]
+        self.running: list[ClusterReq] = []  # type: ignore[assignment]
+        self.inbox: list[ClusterReq] = []
+        self.landed: list[ClusterReq] = []  # arrived with their KV, without a seat yet
+        self.aside: list[ClusterReq] = []  # handed over, their KV still here
+        self.reserved: list[tuple[ClusterReq, int]] = []  # blocks for requests that are being copied here
+        self.cut_after: list[int] = []  # number of the last step that had ended when it died
+        self.idle: list[int] = []  # contents nobody uses, least recently used first
+
+    # memory
+    @property
+    def holders(self) -> list[ClusterReq]:
+        return [*self.running, *self.landed, *self.aside]
+
+    @property
+    def shared(self) -> set[int]:
+        return {key for r in self.holders for key in r.pinned}
+
+    @property
+    def free(self) -> int:
+        private = sum(r.held - len(r.pinned) * self.run_blocks for r in self.holders)
+        return self.kv_blocks - private - len(self.shared) * self.run_blocks - sum(blocks for _, blocks in self.reserved)
+
+    def trim(self) -> None:
+        """Idle contents live in free blocks only."""
+        while len(self.idle) * self.run_blocks > self.free:
+            self.idle.pop(0)
+
+    def cached(self, r: ClusterReq) -> int:
+        """Leading prompt tokens that are known here, but for at least one token of its target."""
+        tokens, known = 0, [*self.idle, *self.shared]
+        for key in r.ids if self.run_tokens else ():
+            if key not in known or tokens + self.run_tokens > min(r.prompt, r.prompt + r.generated - 1):
+                break
+            tokens += self.run_tokens
+        return tokens
+
+    def offer(self, r: ClusterReq) -> None:
+        """What it has computed of its prompt can be found by others, unless it is a copy of something known."""
+        full = min(r.computed, r.prompt) // self.run_tokens if self.run_tokens else 0
+        for key in r.ids[r.offered : full]:
+            if key not in self.shared and key not in self.idle:
+                r.pinned.append(key)
+        r.offered = max(r.offered, full)
+
+    def release(self, r: ClusterReq) -> None:
+        """It uses no contents any more; the end of the prompt is forgotten before its beginning."""
+        others = {key for other in self.holders if other is not r for key in other.pinned}
+        self.idle += [key for key in reversed(r.pinned) if key not in others]
+        r.pinned, r.offered = [], 0
+
+    # what a policy asks and does
+    @property
+    def head(self) -> ClusterReq:
+        if self.order == "longest-prefix":
+            return min(self.waiting, key=lambda r: (-r.estimate, r.row))
+        return super().head  # type: ignore[return-value]
+
+    def can_admit(self, tokens: int) -> bool:
+        r = self.head
+        known = self.cached(r) // self.run_tokens if self.run_tokens else 0
+        new = max(0, self.blocks(tokens) - known * self.run_blocks)
+        woken = sum(key in self.idle for key in r.ids[:known]) * self.run_blocks
+        fits = self.free - new - woken >= self.W and len(self.running) < self.max_seqs
+        return fits and not self.preempted and not self.swapped
+
+    def admit(self, r: ClusterReq, tokens: int) -> None:  # type: ignore[override]
+        found = self.cached(r)
+        known = found // self.run_tokens if self.run_tokens else 0
+        super().admit(r, tokens)
+        r.pinned, r.offered, r.computed = r.ids[:known], known, found
+        r.held = max(r.held, known * self.run_blocks)
+        r.cached += found
+        self.idle = [key for key in self.idle if key not in r.pinned]
+        self.trim()
+        if math.isnan(r.scheduled_s):
+            r.scheduled_s = self.now
+
+    def slice_(self, r: Req, tokens: int, layers: tuple[int, int] = (0, 1)) -> None:
+        super().slice_(r, tokens, layers)
+        self.trim()
+
+    def preempt(self, r: ClusterReq) -> None:  # type: ignore[override]
+        self.release(r)
+        super().preempt(r)
+
+    def decode_all(self) -> None:
+        super().decode_all()
+        self.trim()
+
+    def swap_in(self) -> None:
+        super().swap_in()
+        self.trim()
+
+    def reject(self, r: Req, reason: str) -> None:
+        self.waiting.remove(r)  # type: ignore[arg-type]
+        self.end_all([(r, "REJECTED", reason)])
+
+    # time
+    def start(self) -> None:
+        """Between two steps: newcomers queue, arrived requests take seats, the policy plans, and the step begins if there is one."""
+        self.now, self.busy = self.cluster.now, False
+        self.waiting += sorted(self.inbox, key=lambda r: (r.queued_s, r.row))
+        self.inbox.clear()
+        self.plan()
+        while not self.decodes and not self.slices:
+            self.cluster.pull(self)
+            if not self.preempted:
+                return
+            self.plan()
+        self.busy, self.start_s, self.left_waiting = True, self.now, len(self.waiting)
+        self.contexts = [r.computed + 1 for r in self.decodes]
+        chunks = [s for _, s in self.slices]
+        dt = self.cost.step_time(len(self.contexts), sum(self.contexts), max(self.contexts, default=0), chunks)
+        for tokens in self.swaps:
+            dt += self.cost.swap_time(tokens)
+        self.end_s = self.now + dt
+
+    def plan(self) -> None:
+        self.decodes, self.slices, self.swaps, self.preempted = [], [], [], False
+        for r in self.waiting:
+            r.estimate = self.cached(r)
+        while self.landed and len(self.running) < self.max_seqs:
+            r = self.landed.pop(0)
+            r.admission = self.admissions
+            self.admissions += 1
+            self.running.append(r)
+        self.policy(self)
+
+    def finish(self) -> None:
+        """The step in progress is over: its tokens are out."""
+        self.now = self.cluster.now
+        used = self.kv_blocks - self.free
+        ended: list[Any] = []
+        for r in sorted(self.decodes, key=lambda r: r.row):
+            r.computed += 1
+            self.token(r, ended)
+        group, groups = next((s.layers for _, s in self.slices if s.layers), (0, 1))
+        for r, s in self.slices:
+            if group < groups - 1:
+                continue
+            r.computed += s.new_tokens
+            self.offer(r)  # type: ignore[arg-type]
+            if not r.prefilling:
+                self.token(r, ended)
+                if self.role == "prefill" and r.generated < r.output:
+                    self.cluster.hand_over(self, r)
+        chunks = [s for _, s in self.slices]
+        pairs = sum(c * k + c * (c + 1) // 2 for c, k, _ in chunks)
+        new, held_up = sum(c.new_tokens for c in chunks), self.left_waiting
+        args = (len(self.contexts), sum(self.contexts), len(chunks), new, pairs, held_up, used, (group, groups))
+        self.steps.append(Step(self.start_s, self.now, *args))
+        for r, _, _ in ended:
+            self.running.remove(r)
+            self.release(r)
+            r.held, r.served_by = 0, self.number
+        self.end_all(ended)
+
+    def token(self, r: Req, ended: list[Any]) -> None:
+        r.generated += 1
+        r.token_s.append(self.now)
+        if r.generated == r.output:
+            ended.append((r, "COMPLETED", r.reason))
+
+    def end_all(self, ended: list[Any]) -> None:
+        """Requests end together; what follows from it comes afterwards."""
+        for r, status, reason in ended:
+            r.finish_s, r.status, r.reason, r.place = self.now, status, reason, -1
+        self.cluster.ended(sorted(r.row for r, _, _ in ended))

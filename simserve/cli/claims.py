@@ -64,14 +64,17 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         return
     console = Console()
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("claim", overflow="fold", min_width=22 if console.width > 75 else None)
-    for heading in ("published", "ours", "band"):
-        table.add_column(heading, justify="right", no_wrap=heading != "ours")  # an order of many figures goes over several lines
-    table.add_column("", no_wrap=True)
+    rows = []
     for outcome in outcomes:
         published = "" if outcome.published is None else f"{outcome.published:.4g}"
-        verdict = "in" if outcome.reproduced else "[bold]out[/bold]"
-        table.add_row(outcome.claim, published, ours_text(outcome), band_text(outcome.low, outcome.high), verdict)
+        rows.append((published, ours_text(outcome), band_text(outcome.low, outcome.high)))
+    table.add_column("claim", overflow="fold", min_width=12)
+    for at, heading in enumerate(("published", "ours", "band")):  # on several lines where they must, but between figures only
+        longest = max(len(word) for row in [*rows, (heading,) * 3] for word in row[at].split() or [""])
+        table.add_column(heading, justify="right", no_wrap=at == 0, min_width=longest)
+    table.add_column("", no_wrap=True, min_width=3)
+    for outcome, cells in zip(outcomes, rows, strict=True):
+        table.add_row(outcome.claim, *cells, "in" if outcome.reproduced else "[bold]out[/bold]")
     console.print(table)
     for outcome in outcomes:
         if outcome.note and not outcome.reproduced:

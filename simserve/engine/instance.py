@@ -184,6 +184,8 @@ class Instance:
         """The request will not come."""
         blocks = self.elsewhere.pop(row, 0)
         if blocks:
+            if self.prefix is not None:
+                self.prefix.trim(self.free_blocks)
             self.kv.free_blocks += blocks
             self.signals.ease(self.index)
             self.poke()
@@ -203,6 +205,8 @@ class Instance:
     def let_go(self, request: LiveRequest) -> None:
         """The KV of a request that was set aside is not needed any more."""
         del self.elsewhere[request.row]
+        if self.prefix is not None:
+            self.prefix.trim(self.free_blocks)
         self.lanes[0].give_back(request)
         self.signals.ease(self.index)
         self.poke()

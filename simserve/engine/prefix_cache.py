@@ -83,10 +83,10 @@ class PrefixCache:
         self._users.clear()
         self._idle.clear()
 
-    def trim(self) -> None:
-        """Forgets idle contents whose blocks the allocator has given away. Called whenever blocks have been given away: what survives
-        must not depend on when somebody looks."""
-        room = self._kv.free_blocks // self.blocks_per_id
+    def trim(self, free_blocks: int | None = None) -> None:
+        """Forgets idle contents whose blocks the allocator has given away. Called whenever blocks have been given away, and before any come
+        back: what survives must not depend on when somebody looks. `free_blocks` = at this moment, in the middle of a span."""
+        room = (self._kv.free_blocks if free_blocks is None else free_blocks) // self.blocks_per_id
         while len(self._idle) > room:
             self._idle.popitem(last=False)
 

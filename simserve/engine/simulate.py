@@ -211,7 +211,7 @@ class Simulation:
             self.recorder.failed(request, now, DIED)
             self.source.ended((request.row,), now)
             return
-        if rule == "retry" and request.generated_tokens:
+        if rule == "retry":
             self.recorder.void(request.row)
             request.start_over()
         self._route(request, now)

@@ -98,7 +98,7 @@ def _stretched(case: Case, overheads: Overheads, factor: float) -> dict[str, flo
     if case.pools is not None:
         records = as_clients_see(records, specs)
     inside = case.settings.get("clock") == "engine"
-    return summarise(records, 0.0 * workload.requests.arrival_s if inside else outside_s(workload, records, overheads))
+    return summarise(records, 0.0 * workload.requests.arrival_s if inside else outside_s(workload, overheads))
 
 
 class StretchedCost:

@@ -111,6 +111,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         preemption="recompute",
         prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.distinct_prompts > 0,
         policy=_policy(case, profile),
+        steps_ahead=overheads.steps_ahead,
     )
 
 

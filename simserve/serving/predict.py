@@ -9,12 +9,12 @@ import numpy as np
 from simserve.config.engine_profile import load_engine
 from simserve.cost.contract import PrefillSlice
 from simserve.engine import InstanceSpec, simulate
-from simserve.engine.records import LaneLog, RunRecords, Status
+from simserve.engine.records import RunRecords, Status
 from simserve.errors import SimserveError
 from simserve.serving.case import Case
 from simserve.serving.disaggregated import as_clients_see, build_instances
 from simserve.serving.machine import Overheads, build_instance, overheads_of
-from simserve.serving.metrics import F64, step_starts_s, summarise
+from simserve.serving.metrics import F64, summarise
 from simserve.serving.workloads import build_workload
 from simserve.workload.requests import Workload
 
@@ -40,7 +40,7 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
         return _phases(case, build_instance(case, overheads))
     workload, records = simulate_case(case, overheads)
     first = int(WARM_UP_SHARE * len(workload.requests)) if case.load.kind == "repeated" else 0
-    return summarise(records, outside_s(workload, records, overheads), first)
+    return summarise(records, outside_s(workload, overheads), first)
 
 
 def _inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
@@ -62,21 +62,12 @@ def simulate_case(case: Case, overheads: Overheads) -> tuple[Workload, RunRecord
     think_s = 0.0
     if case.load.kind == "closed":
         think_s = float(overheads.request_path_s(np.array([case.load.prompt.mean]))[0])
-    workload, records = _run(case, overheads, think_s)
-    if think_s or overheads.steps_ahead:
-        extra = float(outside_s(workload, records, overheads).mean()) - think_s
-        took = float(np.nanmean(records.requests.finish_s - records.requests.released_s))
-        if case.load.kind == "closed" and extra > _WORTH_A_SECOND_RUN * took:
-            workload, records = _run(case, overheads, think_s + extra)
-    return workload, records
+    return _run(case, overheads, think_s)
 
 
-def outside_s(workload: Workload, records: RunRecords, overheads: Overheads) -> F64:
-    """Seconds of each request that the engine's own clock does not see: the request path, and the steps scheduled ahead of it."""
-    path = overheads.request_path_s(workload.requests.prompt_tokens.astype(np.float64))
-    if overheads.steps_ahead and len(records.lanes) == 1:
-        path = path + overheads.steps_ahead * _step_in_progress_s(records.lanes[0], records.requests.released_s)
-    return path
+def outside_s(workload: Workload, overheads: Overheads) -> F64:
+    """Seconds of each request on the request path, which the engine's own clock does not see."""
+    return overheads.request_path_s(workload.requests.prompt_tokens.astype(np.float64))
 
 
 def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, RunRecords]:
@@ -92,12 +83,6 @@ def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, Ru
         raise UnsimulableError("the KV cache overflows to the CPU, which is not simulated yet")
     return workload, records
 
-
-def _step_in_progress_s(lane: LaneLog, at_s: F64) -> F64:
-    """Length of the step during which each time falls, 0 while the lane idles."""
-    ends, starts = lane.step_end_s, step_starts_s(lane)
-    index = np.minimum(np.searchsorted(ends, at_s, "right"), len(ends) - 1)
-    return np.where(starts[index] < at_s, ends[index] - starts[index], 0.0)
 
 
 def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:

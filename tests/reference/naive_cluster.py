@@ -293,7 +293,7 @@ class NaiveCluster:
             if self.rule == "fail":
                 self.over(r, "FAILED", "its instance died")
                 continue
-            if self.rule == "retry" and r.generated:
+            if self.rule == "retry":
                 r.generated, r.token_s, r.scheduled_s = 0, [], float("nan")
             self.route(r)
 

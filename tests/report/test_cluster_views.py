@@ -13,6 +13,7 @@ from trace_format import problems
 
 from simserve import api
 from simserve.report.cluster_rows import cluster_facts, cluster_head, cluster_rows
+from simserve.report.compare import compare
 from simserve.report.html import run_html
 from simserve.report.result import Result
 from simserve.report.terminal import summary_table
@@ -131,3 +132,12 @@ def test_the_timeline_of_a_migrating_failing_run_opens(moving: Result, tmp_path:
 def test_the_head_names_every_column(moving: Result, pools: Result) -> None:
     for summary in (moving.summary_dict(), pools.summary_dict()):
         assert {len(row) for row in cluster_rows(summary)} == {len(cluster_head(summary))}
+
+
+def test_pools_on_the_same_machines_rest_on_the_same_profile(pools: Result) -> None:
+    """Two groups of instances against one are a difference of the cluster, not of what its figures are calibrated with."""
+    mixed = api.run(experiment([{"count": 12}], count=120))
+    notes = " ".join(compare([pools, mixed]).notes)
+    assert "profiles" not in notes
+    other = api.run(experiment([{"count": 12, "hardware": "h100-sxm-80gb"}], count=120))
+    assert "other profiles or models" in " ".join(compare([pools, other]).notes)

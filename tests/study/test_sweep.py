@@ -66,6 +66,15 @@ def test_a_sweep_without_any_figures_ends_with_1(tiny_file: Path, capsys: pytest
     assert "2 runs have no figures" in capsys.readouterr().err
 
 
+def test_a_run_without_figures_is_said_even_when_asked_to_be_quiet(tiny_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table does not show it, and the exit code is that of the runs that have figures."""
+    out = str(tiny_file.with_name("quiet"))
+    assert main(["sweep", str(tiny_file), "--over", "cluster.router.policy=random,nope", "--jobs", "1", "-q", "--out", out]) == 0
+    assert capsys.readouterr().err.startswith(
+        "! 1 run has no figures: cluster.router.policy='nope': cluster.router.policy: unknown routing policy"
+    )
+
+
 def test_equal_points_run_once(tiny: dict[str, Any]) -> None:
     result = simserve.sweep(tiny, {RATE: [4.0, 4.0, 8.0]}, jobs=1)
     assert len(result.frame) == 2 and "points left out because they equal another one: 1" in result.notes

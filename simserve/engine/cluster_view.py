@@ -78,6 +78,12 @@ class ClusterView:
         if stale:
             self.refresh()
 
+    def least(self, column: list[int]) -> int:
+        """The open instance with the smallest number in a column (`outstanding`, `waiting`, `prompt_tokens`); ties: the first."""
+        if len(self.open) == len(column):
+            return column.index(min(column))
+        return min(self.open, key=column.__getitem__)
+
     def load(self, instance: int) -> Load:
         """Memory and requests of an instance. Costs a microsecond an instance, which the counters do not."""
         if not self._stale:

@@ -21,4 +21,4 @@ class LeastOutstanding:
         self.params = params
 
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
-        return min(view.open, key=view.outstanding.__getitem__)
+        return view.least(view.outstanding)

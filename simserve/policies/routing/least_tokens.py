@@ -25,4 +25,4 @@ class LeastTokens:
         self.params = params
 
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
-        return min(view.open, key=view.prompt_tokens.__getitem__)
+        return view.least(view.prompt_tokens)

@@ -51,7 +51,7 @@ class PrefixAffinity:
 
     def _by_prefix(self, request: LiveRequest, view: ClusterView) -> int:
         outstanding = view.outstanding
-        least = min(view.open, key=outstanding.__getitem__)
+        least = view.least(outstanding)
         if self._open is not view.open:
             self._open, self._holders = view.open, sum(1 << number for number in view.open)
         holders = self._holders

@@ -24,7 +24,7 @@ class SessionSticky:
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
         home = self._home.get(request.session) if request.session >= 0 else None
         if home is None or home not in view.open:
-            home = min(view.open, key=view.outstanding.__getitem__)
+            home = view.least(view.outstanding)
             if request.session >= 0:
                 self._home[request.session] = home
         return home

@@ -27,8 +27,8 @@ class ShortestQueue:
     def choose(self, request: LiveRequest, view: ClusterView) -> int:
         waiting, outstanding = view.waiting, view.outstanding
         if self.params.ties == "first":
-            return min(view.open, key=waiting.__getitem__)
-        least = min(view.open, key=outstanding.__getitem__)
+            return view.least(waiting)
+        least = view.least(outstanding)
         if not waiting[least]:
             return least
         shortest = min(map(waiting.__getitem__, view.open))

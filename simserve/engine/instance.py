@@ -221,12 +221,14 @@ class Instance:
     def load(self, exact: bool = True) -> Load:
         """Memory and requests at this moment; not `exact` = the memory as if no step had passed since the last plan."""
         kv = self.kv
-        waiting = self.queue_length
-        head = next(iter(self.waiting or self.inbox), None) if not self.unseen else self.queued()[0]
-        head_blocks = kv.blocks(head.target_tokens) if head is not None else 0
-        running = 0
+        head_blocks, running = 0, 0
+        if waiting := self.signals.waiting[self.index]:
+            head = next(iter(self.waiting or self.inbox)) if not self.unseen else self.queued()[0]
+            head_blocks = kv.blocks(head.target_tokens)
         for lane in self.lanes:
-            running += len(lane.prefilling) + len(lane.group.members) + len(lane.swapped) + len(lane.landed)
+            running += len(lane.prefilling) + len(lane.group.members)
+            if lane.swapped or lane.landed:
+                running += len(lane.swapped) + len(lane.landed)
         return Load(self.free_blocks if exact else kv.free_blocks, kv.total_blocks, running, waiting, head_blocks)
 
     @property

@@ -1,78 +1,22 @@
-"""Many instances: routing, live migration, failures, starting and stopping. Nothing is lost or doubled, spans change nothing."""
+"""Many instances: routing, lives, failures, pools that lend each other instances."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from simserve.engine import InstanceSpec, simulate
-from simserve.engine.cluster_view import ClusterView, Refusal
-from simserve.engine.control import ClusterControl
+from simserve.engine.cluster_view import Refusal
 from simserve.engine.records import RunRecords, Status
-from simserve.engine.request import LiveRequest
-from simserve.engine.spec import ClusterSpec, Failures, LinkSpec, MigrationSpec
+from simserve.engine.spec import Failures
 from simserve.errors import ConfigError, PolicyError
-from simserve.policies import registry
-from simserve.policies.contract import PolicyParams
-from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
+from simserve.workload.requests import Workload
+from tests.engine.cluster_world import Orders, Says, contents, one_long, placed, router, serve, spec, work
 from tests.engine.unrolled import token_times
-from tests.reference.toy_cost import JaggedCost, RoundCost
-
-LINK = LinkSpec(bytes_per_s=10_000.0, latency_s=0.05, kv_bytes_per_token=100.0, layers=4)
-ROUTERS = registry.router_names()
-
-
-def spec(name: str = "i", policy: str = "vllm-v1", cost: Any = None, **kw: Any) -> InstanceSpec:
-    cls = registry.scheduler_class(policy)
-    seats = kw.pop("max_seqs", 8)
-    base = InstanceSpec(name, cls(cls.Params(max_seqs=seats)), cost or RoundCost(), 100, block_tokens=4, max_seqs=seats, link=LINK)
-    return replace(base, **kw)
-
-
-def router(name: str, **params: Any) -> Any:
-    cls = registry.router_class(name)
-    return cls(cls.Params(**params))
-
-
-def work(arrivals: list[float], prompts: list[int], outputs: list[int], **columns: Any) -> Workload:
-    return Workload(RequestTable.build(np.array(arrivals, float), np.array(prompts), np.array(outputs), **columns))
-
-
-def serve(load: Workload, *specs: InstanceSpec, until_s: float | None = None, **cluster: Any) -> RunRecords:
-    return simulate(load, specs, ClusterSpec(**cluster), check=True, until_s=until_s)
-
-
-class Orders:
-    """A controller that does what it was told at given times: a list of (seconds, action)."""
-
-    Params = PolicyParams
-    idle = True
-
-    def __init__(self, *orders: tuple[float, Any], interval_s: float = 0.25) -> None:
-        self.orders = list(orders)
-        self.interval_s = interval_s
-        self.answers: list[Any] = []
-
-    def act(self, cluster: ClusterControl) -> None:
-        while self.orders and self.orders[0][0] <= cluster.now:
-            self.answers.append(self.orders.pop(0)[1](cluster))
-
-
-def moves(row: int, source: int, destination: int) -> Any:
-    return lambda cluster: cluster.migrate(row, source, destination)
-
 
 # -- routing -----------------------------------------------------------------------------------------------------------------------
-
-
-def placed(records: RunRecords) -> list[int]:
-    return records.requests.instance.tolist()
 
 
 def test_round_robin_passes_over_instances_that_take_nothing() -> None:
@@ -130,10 +74,6 @@ def test_a_session_stays_where_it_began_until_that_instance_is_gone() -> None:
     assert placed(died) == [0, 0, 0, 0, 1]
 
 
-def contents(ids: list[list[int]]) -> PrefixBlocks:
-    return PrefixBlocks(np.cumsum([0, *map(len, ids)]), np.array([i for one in ids for i in one]), 4)
-
-
 def test_affinity_follows_the_prefix_and_gives_way_to_load() -> None:
     ids = [[1, 2], [5, 6], [1, 2, 3], [5, 6, 7], [1, 9]]
     load = work([0, 0.1, 0.2, 0.3, 0.4], [4 * len(one) for one in ids], [60] * 5, prefix=contents(ids))
@@ -158,18 +98,6 @@ def test_freeness_counts_blocks_a_request_and_the_head_of_the_queue() -> None:
     assert placed(serve(load, spec(), spec(), router=router("freeness"))) == [0, 1, 1, 0]
 
 
-class Says:
-    """A router with a fixed answer."""
-
-    Params = PolicyParams
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-    def choose(self, request: LiveRequest, view: ClusterView) -> Any:
-        return self.answer(request, view) if callable(self.answer) else self.answer
-
-
 def test_a_router_may_refuse_or_hold_but_not_invent() -> None:
     load = work([0, 0.1, 0.2], [8] * 3, [4] * 3)
     refused = serve(load, spec(), spec(), router=Says(lambda r, v: Refusal("too busy") if r.row == 1 else 0))
@@ -183,101 +111,6 @@ def test_a_router_may_refuse_or_hold_but_not_invent() -> None:
             serve(load, spec(), spec(), router=Says(wrong))
     with pytest.raises(PolicyError, match="3 wait for an instance"):
         serve(load, spec(), spec(), router=Says(lambda r, v: None))
-
-
-# -- migration ---------------------------------------------------------------------------------------------------------------------
-
-
-def one_long(tokens: int = 60) -> Workload:
-    return work([0.0], [40], [tokens])
-
-
-def test_a_request_moves_while_it_decodes_and_pauses_for_one_short_copy() -> None:
-    orders = Orders((4.0, moves(0, 0, 1)))
-    stay = serve(one_long(), spec(), spec())
-    records = serve(one_long(), spec(), spec(), controllers=(orders,), migration=MigrationSpec(last_stage_blocks=2))
-    assert records.moves is not None
-    assert records.moves.outcomes[records.moves.outcome[0]] == ""
-    assert records.moves.stages[0] >= 2
-    gaps, plain = np.diff(token_times(records)[0]), np.diff(token_times(stay)[0])
-    pause = records.moves.landed_s[0] - records.moves.stop_s[0]
-    assert (gaps > plain.max() + 1e-9).sum() == 1
-    # The last copy takes its latency and at most 2 blocks and the tokens of a step; the next step follows at once.
-    assert 0.05 < pause <= 0.05 + (2 * 4 + 1) * 100 / 10_000 + 1e-9
-    assert gaps.max() <= pause + plain.max() + 1e-9
-    assert placed(records) == [1] and records.requests.recomputed_tokens[0] == 0
-    assert records.requests.generated_tokens[0] == 60
-
-
-def test_the_pause_does_not_grow_with_the_context() -> None:
-    pauses = []
-    for prompt in (40, 160, 320):
-        load = work([0.0], [prompt], [60])
-        begins = float(serve(load, spec()).requests.first_token_s[0])
-        orders = Orders((begins + 0.1, moves(0, 0, 1)))
-        records = serve(load, spec(), spec(), controllers=(orders,), migration=MigrationSpec(last_stage_blocks=3, max_stages=9))
-        assert records.moves is not None and np.isfinite(records.moves.landed_s).all() and len(records.moves.stop_s) == 1
-        pauses.append(records.moves.landed_s[0] - records.moves.stop_s[0])
-    # Between none and 3 blocks and the token of a step, whatever the context.
-    assert max(pauses) - min(pauses) <= (3 * 4 + 1) * 100 / 10_000 + 1e-9
-
-
-def test_migrations_are_given_up_for_the_stated_reason() -> None:
-    def outcome(load: Workload, *specs: InstanceSpec, at_s: float = 4.0, **cluster: Any) -> str:
-        records = serve(load, *specs, controllers=(Orders((at_s, moves(0, 0, 1))),), **cluster)
-        assert records.moves is not None and (records.requests.status == Status.COMPLETED).all()
-        return records.moves.outcomes[records.moves.outcome[0]]
-
-    full = work([0.0, 0.0], [40, 380], [60, 12])
-    fixed = Says(lambda r, v: r.row)
-    assert outcome(full, spec(), spec(), router=fixed) == "the destination is full"
-    slow = replace(LINK, bytes_per_s=300.0)
-    assert outcome(one_long(), spec(link=slow), spec(), migration=MigrationSpec(last_stage_blocks=1)) == "the request ended"
-    crawl = replace(LINK, bytes_per_s=800.0)
-    assert outcome(one_long(300), spec(link=crawl), spec(), migration=MigrationSpec(last_stage_blocks=1)) == "the copy did not catch up"
-    # Two requests grow until memory is short; the younger one, which is being copied, has to give its up.
-    tight = work([0.0, 0.1], [40, 40], [90, 90])
-    records = serve(
-        tight,
-        spec(link=slow, kv_blocks=34),
-        spec(kv_blocks=34),
-        router=Says(0),
-        controllers=(Orders((4.0, moves(1, 0, 1))),),
-        migration=MigrationSpec(last_stage_blocks=1),
-    )
-    assert records.moves is not None
-    scarce = records.moves.outcomes[records.moves.outcome[0]]
-    assert scarce == "the request was preempted"
-
-
-def test_what_cannot_move_says_why() -> None:
-    orders = Orders((4.0, moves(0, 0, 1)), (4.0, moves(0, 0, 1)), (4.0, moves(0, 1, 0)), (4.0, moves(9, 0, 1)))
-    serve(one_long(), spec(), spec(), controllers=(orders,))
-    orders = Orders((4.0, moves(0, 0, 1)), (4.0, moves(0, 0, 1)), (4.0, moves(0, 1, 0)))
-    simulate(one_long(), [spec(), spec()], ClusterSpec(controllers=(orders,)))
-    assert orders.answers == ["", "it is on its way already", "it does not decode there"]
-    small = Orders((4.0, moves(0, 0, 1)))
-    simulate(one_long(), [spec(), spec(max_model_len=90)], ClusterSpec(controllers=(small,), router=Says(0)))
-    assert small.answers in (["it may become too long for the destination"], [""])
-    for wrong, message in ((moves(0, 0, 0), "to itself"), (moves(0, 0, 5), "names instance 5")):
-        with pytest.raises(PolicyError, match=message):
-            serve(one_long(), spec(), spec(), controllers=(Orders((1.0, wrong)),))
-
-
-def test_a_request_that_moves_to_and_fro_for_ever_still_ends() -> None:
-    class Restless:
-        Params = PolicyParams
-        idle = False
-        interval_s = 0.1
-
-        def act(self, cluster: ClusterControl) -> None:
-            for source in (0, 1):
-                for request in cluster.decoding(source):
-                    cluster.migrate(request.row, source, 1 - source)
-
-    records = serve(work([0.0, 0.5], [20, 30], [80, 80]), spec(), spec(), controllers=(Restless(),))
-    assert records.moves is not None and (records.moves.outcome == 0).sum() > 4
-    assert (records.requests.status == Status.COMPLETED).all()
 
 
 # -- lives -------------------------------------------------------------------------------------------------------------------------
@@ -356,117 +189,3 @@ def test_a_full_token_pool_leaves_requests_where_they_were_prefilled() -> None:
     records = pools(load, 1, 1, reserve=0.85)
     assert placed(records) == [1, 0, 0]
     assert records.lanes[0].span_decode_requests.max() == 2
-
-
-def test_controllers_stay_awake_through_a_long_span_of_one_request() -> None:
-    # 400 steps of 0.25 s with nothing else to come: the order after 90 s is still carried out.
-    orders = Orders((90.0, moves(0, 0, 1)), interval_s=0.01)
-    orders.idle = False  # type: ignore[misc]
-    records = serve(work([0.0], [8], [380]), spec(), spec(), controllers=(orders,))
-    assert orders.answers == [""] and records.moves is not None and np.isfinite(records.moves.landed_s).all()
-
-
-# -- all together ------------------------------------------------------------------------------------------------------------------
-
-
-@st.composite
-def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec]:
-    """A random cluster in which everything may happen."""
-    n = draw(st.integers(1, 14))
-    arrivals = np.sort(np.array(draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.3, 4.0, 7.7]), min_size=n, max_size=n))))
-    lengths = st.lists(st.integers(1, 60), min_size=n, max_size=n)
-    session = np.array(draw(st.lists(st.integers(-1, 2), min_size=n, max_size=n)))
-    priority = np.array(draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
-    prompts = np.array(draw(lengths))
-    prefix = None
-    if draw(st.booleans()):  # every prompt begins like one of two others
-        kinds = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
-        prefix = contents([[100 * kind + k for k in range(-(-int(tokens) // 4))] for kind, tokens in zip(kinds, prompts, strict=True)])
-    table = RequestTable.build(arrivals, prompts, np.array(draw(lengths)), session=session, priority=priority, prefix=prefix)
-    load = Workload(table, concurrency=draw(st.sampled_from([None, None, 3])))
-    cost = draw(st.sampled_from([RoundCost(), JaggedCost()]))
-    disaggregated = draw(st.booleans())
-    roles = ["prefill", "decode", "decode", "prefill"] if disaggregated else ["mixed"] * draw(st.integers(1, 4))
-    policy = draw(st.sampled_from(["vllm-v1", "sarathi", "vllm-v0", "orca"]))
-    common: dict[str, Any] = {
-        "kv_blocks": draw(st.integers(34, 60)),
-        "boot_s": 1.0,
-        "steps_ahead": draw(st.integers(0, 2)),
-        "order": draw(st.sampled_from(["fcfs", "priority"])),
-    }
-    if policy != "orca":
-        common |= {"prefix_caching": prefix is not None and draw(st.booleans())}
-        common |= draw(st.sampled_from([{}, {"preemption": "swap", "host_kv_blocks": 20}]))
-    specs = [
-        spec(f"i{k}", policy, cost, role=role, max_seqs=draw(st.integers(2, 8)), node=k // 2, **common) for k, role in enumerate(roles)
-    ]
-    if draw(st.booleans()):
-        specs = [replace(one, uplink=replace(LINK, bytes_per_s=3000.0)) for one in specs]
-    controllers: list[Any] = []
-    if draw(st.booleans()):
-        migration = registry.controller_class("llumnix-migration")
-        pairing, which = draw(st.sampled_from(["defrag", "balanced"])), draw(st.sampled_from(["shortest", "longest", "last"]))
-        threshold = draw(st.sampled_from([3.0, 8.0]))
-        params = {
-            "interval_s": 0.25,
-            "threshold": threshold,
-            "pairing": pairing,
-            "request": which,
-            "headroom_blocks": draw(st.sampled_from([0, 3])),
-        }
-        controllers.append(migration(migration.Params(**params)))
-    if draw(st.booleans()) and not disaggregated:
-        scaling = registry.controller_class("llumnix-scaling")
-        controllers.append(scaling(scaling.Params(interval_s=1.0, scale_up=3.0, scale_down=9.0)))
-    failures = None
-    if draw(st.booleans()):
-        times = draw(st.lists(st.tuples(st.sampled_from([0.25, 0.8, 2.0, 5.0]), st.integers(0, len(specs) - 1)), max_size=3))
-        failures = Failures(tuple(times), draw(st.sampled_from([None, 40.0])), 2.0, draw(st.sampled_from(["resume", "retry", "fail"])), 1)
-    decode_router = draw(st.sampled_from(ROUTERS))
-    push = "pull" if decode_router.startswith("splitwise") else draw(st.sampled_from(["pull", "push", "layers"]))
-    cluster = ClusterSpec(
-        router=router(draw(st.sampled_from(ROUTERS))),
-        decode_router=router(decode_router),
-        refresh_s=draw(st.sampled_from([0.0, 0.3])),
-        push=push != "pull",
-        layerwise=push == "layers",
-        controllers=tuple(controllers),
-        failures=failures,
-        migration=MigrationSpec(draw(st.integers(1, 4)), draw(st.integers(1, 4))),
-    )
-    return load, specs, cluster
-
-
-def test_invariants_hold_under_random_failures_migrations_and_transfers() -> None:
-    seen: Counter[str] = Counter()
-
-    @settings(max_examples=300, deadline=None, derandomize=True)
-    @given(case=clusters())
-    def look(case: tuple[Workload, list[InstanceSpec], ClusterSpec]) -> None:
-        load, specs, cluster = case
-        records = simulate(load, specs, cluster, check=True)
-        moves = records.moves
-        seen.update(
-            cases=1,
-            migrated=moves is not None and bool((moves.outcome == 0).any()),
-            gave_up=moves is not None and bool((moves.outcome > 0).any()),
-            died=bool(records.counters["instance_failures"]),
-            lost_work=bool(records.counters["instance_failures"]) and bool(records.requests.recomputed_tokens.any()),
-            handed_over=bool(records.counters["handed_over_tokens"]),
-            scaled=any(state == "draining" for _, _, state in records.lives),
-            preempted=bool(records.requests.preemptions.any()),
-            cached=bool(records.requests.cached_tokens.any()),
-        )
-
-    look()
-    rare = [
-        what for what in ("migrated", "gave_up", "died", "lost_work", "handed_over", "scaled", "preempted", "cached") if seen[what] < 10
-    ]
-    assert not rare, seen
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(case=clusters(), until_s=st.sampled_from([0.5, 2.0, 6.1]))
-def test_a_run_cut_short_leaves_consistent_records(case: tuple[Workload, list[InstanceSpec], ClusterSpec], until_s: float) -> None:
-    load, specs, cluster = case
-    simulate(load, specs, cluster, check=True, until_s=until_s)

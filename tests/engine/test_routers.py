@@ -20,7 +20,7 @@ from simserve.policies import registry
 from simserve.policies.freeness import freeness
 from simserve.policies.routing.freeness import MostFree
 from simserve.workload.requests import Workload
-from tests.engine.test_cluster import clusters
+from tests.engine.test_cluster_random import clusters
 
 IDLE = Load(100, 100, 0, 0, 0)
 

@@ -11,7 +11,7 @@ import pytest
 from simserve.engine.records import Moves, RunRecords
 from simserve.engine.spec import Failures
 from simserve.report.cluster import cluster_summary
-from tests.engine.test_cluster import Orders, one_long, serve, spec, work
+from tests.engine.cluster_world import Orders, one_long, serve, spec, work
 
 NAN = float("nan")
 

@@ -38,7 +38,7 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
     cost = draw(st.sampled_from([RoundCost(), JaggedCost()]))
     disaggregated = draw(st.booleans())
     roles = ["prefill", "decode", "decode", "prefill"] if disaggregated else ["mixed"] * draw(st.integers(1, 4))
-    policy = draw(st.sampled_from(["vllm-v1", "sarathi", "vllm-v0", "orca"]))
+    policy = draw(st.sampled_from(sorted(registry._BUILT_IN_SCHEDULERS)))
     common: dict[str, Any] = {
         "kv_blocks": draw(st.integers(34, 60)),
         "boot_s": 1.0,

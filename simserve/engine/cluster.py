@@ -32,7 +32,8 @@ class Pool:
         self.router = router
         self.crosses = bool(getattr(router, "crosses_roles", False))
         names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
-        self.view = ClusterView(names, roles, signals, lambda number, exact: everybody[number].load(exact), stale)
+        loads = [instance.load for instance in everybody]
+        self.view = ClusterView(names, roles, signals, lambda number, exact: loads[number](exact), stale)
         self.update()
 
     def update(self) -> None:

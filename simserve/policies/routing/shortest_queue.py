@@ -31,5 +31,4 @@ class ShortestQueue:
         least = view.least(outstanding)
         if not waiting[least]:
             return least
-        shortest = min(map(waiting.__getitem__, view.open))
-        return min([number for number in view.open if waiting[number] == shortest], key=outstanding.__getitem__)
+        return min(zip(map(waiting.__getitem__, view.open), map(outstanding.__getitem__, view.open), view.open, strict=True))[2]

@@ -14,7 +14,8 @@ from simserve.engine.clock import ARRIVAL, Clock
 from simserve.engine.cluster_view import ClusterView, Refusal, Signals
 from simserve.engine.control import ClusterControl
 from simserve.engine.handover import Handover
-from simserve.engine.instance import Instance, Life
+from simserve.engine.instance import Instance
+from simserve.engine.life import Life
 from simserve.engine.migration import MigrationLog
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, Failures

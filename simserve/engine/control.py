@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from simserve.engine import migration
 from simserve.engine.cluster_view import Load
-from simserve.engine.instance import Instance, Life
+from simserve.engine.instance import Instance
+from simserve.engine.life import Life
 from simserve.errors import PolicyError
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from simpy.events import Event
@@ -14,6 +13,7 @@ from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import Load, Signals
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
+from simserve.engine.life import Life
 from simserve.engine.link import Link
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
@@ -30,17 +30,6 @@ _load = tuple.__new__  # half the time of the named tuple's own, and routers ask
 
 MOST_REORDERED = 128
 """With more waiting requests a cache-dependent order is left as it is (SGLang's rule for its longest-prefix order)."""
-
-
-class Life(Enum):
-    """Whether an instance serves."""
-
-    UP = "up"
-    DRAINING = "draining"
-    """Finishes what it has and takes nothing new."""
-    BOOTING = "booting"
-    OFF = "off"
-    """Never started, stopped, or dead."""
 
 
 class Instance:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simserve.engine.instance import Instance, Life
+from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane
+from simserve.engine.life import Life
 from simserve.engine.link import Link, Transfer
 from simserve.engine.records import Moves
 from simserve.engine.request import LiveRequest, State

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from simserve.engine.clock import ARRIVAL, Clock
 from simserve.engine.cluster import Cluster
 from simserve.engine.cluster_view import Refusal, Signals
-from simserve.engine.instance import Instance, Life
+from simserve.engine.instance import Instance
 from simserve.engine.lane import LOG_FIELDS, Lane
+from simserve.engine.life import Life
 from simserve.engine.link import Link
 from simserve.engine.recorder import Recorder
 from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Status

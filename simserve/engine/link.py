@@ -48,7 +48,6 @@ class Link:
         self._heap: list[tuple[float, int, Transfer]] = []
         self._serial = count()
         self._next_event: Event | None = None
-        self.moved_bytes = 0.0
 
     def start(self, size_bytes: float, done: Callable[[float], None], messages: int = 1) -> Transfer:
         """Begins a copy of `size_bytes` bytes in `messages` messages."""
@@ -110,6 +109,5 @@ class Link:
         self._virtual_bytes = max(self._virtual_bytes, finish_bytes)  # rounding must not leave a crumb behind
         transfer.active = False
         self._active -= 1
-        self.moved_bytes += transfer.size_bytes
         self._schedule()
         transfer.done(self._clock.now)

@@ -30,7 +30,7 @@ def listing(
     if context.invoked_subcommand is not None:
         return
     from simserve import resources
-    from simserve.config.yamlfile import read as read_yaml
+    from simserve.files.yaml_text import read as read_yaml
     from simserve.study import claims_record
 
     _known_priority(priority)

@@ -10,8 +10,8 @@ from simserve.config import messages
 from simserve.config.instances import InstanceGroup, Setting, policy_params
 from simserve.config.messages import Mistake
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
-from simserve.config.yamlfile import Document, KeyPath, kind_of
 from simserve.errors import nearest
+from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
 from simserve.policies.contract import PolicyParams
 

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from simserve.config import messages, yamlfile
+from simserve.config import messages
 from simserve.config.schema import OpenSection, SchedulerSection, Section
 from simserve.errors import ConfigError, nearest
+from simserve.files import yaml_text
 
 SCHEMA_VERSION = 1
 FOLDER = Path(__file__).parent / "engines"
@@ -150,7 +151,7 @@ def load_engine(name_or_path: str, base_dir: Path | None = None) -> EngineProfil
 @functools.lru_cache(maxsize=64)
 def _load(path: Path, modified_ns: int) -> EngineProfile:
     """A profile, read once in a process while its file stays the same: a study loads it for every point."""
-    document = yamlfile.read(path)
+    document = yaml_text.read(path)
     found = document.data.get("schema_version")
     if found != SCHEMA_VERSION:
         raise ConfigError(f"{path}: schema_version {found}; this simserve reads version {SCHEMA_VERSION}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import cluster, engine_profile, instances, messages, overrides, yamlfile
+from simserve.config import cluster, engine_profile, instances, messages, overrides
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.engine_profile import EngineOverrides, EngineProfile
 from simserve.config.instances import InstanceGroup
@@ -25,8 +25,9 @@ from simserve.config.paths import (
     trace_reference,
 )
 from simserve.config.schema import ExperimentSpec
-from simserve.config.yamlfile import Document
 from simserve.errors import SimserveError
+from simserve.files import yaml_text
+from simserve.files.yaml_text import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,10 @@ def load(
     `changes` are 'path.to.key=value' strings, or a mapping from dotted path to value. Raises ConfigError listing every mistake found.
     """
     if isinstance(source, Mapping):
-        document, folder, default_name = yamlfile.parse(yamlfile.dump(source), "experiment"), base_dir or Path.cwd(), "experiment"
+        document, folder, default_name = yaml_text.parse(yaml_text.dump(source), "experiment"), base_dir or Path.cwd(), "experiment"
     else:
         path = find_experiment(source)
-        document, folder, default_name = yamlfile.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]
+        document, folder, default_name = yaml_text.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]
     document = overrides.apply(document, changes)
     section, mistakes = messages.check(ExperimentSpec, document.data, document)
     engine, found = _engine(document, folder)

@@ -11,8 +11,8 @@ from simserve.config import engine_profile, messages
 from simserve.config.engine_profile import EngineProfile
 from simserve.config.messages import Mistake
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
-from simserve.config.yamlfile import Document, KeyPath, kind_of
 from simserve.errors import nearest
+from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
 from simserve.policies.contract import PolicyParams
 

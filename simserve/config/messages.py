@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from simserve.config import tree
-from simserve.config.yamlfile import Document, KeyPath, kind_of
 from simserve.errors import ConfigError, nearest
+from simserve.files.yaml_text import Document, KeyPath, kind_of
 
 _COERCIBLE = re.compile(
     r"\s*([-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|yes|no|on|off|t|f|y|n|inf|-inf|infinity|nan)\s*\Z", re.I

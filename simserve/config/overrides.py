@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from simserve.config.yamlfile import Document, KeyPath, kind_of, value_of
 from simserve.errors import ConfigError
+from simserve.files.yaml_text import Document, KeyPath, kind_of, value_of
 
 NAMED_SECTIONS = ("model", "engine")
 """Sections that may be written as a bare name; an override inside them turns `engine: x` into `engine: {name: x}`."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simserve.config.yamlfile import kind_of, value_of
 from simserve.errors import ConfigError, nearest
+from simserve.files.yaml_text import kind_of, value_of
 
 _RANGE_KEYS = ("low", "high", "steps", "scale", "whole")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from simserve.config import experiment as experiments
-from simserve.config import yamlfile
 from simserve.config.experiment import Experiment
 from simserve.config.paths import find_experiment
 from simserve.errors import ConfigError, nearest
+from simserve.files import yaml_text
 
 VARIANT = "variant"
 """A key of studies, not of experiments: its value names one of the experiment's variants."""
@@ -74,7 +74,7 @@ def base(
     if isinstance(source, Experiment):
         data = {**source.document.data, "name": source.name, "seed": source.spec.seed}
         return Base(data, source.base_dir, fixed, source.spec.variants)
-    written = source if isinstance(source, Mapping) else yamlfile.read(find_experiment(source)).data
+    written = source if isinstance(source, Mapping) else yaml_text.read(find_experiment(source)).data
     variants = written.get("variants")
     return Base(source, base_dir, fixed, variants if isinstance(variants, Mapping) else {})
 

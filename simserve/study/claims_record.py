@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve import __version__, resources
-from simserve.config import engine_profile, yamlfile
+from simserve.config import engine_profile
 from simserve.config.experiment import Experiment, load
 from simserve.errors import ConfigError, OutputError, SimserveError, nearest
+from simserve.files import yaml_text
 from simserve.report.files import write_whole
 from simserve.study.claims import Outcome, check_claims
 
@@ -65,7 +66,7 @@ def claimed() -> dict[str, dict[str, Any]]:
     """The bundled experiments that make claims: name -> the YAML's content."""
     found = {}
     for name in resources.available("experiments"):
-        data = yamlfile.read(resources.find("experiments", name)).data
+        data = yaml_text.read(resources.find("experiments", name)).data
         if data.get("claims"):
             found[name] = data
     return found

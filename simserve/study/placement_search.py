@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simserve.config import yamlfile
 from simserve.config.experiment import Experiment
 from simserve.config.paths import hardware_reference
 from simserve.errors import ConfigError
+from simserve.files import yaml_text
 from simserve.hardware import load_profile
 from simserve.model import load_model
 from simserve.report.files import write_whole
@@ -174,7 +174,7 @@ def find(
         result.write(out)
         best = result.best
         if best is not None and best.low is not None:
-            text = yamlfile.dump(experiment_at(spec, best.placement, best.low).resolved())
+            text = yaml_text.dump(experiment_at(spec, best.placement, best.low).resolved())
             write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))
     return result
 

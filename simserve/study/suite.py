@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from simserve.config import messages, yamlfile
+from simserve.config import messages
 from simserve.config.schema import Section
-from simserve.config.yamlfile import Document
 from simserve.errors import ConfigError
+from simserve.files import yaml_text
+from simserve.files.yaml_text import Document
 from simserve.study.base import Base
 from simserve.study.predicate import parse_quantity
 from simserve.study.prepare import seeds_from
@@ -107,7 +108,7 @@ class Suite:
 def load_suite(path: str | Path) -> Suite:
     """The suite in a YAML file. Raises ConfigError listing every mistake."""
     file = Path(path)
-    document = yamlfile.read(file)
+    document = yaml_text.read(file)
     section, mistakes = messages.check(SuiteFile, document.data, document)
     messages.fail(document.source, mistakes)
     assert isinstance(section, SuiteFile)
@@ -139,6 +140,6 @@ def _kpi(document: Document, number: int, entry: KpiEntry) -> Kpi:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        found = f"found {yamlfile.kind_of(entry.tolerance)}, expected a share such as 5%, or a number >= 0 in the figure's unit"
+        found = f"found {yaml_text.kind_of(entry.tolerance)}, expected a share such as 5%, or a number >= 0 in the figure's unit"
         raise ConfigError(str(messages.at(document, ("kpis", number, "tolerance"), found)))
     return Kpi(quantity, value, relative, entry.worse or ("higher" if quantity.more_is_worse else "lower"))

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from simserve.config import messages, yamlfile
+from simserve.config import messages
 from simserve.config.paths import find_experiment
 from simserve.config.schema import Section
-from simserve.config.yamlfile import Document
 from simserve.errors import ConfigError
+from simserve.files import yaml_text
+from simserve.files.yaml_text import Document
 from simserve.study.base import Base, base
 
 
@@ -41,7 +42,7 @@ def document_of(source: Any) -> Document | None:
     if not isinstance(source, str | Path):
         return None
     path = find_experiment(source)
-    document = yamlfile.read(path)
+    document = yaml_text.read(path)
     return document if "experiment" in document.data else None
 
 

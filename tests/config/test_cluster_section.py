@@ -16,10 +16,10 @@ from simserve.config.assemble import assemble
 from simserve.config.experiment import load
 from simserve.config.json_schema import experiment_schema
 from simserve.config.reference import reference
-from simserve.config.yamlfile import dump
 from simserve.engine import simulate
 from simserve.engine.records import RunRecords
 from simserve.errors import ConfigError, PolicyError
+from simserve.files.yaml_text import dump
 from simserve.policies import registry
 
 TEXT = """\

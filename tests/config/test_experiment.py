@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from simserve import resources
-from simserve.config import engine_profile, yamlfile
+from simserve.config import engine_profile
 from simserve.config.experiment import Experiment, load
+from simserve.files import yaml_text
 
 Write = Callable[..., Path]
 
@@ -58,7 +59,7 @@ def test_names_default_to_the_file(write: Write) -> None:
 
 def test_the_resolved_experiment_is_the_same_experiment(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = load(write())
-    text = yamlfile.dump(experiment.resolved())
+    text = yaml_text.dump(experiment.resolved())
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "resolved.yaml").write_text(text)
@@ -106,7 +107,7 @@ def test_bundled_files_keep_their_names(write: Write) -> None:
 
 
 def test_a_mapping_is_an_experiment_too(write: Write) -> None:
-    data = yamlfile.read(write()).data
+    data = yaml_text.read(write()).data
     assert load(data, {"seed": 8}).spec.seed == 8
 
 

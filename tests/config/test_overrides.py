@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from simserve.config import overrides, yamlfile
+from simserve.config import overrides
 from simserve.errors import ConfigError
+from simserve.files import yaml_text
 
 TEXT = "engine: vllm-v1\ncluster:\n  instances:\n    - {count: 1}\n    - {count: 2}\nseed: 0\n"
 
 
 def changed(*changes: str) -> dict[str, Any]:
-    return overrides.apply(yamlfile.parse(TEXT, "f.yaml"), changes).data
+    return overrides.apply(yaml_text.parse(TEXT, "f.yaml"), changes).data
 
 
 def test_values_are_yaml() -> None:
@@ -39,19 +40,19 @@ def test_later_changes_win() -> None:
 
 
 def test_the_document_itself_stays_as_it_was() -> None:
-    document = yamlfile.parse(TEXT, "f.yaml")
+    document = yaml_text.parse(TEXT, "f.yaml")
     overrides.apply(document, ["cluster.instances.0.count=9"])
     assert document.data["cluster"]["instances"][0]["count"] == 1
 
 
 def test_the_place_of_a_changed_value_is_the_override() -> None:
-    document = overrides.apply(yamlfile.parse(TEXT, "f.yaml"), ["cluster.instances=[{count: x}]"])
+    document = overrides.apply(yaml_text.parse(TEXT, "f.yaml"), ["cluster.instances=[{count: x}]"])
     assert document.place(("cluster", "instances", 0, "count")) == "--set cluster.instances=[{count: x}]"
     assert document.place(("seed",)) == "f.yaml:6:7"
 
 
 def test_python_overrides_take_values_as_they_are() -> None:
-    assert overrides.apply(yamlfile.parse(TEXT, "f"), {"seed": 7, "cluster.instances.0.count": 3}).data["seed"] == 7
+    assert overrides.apply(yaml_text.parse(TEXT, "f"), {"seed": 7, "cluster.instances.0.count": 3}).data["seed"] == 7
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def tiny() -> dict[str, Any]:
 
 @pytest.fixture
 def tiny_file(tmp_path: Path) -> Path:
-    from simserve.config.yamlfile import dump
+    from simserve.files.yaml_text import dump
 
     path = tmp_path / "tiny.yaml"
     path.write_text(dump(TINY))

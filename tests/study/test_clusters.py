@@ -19,8 +19,8 @@ import pytest
 
 import simserve
 from simserve.cli import main
-from simserve.config.yamlfile import dump
 from simserve.errors import ConfigError
+from simserve.files.yaml_text import dump
 from simserve.study.backends.remote import asks_for_digest, refuse_strangers
 from simserve.study.cache import code_digest
 from tests.study.conftest import RATE

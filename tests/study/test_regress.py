@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from simserve.cli import main
-from simserve.config.yamlfile import dump
 from simserve.errors import ConfigError
+from simserve.files.yaml_text import dump
 from simserve.study.predicate import parse_quantity
 from simserve.study.regress import regress
 from simserve.study.suite import Kpi, load_suite

@@ -9,8 +9,8 @@ import pytest
 
 import simserve
 from simserve.cli import main
-from simserve.config.yamlfile import dump
 from simserve.errors import ConfigError
+from simserve.files.yaml_text import dump
 from tests.study.conftest import BUDGET, RATE
 
 SEATS = "cluster.instances.0.scheduler.max_seqs"

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from simserve.config import yamlfile
 from simserve.errors import ConfigError
+from simserve.files import yaml_text
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ from simserve.errors import ConfigError
     ],
 )
 def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
-    found = yamlfile.parse(f"key: {text}\n", "f").data["key"]
+    found = yaml_text.parse(f"key: {text}\n", "f").data["key"]
     assert found == value
     assert type(found) is type(value)
 
 
 def test_keys_are_text_whatever_they_look_like() -> None:
-    assert yamlfile.parse("no: 1\n1: 2\nnull: 3\n", "f").data == {"no": 1, "1": 2, "null": 3}
+    assert yaml_text.parse("no: 1\n1: 2\nnull: 3\n", "f").data == {"no": 1, "1": 2, "null": 3}
 
 
 def test_places_are_line_and_column_counted_from_one() -> None:
-    document = yamlfile.parse("a:\n  - x: 1\n    y: {z: 2}\n", "f.yaml")
+    document = yaml_text.parse("a:\n  - x: 1\n    y: {z: 2}\n", "f.yaml")
     assert document.place(("a", 0, "y", "z")) == "f.yaml:3:12"
     assert document.place(("a", 0, "y", "z"), of_key=True) == "f.yaml:3:9"
     assert document.place(("a", 0, "absent")) == "f.yaml:2:5"  # the nearest parent
@@ -73,28 +73,28 @@ def test_places_are_line_and_column_counted_from_one() -> None:
 )
 def test_bad_yaml_is_one_error_with_its_place(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        yamlfile.parse(text, "f.yaml")
+        yaml_text.parse(text, "f.yaml")
 
 
 def test_exploding_aliases_end_with_an_error() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
     with pytest.raises(ConfigError, match="without end"):
-        yamlfile.parse("\n".join(lines), "bomb")
+        yaml_text.parse("\n".join(lines), "bomb")
 
 
 def test_files_that_are_not_text(tmp_path) -> None:
     binary = tmp_path / "b.yaml"
     binary.write_bytes(b"\x80\x81\x00")
     with pytest.raises(ConfigError, match="not a text file"):
-        yamlfile.read(binary)
+        yaml_text.read(binary)
     binary.write_bytes(b"a: \x00")
     with pytest.raises(ConfigError, match="binary"):
-        yamlfile.read(binary)
+        yaml_text.read(binary)
     with pytest.raises(ConfigError, match="is a directory"):
-        yamlfile.read(tmp_path)
+        yaml_text.read(tmp_path)
     with pytest.raises(ConfigError, match="no such file"):
-        yamlfile.read(tmp_path / "absent.yaml")
+        yaml_text.read(tmp_path / "absent.yaml")
 
 
 def test_what_is_dumped_is_read_back_exactly() -> None:
@@ -103,6 +103,6 @@ def test_what_is_dumped_is_read_back_exactly() -> None:
         "words": ["yes", "no", "null", "1e-3", "0o17", "10_000", "", "a: b", "# x", "2024-01-01", "12:30", "true", "é", "~"],
         "others": [None, True, False, {"nested": [{"deep": 1}]}],
     }
-    back = yamlfile.parse(yamlfile.dump(data), "f").data
+    back = yaml_text.parse(yaml_text.dump(data), "f").data
     assert back == data
     assert [type(v) for v in back["numbers"]] == [type(v) for v in data["numbers"]]

@@ -1,7 +1,8 @@
 """YAML text to plain values, with the place of every key and value, so that an error can name its line.
 
 Scalars follow the YAML 1.2 core schema, not PyYAML's 1.1: `1e-3` is a number, `no` and `12:30` are text, `010` is ten. Underscores
-between digits are allowed (`10_000`), as in Python. A repeated key, a custom tag or a second document is an error.
+between digits are allowed (`10_000`), as in Python. A repeated key, a custom tag, a second document, nesting without end, aliases that
+expand to more than a file could hold and numbers longer than any quantity are errors.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 import yaml
 
 from simserve.errors import ConfigError
+from simserve.files.json_text import MOST_DIGITS
+from simserve.files.text import read_text
+from simserve.files.words import clipped, number
 
 KeyPath = tuple[str | int, ...]
 
@@ -30,6 +34,7 @@ _WORDS: dict[str, Any] = {
     **{word: float("nan") for word in (".nan", ".NaN", ".NAN")},
 }
 _MAX_NODES = 200_000  # an experiment has hundreds; aliases of aliases can expand to billions
+_MAX_DEPTH = 60  # ours nest to 10
 
 
 @dataclass(slots=True)
@@ -70,20 +75,7 @@ class Document:
 
 def read(path: Path) -> Document:
     """The document in a file. Raises ConfigError for a file that is absent, unreadable, not text, or not valid YAML."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a directory; a YAML file is needed") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
-    if "\0" in text:
-        raise ConfigError(f"{path}: a binary file; a YAML file is needed")
+    text = read_text(path, ConfigError, what="a YAML file")
     return parse(text, str(path))
 
 
@@ -104,9 +96,11 @@ def parse(text: str, source: str) -> Document:
 
 
 def scalar(text: str) -> Any:
-    """The value of a plain (unquoted) scalar in the YAML 1.2 core schema."""
+    """The value of a plain (unquoted) scalar in the YAML 1.2 core schema. Raises ConfigError for a whole number of over 300 digits."""
     if text in _WORDS:
         return _WORDS[text]
+    if len(text) > MOST_DIGITS and (_INT.match(text) or _BASED.match(text)):
+        raise ConfigError(f"a number of {len(text)} digits; at most {MOST_DIGITS}")
     if _INT.match(text):
         return int(text)
     if _BASED.match(text):
@@ -129,12 +123,12 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"text '{value if len(value) <= 60 else value[:57] + '...'}'"
+        return f"text '{clipped(value)}'"
     if isinstance(value, Mapping):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    return str(value)
+    return number(value) if isinstance(value, int | float) else clipped(str(value))
 
 
 def dump(data: Mapping[str, Any]) -> str:
@@ -146,7 +140,7 @@ def dump(data: Mapping[str, Any]) -> str:
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         # Text that reads as another type needs quotes, in both YAML 1.1 (what PyYAML guards) and 1.2 (1e-3, 0o17).
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if isinstance(scalar(value), str) else "'")
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if _reads_as_text(value) else "'")
 
     def number(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
         special = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
@@ -159,9 +153,22 @@ def dump(data: Mapping[str, Any]) -> str:
     return yaml.dump(dict(data), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
 
+def _reads_as_text(text: str) -> bool:
+    return len(text) <= MOST_DIGITS and isinstance(scalar(text), str)
+
+
 def _compose(text: str, source: str) -> list[yaml.Node]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return list(yaml.compose_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        depth = 0
+        for event in yaml.parse(text, Loader=loader):  # composing is recursive, parsing is not
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > _MAX_DEPTH:
+                    raise ConfigError(f"{_at(source, event)}: nested too deeply")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+        return list(yaml.compose_all(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
@@ -177,8 +184,9 @@ def _hint(text: str, mark: Any) -> str:
     return " (tabs cannot indent YAML; use spaces)" if "\t" in line[: len(line) - len(line.lstrip())] else ""
 
 
-def _at(source: str, node: yaml.Node) -> str:
-    return f"{source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+def _at(source: str, node: yaml.Node | yaml.Event) -> str:
+    mark: Any = node.start_mark
+    return f"{source}:{mark.line + 1}:{mark.column + 1}"
 
 
 class _Builder:
@@ -197,10 +205,15 @@ class _Builder:
             raise ConfigError(f"{_at(self.source, node)}: aliases that expand without end")
         self.places[path] = _at(self.source, node)
         if not node.tag.startswith("tag:yaml.org,2002:"):
-            raise ConfigError(f"{_at(self.source, node)}: tag '{node.tag}' has no meaning here")
+            raise ConfigError(f"{_at(self.source, node)}: tag '{clipped(node.tag)}' has no meaning here")
         if isinstance(node, yaml.ScalarNode):
             # style None (or "" from libyaml's plain scalars) is unquoted; quoted and block text stays text.
-            return scalar(node.value) if not node.style else node.value
+            if node.style:
+                return node.value
+            try:
+                return scalar(node.value)
+            except ConfigError as error:
+                raise ConfigError(f"{_at(self.source, node)}: {error}") from None
         self.open_nodes.add(id(node))
         result: Any
         if isinstance(node, yaml.SequenceNode):
@@ -218,7 +231,7 @@ class _Builder:
             key = key_node.value  # keys are always text: `no:` and `1:` keep their spelling
             place = _at(self.source, key_node)
             if key in seen:
-                raise ConfigError(f"{place}: key '{key}' is given twice (first at {self.key_places[(*path, key)]})")
+                raise ConfigError(f"{place}: key '{clipped(key)}' is given twice (first at {self.key_places[(*path, key)]})")
             seen.add(key)
             self.key_places[(*path, key)] = place
             yield key, self.build(value_node, (*path, key))

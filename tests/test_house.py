@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "simserve"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# What each room may import at run time, besides itself, `simserve.errors`, `simserve.files` and the version. A room that is not here may import nothing.
+# What each room may import at run time, besides itself, `simserve.errors`, `simserve.files` and the version. A room that is not here may
+# import nothing.
 # A name with a dot allows that module only.
 ROOMS = {
     "model": set(),

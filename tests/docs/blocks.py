@@ -22,6 +22,6 @@ def blocks(page: Path) -> list[Block]:
     """All fenced blocks of a page, in order."""
     found = []
     text = page.read_text(encoding="utf-8")
-    for match in re.finditer(r"^```(\w*)(?: title=(\S+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for match in re.finditer(r"^```(\w*)(?: title=\"(\S+)\")?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         found.append(Block(match[1], match[2] or "", match[3], text[: match.start()].count("\n") + 2))
     return found

@@ -34,8 +34,9 @@ def quickstart(out: Path) -> str:
 
 def readme_with(output: str) -> str:
     """README.md with this text in its output block."""
-    before, rest = README.read_text(encoding="utf-8").split("```text title=quickstart\n")
-    return f"{before}```text title=quickstart\n{output}```{rest.split('```', 1)[1]}"
+    fence = '```text title="quickstart"\n'
+    before, rest = README.read_text(encoding="utf-8").split(fence)
+    return f"{before}{fence}{output}```{rest.split('```', 1)[1]}"
 
 
 def kernel_table() -> str:

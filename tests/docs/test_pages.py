@@ -128,7 +128,7 @@ def test_readme_lists_every_policy():
     from simserve.policies import registry
 
     text = README.read_text(encoding="utf-8")
-    for name in [*registry._BUILT_IN_SCHEDULERS, *registry.order_names(), *registry.router_names()]:
+    for name in [*registry._BUILT_IN_SCHEDULERS, *registry._BUILT_IN_ORDERS, *registry._BUILT_IN_ROUTERS]:
         assert f"`{name}`" in text, name
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simserve.report.frontier import Curve, Felt, slo_frontier
-from simserve.report.plots import figure_of
+from simserve.report.plot_panels import Metrics, draw_panels, dressed
+from simserve.report.plot_style import figure_of, style
 from simserve.report.rows import value_at
 
 if TYPE_CHECKING:
@@ -19,31 +20,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonPlots:
-    """The plots of several runs."""
+    """The plots of several runs. Arguments and errors are those of `Result.plot`."""
 
     names: tuple[str, ...]
     results: tuple[Comparable, ...]
 
-    def latency_cdf(self) -> list[Axes]:
-        """Distributions of TTFT, TPOT, E2E and each request's longest gap, a line for each run."""
-        from simserve.report.plot_requests import latency_cdf
+    def latency_cdf(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """Distributions over requests, a line for each run. Metrics: ttft_s, tpot_s, e2e_s, itl_max_s (these four by itself), queueing_s
+        and normalized_latency_s_per_token."""
+        from simserve.report.plot_requests import cdf_panels, share_legend
 
-        return latency_cdf(list(zip(self.names, (result.requests for result in self.results), strict=True)), self._limits())
+        runs = list(zip(self.names, (result.requests for result in self.results), strict=True))
+        axes = draw_panels(cdf_panels(runs, self._limits()), metric, ax, title, legend)
+        if ax is None and legend and len(axes) > 1 and len(runs) > 1:
+            with style():
+                share_legend(axes, len(runs))
+        return axes
 
-    def frontier(self, share: float = 0.9, ax: Axes | None = None) -> Axes:
+    def frontier(self, share: float = 0.9, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Which limits on TTFT and TPOT a share of the requests meets, a line for each run."""
         felt = (Felt.of_frame(result.requests) for result in self.results)
         curves = [Curve(name, of, share) for name, of in zip(self.names, felt, strict=True)]
-        return slo_frontier(curves, self._limits(), f"{100 * share:.3g} % of the", ax)
+        return dressed([slo_frontier(curves, self._limits(), f"{100 * share:.3g} % of the", ax)], title, legend)[0]
 
-    def goodput(self, ax: Axes | None = None) -> Axes:
+    def goodput(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Requests finished per second, and those that met the SLO."""
         from simserve.report.plot_requests import goodput
 
         summaries = [result.summary_dict() for result in self.results]
         finished = [value_at(summary, ("throughput", "requests_per_s")) or 0.0 for summary in summaries]
         good = [value_at(summary, ("slo", "all", "goodput_per_s")) for summary in summaries]
-        return goodput(self.names, finished, good, ax)
+        return dressed([goodput(self.names, finished, good, ax)], title, legend)[0]
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of the plots of the page."""

@@ -86,8 +86,9 @@ def slo_frontier(curves: Sequence[Curve], limits: Mapping[str, float], whose: st
         ax = one(ax, (7.6, 4.0))
         borders = [border(curve.felt, curve.share) for curve in curves]
         lines = [(number, x, y) for number, (x, y) in enumerate(borders) if len(x)]
-        right = _EDGE * max((float(x.max()) for _, x, _ in lines), default=1.0)
-        top = _EDGE * max((float(y.max()) for _, _, y in lines), default=1.0)
+        slo = (limits["tpot_s"], limits["ttft_s"]) if {"tpot_s", "ttft_s"} <= limits.keys() else None
+        right = _EDGE * max([*(float(x.max()) for _, x, _ in lines), slo[0] if slo else 0.0], default=1.0)
+        top = _EDGE * max([*(float(y.max()) for _, _, y in lines), slo[1] if slo else 0.0], default=1.0)
         for number, x, y in lines:
             # The border goes straight up from its first point and to the right from its last.
             x, y = np.concatenate([x[:1], x, [right]]), np.concatenate([[top], y, y[-1:]])
@@ -96,8 +97,7 @@ def slo_frontier(curves: Sequence[Curve], limits: Mapping[str, float], whose: st
         if not lines:
             nothing(ax, "no limits are met by so many requests")
         else:
-            if {"tpot_s", "ttft_s"} <= limits.keys():
-                slo = (limits["tpot_s"], limits["ttft_s"])
+            if slo:
                 ax.plot(*slo, "+", label="the SLO", color=LIMIT_COLOUR, markersize=13, markeredgewidth=1.8, zorder=4)
             log_seconds(ax.xaxis)
             log_seconds(ax.yaxis)

@@ -29,9 +29,10 @@ class Picture(NamedTuple):
 
 def pictures(figures: Iterable[tuple[str, str, Figure]]) -> list[Picture]:
     """(name, caption, figure) drawn, one at a time to keep memory small."""
-    from simserve.report.plot_style import png_bytes
+    from simserve.report.plot_style import off_screen, png_bytes
 
-    return [Picture(name, caption, png_bytes(figure)) for name, caption, figure in figures]
+    with off_screen():
+        return [Picture(name, caption, png_bytes(figure)) for name, caption, figure in figures]
 
 
 def render(template: str, *, plots: Iterable[Picture] = (), **content: Any) -> str:

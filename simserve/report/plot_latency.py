@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,43 +10,61 @@ import numpy as np
 from simserve.engine.records import F64
 from simserve.report.columns import Mask
 from simserve.report.metrics import ALL_CLASSES, Measurement, class_masks
-from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, duration, grid, legend_above, log_seconds, nothing, style, time_unit
+from simserve.report.plot_panels import Panels
+from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, duration, latency_axis, legend_above, log_seconds, nothing, time_unit
 from simserve.report.series import bin_edges, cdf_points, itl_percentiles_in_bins, percentiles_in_bins
 from simserve.report.slo import limits_of_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANELS = (
-    ("ttft_s", "Time to first token (TTFT), per request", ("ttft_s",)),
-    ("itl_s", "Inter-token latency (ITL), all tokens", ("itl_s", "itl_max_s", "itl_p99_s", "itl_p95_s")),
-    ("tpot_s", "Time per output token (TPOT), per request", ("tpot_s",)),
-    ("e2e_s", "End to end (E2E), per request", ("e2e_s",)),
-)
+LATENCY_TITLES = {
+    "ttft_s": "Time to first token (TTFT), per request",
+    "itl_s": "Inter-token latency (ITL), all tokens",
+    "tpot_s": "Time per output token (TPOT), per request",
+    "e2e_s": "End to end (E2E), per request",
+    "normalized_latency_s_per_token": "Normalised latency (E2E per output token), per request",
+    "queueing_s": "Queueing until the first step, per request",
+    "itl_max_s": "Longest gap between two tokens, per request",
+}
+"""Metrics with a distribution, and the titles of their plots."""
+
+LATENCY_LABELS = {
+    "ttft_s": "TTFT",
+    "itl_s": "ITL",
+    "tpot_s": "TPOT",
+    "e2e_s": "E2E",
+    "normalized_latency_s_per_token": "normalised latency per token",
+    "queueing_s": "queueing",
+    "itl_max_s": "longest gap",
+}
+_LIMITS = {"itl_s": ("itl_s", "itl_max_s", "itl_p99_s", "itl_p95_s"), "itl_max_s": ("itl_s", "itl_max_s")}
+PERCENTILES = (0.5, 0.95, 0.99)
+"""Of the lines over time."""
 _MAX_CLASSES = 6
 _MAX_DOTS = 4000
 
 
-def latency_cdf(m: Measurement) -> list[Axes]:
-    """Cumulative distributions of TTFT, ITL, TPOT and E2E by SLO class, with the SLO as dashed lines. Four axes."""
-    with style():
-        _figure, axes = grid(2, 2, (9.2, 6.0))
-        masks = class_masks(m.records)
-        names = [ALL_CLASSES] if len(masks) == 1 else [name for name in masks if name != ALL_CLASSES][:_MAX_CLASSES]
-        for ax, (metric, title, limit_keys) in zip(axes.ravel(), _PANELS, strict=True):
-            drawn = False
-            for number, name in enumerate(names):
-                drawn |= _cdf_line(ax, m, metric, name, masks[name] & m.in_window, number)
-            if drawn:
-                _limits(ax, m, limit_keys)
-                log_seconds(ax.xaxis)
-                ax.set_ylim(0, 101)
-                ax.legend(loc="lower right")
-            else:
-                nothing(ax, "no request has this quantity")
-            ax.set_title(title)
-            ax.set_ylabel("tokens, %" if metric == "itl_s" else "requests, %")
-        return list(axes.ravel())
+def cdf_panels(m: Measurement) -> Panels:
+    """Cumulative distributions by SLO class with the SLO as dotted lines: TTFT, ITL, TPOT and E2E by themselves."""
+    draw = {metric: partial(_cdf, m, metric) for metric in LATENCY_TITLES}
+    return Panels(draw, ("ttft_s", "itl_s", "tpot_s", "e2e_s"), 2, (9.2, 6.0))
+
+
+def _cdf(m: Measurement, metric: str, ax: Axes) -> None:
+    masks = class_masks(m.records)
+    names = [ALL_CLASSES] if len(masks) == 1 else [name for name in masks if name != ALL_CLASSES][:_MAX_CLASSES]
+    drawn = False
+    for number, name in enumerate(names):
+        drawn |= _cdf_line(ax, m, metric, name, masks[name] & m.in_window, number)
+    if drawn:
+        _limits(ax, m, _LIMITS.get(metric, (metric,)))
+        latency_axis(ax, LATENCY_LABELS[metric])
+        ax.legend(loc="lower right")
+    else:
+        nothing(ax, "no request has this quantity")
+    ax.set_title(LATENCY_TITLES[metric])
+    ax.set_ylabel("tokens, %" if metric == "itl_s" else "requests, %")
 
 
 def _cdf_line(ax: Axes, m: Measurement, metric: str, name: str, rows: Mask, number: int) -> bool:
@@ -54,7 +73,7 @@ def _cdf_line(ax: Axes, m: Measurement, metric: str, name: str, rows: Mask, numb
     if not bool(positive.any()):
         return False
     stats = m.latency[name][metric]
-    label = f"p50 {duration(stats.p50)}, p99 {duration(stats.p99)}"
+    label = f"p50 {duration(stats.p50)}, p95 {duration(stats.p95)}, p99 {duration(stats.p99)}"
     # Dashed lines above solid ones: classes that behave alike lie on top of each other.
     ax.step(
         value[positive],
@@ -86,38 +105,47 @@ def _percentile(key: str) -> str:
     return f"{key.split('_')[1]} " if key.startswith("itl_p") else ""
 
 
-def latency_over_time(m: Measurement) -> list[Axes]:
-    """TTFT by release time (dots, median, p99) and ITL by token time (median, p99). Two axes that share their time axis."""
-    with style():
-        edges = bin_edges(m.records)
-        unit_s, unit = time_unit(m.records.end_s)
-        middle = (edges[1:] + edges[:-1]) / 2 / unit_s
-        _figure, axes = grid(2, 1, (9.2, 5.6), sharex=True)
-        top, bottom = axes[0, 0], axes[1, 0]
-        released, ttft = m.records.requests.released_s, m.requests.ttft_s
-        known = np.flatnonzero(~np.isnan(ttft))
-        dots = known[:: 1 + len(known) // _MAX_DOTS]
-        what = "requests" if len(dots) == len(known) else "a sample of requests"
-        top.plot(released[dots] / unit_s, ttft[dots], ".", color="#888888", markersize=3, markeredgewidth=0, alpha=0.6, label=what)
-        _percentile_lines(top, middle, percentiles_in_bins(released, ttft, edges, (0.5, 0.99)))
-        top.set_title("TTFT by time of release")
-        _percentile_lines(bottom, middle, itl_percentiles_in_bins(m.gaps, edges, (0.5, 0.99)))
-        bottom.set_title("ITL by time of the token")
-        bottom.set_xlabel(f"simulated time, {unit}")
-        for ax, has_data in ((top, len(known) > 0), (bottom, len(m.gaps.single_s) > 0)):
-            if has_data:
-                log_seconds(ax.yaxis)
-                legend_above(ax)
-            else:
-                nothing(ax, "no tokens")
-            _shade_cuts(ax, m, unit_s)
-        return [top, bottom]
+def over_time_panels(m: Measurement) -> Panels:
+    """TTFT by release time (dots, median, p95, p99) and ITL by token time (median, p95, p99), over simulated time."""
+    return Panels({"ttft_s": partial(_ttft_over_time, m), "itl_s": partial(_itl_over_time, m)}, ("ttft_s", "itl_s"), 1, (9.2, 5.6), True)
 
 
-def _percentile_lines(ax: Axes, middle: F64, rows: F64) -> None:
-    for row, name, colour in zip(rows, ("p50", "p99"), COLOURS, strict=False):
+def _ttft_over_time(m: Measurement, ax: Axes) -> None:
+    edges, (unit_s, unit) = bin_edges(m.records), time_unit(m.records.end_s)
+    released, ttft = m.records.requests.released_s, m.requests.ttft_s
+    known = np.flatnonzero(~np.isnan(ttft))
+    dots = known[:: 1 + len(known) // _MAX_DOTS]
+    what = "requests" if len(dots) == len(known) else "a sample of requests"
+    ax.plot(released[dots] / unit_s, ttft[dots], ".", color="#888888", markersize=3, markeredgewidth=0, alpha=0.6, label=what)
+    percentile_lines(ax, edges / unit_s, percentiles_in_bins(released, ttft, edges, PERCENTILES))
+    ax.set_title("TTFT by time of release")
+    _finish(ax, m, "TTFT", len(known) > 0, unit_s, unit)
+
+
+def _itl_over_time(m: Measurement, ax: Axes) -> None:
+    edges, (unit_s, unit) = bin_edges(m.records), time_unit(m.records.end_s)
+    percentile_lines(ax, edges / unit_s, itl_percentiles_in_bins(m.gaps, edges, PERCENTILES))
+    ax.set_title("ITL by time of the token")
+    _finish(ax, m, "ITL", len(m.gaps.single_s) > 0, unit_s, unit)
+
+
+def _finish(ax: Axes, m: Measurement, label: str, has_data: bool, unit_s: float, unit: str) -> None:
+    if has_data:
+        log_seconds(ax.yaxis)
+        legend_above(ax)
+    else:
+        nothing(ax, "no tokens")
+    ax.set_ylabel(label)
+    ax.set_xlabel(f"simulated time, {unit}")
+    _shade_cuts(ax, m, unit_s)
+
+
+def percentile_lines(ax: Axes, edges: F64, rows: F64) -> None:
+    """Lines of p50, p95 and p99 (rows) in the bins of these edges."""
+    middle = (edges[1:] + edges[:-1]) / 2
+    for row, share, colour in zip(rows, PERCENTILES, (COLOURS[0], COLOURS[2], COLOURS[1]), strict=True):
         seen = ~np.isnan(row)
-        ax.plot(middle[seen], row[seen], color=colour, label=name)
+        ax.plot(middle[seen], row[seen], color=colour, label=f"p{100 * share:.0f}")
 
 
 def _shade_cuts(ax: Axes, m: Measurement, unit_s: float) -> None:

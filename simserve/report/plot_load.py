@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simserve.engine.records import F64
 from simserve.report.metrics import Measurement
-from simserve.report.plot_style import COLOURS, grid, legend_above, nothing, one, style, time_unit
+from simserve.report.plot_panels import Panels
+from simserve.report.plot_style import COLOURS, legend_above, nothing, one, style, time_unit
 from simserve.report.series import (
     bin_edges,
     kv_used_in_bins,
@@ -26,28 +28,30 @@ _MAX_LINES = 6
 _MAX_STEPS = 6000
 
 
-def queue_and_batch(m: Measurement) -> list[Axes]:
-    """Requests waiting for their first step (mean and peak per bin), and requests in the steps of each instance. Two axes."""
-    with style():
-        edges, middle, unit = _time_axis(m)
-        _, axes = grid(2, 1, (9.2, 5.0), sharex=True)
-        top, bottom = axes[0, 0], axes[1, 0]
-        mean, peak = level_in_bins(*waiting_intervals(m.records), edges)
-        top.fill_between(middle, mean, peak, color=COLOURS[4], alpha=0.4, linewidth=0, step="mid", label="peak in the bin")
-        top.plot(middle, mean, color=COLOURS[0], drawstyle="steps-mid", label="mean")
-        top.set_title("Waiting requests")
-        lines = {}
-        for number, info in enumerate(m.records.instances):
-            lanes = [running_in_bins(lane, edges) for lane in m.records.lanes if lane.instance == number]
-            lines[info.name] = np.sum(lanes, axis=0) if lanes else np.zeros(len(middle))
-        _lines(bottom, middle, lines)
-        bottom.set_title("Requests in a step (time average)")
-        for ax in (top, bottom):
-            ax.set_ylabel("requests")
-            ax.set_ylim(bottom=0)
-        legend_above(top)
-        bottom.set_xlabel(f"simulated time, {unit}")
-        return [top, bottom]
+def queue_and_batch_panels(m: Measurement) -> Panels:
+    """Requests waiting for their first step (mean and peak per bin), and requests in the steps of each instance, over simulated time."""
+    return Panels({"waiting": partial(_waiting, m), "batch": partial(_batch, m)}, ("waiting", "batch"), 1, (9.2, 5.0), True)
+
+
+def _waiting(m: Measurement, ax: Axes) -> None:
+    edges, middle, unit = _time_axis(m)
+    mean, peak = level_in_bins(*waiting_intervals(m.records), edges)
+    ax.fill_between(middle, mean, peak, color=COLOURS[4], alpha=0.4, linewidth=0, step="mid", label="peak in the bin")
+    ax.plot(middle, mean, color=COLOURS[0], drawstyle="steps-mid", label="mean")
+    ax.set_title("Waiting requests")
+    _from_zero(ax, "requests", unit)
+    legend_above(ax)
+
+
+def _batch(m: Measurement, ax: Axes) -> None:
+    edges, middle, unit = _time_axis(m)
+    lines = {}
+    for number, info in enumerate(m.records.instances):
+        lanes = [running_in_bins(lane, edges) for lane in m.records.lanes if lane.instance == number]
+        lines[info.name] = np.sum(lanes, axis=0) if lanes else np.zeros(len(middle))
+    _lines(ax, middle, lines)
+    ax.set_title("Requests in a step (time average)")
+    _from_zero(ax, "requests", unit)
 
 
 def kv_usage(m: Measurement, ax: Axes | None = None) -> Axes:
@@ -63,31 +67,29 @@ def kv_usage(m: Measurement, ax: Axes | None = None) -> Axes:
         return ax
 
 
-def throughput(m: Measurement) -> list[Axes]:
-    """Prompt and output tokens per second, and requests released and finished per second, over time. Two axes."""
-    with style():
-        edges, middle, unit = _time_axis(m)
-        width = np.diff(edges)
-        _, axes = grid(2, 1, (9.2, 5.0), sharex=True)
-        top, bottom = axes[0, 0], axes[1, 0]
-        top.plot(
-            middle, prompt_tokens_in_bins(m.records, edges) / width, color=COLOURS[1], drawstyle="steps-mid", label="prompt tokens computed"
-        )
-        top.plot(
-            middle, output_tokens_in_bins(m.records, m.gaps, edges) / width, color=COLOURS[0], drawstyle="steps-mid", label="output tokens"
-        )
-        top.set_title("Token throughput")
-        top.set_ylabel("tokens/s")
-        r = m.records.requests
-        for times, label, colour in ((r.released_s, "released", COLOURS[5]), (r.finish_s, "ended", COLOURS[2])):
-            bottom.plot(middle, np.histogram(times[~np.isnan(times)], edges)[0] / width, color=colour, drawstyle="steps-mid", label=label)
-        bottom.set_title("Requests")
-        bottom.set_ylabel("requests/s")
-        bottom.set_xlabel(f"simulated time, {unit}")
-        for ax in (top, bottom):
-            ax.set_ylim(bottom=0)
-            legend_above(ax)
-        return [top, bottom]
+def throughput_panels(m: Measurement) -> Panels:
+    """Prompt and output tokens per second, and requests released and finished per second, over simulated time."""
+    return Panels({"tokens": partial(_token_rates, m), "requests": partial(_request_rates, m)}, ("tokens", "requests"), 1, (9.2, 5.0), True)
+
+
+def _token_rates(m: Measurement, ax: Axes) -> None:
+    edges, middle, unit = _time_axis(m)
+    prompt, output = prompt_tokens_in_bins(m.records, edges), output_tokens_in_bins(m.records, m.gaps, edges)
+    for tokens, label, colour in ((prompt, "prompt tokens computed", COLOURS[1]), (output, "output tokens", COLOURS[0])):
+        ax.plot(middle, tokens / np.diff(edges), color=colour, drawstyle="steps-mid", label=label)
+    ax.set_title("Token throughput")
+    _from_zero(ax, "tokens/s", unit)
+    legend_above(ax)
+
+
+def _request_rates(m: Measurement, ax: Axes) -> None:
+    edges, middle, unit = _time_axis(m)
+    r = m.records.requests
+    for times, label, colour in ((r.released_s, "released", COLOURS[5]), (r.finish_s, "ended", COLOURS[2])):
+        ax.plot(middle, np.histogram(times[~np.isnan(times)], edges)[0] / np.diff(edges), color=colour, drawstyle="steps-mid", label=label)
+    ax.set_title("Requests")
+    _from_zero(ax, "requests/s", unit)
+    legend_above(ax)
 
 
 def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
@@ -115,9 +117,15 @@ def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
         ax.set_ylim(bottom=0)
         ax.set_title("Step time")
         ax.set_xlabel("tokens in the step")
-        ax.set_ylabel("milliseconds")
+        ax.set_ylabel("step time, ms")
         legend_above(ax)
         return ax
+
+
+def _from_zero(ax: Axes, label: str, time_unit_name: str) -> None:
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel(label)
+    ax.set_xlabel(f"simulated time, {time_unit_name}")
 
 
 def _time_axis(m: Measurement) -> tuple[F64, F64, str]:

@@ -3,85 +3,126 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, duration, grid, legend_above, log_seconds, nothing, one, style, time_unit
+from simserve.report.plot_latency import LATENCY_LABELS, LATENCY_TITLES, PERCENTILES, percentile_lines
+from simserve.report.plot_panels import Panels
+from simserve.report.plot_style import (
+    COLOURS,
+    LIMIT_COLOUR,
+    duration,
+    figure_of,
+    latency_axis,
+    legend_above,
+    log_seconds,
+    nothing,
+    one,
+    style,
+    time_unit,
+)
 from simserve.report.series import cdf_points, level_in_bins, percentiles_in_bins
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_PANELS = (
-    ("ttft_s", "Time to first token (TTFT)"),
-    ("tpot_s", "Time per output token (TPOT)"),
-    ("e2e_s", "End to end (E2E)"),
-    ("itl_max_s", "Longest gap between two tokens"),
-)
 _BINS = 200
 _MAX_DOTS = 4000
+_TITLES = {name: title.removesuffix(", per request") for name, title in LATENCY_TITLES.items() if name != "itl_s"}
+
+Runs = Sequence[tuple[str, "pd.DataFrame"]]
 
 
-def latency_cdf(runs: Sequence[tuple[str, pd.DataFrame]], limits: Mapping[str, float]) -> list[Axes]:
-    """Cumulative distributions over the requests of the measured windows, a line for each run. Four axes.
+def cdf_panels(runs: Runs, limits: Mapping[str, float]) -> Panels:
+    """Cumulative distributions over the requests of the measured windows, a line for each run.
 
     `limits` are those of the SLO that all runs share, by name (seconds); they are dotted lines.
     """
-    with style():
-        figure, axes = grid(2, 2, (9.2, 6.0))
-        for ax, (column, title) in zip(axes.ravel(), _PANELS, strict=True):
-            drawn = False
-            for number, (name, requests) in enumerate(runs):
-                value, share = cdf_points(requests.loc[requests["in_window"], column].to_numpy(dtype=np.float64))
-                positive = value > 0  # a logarithmic axis has no 0
-                drawn |= bool(positive.any())
-                ax.step(value[positive], 100 * share[positive], where="post", label=name, **_look(number))
-            if column in limits:
-                ax.axvline(limits[column], color=LIMIT_COLOUR, linestyle=":", linewidth=1.3, label=f"SLO: {duration(limits[column])}")
-                ax.legend(ax.lines[-1:], [f"SLO: {duration(limits[column])}"], loc="lower right")
-            if drawn:
-                log_seconds(ax.xaxis)
-                ax.set_ylim(0, 101)
-            else:
-                nothing(ax, "no request has this quantity")
-            ax.set_title(title)
-            ax.set_ylabel("requests, %")
-        if len(runs) > 1:
-            figure.legend(*_first(axes[0, 0], len(runs)), loc="outside upper left", ncols=min(len(runs), 3), fontsize=9)
-        return list(axes.ravel())
+    draw = {metric: partial(_cdf, runs, limits, metric) for metric in _TITLES}
+    return Panels(draw, ("ttft_s", "tpot_s", "e2e_s", "itl_max_s"), 2, (9.2, 6.0))
 
 
-def latency_over_time(requests: pd.DataFrame, end_s: float) -> list[Axes]:
-    """TTFT by release time (dots, median, p99), and requests waiting and in the system. Two axes that share their time axis."""
-    with style():
-        edges = np.linspace(0.0, max(end_s, 1e-9), _BINS + 1)
-        unit_s, unit = time_unit(end_s)
-        middle = (edges[1:] + edges[:-1]) / 2 / unit_s
-        _, axes = grid(2, 1, (9.2, 5.6), sharex=True)
-        top, bottom = axes[0, 0], axes[1, 0]
-        released, ttft = (requests[name].to_numpy(dtype=np.float64) for name in ("released_s", "ttft_s"))
-        known = np.flatnonzero(ttft > 0)
-        if len(known):
-            dots = known[:: 1 + len(known) // _MAX_DOTS]
-            label = "requests" if len(dots) == len(known) else "a sample of requests"
-            top.plot(released[dots] / unit_s, ttft[dots], ".", color="#888888", markersize=3, markeredgewidth=0, alpha=0.6, label=label)
-            for row, name, colour in zip(percentiles_in_bins(released, ttft, edges, (0.5, 0.99)), ("p50", "p99"), COLOURS, strict=False):
-                seen = ~np.isnan(row)
-                top.plot(middle[seen], row[seen], color=colour, label=name)
-            log_seconds(top.yaxis)
-            legend_above(top)
-        else:
-            nothing(top, "no tokens")
-        top.set_title("TTFT by time of release")
-        for name, until, colour in (("in the system", "finish_s", COLOURS[2]), ("waiting", "scheduled_s", COLOURS[5])):
-            bottom.plot(middle, level_in_bins(released, _until(requests, until, end_s), edges)[0], color=colour, label=name)
-        bottom.set_title("Requests (time average)")
-        bottom.set_ylim(bottom=0)
-        bottom.set_xlabel(f"simulated time, {unit}")
-        legend_above(bottom)
-        return [top, bottom]
+def _cdf(runs: Runs, limits: Mapping[str, float], column: str, ax: Axes) -> None:
+    drawn = False
+    for number, (name, requests) in enumerate(runs):
+        value, share = cdf_points(requests.loc[requests["in_window"], column].to_numpy(dtype=np.float64))
+        positive = value > 0  # a logarithmic axis has no 0
+        drawn |= bool(positive.any())
+        ax.step(value[positive], 100 * share[positive], where="post", label=_short(name), **_look(number))
+    if column in limits:
+        ax.axvline(limits[column], color=LIMIT_COLOUR, linestyle=":", linewidth=1.3, label=f"SLO: {duration(limits[column])}")
+    if drawn:
+        latency_axis(ax, LATENCY_LABELS[column])
+        if len(runs) > 1 or column in limits:
+            ax.legend(*_named(ax, runs), loc="lower right")
+    else:
+        nothing(ax, "no request has this quantity")
+    ax.set_title(_TITLES[column])
+    ax.set_ylabel("requests, %")
+
+
+def _named(ax: Axes, runs: Runs) -> tuple[list[Any], list[str]]:
+    """Lines and labels of a legend; one run needs no name."""
+    handles = list(ax.lines) if len(runs) > 1 else list(ax.lines[-1:])
+    return handles, [str(line.get_label()) for line in handles]
+
+
+def share_legend(axes: list[Axes], runs: int) -> None:
+    """One legend of the runs above all panels of a figure, instead of one in each: only the SLO's is left there."""
+    handles = axes[0].lines[:runs]
+    figure_of(axes[0]).legend(
+        handles, [str(line.get_label()) for line in handles], loc="outside upper left", ncols=min(runs, 3), fontsize=9
+    )
+    for ax in axes:
+        rest = ax.lines[runs:]
+        if rest:
+            ax.legend(rest, [str(line.get_label()) for line in rest], loc="lower right")
+        elif (own := ax.get_legend()) is not None:
+            own.remove()
+
+
+def over_time_panels(requests: pd.DataFrame, end_s: float) -> Panels:
+    """TTFT by release time (dots, median, p95, p99), and requests waiting and in the system, over simulated time."""
+    draw = {"ttft_s": partial(_ttft_over_time, requests, end_s), "requests": partial(_requests_over_time, requests, end_s)}
+    return Panels(draw, ("ttft_s", "requests"), 1, (9.2, 5.6), True)
+
+
+def _ttft_over_time(requests: pd.DataFrame, end_s: float, ax: Axes) -> None:
+    edges, (unit_s, unit) = _edges(end_s), time_unit(end_s)
+    released, ttft = (requests[name].to_numpy(dtype=np.float64) for name in ("released_s", "ttft_s"))
+    known = np.flatnonzero(ttft > 0)
+    if len(known):
+        dots = known[:: 1 + len(known) // _MAX_DOTS]
+        label = "requests" if len(dots) == len(known) else "a sample of requests"
+        ax.plot(released[dots] / unit_s, ttft[dots], ".", color="#888888", markersize=3, markeredgewidth=0, alpha=0.6, label=label)
+        percentile_lines(ax, edges / unit_s, percentiles_in_bins(released, ttft, edges, PERCENTILES))
+        log_seconds(ax.yaxis)
+        legend_above(ax)
+    else:
+        nothing(ax, "no tokens")
+    ax.set_title("TTFT by time of release")
+    ax.set_ylabel("TTFT")
+    ax.set_xlabel(f"simulated time, {unit}")
+
+
+def _requests_over_time(requests: pd.DataFrame, end_s: float, ax: Axes) -> None:
+    edges, (unit_s, unit) = _edges(end_s), time_unit(end_s)
+    middle = (edges[1:] + edges[:-1]) / 2 / unit_s
+    released = requests["released_s"].to_numpy(dtype=np.float64)
+    for name, until, colour in (("in the system", "finish_s", COLOURS[2]), ("waiting", "scheduled_s", COLOURS[5])):
+        ax.plot(middle, level_in_bins(released, _until(requests, until, end_s), edges)[0], color=colour, label=name)
+    ax.set_title("Requests (time average)")
+    ax.set_ylabel("requests")
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel(f"simulated time, {unit}")
+    legend_above(ax)
+
+
+def _edges(end_s: float) -> Any:
+    return np.linspace(0.0, max(end_s, 1e-9), _BINS + 1)
 
 
 def goodput(names: Sequence[str], finished: Sequence[float], good: Sequence[float | None], ax: Axes | None = None) -> Axes:
@@ -110,11 +151,6 @@ def goodput(names: Sequence[str], finished: Sequence[float], good: Sequence[floa
 def _look(number: int) -> dict[str, Any]:
     """Colours first; then the same ones dashed."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else (0, (4, 2))}
-
-
-def _first(ax: Axes, lines: int) -> tuple[Sequence[Any], list[str]]:
-    handles = ax.lines[:lines]
-    return handles, [_short(str(line.get_label())) for line in handles]
 
 
 def _short(name: str) -> str:

@@ -1,9 +1,13 @@
-"""How plots look: colours for every eye, readable sizes, figures without pyplot's global state."""
+"""How plots look: colours for every eye, readable sizes; and to whom a figure belongs."""
 
 from __future__ import annotations
 
 import io
+import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,11 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 LIMIT_COLOUR = "#444444"
 _DPI = 110
+# The sparsest of these ticks per decade that leaves enough of them on an axis: with fewer than two matplotlib falls back to linear ones.
+_LOG_STEPS: tuple[tuple[float, ...], ...] = (
+    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), tuple(1.0 + k / 10 for k in range(90)),
+)  # fmt: skip
+_FEWEST_TICKS = 3
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9.5,
@@ -36,19 +45,37 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def style() -> Any:
-    """Context in which figures are made and drawn."""
+_off_screen: ContextVar[bool] = ContextVar("off_screen", default=False)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Context in which figures are made and drawn. It leaves pyplot's backend and the rcParams of the caller as they were."""
     import matplotlib
 
-    return matplotlib.rc_context(_STYLE)
+    if _shown():
+        _choose_backend()
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+@contextmanager
+def off_screen() -> Iterator[None]:
+    """Context in which figures are made for files: they belong to nobody, and no notebook shows them."""
+    token = _off_screen.set(True)
+    try:
+        yield
+    finally:
+        _off_screen.reset(token)
 
 
 def grid(rows: int, columns: int, size_in: tuple[float, float], **subplots: Any) -> tuple[Figure, Any]:
     """A figure and its axes (array rows x columns).
 
-    In a notebook the figure belongs to pyplot, so that it is shown below its cell; elsewhere it belongs to nobody but the caller.
+    In a notebook, and wherever the caller has imported pyplot, the figure is pyplot's: it is shown below its cell or by `pyplot.show()`.
+    Elsewhere, and `off_screen`, it belongs to nobody but the caller.
     """
-    if _in_notebook():
+    if _shown():
         from matplotlib import pyplot
 
         figure: Figure = pyplot.figure(figsize=size_in, layout="constrained")
@@ -58,7 +85,13 @@ def grid(rows: int, columns: int, size_in: tuple[float, float], **subplots: Any)
 
         figure = BareFigure(figsize=size_in, layout="constrained")
         FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+    axes = figure.subplots(rows, columns, squeeze=False, **subplots)
+    for ax in axes.ravel():
+        # matplotlib makes most ticks when it draws, with the rcParams of then; a notebook draws when the cell has ended.
+        ax.tick_params(
+            which="both", labelsize=_STYLE["font.size"], grid_color=_STYLE["grid.color"], grid_linewidth=_STYLE["grid.linewidth"]
+        )
+    return figure, axes
 
 
 def one(ax: Axes | None, size_in: tuple[float, float] = (7.6, 3.4)) -> Axes:
@@ -67,6 +100,13 @@ def one(ax: Axes | None, size_in: tuple[float, float] = (7.6, 3.4)) -> Axes:
         return ax
     axes: Axes = grid(1, 1, size_in)[1][0, 0]
     return axes
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes are on."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
 
 
 def png_bytes(figure: Figure) -> bytes:
@@ -102,11 +142,23 @@ def log_seconds(axis: Any) -> None:
     else:
         axis.axes.set_yscale("log")
         low, high = axis.axes.get_ylim()
-    ratio = high / low
-    subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if ratio < 4 else (1.0, 2.0, 5.0) if ratio < 60 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    steps = next((steps for steps in _LOG_STEPS if _ticks_within(steps, low, high) >= _FEWEST_TICKS), _LOG_STEPS[-1])
+    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks_within(steps: tuple[float, ...], low: float, high: float) -> int:
+    """How many multiples of powers of ten lie on the axis."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return sum(low <= step * 10.0**decade <= high for decade in decades for step in steps)
+
+
+def latency_axis(ax: Axes, label: str) -> None:
+    """Make axes those of a distribution: durations from left to right, 0 to 100 % upwards."""
+    log_seconds(ax.xaxis)
+    ax.set_xlabel(f"{label} (logarithmic)")
+    ax.set_ylim(0, 101)
 
 
 def duration(seconds: float) -> str:
@@ -124,6 +176,18 @@ def time_unit(length_s: float) -> tuple[float, str]:
     return 1.0, "s"
 
 
-def _in_notebook() -> bool:
+def _shown() -> bool:
+    """Whether new figures are pyplot's: in a notebook, or where pyplot is in use already."""
+    if _off_screen.get():
+        return False
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and hasattr(shell, "kernel")
+    return "matplotlib.pyplot" in sys.modules or (shell is not None and hasattr(shell, "kernel"))
+
+
+def _choose_backend() -> None:
+    """Let pyplot load its backend now. It does so for its first figure, and a notebook's backend then sets rcParams (`interactive`, without
+    which no figure is shown): inside an rc_context they would be lost when that ends."""
+    from matplotlib import pyplot
+
+    if not pyplot.get_fignums():  # with a figure it has a backend; and there is nothing to draw without one
+        pyplot.draw_if_interactive()  # type: ignore[no-untyped-call, unused-ignore]

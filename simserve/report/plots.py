@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from simserve.engine.records import Status
 from simserve.report.metrics import Measurement, common_limits
+from simserve.report.plot_panels import Metrics, draw_panels, dressed
+from simserve.report.plot_style import figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,70 +31,84 @@ CAPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """The plots of one run. Methods with `ax` draw into the axes they are given; the others make a figure with several axes."""
+    """The plots of one run.
+
+    Every method draws into the matplotlib axes given as `ax`, or into a new figure: pyplot's in a notebook and where pyplot has been
+    imported (so that it is shown), the caller's own elsewhere. `title=False` leaves titles out, a text replaces the title (of several
+    panels: stands above them); `legend=False` leaves legends out.
+
+    A plot of several panels takes `metric`, the name of one panel or a sequence of names, and as many axes (an array such as
+    `pyplot.subplots` returns will do); it returns the list of axes that it drew into. The others return their axes.
+
+    Raises ConfigError for a metric that the plot does not have, and for axes that are too few or too many.
+    """
 
     measurement: Measurement
 
-    def latency_cdf(self) -> list[Axes]:
-        """Distributions of TTFT, ITL, TPOT and E2E with the SLO."""
-        from simserve.report.plot_latency import latency_cdf
+    def latency_cdf(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """Distributions with the SLO. Metrics: ttft_s, itl_s, tpot_s, e2e_s (these four by itself), queueing_s, itl_max_s and
+        normalized_latency_s_per_token."""
+        from simserve.report.plot_latency import cdf_panels
 
-        return latency_cdf(self.measurement)
+        return draw_panels(cdf_panels(self.measurement), metric, ax, title, legend)
 
-    def latency_over_time(self) -> list[Axes]:
-        """TTFT and ITL over simulated time."""
-        from simserve.report.plot_latency import latency_over_time
+    def latency_over_time(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """Latency over simulated time: requests, p50, p95 and p99. Metrics: ttft_s, itl_s."""
+        from simserve.report.plot_latency import over_time_panels
 
-        return latency_over_time(self.measurement)
+        return draw_panels(over_time_panels(self.measurement), metric, ax, title, legend)
 
-    def queue_and_batch(self) -> list[Axes]:
-        """Waiting requests and batch size over simulated time."""
-        from simserve.report.plot_load import queue_and_batch
+    def queue_and_batch(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """Waiting requests and batch size over simulated time. Metrics: waiting, batch."""
+        from simserve.report.plot_load import queue_and_batch_panels
 
-        return queue_and_batch(self.measurement)
+        return draw_panels(queue_and_batch_panels(self.measurement), metric, ax, title, legend)
 
-    def kv_usage(self, ax: Axes | None = None) -> Axes:
+    def kv_usage(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """KV cache in use over simulated time."""
         from simserve.report.plot_load import kv_usage
 
-        return kv_usage(self.measurement, ax)
+        return dressed([kv_usage(self.measurement, ax)], title, legend)[0]
 
-    def throughput(self) -> list[Axes]:
-        """Tokens and requests per second over simulated time."""
-        from simserve.report.plot_load import throughput
+    def throughput(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """Tokens and requests per second over simulated time. Metrics: tokens, requests."""
+        from simserve.report.plot_load import throughput_panels
 
-        return throughput(self.measurement)
+        return draw_panels(throughput_panels(self.measurement), metric, ax, title, legend)
 
-    def step_time(self, ax: Axes | None = None) -> Axes:
+    def step_time(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Step time against the tokens in the step."""
         from simserve.report.plot_load import step_time
 
-        return step_time(self.measurement, ax)
+        return dressed([step_time(self.measurement, ax)], title, legend)[0]
 
-    def frontier(self, ax: Axes | None = None) -> Axes:
+    def frontier(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Which limits on TTFT and TPOT 50, 90 and 99 % of the requests meet."""
         from simserve.report.frontier import Felt, shares_of, slo_frontier
 
         m = self.measurement
         completed = np.asarray(m.records.requests.status == Status.COMPLETED)
         felt = Felt.of(completed, m.in_window & (m.records.table.output_tokens > 0), m.requests.ttft_s, m.requests.tpot_s)
-        return slo_frontier(shares_of(felt), common_limits(m), ax=ax)
+        return dressed([slo_frontier(shares_of(felt), common_limits(m), ax=ax)], title, legend)[0]
 
-    def timeline(self, requests: int = 60, start_s: float = 0.0, ax: Axes | None = None) -> Axes:
-        """The first requests as bars: waiting, prefill, decode."""
+    def timeline(
+        self, requests: int = 60, start_s: float = 0.0, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> Axes:
+        """The first requests released at or after `start_s` as bars: waiting, prefill, decode."""
         from simserve.report.plot_timeline import timeline
 
-        return timeline(self.measurement, requests, start_s, ax)
+        return dressed([timeline(self.measurement, requests, start_s, ax)], title, legend)[0]
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of the plots of the report, one at a time to keep memory small."""
         for name, caption in CAPTIONS.items():
             drawn = getattr(self, name)()
             yield name, caption, figure_of(drawn[0] if isinstance(drawn, list) else drawn)
-
-
-def figure_of(ax: Axes) -> Figure:
-    """The figure that axes are on."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure

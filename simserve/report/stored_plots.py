@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simserve.report.frontier import Felt, shares_of, slo_frontier
-from simserve.report.plots import CAPTIONS, figure_of
+from simserve.report.plot_panels import Metrics, draw_panels, dressed
+from simserve.report.plot_style import figure_of
+from simserve.report.plots import CAPTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 class StoredPlots:
     """Plots of a run that was read back: `requests` as in requests.parquet, `end_s` of the run, its SLO (limit -> seconds).
 
-    Plots of steps, memory and single tokens need the run itself (`Result.plot`).
+    Plots of steps, memory and single tokens need the run itself (`Result.plot`). Arguments and errors are as there.
     """
 
     name: str
@@ -27,21 +29,26 @@ class StoredPlots:
     end_s: float
     limits: dict[str, float]
 
-    def latency_cdf(self) -> list[Axes]:
-        """Distributions of TTFT, TPOT, E2E and each request's longest gap."""
-        from simserve.report.plot_requests import latency_cdf
+    def latency_cdf(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """Distributions over requests. Metrics: ttft_s, tpot_s, e2e_s, itl_max_s (these four by itself), queueing_s and
+        normalized_latency_s_per_token."""
+        from simserve.report.plot_requests import cdf_panels
 
-        return latency_cdf([(self.name, self.requests)], self.limits)
+        return draw_panels(cdf_panels([(self.name, self.requests)], self.limits), metric, ax, title, legend)
 
-    def latency_over_time(self) -> list[Axes]:
-        """TTFT, and requests in the system, over simulated time."""
-        from simserve.report.plot_requests import latency_over_time
+    def latency_over_time(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """TTFT, and requests in the system, over simulated time. Metrics: ttft_s, requests."""
+        from simserve.report.plot_requests import over_time_panels
 
-        return latency_over_time(self.requests, self.end_s)
+        return draw_panels(over_time_panels(self.requests, self.end_s), metric, ax, title, legend)
 
-    def frontier(self, ax: Axes | None = None) -> Axes:
+    def frontier(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Which limits on TTFT and TPOT 50, 90 and 99 % of the requests meet."""
-        return slo_frontier(shares_of(Felt.of_frame(self.requests)), self.limits, ax=ax)
+        return dressed([slo_frontier(shares_of(Felt.of_frame(self.requests)), self.limits, ax=ax)], title, legend)[0]
 
     def figures(self, wanted: Collection[str]) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of those of the wanted plots of a report that can be drawn."""

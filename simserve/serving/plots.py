@@ -16,9 +16,6 @@ _MOST_COLOURS = 10
 
 def write_plots(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
     """PNG files in `folder`: a panel for each metric, logarithmic axes, the diagonal and 10 % either side, a colour for each model."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     written = []
     for dataset in sorted({o.case.dataset for o in outcomes}):
         own = [o for o in outcomes if o.case.dataset == dataset and o.predicted]
@@ -28,14 +25,18 @@ def write_plots(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
 
 
 def _plot(dataset: str, outcomes: Sequence[Outcome], path: Path) -> Path:
-    import matplotlib.pyplot as plt
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     metrics = _ordered(outcomes)[:_MOST_PANELS]
     kinds = sorted({_kind(o) for o in outcomes})
-    colours = {kind: plt.get_cmap("tab10")(i % _MOST_COLOURS) for i, kind in enumerate(kinds)}
+    colours = {kind: colormaps["tab10"](i % _MOST_COLOURS) for i, kind in enumerate(kinds)}
     columns = min(3, len(metrics))
     lines = -(-len(metrics) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.9 * lines + 0.6), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 3.9 * lines + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)  # pyplot, and whatever backend the caller has, is left alone
+    axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat[len(metrics) :]:
         axis.set_visible(False)
     for axis, metric in zip(axes.flat, metrics, strict=False):
@@ -61,7 +62,6 @@ def _plot(dataset: str, outcomes: Sequence[Outcome], path: Path) -> Path:
     figure.suptitle(f"{dataset}: {len(outcomes)} runs", fontsize=10)
     figure.legend(handles[:24], labels[:24], loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
     return path
 
 

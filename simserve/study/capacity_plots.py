@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, log_seconds, nothing, one, style
-from simserve.report.plots import figure_of
+from simserve.report.plot_panels import dressed
+from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, figure_of, log_seconds, nothing, one, style
 from simserve.study.labels import title_with_unit
 from simserve.study.rate_key import unit
 
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CapacityPlots:
-    """`probes` has one row for each run (see CapacityResult.frame), `capacity` is the answer (None = there is none)."""
+    """`probes` has one row for each run (see CapacityResult.frame), `capacity` is the answer (None = there is none).
+
+    `ax`, `title` and `legend` are those of `Result.plot`.
+    """
 
     probes: pd.DataFrame
     rate_key: str
     capacity: float | None
 
-    def goodput(self, ax: Axes | None = None) -> Axes:
+    def goodput(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Goodput against the rate: it follows the load, bends, and falls. Without an SLO: requests finished per second."""
         with style():
             ax = one(ax, (7.6, 3.8))
@@ -48,9 +51,11 @@ class CapacityPlots:
             ax.set_xlim(left=0)
             ax.set_ylim(bottom=0)
             ax.legend()
-            return ax
+        return dressed([ax], title, legend)[0]
 
-    def frontier(self, x: str = "tpot_p99_s", y: str = "ttft_p99_s", ax: Axes | None = None) -> Axes:
+    def frontier(
+        self, x: str = "tpot_p99_s", y: str = "ttft_p99_s", ax: Axes | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> Axes:
         """Two latencies against each other along the load, a line for each seed; points of the first are labelled with their rate."""
         with style():
             ax = one(ax, (7.6, 3.8))
@@ -59,7 +64,7 @@ class CapacityPlots:
             ax.set_ylabel(title_with_unit(y).removesuffix(", s"))
             if not len(runs):
                 nothing(ax, "no run has both figures")
-                return ax
+                return dressed([ax], title, legend)[0]
             for _, rows in runs.groupby("seed"):
                 ax.plot(rows[x], rows[y], color="#aaaaaa", linewidth=0.8, zorder=1)
             for holds, colour, label in ((True, COLOURS[2], "holds"), (False, COLOURS[1], "fails")):
@@ -72,7 +77,7 @@ class CapacityPlots:
                 place = (first[x][rate], first[y][rate])
                 ax.annotate(f"{rate:.3g}", place, xytext=(5, -10), textcoords="offset points", fontsize=8, color="#444444")
             ax.legend(title=f"labels: {unit(self.rate_key)}")
-            return ax
+        return dressed([ax], title, legend)[0]
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of the plots of the report."""

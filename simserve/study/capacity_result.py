@@ -187,17 +187,14 @@ class CapacityResult:
         import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
         import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
-        from simserve.report.plot_style import png_bytes
+        from simserve.report.page import pictures
 
         out = Path(directory)
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / PROBES, lambda part: pq.write_table(pa.Table.from_pandas(self.frame, preserve_index=False), part))
         if plots:
-            for name, axes in (("goodput", self.plot.goodput()), ("frontier", self.plot.frontier())):
-                figure = axes.get_figure(root=True)
-                assert figure is not None
-                picture = png_bytes(figure)
-                write_whole(out / f"{name}.png", lambda part, picture=picture: part.write_bytes(picture))  # type: ignore[misc]
+            for picture in pictures(self.plot.figures()):
+                write_whole(out / f"{picture.name}.png", lambda part, png=picture.png: part.write_bytes(png))  # type: ignore[misc]
         write_json(out / CAPACITY, self.as_dict())
         return out
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import ConfigError, nearest
-from simserve.report.plot_style import COLOURS, log_seconds, nothing, one, style
-from simserve.report.plots import figure_of
+from simserve.report.plot_panels import dressed
+from simserve.report.plot_style import COLOURS, figure_of, log_seconds, nothing, one, style
 from simserve.study.labels import short, title, title_with_unit
 from simserve.study.sweep_grid import by_key, crossed, from_zero, heat_map, numeric, wide_seconds
 
@@ -22,33 +22,52 @@ _MAX_SERIES = len(COLOURS)
 
 @dataclass(frozen=True, slots=True)
 class SweepPlots:
-    """`points` has one row for each point of the sweep: means over seeds. Every method takes axes to draw into, or makes its own."""
+    """`points` has one row for each point of the sweep: means over seeds. `ax`, `title` and `legend` are those of `Result.plot`;
+    the figures are named by `x` and `y`, columns of the sweep."""
 
     points: pd.DataFrame
     keys: tuple[str, ...]
 
-    def lines(self, y: str = "ttft_p99_s", x: str | None = None, by: str | None = None, ax: Axes | None = None) -> Axes:
+    def lines(
+        self,
+        y: str = "ttft_p99_s",
+        x: str | None = None,
+        by: str | None = None,
+        ax: Axes | None = None,
+        *,
+        title: str | bool = True,
+        legend: bool = True,
+    ) -> Axes:
         """A figure against a key, one line for each value of another. Default: the first numeric key, by the first other one."""
         x = x or next((key for key in self.keys if numeric(self.points[key])), None)
         if x is None:
             raise ConfigError(f"none of {', '.join(self.keys) or 'no keys'} is numeric: say what x is")
         by = by or next((key for key in self.keys if key != x), None)
-        return self._draw(x, y, by, ax, line=True)
+        return dressed([self._draw(x, y, by, ax, line=True)], title, legend)[0]
 
-    def heat_map(self, y: str = "goodput_per_s", x: str | None = None, by: str | None = None, ax: Axes | None = None) -> Axes:
+    def heat_map(
+        self,
+        y: str = "goodput_per_s",
+        x: str | None = None,
+        by: str | None = None,
+        ax: Axes | None = None,
+        *,
+        title: str | bool = True,
+        legend: bool = True,
+    ) -> Axes:
         """A figure over two keys as coloured cells; where there are more keys, the median over them. Default: the first two keys."""
         by, x = by or next((key for key in self.keys if key != x), None), x or next((key for key in self.keys[1:] if key != by), None)
         if x is None or by is None:
             raise ConfigError("a heat map needs two keys")
         self._known(x, by, y)
-        return heat_map(self.points, x, by, y, one(ax, (7.6, 4.2)))
+        return dressed([heat_map(self.points, x, by, y, one(ax, (7.6, 4.2)))], title, legend)[0]
 
-    def by_key(self, y: str = "ttft_p99_s") -> list[Axes]:
+    def by_key(self, y: str = "ttft_p99_s", *, title: str | bool = True, legend: bool = True) -> list[Axes]:
         """A figure against each key: all points, and their median for each value. One axes a key, for the first six keys."""
         self._known(y)
         if not self.keys:
             raise ConfigError("the sweep has no keys, only seeds")
-        return by_key(self.points, self.keys, y)
+        return dressed(by_key(self.points, self.keys, y), title, legend)
 
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of the plots of the report: what suits the sweep's keys."""
@@ -76,7 +95,16 @@ class SweepPlots:
             if name not in self.points.columns:
                 raise ConfigError(f"the sweep has no column '{name}'{nearest(name, self.points.columns)}")
 
-    def frontier(self, x: str = "tpot_p99_s", y: str = "ttft_p99_s", by: str | None = None, ax: Axes | None = None) -> Axes:
+    def frontier(
+        self,
+        x: str = "tpot_p99_s",
+        y: str = "ttft_p99_s",
+        by: str | None = None,
+        ax: Axes | None = None,
+        *,
+        title: str | bool = True,
+        legend: bool = True,
+    ) -> Axes:
         """Two figures against each other: the points that no other beats in both are joined (low is good in both)."""
         by = by or next((key for key in self.keys if not numeric(self.points[key])), None)
         ax = self._draw(x, y, by, ax, line=False)
@@ -85,7 +113,7 @@ class SweepPlots:
             if len(best) > 1:
                 ax.plot(best[x], best[y], color="#777777", linewidth=1.0, linestyle="--", zorder=1, label="not dominated")
                 ax.legend()
-        return ax
+        return dressed([ax], title, legend)[0]
 
     def _draw(self, x: str, y: str, by: str | None, ax: Axes | None, *, line: bool) -> Axes:
         self._known(x, y, *([by] if by else []))

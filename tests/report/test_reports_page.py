@@ -42,3 +42,28 @@ def test_every_plot_is_listed() -> None:
     for row, plots in zip(rows, (Plots, StoredPlots, ComparisonPlots, SweepPlots, CapacityPlots), strict=True):
         drawn = {name for name in vars(plots) if not name.startswith("_") and callable(getattr(plots, name)) and name != "figures"}
         assert set(re.findall(r"`(\w+)`", row)) == drawn, plots
+
+
+def test_every_metric_is_listed() -> None:
+    from synthetic import poisson, serve
+
+    from simserve.report import Result
+    from simserve.report.plot_latency import cdf_panels, over_time_panels
+    from simserve.report.plot_load import queue_and_batch_panels, throughput_panels
+    from simserve.report.plot_requests import cdf_panels as stored_cdf
+    from simserve.report.plot_requests import over_time_panels as stored_over_time
+
+    result = Result(serve(*poisson(5, 5))[0], {})
+    m, requests = result.measurement, result.requests
+    listed = dict(re.findall(r"^\| `(\w+)` \| (`.*) \|$", PAGE, re.M))
+    for name, ours, alone in (
+        ("latency_cdf", cdf_panels(m), stored_cdf([("", requests)], {})),
+        ("latency_over_time", over_time_panels(m), stored_over_time(requests, 1.0)),
+        ("queue_and_batch", queue_and_batch_panels(m), None),
+        ("throughput", throughput_panels(m), None),
+    ):
+        whole, _, rest = listed[name].partition("from requests alone")
+        assert set(re.findall(r"`(\w+)`", whole)) == set(ours.draw), name
+        if alone is not None:
+            left = set(re.findall(r"`(\w+)`", rest))
+            assert set(alone.draw) == (set(ours.draw) - left if "all but" in rest else left), name

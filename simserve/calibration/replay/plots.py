@@ -17,7 +17,7 @@ def write_plot(measured: list[Measured], made: dict[str, Any], path: Path) -> No
     """One PNG: points by regime, the diagonal with a band of 10 %; below, predicted / measured."""
     from simserve.report import plot_style
 
-    with plot_style.style():
+    with plot_style.off_screen(), plot_style.style():
         figure, axes = plot_style.grid(1, 2, (10.0, 4.4))
         scatter, ratio = axes[0, 0], axes[0, 1]
         real = np.array([m.seconds for m in measured])

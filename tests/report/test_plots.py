@@ -82,6 +82,8 @@ def test_a_metric_of_nearly_the_right_name_is_hinted_at(run):
 
 def every(run, stored, comparison, **options):
     """(what, axes) of every plot there is."""
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
     for name in SEVERAL:
         yield name, getattr(run.plot, name)(**options)
     for name in SINGLE:

@@ -154,7 +154,8 @@ class Moves:
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
-    """Facts of one instance, fixed over the run. `cost` is CostModel.describe(), `peak_flops_per_s` of all its devices together."""
+    """Facts of one instance, fixed over the run. `cost` is CostModel.describe(), `peak_flops_per_s` of all its devices together;
+    `prefix_caching` says whether it looks prompts up in a prefix cache (it has one, and the workload tells prompts' contents)."""
 
     name: str
     policy: str
@@ -164,6 +165,7 @@ class InstanceInfo:
     max_seqs: int
     peak_flops_per_s: float
     cost: dict[str, Any]
+    prefix_caching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

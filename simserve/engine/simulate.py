@@ -340,4 +340,5 @@ def _info(instance: Instance) -> InstanceInfo:
         max_seqs=spec.max_seqs,
         peak_flops_per_s=spec.cost.peak_flops_per_s,
         cost=copy.deepcopy(spec.cost.describe()),
+        prefix_caching=instance.prefix is not None,
     )

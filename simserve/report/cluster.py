@@ -46,7 +46,7 @@ def _migrations(moves: Moves, counters: dict[str, float]) -> dict[str, Any]:
     given_up = Counter(moves.outcomes[code] for code in moves.outcome[~done].tolist())
     stats = {
         name: float(np.quantile(pause_s, q, method="inverted_cdf"))
-        for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+        for name, q in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
         if len(pause_s)
     }
     return {

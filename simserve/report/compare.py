@@ -69,6 +69,16 @@ class Comparison:
 
         return pd.DataFrame({name: [row.values[k] for row in self.rows] for k, name in enumerate(self.names)}, [r.name for r in self.rows])
 
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON types: values in seconds, shares and rates, in the order of `names`; None for what a run does not have."""
+        return {
+            "names": list(self.names),
+            "figures": [{"name": row.name, "values": list(row.values)} for row in self.rows],
+            "by_class": {name: [{"name": row.name, "values": list(row.values)} for row in rows] for name, rows in self.by_class},
+            "notes": list(self.notes),
+            "differences": [{"key": each.key, "values": list(each.values)} for each in self.differences],
+        }
+
     @property
     def plot(self) -> ComparisonPlots:
         """Plots of the runs together: each method returns matplotlib axes."""
@@ -97,7 +107,7 @@ def compare(results: Sequence[Comparable | str | Path], names: Sequence[str] = (
     found = tuple(StoredResult(Path(each)) if isinstance(each, str | Path) else each for each in results)
     summaries = [result.summary_dict() for result in found]
     names = tuple(names) or _names(found)
-    rows = [_latency_row(summaries, "all", metric, stat) for metric in LATENCY_NAMES for stat in ("mean", "p50", "p99")]
+    rows = [_latency_row(summaries, "all", metric, stat) for metric in LATENCY_NAMES for stat in ("mean", "p50", "p95", "p99")]
     rows += [_row(figure, [value_at(s, figure.path) for s in summaries]) for figure in FIGURES]
     return Comparison(
         names,
@@ -123,7 +133,7 @@ def _class_rows(summaries: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[Ro
     for name in classes:
         if sum(name in summary["latency"] for summary in summaries) < 2:
             continue
-        rows = [_latency_row(summaries, name, metric, stat) for metric in ("ttft_s", "tpot_s", "e2e_s") for stat in ("p50", "p99")]
+        rows = [_latency_row(summaries, name, metric, stat) for metric in ("ttft_s", "tpot_s", "e2e_s") for stat in ("p50", "p95", "p99")]
         for figure in FIGURES:
             if figure.path[:2] == ("slo", "all"):
                 rows.append(_row(figure, [value_at(s, ("slo", name, figure.path[2])) for s in summaries]))

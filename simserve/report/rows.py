@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -38,6 +38,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(("utilisation", "compute_utilisation"), "Compute utilisation", "%"),
     Figure(("utilisation", "kv_used_mean"), "KV cache in use, mean", "%"),
     Figure(("utilisation", "kv_used_max"), "KV cache in use, max", "%"),
+    Figure(("prefix_cache", "hit_rate"), "Prefix cache hit rate", "%", "higher"),
     Figure(("utilisation", "batch_requests_mean"), "Requests in a step, mean", ""),
     Figure(("energy", "joules_per_output_token"), "Energy per output token", "J", "lower"),
     Figure(("energy", "mean_power_w"), "Power, mean", "W"),
@@ -103,7 +104,7 @@ def interval_note(summary: dict[str, Any]) -> str:
     return f"Bands: {low} to {high} of {bands['draws']} runs with {bands['of']}."
 
 
-def interval_rows(summary: dict[str, Any], stats: tuple[str, ...] = INTERVAL_STATS) -> list[tuple[str, list[str]]]:
+def interval_rows(summary: dict[str, Any], stats: Sequence[str] = INTERVAL_STATS) -> list[tuple[str, list[str]]]:
     """(metric, its band for each statistic) over all requests; empty when the run has no bands."""
     bands = summary.get("intervals")
     if not bands:

@@ -12,6 +12,7 @@ import numpy as np
 from simserve import __version__
 from simserve.report.cluster import cluster_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
+from simserve.report.prefix_hits import prefix_hits
 from simserve.report.provenance import compared, simulated, unvalidated
 
 SCHEMA_VERSION = 1
@@ -41,6 +42,7 @@ def summarise(
         "utilisation": utilisation(m),
         "queue": queues(m),
         "preemption": preemption(m),
+        "prefix_cache": prefix_hits(m),
         "cluster": cluster_summary(m.records, experiment),
         "energy": energy,
         "experts": experts,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simserve.report.cluster_rows import SINGLE_ROWS, cluster_facts, cluster_head, cluster_rows
-from simserve.report.compare import Comparable, compare
+from simserve.report.compare import Comparable
 from simserve.report.rows import (
     FIGURES,
     INTERVAL_STATS,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
-_NARROW = 84
-_NARROW_STATS = ("mean", "p50", "p99", "max")
+_MISSED_LEAST = ("p90", "mean", "p50")
+_ANY_WIDTH = 10_000
 _LEFT_OUT_FIRST = ("KV mean", "served", "prefills", "tokens", "KV max", "moved out", "moved in", "busy")
 
 
@@ -40,14 +40,14 @@ class _ByWidth:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        summary, narrow = self._summary, options.max_width < _NARROW
+        summary = self._summary
         yield Text(summary["name"], style="bold")
         for line in stack(summary):
             yield Text(line)
         yield Text(outcome(summary))
         for slo_class, latency in summary["latency"].items():
-            yield latency_table(slo_class, latency, _NARROW_STATS if narrow else STATS)
-        yield figure_table(summary, 1 if narrow else 2)
+            yield _widest((latency_table(slo_class, latency, stats) for stats in _fewer(STATS)), console, options)
+        yield _widest((figure_table(summary, columns) for columns in (2, 1)), console, options)
         if summary.get("cluster"):
             yield cluster_table(summary, options.max_width)
             for name, text in cluster_facts(summary):
@@ -55,7 +55,7 @@ class _ByWidth:
         if note := interval_note(summary):
             yield Text()
             yield Text(note)
-            yield interval_table(summary, ("p50", "p99") if narrow else INTERVAL_STATS)
+            yield _widest((interval_table(summary, stats) for stats in _fewer(INTERVAL_STATS)), console, options)
             yield Text(", ".join(f"{name} {band}" for name, band in interval_figures(summary)))
         for warning in summary["warnings"]:
             yield Text(f"! {warning}", style="yellow")
@@ -72,7 +72,7 @@ def latency_table(slo_class: str, latency: dict[str, dict[str, float | None]], s
     from rich.table import Table
 
     title = None if slo_class == "all" else f"class {slo_class}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("latency", no_wrap=True)
     for stat in stats:
         table.add_column(stat, justify="right", no_wrap=True)
@@ -117,7 +117,7 @@ def cluster_table(summary: dict[str, Any], width: int) -> Table:
     return table
 
 
-def interval_table(summary: dict[str, Any], stats: tuple[str, ...]) -> Table:
+def interval_table(summary: dict[str, Any], stats: Sequence[str]) -> Table:
     """Bands of the latency metrics (rows) by statistic (columns)."""
     from rich import box
     from rich.table import Table
@@ -131,20 +131,24 @@ def interval_table(summary: dict[str, Any], stats: tuple[str, ...]) -> Table:
     return table
 
 
-def compare_table(results: Sequence[Comparable]) -> RenderableType:
-    """Results side by side; each after the first with its difference to the first. Notes say what else differs."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+def _widest(tables: Iterable[Table], console: Console, options: ConsoleOptions) -> Table:
+    """The first of the tables that fits the console, or else the last."""
+    for table in tables:
+        if natural_width(table, console, options) <= options.max_width:
+            break
+    return table
 
-    comparison = compare(results)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", overflow="fold")
-    for name in comparison.names:
-        table.add_column(name, justify="right", overflow="fold")
-    for row in comparison.rows:
-        table.add_row(
-            row.name, *(cell if not change else f"{cell} ({change})" for cell, change in zip(row.cells, row.changes, strict=True))
-        )
-    return Group(table, *(Text(f"! {note}", style="yellow") for note in comparison.notes))
+
+def natural_width(table: Table, console: Console, options: ConsoleOptions) -> int:
+    """Columns of the terminal that the table takes where nothing folds."""
+    return console.measure(table, options=options.update(width=_ANY_WIDTH)).maximum
+
+
+def _fewer(stats: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The statistics, and then without one after the other of those that are missed least: percentiles stay."""
+    kept = list(stats)
+    yield tuple(kept)
+    for name in _MISSED_LEAST:
+        if name in kept:
+            kept.remove(name)
+            yield tuple(kept)

@@ -1,6 +1,5 @@
 """What people look at: terminal tables, the report, the comparison, plots and the timeline."""
 
-import io
 import re
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from rich.console import Console
 from synthetic import poisson, serve
 
 from simserve.errors import OutputError
@@ -18,13 +16,9 @@ from simserve.report.compare import compare
 from simserve.report.compare_html import comparison_page
 from simserve.report.html import run_html
 from simserve.report.page import Picture
-from simserve.report.terminal import compare_table, summary_table
-
-
-def printed(renderable, width):
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(renderable)
-    return console.export_text()
+from simserve.report.terminal import summary_table
+from simserve.report.terminal_compare import compare_table
+from tests.report.printed import printed
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

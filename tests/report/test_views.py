@@ -134,3 +134,13 @@ def test_the_cdf_plot_draws_the_distribution(result):
 def test_runs_of_one_name_are_told_apart_by_their_directories(result, tmp_path):
     stored = [Result.read(result.write(tmp_path / name, plots=False, report=False)) for name in ("before", "after")]
     assert compare(stored).names == ("before", "after")
+
+
+def test_plots_are_whole_on_a_phone_and_tables_scroll_in_their_own_box(result, tmp_path):
+    """At any width: a picture is as wide as its box and not wider (until it is tapped), and every table is inside a box that scrolls."""
+    text = (result.write(tmp_path / "a", plots=False) / "report.html").read_text()
+    rules = re.findall(r"^ *([^{}\n]*img[^{}\n]*)\{([^}]*)\}", text, re.M)
+    always = [body for selector, body in rules if ":focus" not in selector]
+    assert always and all("min-width" not in body for body in always) and any("width: 100%" in body for body in always)
+    assert text.count("<table>") == len(re.findall(r'<div class="scroll[^"]*"><table>', text))
+    assert "initial-scale=1" in text

@@ -77,7 +77,7 @@ def report() -> None:
     outcomes = result.outcomes
     check = [o for o in outcomes if is_held_out(o.case)]
     parts = [
-        "\n## Check part: runs that nothing was learned from\n",
+        "\n## Check part: runs kept from the fit\n",
         _dataset_lines(check),
         "\n## All runs\n",
         _dataset_lines(outcomes),

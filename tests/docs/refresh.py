@@ -1,6 +1,7 @@
 """What the documentation shows of the program's own output: `python -m tests.docs.refresh` writes it anew, the tests compare.
 
-Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors in docs/fidelity.md.
+Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors in docs/fidelity.md; the claims of
+papers in docs/paper-costs.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from tests.docs import paper_costs
 from tests.docs.blocks import ROOT
 from tests.docs.kernel_targets import PROFILES, kernel_targets
 
@@ -86,6 +88,7 @@ def main() -> None:
         PICTURE.parent.mkdir(exist_ok=True)
         PICTURE.write_bytes((out / "plots" / "latency_cdf.png").read_bytes())
     FIDELITY.write_text(fidelity(), encoding="utf-8")
+    paper_costs.PAGE.write_text(paper_costs.page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -106,3 +106,52 @@ def test_a_run_reports_its_energy() -> None:
     assert slow["energy_j"] == pytest.approx(energy["energy_j"], rel=1e-9)
     elsewhere = simserve.run({**spec, "hardware": "h100-sxm-80gb"}).summary_dict()
     assert not elsewhere["energy"]["validated"] and "energy" in elsewhere["unvalidated"]
+
+
+def activations_by_hand(hidden: int, intermediate: int, layers: int, tp: int) -> float:
+    """Bytes of activations that all ranks together read and write for one token of a Llama with as many KV heads as heads, 2 an element.
+
+    On each of the tp ranks, whole: two norms that read and write the residual and their own result (4 hidden each), the inputs of the two
+    column-parallel matrices and the outputs of the two row-parallel ones (hidden each). Split over the ranks: queries, keys and values
+    (3 hidden), their rotation (queries and keys read and written: 4 hidden), the attention's output (hidden), gate and up (2 intermediate),
+    the activation (reads two, writes one: 3) and the input of the down projection (1).
+    """
+    each_rank = 2 * (2 * 4 * hidden + 4 * hidden)
+    split = 2 * (3 * hidden + 4 * hidden + hidden + (2 + 3 + 1) * intermediate)
+    return float(layers * (tp * each_rank + split))
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4, 8])
+def test_activations_are_counted_on_each_rank(tp: int) -> None:
+    """What tensor parallelism replicates is read and written tp times; what it splits is moved once in all."""
+    assert traffic(load_model("llama-2-7b"), Parallel(tp=tp)).token_bytes == activations_by_hand(4096, 11008, 32, tp)
+    assert traffic(load_model("llama-2-13b"), Parallel(tp=tp)).token_bytes == activations_by_hand(5120, 13824, 40, tp)
+
+
+def test_stages_and_data_parallel_replicas_move_a_tokens_activations_once() -> None:
+    assert traffic(load_model("llama-2-7b"), Parallel(tp=2, pp=2)).token_bytes == activations_by_hand(4096, 11008, 32, 2)
+    # Only models with experts have replicas here. Outside the experts a token runs on one of them; the experts' part of it on all ranks,
+    # whose shares add up to the same.
+    model = load_model("mixtral-8x7b")
+    one, two = (traffic(model, Parallel(tp=tp, dp=dp, ep=ep)).token_bytes for tp, dp, ep in ((1, 1, 1), (1, 2, 2)))
+    assert two == one
+
+
+def test_the_energy_of_more_ranks_holds_the_replicated_activations() -> None:
+    """A long prompt on 1 and on 4 devices that draw nothing by themselves: joules differ by memory and links alone."""
+    figures = A100.energy
+    assert figures is not None
+    quiet = Device(
+        **{**A100.model_dump(), "idle_w": 1e-9, "tdp_w": 1e12, "energy": {**figures.model_dump(), "busy_w": 1e-9}},
+    )
+    model, tokens = load_model("llama-2-7b"), 2000
+    steps = prompt(tokens)
+    one, four = (energy_j(quiet, model, Parallel(tp=tp), steps, 1.0, 1.0) for tp in (1, 4))
+    assert one is not None and four is not None
+    moved = [traffic(model, Parallel(tp=tp)) for tp in (1, 4)]
+    weights = figures.joules_per_hbm_byte * (moved[1].weight_bytes - moved[0].weight_bytes)
+    links = figures.joules_per_link_byte * tokens * moved[1].link_bytes
+    replicated = figures.joules_per_hbm_byte * tokens * (activations_by_hand(4096, 11008, 32, 4) - activations_by_hand(4096, 11008, 32, 1))
+    assert replicated == pytest.approx(figures.joules_per_hbm_byte * tokens * 3 * 32 * 24 * 4096)
+    assert four - one == pytest.approx(weights + links + replicated, rel=1e-6)
+    assert replicated > weights

@@ -1,0 +1,153 @@
+"""What the pages name exists: commands and their options, keys of the experiment, classes and their members, policies, extras."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.blocks import ROOT, blocks
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+IDS = [page.name for page in PAGES]
+
+
+def code_of(page: Path) -> list[str]:
+    """Everything set as code: the lines of fences, the indented blocks, and what stands in backticks."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line.split(" #")[0] for block in blocks(page) for line in block.text.splitlines()]
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    lines += re.findall(r"^ {4}(simserve .*)$", outside, re.M)
+    return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", outside)]
+
+
+@functools.cache
+def commands() -> dict[str, Any]:
+    from simserve.cli.root import command as whole
+
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, path: tuple[str, ...]) -> None:
+        found[" ".join(path)] = command
+        if hasattr(command, "list_commands"):
+            for name in command.list_commands(None):
+                walk(command.get_command(None, name), (*path, name))
+
+    walk(whole(), ())
+    return found
+
+
+def named_commands(page: Path) -> list[tuple[str, str]]:
+    """(command, the rest of the line) for each call of simserve that the page shows."""
+    calls = []
+    for line in code_of(page):
+        for part in re.split(r"\||;|&&", line):
+            if match := re.match(r"(?:python -m )?simserve ((?:[a-z-]+ ?)+)(.*)", part.strip()):
+                calls.append((match[1].strip(), match[2]))
+    return calls
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    for words, rest in named_commands(page):
+        path = words.split()
+        while path and " ".join(path) not in commands():
+            path.pop()
+        assert path, f"{page.name}: there is no command 'simserve {words}'"
+        group = commands()[" ".join(path)]
+        following = words.split()[len(path) :]
+        assert not hasattr(group, "list_commands") or not following, f"{page.name}: 'simserve {words}'"
+        known = {option for parameter in group.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+        for option in re.findall(r"(?<!\S)(--?[a-z][\w-]*)", f"{' '.join(following)} {rest}"):
+            assert option in known, f"{page.name}: 'simserve {' '.join(path)}' has no {option}"
+
+
+NOT_KEYS = {"architecture.md": {"cost", "engine"}, "policies.md": {"cluster"}}
+"""First words that mean a folder or a Python name on that page."""
+
+
+@functools.cache
+def keys() -> tuple[set[str], set[str]]:
+    """(first keys of an experiment, every key anywhere in its schema, with those of the policies)."""
+    from simserve.config.json_schema import experiment_schema
+
+    schema = experiment_schema()
+    everything: set[str] = set()
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            everything.update(node.get("properties", {}))
+            for child in node.values():
+                walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    walk(schema)
+    return set(schema["properties"]), everything
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_dotted_keys_of_the_experiment_exist(page: Path) -> None:
+    first, everything = keys()
+    assert {"cluster", "workload", "engine"} <= first and {"warmup_s", "token_budget"} <= everything
+    for span in code_of(page):
+        for key in re.findall(r"(?<![\w./-])([a-z_]+(?:\.[a-z_0-9]+)+)(?=[=:\s,)]|$)", span):
+            parts = key.split(".")
+            if parts[0] not in first or parts[-1] in ("yaml", "json", "py", "md", "parquet", "csv", "html", "png"):
+                continue
+            if page.name in NOT_KEYS and parts[0] in NOT_KEYS[page.name]:
+                continue
+            unknown = [part for part in parts[1:] if not part.isdigit() and part not in everything]
+            assert not unknown or parts[0] in ("probes", "variants"), f"{page.name}: {key}: no key is called {unknown[0]}"
+
+
+@functools.cache
+def source() -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "simserve").rglob("*.py")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_classes_and_their_members_exist(page: Path) -> None:
+    for span in re.findall(r"`([A-Z][A-Za-z]+\.[a-z_]+)(?:\([^`]*\))?`", page.read_text(encoding="utf-8")):
+        name, member = span.split(".")
+        body = re.search(rf"^class {name}\b.*?(?=^\S(?<!\)))", source() + "\nx", re.M | re.S)
+        if body is None:
+            continue  # somebody else's
+        bases = re.findall(r"class \w+\((.*?)\)", body[0])
+        assert re.search(rf"\b{member}\b", body[0]) or any(base in source() for base in bases), f"{page.name}: {span}"
+
+
+def test_extras_that_are_installed_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for page in [*PAGES, *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
+        for names in re.findall(r"(?:simserve|-e '?\.)\[([\w,]+)\]", page.read_text(encoding="utf-8")):
+            assert set(names.split(",")) <= set(extras), f"{page.name}: [{names}]"
+
+
+FIGURES = r"have a median error of (\d+) % in E2E, (\d+) % in TTFT and (\d+) % in time per token"
+FIXED = r"concurrency on H100 and H200 miss by (\d+) % in TPOT and (\d+) % in TTFT on average"
+
+
+def test_the_errors_that_the_readme_states_are_those_of_the_comparison() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    page = (ROOT / "docs" / "serving-validation.md").read_text(encoding="utf-8")
+    part = page.split("## Check part")[1].split("\n## ")[0]
+    rows = {
+        (cells[1], cells[2]): cells for cells in ([c.strip() for c in line.split("|")] for line in part.splitlines()) if len(cells) == 9
+    }
+    stages = [round(float(rows["vllm_h100_a100_stage_latency", metric][5])) for metric in ("e2e_mean", "ttft_mean", "tpot_mean")]
+    fixed = [round(float(rows["engine_ttft_tpot_h100_h200", metric][6])) for metric in ("tpot_mean", "ttft_mean")]
+    assert [int(number) for number in re.search(FIGURES, readme).groups()] == stages  # type: ignore[union-attr]
+    assert [int(number) for number in re.search(FIXED, readme).groups()] == fixed  # type: ignore[union-attr]
+
+
+def test_the_readme_counts_the_models() -> None:
+    from simserve.model.library import model_names
+
+    (least,) = re.findall(r"More than (\d+) architectures are bundled", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert int(least) < len(model_names()) < int(least) + 40

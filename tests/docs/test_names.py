@@ -151,3 +151,30 @@ def test_the_readme_counts_the_models() -> None:
 
     (least,) = re.findall(r"More than (\d+) architectures are bundled", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert int(least) < len(model_names()) < int(least) + 40
+
+
+def test_the_numbers_that_a_profile_learns_are_counted() -> None:
+    from simserve.serving.fit import SCALE_S
+    from simserve.serving.learn import LESSONS
+
+    page = (ROOT / "docs" / "serving-validation.md").read_text(encoding="utf-8")
+    words = {4: "four", 5: "five", 6: "six"}
+    most = max(len(lesson.parameters) for lesson in LESSONS)
+    assert f"learns at most {words[most]} of these {words[len(SCALE_S)]} numbers per engine profile" in page
+
+
+def test_the_factor_for_hosts_is_the_only_one() -> None:
+    """docs/serving-validation.md and docs/cost-models.md: one profile, one kind of device, 0.67."""
+    from simserve.config.engine_profile import load_engine, names
+
+    found = {
+        (name, prefix, rule.host_speed)
+        for name in names()
+        for rule in load_engine(name).on_hardware
+        if rule.host_speed != 1.0
+        for prefix in rule.prefixes
+    }
+    assert found == {("vllm-2023", "a100-", 0.67)}
+    for page in ("serving-validation.md", "cost-models.md"):
+        text = " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+        assert "0.67" in text and "vllm-2023" in text

@@ -11,7 +11,8 @@ from simserve.workload.requests import RequestTable
 from simserve.workload.shaping import root_arrival_s
 from simserve.workload.statistics import index_of_dispersion
 
-_INK = ("#1f5fa8", "#c8641e")
+# Okabe and Ito, "Color Universal Design" (2008): tell apart with any colour vision.
+_INK = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
 def plot_trace(table: RequestTable, path: str | Path, title: str) -> Path:
@@ -51,7 +52,7 @@ def plot_trace(table: RequestTable, path: str | Path, title: str) -> Path:
         if points:
             burst.loglog([p[0] for p in points], [max(p[1], 1e-3) for p in points], color=_INK[0], marker=".", label="this trace")
         burst.axhline(1.0, color="0.5", linestyle="--", label="Poisson")
-        burst.set(xlabel="window (s)", ylabel="variance / mean of counts", title="Burstiness: index of dispersion")
+        burst.set(xlabel="window, s (logarithmic)", ylabel="variance / mean of counts", title="Burstiness: index of dispersion")
         burst.legend(loc="upper left")
     else:
         for axes in (rate, burst):
@@ -62,15 +63,15 @@ def plot_trace(table: RequestTable, path: str | Path, title: str) -> Path:
         if len(values):
             shown = np.sort(values)[np.linspace(0, len(values) - 1, min(len(values), 2000)).astype(np.int64)]
             lengths.plot(np.maximum(shown, 1), np.linspace(0, 1, len(shown)), color=colour, label=f"{label} (mean {values.mean():.0f})")
-    lengths.set(xscale="log", xlabel="tokens", ylabel="share of requests", title="Lengths (cumulative)", ylim=(0, 1))
+    lengths.set(xscale="log", xlabel="tokens (logarithmic)", ylabel="share of requests", title="Lengths (cumulative)", ylim=(0, 1))
     if ok.any():
         lengths.legend(loc="upper left")
         x, y = np.log10(np.maximum(table.prompt_tokens[ok], 1)), np.log10(table.output_tokens[ok])
         image = joint.hexbin(x, y, gridsize=40, bins="log", mincnt=1, cmap="Blues", linewidths=0)
-        figure.colorbar(image, ax=joint, label="requests")
+        figure.colorbar(image, ax=joint, label="requests per cell")
         for axis in (joint.xaxis, joint.yaxis):
             axis.set_major_formatter(lambda v, _: f"{10**v:.0f}" if v == int(v) else "")
-    joint.set(xlabel="prompt tokens", ylabel="output tokens", title="Joint lengths")
+    joint.set(xlabel="prompt tokens (logarithmic)", ylabel="output tokens (logarithmic)", title="Joint lengths")
     for axes in (rate, burst, lengths, joint):
         axes.spines[["top", "right"]].set_visible(False)
     try:

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from simserve.workload.requests import RequestTable
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, inspect, convert and generate traces.")
 
 _Format = Annotated[
-    str | None, typer.Option("--format", help="burstgpt, azure, mooncake, ragpulse, vidur or simserve; else told by the file.")
+    str | None,
+    typer.Option("--format", help="burstgpt, azure, mooncake, qwen-bailian, ragpulse, vidur or simserve; else told by the file."),
 ]
 _Start = Annotated[float, typer.Option("--start-s", help="Window start, seconds after the first request.")]
 _Duration = Annotated[float | None, typer.Option("--duration-s", help="Window length, seconds.")]
+_BlockTokens = Annotated[int | None, typer.Option("--block-tokens", min=1, help="Prompt tokens per content id; else the format's.")]
 _Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+
+
+class TimeUnit(StrEnum):
+    """Units of times that are numbers."""
+
+    s = "s"
+    ms = "ms"
+    us = "us"
+    ns = "ns"
+
+
+_TimeUnit = Annotated[TimeUnit | None, typer.Option("--time-unit", help="Unit of the file's times; else the format's.")]
 
 
 class Schema(StrEnum):
@@ -46,18 +63,21 @@ def fetch(
 def info(
     path: Annotated[str, typer.Argument(help="Trace file, or the name of a bundled trace.")],
     format: _Format = None,
+    time_unit: _TimeUnit = None,
+    block_tokens: _BlockTokens = None,
     start_s: _Start = 0.0,
     duration_s: _Duration = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the trace into this PNG.")] = None,
 ) -> None:
-    """Show rates, burstiness, lengths, sessions, prefix reuse and failures of a trace."""
+    """Show what a trace was taken for, rates, burstiness, lengths, sessions, prefix reuse and failures."""
     from simserve.workload.config import find_trace_file
     from simserve.workload.report import print_statistics
     from simserve.workload.statistics import trace_statistics
     from simserve.workload.trace import read_trace
 
-    table = read_trace(find_trace_file(path, Path.cwd()), format, start_s=start_s, duration_s=duration_s)
+    where, unit = find_trace_file(path, Path.cwd()), time_unit.value if time_unit else None
+    table = read_trace(where, format, time_unit=unit, block_tokens=block_tokens, start_s=start_s, duration_s=duration_s)
     print_statistics(trace_statistics(table), table.provenance, as_json=json)
     if plot is not None:
         from simserve.workload.plot import plot_trace
@@ -70,6 +90,8 @@ def convert(
     source: Annotated[str, typer.Argument(help="Trace file, or the name of a bundled trace.")],
     target: Annotated[Path, typer.Argument(help="File to write: .csv, .jsonl (also .gz) or .parquet.")],
     format: _Format = None,
+    time_unit: _TimeUnit = None,
+    block_tokens: _BlockTokens = None,
     schema: Annotated[Schema, typer.Option("--schema", help="Columns to write.")] = Schema.simserve,
     start_s: _Start = 0.0,
     duration_s: _Duration = None,
@@ -79,12 +101,15 @@ def convert(
 ) -> None:
     """Write a trace, or a window of it, in another format."""
     from simserve.workload.config import find_trace_file
+    from simserve.workload.shaping import options_from
     from simserve.workload.trace import read_trace, write_trace
 
-    where = find_trace_file(source, Path.cwd())
-    table = read_trace(where, format, start_s=start_s, duration_s=duration_s, rate_scale=rate_scale, limit=limit)
+    where, unit = find_trace_file(source, Path.cwd()), time_unit.value if time_unit else None
+    options = options_from({"start_s": start_s, "duration_s": duration_s, "rate_scale": rate_scale, "limit": limit})
+    table = read_trace(where, format, options=options, time_unit=unit, block_tokens=block_tokens)
     write_trace(table, target, schema=schema.value, overwrite=force)
     typer.echo(f"{target}: {len(table)} requests")
+    _say_what_is_lost(table, schema)
 
 
 @app.command()
@@ -105,3 +130,14 @@ def generate(
     table = generate_trace(source, days=days, start_day=start_day, sessions=sessions, seed=seed)
     write_trace(table, target, schema=schema.value, overwrite=force)
     typer.echo(f"{target}: {len(table)} requests")
+    _say_what_is_lost(table, schema)
+
+
+def _say_what_is_lost(table: RequestTable, schema: Schema) -> None:
+    from simserve.workload.writing import not_written
+
+    lost = not_written(table, schema.value)
+    if lost:
+        typer.echo(f"not in the file, for the {schema.value} schema has no place for it: {', '.join(lost)}", err=True)
+    for note in table.provenance.get("notes", ()):
+        typer.echo(f"note: {note}", err=True)

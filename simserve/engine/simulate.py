@@ -93,7 +93,9 @@ class Simulation:
         self.instances: list[Instance] = []
         signals = Signals(len(specs))
         uplinks = _uplinks(specs, self.clock)
-        contents = self.table.prefix.block_tokens if self.table.prefix is not None else 0
+        # Ids that name a block alone become keys of a block and all before it, as prefix caches have them.
+        self._contents = self.table.prefix.chained() if self.table.prefix is not None else None
+        contents = self._contents.block_tokens if self._contents is not None else 0
         lanes = 0
         for index, spec in enumerate(specs):
             instance = Instance(
@@ -150,7 +152,7 @@ class Simulation:
             stated = -1
         request = LiveRequest(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
         if self._reads_contents:
-            contents = self.table.prefix
+            contents = self._contents
             assert contents is not None
             request.prefix_ids = contents.ids[contents.offsets[row] : contents.offsets[row + 1]].tolist()
         self._route(request, now)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+from simserve.report.workload_notes import trace_line
+
 STATS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 LATENCY_NAMES = {
@@ -144,7 +146,7 @@ def outcome(summary: dict[str, Any]) -> str:
 
 
 def stack(summary: dict[str, Any]) -> list[str]:
-    """What was simulated, a line for each group of equal instances."""
+    """What was simulated, a line for each group of equal instances, and what the trace was taken for."""
     lines = []
     for group in summary["simulated"]:
         cost = group["cost"]
@@ -153,7 +155,8 @@ def stack(summary: dict[str, Any]) -> list[str]:
         devices = f"{group['devices']} device{'s' if group['devices'] != 1 else ''}"
         instances = len(group["instances"])
         lines.append(f"{instances} instance{'s, each' if instances != 1 else ''} on {devices}: {what}")
-    return lines
+    trace = trace_line(summary.get("workload", {}).get("provenance", {}))
+    return [*lines, trace] if trace else lines
 
 
 def engine(cost: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from simserve.report.cluster import cluster_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
 from simserve.report.provenance import compared, simulated, unvalidated
+from simserve.report.workload_notes import workload_notes
 
 SCHEMA_VERSION = 1
 
@@ -52,7 +53,7 @@ def summarise(
             "message": m.saturation.message,
         },
         "counters": dict(m.records.counters),
-        "warnings": warnings(m, energy, experts),
+        "warnings": warnings(m, energy, experts) + workload_notes(m.records.table.provenance, experiment),
         "intervals": intervals,
         "experiment": dict(experiment),
     }

@@ -15,7 +15,7 @@ from simserve.workload.generators.lengths import LengthDistribution
 from simserve.workload.requests import Labels, RequestTable, Workload
 from simserve.workload.shaping import Shaping, rows_with_label, shape
 
-FormatName = Literal["burstgpt", "azure", "mooncake", "ragpulse", "vidur", "simserve"]
+FormatName = Literal["burstgpt", "azure", "mooncake", "qwen-bailian", "ragpulse", "vidur", "simserve"]
 
 
 class _Section(BaseModel):
@@ -29,7 +29,15 @@ class TraceSource(Shaping):
         min_length=1,
         description="trace file (plain or .gz); relative to the experiment's folder, else to the current directory, else a bundled trace",
     )
-    format: FormatName | None = Field(default=None, description="format of the file; absent = told by its first line")
+    format: FormatName | None = Field(
+        default=None, description="format of the file; absent = told by the names of its columns and checked against its content"
+    )
+    time_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        default=None, description="unit of the file's times, where they are numbers; absent = that of the format"
+    )
+    block_tokens: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="prompt tokens that one id of its contents stands for; absent = that of the format"
+    )
 
 
 class BurstGptLikeSource(Shaping):
@@ -190,7 +198,14 @@ def _options(source: TraceSource | BurstGptLikeSource) -> Shaping:
 def _read(source: TraceSource, base_dir: Path, seed: int) -> RequestTable:
     from simserve.workload.trace import read_trace
 
-    return read_trace(find_trace_file(source.path, base_dir), source.format, options=_options(source), seed=seed)
+    return read_trace(
+        find_trace_file(source.path, base_dir),
+        source.format,
+        options=_options(source),
+        seed=seed,
+        time_unit=source.time_unit,
+        block_tokens=source.block_tokens,
+    )
 
 
 def _burstgpt_like(source: BurstGptLikeSource, seed: int, trace_seed: int) -> RequestTable:
@@ -209,7 +224,7 @@ def _burstgpt_like(source: BurstGptLikeSource, seed: int, trace_seed: int) -> Re
     )
     assert table.label_model is not None
     elapsed_s = source_elapsed_s(table.label_model.codes.astype(np.int64), table.output_tokens)
-    return shape(table, elapsed_s, _options(source), trace_seed, "workload.burstgpt_like")
+    return shape(replace(table, elapsed_s=elapsed_s), _options(source), trace_seed, "workload.burstgpt_like")
 
 
 def _generated(config: WorkloadConfig, rng: np.random.Generator) -> RequestTable:
@@ -237,8 +252,8 @@ def _with_lengths(table: RequestTable, lengths: Lengths, base_dir: Path, trace_s
     else:
         assert lengths.prompt is not None and lengths.output is not None
         prompt, output = lengths.prompt.sample(rng, n), lengths.output.sample(rng, n)
-    # Block identities belong to the old prompts.
-    return replace(table, prompt_tokens=prompt, output_tokens=output, prefix=None)
+    # Block identities belong to the old prompts, answer times to the old requests.
+    return replace(table, prompt_tokens=prompt, output_tokens=output, prefix=None, elapsed_s=None)
 
 
 def _with_arrivals(table: RequestTable, config: WorkloadConfig, rng: np.random.Generator) -> RequestTable:
@@ -252,7 +267,7 @@ def _with_arrivals(table: RequestTable, config: WorkloadConfig, rng: np.random.G
     )
     if config.duration_s is None:
         return table
-    return shape(table, None, Shaping(duration_s=config.duration_s), 0, "workload.arrivals")
+    return shape(table, Shaping(duration_s=config.duration_s), 0, "workload.arrivals")
 
 
 def _classified(table: RequestTable, config: WorkloadConfig, rng: np.random.Generator) -> RequestTable:

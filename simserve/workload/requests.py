@@ -24,12 +24,78 @@ class Labels:
 class PrefixBlocks:
     """Content identity of prompts for prefix reuse: row i owns `ids[offsets[i]:offsets[i + 1]]`, one id per `block_tokens` tokens.
 
-    Two prompts share a prefix as far as their leading ids are equal (Mooncake's `hash_ids`).
+    Two prompts share a prefix as far as their leading ids are equal (Mooncake's `hash_ids`). Ids are whole numbers of 64 bits, signed or
+    unsigned; they say whether contents are equal and nothing else. The last id may stand for a block that the prompt fills in part.
     """
 
     offsets: I64
-    ids: I64
+    ids: I64 | NDArray[np.uint64]
     block_tokens: int
+
+    def within(self, prompt_tokens: I64) -> PrefixBlocks:
+        """The blocks that begin inside their prompt, of so many tokens."""
+        counts = np.diff(self.offsets)
+        kept = np.minimum(counts, -(-prompt_tokens // self.block_tokens))
+        if np.array_equal(kept, counts):
+            return self
+        return self.leading(kept)
+
+    def whole(self, prompt_tokens: I64) -> PrefixBlocks:
+        """The blocks that their prompt fills: what a prefix cache keeps (vLLM and SGLang cache full blocks only)."""
+        return self.leading(np.minimum(np.diff(self.offsets), prompt_tokens // self.block_tokens))
+
+    def leading(self, kept: I64) -> PrefixBlocks:
+        """The first `kept[i]` blocks of each row i."""
+        offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+        index = np.repeat(self.offsets[:-1] - offsets[:-1], kept) + np.arange(offsets[-1])
+        return PrefixBlocks(offsets, self.ids[index], self.block_tokens)
+
+    def chained(self) -> PrefixBlocks:
+        """The same prompts with ids that stand for a block *and everything before it*, as the keys of engines' prefix caches do (vLLM
+        hashes a block's tokens together with the hash of the block before it).
+
+        A trace whose ids name the block alone may repeat an id inside one prompt, or have it after different beginnings: the same text,
+        but another key, whose KV cannot be reused. Where every id has one predecessor only, nothing changes and `self` is returned.
+        """
+        previous, first = self._predecessors()
+        if not len(self.ids):
+            return self
+        order = np.lexsort((previous, first, self.ids))
+        same_id = self.ids[order][1:] == self.ids[order][:-1]
+        same_before = (previous[order][1:] == previous[order][:-1]) & (first[order][1:] == first[order][:-1])
+        if not bool(np.any(same_id & ~same_before)):
+            return self
+        return PrefixBlocks(self.offsets, self._numbered_by_beginning(), self.block_tokens)
+
+    def _predecessors(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The id before each id, and whether it is the first of its prompt."""
+        previous = np.zeros_like(self.ids)
+        previous[1:] = self.ids[:-1]
+        first = np.zeros(len(self.ids), dtype=bool)
+        starts = self.offsets[:-1][np.diff(self.offsets) > 0]
+        first[starts] = True
+        previous[starts] = 0
+        return previous, first
+
+    def _numbered_by_beginning(self) -> I64:
+        """One number for each distinct beginning: place by place, a pair (number of the beginning before it, id) is a beginning."""
+        _, code = np.unique(self.ids, return_inverse=True)
+        kinds = int(code.max()) + 1
+        keys = np.empty(len(code), dtype=np.int64)
+        lengths = np.diff(self.offsets)
+        rows = np.flatnonzero(lengths > 0)
+        before = np.zeros(len(rows), dtype=np.int64)
+        used, place = 0, 0
+        while len(rows) > 1:
+            at = self.offsets[rows] + place
+            distinct, number = np.unique(before * kinds + code[at], return_inverse=True)
+            keys[at] = used + number
+            used, place = used + len(distinct), place + 1
+            longer = lengths[rows] > place
+            rows, before = rows[longer], number[longer].astype(np.int64)
+        if len(rows):  # the rest of the longest prompt is shared with nobody
+            keys[self.offsets[rows[0]] + place : self.offsets[rows[0] + 1]] = used + np.arange(lengths[rows[0]] - place)
+        return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +114,8 @@ class RequestTable:
     after          row whose completion releases this one, -1 = released at its own arrival time.
     label_model, log_type   what the trace says (kept for filters and reports only), or None.
     prefix         block identities of the prompts, or None.
+    elapsed_s      seconds the source system took to answer, from request to last token; NaN = not recorded; or None. Think times are
+                   told from it (`sessions: dependent`), and it is kept when the trace is written.
     """
 
     arrival_s: F64
@@ -61,6 +129,7 @@ class RequestTable:
     label_model: Labels | None = None
     log_type: Labels | None = None
     prefix: PrefixBlocks | None = None
+    elapsed_s: F64 | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -80,6 +149,7 @@ class RequestTable:
         label_model: Labels | None = None,
         log_type: Labels | None = None,
         prefix: PrefixBlocks | None = None,
+        elapsed_s: F64 | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> RequestTable:
         """A table with defaults for the columns that a source lacks. Raises ValueError when lengths differ or a value is illegal."""
@@ -98,6 +168,7 @@ class RequestTable:
             label_model=label_model,
             log_type=log_type,
             prefix=prefix,
+            elapsed_s=None if elapsed_s is None else np.ascontiguousarray(elapsed_s, dtype=np.float64),
             provenance=dict(provenance or {}),
         )
         table.validate()
@@ -113,6 +184,8 @@ class RequestTable:
             labels = getattr(self, name)
             if labels is not None and len(labels.codes) != n:
                 raise ValueError(f"column {name} has {len(labels.codes)} rows, arrival_s has {n}")
+        if self.elapsed_s is not None and len(self.elapsed_s) != n:
+            raise ValueError(f"column elapsed_s has {len(self.elapsed_s)} rows, arrival_s has {n}")
         if n == 0:
             return
         _first_bad(~np.isfinite(self.arrival_s), "arrival_s", "is not a finite number")
@@ -155,6 +228,7 @@ class RequestTable:
             label_model=labels(self.label_model),
             log_type=labels(self.log_type),
             prefix=prefix,
+            elapsed_s=None if self.elapsed_s is None else self.elapsed_s[rows],
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simserve.errors import TraceError, nearest
-from simserve.workload.requests import F64, I64, Labels, PrefixBlocks, RequestTable
+from simserve.workload.requests import F64, I64, Labels, RequestTable
 
 
 class _Strict(BaseModel):
@@ -59,8 +59,8 @@ class Shaping(_Strict):
     strict: bool = Field(default=False, description="refuse a trace whose times are out of order instead of sorting it")
 
 
-def shape(table: RequestTable, elapsed_s: F64 | None, options: Shaping, seed: int, where: str) -> RequestTable:
-    """The table after all options. `elapsed_s` is the source system's answer time of each row, for think times. Raises TraceError."""
+def shape(table: RequestTable, options: Shaping, seed: int, where: str) -> RequestTable:
+    """The table after all options. Raises TraceError."""
     if options.sessions == "dependent":
         if bool(np.all(table.session < 0)):
             raise TraceError(f"{where}: sessions: dependent, but the trace has no sessions")
@@ -87,10 +87,9 @@ def shape(table: RequestTable, elapsed_s: F64 | None, options: Shaping, seed: in
     if options.limit is not None:
         rows = rows[: options.limit]
     out = table if len(rows) == len(table) and options.resample is None else table.take(rows)
-    elapsed = None if elapsed_s is None else elapsed_s[rows]
     out = clip_tokens(out, options.clip)
     if options.sessions == "dependent":
-        out = make_dependent(out, elapsed)
+        out = make_dependent(out)
     own = out.after < 0
     arrival = np.where(own, (out.arrival_s - options.start_s) / options.rate_scale, out.arrival_s)
     return replace(out, arrival_s=arrival)
@@ -98,12 +97,17 @@ def shape(table: RequestTable, elapsed_s: F64 | None, options: Shaping, seed: in
 
 def root_arrival_s(table: RequestTable) -> F64:
     """Arrival of each row, or of the row at the start of its chain of dependencies."""
-    root = np.arange(len(table))
-    parent = np.where(table.after >= 0, table.after, root)
+    return root_arrivals(table.arrival_s, table.after)
+
+
+def root_arrivals(arrival_s: F64, after: I64) -> F64:
+    """As `root_arrival_s`, from the columns."""
+    root = np.arange(len(after))
+    parent = np.where(after >= 0, after, root)
     # Pointer jumping: the distance to the root halves each round.
     while not np.array_equal(parent, root):
         root, parent = parent, parent[parent]
-    out: F64 = table.arrival_s[root]
+    out: F64 = arrival_s[root]
     return out
 
 
@@ -162,26 +166,20 @@ def clip_tokens(table: RequestTable, limits: TokenLimits) -> RequestTable:
         return table
     prefix = table.prefix
     if prefix is not None and prompt is not table.prompt_tokens:
-        prefix = _trim(prefix, prompt)
+        prefix = prefix.within(prompt)
     return replace(table, prompt_tokens=prompt, output_tokens=output, prefix=prefix)
 
 
-def _trim(prefix: PrefixBlocks, prompt_tokens: I64) -> PrefixBlocks:
-    """Blocks that still lie inside the prompt."""
-    counts = prefix.offsets[1:] - prefix.offsets[:-1]
-    kept = np.minimum(counts, -(-prompt_tokens // prefix.block_tokens))
-    offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-    index = np.repeat(prefix.offsets[:-1] - offsets[:-1], kept) + np.arange(offsets[-1])
-    return PrefixBlocks(offsets, prefix.ids[index], prefix.block_tokens)
+def make_dependent(table: RequestTable) -> RequestTable:
+    """Turn k + 1 of a session waits for turn k: `after` points to it and the arrival becomes max(0, gap - elapsed of turn k) seconds.
 
-
-def make_dependent(table: RequestTable, elapsed_s: F64 | None) -> RequestTable:
-    """Turn k + 1 of a session waits for turn k: `after` points to it and the arrival becomes max(0, gap - elapsed of turn k) seconds."""
+    An answer time that the trace does not have counts as 0: the whole gap is then think time.
+    """
     rows = np.flatnonzero(table.session >= 0)
     rows = rows[np.argsort(table.session[rows], kind="stable")]
     later = np.flatnonzero(table.session[rows[1:]] == table.session[rows[:-1]]) + 1
     turn, before = rows[later], rows[later - 1]
-    answer = 0.0 if elapsed_s is None else elapsed_s[before]
+    answer = 0.0 if table.elapsed_s is None else np.nan_to_num(table.elapsed_s[before])
     after, arrival = table.after.copy(), table.arrival_s.copy()
     after[turn] = before
     arrival[turn] = np.maximum(0.0, table.arrival_s[turn] - table.arrival_s[before] - answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simserve.workload.requests import F64, I64, Labels, PrefixBlocks, RequestTable
 from simserve.workload.shaping import root_arrival_s
@@ -35,7 +36,7 @@ def trace_statistics(table: RequestTable) -> dict[str, Any]:
         "slo_classes": _counts(table.slo_class),
         "arrivals": _arrivals(own) if table.provenance.get("has_arrivals", True) else None,
         "sessions": _sessions(table),
-        "prefix": None if table.prefix is None else prefix_reuse(table.prefix, table.prompt_tokens),
+        "prefix": None if table.prefix is None else prefix_reuse(table.prefix, table.prompt_tokens, ok),
     }
     return out
 
@@ -115,29 +116,40 @@ def _sessions(table: RequestTable) -> dict[str, Any] | None:
     }
 
 
-def prefix_reuse(prefix: PrefixBlocks, prompt_tokens: I64) -> dict[str, Any]:
-    """Hits of an infinite prefix cache: the leading blocks of each prompt that an earlier row had.
+def prefix_reuse(prefix: PrefixBlocks, prompt_tokens: I64, served: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+    """What a prefix cache that forgets nothing finds when each prompt has been computed before the next arrives.
 
-    block_hit_ratio  hit blocks over blocks; token_hit_ratio  hit tokens over all prompt tokens (a partly filled last block in proportion).
+    block_hit_ratio  of all blocks, the leading ones of their prompt that an earlier row had: the figure that Mooncake publishes, in which
+                     a block that its prompt fills in part counts as one
+    token_hit_ratio  of all prompt tokens, those that an engine need not compute: full blocks only are kept, and one token of each
+                     prompt is always computed. What a run counts as cached tokens
+    served           rows that are served; the others (failed in the source) neither find nor leave anything
     """
+    if served is None:
+        served = np.ones(len(prompt_tokens), dtype=bool)
+    kept = np.where(served, np.diff(prefix.offsets), 0)
+    prefix, tokens = prefix.leading(kept).chained(), prompt_tokens * served
+    hits = _leading_hits(prefix)
+    whole = prefix.whole(tokens)
+    found = np.minimum(_leading_hits(whole), np.maximum(tokens - 1, 0) // prefix.block_tokens) * prefix.block_tokens
     total = len(prefix.ids)
-    counts = prefix.offsets[1:] - prefix.offsets[:-1]
-    if total == 0:
-        return {"block_tokens": prefix.block_tokens, "blocks": 0, "unique_blocks": 0, "block_hit_ratio": 0.0, "token_hit_ratio": 0.0}
-    unique, first = np.unique(prefix.ids, return_index=True)
-    miss = np.zeros(total, dtype=bool)
-    miss[first] = True
-    # A block counts as long as no block before it in its row missed.
-    misses_before = np.cumsum(miss)
-    base = np.concatenate([[0], misses_before])[prefix.offsets[:-1]]
-    hit = misses_before == np.repeat(base, counts)
-    row = np.repeat(np.arange(len(counts)), counts)
-    hit_blocks = np.bincount(row[hit], minlength=len(counts))
-    hit_tokens = np.minimum(hit_blocks * prefix.block_tokens, prompt_tokens).sum()
     return {
         "block_tokens": prefix.block_tokens,
         "blocks": total,
-        "unique_blocks": len(unique),
-        "block_hit_ratio": float(hit.mean()),
-        "token_hit_ratio": float(hit_tokens / max(1, int(prompt_tokens.sum()))),
+        "unique_blocks": len(np.unique(prefix.ids)),
+        "block_hit_ratio": float(hits.sum() / max(1, total)),
+        "token_hit_ratio": float(found.sum() / max(1, int(tokens.sum()))),
     }
+
+
+def _leading_hits(prefix: PrefixBlocks) -> I64:
+    """Of each prompt, the blocks before the first that no earlier prompt had."""
+    counts = np.diff(prefix.offsets)
+    if not len(prefix.ids):
+        return counts
+    miss = np.zeros(len(prefix.ids), dtype=bool)
+    miss[np.unique(prefix.ids, return_index=True)[1]] = True
+    misses_before = np.cumsum(miss)
+    base = np.concatenate([[0], misses_before])[prefix.offsets[:-1]]
+    hit = misses_before == np.repeat(base, counts)
+    return np.bincount(np.repeat(np.arange(len(counts)), counts)[hit], minlength=len(counts)).astype(np.int64)

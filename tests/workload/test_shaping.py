@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -20,7 +22,7 @@ def table(n: int = 1000, seed: int = 0, **columns) -> RequestTable:
 
 
 def shaped(t: RequestTable, seed: int = 0, **options) -> RequestTable:
-    return shape(t, None, Shaping(**options), seed, "test")
+    return shape(t, Shaping(**options), seed, "test")
 
 
 def test_window_keeps_its_rows_and_rebases_then_scales():
@@ -109,7 +111,7 @@ def test_replay_and_dependent_agree_when_answers_take_as_long_as_recorded():
     rng = np.random.default_rng(3)
     t = table(session=rng.integers(-1, 50, 1000))
     elapsed = np.zeros(1000)
-    d = make_dependent(t, elapsed)
+    d = make_dependent(replace(t, elapsed_s=elapsed))
     finished = np.zeros(1000)
     for i in range(1000):
         finished[i] = d.arrival_s[i] + (finished[d.after[i]] if d.after[i] >= 0 else 0.0)

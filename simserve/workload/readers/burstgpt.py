@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from simserve.workload.readers.columns import TraceColumns
+from simserve.workload.readers.columns import MOST_TOKENS, ReadOptions, TraceColumns
 from simserve.workload.readers.csv_table import CsvTable
 from simserve.workload.source import Source
 
 COLUMNS = ("Timestamp", "Model", "Request tokens", "Response tokens", "Log Type")
+KNOWN_BY = ("Timestamp", "Request tokens", "Response tokens")
+_DERIVED = ("Total tokens",)
 
 
-def sniff(first_line: str) -> bool:
-    return first_line.startswith("Timestamp,") and "Request tokens" in first_line
-
-
-def read(source: Source) -> TraceColumns:
+def read(source: Source, options: ReadOptions) -> TraceColumns:
     """Columns of a BurstGPT file of any release. Raises TraceError with the line of the first mistake."""
     numeric = ("Timestamp", "Request tokens", "Response tokens", "Elapsed time")
     table = CsvTable(source, numeric, COLUMNS)
@@ -28,12 +26,21 @@ def read(source: Source) -> TraceColumns:
         # API rows have no session: an empty id is -1, the others are numbered by first appearance.
         number = np.cumsum([bool(name) for name in names]) - 1
         session = np.where(np.array([bool(name) for name in names])[codes], number[codes], -1).astype(np.int64)
+    arrival, times_in = table.times("Timestamp", options)
+    prompt, output = (table.integers(name, maximum=MOST_TOKENS) for name in ("Request tokens", "Response tokens"))
+    elapsed = table.floats("Elapsed time", empty=np.nan) if "Elapsed time" in table else None
+    models, kinds = table.labels("Model"), table.labels("Log Type")
+    unused, remarks = table.left_over(_DERIVED)
     return TraceColumns(
-        arrival_s=table.floats("Timestamp"),
-        prompt_tokens=table.integers("Request tokens"),
-        output_tokens=table.integers("Response tokens"),
-        elapsed_s=table.floats("Elapsed time", empty=0.0) if "Elapsed time" in table else None,
+        arrival_s=arrival,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        elapsed_s=elapsed,
         session=session,
-        label_model=table.labels("Model"),
-        log_type=table.labels("Log Type"),
+        label_model=models,
+        log_type=kinds,
+        times_in=times_in,
+        evidence=("columns " + ", ".join(KNOWN_BY),),
+        unused=unused,
+        remarks=remarks,
     )

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from simserve.workload.requests import F64, I64, Labels, PrefixBlocks
+
+PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+"""Units of a trace's times in a second."""
+
+MOST_TOKENS = 10**9
+"""Tokens of one request: a hundred times the longest context of any model; more is another quantity."""
+
+MOST_SECONDS = 1e11
+"""No clock of an operating system counts so many seconds (the year 5138): it counts milliseconds or less."""
+
+
+class ReadOptions(NamedTuple):
+    """What the user says about a file.
+
+    time_unit     unit of its times, where the format counts them; None = the format's
+    block_tokens  tokens of the prompt that one content id stands for; None = the format's
+    sniffed       the format was told by the content: its evidence must then be checked
+    """
+
+    time_unit: str | None = None
+    block_tokens: int | None = None
+    sniffed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +35,13 @@ class TraceColumns:
     """One row a request, in file order.
 
     arrival_s   seconds on the trace's own clock (any origin), or None when the format has no arrivals. Where `after[i] >= 0` it is a delay.
-    elapsed_s   seconds the source system took to answer, or None.
-    The rest as in RequestTable. `notes` goes to the provenance.
+    elapsed_s   seconds the source system took to answer (NaN = not recorded), or None.
+    The rest as in RequestTable.
+
+    times_in    what the file's times were taken for: "s", "ms", "date and time", ...; None without times
+    evidence    what in the file speaks for that reading, a phrase each
+    unused      columns of the file that say nothing here
+    remarks     sentences on what a reader of results must know: contents that are not simulated, ids that were cut
     """
 
     arrival_s: F64 | None
@@ -29,4 +56,12 @@ class TraceColumns:
     label_model: Labels | None = None
     log_type: Labels | None = None
     prefix: PrefixBlocks | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    times_in: str | None = None
+    evidence: tuple[str, ...] = field(default=())
+    unused: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = field(default=())
+
+
+def count_of(number: int, singular: str, plural: str | None = None) -> str:
+    """'1 request', '12,031 requests'."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

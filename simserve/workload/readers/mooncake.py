@@ -1,36 +1,72 @@
-"""Mooncake (kvcache-ai/Mooncake, FAST'25): JSONL with timestamp in ms, input_length, output_length, hash_ids of 512-token blocks."""
+"""Mooncake (kvcache-ai/Mooncake, FAST'25): JSONL with timestamp in ms, input_length, output_length, hash_ids of 512-token blocks.
+
+Variants that load generators read (AIPerf's mooncake_trace): no ids; `session_id` with `delay`, the ms between the answer to a session's
+last turn and this one.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from simserve.workload.readers.columns import TraceColumns
-from simserve.workload.readers.json_lines import id_list, number, objects
-from simserve.workload.requests import PrefixBlocks
+from simserve.errors import TraceError
+from simserve.workload.readers.columns import PER_SECOND, ReadOptions, TraceColumns
+from simserve.workload.readers.hashed_lines import contents, read_rows, seconds
+from simserve.workload.readers.json_lines import number, text
+from simserve.workload.requests import I64
 from simserve.workload.source import Source
 
+NAME = "mooncake"
 BLOCK_TOKENS = 512
+_FIELDS = frozenset({"session_id", "delay"})
 
 
-def sniff(first_line: str) -> bool:
-    return first_line.startswith("{") and '"hash_ids": [' in first_line.replace('":[', '": [')
-
-
-def read(source: Source) -> TraceColumns:
+def read(source: Source, options: ReadOptions) -> TraceColumns:
     """Columns with prefix blocks. Raises TraceError with the line of the first mistake."""
-    arrival, prompt, output, counts = [], [], [], []
-    ids: list[int] = []
-    for line, record in objects(source):
-        arrival.append(number(source, line, record, "timestamp", whole=False) / 1e3)
-        prompt.append(number(source, line, record, "input_length", whole=True))
-        output.append(number(source, line, record, "output_length", whole=True))
-        blocks = id_list(source, line, record, "hash_ids")
-        counts.append(len(blocks))
-        ids.extend(blocks)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    sessions: list[int] = []
+    numbers: dict[str, int] = {}
+    delays: list[float] = []
+
+    def see(line: int, record: dict[str, Any]) -> None:
+        session = record.get("session_id")
+        sessions.append(-1 if session is None else numbers.setdefault(text(source, line, record, "session_id"), len(numbers)))
+        delayed = record.get("delay") is not None and record.get("timestamp") is None
+        delays.append(number(source, line, record, "delay", whole=False) if delayed else np.nan)
+        if record.get("timestamp") is None and not delayed:
+            raise TraceError(f"{source.path}: line {line}: has neither 'timestamp' nor 'delay'; a replay needs its time")
+
+    rows = read_rows(source, _FIELDS, see)
+    prefix, block_evidence, remarks = contents(source, rows, NAME, BLOCK_TOKENS, options)
+    arrival, unit, time_evidence = seconds(source, rows, NAME, "ms", options)
+    session = np.array(sessions, dtype=np.int64)
+    after = _waits_for(source, rows.lines, session, np.isnan(arrival))
+    arrival = np.where(after >= 0, np.array(delays) / PER_SECOND[unit], arrival)
     return TraceColumns(
-        np.array(arrival),
-        np.array(prompt).astype(np.int64),
-        np.array(output).astype(np.int64),
-        prefix=PrefixBlocks(offsets, np.array(ids, dtype=np.int64), BLOCK_TOKENS),
+        arrival,
+        rows.prompt_tokens,
+        rows.output_tokens,
+        session=session if numbers else None,
+        after=after if bool(np.any(after >= 0)) else None,
+        prefix=prefix,
+        times_in=unit,
+        evidence=(*block_evidence, *time_evidence),
+        unused=rows.left.names,
+        remarks=(*remarks, *rows.left.remarks()),
     )
+
+
+def _waits_for(source: Source, lines: list[int], session: I64, untimed: Any) -> I64:
+    """The row that each row with a delay waits for: the last turn of its session."""
+    after = np.full(len(session), -1, dtype=np.int64)
+    last: dict[int, int] = {}
+    for row, (number_of, waits) in enumerate(zip(session.tolist(), untimed.tolist(), strict=True)):
+        if waits:
+            if number_of not in last or number_of < 0:
+                raise TraceError(
+                    f"{source.path}: line {lines[row]}: 'delay' counts from the answer to an earlier turn, and no line above has the same "
+                    "'session_id'; give the first turn of a session its 'timestamp'"
+                )
+            after[row] = last[number_of]
+        last[number_of] = row
+    return after

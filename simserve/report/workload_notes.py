@@ -11,16 +11,13 @@ def trace_line(provenance: Mapping[str, Any]) -> str | None:
     about = provenance.get("read_as")
     if provenance.get("source") != "trace" or not isinstance(about, Mapping):
         return None
-    words = [f"trace {provenance.get('file', '-')}", f"read as {provenance.get('format', '-')}"]
-    words += [f"times in {about['times_in']}"] if about.get("times_in") else []
-    words += [f"contents in blocks of {about['block_tokens']} tokens"] if about.get("block_tokens") else []
-    return ", ".join(words)
+    return f"trace {provenance.get('file', '-')}, read as {about.get('summary', '-')}"
 
 
 def workload_notes(provenance: Mapping[str, Any], experiment: Mapping[str, Any]) -> list[str]:
     """Sentences on the trace: what it holds that is not simulated, what was left out, and that nothing could be reused where prefixes are
     cached but the trace does not say what prompts contain."""
-    notes = [f"Trace: {note}." for note in provenance.get("notes", ())]
+    notes = [f"Trace: {note}." if not note.endswith("?") else f"Trace: {note}" for note in provenance.get("notes", ())]
     about = provenance.get("read_as")
     groups = experiment.get("cluster", {}).get("instances", ())
     caching = any(group.get("kv", {}).get("prefix_caching") for group in groups)

@@ -49,7 +49,10 @@ def print_statistics(statistics: dict[str, Any], provenance: dict[str, Any], *, 
 
 def _facts(s: dict[str, Any], provenance: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "file", f"{provenance.get('file', '-')}"
-    yield from reading(provenance)
+    about = provenance.get("read_as", {})
+    yield "read as", about.get("summary", "-")
+    if about.get("told_by"):
+        yield "told by", "; ".join(about["told_by"])
     yield "requests", f"{s['rows']:,}, {s['failures']:,} failed ({100 * s['failures'] / max(1, s['rows']):.2f} %)"
     if s["dependent"]:
         yield "wait for another", f"{s['dependent']:,}"
@@ -83,17 +86,6 @@ def _facts(s: dict[str, Any], provenance: dict[str, Any]) -> Iterator[tuple[str,
         yield "not used", ", ".join(provenance["columns_not_used"])
     for note in provenance.get("notes", ()):
         yield "note", note
-
-
-def reading(provenance: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the file was taken for and why, from the provenance of a trace."""
-    about = provenance.get("read_as", {})
-    units = [f"times in {about['times_in']}"] if about.get("times_in") else []
-    units += [f"contents in blocks of {about['block_tokens']} tokens"] if about.get("block_tokens") else []
-    yield "read as", ", ".join([str(provenance.get("format", "-")), *units])
-    told_by = about.get("told_by")
-    if told_by:
-        yield "told by", told_by if isinstance(told_by, str) else "; ".join(told_by)
 
 
 def _duration(seconds: float) -> str:

@@ -129,27 +129,29 @@ def prefix_reuse(prefix: PrefixBlocks, prompt_tokens: I64, served: NDArray[np.bo
         served = np.ones(len(prompt_tokens), dtype=bool)
     kept = np.where(served, np.diff(prefix.offsets), 0)
     prefix, tokens = prefix.leading(kept).chained(), prompt_tokens * served
-    hits = _leading_hits(prefix)
-    whole = prefix.whole(tokens)
-    found = np.minimum(_leading_hits(whole), np.maximum(tokens - 1, 0) // prefix.block_tokens) * prefix.block_tokens
+    hits, unique = _leading_hits(prefix)
+    found = np.minimum(_leading_hits(prefix.whole(tokens))[0], np.maximum(tokens - 1, 0) // prefix.block_tokens) * prefix.block_tokens
     total = len(prefix.ids)
     return {
         "block_tokens": prefix.block_tokens,
         "blocks": total,
-        "unique_blocks": len(np.unique(prefix.ids)),
+        "unique_blocks": unique,
         "block_hit_ratio": float(hits.sum() / max(1, total)),
         "token_hit_ratio": float(found.sum() / max(1, int(tokens.sum()))),
     }
 
 
-def _leading_hits(prefix: PrefixBlocks) -> I64:
-    """Of each prompt, the blocks before the first that no earlier prompt had."""
+def _leading_hits(prefix: PrefixBlocks) -> tuple[I64, int]:
+    """(of each prompt, the blocks before the first that no earlier prompt had; distinct blocks)."""
     counts = np.diff(prefix.offsets)
     if not len(prefix.ids):
-        return counts
-    miss = np.zeros(len(prefix.ids), dtype=bool)
-    miss[np.unique(prefix.ids, return_index=True)[1]] = True
+        return counts, 0
+    order = np.argsort(prefix.ids, kind="stable")  # numpy's own `unique` hashes, which takes minutes for ids that count up
+    ids = prefix.ids[order]
+    miss = np.zeros(len(ids), dtype=bool)
+    miss[order[np.concatenate([[True], ids[1:] != ids[:-1]])]] = True
     misses_before = np.cumsum(miss)
     base = np.concatenate([[0], misses_before])[prefix.offsets[:-1]]
     hit = misses_before == np.repeat(base, counts)
-    return np.bincount(np.repeat(np.arange(len(counts)), counts)[hit], minlength=len(counts)).astype(np.int64)
+    hits = np.bincount(np.repeat(np.arange(len(counts)), counts)[hit], minlength=len(counts)).astype(np.int64)
+    return hits, int(np.count_nonzero(miss))

@@ -56,6 +56,7 @@ def read_trace(
     has_arrivals = columns.arrival_s is not None
     if not has_arrivals and (options.start_s or options.duration_s is not None):
         raise TraceError(f"{path}: format {name} has lengths only, so there is no window to cut (start_s, duration_s)")
+    back, steps = _steps_back(columns)
     try:
         table, origin, was_sorted = _in_order(columns, options.strict)
     except ValueError as e:
@@ -64,6 +65,9 @@ def read_trace(
     notes = list(columns.remarks)
     if options.sessions == "dependent" and columns.elapsed_s is None:
         notes.append("The trace has no answer times: the whole gap between two turns of a session is taken as think time")
+    # Of a column that is no clock (a duration, say), half of the steps go back; of a log of requests, few.
+    if 4 * back > steps > 20:
+        notes.append(f"Times go back in {back:,} of {steps:,} steps and were sorted: are they arrival times?")
     provenance = {
         "source": "trace",
         "format": name,
@@ -75,16 +79,37 @@ def read_trace(
         "has_arrivals": has_arrivals,
         "first_timestamp_s": origin,
         "sorted_by_us": was_sorted,
-        "read_as": {
-            "times_in": columns.times_in,
-            "block_tokens": None if columns.prefix is None else columns.prefix.block_tokens,
-            "told_by": "the format stated" if format else list(columns.evidence),
-        },
+        "read_as": _reading(name, columns, f"times go back in {back:,} of {steps:,} steps" if has_arrivals else None, format is not None),
         "columns_not_used": [clipped(column, 40) for column in columns.unused[:_MOST_NAMED]],
         "notes": notes,
         "options": options.model_dump(mode="json", exclude_defaults=True),
     }
     return replace(shaped, provenance=provenance)
+
+
+def _steps_back(columns: TraceColumns) -> tuple[int, int]:
+    """(steps from one request to the next in which time goes back, steps), among requests with a time of their own."""
+    if columns.arrival_s is None:
+        return 0, 0
+    own = columns.arrival_s if columns.after is None else columns.arrival_s[columns.after < 0]
+    return int(np.count_nonzero(np.diff(own) < 0)), max(len(own) - 1, 0)
+
+
+def _reading(name: str, columns: TraceColumns, order: str | None, stated: bool) -> dict[str, Any]:
+    """What the file was taken for, in words and as values, and by what evidence."""
+    block_tokens = None if columns.prefix is None else columns.prefix.block_tokens
+    words = [name]
+    if columns.times_in is not None:
+        words.append("times as dates" if columns.times_in == "dates" else f"times in {columns.times_in}")
+    if block_tokens is not None:
+        words.append(f"contents in blocks of {block_tokens} tokens")
+    told_by = ["the format stated"] if stated else []
+    return {
+        "summary": ", ".join(words),
+        "times_in": columns.times_in,
+        "block_tokens": block_tokens,
+        "told_by": [*told_by, *columns.evidence, *([order] if order else [])],
+    }
 
 
 def _in_order(columns: TraceColumns, strict: bool) -> tuple[RequestTable, float, bool]:

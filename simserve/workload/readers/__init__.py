@@ -38,7 +38,9 @@ READERS: dict[str, Format] = {
 def sniff_format(source: Source) -> str:
     """The name of the format of the file, by its columns or fields. Raises TraceError when no reader knows it."""
     line = source.first_line()
-    if source.is_parquet or line.startswith(("{", "[")):
+    if line.startswith("["):
+        raise TraceError(f"{source.path}: line 1: begins a list; a trace is JSONL, one object a line (jq -c '.[]' makes it of a list)")
+    if source.is_parquet or line.startswith("{"):
         first = next(objects(source), (0, {}))[1] if source.is_parquet else parse_line(line, f"{source.path}: line 1")
         return _by_fields(source, first)
     header = layout_of(source).header

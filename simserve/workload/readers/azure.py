@@ -19,5 +19,5 @@ def read(source: Source, options: ReadOptions) -> TraceColumns:
     prompt, output = (table.integers(name, maximum=MOST_TOKENS) for name in COLUMNS[1:])
     unused, remarks = table.left_over()
     return TraceColumns(
-        arrival, prompt, output, times_in="date and time", evidence=("columns " + ", ".join(COLUMNS),), unused=unused, remarks=remarks
+        arrival, prompt, output, times_in="dates", evidence=("columns " + ", ".join(COLUMNS),), unused=unused, remarks=remarks
     )

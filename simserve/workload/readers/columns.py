@@ -38,7 +38,7 @@ class TraceColumns:
     elapsed_s   seconds the source system took to answer (NaN = not recorded), or None.
     The rest as in RequestTable.
 
-    times_in    what the file's times were taken for: "s", "ms", "date and time", ...; None without times
+    times_in    what the file's times were taken for: "s", "ms", "us", "ns" or "dates"; None without times
     evidence    what in the file speaks for that reading, a phrase each
     unused      columns of the file that say nothing here
     remarks     sentences on what a reader of results must know: contents that are not simulated, ids that were cut

@@ -150,7 +150,7 @@ class CsvTable:
     def times(self, name: str, options: ReadOptions) -> tuple[F64, str]:
         """A column of times of the format's own unit, seconds, or of dates: (seconds, what they are written in)."""
         if name in self._as_text and any(dates.looks_like_date(text) for text in self._plain_texts(name)):
-            return self.dates(name), "date and time"
+            return self.dates(name), "dates"
         unit = options.time_unit or "s"
         values = self.floats(name) / PER_SECOND[unit]
         self._refuse(values >= MOST_SECONDS, name, f"which cannot be {unit}; state its unit: --time-unit ms (workload.trace.time_unit: ms)")

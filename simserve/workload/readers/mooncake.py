@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from simserve.errors import TraceError
-from simserve.workload.readers.columns import PER_SECOND, ReadOptions, TraceColumns
+from simserve.workload.readers.columns import PER_SECOND, ReadOptions, TraceColumns, count_of
 from simserve.workload.readers.hashed_lines import contents, read_rows, seconds
 from simserve.workload.readers.json_lines import number, text
 from simserve.workload.requests import I64
@@ -27,17 +27,22 @@ def read(source: Source, options: ReadOptions) -> TraceColumns:
     sessions: list[int] = []
     numbers: dict[str, int] = {}
     delays: list[float] = []
+    both = 0
 
     def see(line: int, record: dict[str, Any]) -> None:
+        nonlocal both
         session = record.get("session_id")
         sessions.append(-1 if session is None else numbers.setdefault(text(source, line, record, "session_id"), len(numbers)))
         delayed = record.get("delay") is not None and record.get("timestamp") is None
+        both += bool(record.get("delay")) and not delayed
         delays.append(number(source, line, record, "delay", whole=False) if delayed else np.nan)
         if record.get("timestamp") is None and not delayed:
             raise TraceError(f"{source.path}: line {line}: has neither 'timestamp' nor 'delay'; a replay needs its time")
 
     rows = read_rows(source, _FIELDS, see)
     prefix, block_evidence, remarks = contents(source, rows, NAME, BLOCK_TOKENS, options)
+    if both:
+        remarks.append(f"{count_of(both, 'request')} had a 'timestamp' and a 'delay': the timestamp was taken")
     arrival, unit, time_evidence = seconds(source, rows, NAME, "ms", options)
     session = np.array(sessions, dtype=np.int64)
     after = _waits_for(source, rows.lines, session, np.isnan(arrival))

@@ -27,16 +27,15 @@ class ParquetTable:
 
         self.source = source
         try:
+            names = parquet.read_schema(pa.BufferReader(source.data)).names
+            for name in names:
+                if names.count(name) > 1:
+                    raise TraceError(f"{source.path}: column {shown(name)} is there twice")
             self.table = parquet.read_table(pa.BufferReader(source.data), use_threads=False)
             self.table.validate(full=True)
-        except (pa.ArrowException, OSError, ValueError) as e:
-            if isinstance(e, MemoryError):
-                raise
+        except (pa.ArrowException, OSError, ValueError) as e:  # among them memory that a damaged length asks for
             raise TraceError(f"{source.path}: the Parquet file is damaged or cut short ({clipped(str(e), 120)})") from None
-        self.header = [name for name in self.table.column_names if not name.startswith("__index_level_")]
-        for name in self.header:
-            if self.header.count(name) > 1:
-                raise TraceError(f"{source.path}: column {shown(name)} is there twice")
+        self.header = [name for name in names if not name.startswith("__index_level_")]
         if self.table.num_rows == 0:
             raise TraceError(f"{source.path}: no rows")
 
@@ -113,19 +112,6 @@ def records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         for row, record in enumerate(batch.to_pylist(), first):
             yield row, {key: value for key, value in record.items() if value is not None}
         first += batch.num_rows
-
-
-def column_names(source: Source) -> list[str]:
-    """Names of the columns. Raises TraceError for a damaged file."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        return list(parquet.read_schema(pa.BufferReader(source.data)).names)
-    except (pa.ArrowException, OSError, ValueError) as e:
-        if isinstance(e, MemoryError):
-            raise
-        raise TraceError(f"{source.path}: the Parquet file is damaged or cut short ({clipped(str(e), 120)})") from None
 
 
 def require(source: Source, header: list[str], required: tuple[str, ...]) -> None:

@@ -25,3 +25,11 @@ def write(folder: Path, text: str, name: str = "trace.csv") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def cases(name: str) -> Path:
+    """A case from the field; skips the test where it is absent."""
+    path = SHARED.parent / "cases" / name
+    if not path.exists():
+        pytest.skip(f"needs ../shared/cases/{name}")
+    return path

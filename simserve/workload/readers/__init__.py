@@ -10,7 +10,8 @@ from simserve.errors import TraceError, nearest
 from simserve.workload.readers import azure, burstgpt, mooncake, qwen_bailian, ragpulse, simserve_schema, vidur
 from simserve.workload.readers.columns import ReadOptions, TraceColumns
 from simserve.workload.readers.csv_layout import layout_of, listed, named_as, plain
-from simserve.workload.readers.json_lines import objects, parse_line
+from simserve.workload.readers.json_lines import parse_line
+from simserve.workload.readers.parquet_table import fields
 from simserve.workload.source import Source
 
 
@@ -41,8 +42,7 @@ def sniff_format(source: Source) -> str:
     if line.startswith("["):
         raise TraceError(f"{source.path}: line 1: begins a list; a trace is JSONL, one object a line (jq -c '.[]' makes it of a list)")
     if source.is_parquet or line.startswith("{"):
-        first = next(objects(source), (0, {}))[1] if source.is_parquet else parse_line(line, f"{source.path}: line 1")
-        return _by_fields(source, first)
+        return _by_fields(source, fields(source) if source.is_parquet else parse_line(line, f"{source.path}: line 1"))
     header = layout_of(source).header
     for name, known in READERS.items():
         if known.csv and len(named_as(header, known.known_by)) == len(known.known_by):

@@ -35,7 +35,7 @@ class CsvTable:
         """
         self.source = source
         self._separator, written = layout_of(source)
-        self._skipped = len(source.data[: source.blank_bytes].splitlines()) + 1
+        self._skipped = len((source.data[: source.blank_bytes] + b"header").splitlines())
         numeric, required, dates = tuple(numeric), tuple(required), tuple(dates)
         alike = named_as(written, (*numeric, *required, *dates))
         self.header = [alike.get(name, name) for name in written]

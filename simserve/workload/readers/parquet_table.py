@@ -114,6 +114,18 @@ def records(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         first += batch.num_rows
 
 
+def fields(source: Source) -> dict[str, object]:
+    """The columns' names, with an empty mapping for a nested one and None for others. Raises TraceError for a damaged file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        schema = parquet.read_schema(pa.BufferReader(source.data))
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise TraceError(f"{source.path}: the Parquet file is damaged or cut short ({clipped(str(e), 120)})") from None
+    return {field.name: {} if pa.types.is_struct(field.type) else None for field in schema}
+
+
 def require(source: Source, header: list[str], required: tuple[str, ...]) -> None:
     """Raises TraceError for the first required column that is missing."""
     for name in required:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simserve.errors import TraceError
-from simserve.files.words import shown
+from simserve.files.words import clipped, shown
 from simserve.workload.readers import dates, unused
 from simserve.workload.readers.columns import MOST_SECONDS, PER_SECOND, ReadOptions
 from simserve.workload.readers.csv_layout import layout_of, listed, named_as, rows
@@ -56,15 +57,15 @@ class CsvTable:
         """Numbers and dates as such where all are written plainly; else as text, which whoever asks for the column reads slowly."""
         import pyarrow as pa
 
+        for zone in (None, "UTC") if dates else (None,):  # dates all without, or all with a zone offset
+            with suppress(pa.ArrowException):
+                return self._read(dict.fromkeys(numeric, pa.float64()) | dict.fromkeys(dates, pa.timestamp("ns", zone)))
+        self._check_rows()
+        self._as_text = set(numeric) | set(dates)
         try:
-            return self._read(dict.fromkeys(numeric, pa.float64()) | dict.fromkeys(dates, pa.timestamp("ns")))
+            return self._read(dict.fromkeys(self._as_text, pa.string()))
         except pa.ArrowException as e:
-            self._check_rows()
-            self._as_text = set(numeric) | set(dates)
-            try:
-                return self._read(dict.fromkeys(self._as_text, pa.string()))
-            except pa.ArrowException:
-                raise TraceError(f"{self.source.path}: not a readable CSV ({str(e).splitlines()[0][:120]})") from None
+            raise TraceError(f"{self.source.path}: not a readable CSV ({clipped(str(e), 120)})") from None
 
     def _read(self, kinds: dict[str, Any]) -> Any:
         import pyarrow as pa

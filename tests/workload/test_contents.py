@@ -60,6 +60,7 @@ def test_text_ids_are_numbered_by_first_appearance_and_said(tmp_path):
         (["a", 1], "line 2: 'hash_ids' mixes integers and text"),
         ("17 18", "line 2: 'hash_ids' is '17 18', not a list of integers"),
         ([10**400, 1], "a number of about 401 digits"),
+        ([5, -1], "line 2: 'hash_ids' holds -1, which may mark a block of unknown content"),
     ],
 )
 def test_ids_that_are_none(tmp_path, ids, words):
@@ -68,7 +69,7 @@ def test_ids_that_are_none(tmp_path, ids, words):
     assert words in str(e.value) and len(str(e.value)) < 300 + len(str(tmp_path))
     if ids == [-(2**63) - 1, 1]:
         with pytest.raises(TraceError, match=r"line 1: 'hash_ids' holds a negative integer, and others are above"):
-            read_trace(trace(tmp_path, [[-1, 2], [2**63, 3]], [1024, 1024]))
+            read_trace(trace(tmp_path, [[-3, 2], [2**63, 3]], [1024, 1024]))
 
 
 def test_a_key_stands_for_a_block_and_all_before_it():

@@ -128,8 +128,10 @@ def test_delays_count_from_the_answer_to_the_turn_before(tmp_path):
     first = {"session_id": "a", "delay": 2000, "input_length": 5, "output_length": 1}
     with pytest.raises(TraceError, match="line 1: 'delay' counts from the answer to an earlier turn"):
         read_trace(write(tmp_path, lines(first), "f.jsonl"))
-    with pytest.raises(TraceError, match="line 1: has neither 'timestamp' nor 'delay'"):
-        read_trace(write(tmp_path, lines({"input_length": 5, "output_length": 1}), "g.jsonl"))
+    untimed = {"input_length": 5, "output_length": 1}
+    with pytest.raises(TraceError, match="line 2: has neither 'timestamp' nor 'delay', which others have"):
+        read_trace(write(tmp_path, lines({**untimed, "timestamp": 0}, untimed), "g.jsonl"))
+    assert read_trace(write(tmp_path, lines(untimed, untimed), "h.jsonl")).provenance["has_arrivals"] is False
 
 
 def test_columns_that_say_nothing_here_are_named_and_work_is_counted(tmp_path):

@@ -67,6 +67,9 @@ class ContentIds:
         if self._kind is str:
             number: dict[str, int] = {}
             return PrefixBlocks(offsets, np.array([number.setdefault(i, len(number)) for i in self._ids], dtype=np.int64), block_tokens)
+        if -1 in self._ids:  # a hash of 64 bits is -1 once in 2^64: it is a mark
+            line = self._line_of(offsets, self._ids.index(-1))
+            raise self._wrong(line, "holds -1, which may mark a block of unknown content; leave the ids from there on out")
         try:
             return PrefixBlocks(offsets, np.array(self._ids, dtype=np.int64), block_tokens)
         except OverflowError:
@@ -77,10 +80,12 @@ class ContentIds:
             pass
         for place, one in enumerate(self._ids):
             if not -(2**63) <= one < 2**64:
-                line = self.lines[int(np.searchsorted(offsets, place, side="right")) - 1]
-                raise self._wrong(line, f"holds {shown(one)}: an integer of more than 64 bits; write such ids as text")
-        line = self.lines[int(np.searchsorted(offsets, self._ids.index(min(self._ids)), side="right")) - 1]
+                raise self._wrong(self._line_of(offsets, place), f"holds {shown(one)}: an integer of more than 64 bits; write such ids as text")
+        line = self._line_of(offsets, self._ids.index(min(self._ids)))
         raise self._wrong(line, "holds a negative integer, and others are above 2^63 - 1: signed and unsigned ids in one file")
+
+    def _line_of(self, offsets: I64, place: int) -> int:
+        return self.lines[int(np.searchsorted(offsets, place, side="right")) - 1]
 
 
 def fitting(prompt_tokens: I64, counts: I64, block_tokens: int) -> int:

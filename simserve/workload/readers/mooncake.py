@@ -1,7 +1,7 @@
 """Mooncake (kvcache-ai/Mooncake, FAST'25): JSONL with timestamp in ms, input_length, output_length, hash_ids of 512-token blocks.
 
-Variants that load generators read (AIPerf's mooncake_trace): no ids; `session_id` with `delay`, the ms between the answer to a session's
-last turn and this one.
+Variants that load generators read (AIPerf's mooncake_trace): no ids; no times; `session_id` with `delay`, the ms between the answer to a
+session's last turn and this one.
 """
 
 from __future__ import annotations
@@ -36,25 +36,27 @@ def read(source: Source, options: ReadOptions) -> TraceColumns:
         delayed = record.get("delay") is not None and record.get("timestamp") is None
         both += bool(record.get("delay")) and not delayed
         delays.append(number(source, line, record, "delay", whole=False) if delayed else np.nan)
-        if record.get("timestamp") is None and not delayed:
-            raise TraceError(f"{source.path}: line {line}: has neither 'timestamp' nor 'delay'; a replay needs its time")
 
     rows = read_rows(source, _FIELDS, see)
     prefix, block_evidence, remarks = contents(source, rows, NAME, BLOCK_TOKENS, options)
     if both:
         remarks.append(f"{count_of(both, 'request')} had a 'timestamp' and a 'delay': the timestamp was taken")
     arrival, unit, time_evidence = seconds(source, rows, NAME, "ms", options)
-    session = np.array(sessions, dtype=np.int64)
-    after = _waits_for(source, rows.lines, session, np.isnan(arrival))
-    arrival = np.where(after >= 0, np.array(delays) / PER_SECOND[unit], arrival)
+    session, delay = np.array(sessions, dtype=np.int64), np.array(delays)
+    timed = ~np.isnan(arrival) | ~np.isnan(delay)
+    if bool(timed.any()) and not bool(timed.all()):
+        line = rows.lines[int(np.argmin(timed))]
+        raise TraceError(f"{source.path}: line {line}: has neither 'timestamp' nor 'delay', which others have")
+    lengths_only = not bool(timed.any())
+    after = np.full(len(arrival), -1) if lengths_only else _waits_for(source, rows.lines, session, np.isnan(arrival))
     return TraceColumns(
-        arrival,
+        None if lengths_only else np.where(after >= 0, delay / PER_SECOND[unit], arrival),
         rows.prompt_tokens,
         rows.output_tokens,
         session=session if numbers else None,
         after=after if bool(np.any(after >= 0)) else None,
         prefix=prefix,
-        times_in=unit,
+        times_in=None if lengths_only else unit,
         evidence=(*block_evidence, *time_evidence),
         unused=rows.left.names,
         remarks=(*remarks, *rows.left.remarks()),

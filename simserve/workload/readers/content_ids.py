@@ -80,7 +80,8 @@ class ContentIds:
             pass
         for place, one in enumerate(self._ids):
             if not -(2**63) <= one < 2**64:
-                raise self._wrong(self._line_of(offsets, place), f"holds {shown(one)}: an integer of more than 64 bits; write such ids as text")
+                what = f"holds {shown(one)}: an integer of more than 64 bits; write such ids as text"
+                raise self._wrong(self._line_of(offsets, place), what)
         line = self._line_of(offsets, self._ids.index(min(self._ids)))
         raise self._wrong(line, "holds a negative integer, and others are above 2^63 - 1: signed and unsigned ids in one file")
 

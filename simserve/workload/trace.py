@@ -63,7 +63,7 @@ def read_trace(
         raise TraceError(f"{path}: {e}") from None
     shaped = shape(table, options, seed, str(path))
     notes = list(columns.remarks)
-    if options.sessions == "dependent" and columns.elapsed_s is None:
+    if options.sessions == "dependent" and table.elapsed_s is None:
         notes.append("The trace has no answer times: the whole gap between two turns of a session is taken as think time")
     # Of a column that is no clock (a duration, say), half of the steps go back; of a log of requests, few.
     if 4 * back > steps > 20:
@@ -130,6 +130,8 @@ def _in_order(columns: TraceColumns, strict: bool) -> tuple[RequestTable, float,
         raise ValueError(f"request {row + 1} arrives before the one above it ({arrival[row]:g} s); times must not decrease")
     arrival = np.where(own, arrival - origin, arrival)
     others = {name: getattr(columns, name) for name in _OTHER_COLUMNS}
+    if columns.elapsed_s is not None and bool(np.all(np.isnan(columns.elapsed_s))):
+        others["elapsed_s"] = None
     if not len(backward):
         return RequestTable.build(arrival, columns.prompt_tokens, columns.output_tokens, after=after, **others), origin, False
     unsorted = RequestTable.build(np.zeros(n), columns.prompt_tokens, columns.output_tokens, after=after, **others)

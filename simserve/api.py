@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simserve.config import experiment as experiments
 from simserve.config.experiment import Experiment
 from simserve.config.schema import check_draws
+from simserve.policies import blame
 
 if TYPE_CHECKING:
     from simserve.config.assemble import Assembly
@@ -27,7 +28,8 @@ def load(source: str | Path | Mapping[str, Any], /, **overrides: Any) -> Experim
     Overrides change single keys; a dotted path is passed as `load(path, **{"workload.trace.rate_scale": 4})`.
     Raises ConfigError listing every mistake found.
     """
-    return experiments.load(source, overrides)
+    with blame.named():
+        return experiments.load(source, overrides)
 
 
 def run(
@@ -58,7 +60,7 @@ def run(
         loaded = load(experiment, **overrides)
     draws = loaded.spec.intervals if intervals is None else intervals
     check_draws(draws)
-    with _shown(progress) as callback:
+    with blame.named(), _shown(progress) as callback:
         result = measured(loaded, assemble(loaded), progress=callback, check=check)
     if draws:
         from simserve.study.intervals import bands

@@ -36,7 +36,7 @@ ROOMS = {
     "calibration": {"config", "cost", "hardware", "model", "report.plot_style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},
     # Progress lines are drawn by the command line; `run(progress=True)` and `sweep(progress=True)` borrow them.
-    "api": {"config", "engine", "report", "serving.accuracy", "study", "cli.progress"},
+    "api": {"config", "engine", "policies.blame", "report", "serving.accuracy", "study", "cli.progress"},
     "study": {
         *("api", "config", "cost", "engine.records", "hardware", "model", "policies", "report", "resources", "workload"),
         "cli.study_progress",

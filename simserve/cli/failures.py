@@ -7,6 +7,7 @@ import os
 import sys
 
 from simserve.errors import SimserveError
+from simserve.files.words import clipped
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -51,7 +52,17 @@ def _words(problem: BaseException) -> tuple[str, int]:
         return f"error:{where}{':' if where else ''} {problem.strerror or problem}", 2
     if isinstance(problem, MemoryError):
         return "error: out of memory; a shorter window of the trace (duration_s, limit) needs less", 2
-    return (
-        f"error: a bug in simserve: {type(problem).__name__}: {problem}\nPlease report it with the output of the same command and --debug.",
-        1,
-    )
+    if (blamed := _third_party(problem)) is not None:
+        return f"error: {blamed}", blamed.exit_code
+    what = f"{type(problem).__name__}: {clipped(str(problem), 500)}"
+    return f"error: a bug in simserve: {what}\nPlease report it with the output of the same command and --debug.", 1
+
+
+def _third_party(problem: BaseException) -> SimserveError | None:
+    """The mistake of an installed policy, if it is one."""
+    try:
+        from simserve.policies.blame import as_policy_error
+
+        return as_policy_error(problem)
+    except Exception:  # whoever is to blame, the first problem must be reported
+        return None

@@ -93,6 +93,16 @@ def _load(kind: str, name: str) -> Any:
     return found
 
 
+def third_party() -> list[tuple[str, str, str]]:
+    """Policies that are not built in: the module each is in, its name there, and its own in words ("scheduling policy 'mine'")."""
+    return [
+        (point.module, point.attr, f"{words} '{name}'")
+        for kind, (words, built_in) in _BUILT_IN.items()
+        for name, point in _points(kind).items()
+        if name not in built_in
+    ]
+
+
 def scheduler_names() -> list[str]:
     """Names that `scheduler_class` knows."""
     return sorted(_points("schedulers"))

@@ -149,7 +149,7 @@ def test_a_result_that_cannot_be_moved_in_leaves_the_old_one(tmp_path: Path, mon
         return rename(self, to)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="run/summary.json"), staged(tmp_path / "run", force=True) as folder:
+    with pytest.raises(OSError, match=r"run/summary\.json"), staged(tmp_path / "run", force=True) as folder:
         fill(folder, "new")
     assert (tmp_path / "run" / "summary.json").read_text() == "old"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["plots", "summary.json"]

@@ -1,0 +1,163 @@
+"""A third party's policy that raises is named with file and line: it is neither a bug of simserve nor a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import simserve
+from simserve.cli import main
+from simserve.errors import PolicyError
+from simserve.policies import registry
+
+SOURCE = """\
+import helpers_of_theirs
+from pydantic import Field, model_validator
+from simserve.policies.contract import PolicyParams
+from simserve.policies.scheduling.sarathi import Sarathi
+
+class Wrong(Sarathi):
+    class Params(Sarathi.Params):
+        where: str = "plan"
+        @model_validator(mode="after")
+        def _check(self):
+            if self.where == "parameters":
+                return 1 // 0
+            return self
+    def __init__(self, params):
+        super().__init__(params)
+        self.where = params.where
+        if self.where == "constructor":
+            raise KeyError("missing")
+    def plan(self, view):
+        if self.where == "helper":
+            return helpers_of_theirs.plan(view)
+        if self.where == "plan":
+            return view.no_such_thing
+        return super().plan(view)
+
+class WrongRouter:
+    class Params(PolicyParams):
+        pass
+    def __init__(self, params):
+        pass
+    def choose(self, request, view):
+        return [][3]
+
+class WrongController:
+    class Params(PolicyParams):
+        pass
+    interval_s = 0.5
+    idle = False
+    def __init__(self, params):
+        pass
+    def act(self, cluster):
+        raise RuntimeError("x" * 5000)
+"""
+
+ORDER = """\
+oracle = False
+dynamic = False
+def key(request):
+    return request.row / 0
+def victim_key(request):
+    return 0
+"""
+
+EXPERIMENT = """\
+model: llama-2-7b
+hardware: a100-sxm-80gb
+cluster:
+  instances: [{count: 2, parallel: {tp: 1}}]
+workload:
+  arrivals: {kind: constant, rate_per_s: 4}
+  lengths: {prompt: {kind: fixed, tokens: 50}, output: {kind: fixed, tokens: 20}}
+  count: 20
+output: {plots: false, report: false}
+"""
+
+POINTS = {
+    "simserve.schedulers": {"wrong": "of_theirs:Wrong"},
+    "simserve.routers": {"wrong-router": "of_theirs:WrongRouter"},
+    "simserve.controllers": {"wrong-controller": "of_theirs:WrongController"},
+    "simserve.orders": {"wrong-order": "order_of_theirs"},
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An experiment in a folder that can be imported from, with the policies installed."""
+    (tmp_path / "of_theirs.py").write_text(SOURCE)
+    (tmp_path / "helpers_of_theirs.py").write_text("def plan(view):\n    return view + 1\n")
+    (tmp_path / "order_of_theirs.py").write_text(ORDER)
+    (tmp_path / "e.yaml").write_text(EXPERIMENT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(n, v, group) for n, v in POINTS.get(group, {}).items()])
+    registry._points.cache_clear()
+    registry._load.cache_clear()
+    yield tmp_path / "e.yaml"
+    registry._points.cache_clear()
+    registry._load.cache_clear()
+    for name in ("of_theirs", "helpers_of_theirs", "order_of_theirs"):
+        sys.modules.pop(name, None)
+
+
+CONTROLLER = "cluster.controllers=[{policy: wrong-controller}]"
+SCHEDULER = 'cluster.instances.0.scheduler={policy: wrong, where: "%s"}'
+
+
+@pytest.mark.parametrize(
+    ("change", "policy", "place", "words"),
+    [
+        (SCHEDULER % "plan", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:23", "AttributeError: "),
+        (SCHEDULER % "helper", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:21", "TypeError: "),
+        (SCHEDULER % "constructor", "scheduling policy 'wrong'", "__init__, FOLDER/of_theirs.py:18", "KeyError: 'missing'"),
+        (SCHEDULER % "parameters", "scheduling policy 'wrong'", "_check, FOLDER/of_theirs.py:12", "ZeroDivisionError: "),
+        ("cluster.router.policy=wrong-router", "routing policy 'wrong-router'", "choose, FOLDER/of_theirs.py:32", "IndexError: "),
+        (
+            "cluster.controllers=[{policy: wrong-controller}]",
+            "controller 'wrong-controller'",
+            "act, FOLDER/of_theirs.py:42",
+            "RuntimeError: xxx",
+        ),
+        ("cluster.instances.0.order=wrong-order", "waiting order 'wrong-order'", "key, FOLDER/order_of_theirs.py:4", "ZeroDivisionError: "),
+    ],
+)
+def test_a_policy_that_raises_is_named_with_file_and_line(
+    experiment: Path, change: str, policy: str, place: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = experiment.parent / "out"
+    assert main(["run", str(experiment), "--set", change, "--out", str(out), "-q"]) == 2
+    message = capsys.readouterr().err
+    assert f"{policy} failed in {place.replace('FOLDER', str(experiment.parent))}: {words}" in message
+    assert "bug in simserve" not in message and "Traceback" not in message and len(message) < 600
+    assert not out.exists()
+
+
+def test_what_a_policy_lacks_is_said(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = experiment.parent / "of_theirs.py"
+    source.write_text(source.read_text().replace("    idle = False\n", ""))
+    change = "cluster.controllers=[{policy: wrong-controller}]"
+    assert main(["run", str(experiment), "--set", change, "--out", str(experiment.parent / "out"), "-q"]) == 2
+    assert "controller 'wrong-controller': class WrongController lacks 'idle'" in capsys.readouterr().err
+
+
+def test_python_users_get_the_same_error_with_its_cause(experiment: Path) -> None:
+    with pytest.raises(PolicyError, match="scheduling policy 'wrong' failed in plan") as caught:
+        simserve.run(experiment, **{"cluster.instances.0.scheduler": {"policy": "wrong"}})
+    assert isinstance(caught.value.__cause__, AttributeError)
+
+
+def test_a_fault_of_ours_beside_an_installed_policy_stays_ours(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from simserve.policies.scheduling.sarathi import Sarathi
+
+    def broken(self: Sarathi, view: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(Sarathi, "plan", broken)
+    with pytest.raises(RuntimeError, match="ours"):
+        simserve.run(experiment, **{"cluster.instances.0.scheduler": {"policy": "sarathi"}})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -45,11 +47,63 @@ class InvariantError(SimserveError):
     exit_code = 3
 
 
+MOST_LISTED = 320
+"""Characters that the list of allowed names may take in a message."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """A tail for an error message: the nearest right name and the list of what is allowed."""
-    names = sorted(allowed)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    """A tail for an error message: the right names that the word may mean, and the list of what is allowed (its beginning, if long)."""
+    names = sorted({str(name) for name in allowed})
     if not names:
         return ""
-    hint = f"; did you mean '{close[0]}'?" if close else "."
-    return f"{hint} Allowed: {', '.join(names)}"
+    return f"{did_you_mean(similar(word, names))} Allowed: {listed(names, word)}"
+
+
+def did_you_mean(names: list[str]) -> str:
+    """'; did you mean 'a' or 'b'?', or '.' for none."""
+    return f"; did you mean {' or '.join(repr(name) for name in names)}?" if names else "."
+
+
+def listed(names: list[str], word: str = "") -> str:
+    """Names in a row. Of a list that takes more than MOST_LISTED characters the beginning, names that begin like `word` first."""
+    if sum(len(name) + 2 for name in names) > MOST_LISTED:
+        plain = _plain(word[:200])
+        names = sorted(names, key=lambda name: (-len(os.path.commonprefix([_plain(name), plain])), name))
+    shown: list[str] = []
+    length = 0
+    for name in names:
+        length += len(name) + 2
+        if length > MOST_LISTED:
+            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+        shown.append(name)
+    return ", ".join(shown)
+
+
+def similar(word: str, names: list[str]) -> list[str]:
+    """What a word may have meant, at most three names: the same but for case and punctuation; else names that it abbreviates; else one
+    misspelt. A name with another number in it is another thing (b200 is no h200, 9b no 8b)."""
+    plain = _plain(word[:200])
+    if not plain:
+        return []
+    same = [name for name in names if _plain(name) == plain]
+    if same:
+        return same[:3]
+    longer = [name for name in names if _plain(name).startswith(plain) and len(plain) > 1]
+    if longer and all(name.startswith(min(longer, key=len)) for name in longer):
+        return [min(longer, key=len)]
+    if 0 < len(longer) <= 3:
+        return longer
+    around = [name for name in names if plain in _plain(name) and len(plain) > 3]
+    if not longer and 0 < len(around) <= 3:
+        return around
+    alike = [name for name in names if _numbered(name) == _numbered(word)]
+    return difflib.get_close_matches(word.lower()[:200], alike, n=1, cutoff=0.6) or longer[:3]
+
+
+def _numbered(text: str) -> list[list[str]]:
+    """The parts of a name that hold a number, the order of their characters left out (bf61 is a misspelt bf16)."""
+    return sorted(sorted(part) for part in re.split(r"[^a-z0-9]+", text.lower()[:200]) if any(c.isdigit() for c in part))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())

@@ -101,7 +101,7 @@ def test_options_that_do_not_fit(tmp_path):
         read_trace(path, rate_scale=0)
     with pytest.raises(TraceError, match="did you mean 'burstgpt'"):
         read_trace(path, "burst-gpt")
-    with pytest.raises(TraceError, match="did you mean 'GPT-4'"):
+    with pytest.raises(TraceError, match="Allowed: ChatGPT, GPT-4"):
         read_trace(path, model="GPT-5")
     with pytest.raises(TraceError, match="no request is left"):
         read_trace(path, start_s=100)

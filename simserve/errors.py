@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterable
 
@@ -68,7 +67,7 @@ def listed(names: list[str], word: str = "") -> str:
     """Names in a row. Of a list that takes more than MOST_LISTED characters the beginning, names that begin like `word` first."""
     if sum(len(name) + 2 for name in names) > MOST_LISTED:
         plain = _plain(word[:200])
-        names = sorted(names, key=lambda name: (-len(os.path.commonprefix([_plain(name), plain])), name))
+        names = sorted(names, key=lambda name: (-_common(_plain(name), plain), name))
     shown: list[str] = []
     length = 0
     for name in names:
@@ -103,6 +102,11 @@ def similar(word: str, names: list[str]) -> list[str]:
 def _numbered(text: str) -> list[list[str]]:
     """The parts of a name that hold a number, the order of their characters left out (bf61 is a misspelt bf16)."""
     return sorted(sorted(part) for part in re.split(r"[^a-z0-9]+", text.lower()[:200]) if any(c.isdigit() for c in part))
+
+
+def _common(a: str, b: str) -> int:
+    """Length of the beginning that two texts share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _plain(text: str) -> str:

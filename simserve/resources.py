@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from simserve import hints
 from simserve.errors import ConfigError, ProfileError, SimserveError, TraceError, nearest
+from simserve.files.words import clipped
 
 Kind = Literal["hardware_profiles", "experiments", "traces"]
 
@@ -31,7 +33,8 @@ def find(kind: Kind, name: str) -> Path:
     by_stem = {_stem(kind, file).lower(): file for file in reversed(files)}
     found = by_name.get(wanted) or by_stem.get(wanted)
     if found is None:
-        raise _ERRORS[kind](f"unknown {_WHAT[kind]} '{name}'{nearest(wanted, by_stem) or f'; none is installed in {_folder(kind)}'}")
+        hint = (hints.hardware if kind == "hardware_profiles" else nearest)(wanted, sorted(by_stem))
+        raise _ERRORS[kind](f"unknown {_WHAT[kind]} '{clipped(name)}'{hint if by_stem else f'; none is installed in {_folder(kind)}'}")
     return found
 
 

@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "simserve"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# What each room may import at run time, besides itself, `simserve.errors`, `simserve.files` and the version. A room that is not here may
-# import nothing.
+# What each room may import at run time, besides itself, EVERYWHERE and the version. A room that is not here may import nothing.
 # A name with a dot allows that module only.
 ROOMS = {
     "model": set(),
@@ -48,6 +47,9 @@ ROOMS = {
     "__init__": {"api", "config", "report", "study"},
     "__main__": {"cli"},
 }
+
+EVERYWHERE = {"bounds", "errors", "files", "hints"}
+"""What every room may import: how numbers are bounded, mistakes named, files read, wrong words understood."""
 
 # Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
 LIGHT = {"numpy", "pydantic"}
@@ -90,7 +92,7 @@ def room(path: Path) -> str:
 
 def trespasses(path: Path) -> list[str]:
     own = room(path)
-    allowed = ROOMS.get(own, set()) | ({own, "errors", "files"} if own != "errors" else {own})
+    allowed = ROOMS.get(own, set()) | ({own, *EVERYWHERE} if own not in EVERYWHERE else {own, "errors"})
     found = []
     for item in imports(path):
         parts = item.name.split(".")

@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from simserve import hints
 from simserve.config import messages
 from simserve.config.schema import OpenSection, SchedulerSection, Section
-from simserve.errors import ConfigError, nearest
+from simserve.errors import ConfigError
 from simserve.files import yaml_text
+from simserve.files.words import clipped, shown
 
 SCHEMA_VERSION = 1
 FOLDER = Path(__file__).parent / "engines"
@@ -139,7 +141,7 @@ def find(name_or_path: str, base_dir: Path | None = None) -> Path:
             if folder is not None and (folder / name_or_path).is_file():
                 return (folder / name_or_path).resolve()
         raise ConfigError(f"engine profile '{name_or_path}': no such file")
-    raise ConfigError(f"unknown engine '{name_or_path}'{nearest(name_or_path, names())}")
+    raise ConfigError(f"unknown engine '{clipped(name_or_path)}'{hints.engine(name_or_path, names())}")
 
 
 def load_engine(name_or_path: str, base_dir: Path | None = None) -> EngineProfile:
@@ -154,7 +156,7 @@ def _load(path: Path, modified_ns: int) -> EngineProfile:
     document = yaml_text.read(path)
     found = document.data.get("schema_version")
     if found != SCHEMA_VERSION:
-        raise ConfigError(f"{path}: schema_version {found}; this simserve reads version {SCHEMA_VERSION}")
+        raise ConfigError(f"{path}: schema_version {shown(found)}; this simserve reads version {SCHEMA_VERSION}")
     profile, mistakes = messages.check(EngineProfile, document.data, document)
     messages.fail(str(path), mistakes)
     assert isinstance(profile, EngineProfile)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simserve import hints
 from simserve.config import engine_profile, messages
 from simserve.config.engine_profile import EngineProfile
 from simserve.config.messages import Mistake
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
 from simserve.errors import nearest
+from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
 from simserve.policies.contract import PolicyParams
@@ -123,7 +125,7 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
             continue
         path: KeyPath = ("engine", flag)
         if flag not in engine.flags:
-            text = f"{engine.name} has no flag '{flag}'{nearest(flag, engine.flag_names())}"
+            text = f"{engine.name} has no flag '{clipped(flag)}'{hints.unknown_key(flag, engine.flag_names(), 'engine')}"
             mistakes.append(messages.at(document, path, text, of_key=True))
             continue
         key = tuple(engine.flags[flag].split("."))
@@ -167,7 +169,8 @@ def policy_params(
         path = messages.dotted(origin.path) if origin and origin.path else mistake.key
         text = mistake.text
         if text.startswith("unknown key"):
-            text = f"policy {policy} has no parameter '{mistake.key}'{nearest(mistake.key, {*params_class.model_fields, *beside})}"
+            known = {*params_class.model_fields, *beside}
+            text = f"policy {policy} has no parameter '{clipped(mistake.key)}'{hints.unknown_key(mistake.key, known, 'scheduler')}"
         mistakes.append(Mistake(mistake.place, path, text))
     assert params is None or isinstance(params, PolicyParams)
     return params, mistakes

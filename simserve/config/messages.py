@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from simserve import hints
 from simserve.config import tree
 from simserve.errors import ConfigError, nearest
 from simserve.files.yaml_text import Document, KeyPath, kind_of
@@ -73,9 +74,9 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
-def unknown_key(key: str, allowed: set[str]) -> str:
-    """The text for a key that does not exist."""
-    return f"unknown key{nearest(key, allowed)}"
+def unknown_key(key: str, allowed: set[str], section: KeyPath = ()) -> str:
+    """The text for a key that does not exist in a section."""
+    return f"unknown key{hints.unknown_key(key, allowed, dotted(section))}"
 
 
 def _from_pydantic(errors: list[Any], schema: tree.Schema, value: Any, document: Document, prefix: KeyPath) -> list[Mistake]:
@@ -89,7 +90,8 @@ def _from_pydantic(errors: list[Any], schema: tree.Schema, value: Any, document:
         kind = error["type"]
         local = path[len(prefix) :]
         if kind == "extra_forbidden":
-            mistakes.append(at(document, path, unknown_key(str(path[-1]), tree.keys_at(schema, local[:-1], value)), of_key=True))
+            allowed = tree.keys_at(schema, local[:-1], value)
+            mistakes.append(at(document, path, unknown_key(str(path[-1]), allowed, path[:-1]), of_key=True))
         elif kind == "missing":
             mistakes.append(Mistake(document.place(path[:-1]), dotted(path), "this key is required and missing"))
         else:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from simserve import hints
+from simserve.bounds import MOST_STEP_S, MOST_TOKENS
 from simserve.config import messages
 from simserve.config.schema import OpenSection, SchedulerSection, Section
 from simserve.errors import ConfigError
@@ -37,19 +38,23 @@ GraphSizes = Annotated[list[int], AfterValidator(_ascending)]
 class HostSection(Section):
     """Work of the CPU that the devices wait for, seconds."""
 
-    per_step_s: float = Field(default=0.0, ge=0, description="For each step: scheduling, preparing inputs, sampling, output processing.")
-    per_decode_request_s: float = Field(default=0.0, ge=0, description="For each decoding request in a step.")
-    per_prefill_token_s: float = Field(default=0.0, ge=0, description="For each prompt token in a step.")
+    per_step_s: float = Field(
+        default=0.0, ge=0, le=MOST_STEP_S, description="For each step: scheduling, preparing inputs, sampling, output processing."
+    )
+    per_decode_request_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each decoding request in a step.")
+    per_prefill_token_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each prompt token in a step.")
     kernel_launch_s: float | None = Field(
-        default=None, ge=0, description="For each kernel outside CUDA graphs. Default: the device's own figure."
+        default=None, ge=0, le=MOST_STEP_S, description="For each kernel outside CUDA graphs. Default: the device's own figure."
     )
 
 
 class RequestPathSection(Section):
     """Time of a request outside the engine's steps, seconds; the devices do not wait for it."""
 
-    per_request_s: float = Field(default=0.0, ge=0, description="For each request: HTTP, hand-over to the engine, the answer's way back.")
-    per_prompt_token_s: float = Field(default=0.0, ge=0, description="For each prompt token: tokenising.")
+    per_request_s: float = Field(
+        default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, hand-over to the engine, the answer's way back."
+    )
+    per_prompt_token_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each prompt token: tokenising.")
     steps_ahead: int = Field(
         default=0,
         ge=0,
@@ -62,11 +67,11 @@ class KvDefaults(Section):
     """The KV cache rules of an engine; the same words as an experiment's `kv`."""
 
     memory_utilisation: float = Field(default=0.9, gt=0, le=1)
-    block_tokens: int = Field(default=16, ge=1)
+    block_tokens: int = Field(default=16, ge=1, le=MOST_TOKENS)
     watermark: float = Field(default=0.0, ge=0, lt=1)
     prefix_caching: bool = False
     preemption: Literal["recompute", "swap"] = "recompute"
-    host_memory_gib: float = Field(default=0.0, ge=0)
+    host_memory_gib: float = Field(default=0.0, ge=0, le=1e9)
 
 
 class HardwareDefaults(Section):
@@ -75,7 +80,7 @@ class HardwareDefaults(Section):
     prefixes: list[str] = Field(min_length=1, description="Beginnings of hardware profile names.")
     scheduler: dict[str, Any] = Field(default_factory=dict)
     host_speed: float = Field(
-        default=1.0, gt=0, description="How fast the hosts are, relative to those of `host`; its seconds are divided by it."
+        default=1.0, ge=1e-3, le=1e3, description="How fast the hosts are, relative to those of `host`; its seconds are divided by it."
     )
 
 

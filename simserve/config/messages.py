@@ -12,13 +12,22 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from simserve import hints
+from simserve.bounds import LARGEST, MOST_SEED, SMALLEST
 from simserve.config import tree
 from simserve.errors import ConfigError, nearest
+from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 
 _COERCIBLE = re.compile(
     r"\s*([-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|yes|no|on|off|t|f|y|n|inf|-inf|infinity|nan)\s*\Z", re.I
 )
+
+
+MOST_MISTAKES = 20
+"""Mistakes listed at once."""
+
+MOST_CHARACTERS = 400
+"""Of one sentence, place and key left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,7 @@ class Mistake:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.key}: {self.text}" if self.key else f"{self.place}: {self.text}"
+        return f"{self.place}: {clipped(self.key, 120)}: {self.text}" if self.key else f"{self.place}: {self.text}"
 
 
 def fail(source: str, mistakes: list[Mistake]) -> None:
@@ -40,8 +49,9 @@ def fail(source: str, mistakes: list[Mistake]) -> None:
     if len(unique) == 1:
         raise ConfigError(str(unique[0]))
     if unique:
-        lines = "\n".join(f"  {mistake}" for mistake in unique)
-        raise ConfigError(f"{len(unique)} mistakes in {source}:\n{lines}")
+        lines = [f"  {mistake}" for mistake in unique[:MOST_MISTAKES]]
+        rest = [f"  and {len(unique) - MOST_MISTAKES} more"] if len(unique) > MOST_MISTAKES else []
+        raise ConfigError("\n".join([f"{len(unique)} mistakes in {source}:", *lines, *rest]))
 
 
 def check(model: type[BaseModel], value: Any, document: Document, prefix: KeyPath = ()) -> tuple[BaseModel | None, list[Mistake]]:
@@ -105,22 +115,25 @@ _RANK = {"missing": 3, "extra_forbidden": 2}
 def _sentence(error: Any, schema: tree.Schema, local: KeyPath) -> str:
     kind, value, context = error["type"], error.get("input"), error.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
-        return str(context.get("error", error["msg"]))
+        return clipped(str(context.get("error", "this value is not allowed")), MOST_CHARACTERS)
     found = f"found {kind_of(value)}"
+    if kind == "finite_number" or (isinstance(value, float) and not math.isfinite(value)):
+        return f"{found}, expected a finite number"
     words = tree.words_at(schema, local)
     if kind in ("literal_error", "enum") or (words and kind == "string_type"):
         return f"{found}{nearest(str(value), words)}" if isinstance(value, str) else f"{found}. Allowed: {', '.join(words)}"
     if kind in _BOUNDS:
         sign, name = _BOUNDS[kind]
-        return f"{found}, expected a number {sign} {context[name]:g}"
+        return f"{found}, expected a number {sign} {_bound(context[name])}"
     if kind in ("too_short", "too_long"):
         number, bound = (context["min_length"], "at least") if kind == "too_short" else (context["max_length"], "at most")
         found = "found an empty list" if value == [] else found
         return f"{found}, expected {bound} {number} element{'s' if number != 1 else ''}"
     if kind == "string_pattern_mismatch":
         return f"{found}, allowed is the pattern {context['pattern']}"
-    if kind == "finite_number" or (isinstance(value, float) and not math.isfinite(value)):
-        return f"{found}, expected a finite number"
+    if kind in ("string_too_short", "string_too_long"):
+        bound = f"at least {context['min_length']}" if kind == "string_too_short" else f"at most {context['max_length']}"
+        return f"{found}, expected {bound} characters"
     if kind in ("union_tag_invalid", "union_tag_not_found") and "expected_tags" in context:
         tags = [tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")]
         field = str(context.get("discriminator", "kind")).strip("'")
@@ -128,21 +141,28 @@ def _sentence(error: Any, schema: tree.Schema, local: KeyPath) -> str:
     types = tree.types_at(schema, local)
     if kind.endswith(("_type", "_parsing", "_tag_not_found")) or kind in ("int_from_float", "dict_attributes_type"):
         hint = " (without quotes)" if isinstance(value, str) and _COERCIBLE.match(value) else ""
-        return f"{found}, expected {tree.describe(types) if types else error['msg'][:1].lower() + error['msg'][1:]}{hint}"
-    return f"{found}: {error['msg'][:1].lower() + error['msg'][1:]}"
+        return f"{found}, expected {tree.describe(types) if types else 'another type'}{hint}"
+    return f"{found}, expected {tree.describe(types)}" if types else f"{found}, which is not allowed here"
 
 
 _BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "less_than": ("<", "lt"), "less_than_equal": ("<=", "le")}
 
 
+def _bound(value: float) -> str:
+    """A bound as people write it: 100,000, 1e-05."""
+    return f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:g}"
+
+
 def _has_suspect(value: Any) -> bool:
-    """Whether some leaf is not finite, or of a type that pydantic would turn into another without a word: '512' into 512, true into 1."""
+    """Whether some leaf is not finite, too large or small to calculate with, or of a type that pydantic would turn into another without a word: '512' into 512, true into 1."""
     if isinstance(value, Mapping):
         return any(_has_suspect(v) for v in value.values())
     if isinstance(value, list | tuple):
         return any(_has_suspect(v) for v in value)
     if isinstance(value, float):
-        return not math.isfinite(value)
+        return not SMALLEST <= abs(value) <= LARGEST and value != 0
+    if isinstance(value, int) and abs(value) > MOST_SEED:
+        return True
     return isinstance(value, bool) or (isinstance(value, str) and bool(_COERCIBLE.match(value)))
 
 
@@ -154,6 +174,10 @@ def _coerced(value: Any, schema: tree.Schema, document: Document, prefix: KeyPat
     path = (*prefix, *local)
     if isinstance(value, float) and not math.isfinite(value):
         return [at(document, path, f"found {kind_of(value)}, expected a finite number")]
+    if isinstance(value, int) and abs(value) > MOST_SEED:
+        return [at(document, path, f"found {kind_of(value)}, expected a number of 64 bits (up to {MOST_SEED})")]
+    if isinstance(value, float) and value != 0 and not SMALLEST <= abs(value) <= LARGEST:
+        return [at(document, path, f"found {kind_of(value)}, expected 0 or a number of {SMALLEST:g} to {LARGEST:g}")]
     types = tree.types_at(schema, local)
     if not types:
         return []

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
+
 Measure = Literal[
     "decode_s",
     "prefill_s",
@@ -40,11 +42,16 @@ class ProbeSection(BaseModel):
 
     measure: Measure = Field(description="What is asked of the cost model; see this section's text in docs/paper-costs.md.")
     requests: int | None = Field(
-        default=None, ge=1, description="Sequences. Default: 1; for batch_tokens_per_s as many as fit (nothing when none does)."
+        default=None,
+        ge=1,
+        le=MOST_REQUESTS,
+        description="Sequences. Default: 1; for batch_tokens_per_s as many as fit (nothing when none does).",
     )
-    prompt_tokens: int = Field(default=1, ge=1, description="Prompt tokens computed in the step, or of each request of a batch.")
-    context_tokens: int = Field(default=0, ge=0, description="Tokens of each sequence that are in the cache already.")
-    output_tokens: int = Field(default=1, ge=1, description="Output tokens of each request of a batch.")
+    prompt_tokens: int = Field(
+        default=1, ge=1, le=MOST_TOKENS, description="Prompt tokens computed in the step, or of each request of a batch."
+    )
+    context_tokens: int = Field(default=0, ge=0, le=MOST_TOKENS, description="Tokens of each sequence that are in the cache already.")
+    output_tokens: int = Field(default=1, ge=1, le=MOST_TOKENS, description="Output tokens of each request of a batch.")
     part: str | None = Field(
         default=None, description="decode_s and prefill_s: only this part (gemm, attention_decode, attention_prefill, host ...)."
     )
@@ -61,7 +68,7 @@ class ProbeSection(BaseModel):
         default=None, description="capacity: the key that is the load. Default: the arrivals' rate, a trace's rate_scale, the clients."
     )
     per_device: bool = Field(default=False, description="capacity: divided by the devices of all instances.")
-    tolerance: float = Field(default=0.05, gt=0, lt=1, description="capacity: how exactly, as a share of it.")
+    tolerance: float = Field(default=0.05, ge=1e-6, lt=1, description="capacity: how exactly, as a share of it.")
     replicates: int = Field(default=1, ge=1, le=20, description="capacity: searches with consecutive seeds, whose mean is the answer.")
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, ValidationInfo, field_validator, model_validator
 
+from simserve.bounds import MOST_BLOCKS, MOST_BYTES_PER_S, MOST_DEVICES, MOST_INSTANCES, MOST_S, MOST_STEP_S, MOST_TOKENS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.probes import ProbeSection
 from simserve.cost.options import CostOptions
@@ -69,10 +70,10 @@ class CostSection(Section):
 class ParallelSection(Section):
     """How one instance spreads over devices. An instance has tp x pp x dp devices."""
 
-    tp: int = Field(default=1, ge=1, description="Tensor-parallel ranks. Must divide the model's attention heads.")
-    pp: int = Field(default=1, ge=1, description="Pipeline-parallel stages. At most the model's layers.")
-    dp: int = Field(default=1, ge=1, description="Data-parallel attention ranks.")
-    ep: int = Field(default=1, ge=1, description="Expert-parallel ranks (mixture-of-experts models).")
+    tp: int = Field(default=1, ge=1, le=MOST_DEVICES, description="Tensor-parallel ranks. Must divide the model's attention heads.")
+    pp: int = Field(default=1, ge=1, le=MOST_DEVICES, description="Pipeline-parallel stages. At most the model's layers.")
+    dp: int = Field(default=1, ge=1, le=MOST_DEVICES, description="Data-parallel attention ranks.")
+    ep: int = Field(default=1, ge=1, le=MOST_DEVICES, description="Expert-parallel ranks (mixture-of-experts models).")
 
 
 class SchedulerSection(OpenSection):
@@ -85,18 +86,18 @@ class KvSection(Section):
     """The KV cache of one instance. What is left out comes from the engine profile."""
 
     blocks: int | None = Field(
-        default=None, ge=1, description="KV blocks of the instance. Default: as many as fit, see memory_utilisation."
+        default=None, ge=1, le=MOST_BLOCKS, description="KV blocks of the instance. Default: as many as fit, see memory_utilisation."
     )
     memory_utilisation: float | None = Field(
         default=None, gt=0, le=1, description="Fraction of each device's memory for weights, activations and KV cache together."
     )
-    block_tokens: int | None = Field(default=None, ge=1, description="Tokens per KV block.")
+    block_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS, description="Tokens per KV block.")
     watermark: float | None = Field(default=None, ge=0, lt=1, description="Fraction of the blocks that an admission must leave free.")
     preemption: Literal["recompute", "swap"] | None = Field(
         default=None, description="What happens to a preempted request's KV: dropped and computed again, or copied to host memory and back."
     )
     host_memory_gib: float | None = Field(
-        default=None, ge=0, description="Host memory for swapped KV, GiB for each device. Used by `preemption: swap`."
+        default=None, ge=0, le=1e9, description="Host memory for swapped KV, GiB for each device. Used by `preemption: swap`."
     )
     prefix_caching: bool | None = Field(
         default=None,
@@ -113,11 +114,14 @@ class KvSection(Section):
 class InstanceSection(Section):
     """A group of equal instances (model replicas)."""
 
-    count: int = Field(default=1, ge=1, le=100_000, description="Number of equal instances.")
+    count: int = Field(default=1, ge=1, le=MOST_INSTANCES, description="Number of equal instances.")
     max_count: int | None = Field(
-        default=None, ge=1, le=100_000, description="Instances that a controller may have running. Default: `count`, which start at once."
+        default=None,
+        ge=1,
+        le=MOST_INSTANCES,
+        description="Instances that a controller may have running. Default: `count`, which start at once.",
     )
-    boot_s: float = Field(default=30.0, ge=0, description="Seconds from the order to start an instance until it serves.")
+    boot_s: float = Field(default=30.0, ge=0, le=MOST_S, description="Seconds from the order to start an instance until it serves.")
     parallel: ParallelSection = Field(default_factory=lambda: ParallelSection(), description="Devices of one instance.")
     hardware: str | None = Field(default=None, description="Hardware profile of these instances. Default: the experiment's `hardware`.")
     role: Literal["mixed", "prefill", "decode"] = Field(
@@ -131,6 +135,7 @@ class InstanceSection(Section):
     max_model_len: int | None = Field(
         default=None,
         ge=2,
+        le=MOST_TOKENS,
         description="Longest prompt + output in tokens. Longer prompts are rejected, outputs stop there. Default: the model's context.",
     )
 
@@ -141,7 +146,10 @@ class RouterSection(OpenSection):
     policy: str = Field(default="round-robin", description="A routing policy, for requests that arrive.")
     decode_policy: str = Field(default="least-outstanding", description="A routing policy, for requests handed over by a prefill instance.")
     refresh_s: float = Field(
-        default=0.0, ge=0, description="Routers see the instances' signals as they were at the last multiple of this. 0 = as they are."
+        default=0.0,
+        ge=0,
+        le=MOST_S,
+        description="Routers see the instances' signals as they were at the last multiple of this. 0 = as they are.",
     )
 
 
@@ -154,17 +162,19 @@ class ControllerSection(OpenSection):
 class BetweenNodesSection(Section):
     """The link out of a node, shared by its instances."""
 
-    bytes_per_s: float = Field(gt=0, description="Bandwidth one way, bytes/s.")
-    latency_s: float = Field(default=0.0, ge=0, description="Seconds before the first byte.")
-    node_devices: int = Field(default=8, ge=1, description="Devices of a node. Instances fill one node after the other.")
+    bytes_per_s: float = Field(ge=1, le=MOST_BYTES_PER_S, description="Bandwidth one way, bytes/s.")
+    latency_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="Seconds before the first byte.")
+    node_devices: int = Field(default=8, ge=1, le=MOST_DEVICES, description="Devices of a node. Instances fill one node after the other.")
 
 
 class NetworkSection(Section):
     """The link through which KV leaves an instance. Default: the scale-up link (NVLink or its like) of the instance's devices."""
 
-    bytes_per_s: float | None = Field(default=None, gt=0, description="Bandwidth one way, bytes/s, shared by the copies in flight.")
-    latency_s: float | None = Field(default=None, ge=0, description="Seconds before the first byte.")
-    per_message_s: float = Field(default=0.0, ge=0, description="Seconds for every further message of a copy.")
+    bytes_per_s: float | None = Field(
+        default=None, ge=1, le=MOST_BYTES_PER_S, description="Bandwidth one way, bytes/s, shared by the copies in flight."
+    )
+    latency_s: float | None = Field(default=None, ge=0, le=MOST_STEP_S, description="Seconds before the first byte.")
+    per_message_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="Seconds for every further message of a copy.")
     message_bytes: float | None = Field(default=None, ge=1, description="Bytes of one message. Default: a copy is one contiguous message.")
     between_nodes: BetweenNodesSection | None = Field(
         default=None, description="Default: all instances reach each other over the link above."
@@ -179,14 +189,18 @@ class NetworkSection(Section):
 class MigrationSection(Section):
     """How a decoding request moves to another instance while it decodes."""
 
-    last_stage_blocks: int = Field(default=16, ge=1, description="With so many KV blocks or fewer left, it stops and they are copied.")
-    max_stages: int = Field(default=3, ge=1, description="Copies after which a migration that does not catch up is given up.")
+    last_stage_blocks: int = Field(
+        default=16, ge=1, le=MOST_BLOCKS, description="With so many KV blocks or fewer left, it stops and they are copied."
+    )
+    max_stages: int = Field(
+        default=3, ge=1, le=MOST_BLOCKS, description="Copies after which a migration that does not catch up is given up."
+    )
 
 
 class FailureSection(Section):
     """One instance dies."""
 
-    at_s: float = Field(ge=0, description="Simulated seconds.")
+    at_s: float = Field(ge=0, le=MOST_S, description="Simulated seconds.")
     instance: int = Field(ge=0, description="Number of the instance, counted through all groups from 0.")
 
 
@@ -195,9 +209,12 @@ class FailuresSection(Section):
 
     times: list[FailureSection] = Field(default_factory=list, description="Stated failures.")
     mtbf_s: float | None = Field(
-        default=None, gt=0, description="Mean seconds between the failures of one instance, at random times (of the experiment's seed)."
+        default=None,
+        ge=1,
+        le=1e12,
+        description="Mean seconds between the failures of one instance, at random times (of the experiment's seed).",
     )
-    restart_s: float = Field(default=60.0, ge=0, description="Seconds from a failure until the instance serves again.")
+    restart_s: float = Field(default=60.0, ge=0, le=MOST_S, description="Seconds from a failure until the instance serves again.")
     rule: Literal["resume", "retry", "fail"] = Field(
         default="resume",
         description="What becomes of its requests: `resume` goes on elsewhere with the tokens sent, computing their KV again; `retry` "
@@ -223,22 +240,28 @@ class ClusterSection(Section):
 class Targets(Section):
     """Latency targets. A request meets its SLO when it meets every target given."""
 
-    ttft_s: float | None = Field(default=None, gt=0, description="Time to first token, seconds.")
+    ttft_s: float | None = Field(default=None, gt=0, le=MOST_S, description="Time to first token, seconds.")
     ttft_s_per_prompt_token: float | None = Field(
-        default=None, gt=0, description="Time to first token, seconds for each token of the request's prompt."
+        default=None, gt=0, le=MOST_S, description="Time to first token, seconds for each token of the request's prompt."
     )
-    tpot_s: float | None = Field(default=None, gt=0, description="Mean time per output token after the first, of one request, seconds.")
-    e2e_s: float | None = Field(default=None, gt=0, description="Arrival to last token, seconds.")
-    queueing_s: float | None = Field(default=None, gt=0, description="Arrival to the first step that works on the request, seconds.")
+    tpot_s: float | None = Field(
+        default=None, gt=0, le=MOST_S, description="Mean time per output token after the first, of one request, seconds."
+    )
+    e2e_s: float | None = Field(default=None, gt=0, le=MOST_S, description="Arrival to last token, seconds.")
+    queueing_s: float | None = Field(
+        default=None, gt=0, le=MOST_S, description="Arrival to the first step that works on the request, seconds."
+    )
     normalized_latency_s_per_token: float | None = Field(
-        default=None, gt=0, description="Arrival to last token, divided by the output tokens."
+        default=None, gt=0, le=MOST_S, description="Arrival to last token, divided by the output tokens."
     )
-    itl_p90_s: float | None = Field(default=None, gt=0, description="90th percentile of the gaps between the request's tokens, seconds.")
-    itl_p95_s: float | None = Field(default=None, gt=0, description="95th percentile of those gaps.")
-    itl_p99_s: float | None = Field(default=None, gt=0, description="99th percentile of those gaps.")
-    itl_max_s: float | None = Field(default=None, gt=0, description="Longest gap between two tokens of the request, seconds.")
+    itl_p90_s: float | None = Field(
+        default=None, gt=0, le=MOST_S, description="90th percentile of the gaps between the request's tokens, seconds."
+    )
+    itl_p95_s: float | None = Field(default=None, gt=0, le=MOST_S, description="95th percentile of those gaps.")
+    itl_p99_s: float | None = Field(default=None, gt=0, le=MOST_S, description="99th percentile of those gaps.")
+    itl_max_s: float | None = Field(default=None, gt=0, le=MOST_S, description="Longest gap between two tokens of the request, seconds.")
     itl_ema16_s: float | None = Field(
-        default=None, gt=0, description="Highest exponential moving average of those gaps over a span of 16 tokens, seconds."
+        default=None, gt=0, le=MOST_S, description="Highest exponential moving average of those gaps over a span of 16 tokens, seconds."
     )
 
 
@@ -259,8 +282,8 @@ class SloSection(Targets):
 class MetricsSection(Section):
     """Which requests count. Requests outside are simulated and left out of the latency metrics."""
 
-    warmup_s: float = Field(default=0.0, ge=0, description="Requests released in the first so many seconds are left out.")
-    cooldown_s: float = Field(default=0.0, ge=0, description="Requests released in the last so many seconds are left out.")
+    warmup_s: float = Field(default=0.0, ge=0, le=MOST_S, description="Requests released in the first so many seconds are left out.")
+    cooldown_s: float = Field(default=0.0, ge=0, le=MOST_S, description="Requests released in the last so many seconds are left out.")
 
 
 class OutputSection(Section):
@@ -319,10 +342,11 @@ class ExperimentSpec(Section):
     intervals: int = Field(
         default=0,
         ge=0,
+        le=100_000,
         description="Runs with operators as fast or slow as their check errors allow, for a band on every headline: 8 or more, 0 = none.",
     )
     until_s: float | None = Field(
-        default=None, gt=0, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."
+        default=None, gt=0, le=MOST_S, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."
     )
 
     paper: PaperSection | None = Field(default=None, description="The paper whose claims the variants check.")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simserve.bounds import MOST_TOKENS
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.operators import Attention
 
@@ -25,10 +26,10 @@ class CostOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kv_bits: float | None = Field(
-        default=None, gt=0, le=16, description="Bits of one stored cache element, scales included (QServe's KV4 is 4.25). Default: 16."
+        default=None, ge=0.01, le=16, description="Bits of one stored cache element, scales included (QServe's KV4 is 4.25). Default: 16."
     )
     kv_exact_tokens: int = Field(
-        default=0, ge=0, description="16-bit tokens read besides: a recent window, codebooks (MILLION: 256 centroids)."
+        default=0, ge=0, le=MOST_TOKENS, description="16-bit tokens read besides: a recent window, codebooks (MILLION: 256 centroids)."
     )
     kv_representation: Literal["keys-and-values", "layer-input"] = Field(
         default="keys-and-values",
@@ -41,28 +42,41 @@ class CostOptions(BaseModel):
         default=1, gt=0, le=1, description="Share of the layers that run over prompts; the rest only make keys and values (SwiftKV: 0.5)."
     )
     kv_layers_per_cache: int = Field(
-        default=1, ge=1, description="Layers that share one cache, among those that prompts skip (SwiftKV: 2 or 4)."
+        default=1, ge=1, le=10_000, description="Layers that share one cache, among those that prompts skip (SwiftKV: 2 or 4)."
     )
     streaming_head_share: float = Field(
         default=0.0, ge=0, le=1, description="Share of the heads that attend first and recent tokens only (LServe: 0.5)."
     )
     streaming_prefill_tokens: int = Field(
-        default=4224, ge=1, description="Tokens that a streaming head attends at most in prefill (LServe: 128 first and 4,096 recent)."
+        default=4224,
+        ge=1,
+        le=MOST_TOKENS,
+        description="Tokens that a streaming head attends at most in prefill (LServe: 128 first and 4,096 recent).",
     )
     streaming_decode_tokens: int = Field(
-        default=384, ge=1, description="Tokens that a streaming head attends at most in decode (LServe: 128 first and 256 recent)."
+        default=384,
+        ge=1,
+        le=MOST_TOKENS,
+        description="Tokens that a streaming head attends at most in decode (LServe: 128 first and 256 recent).",
     )
     attention_budget_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens that the other heads attend at most in decode (LServe: 4,096). Default: all."
+        default=None,
+        ge=1,
+        le=MOST_TOKENS,
+        description="Tokens that the other heads attend at most in decode (LServe: 4,096). Default: all.",
     )
     selector_stride_tokens: float | None = Field(
         default=None,
         gt=0,
+        le=MOST_TOKENS,
         description="Choosing them reads one token's worth of statistics for so many tokens of context: logical page x steps a choice is"
         " kept (LServe: 16 x 4). Default: choosing is free.",
     )
     attention_efficiency: float = Field(
-        default=1.0, gt=0, description="Speed of decode attention relative to our kernel reading as many bytes (MILLION's baseline: 0.72)."
+        default=1.0,
+        ge=1e-3,
+        le=1e3,
+        description="Speed of decode attention relative to our kernel reading as many bytes (MILLION's baseline: 0.72).",
     )
     attention_scalar_share: float | None = Field(
         default=None,

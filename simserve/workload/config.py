@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simserve.bounds import MOST_EXACT, MOST_REQUESTS, MOST_S, MOST_SEED, MOST_TOKENS
 from simserve.errors import ConfigError, TraceError
 from simserve.workload.generators.arrivals import Arrivals, arrival_times
 from simserve.workload.generators.lengths import LengthDistribution
@@ -50,9 +51,12 @@ class BurstGptLikeSource(Shaping):
     failures: bool = Field(default=True, description="keep requests that the source system failed (0 tokens; they cost nothing)")
     multi_turn: bool = Field(default=False, description="conversations as sessions with growing context, after BurstGPT_3")
     prefix_block_tokens: int | None = Field(
-        default=None, ge=1, description="with multi_turn: tokens per block of prompt identity, so that turns can reuse their history"
+        default=None,
+        ge=1,
+        le=MOST_TOKENS,
+        description="with multi_turn: tokens per block of prompt identity, so that turns can reuse their history",
     )
-    seed: int | None = Field(default=None, ge=0, description="seed of the trace; absent = from the experiment's seed")
+    seed: int | None = Field(default=None, ge=0, le=MOST_SEED, description="seed of the trace; absent = from the experiment's seed")
 
 
 class Lengths(_Section):
@@ -76,9 +80,9 @@ class Lengths(_Section):
 class ClosedLoop(_Section):
     """A fixed number of clients; each sends its next request when its last one has ended."""
 
-    concurrency: int = Field(ge=1, description="clients, each with one request under way")
+    concurrency: int = Field(ge=1, le=MOST_REQUESTS, description="clients, each with one request under way")
     think_s: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="pause of a client between an answer and its next request, seconds"
+        default=0.0, ge=0, le=MOST_S, allow_inf_nan=False, description="pause of a client between an answer and its next request, seconds"
     )
 
 
@@ -89,7 +93,9 @@ class SloClassRule(_Section):
     model: str | tuple[str, ...] | None = Field(default=None, description="requests with this model label (or one of these)")
     log_type: str | tuple[str, ...] | None = Field(default=None, description="requests with this log type (or one of these)")
     share: float | None = Field(default=None, gt=0, le=1, description="random share of the requests that no label rule takes")
-    priority: int | None = Field(default=None, description="priority of these requests; larger is more urgent")
+    priority: int | None = Field(
+        default=None, ge=-MOST_EXACT, le=MOST_EXACT, description="priority of these requests; larger is more urgent"
+    )
 
     @model_validator(mode="after")
     def _one_criterion(self) -> SloClassRule:
@@ -107,14 +113,19 @@ class WorkloadConfig(_Section):
     lengths: Lengths | None = Field(
         default=None, description="lengths of generated requests; with a trace they replace the trace's lengths"
     )
-    count: int | None = Field(default=None, ge=1, le=100_000_000, description="number of generated requests")
-    duration_s: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="generate arrivals for this long, seconds")
+    count: int | None = Field(default=None, ge=1, le=MOST_REQUESTS, description="number of generated requests")
+    duration_s: float | None = Field(
+        default=None, gt=0, le=MOST_S, allow_inf_nan=False, description="generate arrivals for this long, seconds"
+    )
     closed_loop: ClosedLoop | None = Field(
         default=None, description="ignore arrival times: a fixed number of clients keeps the cluster busy"
     )
     slo_classes: tuple[SloClassRule, ...] = Field(default=(), description="SLO class (and priority) of the requests; others are 'default'")
     priority: int | None = Field(
-        default=None, description="priority of every request that no slo_classes rule gives one; larger is more urgent"
+        default=None,
+        ge=-MOST_EXACT,
+        le=MOST_EXACT,
+        description="priority of every request that no slo_classes rule gives one; larger is more urgent",
     )
     max_output_tokens: int | Literal["output"] | None = Field(
         default=None,
@@ -136,6 +147,8 @@ class WorkloadConfig(_Section):
             raise ValueError("the number of requests comes from the source: use its 'limit', 'resample' or its own 'duration_s'")
         if isinstance(self.max_output_tokens, int) and self.max_output_tokens < 1:
             raise ValueError("max_output_tokens must be at least 1")
+        if isinstance(self.max_output_tokens, int) and self.max_output_tokens > MOST_TOKENS:
+            raise ValueError(f"max_output_tokens must be at most {MOST_TOKENS:,}")
         shares = sum(rule.share or 0.0 for rule in self.slo_classes)
         if shares > 1.0 + 1e-9:
             raise ValueError(f"the shares of slo_classes add up to {shares:g}, more than 1")

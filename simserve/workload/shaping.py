@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from simserve.bounds import LEAST_RATE_PER_S, MOST_RATE_PER_S, MOST_REQUESTS, MOST_S, MOST_TOKENS
 from simserve.errors import TraceError, nearest
 from simserve.workload.requests import F64, I64, Labels, RequestTable
 
@@ -27,9 +28,9 @@ class TraceFilter(_Strict):
 class TokenLimits(_Strict):
     """Upper limits in tokens; absent = no limit."""
 
-    prompt_tokens: int | None = Field(default=None, ge=1, description="limit of the prompt, tokens")
-    output_tokens: int | None = Field(default=None, ge=1, description="limit of the output, tokens")
-    total_tokens: int | None = Field(default=None, ge=2, description="limit of prompt + output, tokens")
+    prompt_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS, description="limit of the prompt, tokens")
+    output_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS, description="limit of the output, tokens")
+    total_tokens: int | None = Field(default=None, ge=2, le=2 * MOST_TOKENS, description="limit of prompt + output, tokens")
 
 
 class Shaping(_Strict):
@@ -37,19 +38,30 @@ class Shaping(_Strict):
 
     filter: TraceFilter = Field(default=TraceFilter(), description="which rows to keep, by the trace's labels")
     start_s: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="start of the window, seconds of trace time after the trace's first request"
+        default=0.0,
+        ge=0,
+        le=MOST_S,
+        allow_inf_nan=False,
+        description="start of the window, seconds of trace time after the trace's first request",
     )
     duration_s: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="length of the window, seconds of trace time (before rate_scale)"
+        default=None, gt=0, le=MOST_S, allow_inf_nan=False, description="length of the window, seconds of trace time (before rate_scale)"
     )
     drop: TokenLimits = Field(default=TokenLimits(), description="leave out requests longer than these limits")
     clip: TokenLimits = Field(default=TokenLimits(), description="shorten requests to these limits; an output keeps at least 1 token")
     resample: int | None = Field(
-        default=None, ge=1, description="draw this many requests from the window with replacement (arrival and lengths together)"
+        default=None,
+        ge=1,
+        le=MOST_REQUESTS,
+        description="draw this many requests from the window with replacement (arrival and lengths together)",
     )
-    limit: int | None = Field(default=None, ge=1, description="keep only the first requests, this many")
+    limit: int | None = Field(default=None, ge=1, le=MOST_REQUESTS, description="keep only the first requests, this many")
     rate_scale: float = Field(
-        default=1.0, gt=0, allow_inf_nan=False, description="arrivals this many times as fast: times are divided by it"
+        default=1.0,
+        ge=LEAST_RATE_PER_S,
+        le=MOST_RATE_PER_S,
+        allow_inf_nan=False,
+        description="arrivals this many times as fast: times are divided by it",
     )
     sessions: Literal["replay", "dependent"] = Field(
         default="replay",

@@ -205,7 +205,7 @@ def test_options_that_a_model_cannot_take(model: str, tp: int, options: dict[str
     ("change", "words"),
     [
         ("{kv_bit: 4}", "did you mean 'kv_bits'"),
-        ("{kv_bits: 0}", "expected a number > 0"),
+        ("{kv_bits: 0}", "expected a number >= 0.01"),
         ("{kv_layers_per_cache: 2}", "set prefill_layer_share below 1"),
         ("{selector_stride_tokens: 64}", "needs attention_budget_tokens"),
         ("{kv_representation: x}", "layer-input"),

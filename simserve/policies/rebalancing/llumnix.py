@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from simserve.bounds import LEAST_INTERVAL_S, MOST_REQUESTS, MOST_S
 from simserve.policies.contract import PolicyParams
 from simserve.policies.freeness import freeness
 
@@ -23,7 +24,7 @@ class LlumnixMigration:
     """Moves decoding requests from instances short of memory to those with most of it. Defaults of the public code."""
 
     class Params(PolicyParams):
-        interval_s: float = Field(0.05, gt=0, description="Seconds between two polls.")
+        interval_s: float = Field(0.05, ge=LEAST_INTERVAL_S, le=MOST_S, description="Seconds between two polls.")
         threshold: float = Field(3.0, description="Freeness below which an instance is a source, above which a destination.")
         pairing: Literal["defrag", "balanced"] = Field(
             "defrag",
@@ -33,7 +34,7 @@ class LlumnixMigration:
             "shortest",
             description="The request that moves: fewest tokens, most tokens, or the last admitted; of the lowest priority.",
         )
-        concurrent: int = Field(1, ge=1, description="Migrations under way from or to one instance at most.")
+        concurrent: int = Field(1, ge=1, le=MOST_REQUESTS, description="Migrations under way from or to one instance at most.")
         headroom_blocks: int = Field(
             0, ge=0, description="KV blocks kept free for each high-priority (> 0) request: the instance counts as that much fuller."
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import MOST_INSTANCES, MOST_SEED
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ class PowerOfTwo:
     """Fewest outstanding requests among `choices` different instances (ties: the first drawn)."""
 
     class Params(PolicyParams):
-        choices: int = Field(2, ge=1, description="Instances drawn for each request.")
-        seed: int = Field(0, ge=0, description="Of the draws.")
+        choices: int = Field(2, ge=1, le=MOST_INSTANCES, description="Instances drawn for each request.")
+        seed: int = Field(0, ge=0, le=MOST_SEED, description="Of the draws.")
 
     def __init__(self, params: Params) -> None:
         self.params = params

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import LARGEST, MOST_BLOCKS, MOST_REQUESTS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -25,9 +26,13 @@ class PrefixAffinity:
 
     class Params(PolicyParams):
         min_match: float = Field(0.5, ge=0, le=1, description="Fraction of the prompt's blocks that must have been sent to an instance.")
-        balance_requests: int = Field(32, ge=0, description="Most outstanding requests above the least loaded instance's.")
-        balance_ratio: float = Field(1.5, ge=1, description="Most outstanding requests as a multiple of the least loaded instance's.")
-        remembered_blocks: int = Field(1_000_000, ge=1, description="Blocks of prompt contents the router remembers.")
+        balance_requests: int = Field(
+            32, ge=0, le=MOST_REQUESTS, description="Most outstanding requests above the least loaded instance's."
+        )
+        balance_ratio: float = Field(
+            1.5, ge=1, le=LARGEST, description="Most outstanding requests as a multiple of the least loaded instance's."
+        )
+        remembered_blocks: int = Field(1_000_000, ge=1, le=MOST_BLOCKS, description="Blocks of prompt contents the router remembers.")
 
     reads_contents = True
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import MOST_SEED
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class RandomChoice:
     """Every open instance is equally likely."""
 
     class Params(PolicyParams):
-        seed: int = Field(0, ge=0, description="Of the draws.")
+        seed: int = Field(0, ge=0, le=MOST_SEED, description="Of the draws.")
 
     def __init__(self, params: Params) -> None:
         self.params = params

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import MOST_TOKENS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ class SplitwisePrompts:
     """Fewest pending prompt tokens in the prompt pool; above `cap_tokens`, the least loaded of the token pool if that is less loaded."""
 
     class Params(PolicyParams):
-        cap_tokens: int = Field(8192, ge=1, description="Pending prompt tokens of the best prompt instance above which one is borrowed.")
+        cap_tokens: int = Field(
+            8192, ge=1, le=MOST_TOKENS, description="Pending prompt tokens of the best prompt instance above which one is borrowed."
+        )
 
     crosses_roles = True
 

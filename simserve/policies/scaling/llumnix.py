@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
 from simserve.policies.contract import PolicyParams
 from simserve.policies.freeness import freeness
 
@@ -21,10 +22,10 @@ class LlumnixScaling:
     """
 
     class Params(PolicyParams):
-        interval_s: float = Field(10.0, gt=0, description="Seconds between two checks.")
+        interval_s: float = Field(10.0, ge=LEAST_INTERVAL_S, le=MOST_S, description="Seconds between two checks.")
         scale_up: float = Field(10.0, description="Average freeness below which an instance starts.")
         scale_down: float = Field(60.0, description="Average freeness above which an instance stops.")
-        min_instances: int = Field(1, ge=0, description="Instances that always serve.")
+        min_instances: int = Field(1, ge=0, le=MOST_INSTANCES, description="Instances that always serve.")
         most: float = Field(100.0, gt=0, description="Freeness of one instance counts up to this: an idle one must not hide a full one.")
 
         @field_validator("scale_down")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class DistServe:
             description="Prompt tokens of a prefill step, the paper's L_m; a longer prompt runs alone."
             " Default: the authors' evaluation (context-max-tokens-per-batch).",
         )
-        max_batch_prompts: int = Field(128, gt=0, description="Most prompts of a prefill step (context-max-batch-size).")
-        max_seqs: int = Field(1024, gt=0, description="Most requests that run at once (decoding-max-batch-size).")
+        max_batch_prompts: int = Field(128, gt=0, le=MOST_REQUESTS, description="Most prompts of a prefill step (context-max-batch-size).")
+        max_seqs: int = Field(1024, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (decoding-max-batch-size).")
 
     oracle = False
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ class FastGen:
     so a chunk may also shrink to the memory that is left."""
 
     class Params(PolicyParams):
-        token_budget: int = Field(768, gt=0, description="Tokens of a forward pass (the public engine's ragged batch size).")
-        max_seqs: int = Field(512, gt=0, description="Most requests that run at once.")
+        token_budget: int = Field(
+            768, gt=0, le=MOST_TOKENS, description="Tokens of a forward pass (the public engine's ragged batch size)."
+        )
+        max_seqs: int = Field(512, gt=0, le=MOST_REQUESTS, description="Most requests that run at once.")
 
     oracle = False
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -27,15 +28,19 @@ class LayeredPrefill:
     """
 
     class Params(PolicyParams):
-        max_num_batched_tokens: int = Field(8192, gt=0, description="Most prompt tokens of a wave (8,192 in the paper's runs).")
-        max_seqs: int = Field(256, gt=0, description="Most requests that run at once.")
+        max_num_batched_tokens: int = Field(
+            8192, gt=0, le=MOST_TOKENS, description="Most prompt tokens of a wave (8,192 in the paper's runs)."
+        )
+        max_seqs: int = Field(256, gt=0, le=MOST_REQUESTS, description="Most requests that run at once.")
         group_rule: Literal["tokens", "table"] = Field(
             "tokens",
             description="Layer groups of a wave of L tokens. tokens: L / group_tokens, rounded up (the paper). table: 1 to 512 tokens, 2 to"
             " 1,024, 4 to 2,048, 8 to 4,096 (6 where max_groups is 12), then max_groups (the authors' scheduler).",
         )
-        group_tokens: int = Field(512, gt=0, description="Prompt tokens of a wave for each layer group (group_rule: tokens).")
-        max_groups: int = Field(16, gt=0, description="Most layer groups; at most the model's layers.")
+        group_tokens: int = Field(
+            512, gt=0, le=MOST_TOKENS, description="Prompt tokens of a wave for each layer group (group_rule: tokens)."
+        )
+        max_groups: int = Field(16, gt=0, le=MOST_TOKENS, description="Most layer groups; at most the model's layers.")
 
     oracle = False
 

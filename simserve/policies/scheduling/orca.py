@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class Orca:
     """Every step decodes all running requests and takes in whole prompts that fit; nobody is ever preempted."""
 
     class Params(PolicyParams):
-        max_seqs: int = Field(16, gt=0, description="Most requests that run at once (16 in the Sarathi-Serve comparison).")
+        max_seqs: int = Field(
+            16, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (16 in the Sarathi-Serve comparison)."
+        )
         reserve: Literal["max", "oracle"] = Field(
             "max", description="Tokens reserved per request: the longest possible, or the true length (an oracle)."
         )

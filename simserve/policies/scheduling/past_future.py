@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS, MOST_SEED, MOST_TOKENS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -78,18 +79,25 @@ class PastFuture:
 
     class Params(PolicyParams):
         max_num_batched_tokens: int = Field(
-            16384, gt=0, description="Most prompt tokens of a prefill step (LightLLM's batch_max_tokens); a longer prompt runs alone."
+            16384,
+            gt=0,
+            le=MOST_TOKENS,
+            description="Most prompt tokens of a prefill step (LightLLM's batch_max_tokens); a longer prompt runs alone.",
         )
-        max_seqs: int = Field(1000, gt=0, description="Most requests that run at once (LightLLM's running_max_req_size).")
-        wait_steps: int = Field(6, gt=0, description="Decode steps between two looks at the queue (router_max_wait_tokens).")
-        window: int = Field(200, gt=0, description="Output lengths remembered (200 in the public code; about 1000 in the paper).")
+        max_seqs: int = Field(1000, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (LightLLM's running_max_req_size).")
+        wait_steps: int = Field(
+            6, gt=0, le=MOST_REQUESTS, description="Decode steps between two looks at the queue (router_max_wait_tokens)."
+        )
+        window: int = Field(
+            200, gt=0, le=MOST_REQUESTS, description="Output lengths remembered (200 in the public code; about 1000 in the paper)."
+        )
         reserve: float = Field(0.05, ge=0, lt=1, description="Share of the KV cache that predictions leave free.")
         predict: Literal["history", "limit", "oracle"] = Field(
             "history",
             description="Output length foreseen: drawn from the past (the paper), the longest allowed (a conservative scheduler), or the"
             " true one (an oracle).",
         )
-        seed: int = Field(0, ge=0, description="Seed of the draws.")
+        seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of the draws.")
 
     def __init__(self, params: Params) -> None:
         self.params = params

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
+from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ class Sarathi:
 
     class Params(PolicyParams):
         token_budget: int = Field(
-            512, gt=0, description="Most tokens of a step; decodes count one each (the paper's chunk size: 512 strict, 2048 relaxed)."
+            512,
+            gt=0,
+            le=MOST_TOKENS,
+            description="Most tokens of a step; decodes count one each (the paper's chunk size: 512 strict, 2048 relaxed).",
         )
-        max_seqs: int = Field(128, gt=0, description="Most requests that run at once.")
+        max_seqs: int = Field(128, gt=0, le=MOST_REQUESTS, description="Most requests that run at once.")
         hybrid: bool = Field(
             True, description="Prefill chunks ride with the decodes. False: steps of only chunks and of only decodes alternate."
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS
 from simserve.policies.contract import PolicyParams
 from simserve.policies.scheduling.orca import reservation_tokens
 
@@ -17,7 +18,7 @@ class Static:
     """The baseline before iteration-level scheduling (Orca, OSDI 2022, section 2). Requests that end early leave their place empty."""
 
     class Params(PolicyParams):
-        max_seqs: int = Field(8, gt=0, description="Most requests of a batch.")
+        max_seqs: int = Field(8, gt=0, le=MOST_REQUESTS, description="Most requests of a batch.")
         reserve: Literal["max", "oracle"] = Field(
             "max", description="Tokens reserved per request: the longest possible, or the true length (an oracle)."
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ class VllmV0:
         max_num_batched_tokens: int | None = Field(
             None,
             gt=0,
+            le=MOST_TOKENS,
             description="Most prompt tokens of a prefill step; longer prompts are rejected. Default: the longest sequence, at least 2048.",
         )
-        max_seqs: int = Field(256, gt=0, description="Most requests that run at once (vLLM's max_num_seqs).")
+        max_seqs: int = Field(256, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (vLLM's max_num_seqs).")
         padded: bool = Field(
             False, description="Count a prefill step as prompts x longest prompt, as vLLM did in 2023, instead of the sum."
         )

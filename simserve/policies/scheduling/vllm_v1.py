@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ class VllmV1:
     """
 
     class Params(PolicyParams):
-        max_num_batched_tokens: int = Field(2048, gt=0, description="Most tokens of a step.")
-        max_seqs: int = Field(256, gt=0, description="Most requests that run at once (vLLM's max_num_seqs).")
-        long_prefill_token_threshold: int = Field(0, ge=0, description="Most prompt tokens of one request in a step; 0 = no limit.")
+        max_num_batched_tokens: int = Field(2048, gt=0, le=MOST_TOKENS, description="Most tokens of a step.")
+        max_seqs: int = Field(256, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (vLLM's max_num_seqs).")
+        long_prefill_token_threshold: int = Field(
+            0, ge=0, le=MOST_TOKENS, description="Most prompt tokens of one request in a step; 0 = no limit."
+        )
 
     oracle = False
 

@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simserve.bounds import LEAST_RATE_PER_S, MOST_RATE_PER_S, MOST_S
 from simserve.errors import ConfigError
 from simserve.workload.requests import F64
 
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Rate = Annotated[float, Field(ge=LEAST_RATE_PER_S, le=MOST_RATE_PER_S, allow_inf_nan=False)]
+_Stretch = Annotated[float, Field(ge=1e-6, le=MOST_S, allow_inf_nan=False)]
 
 
 class _Arrivals(BaseModel):
@@ -18,7 +20,7 @@ class _Arrivals(BaseModel):
 
 
 class _Renewal(_Arrivals):
-    rate_per_s: _Positive = Field(description="mean arrivals per second")
+    rate_per_s: _Rate = Field(description="mean arrivals per second")
 
     def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
         """n gaps of mean 1."""
@@ -47,7 +49,8 @@ class Gamma(_Renewal):
     """Gamma gaps: burstier than Poisson for cv > 1, more regular below (shape 1 / cv^2)."""
 
     kind: Literal["gamma"] = "gamma"
-    cv: _Positive = Field(description="coefficient of variation of the gaps (1 = Poisson)")
+    # Beyond 100 (shape 1e-4) nine gaps of ten are below the smallest double; below 0.001 the gaps are equal for every purpose.
+    cv: float = Field(ge=1e-3, le=100, allow_inf_nan=False, description="coefficient of variation of the gaps (1 = Poisson)")
 
     def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
         shape = 1.0 / self.cv**2
@@ -58,7 +61,8 @@ class Weibull(_Renewal):
     """Weibull gaps: heavy-tailed for shape < 1, Poisson for 1."""
 
     kind: Literal["weibull"] = "weibull"
-    shape: _Positive = Field(description="shape of the Weibull gaps (1 = Poisson, below 1 = bursty)")
+    # The cv of shape 0.1 is 430; the mean of shape 0.006 is no double any more (gamma(171)).
+    shape: float = Field(ge=0.1, le=1000, allow_inf_nan=False, description="shape of the Weibull gaps (1 = Poisson, below 1 = bursty)")
 
     def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
         from math import gamma
@@ -70,8 +74,8 @@ class Weibull(_Renewal):
 class RatePiece(_Arrivals):
     """A stretch of constant rate."""
 
-    duration_s: _Positive = Field(description="length of the stretch, seconds")
-    rate_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(description="mean arrivals per second in the stretch")
+    duration_s: _Stretch = Field(description="length of the stretch, seconds")
+    rate_per_s: float = Field(ge=0, le=MOST_RATE_PER_S, allow_inf_nan=False, description="mean arrivals per second in the stretch")
 
 
 class Piecewise(_Arrivals):
@@ -84,6 +88,8 @@ class Piecewise(_Arrivals):
     def _some_rate(self) -> Piecewise:
         if not any(piece.rate_per_s > 0 for piece in self.pieces):
             raise ValueError("at least one stretch needs a rate above 0")
+        if any(0 < piece.rate_per_s < LEAST_RATE_PER_S for piece in self.pieces):
+            raise ValueError(f"the rate of a stretch is 0 or at least {LEAST_RATE_PER_S:g} per second")
         return self
 
     def cycle(self) -> tuple[F64, F64]:
@@ -97,10 +103,12 @@ class Diurnal(_Arrivals):
     """Poisson with a sinusoidal rate over a day."""
 
     kind: Literal["diurnal"] = "diurnal"
-    rate_per_s: _Positive = Field(description="mean arrivals per second over a whole period")
-    peak_to_trough: float = Field(default=4.0, ge=1, allow_inf_nan=False, description="highest rate over lowest rate")
-    period_s: _Positive = Field(default=86400.0, description="length of one cycle, seconds")
-    peak_s: float = Field(default=54000.0, ge=0, allow_inf_nan=False, description="time of the highest rate within the cycle, seconds")
+    rate_per_s: _Rate = Field(description="mean arrivals per second over a whole period")
+    peak_to_trough: float = Field(default=4.0, ge=1, le=1e6, allow_inf_nan=False, description="highest rate over lowest rate")
+    period_s: _Stretch = Field(default=86400.0, description="length of one cycle, seconds")
+    peak_s: float = Field(
+        default=54000.0, ge=0, le=MOST_S, allow_inf_nan=False, description="time of the highest rate within the cycle, seconds"
+    )
 
     def cycle(self) -> tuple[F64, F64]:
         """(times, expected arrivals by then) over one cycle, both from 0."""

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from simserve.bounds import MOST_TOKENS
 from simserve.workload.requests import F64, I64
 
-_Tokens = Annotated[int, Field(ge=1, le=100_000_000)]
+_Tokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 
 
 class _Length(BaseModel):
@@ -61,8 +62,8 @@ class Normal(_Bounded):
     """Gaussian around a mean (the published FastGen benchmark draws its lengths so, with 30 % spread)."""
 
     kind: Literal["normal"] = "normal"
-    mean_tokens: float = Field(gt=0, allow_inf_nan=False, description="mean length, tokens")
-    sd_tokens: float = Field(ge=0, allow_inf_nan=False, description="standard deviation, tokens")
+    mean_tokens: float = Field(gt=0, le=MOST_TOKENS, allow_inf_nan=False, description="mean length, tokens")
+    sd_tokens: float = Field(ge=0, le=MOST_TOKENS, allow_inf_nan=False, description="standard deviation, tokens")
 
     def sample(self, rng: np.random.Generator, n: int) -> I64:
         return self._whole(rng.normal(self.mean_tokens, self.sd_tokens, n))
@@ -72,7 +73,7 @@ class Lognormal(_Bounded):
     """Lognormal around a median."""
 
     kind: Literal["lognormal"] = "lognormal"
-    median_tokens: float = Field(gt=0, allow_inf_nan=False, description="median length, tokens")
+    median_tokens: float = Field(gt=0, le=MOST_TOKENS, allow_inf_nan=False, description="median length, tokens")
     sigma: float = Field(ge=0, le=10, description="standard deviation of the natural logarithm")
 
     def sample(self, rng: np.random.Generator, n: int) -> I64:

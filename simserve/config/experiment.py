@@ -118,7 +118,8 @@ def load(
     `changes` are 'path.to.key=value' strings, or a mapping from dotted path to value. Raises ConfigError listing every mistake found.
     """
     if isinstance(source, Mapping):
-        document, folder, default_name = yaml_text.parse(yaml_text.dump(source), "experiment"), base_dir or Path.cwd(), "experiment"
+        text = yaml_text.dump(yaml_text.plain(source, "experiment"))
+        document, folder, default_name = yaml_text.parse(text, "experiment"), base_dir or Path.cwd(), "experiment"
     else:
         path = find_experiment(source)
         document, folder, default_name = yaml_text.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]

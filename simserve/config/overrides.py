@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from simserve.errors import ConfigError
-from simserve.files.yaml_text import Document, KeyPath, kind_of, value_of
+from simserve.files.words import clipped, shown
+from simserve.files.yaml_text import MOST_DEPTH, Document, KeyPath, kind_of, plain, value_of
+
+_LABEL = 100  # characters of an override that a message repeats
 
 NAMED_SECTIONS = ("model", "engine")
 """Sections that may be written as a bare name; an override inside them turns `engine: x` into `engine: {name: x}`."""
@@ -17,8 +21,8 @@ def split(text: str) -> tuple[str, Any]:
     """'a.b.0=value' as (path, value); the value is read as YAML, nothing after '=' means null."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise ConfigError(f"--set {text}: expected path.to.key=value, for example --set workload.trace.rate_scale=4")
-    return path.strip(), value_of(value, f"--set {text}")
+        raise ConfigError(f"--set {clipped(text, _LABEL)}: expected path.to.key=value, for example --set workload.trace.rate_scale=4")
+    return path.strip(), value_of(value, f"--set {clipped(text, _LABEL)}")
 
 
 def apply(document: Document, overrides: Iterable[str] | Mapping[str, Any]) -> Document:
@@ -28,21 +32,23 @@ def apply(document: Document, overrides: Iterable[str] | Mapping[str, Any]) -> D
     """
     changed = Document(document.source, copy.deepcopy(document.data), dict(document.places), dict(document.key_places))
     if isinstance(overrides, Mapping):
-        items = [(path, value, f"{path}={value!r}") for path, value in overrides.items()]
+        items = [(path, value, f"{clipped(path, _LABEL)}={shown(value)}") for path, value in overrides.items()]
     else:
-        items = [(*split(text), f"--set {text}") for text in overrides]
+        items = [(*split(text), f"--set {clipped(text, _LABEL)}") for text in overrides]
     for path, value, label in items:
-        _set(changed, path, copy.deepcopy(value), label)
+        _set(changed, path, plain(value, label), label)
     return changed
 
 
 def _set(document: Document, dotted: str, value: Any, label: str) -> None:
     parts: list[str | int] = list(dotted.split("."))
+    if len(parts) > MOST_DEPTH:
+        raise ConfigError(f"{label}: a path of {len(parts)} names; an experiment is not that deep")
     node: Any = document.data
     for depth, part in enumerate(parts):
         here = ".".join(str(p) for p in parts[:depth])
         if part == "":
-            raise ConfigError(f"{label}: an empty name in the path '{dotted}'")
+            raise ConfigError(f"{label}: an empty name in the path '{clipped(dotted, _LABEL)}'")
         last = depth + 1 == len(parts)
         if isinstance(node, list):
             index = _index(str(part), node, here, label)
@@ -63,16 +69,16 @@ def _set(document: Document, dotted: str, value: Any, label: str) -> None:
             node[str(part)] = child
             node = child
         else:
-            raise ConfigError(f"{label}: '{here}' is {kind_of(node)}, it has no key '{part}'")
+            raise ConfigError(f"{label}: '{clipped(here)}' is {kind_of(node)}, it has no key '{clipped(str(part))}'")
     _forget_below(document, tuple(parts))
     document.places[tuple(parts)] = label
     document.key_places[tuple(parts)] = label
 
 
 def _index(part: str, items: list[Any], here: str, label: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
+    if not re.fullmatch(r"[0-9]{1,9}", part) or int(part) >= len(items):
         allowed = f"0 to {len(items) - 1}" if items else "none: the list is empty"
-        raise ConfigError(f"{label}: '{here}' is a list; found index '{part}'. Allowed: {allowed}")
+        raise ConfigError(f"{label}: '{clipped(here)}' is a list; found index '{clipped(part)}'. Allowed: {allowed}")
     return int(part)
 
 

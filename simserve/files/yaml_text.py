@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -18,7 +18,7 @@ import yaml
 from simserve.errors import ConfigError
 from simserve.files.json_text import MOST_DIGITS
 from simserve.files.text import read_text
-from simserve.files.words import clipped, number
+from simserve.files.words import clipped, number, shown
 
 KeyPath = tuple[str | int, ...]
 
@@ -34,7 +34,7 @@ _WORDS: dict[str, Any] = {
     **{word: float("nan") for word in (".nan", ".NaN", ".NAN")},
 }
 _MAX_NODES = 200_000  # an experiment has hundreds; aliases of aliases can expand to billions
-_MAX_DEPTH = 60  # ours nest to 10
+MOST_DEPTH = 60  # ours nest to 10
 
 
 @dataclass(slots=True)
@@ -131,6 +131,36 @@ def kind_of(value: Any) -> str:
     return number(value) if isinstance(value, int | float) else clipped(str(value))
 
 
+def plain(value: Any, where: str) -> Any:
+    """A copy of a value made in Python as YAML would hold it: NumPy scalars as numbers, paths as text, tuples as lists, keys as text.
+
+    Raises ConfigError, beginning with `where`, for objects that YAML has no words for, and for values that contain themselves.
+    """
+    return _plain(value, where, 0, [0])
+
+
+def _plain(value: Any, where: str, depth: int, count: list[int]) -> Any:
+    count[0] += 1
+    if depth > MOST_DEPTH or count[0] > _MAX_NODES:
+        raise ConfigError(f"{where}: nested too deeply, or too many values")
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child, where, depth + 1, count) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child, where, depth + 1, count) for child in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    scalar_of = getattr(value, "item", None)  # NumPy's and its like; an array of more has no single item
+    try:
+        found = scalar_of() if callable(scalar_of) else str(value) if isinstance(value, str) else None
+    except (TypeError, ValueError):
+        found = None
+    if type(found) in (bool, int, float, str):
+        return found
+    raise ConfigError(f"{where}: found {shown(value)}, expected text, a number, true or false, a list or a mapping")
+
+
 def dump(data: Mapping[str, Any]) -> str:
     """YAML text that `parse` reads back to the same values, keys in the given order, floats by their shortest exact form."""
 
@@ -164,7 +194,7 @@ def _compose(text: str, source: str) -> list[yaml.Node]:
         for event in yaml.parse(text, Loader=loader):  # composing is recursive, parsing is not
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
-                if depth > _MAX_DEPTH:
+                if depth > MOST_DEPTH:
                     raise ConfigError(f"{_at(source, event)}: nested too deeply")
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simserve import resources
-from simserve.config import messages
 from simserve.config.cluster import cluster_spec
 from simserve.config.engine_profile import host_speed
 from simserve.config.experiment import Experiment
@@ -23,6 +22,7 @@ from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError, ModelError, ProfileError
+from simserve.files import messages
 from simserve.hardware import HardwareProfile, load_profile
 from simserve.model import ModelArchitecture, Parallel, load_model, rank_kv_bytes_per_token
 from simserve.policies import registry

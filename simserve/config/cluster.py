@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simserve.config import messages
 from simserve.config.instances import InstanceGroup, Setting, policy_params
-from simserve.config.messages import Mistake
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
 from simserve.errors import nearest
+from simserve.files import messages
+from simserve.files.messages import Mistake
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
 from simserve.policies.contract import PolicyParams

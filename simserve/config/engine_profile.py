@@ -16,10 +16,9 @@ from pydantic import AfterValidator, Field
 
 from simserve import hints
 from simserve.bounds import MOST_STEP_S, MOST_TOKENS
-from simserve.config import messages
 from simserve.config.schema import OpenSection, SchedulerSection, Section
 from simserve.errors import ConfigError
-from simserve.files import yaml_text
+from simserve.files import messages, yaml_text
 from simserve.files.words import clipped, shown
 
 SCHEMA_VERSION = 1

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import cluster, engine_profile, instances, messages, overrides
+from simserve.config import cluster, engine_profile, instances, overrides
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.engine_profile import EngineOverrides, EngineProfile
 from simserve.config.instances import InstanceGroup
-from simserve.config.messages import Mistake
 from simserve.config.paths import (
     coefficients_file,
     coefficients_reference,
@@ -26,7 +25,8 @@ from simserve.config.paths import (
 )
 from simserve.config.schema import ExperimentSpec
 from simserve.errors import SimserveError
-from simserve.files import yaml_text
+from simserve.files import messages, yaml_text
+from simserve.files.messages import Mistake
 from simserve.files.yaml_text import Document
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from simserve import hints
-from simserve.config import engine_profile, messages
+from simserve.config import engine_profile
 from simserve.config.engine_profile import EngineProfile
-from simserve.config.messages import Mistake
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
 from simserve.errors import nearest
+from simserve.files import messages
+from simserve.files.messages import Mistake
 from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry

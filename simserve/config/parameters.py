@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from simserve.config import tree
+from simserve.files import tree
 
 
 class Parameter(NamedTuple):

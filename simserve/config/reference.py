@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from simserve.config import engine_profile, tree
+from simserve.config import engine_profile
 from simserve.config.parameters import Parameter, parameters, rows
 from simserve.config.schema import ExperimentSpec
+from simserve.files import tree
 from simserve.policies import registry
 
 _HEAD = """# Experiment reference

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from simserve.errors import ConfigError, ModelError, nearest
+from simserve.files import messages
+from simserve.files.json_text import read_json
 
 FOLDER = Path(__file__).parent / "published"
 
-_Term = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Fixed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Term = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+_Fixed = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -69,11 +70,5 @@ def names() -> list[str]:
 
 def read(path: Path) -> Coefficients:
     """The coefficients in a JSON file. Raises ConfigError naming the file and the first thing that is wrong."""
-    try:
-        return Coefficients.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as coefficients (JSON): {error}") from error
+    data = read_json(path, ConfigError, what="a JSON file of coefficients")
+    return messages.checked(Coefficients, data, str(path))

@@ -19,6 +19,7 @@ from simserve.errors import ConfigError
 from simserve.files.json_text import MOST_DIGITS
 from simserve.files.text import read_text
 from simserve.files.words import clipped, number, shown
+from simserve.files.yaml_problems import in_words
 
 KeyPath = tuple[str | int, ...]
 
@@ -202,10 +203,10 @@ def _compose(text: str, source: str) -> list[yaml.Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        what = ", ".join(part for part in (error.context, error.problem) if part)
+        what = in_words(f"{error.problem}, {error.context}")
         raise ConfigError(f"{where}: not valid YAML: {what}{_hint(text, mark)}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{source}: not valid YAML: {in_words(str(error))}") from None
 
 
 def _hint(text: str, mark: Any) -> str:

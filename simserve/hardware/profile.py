@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simserve.errors import ProfileError, nearest
+from simserve.errors import ConfigError, ProfileError, nearest
+from simserve.files import messages, yaml_text
+from simserve.files.words import shown
 from simserve.hardware.device import Device
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators import OPERATORS
@@ -115,19 +117,17 @@ def load_profile(name_or_path: str | Path) -> HardwareProfile:
     Raises ProfileError: unknown name (with the nearest), unreadable or malformed file (with its key), another schema version.
     """
     path = _find(name_or_path)
-    data = _read_yaml(path)
-    version = data.get("schema_version")
-    if version != SCHEMA_VERSION:
-        reads = f"this version of simserve reads {SCHEMA_VERSION}"
-        raise ProfileError(f"{path}: schema_version is {version!r}, {reads}; write it again with 'simserve calibrate fit'")
-    from pydantic import ValidationError
-
     try:
-        document = ProfileDocument.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(p) for p in first["loc"])
-        raise ProfileError(f"{path}: {key}: {first['msg']} (found {first.get('input')!r:.80})") from None
+        read = yaml_text.read(path)
+        version = read.data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            reads = f"this version of simserve reads {SCHEMA_VERSION}"
+            raise ProfileError(f"{path}: schema_version is {shown(version)}, {reads}; write it again with 'simserve calibrate fit'")
+        document, mistakes = messages.check(ProfileDocument, read.data, read)
+        messages.fail(str(path), mistakes)
+    except ConfigError as error:
+        raise ProfileError(str(error)) from None
+    assert isinstance(document, ProfileDocument)
     return HardwareProfile(path, document)
 
 
@@ -141,20 +141,3 @@ def _find(name_or_path: str | Path) -> Path:
     from simserve import resources
 
     return resources.find("hardware_profiles", str(name_or_path))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot read the hardware profile ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ProfileError(f"{path}{line}: not a YAML file ({getattr(error, 'problem', None) or error})") from None
-    if not isinstance(data, dict):
-        raise ProfileError(f"{path}: a hardware profile is a mapping of keys, found {type(data).__name__}")
-    return data

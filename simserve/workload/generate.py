@@ -20,23 +20,13 @@ def generate_trace(source: str, *, days: float = 61.0, start_day: float = 0.0, s
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"'{source}': what to generate is 'burstgpt-like' or a YAML file that holds a 'workload:' section")
-    import yaml
-    from pydantic import ValidationError
-
+    from simserve.files import messages, yaml_text
     from simserve.workload.config import WorkloadConfig, build_workload
 
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(e).split())})") from None
-    if not isinstance(document, dict) or "workload" not in document:
+    document = yaml_text.read(path)
+    if "workload" not in document.data:
         raise ConfigError(f"{path}: has no 'workload:' section")
-    try:
-        config = WorkloadConfig.model_validate(document["workload"])
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in ("workload", *first["loc"]))
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from None
+    config, mistakes = messages.check(WorkloadConfig, document.data["workload"], document, ("workload",))
+    messages.fail(str(path), mistakes)
+    assert isinstance(config, WorkloadConfig)
     return build_workload(config, path.resolve().parent, seed).requests

@@ -133,7 +133,7 @@ def test_a_wrong_file_names_the_place(tmp_path: Path, change: dict[str, Any], te
     with pytest.raises(ConfigError, match=rf"mine\.json: layouts\.0\.{text}"):
         coefficients.read(path)
     path.write_text("{")
-    with pytest.raises(ConfigError, match="cannot be read as coefficients"):
+    with pytest.raises(ConfigError, match=r"mine\.json: line 1, column 2: not valid JSON"):
         coefficients.read(path)
 
 

@@ -137,7 +137,7 @@ def test_a_damaged_profile_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ProfileError, match=message):
             load_profile(path)
     path.write_text("a: [1,\nb: 2")
-    with pytest.raises(ProfileError, match=r"line \d"):
+    with pytest.raises(ProfileError, match=r":3:1: not valid YAML"):
         load_profile(path)
 
 

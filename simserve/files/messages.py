@@ -7,14 +7,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from simserve import hints
 from simserve.bounds import LARGEST, MOST_SEED, SMALLEST
-from simserve.config import tree
 from simserve.errors import ConfigError, nearest
+from simserve.files import tree
 from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 
@@ -28,6 +28,9 @@ MOST_MISTAKES = 20
 
 MOST_CHARACTERS = 400
 """Of one sentence, place and key left out."""
+
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,16 @@ def check(model: type[BaseModel], value: Any, document: Document, prefix: KeyPat
     mistakes = _from_pydantic(errors, schema, value, document, prefix)
     mistakes += _coerced(value, schema, document, prefix, ()) if schema else []
     return (section if not mistakes else None), mistakes
+
+
+def checked(model: type[Section], data: Any, source: str) -> Section:
+    """The section in a whole file of plain values. Raises ConfigError with every mistake, each by its key."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{source}: found {kind_of(data)}, expected a mapping (keys and values)")
+    section, mistakes = check(model, data, Document(source, dict(data)))
+    fail(source, mistakes)
+    assert isinstance(section, model)
+    return section
 
 
 @functools.lru_cache(maxsize=64)
@@ -154,7 +167,8 @@ def _bound(value: float) -> str:
 
 
 def _has_suspect(value: Any) -> bool:
-    """Whether some leaf is not finite, too large or small to calculate with, or of a type that pydantic would turn into another without a word: '512' into 512, true into 1."""
+    """Whether some leaf is not finite, too large or small to calculate with, or of a type that pydantic would turn into another without a
+    word: '512' into 512, true into 1."""
     if isinstance(value, Mapping):
         return any(_has_suspect(v) for v in value.values())
     if isinstance(value, list | tuple):

@@ -14,6 +14,7 @@ from simserve.config.instances import InstanceGroup
 from simserve.config.paths import hardware_reference
 from simserve.config.published_costs import polynomial_cost
 from simserve.config.schema import NetworkSection
+from simserve.config.size import check_memory, check_time
 from simserve.cost.contract import CostModel
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
@@ -46,6 +47,7 @@ class Assembly:
 def assemble(experiment: Experiment) -> Assembly:
     """Builds everything an experiment needs. Raises SimserveError: an unreadable trace, weights that do not fit the device..."""
     spec = experiment.spec
+    check_memory(experiment)
     section = spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     instances: list[InstanceSpec] = []
@@ -58,7 +60,9 @@ def assemble(experiment: Experiment) -> Assembly:
     if spec.workload is None:
         raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none")
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
-    return Assembly(workload, tuple(instances), cluster_spec(spec.cluster, experiment.policies, spec.seed))
+    cluster = cluster_spec(spec.cluster, experiment.policies, spec.seed)
+    check_time(experiment, workload, cluster)
+    return Assembly(workload, tuple(instances), cluster)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from simserve.bounds import MOST_INSTANCES
 from simserve.config.instances import InstanceGroup, Setting, policy_params
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
 from simserve.errors import nearest
@@ -100,6 +101,9 @@ def misfits(document: Document, section: ClusterSection, policies: ClusterPolici
             mistakes.append(messages.at(document, place, f"{role} instances need {other} instances: requests could not be finished"))
     mistakes += [] if mistakes else _pools(document, section, policies, set(roles))
     instances = sum(group.max_count for group in groups)
+    if instances > MOST_INSTANCES:
+        text = f"{instances:,} instances in all; at most {MOST_INSTANCES:,} are simulated"
+        mistakes.append(messages.at(document, ("cluster", "instances"), text))
     for index, one in enumerate(section.failures.times if section.failures is not None else ()):
         if one.instance >= instances:
             text = f"there is no instance {one.instance}; instances are 0 to {instances - 1}"

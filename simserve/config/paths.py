@@ -9,6 +9,7 @@ from pathlib import Path
 
 from simserve import resources
 from simserve.errors import ConfigError, SimserveError, nearest
+from simserve.files.words import clipped
 
 
 def find_experiment(name_or_path: str | Path) -> Path:
@@ -23,7 +24,7 @@ def find_experiment(name_or_path: str | Path) -> Path:
     names = resources.available("experiments")
     if str(name_or_path) in names:
         return resources.find("experiments", str(name_or_path))
-    raise ConfigError(f"{name_or_path}: neither a file nor a bundled experiment{nearest(str(name_or_path), names)}")
+    raise ConfigError(f"{clipped(str(name_or_path), 200)}: neither a file nor a bundled experiment{nearest(str(name_or_path), names)}")
 
 
 def existing(path: str, base_dir: Path) -> Path | None:

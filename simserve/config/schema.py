@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, ValidationInfo, field_validator, model_validator
 
-from simserve.bounds import MOST_BLOCKS, MOST_BYTES_PER_S, MOST_DEVICES, MOST_INSTANCES, MOST_S, MOST_STEP_S, MOST_TOKENS
+from simserve.bounds import LEAST_INTERVAL_S, MOST_BLOCKS, MOST_BYTES_PER_S, MOST_DEVICES, MOST_INSTANCES, MOST_S, MOST_STEP_S, MOST_TOKENS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.probes import ProbeSection
 from simserve.cost.options import CostOptions
@@ -151,6 +151,14 @@ class RouterSection(OpenSection):
         le=MOST_S,
         description="Routers see the instances' signals as they were at the last multiple of this. 0 = as they are.",
     )
+
+
+    @field_validator("refresh_s")
+    @classmethod
+    def _no_faster_than_the_network(cls, value: float) -> float:
+        if 0 < value < LEAST_INTERVAL_S:
+            raise ValueError(f"found {value:g}, expected 0 (signals as they are) or a number >= {LEAST_INTERVAL_S:g}")
+        return value
 
 
 class ControllerSection(OpenSection):

@@ -28,7 +28,7 @@ _PROBLEMS = (
     ("version", "'%' begins a directive; text that begins with it needs quotes"),
     ("indentation indicator", "'|' or '>' is followed by something else than a line break"),
     ("comment or line break", "'|' or '>' is followed by something else than a line break"),
-    ("document start", "something follows the end of the mapping; a line is not indented like the lines around it, or a bracket is left over"),
+    ("document start", "a line is not indented like the lines around it, or a bracket is left over"),
 )
 """A piece of what a parser says -> what to mend. The first that fits is taken."""
 

@@ -149,6 +149,10 @@ class WorkloadConfig(_Section):
             raise ValueError("max_output_tokens must be at least 1")
         if isinstance(self.max_output_tokens, int) and self.max_output_tokens > MOST_TOKENS:
             raise ValueError(f"max_output_tokens must be at most {MOST_TOKENS:,}")
+        if self.duration_s is not None and self.arrivals is not None and self.count is None:
+            expected = self.arrivals.mean_rate_per_s() * self.duration_s
+            if expected > MOST_REQUESTS:
+                raise ValueError(f"about {expected:,.0f} requests arrive within duration_s; at most {MOST_REQUESTS:,} are simulated")
         shares = sum(rule.share or 0.0 for rule in self.slo_classes)
         if shares > 1.0 + 1e-9:
             raise ValueError(f"the shares of slo_classes add up to {shares:g}, more than 1")

@@ -22,6 +22,10 @@ class _Arrivals(BaseModel):
 class _Renewal(_Arrivals):
     rate_per_s: _Rate = Field(description="mean arrivals per second")
 
+    def mean_rate_per_s(self) -> float:
+        """Arrivals per second in the long run."""
+        return self.rate_per_s
+
     def unit_gaps(self, rng: np.random.Generator, n: int) -> F64:
         """n gaps of mean 1."""
         raise NotImplementedError
@@ -92,6 +96,11 @@ class Piecewise(_Arrivals):
             raise ValueError(f"the rate of a stretch is 0 or at least {LEAST_RATE_PER_S:g} per second")
         return self
 
+    def mean_rate_per_s(self) -> float:
+        """Arrivals per second in the long run."""
+        times, expected = self.cycle()
+        return float(expected[-1] / times[-1])
+
     def cycle(self) -> tuple[F64, F64]:
         """(times, expected arrivals by then) over one cycle, both from 0."""
         duration = np.array([piece.duration_s for piece in self.pieces])
@@ -109,6 +118,10 @@ class Diurnal(_Arrivals):
     peak_s: float = Field(
         default=54000.0, ge=0, le=MOST_S, allow_inf_nan=False, description="time of the highest rate within the cycle, seconds"
     )
+
+    def mean_rate_per_s(self) -> float:
+        """Arrivals per second in the long run."""
+        return self.rate_per_s
 
     def cycle(self) -> tuple[F64, F64]:
         """(times, expected arrivals by then) over one cycle, both from 0."""

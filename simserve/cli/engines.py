@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
+
+from simserve.cli import completion
 
 app = typer.Typer()
 
 
 @app.command()
-def engines(name: Annotated[str | None, typer.Argument(help="Show the defaults and flags of this engine.")] = None) -> None:
+def engines(
+    name: Annotated[
+        str | None, typer.Argument(help="Show the defaults and flags of this engine.", autocompletion=completion.engines)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+) -> None:
     """List the engine profiles; with a name, its defaults, flags and sources."""
-    from simserve.cli.tables import show
+    from simserve.cli import tables
     from simserve.config import engine_profile
 
     if name is None:
         profiles = [engine_profile.load_engine(n) for n in engine_profile.names()]
+        if as_json:
+            tables.as_json({key: getattr(p, key) for key in ("name", "engine", "description", "versions", "validated")} for p in profiles)
+            return
         rows = [(p.name, p.description, p.versions, "yes" if p.validated else "not validated") for p in profiles]
-        show(("engine", "what it is", "versions", "overheads validated"), rows)
+        tables.show(("engine", "what it is", "versions", "overheads validated"), rows)
         return
     profile = engine_profile.load_engine(name)
+    if as_json:
+        print(json.dumps(profile.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False, allow_nan=False))
+        return
     print(f"{profile.name}: {profile.description}\n{profile.engine}, {profile.versions}\n")
-    show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.flags.items()])
+    tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.flags.items()])
     host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
     print(f"\nHost overheads ({'validated' if profile.validated else 'not validated'}): {host}")
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

@@ -46,7 +46,7 @@ def _words(problem: BaseException) -> tuple[str, int]:
     if isinstance(problem, InterruptError | KeyboardInterrupt):
         return "interrupted: nothing was written", INTERRUPTED
     if isinstance(problem, OSError):
-        where = f" {problem.filename}" if problem.filename else ""
+        where = f" {clipped(str(problem.filename), 200)}" if problem.filename else ""
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"error: the disk is full: cannot write{where}; nothing was kept", 2
         return f"error:{where}{':' if where else ''} {problem.strerror or problem}", 2

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from simserve.cli.failures import InterruptError, PipeClosedError
+from simserve.errors import SimserveError
 
 COMMANDS = {
     "run": "Simulate an experiment: a table, plots and a report.",
@@ -71,11 +72,15 @@ class LazyGroup(TyperGroup):
             raise InterruptError from problem
         except BrokenPipeError as problem:
             raise PipeClosedError from problem
+        except EOFError as problem:  # of a file that is cut short; the command framework would say "Aborted." to it
+            raise SimserveError(
+                f"an input ends before it should: {problem}" if str(problem) else "an input ends before it should"
+            ) from problem
 
 
 def command() -> Any:
     """The whole command line as one command object."""
-    app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+    app = typer.Typer(cls=LazyGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 
     @app.callback(help="Simulate LLM serving: this traffic, this model, this hardware, under this policy.")
     def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (also SIMSERVE_DEBUG=1).")] = False) -> None:

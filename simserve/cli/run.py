@@ -9,14 +9,19 @@ from typing import Annotated
 
 import typer
 
+from simserve.cli import completion
+
 app = typer.Typer()
 
 
 @app.command()
 def run(
-    experiment: Annotated[str, typer.Argument(help="A YAML file, or the name of a bundled experiment.")],
+    experiment: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a bundled experiment.", autocompletion=completion.experiments)
+    ],
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key: workload.trace.rate_scale=4.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key: workload.trace.rate_scale=4.", autocompletion=completion.changes),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.", show_default="out/<name>")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing result.")] = False,

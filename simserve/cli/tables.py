@@ -1,8 +1,15 @@
-"""Plain tables of the listing commands: they fold at any width and keep no borders, so that they can be piped."""
+"""Plain tables of the listing commands: they fold at any width and keep no borders, so that they can be piped. The same as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def as_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Prints rows as a JSON list of objects on stdout, and nothing else."""
+    print(json.dumps(list(rows), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> None:

@@ -26,8 +26,8 @@ _COERCIBLE = re.compile(
 MOST_MISTAKES = 20
 """Mistakes listed at once."""
 
-MOST_CHARACTERS = 400
-"""Of one sentence, place and key left out."""
+MOST_CHARACTERS = 480
+"""Of one line, place and key left out."""
 
 
 Section = TypeVar("Section", bound=BaseModel)
@@ -42,7 +42,8 @@ class Mistake:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {clipped(self.key, 120)}: {self.text}" if self.key else f"{self.place}: {self.text}"
+        text = "\n".join(line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 3]}..." for line in self.text.split("\n"))
+        return f"{self.place}: {clipped(self.key, 120)}: {text}" if self.key else f"{self.place}: {text}"
 
 
 def fail(source: str, mistakes: list[Mistake]) -> None:
@@ -163,7 +164,7 @@ _BOUNDS = {"greater_than": (">", "gt"), "greater_than_equal": (">=", "ge"), "les
 
 def _bound(value: float) -> str:
     """A bound as people write it: 100,000, 1e-05."""
-    return f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:g}"
+    return f"{int(value):,}" if isinstance(value, int) or (value == int(value) and abs(value) < 1e15) else f"{value:g}"
 
 
 def _has_suspect(value: Any) -> bool:

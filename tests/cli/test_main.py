@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
+import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +107,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "error: the disk is full: cannot write out/x"),
         (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "error: out: Permission denied"),
+        (EOFError("Compressed file ended"), 2, "error: an input ends before it should: Compressed file ended"),
         (MemoryError(), 2, "error: out of memory"),
         (RuntimeError("surprise"), 1, "bug in simserve: RuntimeError: surprise"),
     ],
@@ -114,7 +119,7 @@ def test_endings_are_one_message_and_a_code(
     assert main(["version"]) == code
     captured = capsys.readouterr()
     assert words in captured.err
-    assert "Traceback" not in captured.err
+    assert "Traceback" not in captured.err and "Aborted" not in captured.err
     assert captured.out == ""
 
 
@@ -162,3 +167,78 @@ def test_unknown_names_get_the_nearest(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_command_is_built_without_running_anything() -> None:
     group: Any = command()
     assert group.list_commands(None) == list(COMMANDS)
+
+
+def test_help_comes_at_once() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "simserve", "--help"], check=True, capture_output=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5, "seconds of processor time"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offered", "not_offered"),
+    [
+        (["ca"], {"capacity", "calibrate"}, {"run"}),
+        (["run", "qui"], {"quickstart"}, {"closed_loop"}),
+        (["run", "x", "--set", "hardware=h100"], {"hardware=h100-sxm-80gb"}, {"hardware=a10"}),
+        (["run", "x", "--set", "engine=vllm-v1"], {"engine=vllm-v1", "engine=vllm-v1-async"}, {"engine=sglang"}),
+        (["run", "x", "--set", "wor"], {"workload"}, {"model="}),
+        (["run", "x", "--no-p"], {"--no-plots"}, {"--no-report"}),
+        (["policies", "sar"], {"sarathi"}, {"vllm-v1"}),
+        (["engines", "tens"], {"tensorrt-llm"}, {"vllm-v1"}),
+        (["run", "no-such-experiment-or-file"], set(), {"quickstart"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_bundled_names(arguments: list[str], offered: set[str], not_offered: set[str]) -> None:
+    words = ["simserve", *arguments]
+    environment = {**os.environ, "_SIMSERVE_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run([sys.executable, "-m", "simserve"], env=environment, capture_output=True, text=True, timeout=60)
+    found = set(done.stdout.split())
+    assert done.stderr == "" and offered <= found and not not_offered & found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_is_shown_and_installed(shell: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "simserve", "--show-completion", shell], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert shown.returncode == 0 and "_SIMSERVE_COMPLETE" in shown.stdout and "simserve" in shown.stdout
+    installed = subprocess.run(
+        [sys.executable, "-m", "simserve", "--install-completion", shell], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert installed.returncode == 0, installed.stderr
+    assert any("_SIMSERVE_COMPLETE" in path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "name"),
+    [
+        (["models"], "model", "llama-2-7b"),
+        (["hardware"], "profile", "a100-sxm-80gb"),
+        (["engines"], "name", "vllm-v1"),
+        (["policies"], "policy", "sarathi"),
+    ],
+)
+def test_tables_are_printed_as_json(arguments: list[str], key: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert name in [row[key] for row in rows]
+
+
+def test_numbers_in_json_are_those_of_the_objects(capsys: pytest.CaptureFixture[str]) -> None:
+    from simserve.hardware import load_profile
+    from simserve.model import load_model
+
+    main(["models", "--json"])
+    model = next(row for row in json.loads(capsys.readouterr().out) if row["model"] == "llama-3-8b")
+    # 32 layers x 8 KV heads x 128 x keys and values x 2 bytes
+    assert model["kv_bytes_per_token"] == 32 * 8 * 128 * 2 * 2 and model["parameters"] == load_model("llama-3-8b").parameters()
+    main(["hardware", "--json"])
+    profile = next(row for row in json.loads(capsys.readouterr().out) if row["profile"] == "h100-sxm-80gb")
+    assert profile["device"]["hbm_bytes"] == load_profile("h100-sxm-80gb").device.hbm_bytes
+    main(["policies", "sarathi", "--json"])
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)["parameters"]} >= {"token_budget", "max_seqs"}
+    main(["engines", "vllm-v1", "--json"])
+    assert json.loads(capsys.readouterr().out)["flags"]["max_num_seqs"] == "scheduler.max_seqs"

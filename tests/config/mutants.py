@@ -25,15 +25,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-import yaml
-
 from simserve import resources
 from simserve.cli import main
+from simserve.cli.failures import report
 from simserve.config import engine_profile
+from simserve.config.experiment import load
+from simserve.files import yaml_text
 
 FORBIDDEN = ("bug in simserve", "Traceback", "Aborted", "pydantic", "Input should", "<class", "yaml.s", "while parsing", "while scanning", "numpy.", "validation error")
 MOST_LINE, MOST_LINES = 650, 25
 TIME_S = 30.0
+
+BUNDLED = "bundled"
+"""The experiments that ship, which are loaded and not run."""
 
 BASES = {
     "closed": """\
@@ -161,15 +165,16 @@ class Outcome(NamedTuple):
 def case(seed: int) -> Case:
     """The case of a seed, always the same."""
     rng = random.Random(seed)
-    base = rng.choice(sorted(BASES))
-    files = {"e.yaml": BASES[base], **(own_files() if base == "own" else {})}
+    base = rng.choice((*sorted(BASES), BUNDLED))
+    text = BASES[base] if base in BASES else bundled(rng.choice(resources.available("experiments")))
+    files = {"e.yaml": text, **(own_files() if base == "own" else {})}
     argv = ["run", "e.yaml", "--out", "out", "-q", "--no-plots", "--no-report"]
     victim = rng.choice(sorted(files)) if base == "own" else "e.yaml"
-    way = rng.choice(("tree", "tree", "tree", "text", "bytes", "set", "set", "argv"))
+    way = rng.choice(("tree", "tree", "tree", "text", "bytes", "set", "set", "argv" if base in BASES else "tree"))
     raw = {name: text.encode() for name, text in files.items()}
     what = f"{base} {way} {victim}"
     if way == "tree":
-        data = yaml.safe_load(files[victim])
+        data = yaml_text.parse(files[victim], victim).data
         for _ in range(rng.choice((1, 1, 1, 2, 4))):
             what += " " + change(data, rng)
         raw[victim] = written(data, rng).encode("utf-8", "surrogatepass")
@@ -182,7 +187,13 @@ def case(seed: int) -> Case:
             argv += ["--set", override(files["e.yaml"], rng)]
     else:
         argv = broken_argv(argv, rng)
-    return Case(raw, argv, what)
+    return Case(raw, argv if base in BASES else ["load", *argv[1:2], *argv[7:]], what)
+
+
+@functools.cache
+def bundled(name: str) -> str:
+    """The text of a bundled experiment."""
+    return resources.find("experiments", name).read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -296,7 +307,7 @@ def broken_bytes(raw: bytes, rng: random.Random) -> bytes:
 
 def override(text: str, rng: random.Random) -> str:
     """A `--set`: a place that is there or is not, and a value that fits or does not."""
-    names = [".".join(map(str, path)) for path in paths(yaml.safe_load(text))]
+    names = [".".join(map(str, path)) for path in paths(yaml_text.parse(text, "e.yaml").data)]
     path = rng.choice((*names, *names, "", ".", "a..b", "seed.", "cluster.instances.7.count", "cluster.instances.²", "x" * 10_000, ".".join("a" * 900)))
     if rng.random() < 0.3:
         path += "." + rng.choice(("x", "0", "-1", "tp", "lora", "9" * 30, "name", ""))
@@ -336,11 +347,22 @@ def run(one: Case, folder: Path, time_s: float = TIME_S) -> Outcome:
     signal.setitimer(signal.ITIMER_REAL, time_s)
     try:
         with contextlib.chdir(folder), contextlib.redirect_stderr(said), contextlib.redirect_stdout(answer):
-            code = main(one.argv)
+            code = loaded(one.argv) if one.argv[:1] == ["load"] else main(one.argv)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     return Outcome(code, said.getvalue(), time.perf_counter() - start)
+
+
+def loaded(argv: list[str]) -> int:
+    """Loads an experiment and every variant as `simserve run` does, without running it: bundled ones take minutes."""
+    try:
+        experiment = load(argv[1], argv[3::2])
+        for changes in experiment.spec.variants.values():
+            load(argv[1], changes)
+    except BaseException as problem:
+        return report(problem)
+    return 0
 
 
 def campaign(seeds: range, *, verbose: bool = False) -> dict[int, tuple[Case, Outcome]]:

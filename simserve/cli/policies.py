@@ -11,6 +11,7 @@ import typer
 
 from simserve.cli import completion
 from simserve.errors import ConfigError, nearest
+from simserve.files.words import clipped
 
 if TYPE_CHECKING:
     from simserve.config.parameters import Parameter
@@ -48,7 +49,7 @@ def policies(
         return
     found_in = [(kind, class_of) for kind, names, class_of in kinds if name in names]
     if not found_in:
-        raise ConfigError(f"unknown policy '{name}'{nearest(name, [one for _, names, _ in kinds for one in names])}")
+        raise ConfigError(f"unknown policy '{clipped(name)}'{nearest(name, [one for _, names, _ in kinds for one in names])}")
     kind, class_of = found_in[0]
     found = class_of(name)
     if as_json:

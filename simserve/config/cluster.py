@@ -12,6 +12,7 @@ from simserve.config.schema import ClusterSection, ControllerSection, RouterSect
 from simserve.errors import nearest
 from simserve.files import messages
 from simserve.files.messages import Mistake
+from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
 from simserve.policies.contract import PolicyParams
@@ -83,7 +84,7 @@ def _choice(
 ) -> tuple[Choice | None, list[Mistake]]:
     policy = section.get(key, default)
     if policy not in names:
-        found = kind_of(policy) if not isinstance(policy, str) else f"'{policy}'"
+        found = kind_of(policy) if not isinstance(policy, str) else f"'{clipped(policy)}'"
         return None, [messages.at(document, (*place, key), f"unknown {words} {found}{nearest(str(policy), names)}")]
     settings = {name: Setting(value, (*place, name)) for name, value in section.items() if name not in own_keys}
     params, mistakes = policy_params(policy, class_of(policy).Params, settings, document, own_keys)

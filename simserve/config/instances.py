@@ -68,7 +68,7 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
     flags, mistakes = _flags(engine, document)
     policy, written = _scheduler(raw, engine, prefix)
     if policy not in registry.scheduler_names():
-        found = kind_of(policy) if not isinstance(policy, str) else f"'{policy}'"
+        found = kind_of(policy) if not isinstance(policy, str) else f"'{clipped(policy)}'"
         text = f"unknown policy {found}{nearest(str(policy), registry.scheduler_names())}"
         return None, [*mistakes, messages.at(document, (*prefix, "scheduler", "policy"), text)]
     settings: dict[str, Setting] = {}
@@ -81,7 +81,7 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
     mistakes += wrong
     order = raw.get("order", "fcfs")
     if isinstance(order, str) and order not in registry.order_names():
-        mistakes.append(messages.at(document, (*prefix, "order"), f"unknown order '{order}'{nearest(order, registry.order_names())}"))
+        mistakes.append(messages.at(document, (*prefix, "order"), f"unknown order '{clipped(order)}'{nearest(order, registry.order_names())}"))
     if mistakes or params is None:
         return None, mistakes
 

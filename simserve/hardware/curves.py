@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.errors import ProfileError
+from simserve.files.words import clipped, shown
 
 FORMAT = "simserve-curves-1"
 F64 = NDArray[np.float64]
@@ -67,12 +68,12 @@ class Curves:
 def from_document(document: dict[str, Any], where: str) -> Curves:
     """The curves of a JSON document. Raises ProfileError (naming `where`) when it is not one of this format."""
     if document.get("format") != FORMAT:
-        raise ProfileError(f"{where}: format is {document.get('format')!r}, this version of simserve reads {FORMAT!r}")
+        raise ProfileError(f"{where}: format is {shown(document.get('format'))}, this version of simserve reads {FORMAT!r}")
     try:
         curves = {
             tuple(float(v) for v in c["key"]): (np.log(np.array(c["bytes"], dtype=np.float64)), np.log(np.array(c["us"]) * 1e-6))
             for c in document["curves"]
         }
         return Curves(tuple(document["keys"]), str(document["size_column"]), curves)
-    except (KeyError, ValueError, TypeError) as error:
-        raise ProfileError(f"{where}: not a complete {FORMAT} document ({error})") from None
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        raise ProfileError(f"{where}: not a complete {FORMAT} document ({clipped(str(error))})") from None

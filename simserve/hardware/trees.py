@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.errors import ProfileError
+from simserve.files.text import MOST_TEXT_BYTES, gunzip, read_bytes
+from simserve.files.words import clipped, shown
 
 FORMAT = "simserve-trees-1"
 SCALE = 1e-4
@@ -88,7 +90,7 @@ class Trees:
 def from_document(document: dict[str, Any], where: str) -> Trees:
     """The ensemble of a JSON document. Raises ProfileError (naming `where`) when it is not one of this format."""
     if document.get("format") != FORMAT:
-        raise ProfileError(f"{where}: format is {document.get('format')!r}, this version of simserve reads {FORMAT!r}")
+        raise ProfileError(f"{where}: format is {shown(document.get('format'))}, this version of simserve reads {FORMAT!r}")
     try:
         feature = np.array(document["feature"], dtype=np.int32)
         here = np.arange(len(feature), dtype=np.int32)
@@ -103,8 +105,8 @@ def from_document(document: dict[str, Any], where: str) -> Trees:
             np.cumsum(document["roots"], dtype=np.int32),
             int(document["depth"]),
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ProfileError(f"{where}: not a complete {FORMAT} document ({error})") from None
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        raise ProfileError(f"{where}: not a complete {FORMAT} document ({clipped(str(error))})") from None
     sizes = {len(a) for a in (trees.feature, trees.bin, trees.left, trees.value)}
     if len(sizes) != 1 or len(trees.edges) != len(trees.features) or (len(feature) and trees.left.max() >= len(feature)):
         raise ProfileError(f"{where}: its node columns do not fit together")
@@ -123,11 +125,21 @@ def write_document(path: Path, document: dict[str, Any]) -> str:
 def read_document(path: Path, sha256: str) -> dict[str, Any]:
     """Read gzipped JSON. Raises ProfileError when it is missing, damaged or not the file whose sha256 the profile states."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot read this part of the hardware profile ({error.strerror})") from None
+        data = read_bytes(path, ProfileError, what="a file of coefficients", most_bytes=MOST_TEXT_BYTES)
+    except ProfileError as error:
+        raise ProfileError(f"cannot read a part of the hardware profile: {error}") from None
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ProfileError(f"{path}: sha256 is {found[:12]}..., the profile expects {sha256[:12]}...; the file was changed or cut short")
-    document: dict[str, Any] = json.loads(gzip.decompress(data))
+    try:
+        # Its sha256 says that it is as written: the guarded reader's repeated keys and long numbers are not looked for (and cost 10 ms).
+        document = json.loads(gunzip(data, path, ProfileError, most_bytes=_MOST_EXPANDED_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(f"{path}: not a JSON file of coefficients ({clipped(str(error))})") from None
+    if not isinstance(document, dict):
+        raise ProfileError(f"{path}: found {shown(document)}, expected an object of coefficients")
     return document
+
+
+_MOST_EXPANDED_BYTES = 2**30
+"""Shipped coefficients expand to some MiB."""

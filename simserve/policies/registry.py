@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from simserve.errors import ConfigError, nearest
+from simserve.files.words import clipped
 
 _BUILT_IN_SCHEDULERS = {
     "vllm-v0": "simserve.policies.scheduling.vllm_v0:VllmV0",
@@ -80,12 +81,12 @@ def _points(kind: str) -> dict[str, EntryPoint]:
 def _load(kind: str, name: str) -> Any:
     points, words = _points(kind), _BUILT_IN[kind][0]
     if name not in points:
-        raise ConfigError(f"unknown {words} '{name}'{nearest(name, points)}")
+        raise ConfigError(f"unknown {words} '{clipped(name)}'{nearest(name, points)}")
     where = f"{words} '{name}' cannot be loaded from {points[name].value}"
     try:
         found = points[name].load()
     except Exception as problem:  # a third party's module may fail in any way while it is imported
-        raise ConfigError(f"{where}: {type(problem).__name__}: {problem}") from problem
+        raise ConfigError(f"{where}: {type(problem).__name__}: {clipped(str(problem), 300)}") from problem
     missing = [part for part in _PARTS[kind] if not hasattr(found, part)]
     if missing or isinstance(found, ModuleType) != (kind == "orders"):
         what = "a module" if kind == "orders" else "a class"

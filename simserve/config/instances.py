@@ -81,7 +81,8 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
     mistakes += wrong
     order = raw.get("order", "fcfs")
     if isinstance(order, str) and order not in registry.order_names():
-        mistakes.append(messages.at(document, (*prefix, "order"), f"unknown order '{clipped(order)}'{nearest(order, registry.order_names())}"))
+        text = f"unknown order '{clipped(order)}'{nearest(order, registry.order_names())}"
+        mistakes.append(messages.at(document, (*prefix, "order"), text))
     if mistakes or params is None:
         return None, mistakes
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from simserve.errors import ModelError
 from simserve.model.config_file import Config
-from simserve.model.quantisation import Quantisation, QuantMethod
+from simserve.model.quantisation import Quantisation
+from simserve.model.weight_format import QuantMethod
 
 # Modules of a middle layer that stand for each part; checkpoints name them differently.
 _REPRESENTATIVES = {

@@ -23,6 +23,7 @@ QuantMethod = Literal[
     "w4a8_fp8",
     "w8a16_fp8",
     "w4a16_nf4",
+    "llm_int8",
     "w3a16_int3",
     "w2a16_int2",
 ]
@@ -50,6 +51,7 @@ _WEIGHT_BITS: dict[str, int] = {
     "w4a8_fp8": 4,
     "w8a16_fp8": 8,
     "w4a16_nf4": 4,
+    "llm_int8": 8,
     "w3a16_int3": 3,
     "w2a16_int2": 2,
 }

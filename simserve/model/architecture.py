@@ -120,9 +120,7 @@ class ModelArchitecture:
                 raise ModelError(f"model '{self.name}': {column} has {len(getattr(self, column))} entries for {self.num_layers} layers")
         for heads in set(self.layer_kv_heads):
             if heads < 1 or self.num_attention_heads % heads:
-                raise ModelError(
-                    f"model '{self.name}': num_attention_heads {self.num_attention_heads} is not a multiple of a layer's {heads} key/value heads"
-                )
+                raise ModelError(f"model '{self.name}': {heads} key/value heads of a layer do not divide num_attention_heads")
         if any(self.linear_layers) and self.linear_attention is None:
             raise ModelError(f"model '{self.name}': layers are marked as recurrent but their mixer is not described")
         if any(self.moe_layers) and self.experts is None:

@@ -46,7 +46,9 @@ def problem(model: ModelArchitecture, tp: int, moe_tp: int) -> str | None:
             unit = _unit(share)
             if unit and share.width % unit:
                 blocks = "blocks of 128 x 128" if share.stored.method == "fp8_block128" else f"groups of {unit}"
-                return f"{share.what} is {share.width} wide when cut {share.ways} ways, which {blocks} ({share.stored.method}) do not divide"
+                return (
+                    f"{share.what} is {share.width} wide when cut {share.ways} ways, which {blocks} ({share.stored.method}) do not divide"
+                )
     return None
 
 

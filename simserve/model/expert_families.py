@@ -16,7 +16,11 @@ MOST_EXPERTS = 65_536
 
 def mixtral(config: Config) -> dict[str, Any]:
     """Mixtral: Mistral with experts of `intermediate_size` in every layer."""
-    experts = Experts(config.integer("num_local_experts", maximum=MOST_EXPERTS), config.integer("num_experts_per_tok"), config.integer("intermediate_size"))
+    experts = Experts(
+        config.integer("num_local_experts", maximum=MOST_EXPERTS),
+        config.integer("num_experts_per_tok"),
+        config.integer("intermediate_size"),
+    )
     return mistral(config) | {"experts": experts, "moe_layers": True}
 
 
@@ -92,7 +96,9 @@ def glm4_moe(config: Config) -> dict[str, Any]:
     fields = rmsnorm_decoder(config)
     width, dense = config.integer("moe_intermediate_size"), config.integer("first_k_dense_replace", default=0, minimum=0)
     shared = width * config.integer("n_shared_experts", default=0, minimum=0)
-    experts = Experts(config.integer("n_routed_experts", maximum=MOST_EXPERTS), config.integer("num_experts_per_tok"), width, shared, router_bias=True)
+    experts = Experts(
+        config.integer("n_routed_experts", maximum=MOST_EXPERTS), config.integer("num_experts_per_tok"), width, shared, router_bias=True
+    )
     moe = tuple(i >= dense for i in range(fields["num_layers"]))
     own = {"qkv_bias": config.flag("attention_bias"), "qk_norm": config.flag("use_qk_norm", config.text("model_type") == "dots1")}
     return fields | own | {"experts": experts, "moe_layers": moe}
@@ -125,7 +131,12 @@ def llama4(config: Config) -> dict[str, Any]:
     chunk = config.integer("attention_chunk_size", default=0, minimum=0)
     step = config.integer("interleave_moe_layer_step", default=1)
     width = config.integer("intermediate_size")
-    experts = Experts(config.integer("num_local_experts", maximum=MOST_EXPERTS), config.integer("num_experts_per_tok"), width, shared_intermediate_size=width)
+    experts = Experts(
+        config.integer("num_local_experts", maximum=MOST_EXPERTS),
+        config.integer("num_experts_per_tok"),
+        width,
+        shared_intermediate_size=width,
+    )
     listed = config.items("moe_layers") or list(range(step - 1, layers, step))
     return fields | {
         "intermediate_size": config.integer("intermediate_size_mlp"),
@@ -151,6 +162,10 @@ def minimax_m2(config: Config) -> dict[str, Any]:
 def _qwen_experts(config: Config, shared: int) -> dict[str, Any]:
     layers = config.integer("num_hidden_layers")
     step, dense = config.integer("decoder_sparse_step", default=1), config.items("mlp_only_layers")
-    routed = (config.integer("num_experts", maximum=MOST_EXPERTS), config.integer("num_experts_per_tok"), config.integer("moe_intermediate_size"))
+    routed = (
+        config.integer("num_experts", maximum=MOST_EXPERTS),
+        config.integer("num_experts_per_tok"),
+        config.integer("moe_intermediate_size"),
+    )
     moe = tuple(i not in dense and (i + 1) % step == 0 for i in range(layers))
     return {"experts": Experts(*routed, shared_intermediate_size=shared, shared_gate=shared > 0), "moe_layers": moe}

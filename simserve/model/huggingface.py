@@ -18,7 +18,14 @@ from simserve.model.quantisation import ComputeDtype, Quantisation
 from simserve.model.quantisation_config import read_quantisation
 
 # Engines load float32 checkpoints in half precision (vLLM `--dtype auto`).
-_DTYPES: dict[str, ComputeDtype] = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp16", "float": "fp16", "auto": "bf16"}
+_DTYPES: dict[str, ComputeDtype] = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "float32": "fp16",
+    "float": "fp16",
+    "auto": "bf16",
+}
 
 # Where vision-language configurations keep their language model; `kimi_k2` etc. then name the decoder.
 _TEXT_SECTIONS = ("text_config", "language_config", "llm_config", "thinker_config")
@@ -76,8 +83,7 @@ def _fields(config: Config) -> tuple[str, dict[str, Any]]:
         except ModelError as error:
             made = f" (architectures: {clipped(', '.join(classes))})" if classes else ""
             raise ModelError(
-                f"{config.where}: no reader for model_type '{clipped(family)}'{made}, and {error}. "
-                f"Readers: {', '.join(sorted(FAMILIES))}"
+                f"{config.where}: no reader for model_type '{clipped(family)}'{made}, and {error}. Readers: {', '.join(sorted(FAMILIES))}"
             ) from None
     fields["max_position_embeddings"] = context_length(config, fields["max_position_embeddings"])
     return family or str(known), fields

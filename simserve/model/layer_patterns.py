@@ -28,16 +28,16 @@ def windows(config: Config, layers: int, window: int, full_every: int = 0) -> di
 
     Raises ModelError for a type that is neither sliding nor full attention.
     """
-    types, assumed = config.items("layer_types"), ()
+    types = config.items("layer_types")
+    known = {"sliding_attention": window, "full_attention": 0, "sliding": window, "full": 0}
+    for entry in types:
+        if not isinstance(entry, str) or entry not in known:
+            raise ModelError(f"{config.where}: layer_types holds {shown(entry)}, known are sliding_attention and full_attention")
     if not window:
         return {"layer_windows": 0}
     if types:
-        known = {"sliding_attention": window, "full_attention": 0, "sliding": window, "full": 0}
-        for entry in types:
-            if not isinstance(entry, str) or entry not in known:
-                raise ModelError(f"{config.where}: layer_types holds {shown(entry)}, known are sliding_attention and full_attention")
-        types, assumed = for_each_layer(config, "layer_types", types, layers)  # type: ignore[assignment]
-        return {"layer_windows": tuple(known[entry] for entry in types), "assumptions": assumed}
+        entries, assumed = for_each_layer(config, "layer_types", types, layers)
+        return {"layer_windows": tuple(known[entry] for entry in entries), "assumptions": assumed}
     if not full_every:
         return {"layer_windows": window}
     return {"layer_windows": tuple(0 if (i + 1) % full_every == 0 else window for i in range(layers))}

@@ -90,7 +90,9 @@ def _what_works(model: ModelArchitecture, parallel: Parallel) -> str:
     spread = [ep for ep in range(parallel.ep + 1, parallel.tp * parallel.dp + 1) if _works(model, replace(parallel, ep=ep))]
     with_ep = f" with ep {parallel.ep}" if parallel.ep > 1 else ""
     ways = [f"tp {', '.join(map(str, sizes))}{with_ep}"] if sizes else []
-    ways += [f"tp {parallel.tp} with ep {', '.join(map(str, spread))} (ranks of an ep group hold other experts, cut less)"] if spread else []
+    ways += (
+        [f"tp {parallel.tp} with ep {', '.join(map(str, spread))} (ranks of an ep group hold other experts, cut less)"] if spread else []
+    )
     return f"layouts that work: {'; or '.join(ways)}" if ways else "no layout of these devices works"
 
 

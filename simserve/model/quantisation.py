@@ -84,11 +84,9 @@ class Quantisation:
                 return plain
         distinct = tuple(dict.fromkeys(layers))
         number = {formats: i for i, formats in enumerate(distinct)}
-        most: list[QuantMethod] = []
-        for fields in PARTS.values():
-            found = Counter(getattr(layer, field).method for layer in layers for field in fields)
-            most.append(found.most_common(1)[0][0])
-        return Quantisation(*most, usual, distinct, tuple(number[formats] for formats in layers), lm_head)
+        attention, mlp, shared, experts = (_commonest(layers, fields) for fields in PARTS.values())
+        chosen = tuple(number[formats] for formats in layers)
+        return Quantisation(attention, mlp, shared, experts, usual, distinct, chosen, lm_head)
 
     @property
     def methods(self) -> tuple[QuantMethod, QuantMethod, QuantMethod, QuantMethod]:
@@ -117,8 +115,12 @@ class Quantisation:
 UNQUANTISED = Quantisation()
 
 
+def _commonest(layers: Sequence[LayerFormats], fields: tuple[str, ...]) -> QuantMethod:
+    found: Counter[QuantMethod] = Counter(getattr(layer, field).method for layer in layers for field in fields)
+    return found.most_common(1)[0][0]
+
+
 @lru_cache(maxsize=64)
 def _by_part(methods: tuple[QuantMethod, ...], group_size: int) -> LayerFormats:
     attention, mlp, shared, experts = (WeightFormat(method, group_size) for method in methods)
     return LayerFormats(*[attention] * 7, *[mlp] * 3, *[shared] * 2, *[experts] * 2)
-

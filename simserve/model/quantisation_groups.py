@@ -164,7 +164,9 @@ def _quark(config: Config) -> WeightFormat:
     group = weights.integer("group_size", default=32 if (kind, bits) == ("float", 4) else 128, minimum=-1)
     grouped = scheme in ("per_group", "") and not (kind == "float" and bits == 8)
     symmetric = weights.flag("symmetric", weights.text("dtype").startswith("int"))
-    return numbers(config.where, kind, bits, group if grouped else 0, input_kind, input_bits, symmetric=symmetric, block=scheme == "per_block")
+    return numbers(
+        config.where, kind, bits, group if grouped else 0, input_kind, input_bits, symmetric=symmetric, block=scheme == "per_block"
+    )
 
 
 def _quark_type(tensor: Config) -> tuple[str, int]:

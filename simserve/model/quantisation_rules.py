@@ -15,7 +15,14 @@ _LONGEST_PATTERN = 2000
 
 _ATTENTION = ("self_attn.qkv_proj", "attention.wqkv", "self_attention.query_key_value", "attn.c_attn", "self_attn.W_pack")
 _DENSE = ("mlp.gate_up_proj",)
-_SHARED = ("mlp.shared_experts", "mlp.shared_expert", "feed_forward.shared_expert", "mixer.shared_experts", "share_expert", "mlp.shared_mlp")
+_SHARED = (
+    "mlp.shared_experts",
+    "mlp.shared_expert",
+    "feed_forward.shared_expert",
+    "mixer.shared_experts",
+    "share_expert",
+    "mlp.shared_mlp",
+)
 _ROUTED = ("mlp.experts.0", "feed_forward.experts.0", "mixer.experts.0", "moe.experts.0", "block_sparse_moe.experts.0")
 
 _MODULES: dict[str, tuple[str, ...]] = {

@@ -40,7 +40,10 @@ def hunyuan_moe(config: Config) -> dict[str, Any]:
     skipped = config.integer("moe_layer_num_skipped", default=0, minimum=0)
     shared = config.same_integer("num_shared_expert", default=1, minimum=0) if config.flag("use_mixed_mlp_moe", True) else 0
     experts = Experts(
-        config.same_integer("num_experts", maximum=MOST_EXPERTS), config.same_integer("moe_topk", "num_experts_per_tok"), width, width * shared
+        config.same_integer("num_experts", maximum=MOST_EXPERTS),
+        config.same_integer("moe_topk", "num_experts_per_tok"),
+        width,
+        width * shared,
     )
     return fields | {"experts": experts, "moe_layers": tuple(i >= skipped for i in range(fields["num_layers"]))}
 

@@ -123,6 +123,8 @@ class ModelArchitecture:
                 raise ModelError(f"model '{self.name}': {heads} key/value heads of a layer do not divide num_attention_heads")
         if any(self.linear_layers) and self.linear_attention is None:
             raise ModelError(f"model '{self.name}': layers are marked as recurrent but their mixer is not described")
+        if self.attention_layers < 1:
+            raise ModelError(f"model '{self.name}': no layer has attention; models without a KV cache are not supported")
         if any(self.moe_layers) and self.experts is None:
             raise ModelError(f"model '{self.name}': layers are marked as mixture of experts but the experts are not described")
         if self.experts is not None and not 1 <= self.experts.experts_per_token <= self.experts.num_experts:

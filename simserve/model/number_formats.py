@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simserve.errors import ModelError
+from simserve.files.words import clipped
 from simserve.model.weight_format import QuantMethod, WeightFormat
 
 _WEIGHT_ONLY: dict[int, QuantMethod] = {2: "w2a16_int2", 3: "w3a16_int3", 4: "w4a16_int4", 8: "w8a16_int8"}
@@ -52,5 +53,5 @@ def numbers(
     }
     method = known.get((kind, bits, input_kind, input_bits))
     if method is None:
-        raise ModelError(f"{where}: {bits}-bit {kind} weights (group {group_size}) with {input_bits}-bit activations are not supported")
+        raise ModelError(f"{where}: {bits}-bit {clipped(kind)} weights (group {group_size}) with {input_bits}-bit activations are not supported")
     return WeightFormat(method, max(group_size, 0))

@@ -51,7 +51,7 @@ def compressed_rules(config: Config, kept: Patterns) -> Rules:
         where = f"{groups.where}.{clipped(str(key))}"
         stored = _compressed(group, where)
         targets = Config(group, where).items("targets") or ["Linear"]
-        names = [target for target in targets if target not in _CLASSES]
+        names = [target for target in targets if not isinstance(target, str) or target not in _CLASSES]
         if len(names) < len(targets):
             whole.append(stored)
         patterns = Patterns(names)

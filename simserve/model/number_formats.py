@@ -53,5 +53,7 @@ def numbers(
     }
     method = known.get((kind, bits, input_kind, input_bits))
     if method is None:
-        raise ModelError(f"{where}: {bits}-bit {clipped(kind)} weights (group {group_size}) with {input_bits}-bit activations are not supported")
+        raise ModelError(
+            f"{where}: {bits}-bit {clipped(kind)} weights (group {group_size}) with {input_bits}-bit activations are not supported"
+        )
     return WeightFormat(method, max(group_size, 0))

@@ -16,7 +16,13 @@ CONFIGS = {
     | {"num_attention_heads": 24, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 248320, "max_position_embeddings": 262144}
     | {"linear_num_key_heads": 16, "linear_num_value_heads": 48, "linear_key_head_dim": 128, "linear_value_head_dim": 128}
     | {"linear_conv_kernel_dim": 4, "full_attention_interval": 4},
-    "olmo-3-7b": {"model_type": "olmo3", "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008, "num_attention_heads": 32}
+    "olmo-3-7b": {
+        "model_type": "olmo3",
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+        "intermediate_size": 11008,
+        "num_attention_heads": 32,
+    }
     | {"num_key_value_heads": 32, "vocab_size": 100278, "max_position_embeddings": 65536, "sliding_window": 4096},
     "seed-oss-36b": {"model_type": "seed_oss", "hidden_size": 5120, "num_hidden_layers": 64, "intermediate_size": 27648}
     | {"num_attention_heads": 80, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 155136, "max_position_embeddings": 524288}
@@ -40,7 +46,13 @@ CONFIGS = {
     "hunyuan-7b": {"model_type": "hunyuan_v1_dense", "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336}
     | {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128167, "max_position_embeddings": 32768}
     | {"tie_word_embeddings": True},
-    "step3": {"model_type": "step3_text", "hidden_size": 7168, "num_hidden_layers": 61, "intermediate_size": 18432, "num_attention_heads": 64}
+    "step3": {
+        "model_type": "step3_text",
+        "hidden_size": 7168,
+        "num_hidden_layers": 61,
+        "intermediate_size": 18432,
+        "num_attention_heads": 64,
+    }
     | {"head_dim": 256, "vocab_size": 128815, "share_q_dim": 2048, "moe_num_experts": 48, "moe_top_k": 3, "moe_intermediate_size": 5120}
     | {"share_expert_dim": 5120, "max_seq_len": 65536, "moe_layers_enum": ",".join(map(str, range(4, 60)))},
     "exaone-4-32b": {"model_type": "exaone4", "hidden_size": 5120, "num_hidden_layers": 64, "intermediate_size": 27392}
@@ -65,7 +77,13 @@ CONFIGS = {
     | {"num_attention_heads": 20, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 261120, "max_position_embeddings": 262144}
     | {"mamba_d_ssm": 4096, "mamba_n_heads": 32, "mamba_d_head": 128, "mamba_n_groups": 2, "mamba_d_state": 256, "mamba_rms_norm": False},
     "command-a": {"model_type": "cohere2", "hidden_size": 12288, "num_hidden_layers": 64, "intermediate_size": 36864}
-    | {"num_attention_heads": 96, "num_key_value_heads": 8, "vocab_size": 256000, "max_position_embeddings": 131072, "sliding_window": 4096},
+    | {
+        "num_attention_heads": 96,
+        "num_key_value_heads": 8,
+        "vocab_size": 256000,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    },
     "ling-lite": {"model_type": "bailing_moe", "hidden_size": 2048, "num_hidden_layers": 28, "intermediate_size": 5632}
     | {"num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 126464, "max_position_embeddings": 16384, "num_experts": 64}
     | {"num_experts_per_tok": 6, "moe_intermediate_size": 1408, "num_shared_experts": 2},

@@ -77,14 +77,28 @@ QUANTISED = {
     "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": True, "lm_head": True}
     | {"dynamic": {"-:.*self_attn.*": {}, "+:.*down_proj.*": {"bits": 8, "group_size": 32}}},
     "awq": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "modules_to_not_convert": ["visual", "lm_head"]},
-    "auto-round": {"quant_method": "auto-round", "bits": 4, "group_size": 128, "data_type": "int", "extra_config": {".*k_proj": {"bits": 8}}},
-    "bitsandbytes": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True, "llm_int8_skip_modules": ["x"]},
+    "auto-round": {
+        "quant_method": "auto-round",
+        "bits": 4,
+        "group_size": 128,
+        "data_type": "int",
+        "extra_config": {".*k_proj": {"bits": 8}},
+    },
+    "bitsandbytes": {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_use_double_quant": True,
+        "llm_int8_skip_modules": ["x"],
+    },
     "torchao": {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 64}}}},
     "torchao-modules": {"quant_method": "torchao"}
     | {"quant_type": {"default": {"_type": "FqnToConfig", "_data": {"fqn_to_config": {"_default": {"_type": "Int8WeightOnlyConfig"}}}}}},
     "quark": {"quant_method": "quark", "exclude": ["lm_head"], "layer_quant_config": {"*k_proj": {"weight": {"dtype": "int8"}}}}
     | {"global_quant_config": {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, "input_tensors": {"dtype": "fp8_e4m3"}}},
-    "modelopt": {"quant_algo": "MIXED_PRECISION", "quantized_layers": {"model.layers.0.mlp.up_proj": {"quant_algo": "NVFP4", "group_size": 16}}},
+    "modelopt": {
+        "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": {"model.layers.0.mlp.up_proj": {"quant_algo": "NVFP4", "group_size": 16}},
+    },
     "hqq": {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}, "skip_modules": ["lm_head"]},
     "compressed": {
         "quant_method": "compressed-tensors",
@@ -103,7 +117,10 @@ NAS = {"model_type": "nemotron-nas", "hidden_size": 512, "num_hidden_layers": 3,
 NAS |= {"max_position_embeddings": 4096, "intermediate_size": None, "num_key_value_heads": None, "block_configs": [BLOCK, BLOCK, BLOCK]}
 PLAIN = {"model_type": "newcomer", "hidden_size": 512, "num_hidden_layers": 3, "num_attention_heads": 8, "vocab_size": 1000}
 PLAIN |= {"max_position_embeddings": 4096, "intermediate_size": 1024, "num_key_value_heads": 4, "head_dim": 64, "hidden_act": "silu"}
-PLAIN |= {"layer_types": ["full_attention"] * 3, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}}
+PLAIN |= {
+    "layer_types": ["full_attention"] * 3,
+    "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512},
+}
 PLAIN |= {"sliding_window": 512, "tie_word_embeddings": True, "architectures": ["NewForCausalLM"], "torch_dtype": "bfloat16"}
 
 FAMILY_OF = {config["model_type"]: name for name, config in CONFIGS.items()}

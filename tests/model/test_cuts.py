@@ -57,7 +57,9 @@ def test_groups_of_rows_stay_whole():
     check(dense(quant_method="awq", bits=4, group_size=128), Parallel(8))  # 14,336 / 8 = 14 x 128
     odd = dense(11008, quant_method="gptq", bits=4, group_size=128)
     check(odd, Parallel(2))  # 43 x 128
-    with pytest.raises(ModelError, match=r"intermediate_size is 2752 wide when cut 4 ways, which groups of 128 .* layouts that work: tp 1, 2"):
+    with pytest.raises(
+        ModelError, match=r"intermediate_size is 2752 wide when cut 4 ways, which groups of 128 .* layouts that work: tp 1, 2"
+    ):
         check(odd, Parallel(4))
     check(dense(11008, quant_method="gptq", bits=4, group_size=64), Parallel(4))  # 2,752 = 43 x 64
     check(dense(11008, quant_method="gptq", bits=4, group_size=-1), Parallel(8))

@@ -11,6 +11,7 @@ from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.probes import ProbeSection
 from simserve.cost.options import CostOptions
 from simserve.errors import ConfigError
+from simserve.model.weight_format import QuantMethod
 from simserve.workload.config import WorkloadConfig
 
 
@@ -35,16 +36,11 @@ def _name_or_mapping(value: Any) -> str:
     return "name" if isinstance(value, str) else "mapping"
 
 
-Quantisation = Literal[
-    "none", "fp8", "fp8_block128", "w8a8_int8", "w8a16_int8", "w4a16_int4", "w4a16_mxfp4", "w4a8_int4", "w4a4_int4", "bf16_2of4"
-]
-
-
 class ModelSection(Section):
     """The model to serve."""
 
     name: str = Field(description="A bundled architecture (`simserve models`), or a path to a Hugging Face config.json.")
-    quantisation: Quantisation | None = Field(
+    quantisation: QuantMethod | None = Field(
         default=None, description="Weight format of every linear layer. Default: what the model's own config.json says."
     )
     options: CostOptions = Field(

@@ -75,12 +75,15 @@ def _grid(kernels: KernelChoice, layers: list[tuple[Attending, int]], batches: F
     """Seconds of shape (batches, contexts), non-decreasing along both."""
     total = np.zeros((len(batches), len(contexts)))
     batch, context = (a.reshape(-1) for a in np.meshgrid(batches, contexts, indexing="ij"))
+    known: dict[Attending, F64] = {}  # layers that differ elsewhere only
     for layer, count in layers:
-        if isinstance(layer, IndexerScores):
-            total += count * index_seconds(kernels, layer, batch=batch, kv_tokens=context).reshape(total.shape)
-            continue
-        reading = decode_read_s(kernels.profile.device, layer, batch, _tokens_read(kernels, layer, context))
-        total += count * np.maximum(_layer_seconds(kernels, layer, batch, context), reading).reshape(total.shape)
+        if layer not in known:
+            if isinstance(layer, IndexerScores):
+                known[layer] = index_seconds(kernels, layer, batch=batch, kv_tokens=context)
+            else:
+                reading = decode_read_s(kernels.profile.device, layer, batch, _tokens_read(kernels, layer, context))
+                known[layer] = np.maximum(_layer_seconds(kernels, layer, batch, context), reading)
+        total += count * known[layer].reshape(total.shape)
     return non_decreasing(non_decreasing(total, axis=1), axis=0)
 
 

@@ -39,10 +39,13 @@ class PrefillAttention:
         self._context = np.concatenate([[0], geometric(64, limit, 2)])
         shape = (len(self._new), len(self._context))
         alone, added = np.zeros(shape), np.zeros(shape)
+        knots = self._new.astype(np.float64), self._context.astype(np.float64)
+        known: dict[Attending, tuple[F64, F64]] = {}  # layers that differ elsewhere only
         for layer, count in layers:
-            knots = self._new.astype(np.float64), self._context.astype(np.float64)
             for piece in kernels.options.prefill_pieces(layer) if isinstance(layer, Attention) else (layer,):
-                one, more = _tables(kernels, piece, *knots)
+                if piece not in known:
+                    known[piece] = _tables(kernels, piece, *knots)
+                one, more = known[piece]
                 alone += count * one
                 added += count * more
         self._new_knots: list[int] = self._new.tolist()

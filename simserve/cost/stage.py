@@ -85,6 +85,8 @@ def check_options(options: CostOptions, model: ModelArchitecture, parallel: Para
         raise ModelError(f"model '{model.name}': its latent attention (MLA) takes no options for the cache, attention or skipped layers")
     if any(model.linear_layers) and options.prefill_layer_share < 1.0:
         raise ModelError(f"model '{model.name}': linear-attention layers cannot be skipped in prefill (prefill_layer_share)")
+    if model.attention_layers < model.num_layers and options.prefill_layer_share < 1.0:
+        raise ModelError(f"model '{model.name}': layers without attention cannot be skipped in prefill (prefill_layer_share)")
     if options.kv_representation == "layer-input" and parallel.tp > 1:
         raise ModelError(f"kv_representation layer-input is modelled for tp 1 only, found tp {parallel.tp}")
 

@@ -218,7 +218,7 @@ class StepCost:
 
     def describe(self) -> dict[str, Any]:
         """What was simulated with, for the results: model, layout, profile, host overheads, check errors, what is unvalidated."""
-        host, parallel = self._host, self._parallel
+        host, parallel, kernels = self._host, self._parallel, self._kernels.describe()
         return {
             "model": self._model.name,
             "quantisation": self._model.quantisation.name,
@@ -235,7 +235,8 @@ class StepCost:
                 "kernel_launch_s": self._launch_s,
                 "cuda_graphs": bool(host.cuda_graph_sizes),
             },
-            **self._kernels.describe(),
+            **kernels,
+            "unvalidated": [*self._model.assumptions, *kernels["unvalidated"]],
         }
 
     # ---- inside ----

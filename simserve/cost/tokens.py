@@ -116,21 +116,36 @@ def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], inst
             for rows, columns, kind, count in matrices:
                 if kind == dtype:
                     put("gemm" if part == _BESIDE else part, count * times[shapes.index((rows, columns))])
+    known: dict[Operator, F64] = {}  # the same operator in layers that differ elsewhere
     for op, count in operators:
-        if isinstance(op, Elementwise):
-            put("sampler" if op.name == "sampler" else "elementwise", count * _elementwise(kernels, op, tokens))
-        elif isinstance(op, AllReduce | AllGather):
-            name = "all_reduce" if isinstance(op, AllReduce) else "all_gather"
-            put("collective", count * kernels.communication(name, op.group, tokens * op.bytes_per_token, "bf16"))
-        elif isinstance(op, MoE):
-            put("moe", count * expert_seconds(kernels, op, instance_tokens))
-        elif isinstance(op, ExpertExchange):
-            put("expert_exchange", count * kernels.exchange(op, tokens))
-        elif isinstance(op, LinearAttentionCore):
-            put("linear_attention", count * _linear_attention(kernels, op, tokens))
-        elif not isinstance(op, Gemm | MLA):
-            raise ModelError(f"the cost model has no kernel for '{op.name}' ({type(op).__name__})")
+        if not isinstance(op, Gemm | MLA):
+            if op not in known:
+                known[op] = _operator_seconds(kernels, op, tokens, instance_tokens)
+            put(_part(op), count * known[op])
     return parts
+
+
+def _part(op: Operator) -> str:
+    if isinstance(op, Elementwise):
+        return "sampler" if op.name == "sampler" else "elementwise"
+    kinds = {AllReduce: "collective", AllGather: "collective", MoE: "moe", ExpertExchange: "expert_exchange"}
+    return kinds.get(type(op), "linear_attention")
+
+
+def _operator_seconds(kernels: KernelChoice, op: Operator, tokens: F64, instance_tokens: F64) -> F64:
+    """Seconds of one operator that is no plain matrix multiplication. Raises ModelError for one without a kernel model."""
+    if isinstance(op, Elementwise):
+        return _elementwise(kernels, op, tokens)
+    if isinstance(op, AllReduce | AllGather):
+        name = "all_reduce" if isinstance(op, AllReduce) else "all_gather"
+        return kernels.communication(name, op.group, tokens * op.bytes_per_token, "bf16")
+    if isinstance(op, MoE):
+        return expert_seconds(kernels, op, instance_tokens)
+    if isinstance(op, ExpertExchange):
+        return kernels.exchange(op, tokens)
+    if isinstance(op, LinearAttentionCore):
+        return _linear_attention(kernels, op, tokens)
+    raise ModelError(f"the cost model has no kernel for '{op.name}' ({type(op).__name__})")
 
 
 def _gemms(operators: tuple[Counted, ...]) -> dict[str, list[tuple[int, int, str, int]]]:

@@ -19,10 +19,21 @@ DTYPE_BYTES: dict[str, float] = {
     "w4a8_int4": 0.5,
     "w4a4_int4": 0.5,
     "bf16_2of4": 1.125,
+    "w4a4_nvfp4": 0.5625,
+    "w4a16_nvfp4": 0.5625,
+    "w4a4_mxfp4": 0.53125,
+    "w8a8_mxfp8": 1.03125,
+    "w4a8_fp8": 0.5,
+    "w8a16_fp8": 1,
+    "w4a16_nf4": 0.5625,
+    "llm_int8": 1,
+    "w3a16_int3": 0.375,
+    "w2a16_int2": 0.25,
     "int4": 0.5,
     "bytes": 1,
 }
-"""Bytes of one stored weight (or element) of each type, scales left out."""
+"""Bytes of one stored weight (or element) of each type, scales left out; with them where few weights share one and nobody measured the
+kernels (NVFP4: 1 byte for 16; MXFP8 and W4A4 MXFP4: 1 for 32; nf4: 4 for 64)."""
 
 COMPUTE_DTYPE: dict[str, str] = {
     "fp16": "bf16",
@@ -34,6 +45,16 @@ COMPUTE_DTYPE: dict[str, str] = {
     "fp8_block128": "fp8",
     "w8a8_int8": "int8",
     "w8a8_int8_smoothquant": "int8",
+    "w4a4_nvfp4": "fp4",
+    "w4a4_mxfp4": "fp4",
+    "w4a16_nvfp4": "bf16",
+    "w8a8_mxfp8": "fp8",
+    "w4a8_fp8": "fp8",
+    "w8a16_fp8": "bf16",
+    "w4a16_nf4": "bf16",
+    "llm_int8": "int8",
+    "w3a16_int3": "bf16",
+    "w2a16_int2": "bf16",
 }
 """The type the tensor cores multiply in, for types that are stored differently."""
 
@@ -93,7 +114,8 @@ class Device(BaseModel):
     energy: Energy | None = None
 
     def peak(self, dtype: str) -> float:
-        """FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16, int4 at int8.
+        """FLOP/s at which operands of `dtype` are multiplied; types without their own units run at bf16 (4-bit floats before Blackwell: as
+        weights only), int4 at int8.
 
         Dense, but for 2:4 sparse weights (`bf16_2of4`): the tensor cores of NVIDIA's Ampere and later skip the zeros and count twice
         the dense rate (arXiv 2104.08378); elsewhere they are multiplied like the others.

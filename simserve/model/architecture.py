@@ -7,20 +7,32 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from simserve.errors import ModelError
-from simserve.model.parts import Experts, LatentAttention, LinearAttention, SparseIndexer
+from simserve.model.matrices import layer_matrices
+from simserve.model.parts import Experts, LatentAttention, LinearAttention, SparseIndexer, StateSpace
 from simserve.model.quantisation import UNQUANTISED, ComputeDtype, Quantisation
+from simserve.model.weight_format import PLAIN
 
 _AT_LEAST_ONE = ("num_layers", "hidden_size", "num_attention_heads", "num_kv_heads", "head_dim", "vocab_size", "max_position_embeddings")
 
 
 class LayerKind(NamedTuple):
-    """What tells two layers of one model apart: token mixer, attention window (0 = full), kind of MLP, and whether an indexer of its own
-    chooses the tokens it attends to."""
+    """What tells two layers of one model apart.
 
-    mixer: Literal["gqa", "mla", "linear"]
+    mixer          attention (gqa, mla), `linear` (recurrent: delta rule or state space), both side by side, or none
+    window_tokens  attention window, 0 = full
+    indexer        whether an indexer of its own chooses the tokens it attends to
+    kv_heads       key/value heads of grouped-query attention
+    mlp_width      of the dense MLP, 0 = none (experts instead, or nothing)
+    formats        how its matrices are stored: index into `quantisation.formats`
+    """
+
+    mixer: Literal["gqa", "mla", "linear", "gqa+linear", "none"]
     window_tokens: int
     moe: bool
     indexer: bool = False
+    kv_heads: int = 0
+    mlp_width: int = 0
+    formats: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +47,14 @@ class ModelArchitecture:
     attention_output_gate   the query projection also makes a gate of the same width (Qwen3.5).
     layer_windows    per layer, tokens that a query can attend to, 0 = all. `window_kind`: `sliding`, or `chunked` (Llama-4: tokens of
                      the same aligned chunk, half a chunk on average).
-    moe_layers       per layer, whether its MLP is `experts`. linear_layers: whether its mixer is `linear_attention`.
+    moe_layers       per layer, whether its MLP is `experts`. linear_layers: whether it has a recurrent mixer, `linear_attention`.
+    attending_layers per layer, whether it has attention; empty: all that have no recurrent mixer. Both: side by side (Falcon-H1), and
+                     neither: an MLP alone (Nemotron-H) or a layer whose attention was taken out (Llama-Nemotron).
+    layer_kv_heads, layer_widths   per layer, key/value heads and width of the dense MLP (0 = none); empty: the same in all.
+    query_rank       queries are made by way of a normalised vector of so many elements (Step-3), 0 = directly.
+    norms_per_layer  of a layer with attention and MLP; a layer that lacks one of them has half.
+    qk_norm          RMSNorm of each head's query and key; qk_norm_whole: of all heads together (OLMo).
+    assumptions      what the configuration does not say and was taken to be so; listed with every result.
     indexer_layers   per layer, whether it scores with an `indexer` of its own; the others attend to what the one before chose (GLM-5.2).
                      Empty: all of them, if there is an indexer.
     """
@@ -69,14 +88,20 @@ class ModelArchitecture:
     mlp_bias: bool = False
     lm_head_bias: bool = False
     qk_norm: bool = False
+    qk_norm_whole: bool = False
+    query_rank: int = 0
     attention_output_gate: bool = False
     attention_sinks: bool = False
     mla: LatentAttention | None = None
     indexer: SparseIndexer | None = None
     indexer_layers: tuple[bool, ...] = ()
-    linear_attention: LinearAttention | None = None
+    linear_attention: LinearAttention | StateSpace | None = None
+    attending_layers: tuple[bool, ...] = ()
+    layer_kv_heads: tuple[int, ...] = ()
+    layer_widths: tuple[int, ...] = ()
     experts: Experts | None = None
     notes: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ModelError when a dimension is not positive or two of them contradict each other."""
@@ -90,66 +115,96 @@ class ModelArchitecture:
         for column in ("layer_windows", "moe_layers", "linear_layers"):
             if len(getattr(self, column)) != self.num_layers:
                 raise ModelError(f"model '{self.name}': {column} has {len(getattr(self, column))} entries for {self.num_layers} layers")
-        if self.indexer_layers and len(self.indexer_layers) != self.num_layers:
-            raise ModelError(f"model '{self.name}': indexer_layers has {len(self.indexer_layers)} entries for {self.num_layers} layers")
+        for column in ("indexer_layers", "attending_layers", "layer_kv_heads", "layer_widths"):
+            if getattr(self, column) and len(getattr(self, column)) != self.num_layers:
+                raise ModelError(f"model '{self.name}': {column} has {len(getattr(self, column))} entries for {self.num_layers} layers")
+        for heads in set(self.layer_kv_heads):
+            if heads < 1 or self.num_attention_heads % heads:
+                raise ModelError(f"model '{self.name}': {heads} key/value heads of a layer do not divide num_attention_heads")
+        if any(self.linear_layers) and self.linear_attention is None:
+            raise ModelError(f"model '{self.name}': layers are marked as recurrent but their mixer is not described")
+        if self.attention_layers < 1:
+            raise ModelError(f"model '{self.name}': no layer has attention; models without a KV cache are not supported")
         if any(self.moe_layers) and self.experts is None:
             raise ModelError(f"model '{self.name}': layers are marked as mixture of experts but the experts are not described")
         if self.experts is not None and not 1 <= self.experts.experts_per_token <= self.experts.num_experts:
             raise ModelError(
                 f"model '{self.name}': a token cannot use {self.experts.experts_per_token} of {self.experts.num_experts} experts"
             )
-        if not all(self.moe_layers) and self.intermediate_size < 1:
+        if not all(self.moe_layers) and self.intermediate_size < 1 and not self.layer_widths:
             raise ModelError(f"model '{self.name}': intermediate_size is {self.intermediate_size} but some layers have a dense MLP")
 
     # ---- layers ----
 
     def layer_kind(self, layer: int) -> LayerKind:
         """The kind of layer `layer` (0-based)."""
-        if self.linear_layers[layer]:
-            return LayerKind("linear", 0, self.moe_layers[layer])
+        linear, attends, moe = self.linear_layers[layer], self.attends(layer), self.moe_layers[layer]
+        width = 0 if moe else self.layer_widths[layer] if self.layer_widths else self.intermediate_size
+        formats = self.quantisation.layer_formats[layer] if self.quantisation.formats else 0
+        if not attends:
+            return LayerKind("linear" if linear else "none", 0, moe, mlp_width=width, formats=formats)
         own_indexer = self.indexer is not None and (not self.indexer_layers or self.indexer_layers[layer])
-        return LayerKind("gqa" if self.mla is None else "mla", self.layer_windows[layer], self.moe_layers[layer], own_indexer)
+        mixer: Literal["gqa", "mla", "gqa+linear"] = "gqa+linear" if linear else "gqa" if self.mla is None else "mla"
+        return LayerKind(mixer, self.layer_windows[layer], moe, own_indexer, self.kv_heads(layer), width, formats)
+
+    def attends(self, layer: int) -> bool:
+        """Whether the layer has attention, and so a KV cache."""
+        return self.attending_layers[layer] if self.attending_layers else not self.linear_layers[layer]
+
+    def kv_heads(self, layer: int) -> int:
+        """Key/value heads of the layer's grouped-query attention."""
+        return self.layer_kv_heads[layer] if self.layer_kv_heads else self.num_kv_heads
 
     @property
     def attention_layers(self) -> int:
         """Layers with a KV cache."""
-        return self.num_layers - sum(self.linear_layers)
+        return sum(self.attending_layers) if self.attending_layers else self.num_layers - sum(self.linear_layers)
+
+    @property
+    def recurrent_layers(self) -> int:
+        """Layers with a recurrent state for each sequence."""
+        return sum(self.linear_layers)
+
+    def norms_of(self, kind: LayerKind) -> int:
+        """Norms of the residual stream in a layer of this kind."""
+        if self.norms_per_layer == 1:
+            return 1
+        return self.norms_per_layer // 2 * ((kind.mixer != "none") + (kind.moe or kind.mlp_width > 0))
 
     # ---- parameters ----
 
     def layer_parameters(self, layer: int) -> Counter[str]:
-        """Parameters of one layer by part: attention, indexer, linear_attention, mlp, experts, shared_experts, router, biases, norms."""
+        """Parameters of one layer by part: attention, indexer, linear_attention, mlp, experts, shared_experts, router, biases, norms.
+
+        Convolutions count with the recurrent mixer, what is left of it (decays, steps) with the norms.
+        """
         h, kind, parts = self.hidden_size, self.layer_kind(layer), Counter[str]()
-        norm_width = 1 if self.norm == "rmsnorm" else 2
-        parts["norms"] = self.norms_per_layer * norm_width * h
-        if kind.mixer == "linear":
+        parts["norms"] = self.norms_of(kind) * (1 if self.norm == "rmsnorm" else 2) * h
+        for matrix in layer_matrices(self, kind):
+            parts[matrix.part] += matrix.copies * matrix.n * matrix.k
+        if kind.mixer in ("linear", "gqa+linear"):
             linear = self.linear_attention
             assert linear is not None
-            parts["linear_attention"] = linear.weights(h)
-            parts["norms"] += linear.value_head_dim + 2 * linear.num_value_heads
-        elif self.mla is not None:
-            parts["attention"] = self.mla.weights(h, self.num_attention_heads)
+            parts["linear_attention"] += linear.conv_channels * linear.conv_kernel
+            parts["norms"] += linear.norm_elements
+            parts["biases"] += (linear.input_width() + h) * (isinstance(linear, StateSpace) and linear.projection_bias)
+        if kind.mixer == "mla":
+            assert self.mla is not None
             parts["norms"] += (self.mla.q_lora_rank or 0) + self.mla.kv_lora_rank
             if self.indexer is not None and kind.indexer:
-                parts["indexer"] = self.indexer.weights(h, self.mla.q_lora_rank or h)
                 parts["norms"] += 2 * self.indexer.head_dim
-        else:
-            q, kv = self.num_attention_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        if kind.mixer in ("gqa", "gqa+linear"):
+            q, kv = self.num_attention_heads * self.head_dim, kind.kv_heads * self.head_dim
             columns = q * (2 if self.attention_output_gate else 1) + 2 * kv
-            parts["attention"] = h * columns + q * h
             parts["biases"] += columns * self.qkv_bias + h * self.output_bias + self.num_attention_heads * self.attention_sinks
-            parts["norms"] += 2 * self.head_dim * self.qk_norm
+            parts["norms"] += (q + kv if self.qk_norm_whole else 2 * self.head_dim) * self.qk_norm + self.query_rank
         if kind.moe:
             experts = self.experts
             assert experts is not None
-            parts["experts"] = experts.num_experts * experts.weights_of_one(h)
-            parts["shared_experts"] = 3 * h * experts.shared_intermediate_size
             parts["router"] = h * experts.num_experts + h * experts.shared_gate
             parts["biases"] += experts.num_experts * (experts.biases_of_one(h) + experts.router_bias)
-        else:
-            up = (2 if self.gated_mlp else 1) * self.intermediate_size
-            parts["mlp"] = h * (up + self.intermediate_size)
-            parts["biases"] += (up + h) * self.mlp_bias
+        elif kind.mlp_width:
+            parts["biases"] += ((2 if self.gated_mlp else 1) * kind.mlp_width + h) * self.mlp_bias
         return parts
 
     def parameter_parts(self) -> dict[str, int]:
@@ -182,12 +237,21 @@ class ModelArchitecture:
 
     def weight_bytes(self) -> int:
         """Bytes of one copy of the weights in the formats of `quantisation`, scales included."""
-        quantised = {part: getattr(self.quantisation, part) for part in ("attention", "mlp", "experts", "shared_experts")}
-        quantised |= {"indexer": self.quantisation.attention, "linear_attention": self.quantisation.attention}
-        return sum(self.quantisation.weight_bytes(quantised.get(part, "none"), count) for part, count in self.parameter_parts().items())
+        total = 2 * self.parameters()
+        head = self.quantisation.lm_head
+        if not self.tie_word_embeddings and head != PLAIN:
+            elements = self.vocab_size * self.hidden_size
+            total += head.bytes_of(elements, self.hidden_size) - 2 * elements
+        kinds = Counter((self.layer_kind(layer), self.quantisation.of_layer(layer)) for layer in range(self.num_layers))
+        for (kind, formats), layers in kinds.items():
+            for matrix in layer_matrices(self, kind):
+                elements = matrix.n * matrix.k
+                stored = getattr(formats, matrix.field).bytes_of(elements, matrix.k)
+                total += layers * matrix.copies * (stored - 2 * elements)
+        return total
 
-    def kv_bytes_per_token_layer(self, kv_dtype_bytes: float = 2, tp: int = 1) -> float:
-        """Bytes that one token adds to the KV cache of one attention layer on one tensor-parallel rank.
+    def kv_bytes_per_token_layer(self, kv_dtype_bytes: float = 2, tp: int = 1, layer: int | None = None) -> float:
+        """Bytes that one token adds to the KV cache of one attention layer (the usual one, or `layer`) on one tensor-parallel rank.
 
         Key/value heads are split over ranks and replicated when there are more ranks than heads; the MLA latent (and the
         index keys of sparse attention) is held whole by every rank. Where only some layers keep index keys, it is the average layer.
@@ -195,26 +259,40 @@ class ModelArchitecture:
         if self.mla is not None:
             share = sum(self.indexer_layers) / self.num_layers if self.indexer_layers else 1
             return self.mla.cached_dim * kv_dtype_bytes + (share * self.indexer.cached_bytes if self.indexer else 0)
-        return 2 * max(1, self.num_kv_heads // tp) * self.head_dim * kv_dtype_bytes
+        heads = self.num_kv_heads if layer is None else self.kv_heads(layer)
+        return 2 * max(1, heads // tp) * self.head_dim * kv_dtype_bytes
 
     def kv_bytes_per_token(self, kv_dtype_bytes: float = 2) -> float:
         """Bytes that one token adds to the KV cache of the whole model (one copy), windows not yet full."""
-        return self.attention_layers * self.kv_bytes_per_token_layer(kv_dtype_bytes)
+        return self.kv_bytes_of_layers(range(self.num_layers), kv_dtype_bytes)
+
+    def kv_bytes_of_layers(self, layers: range, kv_dtype_bytes: float = 2, tp: int = 1) -> float:
+        """Bytes that one token adds to the KV cache of these layers on one tensor-parallel rank, windows not yet full."""
+        attending = [layer for layer in layers if self.attends(layer)]
+        if not self.layer_kv_heads:
+            return len(attending) * self.kv_bytes_per_token_layer(kv_dtype_bytes, tp)
+        return sum((self.kv_bytes_per_token_layer(kv_dtype_bytes, tp, layer) for layer in attending), 0.0)
+
+    def recurrent_state_bytes(self, tp: int = 1) -> int:
+        """Bytes of recurrent and convolution state of one sequence over all layers, whatever its length, on one tensor-parallel rank."""
+        if self.linear_attention is None:
+            return 0
+        return self.recurrent_layers * self.linear_attention.rank(tp).state_bytes()
 
     def kv_bytes_of_sequence(self, context_tokens: int, kv_dtype_bytes: float = 2) -> float:
-        """Bytes of one sequence's cache when layers with a window keep only their window, plus the state of linear layers.
+        """Bytes of one sequence's cache when layers with a window keep only their window, plus the state of recurrent layers.
 
         An engine that pages all layers alike keeps `context_tokens * kv_bytes_per_token()` instead.
         """
-        per_layer = self.kv_bytes_per_token_layer(kv_dtype_bytes)
         total = 0.0
         for layer in range(self.num_layers):
-            kind = self.layer_kind(layer)
-            if kind.mixer == "linear":
+            if self.linear_layers[layer]:
                 assert self.linear_attention is not None
                 total += self.linear_attention.state_bytes()
-            else:
-                total += per_layer * (min(context_tokens, kind.window_tokens) if kind.window_tokens else context_tokens)
+            if self.attends(layer):
+                window = self.layer_windows[layer]
+                kept = min(context_tokens, window) if window else context_tokens
+                total += self.kv_bytes_per_token_layer(kv_dtype_bytes, layer=layer) * kept
         return total
 
     # ---- FLOPs ----

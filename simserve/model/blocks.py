@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.operators import AllReduce, Elementwise, Gemm
-from simserve.model.quantisation import QuantMethod, bytes_of_weights
+from simserve.model.weight_format import WeightFormat
 
 ACTIVATION_BYTES = 2  # activations and residual stream are bf16 or fp16
 
 
-def gemm(model: ModelArchitecture, name: str, n: int, k: int, method: QuantMethod, bias: bool = False) -> Gemm:
-    return Gemm(name, n, k, kernel_format(model, method), stored_bytes(model, method, n * k) + bias * n * ACTIVATION_BYTES)
+def gemm(model: ModelArchitecture, name: str, n: int, k: int, stored: WeightFormat, bias: bool = False) -> Gemm:
+    return Gemm(name, n, k, kernel_format(model, stored), stored.bytes_of(n * k, k) + bias * n * ACTIVATION_BYTES)
 
 
-def stored_bytes(model: ModelArchitecture, method: QuantMethod, weights: int) -> int:
-    return bytes_of_weights(kernel_format(model, method), weights, model.quantisation.group_size)
+def fused(model: ModelArchitecture, name: str, k: int, pieces: Sequence[tuple[int, WeightFormat]], bias: bool = False) -> Iterator[Gemm]:
+    """One multiplication for column blocks of one input; one for each format where the blocks are stored differently."""
+    columns: dict[WeightFormat, int] = {}
+    for n, stored in pieces:
+        columns[stored] = columns.get(stored, 0) + n
+    for stored, n in columns.items():
+        yield gemm(model, name, n, k, stored, bias)
 
 
-def kernel_format(model: ModelArchitecture, method: QuantMethod) -> str:
-    return model.dtype if method == "none" else method
+def kernel_format(model: ModelArchitecture, stored: WeightFormat) -> str:
+    return model.dtype if stored.method == "none" else stored.method
 
 
 def plain(name: str, width: int, passes: int, parameters: int = 0) -> Elementwise:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from simserve.errors import ModelError
+from simserve.files import json_text
+from simserve.files.words import shown
+
+MOST = 2**31 - 1
+"""No dimension is larger."""
 
 
 class Config:
@@ -20,14 +24,16 @@ class Config:
         """Whether the key is there and not null."""
         return self.values.get(key) is not None
 
-    def integer(self, *keys: str, default: int | None = None, minimum: int = 1) -> int:
+    def integer(self, *keys: str, default: int | None = None, minimum: int = 1, maximum: int = MOST) -> int:
         """The first of `keys` that is there. Raises ModelError when none is and there is no default, or when it is no such integer."""
         for key in keys:
             value = self.values.get(key)
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-                raise ModelError(f"{self.where}: {key} is {value!r}, it must be an integer of at least {minimum}")
+                raise ModelError(f"{self.where}: {key} is {shown(value)}, it must be an integer of at least {minimum}")
+            if value > maximum:
+                raise ModelError(f"{self.where}: {key} is {shown(value)}, it can be {maximum} at most")
             return value
         if default is None:
             raise ModelError(f"{self.where}: key '{keys[0]}' is missing" + (f" (also known as {', '.join(keys[1:])})" if keys[1:] else ""))
@@ -37,13 +43,36 @@ class Config:
         """The integer, or None when the key is absent or null."""
         return self.integer(key) if self.has(key) else None
 
+    def same_integer(self, *keys: str, default: int | None = None, minimum: int = 1, maximum: int = MOST) -> int:
+        """As `integer`, of a value that may be given once for each layer. Raises ModelError when layers differ."""
+        for key in keys:
+            value = self.values.get(key)
+            if isinstance(value, list) and value:
+                if any(entry != value[0] for entry in value):
+                    raise ModelError(f"{self.where}: {key} differs between layers, which is not supported")
+                return Config({key: value[0]}, self.where).integer(key, minimum=minimum, maximum=maximum)
+        return self.integer(*keys, default=default, minimum=minimum, maximum=maximum)
+
+    def number(self, *keys: str, default: float | None = None, least: float = 0.0, most: float = 1e9) -> float:
+        """The first of `keys` that is there, as a number between `least` and `most`. Raises ModelError as `integer`."""
+        for key in keys:
+            value = self.values.get(key)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ModelError(f"{self.where}: {key} is {shown(value)}, it must be a number from {least:g} to {most:g}")
+            return float(value)
+        if default is None:
+            raise ModelError(f"{self.where}: key '{keys[0]}' is missing")
+        return default
+
     def flag(self, key: str, default: bool = False) -> bool:
         """A boolean. Raises ModelError for anything else."""
         value = self.values.get(key)
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise ModelError(f"{self.where}: {key} is {value!r}, it must be true or false")
+            raise ModelError(f"{self.where}: {key} is {shown(value)}, it must be true or false")
         return value
 
     def text(self, key: str, default: str = "") -> str:
@@ -52,7 +81,7 @@ class Config:
         if value is None:
             return default
         if not isinstance(value, str):
-            raise ModelError(f"{self.where}: {key} is {value!r}, it must be a string")
+            raise ModelError(f"{self.where}: {key} is {shown(value)}, it must be a string")
         return value
 
     def items(self, key: str) -> list[Any]:
@@ -61,7 +90,7 @@ class Config:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise ModelError(f"{self.where}: {key} is {value!r}, it must be a list")
+            raise ModelError(f"{self.where}: {key} is {shown(value)}, it must be a list")
         return value
 
     def section(self, key: str) -> Config | None:
@@ -70,27 +99,13 @@ class Config:
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise ModelError(f"{self.where}: {key} is {value!r}, it must be an object")
+            raise ModelError(f"{self.where}: {key} is {shown(value)}, it must be an object")
         return Config(value, f"{self.where}: {key}")
 
 
 def read_json(path: Path) -> Config:
     """The object in a JSON file. Raises ModelError when the file is absent, unreadable, not JSON (with the line) or not an object."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ModelError(f"model configuration {path} does not exist") from None
-    except UnicodeDecodeError:
-        raise ModelError(f"{path} is not a text file; a Hugging Face config.json is expected") from None
-    except OSError as error:
-        raise ModelError(f"model configuration {path} cannot be read: {error.strerror}") from None
-    if not text.strip():
-        raise ModelError(f"{path} is empty; a Hugging Face config.json is expected")
-    try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        at = f" line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else " nested too deeply"
-        raise ModelError(f"{path} is not valid JSON (cut short or not a config.json?):{at}") from None
+    values = json_text.read_json(path, ModelError, what="a Hugging Face config.json")
     if not isinstance(values, dict):
-        raise ModelError(f"{path} holds a JSON {type(values).__name__}, a Hugging Face config.json is an object")
+        raise ModelError(f"{path} holds {shown(values)}, a Hugging Face config.json is an object")
     return Config(values, str(path))

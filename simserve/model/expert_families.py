@@ -7,12 +7,20 @@ from typing import Any
 from simserve.model.common_fields import rmsnorm_decoder
 from simserve.model.config_file import Config
 from simserve.model.dense_families import mistral, qwen2, qwen3
+from simserve.model.layer_patterns import for_each_layer
 from simserve.model.parts import Experts, LatentAttention, LinearAttention, SparseIndexer
+
+MOST_EXPERTS = 65_536
+"""No layer has more; the share of them that a step reads is counted expert by expert."""
 
 
 def mixtral(config: Config) -> dict[str, Any]:
     """Mixtral: Mistral with experts of `intermediate_size` in every layer."""
-    experts = Experts(config.integer("num_local_experts"), config.integer("num_experts_per_tok"), config.integer("intermediate_size"))
+    experts = Experts(
+        config.integer("num_local_experts", maximum=MOST_EXPERTS),
+        config.integer("num_experts_per_tok"),
+        config.integer("intermediate_size"),
+    )
     return mistral(config) | {"experts": experts, "moe_layers": True}
 
 
@@ -30,9 +38,14 @@ def qwen3_moe(config: Config) -> dict[str, Any]:
 def qwen3_next(config: Config) -> dict[str, Any]:
     """Qwen3-Next and Qwen3.5: gated delta-rule layers with a gated full-attention layer now and then, experts in every layer."""
     fields = qwen3(config) | _qwen_experts(config, config.integer("shared_expert_intermediate_size", default=0, minimum=0))
+    return fields | linear_attention_fields(config, fields["num_layers"])
+
+
+def linear_attention_fields(config: Config, layers: int) -> dict[str, Any]:
+    """The gated delta-rule mixer and the layers that have it, of Qwen3-Next and Qwen3.5."""
     interval = config.integer("full_attention_interval", default=4)
-    layers = fields["num_layers"]
-    types = config.items("layer_types") or ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(layers)]
+    listed = config.items("layer_types") or ["full_attention" if (i + 1) % interval == 0 else "linear_attention" for i in range(layers)]
+    types, assumed = for_each_layer(config, "layer_types", listed, layers)
     linear = LinearAttention(
         num_key_heads=config.integer("linear_num_key_heads"),
         num_value_heads=config.integer("linear_num_value_heads"),
@@ -40,10 +53,11 @@ def qwen3_next(config: Config) -> dict[str, Any]:
         value_head_dim=config.integer("linear_value_head_dim"),
         conv_kernel=config.integer("linear_conv_kernel_dim"),
     )
-    return fields | {
+    return {
         "attention_output_gate": True,
         "linear_attention": linear,
         "linear_layers": tuple(t == "linear_attention" for t in types),
+        "assumptions": assumed,
     }
 
 
@@ -66,7 +80,7 @@ def deepseek(config: Config) -> dict[str, Any]:
         return fields
     width = config.integer("moe_intermediate_size")
     experts = Experts(
-        num_experts=config.integer("n_routed_experts"),
+        num_experts=config.integer("n_routed_experts", maximum=MOST_EXPERTS),
         experts_per_token=config.integer("num_experts_per_tok"),
         intermediate_size=width,
         shared_intermediate_size=width * config.integer("n_shared_experts", default=0, minimum=0),
@@ -78,14 +92,16 @@ def deepseek(config: Config) -> dict[str, Any]:
 
 
 def glm4_moe(config: Config) -> dict[str, Any]:
-    """GLM-4.5 and 4.6: grouped-query attention with biases on QKV, experts as in DeepSeek-V3."""
+    """GLM-4.5 to 4.7 and the text side of GLM-4.5V, dots.llm1: grouped-query attention, experts as in DeepSeek-V3."""
     fields = rmsnorm_decoder(config)
     width, dense = config.integer("moe_intermediate_size"), config.integer("first_k_dense_replace", default=0, minimum=0)
     shared = width * config.integer("n_shared_experts", default=0, minimum=0)
-    experts = Experts(config.integer("n_routed_experts"), config.integer("num_experts_per_tok"), width, shared, router_bias=True)
+    experts = Experts(
+        config.integer("n_routed_experts", maximum=MOST_EXPERTS), config.integer("num_experts_per_tok"), width, shared, router_bias=True
+    )
     moe = tuple(i >= dense for i in range(fields["num_layers"]))
-    own = {"qkv_bias": config.flag("attention_bias"), "qk_norm": config.flag("use_qk_norm"), "experts": experts, "moe_layers": moe}
-    return fields | own
+    own = {"qkv_bias": config.flag("attention_bias"), "qk_norm": config.flag("use_qk_norm", config.text("model_type") == "dots1")}
+    return fields | own | {"experts": experts, "moe_layers": moe}
 
 
 def gpt_oss(config: Config) -> dict[str, Any]:
@@ -94,7 +110,7 @@ def gpt_oss(config: Config) -> dict[str, Any]:
     window = config.integer("sliding_window")
     types = config.items("layer_types") or ["sliding_attention", "full_attention"] * -(-fields["num_layers"] // 2)
     experts = Experts(
-        num_experts=config.integer("num_local_experts"),
+        num_experts=config.integer("num_local_experts", maximum=MOST_EXPERTS),
         experts_per_token=config.integer("num_experts_per_tok", "experts_per_token"),
         intermediate_size=config.integer("intermediate_size"),
         router_bias=True,
@@ -115,7 +131,12 @@ def llama4(config: Config) -> dict[str, Any]:
     chunk = config.integer("attention_chunk_size", default=0, minimum=0)
     step = config.integer("interleave_moe_layer_step", default=1)
     width = config.integer("intermediate_size")
-    experts = Experts(config.integer("num_local_experts"), config.integer("num_experts_per_tok"), width, shared_intermediate_size=width)
+    experts = Experts(
+        config.integer("num_local_experts", maximum=MOST_EXPERTS),
+        config.integer("num_experts_per_tok"),
+        width,
+        shared_intermediate_size=width,
+    )
     listed = config.items("moe_layers") or list(range(step - 1, layers, step))
     return fields | {
         "intermediate_size": config.integer("intermediate_size_mlp"),
@@ -129,7 +150,7 @@ def llama4(config: Config) -> dict[str, Any]:
 def minimax_m2(config: Config) -> dict[str, Any]:
     """MiniMax-M2: grouped-query attention with normalised queries and keys, experts of `intermediate_size` in every layer."""
     experts = Experts(
-        num_experts=config.integer("num_local_experts"),
+        num_experts=config.integer("num_local_experts", maximum=MOST_EXPERTS),
         experts_per_token=config.integer("num_experts_per_tok"),
         intermediate_size=config.integer("intermediate_size"),
         shared_intermediate_size=config.integer("shared_intermediate_size", default=0, minimum=0),
@@ -141,6 +162,10 @@ def minimax_m2(config: Config) -> dict[str, Any]:
 def _qwen_experts(config: Config, shared: int) -> dict[str, Any]:
     layers = config.integer("num_hidden_layers")
     step, dense = config.integer("decoder_sparse_step", default=1), config.items("mlp_only_layers")
-    routed = (config.integer("num_experts"), config.integer("num_experts_per_tok"), config.integer("moe_intermediate_size"))
+    routed = (
+        config.integer("num_experts", maximum=MOST_EXPERTS),
+        config.integer("num_experts_per_tok"),
+        config.integer("moe_intermediate_size"),
+    )
     moe = tuple(i not in dense and (i + 1) % step == 0 for i in range(layers))
     return {"experts": Experts(*routed, shared_intermediate_size=shared, shared_gate=shared > 0), "moe_layers": moe}

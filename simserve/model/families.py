@@ -7,6 +7,9 @@ from typing import Any
 
 from simserve.model import dense_families as dense
 from simserve.model import expert_families as experts
+from simserve.model import hybrid_families as hybrid
+from simserve.model import recent_expert_families as recent_experts
+from simserve.model import recent_families as recent
 from simserve.model.config_file import Config
 
 Reader = Callable[[Config], dict[str, Any]]
@@ -48,4 +51,58 @@ FAMILIES: dict[str, Reader] = {
     "gpt_oss": experts.gpt_oss,
     "llama4_text": experts.llama4,
     "minimax_m2": experts.minimax_m2,
+    "gemma": recent.gemma,
+    "gemma2": recent.gemma2,
+    "gemma3_text": recent.gemma3,
+    "olmo2": recent.olmo2,
+    "olmo3": recent.olmo3,
+    "olmoe": recent_experts.olmoe,
+    "seed_oss": recent.seed_oss,
+    "smollm3": recent.smollm3,
+    "glm": recent.glm,
+    "glm4": recent.glm4,
+    "glm4v_text": recent.glm4,
+    "glm4v_moe_text": experts.glm4_moe,
+    "glm4_moe_lite": experts.deepseek,
+    "dots1": experts.glm4_moe,
+    "ernie4_5": recent.ernie4_5,
+    "ernie4_5_moe": recent_experts.ernie4_5_moe,
+    "hunyuan_v1_dense": recent.hunyuan_dense,
+    "hunyuan_v1_moe": recent_experts.hunyuan_moe,
+    "step3_text": recent_experts.step3,
+    "step3_vl_text": recent_experts.step3,
+    "exaone4": recent.exaone4,
+    "ministral": recent.ministral3,
+    "ministral3": recent.ministral3,
+    "mistral3_text": recent.ministral3,
+    "cohere": recent.cohere,
+    "cohere2": recent.cohere2,
+    "arcee": recent.arcee,
+    "apertus": recent.apertus,
+    "nemotron": recent.nemotron,
+    "nemotron-nas": recent.nemotron_nas,
+    "internlm3": dense.llama,
+    "granitemoe": recent_experts.granite_moe,
+    "granitemoeshared": recent_experts.granite_moe,
+    "granitemoehybrid": hybrid.granite_hybrid,
+    "bailing_moe": recent_experts.bailing_moe,
+    "bailing_moe_v2": recent_experts.bailing_moe,
+    "qwen3_5_text": hybrid.qwen3_5,
+    "qwen2_5_omni_text": dense.qwen2,
+    "qwen3_omni_moe_text": experts.qwen3_moe,
+    "bamba": hybrid.bamba,
+    "falcon_h1": hybrid.falcon_h1,
+    "nemotron_h": hybrid.nemotron_h,
 }
+
+ARCHITECTURES: dict[str, str] = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "MixtralForCausalLM": "mixtral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+    "DeepseekV3ForCausalLM": "deepseek_v3",
+    "NemotronHForCausalLM": "nemotron_h",
+}
+"""Classes that checkpoints of other `model_type`s are served by; they compute the same."""

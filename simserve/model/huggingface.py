@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from simserve.errors import ModelError, nearest
+from simserve.files.words import clipped
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.config_file import Config, read_json
-from simserve.model.families import FAMILIES
+from simserve.model.context_length import context_length
+from simserve.model.families import ARCHITECTURES, FAMILIES
+from simserve.model.generic_family import generic
+from simserve.model.matrices import layer_matrices
 from simserve.model.quantisation import ComputeDtype, Quantisation
 from simserve.model.quantisation_config import read_quantisation
 
 # Engines load float32 checkpoints in half precision (vLLM `--dtype auto`).
-_DTYPES: dict[str, ComputeDtype] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp16", "": "bf16"}
+_DTYPES: dict[str, ComputeDtype] = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "float32": "fp16",
+    "float": "fp16",
+    "auto": "bf16",
+}
 
 # Where vision-language configurations keep their language model; `kimi_k2` etc. then name the decoder.
-_TEXT_SECTIONS = ("text_config", "language_config", "llm_config")
+_TEXT_SECTIONS = ("text_config", "language_config", "llm_config", "thinker_config")
 _PREDICTION_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
 
 
@@ -35,14 +47,7 @@ def from_config(source: str | Path | dict[str, Any], name: str | None = None) ->
             path = path / "config.json"
         outer = read_json(path)
     inner = _language_model(outer)
-    family = inner.text("model_type")
-    if not family:
-        raise ModelError(f"{inner.where}: key 'model_type' is missing, so the architecture is unknown")
-    if family not in FAMILIES:
-        listed = ", ".join(str(a) for a in outer.items("architectures"))
-        made = f" (architectures: {listed})" if listed else ""
-        raise ModelError(f"{inner.where}: no reader for model_type '{family}'{made}{nearest(family, FAMILIES)}")
-    fields = FAMILIES[family](inner)
+    family, fields = _fields(inner)
     if outer is not inner and outer.has("tie_word_embeddings"):
         fields["tie_word_embeddings"] = outer.flag("tie_word_embeddings")
     layers = fields["num_layers"]
@@ -51,14 +56,37 @@ def from_config(source: str | Path | dict[str, Any], name: str | None = None) ->
         fields[column] = value if isinstance(value, tuple) else (value,) * layers
     # A window as long as the model's context never cuts anything.
     fields["layer_windows"] = tuple(0 if w >= fields["max_position_embeddings"] else w for w in fields["layer_windows"])
-    return ModelArchitecture(
+    model = ModelArchitecture(
         name=name or (path.parent.name if path is not None and path.name == "config.json" else path.stem if path is not None else family),
         family=family,
         dtype=_dtype(inner, outer),
-        quantisation=_quantisation(outer, inner, path, layers),
         notes=_notes(outer, inner),
         **fields,
     )
+    kinds = {model.layer_kind(layer) for layer in range(layers)}
+    matrices = sorted({matrix.field for kind in kinds for matrix in layer_matrices(model, kind)})
+    return replace(model, quantisation=_quantisation(outer, inner, path, layers, matrices))
+
+
+def _fields(config: Config) -> tuple[str, dict[str, Any]]:
+    """The family and its fields: by `model_type`, by a class in `architectures` that computes the same, or as a plain decoder."""
+    family = config.text("model_type")
+    classes = [entry for entry in config.items("architectures") if isinstance(entry, str)]
+    known = family if family in FAMILIES else next((ARCHITECTURES[entry] for entry in classes if entry in ARCHITECTURES), None)
+    if known is None and not family:
+        raise ModelError(f"{config.where}: key 'model_type' is missing, so the architecture is unknown")
+    if known is not None:
+        fields = FAMILIES[known](config)
+    else:
+        try:
+            fields = generic(config, family)
+        except ModelError as error:
+            made = f" (architectures: {clipped(', '.join(classes))})" if classes else ""
+            raise ModelError(
+                f"{config.where}: no reader for model_type '{clipped(family)}'{made}, and {error}. Readers: {', '.join(sorted(FAMILIES))}"
+            ) from None
+    fields["max_position_embeddings"] = context_length(config, fields["max_position_embeddings"])
+    return family or str(known), fields
 
 
 def _language_model(outer: Config) -> Config:
@@ -66,28 +94,28 @@ def _language_model(outer: Config) -> Config:
         section = outer.section(key)
         if section is not None:
             if not section.has("model_type"):
-                section.values = {"model_type": f"{outer.text('model_type')}_text"} | section.values
-            return section
+                section.values = section.values | {"model_type": f"{outer.text('model_type')}_text"}
+            return _language_model(section) if key == "thinker_config" else section
     return outer
 
 
 def _dtype(inner: Config, outer: Config) -> ComputeDtype:
     found = inner.text("torch_dtype") or inner.text("dtype") or outer.text("torch_dtype") or outer.text("dtype")
-    found = found.removeprefix("torch.")
+    found = found.removeprefix("torch.") or "auto"
     if found not in _DTYPES:
-        raise ModelError(f"{inner.where}: torch_dtype '{found}' is not supported{nearest(found, [d for d in _DTYPES if d])}")
+        raise ModelError(f"{inner.where}: torch_dtype '{clipped(found)}' is not supported{nearest(clipped(found), _DTYPES)}")
     return _DTYPES[found]
 
 
-def _quantisation(outer: Config, inner: Config, path: Path | None, layers: int) -> Quantisation:
+def _quantisation(outer: Config, inner: Config, path: Path | None, layers: int, matrices: list[str]) -> Quantisation:
     for config in (outer, inner):
         section = config.section("quantization_config") or config.section("compression_config")
         if section is not None:
-            return read_quantisation(section, layers)
+            return read_quantisation(section, layers, matrices)
     if path is not None and (path.parent / "hf_quant_config.json").is_file():
         section = read_json(path.parent / "hf_quant_config.json").section("quantization")
         if section is not None:
-            return read_quantisation(section, layers)
+            return read_quantisation(section, layers, matrices)
     return Quantisation()
 
 

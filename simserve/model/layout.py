@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from simserve.model.architecture import LayerKind, ModelArchitecture
-from simserve.model.blocks import ACTIVATION_BYTES, all_reduce, norm
+from simserve.model.blocks import ACTIVATION_BYTES, all_reduce, kernel_format, norm
 from simserve.model.layer import layer_operators
 from simserve.model.operators import AllGather, Elementwise, Gemm, Operator, weight_bytes
 from simserve.model.parallel import Parallel, check
+from simserve.model.weight_format import PLAIN
 
 __all__ = [
     "HeadOperators",
@@ -20,6 +21,7 @@ __all__ = [
     "layer_groups",
     "layer_operators",
     "rank_kv_bytes_per_token",
+    "rank_recurrent_state_bytes",
     "rank_weight_bytes",
     "stage_handover_bytes_per_token",
     "stage_layers",
@@ -73,9 +75,10 @@ def head_operators(model: ModelArchitecture, parallel: Parallel) -> HeadOperator
     if model.embedding_norm:
         embedding.append(norm(model, "emb_layernorm"))
     # A tied LM head reads the embedding's weights; it needs a copy of its own only when another stage holds them.
-    owned = 0 if model.tie_word_embeddings and parallel.pp == 1 else table_bytes
+    stored = PLAIN if model.tie_word_embeddings else model.quantisation.lm_head
+    owned = 0 if model.tie_word_embeddings and parallel.pp == 1 else stored.bytes_of(columns * h, h)
     owned += model.lm_head_bias * columns * ACTIVATION_BYTES
-    output: list[Operator] = [norm(model, "final_layernorm"), Gemm("lm_head", columns, h, model.dtype, owned)]
+    output: list[Operator] = [norm(model, "final_layernorm"), Gemm("lm_head", columns, h, kernel_format(model, stored), owned)]
     if parallel.tp > 1:
         output.append(AllGather("logits_all_gather", _padded_vocab(model) * ACTIVATION_BYTES, parallel.tp))
     # Sampling casts logits to float32, scales and takes the softmax of them: about one read in 16 bit and three passes in 32 bit.
@@ -106,8 +109,17 @@ def rank_kv_bytes_per_token(model: ModelArchitecture, parallel: Parallel, kv_dty
     With dp > 1 each data-parallel replica caches only its own sequences.
     """
     check(model, parallel)
-    layers = max(sum(not model.linear_layers[layer] for layer in stage) for stage in stage_layers(model, parallel))
-    return layers * model.kv_bytes_per_token_layer(kv_dtype_bytes, parallel.tp)
+    return max(model.kv_bytes_of_layers(stage, kv_dtype_bytes, parallel.tp) for stage in stage_layers(model, parallel))
+
+
+def rank_recurrent_state_bytes(model: ModelArchitecture, parallel: Parallel) -> int:
+    """Bytes of recurrent and convolution state that one sequence takes on the fullest rank, whatever its length: the stage with most
+    recurrent layers, heads split over tp. 0 for a model without recurrent layers."""
+    check(model, parallel)
+    if model.linear_attention is None:
+        return 0
+    layers = max(sum(model.linear_layers[layer] for layer in stage) for stage in stage_layers(model, parallel))
+    return layers * model.linear_attention.rank(parallel.tp).state_bytes()
 
 
 def stage_handover_bytes_per_token(model: ModelArchitecture, parallel: Parallel) -> int:

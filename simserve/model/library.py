@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,9 @@ from simserve.model.huggingface import from_config
 from simserve.model.quantisation import Quantisation
 
 _CONFIGS = Path(__file__).parent / "configs"
+
+_SAME_FAMILY = 0.75
+"""How alike the first words of two names must be: `lama` and `llama` are, `seed` and `gpt` are not."""
 
 
 def model_names() -> list[str]:
@@ -32,9 +37,8 @@ def load_model(name_or_path: str | Path, base_dir: Path | None = None, quantisat
     """A bundled model (by name or Hugging Face id, case does not matter), or the one in a `config.json` or its directory.
 
     base_dir      relative paths are looked up here first (the experiment's directory), then in the working directory.
-    quantisation  stores every linear layer of the model in this format instead of the checkpoint's: `none`, `fp8`, `fp8_block128`,
-                  `w8a8_int8`, `w8a16_int8`, `w4a16_int4`, `w4a16_mxfp4`,
-                  `w4a8_int4` or `w4a4_int4` (4-bit weights and 8- or 4-bit activations), `bf16_2of4` (2:4 sparse).
+    quantisation  stores every linear layer of the model in this format (`QUANT_METHODS`) instead of the checkpoint's: `none`, `fp8`,
+                  `fp8_block128`, `w8a8_int8`, `w4a16_int4` (4-bit weights, 16-bit activations), `w4a4_nvfp4`, `bf16_2of4` (2:4 sparse) ...
     Raises ModelError with the nearest right name, or naming what the configuration lacks.
     """
     wanted = str(name_or_path)
@@ -60,7 +64,21 @@ def _existing_path(wanted: str, base_dir: Path | None) -> Path:
     if wanted.endswith(".json") or wanted.startswith((".", "/", "~")):
         raise ModelError(f"model configuration {looked} does not exist")
     word = wanted.rsplit("/", 1)[-1].lower()
-    raise ModelError(f"unknown model '{wanted}' (not a bundled name, and no config.json at {looked}){nearest(word, model_names())}")
+    raise ModelError(f"unknown model '{wanted}' (not a bundled name, and no config.json at {looked}){_alike(word)}")
+
+
+def _alike(word: str) -> str:
+    """A tail for an error message: the nearest name of the same family, and all names. A model of another family computes otherwise."""
+    family = _family(word)
+    names = [name for name in model_names() if difflib.SequenceMatcher(None, family, _family(name)).ratio() >= _SAME_FAMILY]
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    return f"{hint} Allowed: {', '.join(model_names())}, or a path to a config.json"
+
+
+def _family(name: str) -> str:
+    letters = re.sub(r"[-_.]", "", name)
+    return re.split(r"\d", letters, maxsplit=1)[0] or name
 
 
 @lru_cache(maxsize=256)

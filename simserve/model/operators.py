@@ -72,7 +72,8 @@ class IndexerScores:
 
 @dataclass(frozen=True, slots=True)
 class LinearAttentionCore:
-    """Short convolution and gated delta rule of this rank's heads; work per token does not depend on the context."""
+    """Short convolution and recurrence (gated delta rule, or Mamba-2's state space) of this rank's heads; work per token does not depend
+    on the context."""
 
     name: str
     key_heads: int
@@ -90,7 +91,7 @@ class MoE:
     """Fused routed experts: top-k, permute, grouped gate+up and down GEMMs, weighted sum. The router's GEMM is an operator of its own.
 
     num_experts, intermediate_size   of the whole model; a rank holds num_experts / expert_parallel experts of width
-    intermediate_size / tensor_parallel. Tokens are counted over the whole expert-parallel group.
+    intermediate_size / tensor_parallel. Tokens are counted over the whole expert-parallel group. gated: three matrices an expert, else two.
     """
 
     name: str
@@ -102,6 +103,7 @@ class MoE:
     expert_parallel: int
     dtype: str
     weight_bytes: int
+    gated: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,20 @@ class LinearAttention:
         """Channels of the short causal convolution: queries, keys and values."""
         return 2 * self.num_key_heads * self.key_head_dim + self.num_value_heads * self.value_head_dim
 
+    def rank(self, tp: int) -> LinearAttention:
+        """The heads of one of `tp` tensor-parallel ranks."""
+        return replace(self, num_key_heads=self.num_key_heads // tp, num_value_heads=self.num_value_heads // tp)
+
+    @property
+    def values_width(self) -> int:
+        """Elements of the layer's output before its last projection."""
+        return self.num_value_heads * self.value_head_dim
+
+    @property
+    def norm_elements(self) -> int:
+        """Elements that are neither matrices nor convolution: the norm of a head, and a bias and a decay a head."""
+        return self.value_head_dim + 2 * self.num_value_heads
+
     def input_width(self) -> int:
         """Columns of the input projections: q, k, v, the output gate, and two gates a value head."""
         return self.conv_channels + self.num_value_heads * (self.value_head_dim + 2)
@@ -87,8 +101,65 @@ class LinearAttention:
 
 
 @dataclass(frozen=True, slots=True)
+class StateSpace:
+    """A Mamba-2 mixer (state-space duality, arXiv 2405.21060): a fixed state and a short convolution, no KV cache.
+
+    Named as the linear attention it is a form of: a head's values are its channels, its keys and queries the B and C of its group.
+    num_key_heads     groups that share B and C; key_head_dim: the state's size for one channel.
+    num_value_heads   heads; value_head_dim: channels of a head.
+    state_dtype_bytes bytes of an element of the recurrent state: as the configuration says, float32 where it does not.
+    gated_norm        whether an RMSNorm with weights stands before the output projection.
+    """
+
+    num_key_heads: int
+    num_value_heads: int
+    key_head_dim: int
+    value_head_dim: int
+    conv_kernel: int
+    conv_bias: bool = True
+    projection_bias: bool = False
+    gated_norm: bool = True
+    state_dtype_bytes: int = 4
+
+    @property
+    def conv_channels(self) -> int:
+        """Channels of the short causal convolution: x, and B and C of every group."""
+        return self.values_width + 2 * self.num_key_heads * self.key_head_dim
+
+    def rank(self, tp: int) -> StateSpace:
+        """The heads of one of `tp` tensor-parallel ranks; a group of all heads is held by each (vLLM, mamba_mixer2.py)."""
+        return replace(self, num_key_heads=max(1, self.num_key_heads // tp), num_value_heads=self.num_value_heads // tp)
+
+    @property
+    def values_width(self) -> int:
+        """Elements of the layer's output before its last projection (`d_inner`)."""
+        return self.num_value_heads * self.value_head_dim
+
+    @property
+    def norm_elements(self) -> int:
+        """Elements that are neither matrices nor convolution: A, D and the step bias a head, the convolution's bias, the gated norm."""
+        return 3 * self.num_value_heads + self.conv_channels * self.conv_bias + self.values_width * self.gated_norm
+
+    def input_width(self) -> int:
+        """Columns of the input projection: gate, x, B and C, and a step size a head."""
+        return self.values_width + self.conv_channels + self.num_value_heads
+
+    def weights(self, hidden_size: int) -> int:
+        """Matrix elements of one layer, convolution included."""
+        return hidden_size * (self.input_width() + self.values_width) + self.conv_channels * self.conv_kernel
+
+    def state_bytes(self, state_dtype_bytes: int | None = None, conv_dtype_bytes: int = 2) -> int:
+        """Bytes of one sequence's state-space and convolution state in one layer, whatever its length."""
+        recurrent = self.num_value_heads * self.key_head_dim * self.value_head_dim * (state_dtype_bytes or self.state_dtype_bytes)
+        return recurrent + self.conv_channels * (self.conv_kernel - 1) * conv_dtype_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Experts:
-    """A mixture-of-experts MLP. `shared_intermediate_size` is the summed width of the experts every token uses (0 = none)."""
+    """A mixture-of-experts MLP. `shared_intermediate_size` is the summed width of the experts every token uses (0 = none).
+
+    gated   gate, up and down projections (SwiGLU); False: up and down only (Nemotron's squared ReLU), shared experts alike.
+    """
 
     num_experts: int
     experts_per_token: int
@@ -97,10 +168,16 @@ class Experts:
     shared_gate: bool = False
     router_bias: bool = False
     expert_bias: bool = False
+    gated: bool = True
+
+    @property
+    def matrices(self) -> int:
+        """Matrices of one expert: gate, up and down, or up and down."""
+        return 3 if self.gated else 2
 
     def weights_of_one(self, hidden_size: int) -> int:
-        """Matrix elements of one routed expert (gate, up and down)."""
-        return 3 * hidden_size * self.intermediate_size
+        """Matrix elements of one routed expert."""
+        return self.matrices * hidden_size * self.intermediate_size
 
     def biases_of_one(self, hidden_size: int) -> int:
         """Bias elements of one routed expert (gpt-oss)."""

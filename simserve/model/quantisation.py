@@ -1,40 +1,57 @@
-"""How the weights of each part of a model are stored, and how many bytes a weight then takes."""
+"""How the weights of each part of a model are stored: one format for each part, or one for each matrix of each layer."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import lru_cache
+from typing import NamedTuple
 
 from simserve.errors import ModelError, nearest
+from simserve.model.weight_format import PLAIN, QUANT_METHODS, ComputeDtype, QuantMethod, WeightFormat
 
-QuantMethod = Literal[
-    "none", "fp8", "fp8_block128", "w8a8_int8", "w8a16_int8", "w4a16_int4", "w4a16_mxfp4", "w4a8_int4", "w4a4_int4", "bf16_2of4"
-]
-ComputeDtype = Literal["bf16", "fp16"]
+__all__ = ["QUANT_METHODS", "UNQUANTISED", "ComputeDtype", "LayerFormats", "QuantMethod", "Quantisation", "WeightFormat"]
 
-QUANT_METHODS: tuple[QuantMethod, ...] = get_args(QuantMethod)
 
-_WEIGHT_BITS = {
-    "bf16": 16,
-    "fp16": 16,
-    "fp8": 8,
-    "fp8_block128": 8,
-    "w8a8_int8": 8,
-    "w8a16_int8": 8,
-    "w4a16_int4": 4,
-    "w4a16_mxfp4": 4,
-    "w4a8_int4": 4,
-    "w4a4_int4": 4,
-    "bf16_2of4": 9,
+class LayerFormats(NamedTuple):
+    """The format of each matrix of a layer; those it has not are ignored. Latent attention: `q` and `k` are the projections to and
+    from the query latent and to the key-value latent, `kv_b` the way back. `gate`, `up`, `down` are the dense MLP's."""
+
+    q: WeightFormat = PLAIN
+    k: WeightFormat = PLAIN
+    v: WeightFormat = PLAIN
+    o: WeightFormat = PLAIN
+    kv_b: WeightFormat = PLAIN
+    linear_in: WeightFormat = PLAIN
+    linear_out: WeightFormat = PLAIN
+    gate: WeightFormat = PLAIN
+    up: WeightFormat = PLAIN
+    down: WeightFormat = PLAIN
+    shared_up: WeightFormat = PLAIN
+    shared_down: WeightFormat = PLAIN
+    experts_up: WeightFormat = PLAIN
+    experts_down: WeightFormat = PLAIN
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "attention": ("q", "k", "v", "o", "kv_b", "linear_in", "linear_out"),
+    "mlp": ("gate", "up", "down"),
+    "shared_experts": ("shared_up", "shared_down"),
+    "experts": ("experts_up", "experts_down"),
 }
+"""The matrices of each part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantisation:
-    """The weight format of each part of the layers. Embeddings, norms, the router and the LM head stay at the compute type.
+    """The weight format of each part of the layers. Norms, the router and the embedding stay at the compute type, and the LM head does
+    unless `lm_head` says otherwise.
 
     Checkpoints differ by part: gpt-oss stores only its routed experts in mxfp4, Kimi-K2.5 only its routed experts in int4.
-    group_size  weights that share one scale in the 4-bit formats (int4: 2-byte scale; mxfp4 is always 32 with a 1-byte scale).
+    group_size   weights that share one scale in the 4-bit formats (int4: 2-byte scale; mxfp4 is always 32 with a 1-byte scale).
+    formats, layer_formats   where layers differ, or the matrices of a part: the distinct formats of layers, and which of them each layer
+                 has. The fields of the parts are then what most of their matrices have.
     """
 
     attention: QuantMethod = "none"
@@ -42,6 +59,9 @@ class Quantisation:
     shared_experts: QuantMethod = "none"
     experts: QuantMethod = "none"
     group_size: int = 128
+    formats: tuple[LayerFormats, ...] = ()
+    layer_formats: tuple[int, ...] = ()
+    lm_head: WeightFormat = PLAIN
 
     @staticmethod
     def uniform(method: str, group_size: int = 128) -> Quantisation:
@@ -51,32 +71,56 @@ class Quantisation:
                 return Quantisation(known, known, known, known, group_size)
         raise ModelError(f"unknown quantisation '{method}'{nearest(method, QUANT_METHODS)}")
 
+    @staticmethod
+    def of_layers(layers: Sequence[LayerFormats], lm_head: WeightFormat = PLAIN) -> Quantisation:
+        """The quantisation of a model whose layers are stored so (at least one layer)."""
+        first = layers[0]
+        alike = {part: {getattr(layer, field) for layer in set(layers) for field in fields} for part, fields in PARTS.items()}
+        groups = {f.group_size for found in alike.values() for f in found if f.takes_group_size}
+        usual = groups.pop() if len(groups) == 1 else 128
+        if all(len(found) == 1 for found in alike.values()):
+            plain = Quantisation(first.q.method, first.gate.method, first.shared_up.method, first.experts_up.method, usual, lm_head=lm_head)
+            if plain.of_layer(0) == first:
+                return plain
+        distinct = tuple(dict.fromkeys(layers))
+        number = {formats: i for i, formats in enumerate(distinct)}
+        attention, mlp, shared, experts = (_commonest(layers, fields) for fields in PARTS.values())
+        chosen = tuple(number[formats] for formats in layers)
+        return Quantisation(attention, mlp, shared, experts, usual, distinct, chosen, lm_head)
+
+    @property
+    def methods(self) -> tuple[QuantMethod, QuantMethod, QuantMethod, QuantMethod]:
+        """The methods of attention, MLP, shared and routed experts."""
+        return self.attention, self.mlp, self.shared_experts, self.experts
+
+    def of_layer(self, layer: int) -> LayerFormats:
+        """The format of each matrix of layer `layer` (0-based)."""
+        if self.formats:
+            return self.formats[self.layer_formats[layer]]
+        return _by_part(self.methods, self.group_size)
+
     @property
     def name(self) -> str:
-        """`none`, the one method used, or `method (parts)` when some parts stay unquantised."""
-        parts = {"attention": self.attention, "mlp": self.mlp, "shared_experts": self.shared_experts, "experts": self.experts}
+        """`none`, the one method used, or `method (parts)` when some parts stay unquantised; `mixed by layer: ...` where layers differ."""
+        parts = dict(zip(PARTS, self.methods, strict=True))
+        head = "" if self.lm_head == PLAIN else f"; {self.lm_head.method} (lm_head)"
+        if self.formats and len({f.method for layer in self.formats for f in layer}) > 1:
+            return f"mixed by layer: {', '.join(sorted({f.method for layer in self.formats for f in layer}))}{head}"
         used = sorted(set(parts.values()))
         if len(used) == 1:
-            return used[0]
-        return "; ".join(f"{m} ({', '.join(p for p, v in parts.items() if v == m)})" for m in used if m != "none")
-
-    def weight_bytes(self, method: QuantMethod, weights: int) -> int:
-        """Bytes of `weights` matrix elements stored by `method`, scales included (2 bytes an element for `none`)."""
-        return bytes_of_weights("bf16" if method == "none" else method, weights, self.group_size)
+            return used[0] + head
+        return "; ".join(f"{m} ({', '.join(p for p, v in parts.items() if v == m)})" for m in used if m != "none") + head
 
 
 UNQUANTISED = Quantisation()
 
 
-def bytes_of_weights(dtype: str, weights: int, group_size: int = 128) -> int:
-    """Bytes of a weight matrix with its scales.
+def _commonest(layers: Sequence[LayerFormats], fields: tuple[str, ...]) -> QuantMethod:
+    found: Counter[QuantMethod] = Counter(getattr(layer, field).method for layer in layers for field in fields)
+    return found.most_common(1)[0][0]
 
-    fp8_block128: one 4-byte scale for each 128 x 128 block. w4a16_int4: one 2-byte scale a group (symmetric, as GPTQ and
-    compressed-tensors pack it). w4a8_int4, w4a4_int4: a 1-byte scale and a 1-byte zero point a group (QServe, arXiv 2405.04532).
-    bf16_2of4: two of four weights are kept, with a 2-bit index each (2:4 sparsity, arXiv 2104.08378).
-    w4a16_mxfp4: one shared 1-byte exponent for 32 weights (OCP Microscaling Formats v1.0).
-    Per-tensor and per-channel scales are left out (below 0.1 %).
-    """
-    in_groups = dict.fromkeys(("w4a16_int4", "w4a8_int4", "w4a4_int4"), 2 / group_size)
-    scale_bytes = {"fp8_block128": 4 / (128 * 128), "w4a16_mxfp4": 1 / 32, **in_groups}.get(dtype, 0.0)
-    return round(weights * (_WEIGHT_BITS[dtype] / 8 + scale_bytes))
+
+@lru_cache(maxsize=64)
+def _by_part(methods: tuple[QuantMethod, ...], group_size: int) -> LayerFormats:
+    attention, mlp, shared, experts = (WeightFormat(method, group_size) for method in methods)
+    return LayerFormats(*[attention] * 7, *[mlp] * 3, *[shared] * 2, *[experts] * 2)

@@ -1,112 +1,219 @@
-"""Which parts of a checkpoint are quantised and how, from `quantization_config` (or NVIDIA's `hf_quant_config.json`)."""
+"""How a checkpoint is quantised, from `quantization_config` (or NVIDIA's `hf_quant_config.json`)."""
 
 from __future__ import annotations
 
-import re
-from fnmatch import fnmatchcase
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from simserve.errors import ModelError
+from simserve.files.words import clipped
 from simserve.model.config_file import Config
-from simserve.model.quantisation import Quantisation, QuantMethod
+from simserve.model.number_formats import numbers, weight_only
+from simserve.model.quantisation import PARTS, Quantisation
+from simserve.model.quantisation_groups import compressed_rules, has_groups, modelopt_rules, quark_rules
+from simserve.model.quantisation_rules import Patterns, Rules
+from simserve.model.weight_format import PLAIN, WeightFormat
 
-# Modules of a middle layer that stand for each part; checkpoints name them differently.
-_REPRESENTATIVES = {
-    "attention": ("self_attn.q_proj", "self_attn.qkv_proj", "self_attn.kv_b_proj", "self_attn.o_proj"),
-    "mlp": ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "feed_forward.gate_proj"),
-    "shared_experts": (
-        "mlp.shared_experts.gate_proj",
-        "mlp.shared_expert.gate_proj",
-        "feed_forward.shared_expert.gate_proj",
-    ),
-    "experts": (
-        "mlp.experts.0.gate_proj",
-        "mlp.experts.gate_up_proj",
-        "block_sparse_moe.experts.0.w1",
-        "feed_forward.experts.0.gate_proj",
-    ),
-}
+_KEPT = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules", "skip_modules", "exclude")
 
 
-def read_quantisation(config: Config, num_layers: int) -> Quantisation:
-    """The formats described by a `quantization_config` object. Raises ModelError for a method the cost models do not know."""
-    method, group_size = _method(config)
-    ignored = [str(name) for key in ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers") for name in config.items(key)]
-    layer = f"model.layers.{num_layers // 2}."
-    parts: dict[str, QuantMethod] = {}
-    for part, modules in _REPRESENTATIVES.items():
-        kept = any(_matches(pattern, layer + module) for pattern in ignored for module in modules)
-        # The mxfp4 loader converts nothing but the routed experts, whatever the list says.
-        only_experts = method == "w4a16_mxfp4" and config.text("quant_method") == "mxfp4" and part != "experts"
-        parts[part] = "none" if kept or only_experts else method
-    return Quantisation(**parts, group_size=group_size)
+def read_quantisation(config: Config, num_layers: int, present: Iterable[str] = ()) -> Quantisation:
+    """The formats described by a `quantization_config` object, layer by layer, for a model with the matrices `present` (see `Rules`).
 
-
-def _method(config: Config) -> tuple[QuantMethod, int]:
-    name = config.text("quant_method").lower()
+    Raises ModelError for a method whose bytes are not known, or formats that contradict each other.
+    """
+    name = config.text("quant_method").lower().replace("_", "-")
     algorithm = config.text("quant_algo").upper()
-    group_size = config.integer("group_size", default=128, minimum=-1)
-    if name in ("fp8", "fbgemm_fp8") or algorithm.startswith("FP8"):
-        block = config.items("weight_block_size")
-        if not block:
-            return "fp8", 128
-        if block != [128, 128]:
-            raise ModelError(f"{config.where}: weight_block_size {block} is not supported, only [128, 128]")
-        return "fp8_block128", 128
-    if name == "mxfp4":
-        return "w4a16_mxfp4", 32
-    if name in ("gptq", "awq", "gptq_marlin", "awq_marlin"):
-        bits = config.integer("bits", "w_bit")
-        if bits not in (4, 8):
-            raise ModelError(f"{config.where}: {bits}-bit {name} is not supported, only 4 and 8 bits")
-        return ("w4a16_int4" if bits == 4 else "w8a16_int8"), group_size if group_size > 0 else 128
-    groups = config.section("config_groups")
-    if groups is not None:
-        found = {_compressed(group, f"{groups.where}.{key}") for key, group in groups.values.items()}
-        if len(found) == 1:
-            return found.pop()
-        raise ModelError(f"{groups.where} mixes {len(found)} formats; one format for all quantised layers is supported")
-    if algorithm in ("W8A8_SQ_PER_CHANNEL", "INT8_SQ"):
-        return "w8a8_int8", 128
-    if algorithm == "W4A16_AWQ":
-        return "w4a16_int4", group_size if group_size > 0 else 128
+    kept = Patterns(entry for key in _KEPT for entry in config.items(key))
+    for method, reader in _READERS.items():
+        if name == method:
+            return reader(config, kept).applied(num_layers, present)
+    if has_groups(config):
+        return compressed_rules(config, kept).applied(num_layers, present)
+    if algorithm:
+        return modelopt_rules(config, kept).applied(num_layers, present)
     raise ModelError(
-        f"{config.where}: quantisation '{name or algorithm or 'unnamed'}' is not supported. "
-        "Supported: fp8, fbgemm_fp8, mxfp4, gptq, awq, compressed-tensors and modelopt with fp8, int8, int4 or mxfp4 weights"
+        f"{config.where}: quantisation '{clipped(name or 'unnamed')}' is not supported. Supported: {', '.join(sorted(_READERS))}; "
+        "compressed-tensors and modelopt with fp8, int8, int4, nvfp4 or mxfp4 weights"
     )
 
 
-def _compressed(group: Any, where: str) -> tuple[QuantMethod, int]:
-    """One entry of compressed-tensors' or modelopt's `config_groups`."""
-    if not isinstance(group, dict):
-        raise ModelError(f"{where} is {group!r}, it must be an object")
-    config = Config(group, where)
-    weights, inputs = config.section("weights"), config.section("input_activations")
-    if weights is None:
-        raise ModelError(f"{where}: key 'weights' is missing")
-    bits, kind = weights.integer("num_bits"), weights.text("type", "int")
-    group_size = weights.integer("group_size", default=128, minimum=-1)
-    input_bits = 16 if inputs is None else inputs.integer("num_bits")
-    formats: dict[tuple[str, int, int], QuantMethod] = {
-        ("float", 8, 8): "fp8_block128" if weights.text("strategy") == "block" else "fp8",
-        ("int", 8, 8): "w8a8_int8",
-        ("int", 8, 16): "w8a16_int8",
-        ("int", 4, 16): "w4a16_int4",
-        ("float", 4, 16): "w4a16_mxfp4",
+def _fp8(config: Config, kept: Patterns) -> Rules:
+    return Rules(_fp8_format(config), kept)
+
+
+def _fp8_format(config: Config) -> WeightFormat:
+    block = config.items("weight_block_size")
+    if block and block != [128, 128]:
+        raise ModelError(f"{config.where}: weight_block_size {clipped(str(block[:4]))} is not supported, only [128, 128]")
+    return WeightFormat("fp8_block128" if block else "fp8")
+
+
+def _finegrained_fp8(config: Config, kept: Patterns) -> Rules:
+    return Rules(_fp8_format(config) if config.items("weight_block_size") else WeightFormat("fp8_block128"), kept)
+
+
+def _mxfp4(config: Config, kept: Patterns) -> Rules:
+    # The loader converts nothing but the routed experts, whatever the list says.
+    return Rules(WeightFormat("w4a16_mxfp4"), kept, only=PARTS["experts"])
+
+
+def _gptq(config: Config, kept: Patterns) -> Rules:
+    """GPTQ and GPTQModel. `dynamic`: name patterns in order; `-:` leaves a module unquantised, `+:` or nothing changes its numbers.
+
+    Zero points are kept where the quantisation is not symmetric, the row index with `desc_act` (act-order kernels read both).
+    """
+    own = _gptq_format(config, config)
+    rules = Rules(own, kept, named_first=True)
+    dynamic = config.section("dynamic")
+    for pattern, changes in (dynamic.values if dynamic is not None else {}).items():
+        text = str(pattern)
+        expression = text[2:] if text[:2] in ("-:", "+:") else text
+        stored = PLAIN
+        if text[:2] != "-:":
+            if not isinstance(changes, dict):
+                raise ModelError(f"{config.where}: dynamic: '{clipped(text)}' must be an object")
+            stored = _gptq_format(config, Config(config.values | changes, f"{config.where}: dynamic: '{clipped(text)}'"))
+        rules.named.append((Patterns([expression], expressions=True), stored))
+    if config.flag("lm_head"):
+        rules.lm_head = own
+        for patterns, stored in rules.named:
+            if patterns.matches(["lm_head"]):
+                rules.lm_head = stored
+                break
+    return rules
+
+
+def _gptq_format(config: Config, numbers_of: Config) -> WeightFormat:
+    bits = numbers_of.integer("bits", "w_bit")
+    symmetric = numbers_of.flag("sym", True)
+    return weight_only(numbers_of.where, bits, _group_size(numbers_of), symmetric, row_bytes=4 * numbers_of.flag("desc_act"))
+
+
+def _awq(config: Config, kept: Patterns) -> Rules:
+    stored = weight_only(config.where, config.integer("bits", "w_bit"), _group_size(config), not config.flag("zero_point", True))
+    return Rules(stored, kept)
+
+
+def _auto_round(config: Config, kept: Patterns) -> Rules:
+    """AutoRound: as GPTQ, with `extra_config` by module name or expression; 16 bits are unquantised."""
+
+    def stored(of: Config) -> WeightFormat:
+        bits, kind = of.integer("bits", default=4), of.text("data_type", "int").lower()
+        if bits >= 16:
+            return PLAIN
+        if kind.startswith(("mx", "nv", "fp")):
+            acting = of.integer("act_bits", default=16)
+            group = 32 if kind.startswith("mx") else 16 if kind.startswith("nv") else 0
+            return numbers(of.where, "float", bits, group, "float", acting)
+        return weight_only(of.where, bits, _group_size(of), of.flag("sym", True))
+
+    rules = Rules(stored(config), kept, named_first=True)
+    extra = config.section("extra_config")
+    for name, changes in (extra.values if extra is not None else {}).items():
+        if not isinstance(changes, dict):
+            raise ModelError(f"{config.where}: extra_config: '{clipped(str(name))}' must be an object")
+        own = stored(Config(config.values | changes, f"{config.where}: extra_config: '{clipped(str(name))}'"))
+        is_expression = any(sign in str(name) for sign in "*[(\\^$|+")
+        patterns = Patterns([name], expressions=is_expression, anywhere=True)
+        rules.named.append((patterns, own))
+        if patterns.matches(["lm_head"]):
+            rules.lm_head = own
+    return rules
+
+
+def _bitsandbytes(config: Config, kept: Patterns) -> Rules:
+    """bitsandbytes: 4 bits with a 4-byte scale for 64 weights, or with nested scales 1 byte and 4 bytes for 256 of those (QLoRA, arXiv
+    2305.14314 §3); 8 bits with a scale a row (LLM.int8(), arXiv 2208.07339)."""
+    if config.flag("load_in_4bit") or config.flag("_load_in_4bit"):
+        nested = config.flag("bnb_4bit_use_double_quant")
+        return Rules(WeightFormat("w4a16_nf4", group_bytes=1 + 4 / 256 if nested else None), kept)
+    if config.flag("load_in_8bit") or config.flag("_load_in_8bit"):
+        return Rules(WeightFormat("llm_int8"), kept)
+    raise ModelError(f"{config.where}: neither load_in_4bit nor load_in_8bit is true")
+
+
+def _torchao(config: Config, kept: Patterns) -> Rules:
+    """torchao: a name with `quant_type_kwargs`, or a serialised configuration, maybe one for each module (`ModuleFqnToConfig`)."""
+    value = config.values.get("quant_type")
+    if isinstance(value, str):
+        own = config.section("quant_type_kwargs")
+        return Rules(_torchao_format(value, own or Config({}, config.where), config.where), kept)
+    kinds = config.section("quant_type")
+    chosen = None if kinds is None else kinds.section("default") or (kinds if kinds.has("_type") else None)
+    if chosen is None:
+        raise ModelError(f"{config.where}: quant_type must be a name or a configuration under 'default'")
+    data = chosen.section("_data") or Config({}, chosen.where)
+    by_module = data.section("module_fqn_to_config") or data.section("fqn_to_config")
+    if by_module is None:
+        return Rules(_torchao_format(chosen.text("_type"), data, config.where), kept)
+    rules = Rules(PLAIN, kept)
+    for name in by_module.values:
+        entry = by_module.section(name)
+        stored = PLAIN
+        if entry is not None:
+            stored = _torchao_format(entry.text("_type"), entry.section("_data") or Config({}, entry.where), entry.where)
+        if name == "_default":
+            rules.usual = stored
+        else:
+            rules.named.append((Patterns([name]), stored))
+            if name == "lm_head":
+                rules.lm_head = stored
+    return rules
+
+
+def _torchao_format(kind: str, data: Config, where: str) -> WeightFormat:
+    """int4 keeps a scale and a zero point of 2 bytes each for a group (tensor-core tiled layout)."""
+    word = kind.lower().replace("_", "").removesuffix("config")
+    group = data.integer("group_size", default=32 if word == "int8dynamicactivationint4weight" else 128, minimum=-1)
+    known = {
+        "int4weightonly": WeightFormat("w4a16_int4", max(group, 0), 4),
+        "int8weightonly": WeightFormat("w8a16_int8"),
+        "int8dynamicactivationint8weight": WeightFormat("w8a8_int8"),
+        "int8dynamicactivationint4weight": WeightFormat("w4a8_int4", max(group, 0)),
+        "float8weightonly": WeightFormat("w8a16_fp8"),
+        "float8dynamicactivationfloat8weight": WeightFormat("fp8"),
+        "float8dynamicactivationint4weight": WeightFormat("w4a8_fp8", max(group, 0)),
+        "mxdynamicactivationmxweight": WeightFormat("w4a4_mxfp4"),
+        "nvfp4dynamicactivationnvfp4weight": WeightFormat("w4a4_nvfp4"),
+        "nvfp4inference": WeightFormat("w4a4_nvfp4"),
     }
-    method = formats.get((kind, bits, input_bits))
-    if method is None or (method == "w4a16_mxfp4" and group_size != 32):
-        raise ModelError(f"{where}: {bits}-bit {kind} weights (group {group_size}) with {input_bits}-bit activations are not supported")
-    return method, group_size if group_size > 0 else 128
+    if word not in known:
+        raise ModelError(f"{where}: torchao quant_type '{clipped(kind)}' is not supported. Supported: {', '.join(sorted(known))}")
+    return known[word]
 
 
-def _matches(pattern: str, module: str) -> bool:
-    """Whether a list entry covers a module: a regular expression after `re:`, a glob, or whole dotted parts of its name."""
-    if pattern.startswith("re:"):
-        try:
-            return re.match(pattern[3:], module) is not None
-        except re.error:
-            return False
-    if "*" in pattern:
-        return fnmatchcase(module, pattern) or fnmatchcase(module, f"{pattern}.*")
-    return f".{pattern}." in f".{module}."
+def _hqq(config: Config, kept: Patterns) -> Rules:
+    """HQQ: a scale and a zero point of 2 bytes each for a group."""
+    inner = config.section("quant_config") or config
+    weights = inner.section("weight_quant_params") or inner
+    bits, group = weights.integer("nbits", "bits"), weights.integer("group_size", default=64, minimum=-1)
+    stored = weight_only(config.where, bits, group, True)
+    return Rules(WeightFormat(stored.method, max(group, 0), 4), kept)
+
+
+def _eetq(config: Config, kept: Patterns) -> Rules:
+    return Rules(WeightFormat("w8a16_int8"), kept)
+
+
+def _group_size(config: Config) -> int:
+    return config.integer("group_size", "q_group_size", default=128, minimum=-1)
+
+
+_READERS: dict[str, Callable[[Config, Patterns], Rules]] = {
+    "fp8": _fp8,
+    "fbgemm-fp8": _fp8,
+    "ptpc-fp8": _fp8,
+    "finegrained-fp8": _finegrained_fp8,
+    "mxfp4": _mxfp4,
+    "gptq": _gptq,
+    "gptq-marlin": _gptq,
+    "awq": _awq,
+    "awq-marlin": _awq,
+    "auto-round": _auto_round,
+    "intel/auto-round": _auto_round,
+    "bitsandbytes": _bitsandbytes,
+    "torchao": _torchao,
+    "quark": quark_rules,
+    "hqq": _hqq,
+    "eetq": _eetq,
+}

@@ -32,4 +32,4 @@ def test_table_is_current():
 
 def test_model_types_are_listed():
     paragraph = DOC.read_text().split("Model types: ")[1].split("\nAny other")[0]
-    assert sorted(re.findall(r"`(\w+)`", paragraph)) == sorted(FAMILIES)
+    assert sorted(re.findall(r"`([\w-]+)`", paragraph)) == sorted(FAMILIES)

@@ -27,7 +27,9 @@ SCHEMA_VERSION = 1
 FIXED = ("point", "seed", "status", "error")
 """Columns that are neither a key of the sweep nor a figure."""
 
-_SHOWN = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s", "output_tokens_per_s", "goodput_per_s", "saturated")
+_SHOWN = (
+    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "output_tokens_per_s", "goodput_per_s", "saturated",
+)  # fmt: skip
 
 
 class SweepResult:

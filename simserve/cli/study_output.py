@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from simserve.cli.failures import INTERRUPTED
+from simserve.cli.failures import INTERRUPTED, handled
 from simserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,5 +108,6 @@ def kept(folder: Path | None) -> Iterator[None]:
     except KeyboardInterrupt:
         if folder is None:
             raise
+        handled()
         print(f"interrupted: the finished runs are kept in {folder}; the same command with --resume continues", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

@@ -182,3 +182,8 @@ class PlacementResult:
 
     def __repr__(self) -> str:
         return f"PlacementResult({self.name!r}: {self.message})"
+
+    def _repr_html_(self) -> str:
+        from simserve.study.placement_page import fragment
+
+        return fragment(self)

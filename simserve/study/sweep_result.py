@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from simserve import __version__
 from simserve.errors import OutputError
 from simserve.report.files import write_json, write_whole
-from simserve.study.axes import label
+from simserve.study.axes import label, name_of
+from simserve.study.base import LABEL, VARIANT
 from simserve.study.labels import short
 from simserve.study.prepare import Plan
 from simserve.study.sweep_plots import SweepPlots
@@ -47,6 +48,13 @@ class SweepResult:
         self.notes: list[str] = list(about["notes"])
 
     @property
+    def shown_keys(self) -> tuple[str, ...]:
+        """The keys by which tables and plots tell points apart: of named points their names, which say more than what they change."""
+        if LABEL not in self.keys:
+            return self.keys
+        return tuple(key for key in self.keys if key in (VARIANT, LABEL))
+
+    @property
     def failures(self) -> pd.DataFrame:
         """The rows that have an error instead of figures."""
         return self.frame[self.frame["status"] != "ok"]
@@ -62,7 +70,7 @@ class SweepResult:
     @property
     def plot(self) -> SweepPlots:
         """Plots of the sweep: each method returns matplotlib axes."""
-        return SweepPlots(self.by_point, self.keys)
+        return SweepPlots(self.by_point, self.shown_keys)
 
     def write(self, directory: str | Path) -> Path:
         """Writes sweep.parquet and sweep.json, the latter last. Raises OutputError."""
@@ -75,10 +83,7 @@ class SweepResult:
         except OSError as error:
             raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
         write_whole(out / FRAME, lambda part: pq.write_table(pa.Table.from_pandas(self.frame, preserve_index=False), part))
-        counts = {str(k): int(v) for k, v in self.frame["status"].value_counts().sort_index().items()}
-        version = {"schema_version": SCHEMA_VERSION, "simserve_version": __version__}
-        content = {**version, **self.about, "runs": len(self.frame), "status": counts}
-        write_json(out / SWEEP, content)
+        write_json(out / SWEEP, self._about())
         return out
 
     @staticmethod
@@ -99,12 +104,23 @@ class SweepResult:
     def shown(self) -> pd.DataFrame:
         """The keys and a few figures of each point: what the terminal and a notebook show. Long values are shortened."""
         figures = [name for name in _SHOWN if self.by_point[name].notna().any()]
-        table = self.by_point[[*self.keys, "runs", *figures]]
-        return table.assign(**{key: table[key].map(short(table[key].unique().tolist())) for key in self.keys})
+        table = self.by_point[[*self.shown_keys, "runs", *figures]]
+        return table.assign(**{key: table[key].map(short(table[key].unique().tolist())) for key in self.shown_keys})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types: what sweep.json holds, and every row with its figures (None = not defined)."""
+        rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("records")
+        plain = [{str(key): value.item() if hasattr(value, "item") else value for key, value in row.items()} for row in rows]
+        return {**self._about(), "rows": plain}
+
+    def _about(self) -> dict[str, Any]:
+        counts = {str(k): int(v) for k, v in self.frame["status"].value_counts().sort_index().items()}
+        version = {"schema_version": SCHEMA_VERSION, "simserve_version": __version__}
+        return {**version, **self.about, "runs": len(self.frame), "status": counts}
 
     def __repr__(self) -> str:
         bad = len(self.failures)
-        keys = ", ".join(self.keys) or "seed"
+        keys = ", ".join(self.shown_keys) or "seed"
         return f"SweepResult({self.name!r}: {len(self.frame)} runs over {keys}{f', {bad} without figures' if bad else ''})"
 
     def _repr_html_(self) -> str:
@@ -113,8 +129,11 @@ class SweepResult:
         return fragment(self)
 
 
-def frame(plan: Plan, keys: Sequence[str], rows: Rows) -> pd.DataFrame:
-    """The rows as a DataFrame, in the order of the design whatever the order in which they were computed."""
+def frame(plan: Plan, keys: Sequence[str], rows: Rows, names: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """The rows as a DataFrame, in the order of the design whatever the order in which they were computed.
+
+    names  of values of a key, where they have some, as `Values.names`
+    """
     import pandas as pd
 
     fixed: dict[str, list[Any]] = {name: [] for name in ("point", "seed", *keys, "status", "error")}
@@ -122,7 +141,9 @@ def frame(plan: Plan, keys: Sequence[str], rows: Rows) -> pd.DataFrame:
         fixed["point"].append(place)
         fixed["seed"].append(plan.seeds[seed])
         for key in keys:
-            fixed[key].append(label(point.changes.get(key)))
+            value = point.changes.get(key)
+            named = names.get(key)
+            fixed[key].append(named.get(name_of(value), label(value)) if named else label(value))
         error = rows.errors.get(number)
         fixed["status"].append("ok" if error is None else "invalid" if point.error is not None else "failed")
         fixed["error"].append(error)

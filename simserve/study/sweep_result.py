@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve import __version__
-from simserve.errors import OutputError
+from simserve.errors import ConfigError, OutputError, nearest
 from simserve.report.files import write_json, write_whole
 from simserve.study.axes import label, name_of
 from simserve.study.base import LABEL, VARIANT
 from simserve.study.labels import short
+from simserve.study.paired import PairedRow, compare
+from simserve.study.predicate import parse_quantity
 from simserve.study.prepare import Plan
+from simserve.study.statistics import CONFIDENCE, mean_interval
 from simserve.study.sweep_plots import SweepPlots
 from simserve.study.table import Rows
 
@@ -66,6 +70,52 @@ class SweepResult:
         figures = [name for name in good.columns if name not in (*FIXED, *self.keys)]
         grouped = good.groupby("point", sort=True)
         return grouped[list(self.keys)].first().assign(runs=grouped.size()).join(grouped[figures].mean())
+
+    def intervals(self, metric: str, confidence: float = CONFIDENCE) -> pd.DataFrame:
+        """A figure of each point over its seeds: the keys, `runs`, `mean`, and the Student's t interval [`low`, `high`] of the mean.
+
+        metric  a column (`ttft_p99_s`) or the name in a predicate (`ttft.p99`); in the figure's unit, seconds for latencies
+        Of a single run `low` and `high` are NaN: one seed says nothing of chance. Raises ConfigError for an unknown figure.
+        """
+        column = self._column(metric)
+        rows = []
+        for point, runs in self.frame[self.frame["status"] == "ok"].groupby("point", sort=True):
+            values = runs[column].dropna().tolist()
+            mean, low, high = mean_interval(values, confidence) if values else (math.nan,) * 3
+            bounds = {"low": low, "high": high} if len(values) > 1 else {"low": math.nan, "high": math.nan}
+            rows.append({"point": point, **runs[list(self.shown_keys)].iloc[0].to_dict(), "runs": len(values), "mean": mean, **bounds})
+        import pandas as pd
+
+        return pd.DataFrame(rows, columns=["point", *self.shown_keys, "runs", "mean", "low", "high"]).set_index("point")
+
+    def paired(self, metric: str, first: Any, second: Any, confidence: float = CONFIDENCE) -> PairedRow:
+        """A figure of two points over the seeds that both have: the mean difference, its interval and a verdict (study/paired.py).
+
+        first, second  the point's name where points have some, otherwise its number
+        Raises ConfigError for an unknown figure or point, or points without a common seed.
+        """
+        quantity = parse_quantity(metric)
+        column = self._column(metric)
+        one, other = (self._runs(point).set_index("seed")[column] for point in (first, second))
+        seeds = [seed for seed in one.index if seed in other.index]
+        if not seeds:
+            raise ConfigError(f"the points {first!r} and {second!r} have no seed in common that both have figures of")
+        values = [[None if value != value else float(value) for value in side[seeds]] for side in (one, other)]
+        return compare(quantity, *values, confidence)
+
+    def _column(self, metric: str) -> str:
+        column = metric if metric in self.frame.columns else parse_quantity(metric).column
+        if column not in self.frame.columns or column in (*FIXED, *self.keys):
+            raise ConfigError(f"the sweep has no figure '{metric}'{nearest(metric, self.frame.columns)}")
+        return column
+
+    def _runs(self, point: Any) -> pd.DataFrame:
+        named = LABEL in self.keys and isinstance(point, str)
+        good = self.frame[(self.frame["status"] == "ok") & (self.frame[LABEL if named else "point"] == point)]
+        if not len(good):
+            known = self.frame[LABEL if named else "point"].unique().tolist()
+            raise ConfigError(f"the sweep has no point {point!r} with figures{nearest(str(point), [str(one) for one in known])}")
+        return good
 
     @property
     def plot(self) -> SweepPlots:

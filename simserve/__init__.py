@@ -39,7 +39,9 @@ _HOMES = {
     "sweep": "simserve.study.sweep",
 }
 
-__all__ = ["Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "paired", "place", "regress", "run", "sweep"]
+__all__ = [
+    "Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "paired", "place", "regress", "run", "sweep",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

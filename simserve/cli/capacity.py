@@ -42,9 +42,12 @@ def capacity(
     from simserve.study.base import VARIANT
     from simserve.study.capacity import find, specify
     from simserve.study.capacity_result import CAPACITY
+    from simserve.study.cells import in_order
     from simserve.study.folder import opened
     from simserve.study.rate_key import unit
 
+    if resume and force:
+        raise OutputError("--resume and --force: one keeps what lies in --out, the other throws it away; give one of them")
     if resume and out is None:
         raise OutputError("--resume: say where the search was written to (--out)")
     spec = specify(
@@ -66,7 +69,7 @@ def capacity(
     else:
         print(result.message)
         tested = (q.column for q in spec.predicate.quantities)
-        columns = list(dict.fromkeys(("ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s", *tested, "goodput_per_s")))
+        columns = in_order(("ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s", *tested, "goodput_per_s"))
         table = result.frame
         print(f"load: {unit(spec.rate_key)}")
         table = table[["rate", "seed", "holds", *(c for c in columns if table[c].notna().any()), "stable"]]

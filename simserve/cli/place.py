@@ -43,8 +43,8 @@ def place(
         str | None,
         typer.Option(
             metavar="LOAD",
-            help="Also say how many of the best placement serve this load: 12/s is requests/s, 12x the scale of a trace's or workload's own "
-            "rate, a number alone what the search counts.",
+            help="Also say how many of the best placement serve this load: 12/s is requests/s, 12x the scale of a trace's own rate, "
+            "a number alone what the search counts.",
         ),
     ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment.")] = None,
@@ -57,6 +57,7 @@ def place(
     """Find the placement with the highest load per device at which a predicate holds. Exit code 1: it holds nowhere."""
     from simserve.cli.study_output import changed, kept, load_of, share, show_frame
     from simserve.cli.study_progress import shown
+    from simserve.study.cells import in_order
     from simserve.study.placement import KINDS
     from simserve.study.placement_search import find, specify
     from simserve.study.rate_key import unit
@@ -84,7 +85,8 @@ def place(
             print(f"{replicas} of these serve {asked.amount:g} {asked.unit}, if a router shares them evenly.")
         print(f"holds at, fails at: {unit(spec.rate_key)} a device")
         table = result.frame
-        figures = list(dict.fromkeys((*(q.column for q in spec.predicate.quantities), "ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s")))
+        tested = (q.column for q in spec.predicate.quantities)
+        figures = in_order((*tested, "ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s"))
         known = [name for name in figures if name in table.columns and table[name].notna().any()]
         show_frame(table[["placement", "devices", "place", "holds_at", "fails_at", *known]], keys=1)
     if not quiet:

@@ -15,7 +15,7 @@ app = typer.Typer()
 def report(
     outputs: Annotated[
         list[Path],
-        typer.Argument(metavar="OUT...", help="Output directories: one of run, sweep, capacity or place, or several of run to compare them."),
+        typer.Argument(metavar="OUT...", help="Output directories: one of run, sweep, capacity or place; or several runs to compare."),
     ],
     out: Annotated[
         Path | None,

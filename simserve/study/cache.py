@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from simserve import __version__
 from simserve.config.experiment import Experiment
@@ -73,13 +73,13 @@ class RunCache:
         return self.folder / key[:2] / f"{key}.json"  # many thousands of files in one folder make listings slow
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: Any) -> TypeGuard[Row]:
     """Whether it is a row: names with numbers or null, nothing that only counts as a number (true, an integer beyond any float)."""
     return isinstance(row, dict) and all(value is None or (isinstance(value, float) and math.isfinite(value)) for value in row.values())
 
 
 def _row_digest(key: str, row: Row) -> str:
-    """Of the row's text: a figure that was changed on disk is damage like any other. Python writes a float so that it reads back the same."""
+    """Of the row's text: a figure changed on disk is damage like any other. Python writes a float so that it reads back the same."""
     return hashlib.sha256(f"{key} {json.dumps(row, sort_keys=True)}".encode()).hexdigest()
 
 

@@ -125,7 +125,7 @@ class CapacityResult:
         if self.interval is not None and self.resolution is not None and self.rate is not None:
             low, high = self.interval
             if high - low < self.resolution * self.rate:
-                notes.append("the seeds differ by less than the search resolves, so the interval says little: a smaller --tolerance tells more")
+                notes.append("the seeds differ by less than the search resolves, so the interval says little: use a smaller --tolerance")
         return notes
 
     @property

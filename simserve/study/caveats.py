@@ -87,7 +87,7 @@ def unsteady(values: Mapping[str, float | None]) -> list[str]:
     if period_s is None or request_s is None or period_s >= _SHORT * request_s:
         return []
     return [
-        f"at the heaviest load that holds the requests are released within {period_s:.3g} s, and take {request_s:.3g} s each at the median: "
+        f"at the heaviest load that holds the requests are released within {period_s:.3g} s and take {request_s:.3g} s each (median): "
         "the run may end before it is steady, and a longer one may hold less; use more requests"
     ]
 

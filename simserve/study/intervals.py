@@ -106,9 +106,7 @@ def draw(spreads: Mapping[str, float], draws: int, seed: int) -> list[dict[str, 
     return out
 
 
-def _simulate(
-    experiment: Experiment, parts: Assembly, factors: Sequence[Factors], progress: Progress | None
-) -> Iterator[Headlines]:
+def _simulate(experiment: Experiment, parts: Assembly, factors: Sequence[Factors], progress: Progress | None) -> Iterator[Headlines]:
     """The headlines of each draw, in order. The first pair is run here and tells whether a second process is worth its start."""
     meter = Meter("draws", len(factors), progress)
     start_s = time.monotonic()

@@ -93,7 +93,7 @@ class PairedComparison:
     def _repr_html_(self) -> str:
         from simserve.report.page import render
 
-        sentence = f"{repr(self)}, {100 * self.confidence:g} % intervals of the mean difference"
+        sentence = f"{self!r}, {100 * self.confidence:g} % intervals of the mean difference"
         return render("notebook_table.html.j2", sentence=sentence, headings=HEADINGS, rows=self.cells(), more=0, notes=self.notes)
 
 
@@ -166,7 +166,7 @@ def find(
             raise ConfigError(f"{loaded[side].name}, seed {numbers[place]}: {outcome.error}")
         found[side][place] = outcome.values
         meter.add()
-    rows = tuple(compare(q, *([values[q.column] for values in of_side] for of_side in found), confidence) for q in wanted)
+    rows = tuple(compare(q, _values(q, found[0]), _values(q, found[1]), confidence) for q in wanted)
     called = names or _names(loaded)
     return PairedComparison(called, numbers, confidence, rows, tuple(_notes(loaded, found)))
 
@@ -187,8 +187,12 @@ def compare(quantity: Quantity, first: Sequence[float | None], second: Sequence[
     better: Literal["first", "second", ""] = ""
     if verdict in ("higher", "lower"):
         better = "first" if (verdict == "higher") == quantity.more_is_worse else "second"
-    bounds = (low, high) if math.isfinite(low) else (None, None)
-    return PairedRow(quantity, _mean(first), _mean(second), mean, *bounds, verdict, better)
+    known = math.isfinite(low)  # not of a single seed
+    return PairedRow(quantity, _mean(first), _mean(second), mean, low if known else None, high if known else None, verdict, better)
+
+
+def _values(quantity: Quantity, runs: Sequence[Mapping[str, float | None]]) -> list[float | None]:
+    return [values[quantity.column] for values in runs]
 
 
 def _check_confidence(confidence: float) -> None:
@@ -205,7 +209,7 @@ def _notes(loaded: tuple[Experiment, Experiment], found: Sequence[Sequence[Mappi
     notes = []
     workloads = [experiment.resolved().get("workload") for experiment in loaded]
     if workloads[0] != workloads[1]:
-        notes.append("the workloads differ, so equal seeds do not give equal requests: the interval holds, but chance is not taken out of it")
+        notes.append("the workloads differ, so equal seeds do not give equal requests: the interval holds, but pairing does not narrow it")
     if len(found[0]) > 1 and all(values == side[0] for side in found for values in side[1:]):
         notes.append("the seed changes nothing in either run: the differences are exact for this workload and tell nothing about chance")
     for experiment, side in zip(loaded, found, strict=True):

@@ -26,7 +26,8 @@ def read_placement(directory: str | Path) -> PlacementResult:
         tried = tuple(_tried(entry) for entry in about["placements"])
         test = predicate.parse(about["predicate"])
         notes = tuple(str(note) for note in about.get("search_notes", ()))
-        return PlacementResult(str(about["name"]), test, str(about["rate_key"]), float(about["tolerance"]), str(about["affinity"]), tried, notes)
+        name, rate_key, affinity = (str(about[key]) for key in ("name", "rate_key", "affinity"))
+        return PlacementResult(name, test, rate_key, float(about["tolerance"]), affinity, tried, notes)
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise OutputError(f"{path}: cannot be read as a placement search: {type(error).__name__}: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simserve.report.page import pictures, render
 from simserve.report.rows import number
-from simserve.study.cells import cells, headings, texts
+from simserve.study.cells import breakable, cells, headings, in_order, texts
 from simserve.study.placement_result import PlacementResult
 from simserve.study.placement_words import told_apart
 from simserve.study.rate_key import unit
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_BARS = 24
+_NAMES = ("placement", "devices", "place", "holds_at", "fails_at")
+_SHOWN = ("ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "arrivals_per_s")
 
 
 def placement_page(result: PlacementResult) -> str:
     """The search as one self-contained page."""
     frame = result.frame
-    columns = [name for name in frame.columns if name != "fails_because" and (name == "place" or frame[name].notna().any())]
+    wanted = [*_NAMES, *in_order([*(quantity.column for quantity in result.predicate.quantities), *_SHOWN])]
+    columns = [name for name in wanted if name in _NAMES or (name in frame.columns and frame[name].notna().any())]
     return render(
         "placement.html.j2",
         name=result.name,
@@ -49,7 +52,7 @@ def _facts(result: PlacementResult) -> Iterator[tuple[str, str]]:
         yield "Load a device", f"{best.low:.4g} {unit(result.rate_key)}"
         yield "Not told from it", number(len(result.ties))
     yield "Predicate", result.predicate.text
-    yield "What is raised", result.rate_key
+    yield "What is raised", breakable(result.rate_key)
     yield "Tolerance", f"{100 * result.tolerance:.3g} %"
     yield "Placements", number(len(result.tried))
     yield "Runs", number(sum(t.probes for t in result.tried))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simserve import __version__
 from simserve.report.files import write_json
 from simserve.study.cache import Row
-from simserve.study.placement import Placement
 from simserve.study.caveats import rare, unsteady
+from simserve.study.placement import Placement
 from simserve.study.placement_words import answer, told_apart
 from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
@@ -24,8 +24,8 @@ SCHEMA_VERSION = 1
 
 _MOST_ERRORS = 3
 _SHOWN = (
-    "ttft_p90_s", "ttft_p95_s", "ttft_p99_s", "tpot_p90_s", "tpot_p95_s", "tpot_p99_s", "attainment", "arrivals_per_s", "kv_used_max",
-    "busy_fraction",
+    "ttft_p50_s", "ttft_p90_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p90_s", "tpot_p95_s", "tpot_p99_s", "attainment",
+    "arrivals_per_s", "kv_used_max", "busy_fraction",
 )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ class PlacementResult:
                 "fails_at": t.high,
                 "place": self.place_of(t),
                 "probes": t.probes,
-                **{column: t.values.get(column) for column in _SHOWN},
+                **{column: t.values.get(column) for column in dict.fromkeys((*(q.column for q in self.predicate.quantities), *_SHOWN))},
                 "fails_because": t.limit,
             }
             for t in self.ranked

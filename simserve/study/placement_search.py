@@ -190,9 +190,7 @@ def find(
                 candidate.dropped |= candidate.open and high is not None and high <= leads
     if all(candidate.error is not None for candidate in candidates):
         raise ConfigError(f"no placement can be run; the first: {candidates[0].placement}: {candidates[0].error}")
-    tried = tuple(
-        Tried(c.placement, c.low, c.high, c.dropped, len(c.runs), c.limit, c.error, c.values, c.saturates) for c in candidates
-    )
+    tried = tuple(Tried(c.placement, c.low, c.high, c.dropped, len(c.runs), c.limit, c.error, c.values, c.saturates) for c in candidates)
     stated = (spec.experiment.name, spec.predicate, spec.rate_key, spec.tolerance, spec.affinity)
     notes = [*spec.notes, *([] if cache is None else strangers_note(cache))]
     result = PlacementResult(*stated, tried, tuple(notes))
@@ -211,9 +209,7 @@ def _wanted(candidates: Sequence[_Candidate]) -> list[tuple[_Candidate, float]]:
     return [(c, rate) for c in candidates if c.open and (rate := c.search.next_rate()) is not None]
 
 
-def _probe(
-    spec: PlacementSpec, wanted: Sequence[tuple[_Candidate, float]], jobs: int | None, cache: RunCache | None, tell: Any
-) -> None:
+def _probe(spec: PlacementSpec, wanted: Sequence[tuple[_Candidate, float]], jobs: int | None, cache: RunCache | None, tell: Any) -> None:
     """One round. What is in the cache is not run again."""
     tasks, keys = [], {}
     for number, (candidate, rate) in enumerate(wanted):

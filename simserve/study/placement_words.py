@@ -46,8 +46,9 @@ def _ties(result: PlacementResult) -> str:
     ties = result.ties
     if not ties:
         return ""
-    names = ", ".join(str(t.placement) for t in ties[:_MOST_TIES]) + (f" and {len(ties) - _MOST_TIES} more" if len(ties) > _MOST_TIES else "")
-    return f" At this tolerance ({100 * result.tolerance:g} %) the search does not tell it from {names}; a smaller --tolerance may."
+    names = ", ".join(str(t.placement) for t in ties[:_MOST_TIES])
+    more = f" and {len(ties) - _MOST_TIES} more" if len(ties) > _MOST_TIES else ""
+    return f" At this tolerance ({100 * result.tolerance:g} %) the search does not tell it from {names}{more}; a smaller --tolerance may."
 
 
 def _other_kind(result: PlacementResult, best: Tried) -> str:

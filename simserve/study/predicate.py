@@ -84,9 +84,11 @@ def _expression(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        column = getattr(error, "offset", None)
-        where = f" at character {column}" if column else ""
-        raise ConfigError(f"predicate {shown(text)}: cannot be read{where}; write for example 'ttft.p99 <= 2.0 and tpot.p99 <= 0.1'") from None
+        at = getattr(error, "offset", None)
+        where = f" at character {at}" if at else ""
+        raise ConfigError(
+            f"predicate {shown(text)}: cannot be read{where}; write for example 'ttft.p99 <= 2 and tpot.p99 <= 0.1'"
+        ) from None
 
 
 def _check(node: ast.expr, found: dict[Quantity, None], deep: int, *, want_truth: bool) -> None:

@@ -160,7 +160,8 @@ def run_sweep(spec: SweepSpec, execution: Execution, progress: Progress | None =
         plan = prepare(spec.base, spec.design, spec.design.count(), spec.seeds, progress)
     notes = [] if cache is None else strangers_note(cache)
     if plan.duplicates:
-        notes.append(f"points left out because they equal another one: {plan.duplicates:,}")
+        called = f" ({', '.join(plan.left_out)})" if plan.left_out else ""
+        notes.append(f"points left out because they equal another one: {plan.duplicates:,}{called}")
     rows = Rows(len(plan))
     missing = []
     for number, _, point, seed in plan.runs():

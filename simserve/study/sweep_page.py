@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = (
-    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "e2e_p95_s", "e2e_p99_s", "attainment", "goodput_per_s", "output_tokens_per_s",
+    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "e2e_p95_s", "e2e_p99_s",
+    "attainment", "goodput_per_s", "output_tokens_per_s",
     "kv_used_max", "preemptions", "saturated",
 )  # fmt: skip
 _MOST_POINTS = 2000
@@ -68,12 +69,13 @@ def fragment(result: SweepResult) -> str:
 def _sentence(result: SweepResult) -> str:
     runs, points = len(result.frame), result.frame["point"].nunique()
     seeds = result.about.get("seeds") or []
-    text = f"{runs:,} run{'s' if runs != 1 else ''}: {points:,} point{'s' if points != 1 else ''} over {', '.join(result.shown_keys) or 'seeds'}"
+    over = ", ".join(result.shown_keys) or "seeds"
+    text = f"{runs:,} run{'s' if runs != 1 else ''}: {points:,} point{'s' if points != 1 else ''} over {over}"
     if len(seeds) > 1:
         text += f", each with {len(seeds)} seeds (the figures are means over them)"
     fewer = int((result.by_point["runs"] < len(seeds)).sum())
     if fewer:
-        text += f". {fewer:,} point{'s have' if fewer != 1 else ' has'} figures of some seeds only, so that {'their' if fewer != 1 else 'its'} means are over fewer runs"
+        text += f". Not every seed has figures at {fewer:,} of the points: the means there are over fewer runs"
     counts = result.frame["status"].value_counts()
     bad = [f"{int(counts[status]):,} {status}" for status in ("failed", "invalid") if status in counts]
     return f"{text}. {', '.join(bad)}: without figures." if bad else f"{text}. All runs have figures."
@@ -90,9 +92,12 @@ def _named(result: SweepResult, names: dict[str, dict[Any, str]]) -> list[tuple[
         return []
     rows = result.frame.drop_duplicates("point")
     others = [key for key in result.keys if key not in result.shown_keys]
-    told = [", ".join(f"{key}={_key(value, names[key])}" for key, value in zip(others, of, strict=True) if not _missing(value))
-            for of in rows[others].itertuples(index=False, name=None)]  # fmt: skip
-    return list(zip((" ".join(str(v) for v in of) for of in rows[list(result.shown_keys)].itertuples(index=False, name=None)), told, strict=True))
+    called = [" ".join(str(value) for value in of) for of in rows[list(result.shown_keys)].itertuples(index=False, name=None)]
+    told = [
+        ", ".join(f"{key}={_key(value, names[key])}" for key, value in zip(others, of, strict=True) if not _missing(value))
+        for of in rows[others].itertuples(index=False, name=None)
+    ]
+    return list(zip(called, told, strict=True))
 
 
 def _errors(result: SweepResult, names: dict[str, dict[Any, str]]) -> list[Error]:

@@ -33,7 +33,8 @@ FIXED = ("point", "seed", "status", "error")
 """Columns that are neither a key of the sweep nor a figure."""
 
 _SHOWN = (
-    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "output_tokens_per_s", "goodput_per_s", "saturated",
+    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "output_tokens_per_s",
+    "goodput_per_s", "saturated",
 )  # fmt: skip
 
 
@@ -83,7 +84,8 @@ class SweepResult:
             values = runs[column].dropna().tolist()
             mean, low, high = mean_interval(values, confidence) if values else (math.nan,) * 3
             bounds = {"low": low, "high": high} if len(values) > 1 else {"low": math.nan, "high": math.nan}
-            rows.append({"point": point, **runs[list(self.shown_keys)].iloc[0].to_dict(), "runs": len(values), "mean": mean, **bounds})
+            named = {key: runs[key].iloc[0] for key in self.shown_keys}
+            rows.append({"point": point, **named, "runs": len(values), "mean": mean, **bounds})
         import pandas as pd
 
         return pd.DataFrame(rows, columns=["point", *self.shown_keys, "runs", "mean", "low", "high"]).set_index("point")
@@ -100,8 +102,8 @@ class SweepResult:
         seeds = [seed for seed in one.index if seed in other.index]
         if not seeds:
             raise ConfigError(f"the points {first!r} and {second!r} have no seed in common that both have figures of")
-        values = [[None if value != value else float(value) for value in side[seeds]] for side in (one, other)]
-        return compare(quantity, *values, confidence)
+        mine, theirs = ([None if value != value else float(value) for value in side[seeds]] for side in (one, other))
+        return compare(quantity, mine, theirs, confidence)
 
     def _column(self, metric: str) -> str:
         column = metric if metric in self.frame.columns else parse_quantity(metric).column
@@ -111,7 +113,7 @@ class SweepResult:
 
     def _runs(self, point: Any) -> pd.DataFrame:
         named = LABEL in self.keys and isinstance(point, str)
-        good = self.frame[(self.frame["status"] == "ok") & (self.frame[LABEL if named else "point"] == point)]
+        good: pd.DataFrame = self.frame[(self.frame["status"] == "ok") & (self.frame[LABEL if named else "point"] == point)]
         if not len(good):
             known = self.frame[LABEL if named else "point"].unique().tolist()
             raise ConfigError(f"the sweep has no point {point!r} with figures{nearest(str(point), [str(one) for one in known])}")

@@ -92,7 +92,7 @@ def axis(key: str, spec: Any) -> Axis:
         return Values(key, tuple(spec))
     if isinstance(spec, Mapping) and "low" in spec and "high" in spec:
         return _range(key, spec)
-    if isinstance(spec, Mapping) and spec and all(isinstance(name, str) and name.strip() and name not in _RANGE_KEYS for name in spec):
+    if isinstance(spec, Mapping) and not {"low", "high"} & set(spec) and not set(spec) <= set(_RANGE_KEYS):
         return _named(key, spec)
     if isinstance(spec, Mapping):
         found = f"a mapping with {', '.join(repr(name) for name in list(spec)[:3])}" if spec else "an empty mapping"
@@ -109,6 +109,8 @@ def name_of(value: Any) -> str:
 def _named(key: str, spec: Mapping[str, Any]) -> Values:
     names: dict[str, str] = {}
     for name, value in spec.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"over: {key}: found {kind_of(name)} as the name of a value, expected a text that is not empty")
         if (text := name_of(value)) in names:
             raise ConfigError(f"over: {key}: '{names[text]}' and '{name}' are the same value")
         names[text] = name

@@ -54,7 +54,9 @@ def best_points(points: pd.DataFrame, keys: tuple[str, ...], names: dict[str, di
     among, eligible = _eligible(points)
     rows = []
     for column, which in _OBJECTIVES:
-        known = points[points[column].notna()] if column in points.columns else points.iloc[:0]
+        if column not in points.columns:
+            continue
+        known = points[points[column].notna()]
         values = known[column].to_numpy(dtype=np.float64)
         if len(values) < 2 or values.min() == values.max():
             continue

@@ -37,7 +37,12 @@ def _run(holds: bool, completed: int, total: int = 100, seed: int = 0, **values:
             ["3 failed and"],
         ),
         # Rejected at every load (longer than the context): no predicate changes that.
-        ([_run(True, 90, rejected=10.0), _run(False, 90, rejected=10.0)], "ttft.p99 <= 1", ["10 rejected (as many at every load)"], ["add"]),
+        (
+            [_run(True, 90, rejected=10.0), _run(False, 90, rejected=10.0)],
+            "ttft.p99 <= 1",
+            ["10 rejected (as many at every load)"],
+            ["add"],
+        ),
         # Of two seeds, the advice must hold for both.
         (
             [_run(True, 99, rejected=1.0), _run(True, 70, rejected=30.0), _run(True, 95, seed=1, rejected=5.0)],
@@ -171,7 +176,12 @@ def test_replicas_in_both_units() -> None:
 
 @pytest.mark.parametrize(
     ("text", "key", "per_s"),
-    [("12", RATE, False), ("12/s", RATE, True), ("12 requests/s", "workload.trace.rate_scale", True), ("1.5x", "workload.trace.rate_scale", False)],
+    [
+        ("12", RATE, False),
+        ("12/s", RATE, True),
+        ("12 requests/s", "workload.trace.rate_scale", True),
+        ("1.5x", "workload.trace.rate_scale", False),
+    ],
 )
 def test_loads_have_units(text: str, key: str, per_s: bool) -> None:
     from simserve.cli.study_output import load_of

@@ -1,4 +1,4 @@
-"""Ctrl-C as a terminal sends it, to the whole process group: exit code 130, one line, what is done stays, --resume ends as if nothing had been."""
+"""Ctrl-C as a terminal sends it, to the whole process group: exit code 130, one line, what is done stays, --resume goes on."""
 
 from __future__ import annotations
 

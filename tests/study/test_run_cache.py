@@ -37,7 +37,7 @@ def test_a_row_comes_back_as_it_was_put(cache: RunCache) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        {name: "boo" for name in ROW},
+        dict.fromkeys(ROW, "boo"),
         {**ROW, "requests": True},
         {**ROW, "requests": 61.0},
         {**ROW, "requests": 60},

@@ -94,7 +94,9 @@ def test_a_placement_search_reads_back_as_it_was(tiny: dict[str, Any], tmp_path:
     assert again.message == found.message and again.notes == found.notes and again.frame.equals(found.frame)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 1}', '{"schema_version": 1, "placements": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 1}', '{"schema_version": 1, "placements": 3}']
+)
 def test_a_damaged_placement_file_is_one_message(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "placement.json").write_text(content)
     assert main(["report", str(tmp_path)]) == 2

@@ -60,8 +60,7 @@ def _facts(result: PlacementResult) -> Iterator[tuple[str, str]]:
 
 def _figures(result: PlacementResult) -> Iterator[tuple[str, str, Figure]]:
     """Loads per device: a bar up to what was seen to hold, a line on to what was seen to fail."""
-    from simserve.report.plot_style import COLOURS, one, style
-    from simserve.report.plots import figure_of
+    from simserve.report.plot_style import COLOURS, figure_of, one, style
 
     shown = [t for t in result.ranked if t.error is None and (t.low or t.high)][:_MOST_BARS]
     if not shown:

@@ -11,7 +11,7 @@ from simserve.report.files import write_json
 from simserve.study.cache import RunCache
 
 RUNS = "runs"
-STUDY = "study.json"
+STUDY = "study"
 """Beside the rows: which kind of study they belong to, so that an unfinished one can say what it is."""
 
 STUDIES = ("sweep", "capacity search", "placement search")

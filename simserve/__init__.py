@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simserve.report.compare import compare
     from simserve.report.result import Result
     from simserve.study.capacity import capacity
+    from simserve.study.paired import paired
     from simserve.study.placement_search import place
     from simserve.study.regress import regress
     from simserve.study.sweep import sweep
@@ -31,13 +32,16 @@ _HOMES = {
     "Result": "simserve.report.result",
     "SimserveError": "simserve.errors",
     "capacity": "simserve.study.capacity",
+    "paired": "simserve.study.paired",
     "place": "simserve.study.placement_search",
     "compare": "simserve.report.compare",
     "regress": "simserve.study.regress",
     "sweep": "simserve.study.sweep",
 }
 
-__all__ = ["Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "place", "regress", "run", "sweep"]
+__all__ = [
+    "Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "paired", "place", "regress", "run", "sweep",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -42,8 +42,12 @@ def capacity(
     from simserve.study.base import VARIANT
     from simserve.study.capacity import find, specify
     from simserve.study.capacity_result import CAPACITY
+    from simserve.study.cells import in_order
     from simserve.study.folder import opened
+    from simserve.study.rate_key import unit
 
+    if resume and force:
+        raise OutputError("--resume and --force: one keeps what lies in --out, the other throws it away; give one of them")
     if resume and out is None:
         raise OutputError("--resume: say where the search was written to (--out)")
     spec = specify(
@@ -64,9 +68,12 @@ def capacity(
         print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))
     else:
         print(result.message)
-        columns = list(dict.fromkeys(("ttft_p99_s", "tpot_p99_s", *(q.column for q in spec.predicate.quantities), "goodput_per_s")))
+        tested = (q.column for q in spec.predicate.quantities)
+        columns = in_order(("ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s", *tested, "goodput_per_s"))
         table = result.frame
-        show_frame(table[["rate", "seed", "holds", *(c for c in columns if table[c].notna().any()), "stable"]])
+        print(f"load: {unit(spec.rate_key)}")
+        table = table[["rate", "seed", "holds", *(c for c in columns if table[c].notna().any()), "stable"]]
+        show_frame(table.rename(columns={"rate": "load"}), keys=2)
     if not quiet:
         for note in result.notes:
             print(f"! {note}", file=sys.stderr)

@@ -30,6 +30,13 @@ def report(problem: BaseException) -> int:
     return code
 
 
+def handled() -> None:
+    """Tells the interpreter that Ctrl-C has been dealt with: one that ended a generated class body (`exec` of a text, as named tuples and
+    dataclasses do) leaves a mark by which Python would end by the signal instead of with our exit code. The next `exec` clears it.
+    """
+    exec("")
+
+
 def flush() -> None:
     """Pushes stdout out; when nobody reads it any more, stops Python from complaining about that at exit."""
     try:
@@ -44,6 +51,7 @@ def _words(problem: BaseException) -> tuple[str, int]:
     if isinstance(problem, SimserveError):
         return f"error: {problem}", problem.exit_code
     if isinstance(problem, InterruptError | KeyboardInterrupt):
+        handled()
         return "interrupted: nothing was written", INTERRUPTED
     if isinstance(problem, OSError):
         where = f" {clipped(str(problem.filename), 200)}" if problem.filename else ""

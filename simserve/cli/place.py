@@ -39,7 +39,14 @@ def place(
         str | None, typer.Option(metavar="KEY", help="The key that makes the load heavier.", show_default="found in the workload")
     ] = None,
     tolerance: Annotated[str, typer.Option(metavar="SHARE", help="Of the rate: 5% or 0.05.")] = "5%",
-    rate: Annotated[float | None, typer.Option(help="Also say how many of the best placement serve this load.")] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOAD",
+            help="Also say how many of the best placement serve this load: 12/s is requests/s, 12x the scale of a trace's own rate, "
+            "a number alone what the search counts.",
+        ),
+    ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
     out: Annotated[Path | None, typer.Option(help="Keep finished runs, and write placement.json and best.yaml, here.")] = None,
@@ -48,10 +55,12 @@ def place(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the placement with the highest load per device at which a predicate holds. Exit code 1: it holds nowhere."""
-    from simserve.cli.study_output import changed, share, show_frame
+    from simserve.cli.study_output import changed, kept, load_of, share, show_frame
     from simserve.cli.study_progress import shown
+    from simserve.study.cells import in_order
     from simserve.study.placement import KINDS
     from simserve.study.placement_search import find, specify
+    from simserve.study.rate_key import unit
 
     spec = specify(
         experiment,
@@ -65,15 +74,21 @@ def place(
         tolerance=share(tolerance, "--tolerance"),
         changes=changed(changes),
     )
-    with shown(quiet) as progress:
+    asked = None if rate is None else load_of(rate, spec.rate_key)
+    with kept(out), shown(quiet) as progress:
         result = find(spec, jobs, out, resume, progress)
     if as_json:
         print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))
     else:
         print(result.message)
-        if rate is not None and (replicas := result.replicas(rate)):
-            print(f"{replicas} of these serve {rate:g} in all.")
-        show_frame(result.frame[["placement", "devices", "holds_at", "fails_at", "ttft_p90_s", "tpot_p90_s"]])
+        if asked is not None and (replicas := result.replicas(asked.amount, per_s=asked.per_s)):
+            print(f"{replicas} of these serve {asked.amount:g} {asked.unit}, if a router shares them evenly.")
+        print(f"holds at, fails at: {unit(spec.rate_key)} a device")
+        table = result.frame
+        tested = (q.column for q in spec.predicate.quantities)
+        figures = in_order((*tested, "ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s"))
+        known = [name for name in figures if name in table.columns and table[name].notna().any()]
+        show_frame(table[["placement", "devices", "place", "holds_at", "fails_at", *known]], keys=1)
     if not quiet:
         for note in result.notes:
             print(f"! {note}", file=sys.stderr)

@@ -18,7 +18,7 @@ def regress(
     update: Annotated[bool, typer.Option("--update", help="Record the figures as new baselines and show what changed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else, on stdout.")] = False,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a summary for a pull request.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Show the figures that are as before, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show the figures that are in their bands, too.")] = False,
     jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:

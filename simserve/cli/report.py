@@ -15,7 +15,7 @@ app = typer.Typer()
 def report(
     outputs: Annotated[
         list[Path],
-        typer.Argument(metavar="OUT...", help="Output directories: one of run, sweep or capacity, or several of run to compare them."),
+        typer.Argument(metavar="OUT...", help="Output directories: one of run, sweep, capacity or place; or several runs to compare."),
     ],
     out: Annotated[
         Path | None,
@@ -24,7 +24,7 @@ def report(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is not a report.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes on stderr.")] = False,
 ) -> None:
-    """Write a page of one result, a comparison, a sweep or a capacity search: one HTML file that opens offline."""
+    """Write a page of one result, a comparison, a sweep, a capacity or a placement search: one HTML file that opens offline."""
     from simserve.report.page import write_page
     from simserve.study.report import report as made
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "sweep": "Run an experiment over many values of its keys.",
     "capacity": "Find the highest load at which a predicate holds.",
     "place": "Find the best placement of prefill and decode instances.",
+    "paired": "Compare two configurations over the same seeds.",
     "regress": "Check a suite against its recorded baselines.",
     "experiments": "The bundled experiments: what their papers claim, and ours.",
     "policies": "List the scheduling policies and their parameters.",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from simserve.cli.failures import INTERRUPTED
+from simserve.cli.failures import INTERRUPTED, handled
 from simserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,17 +38,15 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
         raise ConfigError(f"{option} {text}: expected whole numbers with commas between them, such as 0,1,2") from None
 
 
-def show_frame(frame: pd.DataFrame) -> None:
-    """The first rows of a table on stdout; seconds as milliseconds where they are few."""
-    from simserve.cli.tables import show
-    from simserve.study.labels import title
+def show_frame(frame: pd.DataFrame, keys: int = 1) -> None:
+    """The first rows of a table on stdout; seconds as milliseconds where they are few. The first `keys` columns name the rows."""
+    from simserve.cli.study_tables import show
+    from simserve.study.cells import headings
 
-    titles = [title(str(name)) for name in frame.columns]
-    names = [short if titles.count(short) == 1 else str(name) for short, name in zip(titles, frame.columns, strict=True)]
     seconds = [str(name).endswith(("_s", "_s_per_token")) and not str(name).endswith("_per_s") for name in frame.columns]
     rows = [[_cell(*cell) for cell in zip(row, seconds, strict=True)] for row in frame.head(_MAX_ROWS).itertuples(index=False)]
     left = len(frame) - len(rows)
-    show(names, rows, f"and {left} more rows" if left > 0 else "")
+    show(headings([str(name) for name in frame.columns]), rows, keys, f"and {left:,} more rows" if left > 0 else "")
 
 
 def _cell(value: Any, seconds: bool) -> str:
@@ -74,6 +73,33 @@ def share(text: str, option: str) -> float:
     return value
 
 
+class Load(NamedTuple):
+    """A load as it was asked for. per_s: in requests/s, whatever the search counts."""
+
+    amount: float
+    unit: str
+    per_s: bool
+
+
+def load_of(text: str, rate_key: str) -> Load:
+    """'12/s', '12x' or '12' of --rate. Raises ConfigError for what is no load, or a unit that the search at `rate_key` does not have."""
+    from simserve.study.rate_key import unit
+
+    match = re.fullmatch(r"\s*([0-9.eE+-]+)\s*(x|/s|requests/s|clients)?\s*", text)
+    try:
+        amount = float(match[1]) if match else math.nan
+    except ValueError:
+        amount = math.nan
+    if not match or not 0 < amount < math.inf:
+        raise ConfigError(f"--rate {text[:40]}: expected a load above 0 such as 12/s (requests/s), 12x (a scale) or 12")
+    said, own = match[2], unit(rate_key)
+    if said in ("/s", "requests/s"):
+        return Load(amount, "requests/s", True)
+    if (said == "x" and not own.startswith("x ")) or (said == "clients" and own != "clients"):
+        raise ConfigError(f"--rate {text}: this search counts {own}; say it so, or in requests/s (--rate 12/s)")
+    return Load(amount, own, False)
+
+
 @contextmanager
 def kept(folder: Path | None) -> Iterator[None]:
     """Ctrl-C inside says that the finished runs are in the folder, and how to go on; without one it is like any other."""
@@ -82,5 +108,6 @@ def kept(folder: Path | None) -> Iterator[None]:
     except KeyboardInterrupt:
         if folder is None:
             raise
+        handled()
         print(f"interrupted: the finished runs are kept in {folder}; the same command with --resume continues", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +31,7 @@ def sweep(
     address: Annotated[str | None, typer.Option(help="A running Ray or Dask cluster.", show_default="a local one")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.", show_default="out/<name>-sweep")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted sweep: finished runs are kept.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every run with its figures as JSON, and nothing else, on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Run an experiment over values of its keys: a table on the terminal, and one Parquet file. Exit code 1: no run has figures."""
@@ -52,7 +54,10 @@ def sweep(
     target = out if out is not None else Path("out") / f"{spec.name}-sweep"
     with kept(target), shown(quiet) as progress:
         result = run_sweep(spec, Execution(backend, jobs, address, target, resume), progress)
-    show_frame(result.shown())
+    if as_json:
+        print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))
+    else:
+        show_frame(result.shown(), keys=len(result.shown_keys))
     failed = len(result.failures) == len(result.frame)
     errors = result.failures["error"].value_counts()  # said even when asked to be quiet: the table does not show them
     for error, count in list(errors.items())[:10]:

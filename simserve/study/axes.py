@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simserve.errors import ConfigError, nearest
@@ -16,10 +16,11 @@ _RANGE_KEYS = ("low", "high", "steps", "scale", "whole")
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Listed values."""
+    """Listed values. `names` are the user's for some of them, by the value as JSON."""
 
     key: str
     values: tuple[Any, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -91,9 +92,29 @@ def axis(key: str, spec: Any) -> Axis:
         return Values(key, tuple(spec))
     if isinstance(spec, Mapping) and "low" in spec and "high" in spec:
         return _range(key, spec)
+    if isinstance(spec, Mapping) and not {"low", "high"} & set(spec) and not set(spec) <= set(_RANGE_KEYS):
+        return _named(key, spec)
     if isinstance(spec, Mapping):
-        raise ConfigError(f"over: {key}: found a mapping; expected a list of values, or a range {{low: 1, high: 8, steps: 4}}")
+        found = f"a mapping with {', '.join(repr(name) for name in list(spec)[:3])}" if spec else "an empty mapping"
+        expected = "a list of values, values by name {small: 256, large: 2048}, or a range {low: 1, high: 8, steps: 4}"
+        raise ConfigError(f"over: {key}: found {found}; expected {expected}")
     return Values(key, (spec,))
+
+
+def name_of(value: Any) -> str:
+    """What a value is called in `Values.names`."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _named(key: str, spec: Mapping[str, Any]) -> Values:
+    names: dict[str, str] = {}
+    for name, value in spec.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"over: {key}: found {kind_of(name)} as the name of a value, expected a text that is not empty")
+        if (text := name_of(value)) in names:
+            raise ConfigError(f"over: {key}: '{names[text]}' and '{name}' are the same value")
+        names[text] = name
+    return Values(key, tuple(spec.values()), names)
 
 
 def option(text: str) -> Axis:

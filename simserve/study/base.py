@@ -16,6 +16,9 @@ from simserve.files import yaml_text
 VARIANT = "variant"
 """A key of studies, not of experiments: its value names one of the experiment's variants."""
 
+LABEL = "label"
+"""A key of studies too: its value names a point, and changes nothing in the experiment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -32,6 +35,7 @@ class Base:
     def load(self, changes: Mapping[str, Any] | None = None) -> Experiment:
         """The experiment with these changes; `variant` among them stands for that variant's. Raises ConfigError."""
         fixed, point = dict(self.changes), dict(changes or {})
+        point.pop(LABEL, None)
         name = point.pop(VARIANT, fixed.get(VARIANT))
         fixed.pop(VARIANT, None)
         chosen = {} if name is None else self._variant(name)

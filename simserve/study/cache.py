@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from simserve import __version__
 from simserve.config.experiment import Experiment
@@ -16,6 +19,9 @@ from simserve.errors import OutputError
 from simserve.policies import registry
 
 Row = dict[str, float | None]
+
+_MOST_BYTES = 1 << 20
+"""Of a row's file: a row is a few kilobytes, so anything larger is not one."""
 
 
 class RunCache:
@@ -35,13 +41,21 @@ class RunCache:
         return sorted(f.name for f in self.root.iterdir() if f.is_dir() and f != self.folder and any(f.iterdir()))
 
     def get(self, key: str, columns: Iterable[str] = ()) -> Row | None:
-        """The row of a run, if it is there, undamaged, and has these columns."""
+        """The row of a run, if it is there, as it was put, and has these columns. Whatever else lies in its place is as good as nothing."""
+        path = self._path(key)
         try:
-            content = json.loads(self._path(key).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+                return None
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
             return None
-        row = content.get("row") if isinstance(content, dict) and content.get("key") == key else None
-        return row if isinstance(row, dict) and all(column in row for column in columns) else None
+        if not isinstance(content, dict) or content.get("key") != key:
+            return None
+        row = content.get("row")
+        if not _is_row(row) or content.get("sha256") != _row_digest(key, row):
+            return None
+        return row if all(column in row for column in columns) else None
 
     def put(self, key: str, row: Row) -> None:
         """Keeps a row. Raises OutputError when the place is full or read-only."""
@@ -49,7 +63,7 @@ class RunCache:
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps({"key": key, "row": row}), encoding="utf-8")
+            part.write_text(json.dumps({"key": key, "row": row, "sha256": _row_digest(key, row)}), encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -57,6 +71,16 @@ class RunCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"  # many thousands of files in one folder make listings slow
+
+
+def _is_row(row: Any) -> TypeGuard[Row]:
+    """Whether it is a row: names with numbers or null, nothing that only counts as a number (true, an integer beyond any float)."""
+    return isinstance(row, dict) and all(value is None or (isinstance(value, float) and math.isfinite(value)) for value in row.values())
+
+
+def _row_digest(key: str, row: Row) -> str:
+    """Of the row's text: a figure changed on disk is damage like any other. Python writes a float so that it reads back the same."""
+    return hashlib.sha256(f"{key} {json.dumps(row, sort_keys=True)}".encode()).hexdigest()
 
 
 def run_key(experiment: Experiment) -> str:

@@ -13,6 +13,7 @@ from simserve.study.backends import execute
 from simserve.study.base import VARIANT, Base, base, with_seed
 from simserve.study.cache import RunCache, run_key
 from simserve.study.capacity_result import CAPACITY, CapacityResult, Probe, Replicate
+from simserve.study.caveats import at_an_end
 from simserve.study.folder import opened, strangers_note
 from simserve.study.predicate import Predicate, parse
 from simserve.study.prepare import seeds_from
@@ -27,7 +28,10 @@ DEFAULT_PREDICATE = "attainment >= 0.99"
 
 @dataclass(frozen=True, slots=True)
 class CapacitySpec:
-    """What to look for: the highest value of `rate_key` at which `predicate` holds and the queue does not grow, for each seed."""
+    """What to look for: the highest value of `rate_key` at which `predicate` holds and the queue does not grow, for each seed.
+
+    chance  instances fail at random times, which the seed decides besides the workload
+    """
 
     base: Base
     name: str
@@ -38,6 +42,7 @@ class CapacitySpec:
     tolerance: float
     seeds: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    chance: bool = False
 
 
 def capacity(
@@ -116,7 +121,9 @@ def specify(
         name = f"{name}.{origin.variant}"
     elif origin.variants:
         notes.append(f"this is the experiment as it stands; it has the variants {', '.join(origin.variants)} (--variant NAME)")
-    return CapacitySpec(origin, name, parse(when), key, float(start), whole, tolerance, numbers, tuple(notes))
+    failures = experiment.spec.cluster.failures
+    chance = failures is not None and failures.mtbf_s is not None
+    return CapacitySpec(origin, name, parse(when), key, float(start), whole, tolerance, numbers, tuple(notes), chance)
 
 
 def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None = None, cache: RunCache | None = None) -> CapacityResult:
@@ -133,12 +140,12 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
         if not wanted:
             break
         found = _probe(spec, wanted, jobs, cache)
-        if not probes and len(found) > 1 and all(probe.values == found[0].values for probe in found[1:]):
-            # A replayed trace: every seed would find the same, so one search tells all there is to know.
+        if not probes and len(found) > 1 and not spec.chance and all(probe.values == found[0].values for probe in found[1:]):
+            # A replayed trace: the seed makes workloads and random failures, and here it has made the same workload each time.
             notes.append("the seed changes nothing in this workload, so there is one search and no confidence interval")
             searches, found = {found[0].seed: searches[found[0].seed]}, found[:1]
         for probe in found:
-            searches[probe.seed].tell(probe.rate, probe.holds, _at_an_end(probe))
+            searches[probe.seed].tell(probe.rate, probe.holds, at_an_end(probe.values, probe.holds))
         probes += found
         if progress is not None:
             done = sum(search.outcome is not None for search in searches.values())
@@ -169,15 +176,7 @@ def _judge(spec: CapacitySpec, seed: int, rate: float, outcome: Outcome) -> Prob
     if outcome.values is None:
         raise ConfigError(f"{spec.rate_key} = {rate:g}, seed {seed}: {outcome.error}")
     stable = not outcome.values.get("saturated")
-    reasons = spec.predicate.failures(outcome.values) if not spec.predicate.holds(outcome.values) else []
+    reasons = spec.predicate.failures(outcome.values)
     if not stable:
         reasons.append("the queue grew through the run")
     return Probe(seed, rate, not reasons, stable, tuple(reasons), outcome.values)
-
-
-def _at_an_end(probe: Probe) -> bool:
-    """A failing probe in which no two requests met, or a holding one in which all of them did: no other load says more."""
-    together, requests = probe.values.get("in_system_max"), probe.values.get("requests")
-    if together is None or requests is None:
-        return False
-    return together >= requests if probe.holds else together <= 1

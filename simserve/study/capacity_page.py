@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from simserve.report.page import pictures, render
 from simserve.report.rows import number
 from simserve.study.capacity_result import CapacityResult
-from simserve.study.cells import Cell, cells, headings, texts
+from simserve.study.cells import Cell, breakable, cells, headings, in_order, texts
 from simserve.study.rate_key import unit
 
-_SHOWN = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s", "attainment", "goodput_per_s", "output_tokens_per_s", "kv_used_max")
+_SHOWN = (
+    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "goodput_per_s",
+    "output_tokens_per_s", "kv_used_max",
+)  # fmt: skip
 
 
 def capacity_page(result: CapacityResult) -> str:
     """The search as one self-contained page."""
     frame = result.frame
-    wanted = dict.fromkeys([*(quantity.column for quantity in result.predicate.quantities), *_SHOWN])
-    columns = ["rate", "seed", "holds", "stable", *(name for name in wanted if name in frame.columns and frame[name].notna().any())]
+    wanted = in_order([*(quantity.column for quantity in result.predicate.quantities), *_SHOWN])
+    columns = ["rate", "seed", "holds", *(name for name in wanted if name in frame.columns and frame[name].notna().any())]
     what = unit(result.rate_key)
     titles = headings(columns)
     titles[0] = f"load, {what}"
@@ -50,9 +53,10 @@ def _plain(rows: list[list[Cell]]) -> list[list[Cell]]:
 def _facts(result: CapacityResult, what: str) -> Iterator[tuple[str, str]]:
     yield "Capacity", "–" if result.rate is None else f"{result.rate:.4g} {what}"
     if result.interval is not None:
-        yield "95 % confidence", "{:.4g} to {:.4g}".format(*result.interval)
+        low, high = result.interval
+        yield "95 % confidence", f"{max(low, 0):.4g} to {high:.4g}"
     yield "Predicate", result.predicate.text
-    yield "What is raised", result.rate_key
+    yield "What is raised", breakable(result.rate_key)
     yield "Tolerance", f"{100 * result.tolerance:.3g} %"
     yield "Searches", number(len(result.replicates))
     yield "Runs", number(len(result.probes))

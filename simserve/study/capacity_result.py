@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simserve import __version__
 from simserve.report.files import write_json, write_whole
 from simserve.study.capacity_plots import CapacityPlots
+from simserve.study.capacity_words import answer
+from simserve.study.caveats import Run, losses, rare, unsteady
 from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
 from simserve.study.search import Outcome
-from simserve.study.statistics import CONFIDENCE, mean_interval
+from simserve.study.statistics import mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 CAPACITY = "capacity.json"
 PROBES = "probes.parquet"
 SCHEMA_VERSION = 1
-_FEW = 10
-_SHORT = 10.0  # arrivals must last this many times the median request for the run to tell of a steady state
 
 
 class Probe(NamedTuple):
@@ -78,67 +78,54 @@ class CapacityResult:
         return self._interval()[1:]
 
     @property
+    def edge(self) -> Probe | None:
+        """The lowest load at which a search ended because it failed there; None when none did."""
+        edges = self._edges()
+        return min(edges, key=lambda probe: probe.rate) if edges else None
+
+    @property
     def limit(self) -> str:
-        """What fails first above the capacity, in words; empty when nothing does."""
-        failing = [probe for probe in self.probes if not probe.holds]
-        return "; ".join(min(failing, key=lambda probe: probe.rate).reasons) if failing else ""
+        """What fails there, in words; empty when nothing does."""
+        edge = self.edge
+        return "" if edge is None else "; ".join(edge.reasons)
 
     @property
     def saturates(self) -> bool:
-        """Whether the queue, not the predicate, is what ends the range: the lowest failing probe still satisfied the predicate."""
-        failing = [probe for probe in self.probes if not probe.holds]
-        return bool(failing) and self.predicate.holds(min(failing, key=lambda probe: probe.rate).values)
+        """Whether the queue, not the predicate, is what ends the range, for every seed."""
+        edges = self._edges()
+        return bool(edges) and all(self.predicate.holds(probe.values) for probe in edges)
+
+    @property
+    def resolution(self) -> float | None:
+        """How far above the load that held the one that failed is, as a share of it: at most `tolerance`, or the next whole number."""
+        gaps = [(r.high - r.low) / r.low for r in self.replicates if r.low and r.high is not None]
+        return max(gaps) if self.outcome == "found" and gaps else None
+
+    @property
+    def requests_per_s(self) -> float | None:
+        """Requests that arrive per second at the capacity, the mean over the seeds: what a scale of a trace's rate comes to."""
+        rates = [probe.values.get("arrivals_per_s") for r in self.replicates for probe in self._at(r.seed, r.low)]
+        known = [rate for rate in rates if rate is not None]
+        return sum(known) / len(known) if known and self.outcome == "found" else None
 
     @property
     def message(self) -> str:
         """The answer in a sentence or two."""
-        rates = [probe.rate for probe in self.probes]
-        what = unit(self.rate_key)
-        if self.outcome == "never":
-            which = self._share("never")
-            return (
-                f"Never holds{which}: '{self.predicate.text}' fails even at {min(rates):.4g} {what}, "
-                f"where the load is too light to matter. {self.limit}."
-            )
-        if self.outcome == "always":
-            which = self._share("always")
-            return (
-                f"Always holds{which}: '{self.predicate.text}' holds up to {max(rates):.4g} {what}, where all requests are in the "
-                "system at once. The workload is too short to load it: use more requests (count, duration_s) or a stricter predicate."
-            )
-        assert self.rate is not None
-        text = f"Capacity {self.rate:.4g} {what}"
-        if self.interval is not None:
-            low, high = self.interval
-            text += f" ({100 * CONFIDENCE:.0f} % confidence {low:.4g} to {high:.4g}, {len(self.replicates)} seeds)"
-        text += f", within {100 * self.tolerance:.3g} %: the highest load at which '{self.predicate.text}' holds. "
-        if self.saturates:
-            return text + "Above it the system saturates: the queue grows through the run while the predicate still holds."
-        return text + f"Just above it fails: {self.limit}."
+        return answer(self)
 
     @property
     def notes(self) -> list[str]:
         """What a reader must know before believing the answer."""
-        notes = list(self.search_notes)
-        rare = [(q, 1 - float(q.stat[1:].replace("_", ".")) / 100) for q in self.predicate.quantities if q.stat[:1] == "p"]
-        for quantity, share in rare:
-            requests = min((probe.values.get("requests") or 0.0 for probe in self.probes), default=0.0)
-            if requests * share < _FEW and quantity.name != "itl":
-                notes.append(f"{quantity.text} rests on about {requests * share:.0f} of {requests:,.0f} requests: use more requests")
-        period_s, run_s = _shortest(self.probes)
-        if period_s < _SHORT * run_s:
-            notes.append(
-                f"the requests of the heaviest load that holds arrive within {period_s:.3g} s, and take {run_s:.3g} s each at the median: "
-                "the system is still filling, and would hold less for long; use more requests"
-            )
-        crossing = [r.seed for r in self.replicates if _crosses(self.probes, r.seed)]
-        if crossing:
-            seeds = ", ".join(str(seed) for seed in crossing)
-            notes.append(f"not monotone: a higher rate held where a lower one failed (seed {seeds}); see the probes, use more requests")
-        for key, what in (("rejected", "rejected"), ("failed", "failed")):
-            most = max((probe.values.get(key) or 0.0 for probe in self.probes if probe.holds), default=0.0)
-            if most:
-                notes.append(f"up to {most:,.0f} requests were {what} in probes that hold: add 'completed >= 1' to the predicate")
+        tested = self.predicate.quantities
+        notes = [*self.search_notes, *losses([Run(p.seed, p.holds, p.values) for p in self.probes], tested)]
+        holding = [probe for probe in self.probes if probe.holds]
+        if holding:
+            heaviest = max(holding, key=lambda probe: probe.rate).values
+            notes += [*rare(heaviest, tested), *unsteady(heaviest)]
+        if self.interval is not None and self.resolution is not None and self.rate is not None:
+            low, high = self.interval
+            if high - low < self.resolution * self.rate:
+                notes.append("the seeds differ by less than the search resolves, so the interval says little: use a smaller --tolerance")
         return notes
 
     @property
@@ -172,6 +159,8 @@ class CapacityResult:
             "outcome": self.outcome,
             "rate": self.rate,
             "interval": None if self.interval is None else list(self.interval),
+            "resolution": self.resolution,
+            "requests_per_s": self.requests_per_s,
             "saturates": self.saturates,
             "limit": self.limit,
             "message": self.message,
@@ -209,21 +198,8 @@ class CapacityResult:
     def _interval(self) -> tuple[float, float, float]:
         return mean_interval([replicate.low or math.nan for replicate in self.replicates])
 
-    def _share(self, outcome: Outcome) -> str:
-        number = sum(replicate.outcome == outcome for replicate in self.replicates)
-        return "" if number == len(self.replicates) else f" for {number} of {len(self.replicates)} seeds"
+    def _edges(self) -> list[Probe]:
+        return [probe for r in self.replicates for probe in self._at(r.seed, r.high)]
 
-
-def _shortest(probes: tuple[Probe, ...]) -> tuple[float, float]:
-    """(seconds in which the requests of the heaviest holding load arrive, median seconds of a request there)."""
-    holding = [probe for probe in probes if probe.holds]
-    if not holding:
-        return math.inf, 0.0
-    values = max(holding, key=lambda probe: probe.rate).values
-    e2e_s, simulated_s, longest_s = (values.get(name) or 0.0 for name in ("e2e_p50_s", "simulated_s", "e2e_max_s"))
-    return max(simulated_s - longest_s, 0.0), e2e_s
-
-
-def _crosses(probes: tuple[Probe, ...], seed: int) -> bool:
-    failing = [probe.rate for probe in probes if probe.seed == seed and not probe.holds]
-    return any(probe.holds and failing and probe.rate > min(failing) for probe in probes if probe.seed == seed)
+    def _at(self, seed: int, rate: float | None) -> list[Probe]:
+        return [probe for probe in self.probes if probe.seed == seed and probe.rate == rate][:1]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simserve.report.rows import milliseconds, number, with_unit
 from simserve.study.labels import title
+from simserve.study.quantities import standard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,22 @@ def figure(column: str, value: float) -> str:
         return with_unit(value, "%")
     if name.endswith(("_s", "_s_per_token")) and not name.endswith("_per_s"):
         return milliseconds(value)
+    if name.startswith("joules"):
+        return with_unit(value, "J")
     return f"{number(value)} /s" if name.endswith("_per_s") else number(value)
+
+
+def breakable(key: str) -> Any:
+    """A dotted key for a page, which may break it after its dots and nowhere else inside a word."""
+    from markupsafe import Markup, escape
+
+    return Markup(str(escape(key)).replace(".", ".<wbr>").replace("_", "_<wbr>"))
+
+
+def in_order(columns: Iterable[str]) -> list[str]:
+    """Figures in the order of the rows of a sweep, each once; others, such as an unusual percentile, before them."""
+    place = {quantity.column: number for number, quantity in enumerate(standard())}
+    return sorted(dict.fromkeys(columns), key=lambda column: place.get(column, -1))
 
 
 def heading(column: str) -> str:

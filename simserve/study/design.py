@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simserve.errors import ConfigError, nearest
+from simserve.files.words import shown
 from simserve.study.axes import Axis, Range
-from simserve.study.base import VARIANT
+from simserve.study.base import LABEL, VARIANT
 
 Method = Literal["grid", "random", "latin-hypercube"]
 METHODS: tuple[Method, ...] = ("grid", "random", "latin-hypercube")
@@ -26,6 +27,7 @@ class Design:
 
     sample    number of points of random and latin-hypercube; `sample_seed` decides which
     variants  of the experiment: each of them is run at every point
+    labels    names of the listed points, where they have some; they are a key of the sweep, called `label`
     """
 
     axes: tuple[Axis, ...] = ()
@@ -34,13 +36,15 @@ class Design:
     sample: int | None = None
     sample_seed: int = 0
     variants: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that change, in order."""
         crossed = (VARIANT,) if self.variants else ()
         if self.points:
-            return (*crossed, *dict.fromkeys(key for point in self.points for key in point))
+            named = (LABEL,) if self.labels else ()
+            return (*crossed, *named, *dict.fromkeys(key for point in self.points for key in point))
         return (*crossed, *(axis.key for axis in self.axes))
 
     def count(self) -> int:
@@ -70,7 +74,8 @@ class Design:
 
     def _points(self) -> Iterator[Changes]:
         if self.points:
-            yield from (dict(point) for point in self.points)
+            labels = self.labels or (None,) * len(self.points)
+            yield from ({**({} if label is None else {LABEL: label}), **point} for label, point in zip(labels, self.points, strict=True))
         elif self.method == "grid":
             for number in range(self._count()):
                 yield self._combination(number)
@@ -100,7 +105,7 @@ class Design:
 
 def design(
     axes: Sequence[Axis] = (),
-    points: Sequence[Mapping[str, Any]] | None = None,
+    points: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]] | None = None,
     method: str = "grid",
     sample: int | None = None,
     sample_seed: int = 0,
@@ -114,7 +119,12 @@ def design(
             raise ConfigError("a sweep takes either 'over' (keys with values) or 'points' (a list of points), not both")
         if not points:
             raise ConfigError("points: an empty list; there is nothing to sweep")
-        return Design(points=tuple(dict(point) for point in points))
+        if not isinstance(points, Mapping):
+            return Design(points=tuple(_point(str(number), point) for number, point in enumerate(points)))
+        for name in points:
+            if not isinstance(name, str) or not name.strip():
+                raise ConfigError(f"points: found {shown(name)} as the name of a point, expected a text that is not empty")
+        return Design(points=tuple(_point(name, point) for name, point in points.items()), labels=tuple(points))
     keys = [axis.key for axis in axes]
     for key in keys:
         if keys.count(key) > 1:
@@ -132,6 +142,12 @@ def design(
         if chosen == "grid" and isinstance(axis, Range):
             len(axis)  # says so when steps are missing
     return Design(tuple(axes), (), chosen, sample, sample_seed)
+
+
+def _point(name: str, point: Any) -> Changes:
+    if not isinstance(point, Mapping):
+        raise ConfigError(f"points: {name}: found {shown(point)}, expected a mapping of keys to values")
+    return dict(point)
 
 
 def refuse_too_many(plan: Design, seeds: int, limit: int) -> None:

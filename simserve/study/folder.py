@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from simserve.errors import OutputError
+from simserve.report.files import write_json
 from simserve.study.cache import RunCache
 
 RUNS = "runs"
+STUDY = "study"
+"""Beside the rows: which kind of study they belong to, so that an unfinished one can say what it is."""
+
+STUDIES = ("sweep", "capacity search", "placement search")
 
 
 def opened(out: Path, what: str, result: str, *, resume: bool, force: bool = False) -> RunCache:
@@ -22,8 +28,10 @@ def opened(out: Path, what: str, result: str, *, resume: bool, force: bool = Fal
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; an output directory is needed")
     if out.is_dir() and any(out.iterdir()):
-        if not (out / result).is_file() and not _unfinished(out):
-            raise OutputError(f"{out}: holds something that is not a {what}; choose another place (--out)")
+        begun = unfinished(out)
+        if not (out / result).is_file() and begun not in (what, ""):
+            found = "something" if begun is None else f"an interrupted {begun}, something"
+            raise OutputError(f"{out}: holds {found} that is not a {what}; choose another place (--out)")
         if not (resume or force):
             raise OutputError(f"{out}: holds a {what} already; continue it with --resume, or choose another place (--out)")
     try:
@@ -31,6 +39,7 @@ def opened(out: Path, what: str, result: str, *, resume: bool, force: bool = Fal
             shutil.rmtree(out / RUNS, ignore_errors=True)
             (out / result).unlink(missing_ok=True)
         (out / RUNS).mkdir(parents=True, exist_ok=True)
+        write_json(out / RUNS / STUDY, {"study": what, "result": result})
     except OSError as error:
         raise OutputError(f"{out}: cannot be written: {error.strerror}") from error
     return RunCache(out / RUNS)
@@ -42,6 +51,13 @@ def strangers_note(cache: RunCache) -> list[str]:
     return [f"ignored in {cache.root}: runs of another version or code of simserve ({', '.join(found)})"] if found else []
 
 
-def _unfinished(out: Path) -> bool:
-    """Whether only rows lie there: a study that was interrupted."""
-    return (out / RUNS).is_dir() and not any(out.glob("*.json"))
+def unfinished(out: Path) -> str | None:
+    """Which kind of study was interrupted before its result was written, "" where that is not known; None when none was."""
+    if not (out / RUNS).is_dir() or any(out.glob("*.json")):
+        return None
+    try:
+        content = json.loads((out / RUNS / STUDY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    what = content.get("study") if isinstance(content, dict) else None
+    return what if what in STUDIES else ""

@@ -106,9 +106,7 @@ def draw(spreads: Mapping[str, float], draws: int, seed: int) -> list[dict[str, 
     return out
 
 
-def _simulate(
-    experiment: Experiment, parts: Assembly, factors: Sequence[Factors], progress: Progress | None
-) -> Iterator[Headlines]:
+def _simulate(experiment: Experiment, parts: Assembly, factors: Sequence[Factors], progress: Progress | None) -> Iterator[Headlines]:
     """The headlines of each draw, in order. The first pair is run here and tells whether a second process is worth its start."""
     meter = Meter("draws", len(factors), progress)
     start_s = time.monotonic()
@@ -124,12 +122,14 @@ def _simulate(
             meter.add()
             yield headlines
         return
-    from joblib import Parallel, delayed
+    from joblib import delayed
+
+    from simserve.study.backends.joblib_processes import uninterrupted_workers
 
     size = -(-len(left) // (_PROCESSES * _CHUNKS))
     chunks = [left[i : i + size] for i in range(0, len(left), size)]
     calls = (delayed(_assemble_and_run)(experiment, chunk) for chunk in chunks)
-    for found in Parallel(n_jobs=_PROCESSES, backend="loky", return_as="generator")(calls):
+    for found in uninterrupted_workers(calls, n_jobs=_PROCESSES, return_as="generator"):
         for headlines in found:
             meter.add()
             yield headlines

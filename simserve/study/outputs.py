@@ -1,4 +1,4 @@
-"""What lies in an output directory: a run, an experiment's variants with their claims, a sweep, a capacity search."""
+"""What lies in an output directory: a run, an experiment's variants with their claims, a sweep, a capacity or a placement search."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 from simserve.errors import OutputError
 from simserve.report import files
 from simserve.study.capacity_result import CAPACITY
+from simserve.study.folder import RUNS, unfinished
+from simserve.study.placement_result import PLACEMENT
 from simserve.study.sweep_result import FIXED, FRAME, SCHEMA_VERSION, SWEEP, SweepResult
 
-_MARKERS = (files.SUMMARY, SWEEP, CAPACITY)
+_MARKERS = (files.SUMMARY, SWEEP, CAPACITY, PLACEMENT)
 _MOST_NAMED = 6
 
 
@@ -23,6 +25,7 @@ class Kind(StrEnum):
     VARIANTS = "an experiment with variants"
     SWEEP = "a sweep"
     CAPACITY = "a capacity search"
+    PLACEMENT = "a placement search"
 
 
 def recognise(path: Path) -> tuple[Kind, Path]:
@@ -39,6 +42,8 @@ def recognise(path: Path) -> tuple[Kind, Path]:
         return Kind.SWEEP, path
     if (path / CAPACITY).is_file():
         return Kind.CAPACITY, path
+    if (path / PLACEMENT).is_file():
+        return Kind.PLACEMENT, path
     if (path / files.SUMMARY).is_file():
         return (Kind.VARIANTS if "claims" in summary_of(path) else Kind.RUN), path
     if (path / FRAME).is_file():
@@ -94,10 +99,12 @@ def _what_else(path: Path) -> str:
     """What a directory without a result is."""
     if (path / files.REQUESTS).is_file() or (path / files.EXPERIMENT).is_file():
         return f"is half a run: it was cut short before {files.SUMMARY} was written; run it again"
-    if (path / "runs").is_dir():
-        return f"is a study that was interrupted (there is no {SWEEP} or {CAPACITY}); finish it with the same command and --resume"
+    if (begun := unfinished(path)) is not None:
+        runs = sum(1 for _ in (path / RUNS).glob("*/*/*.json"))
+        kept = f"{runs:,} finished run{'s are' if runs != 1 else ' is'} kept; finish it with the same command and --resume"
+        return f"is a {begun or 'study'} that was interrupted before its result was written: {kept}"
     inside = sorted(child.name for child in path.iterdir() if child.is_dir() and any((child / name).is_file() for name in _MARKERS))
     if inside:
         names = ", ".join(inside[:_MOST_NAMED]) + (" ..." if len(inside) > _MOST_NAMED else "")
         return f"is not a result itself; it holds {len(inside)}: name those you mean ({names})"
-    return f"is not the output of a finished run, sweep or capacity search (no {', '.join(_MARKERS[:-1])} or {_MARKERS[-1]})"
+    return f"is not the output of a finished run or study (no {', '.join(_MARKERS[:-1])} or {_MARKERS[-1]})"

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simserve import __version__
 from simserve.report.files import write_json
 from simserve.study.cache import Row
+from simserve.study.caveats import rare, unsteady
 from simserve.study.placement import Placement
+from simserve.study.placement_words import answer, told_apart
+from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
 
 if TYPE_CHECKING:
@@ -20,9 +23,10 @@ PLACEMENT = "placement.json"
 SCHEMA_VERSION = 1
 
 _MOST_ERRORS = 3
-_SHORT = 10.0  # arrivals must last this many times the median request for the run to tell of a steady state
-
-_SHOWN = ("ttft_p90_s", "tpot_p90_s", "attainment", "kv_used_max", "busy_fraction")
+_SHOWN = (
+    "ttft_p50_s", "ttft_p90_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p90_s", "tpot_p95_s", "tpot_p99_s", "attainment",
+    "arrivals_per_s", "kv_used_max", "busy_fraction",
+)  # fmt: skip
 
 
 class Tried(NamedTuple):
@@ -32,6 +36,7 @@ class Tried(NamedTuple):
     limit    why it fails at `high`
     error    instead, where it cannot be run at all (the model does not fit)
     values   the figures of the run at `low`
+    saturates  whether at `high` only the queue grew, the predicate still holding
     """
 
     placement: Placement
@@ -42,6 +47,7 @@ class Tried(NamedTuple):
     limit: str
     error: str | None
     values: Row
+    saturates: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,46 +55,51 @@ class PlacementResult:
     """The answer: `best`, or None when the predicate holds nowhere."""
 
     name: str
-    predicate: str
+    predicate: Predicate
     rate_key: str
     tolerance: float
     affinity: str
     tried: tuple[Tried, ...]
+    search_notes: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> list[Tried]:
         """From the best to the worst: by the rate that holds, then the rate that does not, then fewer devices."""
-        return sorted(self.tried, key=lambda t: (-(t.low or 0.0), -(t.high or 0.0), t.placement.devices))
+        return sorted(self.tried, key=lambda t: (-(t.low or 0.0), -(t.high or math.inf), t.placement.devices))
 
     @property
     def best(self) -> Tried | None:
-        """The placement with the highest rate per device; of equals the one with the fewest devices."""
+        """The placement with the highest rate per device that was seen to hold; of equals the one with the fewest devices. Others may be
+        as good: see `ties`."""
         return self.best_of("disaggregated", "mixed")
+
+    @property
+    def ties(self) -> tuple[Tried, ...]:
+        """Placements that the search does not tell from the best: they were not seen to fail at a rate at which it holds."""
+        best = self.best
+        if best is None:
+            return ()
+        return tuple(t for t in self.ranked if t is not best and t.low is not None and t.error is None and not told_apart(best, t))
 
     def best_of(self, *kinds: str) -> Tried | None:
         """The best of some kinds of placement."""
-        found = [t for t in self.ranked if t.placement.kind in kinds and t.low is not None]
+        found = [t for t in self.ranked if t.placement.kind in kinds and t.low is not None and t.error is None]
         return found[0] if found else None
 
-    def replicas(self, rate: float) -> int:
-        """How many of the best placement serve `rate` in all. 0 when there is none."""
+    def replicas(self, rate: float, *, per_s: bool = False) -> int:
+        """How many of the best placement serve `rate` in all, in the unit of the search or, with `per_s`, in requests/s. 0 when there is
+        none, or the best run does not say how many requests it served.
+        """
         best = self.best
-        return 0 if best is None or best.low is None else math.ceil(rate / (best.low * best.placement.devices) - 1e-9)
+        if best is None or best.low is None:
+            return 0
+        whole = best.values.get("arrivals_per_s") if per_s else best.low * best.placement.devices
+        return math.ceil(rate / whole - 1e-9) if whole else 0
 
     @property
     def message(self) -> str:
         """The answer in a sentence or two."""
-        best, what = self.best, unit(self.rate_key)
-        if best is None or best.low is None:
-            rates = [t.high for t in self.tried if t.high is not None]
-            return f"No placement holds: '{self.predicate}' fails even at {min(rates):.3g} {what} a device."
-        devices = best.placement.devices
-        text = f"Best: {best.placement}, {best.low:.3g} {what} a device within {100 * self.tolerance:.3g} % "
-        text += f"({best.low * devices:.3g} on {devices} device{'s' if devices > 1 else ''}). Just above it fails: {best.limit}."
-        other = self.best_of("mixed" if best.placement.kind == "disaggregated" else "disaggregated")
-        if other is not None and other.low:
-            text += f" That is {best.low / other.low:.3g} times the best {other.placement.kind} one: {other.placement}."
-        return text
+        return answer(self)
 
     @property
     def notes(self) -> list[str]:
@@ -97,13 +108,16 @@ class PlacementResult:
         if len(notes) > _MOST_ERRORS:
             notes[_MOST_ERRORS:] = [f"and {len(notes) - _MOST_ERRORS} more placements that cannot be run"]
         values = self.best.values if self.best is not None else {}
-        e2e_s, whole_s, longest_s = (values.get(name) or 0.0 for name in ("e2e_p50_s", "simulated_s", "e2e_max_s"))
-        if whole_s - longest_s < _SHORT * e2e_s:
-            notes.append(
-                f"at the best rate all requests arrive within {max(whole_s - longest_s, 0):.3g} s, and take {e2e_s:.3g} s each at the"
-                " median: the system is still filling, and would hold less for long; use more requests"
-            )
-        return notes
+        return [*self.search_notes, *notes, *rare(values, self.predicate.quantities), *unsteady(values)]
+
+    def place_of(self, tried: Tried) -> str:
+        """best, a tie with it, or how it stands to the best rate: '-12 %'. Empty for a placement that holds nowhere."""
+        best = self.best
+        if best is None or best.low is None or tried.low is None:
+            return ""
+        if tried is best:
+            return "best"
+        return f"{100 * (tried.low / best.low - 1):.0f} %" if told_apart(best, tried) else "tie"
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -116,8 +130,9 @@ class PlacementResult:
                 "devices": t.placement.devices,
                 "holds_at": t.low,
                 "fails_at": t.high,
+                "place": self.place_of(t),
                 "probes": t.probes,
-                **{column: t.values.get(column) for column in _SHOWN},
+                **{column: t.values.get(column) for column in dict.fromkeys((*(q.column for q in self.predicate.quantities), *_SHOWN))},
                 "fails_because": t.limit,
             }
             for t in self.ranked
@@ -132,14 +147,17 @@ class PlacementResult:
             "schema_version": SCHEMA_VERSION,
             "simserve_version": __version__,
             "name": self.name,
-            "predicate": self.predicate,
+            "predicate": self.predicate.text,
             "rate_key": self.rate_key,
             "unit": unit(self.rate_key),
             "tolerance": self.tolerance,
             "affinity": self.affinity,
             "best": None if best is None else str(best.placement),
+            "ties": [str(t.placement) for t in self.ties],
             "rate_per_device": None if best is None else best.low,
             "message": self.message,
+            "notes": self.notes,
+            "search_notes": list(self.search_notes),
             "placements": [
                 {
                     "placement": str(t.placement),
@@ -150,7 +168,9 @@ class PlacementResult:
                     "dropped": t.dropped,
                     "probes": t.probes,
                     "fails_because": t.limit,
+                    "saturates": t.saturates,
                     "error": t.error,
+                    "figures": t.values,
                 }
                 for t in self.ranked
             ],
@@ -162,3 +182,8 @@ class PlacementResult:
 
     def __repr__(self) -> str:
         return f"PlacementResult({self.name!r}: {self.message})"
+
+    def _repr_html_(self) -> str:
+        from simserve.study.placement_page import fragment
+
+        return fragment(self)

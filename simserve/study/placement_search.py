@@ -8,7 +8,7 @@ search, which passes the best rate found so far from one configuration to the ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from simserve.study.backends import execute
 from simserve.study.base import Base, base
 from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity import DEFAULT_PREDICATE
-from simserve.study.folder import opened
+from simserve.study.caveats import LOSSES, Run, at_an_end, losses
+from simserve.study.folder import opened, strangers_note
 from simserve.study.placement import KINDS, Affinity, Kind, Placement, placements
 from simserve.study.placement_result import PLACEMENT, PlacementResult, Tried
 from simserve.study.predicate import Predicate, parse
@@ -52,21 +53,44 @@ class PlacementSpec:
     node_devices: int
     affinity: Affinity
     between_nodes: Mapping[str, float] | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class _Candidate:
+    """`search` is over rates per device, or where these are whole numbers (clients) over those of the whole placement.
+
+    limit, saturates  why it fails at `high`, and whether only because the queue grew
+    values            figures of the run at `low`; of all `runs` only the counts of what was not served
+    """
+
     placement: Placement
     search: Search
-    probes: int = 0
     error: str | None = None
     dropped: bool = False
     limit: str = ""
+    saturates: bool = False
     values: Row = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
 
     @property
     def open(self) -> bool:
         return self.error is None and not self.dropped and self.search.outcome is None
+
+    @property
+    def low(self) -> float | None:
+        return self._per_device(self.search.low)
+
+    @property
+    def high(self) -> float | None:
+        return self._per_device(self.search.high)
+
+    def rate(self, asked: float) -> float | int:
+        """The rate of the whole placement at what the search asks for."""
+        return int(asked) if self.search.whole else float(f"{asked * self.placement.devices:.6g}")
+
+    def _per_device(self, found: float | None) -> float | None:
+        return found if found is None or not self.search.whole else found / self.placement.devices
 
 
 def place(
@@ -146,7 +170,7 @@ def specify(
     whole = isinstance(start, int) and not key.endswith(("rate_per_s", "rate_scale"))
     return PlacementSpec(
         origin, experiment, parse(when), key, float(f"{start / written:.6g}"), whole, tolerance, tuple(found), node_devices, affinity,
-        _between_nodes(experiment, node_devices, affinity),
+        _between_nodes(experiment, node_devices, affinity), tuple(_notes(origin)),
     )  # fmt: skip
 
 
@@ -155,26 +179,28 @@ def find(
 ) -> PlacementResult:
     """Runs the search. Raises ConfigError when no placement can be run at all, OutputError for `out`."""
     cache = None if out is None else opened(out, "placement search", PLACEMENT, resume=resume)
-    candidates = [_Candidate(placement, Search(spec.start_per_device, spec.tolerance)) for placement in spec.placements]
+    candidates = [_Candidate(placement, _search(spec, placement)) for placement in spec.placements]
     while wanted := _wanted(candidates):
         _probe(spec, wanted, jobs, cache, lambda: _tell(candidates, progress))
         for kind in KINDS:
             rivals = [c for c in candidates if c.placement.kind == kind]
-            leads = max((c.search.low or 0.0 for c in rivals), default=0.0)
+            leads = max((c.low or 0.0 for c in rivals), default=0.0)
             for candidate in rivals:
-                high = candidate.search.high
+                high = candidate.high
                 candidate.dropped |= candidate.open and high is not None and high <= leads
     if all(candidate.error is not None for candidate in candidates):
         raise ConfigError(f"no placement can be run; the first: {candidates[0].placement}: {candidates[0].error}")
-    tried = tuple(
-        Tried(c.placement, c.search.low, c.search.high, c.dropped, c.probes, c.limit, c.error, c.values) for c in candidates
-    )
-    result = PlacementResult(spec.experiment.name, spec.predicate.text, spec.rate_key, spec.tolerance, spec.affinity, tried)
+    tried = tuple(Tried(c.placement, c.low, c.high, c.dropped, len(c.runs), c.limit, c.error, c.values, c.saturates) for c in candidates)
+    stated = (spec.experiment.name, spec.predicate, spec.rate_key, spec.tolerance, spec.affinity)
+    notes = [*spec.notes, *([] if cache is None else strangers_note(cache))]
+    result = PlacementResult(*stated, tried, tuple(notes))
+    best = next((c for c in candidates if result.best is not None and c.placement == result.best.placement), None)
+    if best is not None:
+        result = replace(result, search_notes=(*notes, *losses(best.runs, spec.predicate.quantities)))
     if out is not None:
         result.write(out)
-        best = result.best
-        if best is not None and best.low is not None:
-            text = yaml_text.dump(experiment_at(spec, best.placement, best.low).resolved())
+        if best is not None and best.search.low is not None:
+            text = yaml_text.dump(experiment_at(spec, best.placement, best.rate(best.search.low)).resolved())
             write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))
     return result
 
@@ -183,14 +209,12 @@ def _wanted(candidates: Sequence[_Candidate]) -> list[tuple[_Candidate, float]]:
     return [(c, rate) for c in candidates if c.open and (rate := c.search.next_rate()) is not None]
 
 
-def _probe(
-    spec: PlacementSpec, wanted: Sequence[tuple[_Candidate, float]], jobs: int | None, cache: RunCache | None, tell: Any
-) -> None:
+def _probe(spec: PlacementSpec, wanted: Sequence[tuple[_Candidate, float]], jobs: int | None, cache: RunCache | None, tell: Any) -> None:
     """One round. What is in the cache is not run again."""
     tasks, keys = [], {}
     for number, (candidate, rate) in enumerate(wanted):
         try:
-            experiment = experiment_at(spec, candidate.placement, rate)
+            experiment = experiment_at(spec, candidate.placement, candidate.rate(rate))
         except ConfigError as error:
             candidate.error = str(error)
             continue
@@ -211,13 +235,22 @@ def _probe(
         tell()
 
 
-def experiment_at(spec: PlacementSpec, placement: Placement, rate_per_device: float) -> Experiment:
-    """The experiment placed so at a load of so much for each device. Raises ConfigError."""
-    rate = rate_per_device * placement.devices
-    changes: dict[str, Any] = {
-        "cluster.instances": placement.groups(spec.experiment),
-        spec.rate_key: max(1, round(rate)) if spec.whole else float(f"{rate:.6g}"),
-    }
+def _search(spec: PlacementSpec, placement: Placement) -> Search:
+    if spec.whole:
+        return Search(max(1.0, round(spec.start_per_device * placement.devices)), spec.tolerance, whole=True)
+    return Search(spec.start_per_device, spec.tolerance)
+
+
+def _notes(origin: Base) -> list[str]:
+    """What is to be said of the experiment whatever comes out."""
+    if origin.variant is not None or not origin.variants:
+        return []
+    return [f"this is the experiment as it stands; it has the variants {', '.join(origin.variants)} (--set variant=NAME)"]
+
+
+def experiment_at(spec: PlacementSpec, placement: Placement, rate: float | int) -> Experiment:
+    """The experiment placed so, at that load of the whole placement. Raises ConfigError."""
+    changes: dict[str, Any] = {"cluster.instances": placement.groups(spec.experiment), spec.rate_key: rate}
     if placement.kind == "disaggregated":
         changes["cluster.network.between_nodes"] = spec.between_nodes
     return spec.base.load(changes)
@@ -238,19 +271,19 @@ def _between_nodes(experiment: Experiment, node_devices: int, affinity: Affinity
 
 
 def _judge(spec: PlacementSpec, candidate: _Candidate, rate: float, values: Row) -> None:
-    candidate.probes += 1
-    holds = spec.predicate.holds(values) and not values.get("saturated")
+    reasons, stable = spec.predicate.failures(values), not values.get("saturated")
+    holds = stable and not reasons
     if holds:
         candidate.values = values
     else:
-        candidate.limit = "; ".join(spec.predicate.failures(values)) or "the queue grew through the run"
-    together, requests = values.get("in_system_max"), values.get("requests")
-    at_an_end = together is not None and requests is not None and (together >= requests if holds else together <= 1)
-    candidate.search.tell(rate, holds, at_an_end)
+        candidate.saturates = not reasons
+        candidate.limit = "; ".join([*reasons, *([] if stable else ["the queue grew through the run"])])
+    candidate.runs.append(Run(spec.experiment.spec.seed, holds, {column: values.get(column) for column in LOSSES}))
+    candidate.search.tell(rate, holds, at_an_end(values, holds))
 
 
 def _tell(candidates: Sequence[_Candidate], progress: Progress | None) -> None:
     if progress is not None:
         settled = sum(not c.open for c in candidates)
         failed = sum(c.error is not None for c in candidates)
-        progress(Step(f"placements, {sum(c.probes for c in candidates)} probes", settled, len(candidates), failed, None))
+        progress(Step(f"placements, {sum(len(c.runs) for c in candidates)} probes", settled, len(candidates), failed, None))

@@ -10,7 +10,7 @@ from typing import Any
 
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError, SimserveError
-from simserve.study.base import Base, with_seed
+from simserve.study.base import LABEL, Base, with_seed
 from simserve.study.cache import run_key
 from simserve.study.progress import Meter, Progress
 
@@ -36,11 +36,12 @@ class Planned:
 
 @dataclass(slots=True)
 class Plan:
-    """All points of a study with their seeds, equal points left out."""
+    """All points of a study with their seeds, equal points left out: how many, and what those of them that have a name are called."""
 
     points: list[Planned] = field(default_factory=list)
     seeds: tuple[int, ...] = (0,)
     duplicates: int = 0
+    left_out: list[str] = field(default_factory=list)
 
     def runs(self) -> Iterator[tuple[int, int, Planned, int]]:
         """(number of the run, number of the point, point, place of the seed)."""
@@ -80,6 +81,8 @@ def prepare(base: Base, points: Iterable[Mapping[str, Any]], count: int, seeds: 
         meter.add()
         if keys[0] in seen:
             plan.duplicates += 1
+            if LABEL in changes:
+                plan.left_out.append(str(changes[LABEL]))
             continue
         seen.add(keys[0])
         plan.points.append(Planned(changes, zlib.compress(pickle.dumps(experiment), 1), keys))

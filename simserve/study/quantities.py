@@ -32,17 +32,17 @@ _PERCENTILE = re.compile(r"p(\d{1,2})(?:_(\d+))?\Z")
 
 
 class Scalar(NamedTuple):
-    """A quantity without percentiles: its column, how it is read from (summary, class), whether more of it is worse."""
+    """A quantity without percentiles: its column, how it is read from (run, class), whether more of it is worse."""
 
     column: str
-    read: Callable[[Mapping[str, Any], str], Any]
+    read: Callable[[Result, str], Any]
     more_is_worse: bool
     by_class: bool = False
 
 
-def _at(*path: str) -> Callable[[Mapping[str, Any], str], Any]:
-    def read(summary: Mapping[str, Any], slo_class: str) -> Any:
-        node: Any = summary
+def _at(*path: str) -> Callable[[Result, str], Any]:
+    def read(result: Result, slo_class: str) -> Any:
+        node: Any = result.summary_dict()
         for key in path:
             node = node.get(slo_class if key == "<class>" else key) if isinstance(node, Mapping) else None
         return node
@@ -50,22 +50,37 @@ def _at(*path: str) -> Callable[[Mapping[str, Any], str], Any]:
     return read
 
 
-def _completed_share(summary: Mapping[str, Any], slo_class: str) -> float | None:
-    counts = summary["requests"]
+def _completed_share(result: Result, slo_class: str) -> float | None:
+    counts = result.summary_dict()["requests"]
     return counts["completed"] / counts["total"] if counts["total"] else None
+
+
+def _failed_in_trace(result: Result, slo_class: str) -> int:
+    """Rows without output tokens: the trace says that they failed at their source, so no load and no policy completes them."""
+    return int((result.records.table.output_tokens == 0).sum())
+
+
+def _arrival_period_s(result: Result, slo_class: str) -> float | None:
+    """Seconds from the first release to the last."""
+    released_s = result.records.requests.released_s
+    released_s = released_s[~np.isnan(released_s)]
+    return float(released_s.max() - released_s.min()) if len(released_s) else None
 
 
 SCALARS = {
     "attainment": Scalar("attainment", _at("slo", "<class>", "attainment"), False, by_class=True),
     "goodput": Scalar("goodput_per_s", _at("slo", "<class>", "goodput_per_s"), False, by_class=True),
     "arrivals": Scalar("arrivals_per_s", _at("throughput", "arrivals_per_s"), False),
+    "arrivals.period": Scalar("arrival_period_s", _arrival_period_s, False),
     "throughput.requests": Scalar("requests_per_s", _at("throughput", "requests_per_s"), False),
     "throughput.output_tokens": Scalar("output_tokens_per_s", _at("throughput", "output_tokens_per_s"), False),
     "throughput.total_tokens": Scalar("total_tokens_per_s", _at("throughput", "total_tokens_per_s"), False),
     "requests": Scalar("requests", _at("requests", "total"), False),
+    "measured": Scalar("measured_requests", _at("latency", "<class>", "e2e_s", "count"), False, by_class=True),
     "completed": Scalar("completed_share", _completed_share, False),
     "rejected": Scalar("rejected", _at("requests", "rejected"), True),
     "failed": Scalar("failed", _at("requests", "failed"), True),
+    "failed.in_trace": Scalar("failed_in_trace", _failed_in_trace, True),
     "unfinished": Scalar("unfinished", _at("requests", "unfinished"), True),
     "saturated": Scalar("saturated", _at("saturation", "saturated"), True),
     "queue.mean": Scalar("waiting_mean", _at("queue", "waiting_mean"), True),
@@ -87,7 +102,8 @@ SCALARS = {
     "migration.pause_max": Scalar("migration_pause_max_s", _at("cluster", "migration", "pause_s", "max"), True),
     "simulated": Scalar("simulated_s", _at("window", "run_s"), True),
 }
-"""Quantities without percentiles by the name in a predicate. `completed` is a share of all requests, `rejected` and so on are counts."""
+"""Quantities without percentiles by the name in a predicate. `completed` is a share of all requests, `rejected` and so on are counts;
+`measured` counts the completed requests that the latencies are of, those released in the measured window."""
 
 
 class Quantity(NamedTuple):
@@ -152,7 +168,7 @@ def value_of(result: Result, wanted: Quantity) -> float | None:
     summary = result.summary_dict()
     slo_class = _known_class(result.measurement, wanted.slo_class)
     if wanted.name in SCALARS:
-        value = SCALARS[wanted.name].read(summary, slo_class)
+        value = SCALARS[wanted.name].read(result, slo_class)
     elif wanted.stat in STATS:
         value = summary["latency"][slo_class][LATENCIES[wanted.name]][wanted.stat]
     else:

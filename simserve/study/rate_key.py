@@ -43,4 +43,6 @@ def unit(key: str) -> str:
     """What a rate at this key counts."""
     if key.endswith("rate_per_s"):
         return "requests/s"
-    return "clients" if key.endswith("concurrency") else "x" if key.endswith("rate_scale") else key.rsplit(".", 1)[-1]
+    if key.endswith("rate_scale"):
+        return f"x the {'trace' if 'trace' in key.split('.') else 'workload'}'s own rate"
+    return "clients" if key.endswith("concurrency") else key.rsplit(".", 1)[-1]

@@ -12,7 +12,7 @@ from simserve.study.verdict import Row
 
 SCHEMA_VERSION = 1
 _ORDER = ("fail", "unclear", "better", "pass")
-_WORDS = {"fail": "worse", "unclear": "unclear", "better": "better", "pass": "as before"}
+_WORDS = {"fail": "worse", "unclear": "unclear", "better": "better", "pass": "in its band"}
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,14 @@ class RegressReport:
         counts = {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in _ORDER}
         parts = [f"{counts[v]} {_WORDS[v]}" for v in _ORDER if counts[v]]
         if self.errors:
-            parts.insert(0, f"{len(self.errors)} cases could not be run")
+            parts.insert(0, f"{_cases(len(self.errors))} could not be run")
         if self.new:
-            parts.append(f"{len(self.new)} cases new")
+            parts.append(f"{_cases(len(self.new))} new")
         seeds = len(self.suite.seeds)
         cases = len({row.case for row in self.rows} | set(self.errors) | set(self.new))
-        verb = "baselines recorded" if self.updated else "no regression" if self.ok else "REGRESSION"
-        return f"{self.suite.name}: {verb}. {', '.join(parts)} ({cases} cases, {seeds} paired seed{'s' if seeds != 1 else ''})"
+        passed = "no regression shown" if counts["unclear"] else "no regression"
+        verb = "baselines recorded" if self.updated else passed if self.ok else "REGRESSION"
+        return f"{self.suite.name}: {verb}. {', '.join(parts)} ({_cases(cases)}, {seeds} paired seed{'s' if seeds != 1 else ''})"
 
     def sorted_rows(self) -> list[Row]:
         """Rows, those that need eyes first."""
@@ -91,9 +92,11 @@ class RegressReport:
         if eyes:
             lines += ["", *self._table(eyes)]
         if rest:
-            lines += ["", f"<details><summary>{len(rest)} figures as before</summary>", "", *self._table(rest), "", "</details>"]
+            lines += ["", f"<details><summary>{len(rest)} figures in their bands</summary>", "", *self._table(rest), "", "</details>"]
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
-        lines += ["", f"Change: mean difference over paired seeds with its 95 % confidence interval. simserve {__version__}.", ""]
+        means = "mean over paired seeds, of log ratios where the allowed change is a share and of differences where it is an amount"
+        interval = " with its 95 % confidence interval" if len(self.suite.seeds) > 1 else "; one seed tells nothing of chance"
+        lines += ["", f"Change: {means}{interval}. simserve {__version__}.", ""]
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,6 +134,10 @@ class RegressReport:
         return [*head, *("| " + " | ".join(cell.replace("|", "\\|") for cell in self.cells(row)) + " |" for row in rows)]
 
 
+def _cases(number: int) -> str:
+    return f"{number} case{'s' if number != 1 else ''}"
+
+
 def _value(kpi: Kpi, value: float | None) -> str:
     column = kpi.quantity.column
     return milliseconds(value) if column.endswith(("_s", "_s_per_token")) and not column.endswith("_per_s") else number(value)
@@ -141,6 +148,8 @@ def _change(row: Row) -> str:
         return ""
     if row.change == row.low == row.high == 0:
         return "equal"
+    if row.change == row.low == row.high:  # one seed, or seeds that make no difference: there is no interval to speak of
+        return f"{100 * row.change:+.1f} %" if row.kpi.relative else f"{row.change:+.3g}"
     if row.kpi.relative:
         return f"{100 * row.change:+.1f} % ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
     return f"{row.change:+.3g} ({row.low:+.3g} to {row.high:+.3g})"

@@ -16,6 +16,8 @@ from simserve.study.capacity_file import read_capacity
 from simserve.study.capacity_page import capacity_page
 from simserve.study.claims_html import claims_page
 from simserve.study.outputs import Kind, read_sweep, recognise
+from simserve.study.placement_file import read_placement
+from simserve.study.placement_page import placement_page
 from simserve.study.sweep_page import sweep_page
 
 COMPARISON = "comparison.html"
@@ -56,6 +58,8 @@ def _single(kind: Kind, path: Path) -> Page:
         return Page(sweep_page(read_sweep(path)), place, path.is_dir())
     if kind == Kind.CAPACITY:
         return Page(capacity_page(read_capacity(path)), place, path.is_dir())
+    if kind == Kind.PLACEMENT:
+        return Page(placement_page(read_placement(path)), place, path.is_dir())
     if kind == Kind.VARIANTS:
         return Page(claims_page(path), place, path.is_dir())
     html, note = StoredResult(path).report()

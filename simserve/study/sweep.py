@@ -55,7 +55,7 @@ def sweep(
     /,
     over: Mapping[str, Any] | None = None,
     *,
-    points: Sequence[Mapping[str, Any]] | None = None,
+    points: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]] | None = None,
     method: str | None = None,
     sample: int | None = None,
     sample_seed: int | None = None,
@@ -72,8 +72,8 @@ def sweep(
     """Runs an experiment at every point of a design and returns one row of figures for each run.
 
     source      an experiment as `simserve.run` takes it, or a sweep file
-    over        values by dotted key: a list, or a range {"low": 1, "high": 8, "steps": 4, "scale": "log"}
-    points      instead: a list of points, each a mapping of keys
+    over        values by dotted key: a list, values by name, or a range {"low": 1, "high": 8, "steps": 4, "scale": "log"}
+    points      instead: a list of points, each a mapping of keys; or such mappings by name
     method      "grid" (all combinations), or "random" or "latin-hypercube" with `sample` points drawn by `sample_seed`
     seeds       every point is run with each; or `replicates` from the experiment's own seed on. The same seed gives the same arrivals
                 and lengths at every point (common random numbers).
@@ -101,7 +101,7 @@ def specify(
     changes: Mapping[str, Any] | None = None,
     over: Mapping[str, Any] | None = None,
     axes: Sequence[Axis] = (),
-    points: Sequence[Mapping[str, Any]] | None = None,
+    points: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]] | None = None,
     method: str | None = None,
     sample: int | None = None,
     sample_seed: int | None = None,
@@ -160,7 +160,8 @@ def run_sweep(spec: SweepSpec, execution: Execution, progress: Progress | None =
         plan = prepare(spec.base, spec.design, spec.design.count(), spec.seeds, progress)
     notes = [] if cache is None else strangers_note(cache)
     if plan.duplicates:
-        notes.append(f"points left out because they equal another one: {plan.duplicates:,}")
+        called = f" ({', '.join(plan.left_out)})" if plan.left_out else ""
+        notes.append(f"points left out because they equal another one: {plan.duplicates:,}{called}")
     rows = Rows(len(plan))
     missing = []
     for number, _, point, seed in plan.runs():
@@ -175,7 +176,7 @@ def run_sweep(spec: SweepSpec, execution: Execution, progress: Progress | None =
         if cache is not None and outcome.values is not None:
             cache.put(plan.points[outcome.number // len(plan.seeds)].keys[outcome.number % len(plan.seeds)], outcome.values)
         meter.add(failed=outcome.error is not None)
-    table = frame(plan, spec.design.keys, rows)
+    table = frame(plan, spec.design.keys, rows, {axis.key: axis.names for axis in spec.design.axes if isinstance(axis, Values)})
     if _seed_matters_not(plan, rows):
         notes.append("the seed changes nothing in this workload: the runs of a point are equal, and so tell nothing about chance")
     about = {"name": spec.name, "keys": list(spec.design.keys), "seeds": list(plan.seeds), "method": spec.design.method, "notes": notes}

@@ -25,9 +25,11 @@ class SweepFile(Section):
     experiment: str | dict[str, Any] = Field(description="The base: a YAML file, a bundled experiment, or the experiment itself.")
     set: dict[str, Any] = Field(default_factory=dict, description="Changes that hold at every point, by dotted key.")
     over: dict[str, Any] = Field(
-        default_factory=dict, description="Keys that change: a list of values, or {low, high, steps, scale: linear | log, whole}."
+        default_factory=dict, description="Keys that change: values, values by name, or {low, high, steps, scale: linear | log, whole}."
     )
-    points: list[dict[str, Any]] | None = Field(default=None, description="Instead of `over`: a list of points, each a mapping of keys.")
+    points: list[dict[str, Any]] | dict[str, dict[str, Any]] | None = Field(
+        default=None, description="Instead of `over`: a list of points, each a mapping of keys; or such mappings by name."
+    )
     method: Literal["grid", "random", "latin-hypercube"] = Field(default="grid", description="All combinations, or a sample of the space.")
     sample: int | None = Field(default=None, ge=1, description="Points of a sample.")
     sample_seed: int = Field(default=0, ge=0, description="Seed of the sample.")

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from simserve.report.page import pictures, render
-from simserve.study.cells import Cell, cells, figure, heading, headings, texts
+from simserve.study.cells import Cell, cells, headings, texts
 from simserve.study.labels import short
+from simserve.study.sweep_best import best_points
 from simserve.study.sweep_result import SweepResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_OBJECTIVES = (
-    ("ttft_p99_s", "lowest"),
-    ("tpot_p99_s", "lowest"),
-    ("e2e_p99_s", "lowest"),
-    ("attainment", "highest"),
-    ("goodput_per_s", "highest"),
-    ("output_tokens_per_s", "highest"),
-    ("joules_per_output_token", "lowest"),
-)
 _SHOWN = (
-    "ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s", "e2e_p99_s", "attainment", "goodput_per_s", "output_tokens_per_s",
+    "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "e2e_p95_s", "e2e_p99_s",
+    "attainment", "goodput_per_s", "output_tokens_per_s",
     "kv_used_max", "preemptions", "saturated",
 )  # fmt: skip
 _MOST_POINTS = 2000
 _FEW = 40
 _MOST_ERRORS = 50
-
-
-class Best(NamedTuple):
-    """The point at which a figure is best: its value there, the worst value of all points, the values of the keys."""
-
-    name: str
-    best: str
-    worst: str
-    at: list[str]
 
 
 class Error(NamedTuple):
@@ -53,17 +35,20 @@ class Error(NamedTuple):
 def sweep_page(result: SweepResult) -> str:
     """The sweep as one self-contained page."""
     points = result.by_point
-    names = {key: short(result.frame[key].dropna().unique().tolist()) for key in result.keys}
+    keys = result.shown_keys
+    names = {key: short(result.frame[key].dropna().unique().tolist()) for key in dict.fromkeys((*keys, *result.keys))}
     figures = [name for name in _SHOWN if name in points.columns and points[name].notna().any()]
-    columns = [*result.keys, "runs", *figures]
+    columns = [*keys, "runs", *figures]
+    best = best_points(points, keys, names)
     errors = _errors(result, names)
     return render(
         "sweep.html.j2",
         name=f"{result.name}: sweep",
         sentence=_sentence(result),
         notes=result.notes,
-        keys=headings(result.keys),
-        best=_best(points, result.keys, names),
+        keys=headings(keys),
+        best=best,
+        named=_named(result, names),
         errors=errors[:_MOST_ERRORS],
         more_errors=max(0, len(errors) - _MOST_ERRORS),
         headings=headings(columns),
@@ -84,9 +69,13 @@ def fragment(result: SweepResult) -> str:
 def _sentence(result: SweepResult) -> str:
     runs, points = len(result.frame), result.frame["point"].nunique()
     seeds = result.about.get("seeds") or []
-    text = f"{runs:,} run{'s' if runs != 1 else ''}: {points:,} point{'s' if points != 1 else ''} over {', '.join(result.keys) or 'seeds'}"
+    over = ", ".join(result.shown_keys) or "seeds"
+    text = f"{runs:,} run{'s' if runs != 1 else ''}: {points:,} point{'s' if points != 1 else ''} over {over}"
     if len(seeds) > 1:
         text += f", each with {len(seeds)} seeds (the figures are means over them)"
+    fewer = int((result.by_point["runs"] < len(seeds)).sum())
+    if fewer:
+        text += f". Not every seed has figures at {fewer:,} of the points: the means there are over fewer runs"
     counts = result.frame["status"].value_counts()
     bad = [f"{int(counts[status]):,} {status}" for status in ("failed", "invalid") if status in counts]
     return f"{text}. {', '.join(bad)}: without figures." if bad else f"{text}. All runs have figures."
@@ -97,26 +86,25 @@ def _table_note(points: int) -> str:
     return kept or "A row a point; every figure of every run is in sweep.parquet."
 
 
-def _best(points: pd.DataFrame, keys: tuple[str, ...], names: dict[str, dict[Any, str]]) -> list[Best]:
-    """One entry for each figure that is not the same everywhere."""
-    rows = []
-    for column, which in _OBJECTIVES:
-        known = points[points[column].notna()] if column in points.columns else points.iloc[:0]
-        values = known[column].to_numpy(dtype=np.float64) if len(known) else np.empty(0)
-        if len(values) < 2 or values.min() == values.max():
-            continue
-        low, high = int(values.argmin()), int(values.argmax())
-        best, worst = (low, high) if which == "lowest" else (high, low)
-        at = [_key(known[key].iloc[best], names[key]) for key in keys]
-        rows.append(Best(f"{which} {heading(column)}", figure(column, values[best]), figure(column, values[worst]), at))
-    return rows
+def _named(result: SweepResult, names: dict[str, dict[Any, str]]) -> list[tuple[str, str]]:
+    """What each named point changes; empty for a sweep whose points have no names."""
+    if result.shown_keys == result.keys:
+        return []
+    rows = result.frame.drop_duplicates("point")
+    others = [key for key in result.keys if key not in result.shown_keys]
+    called = [" ".join(str(value) for value in of) for of in rows[list(result.shown_keys)].itertuples(index=False, name=None)]
+    told = [
+        ", ".join(f"{key}={_key(value, names[key])}" for key, value in zip(others, of, strict=True) if not _missing(value))
+        for of in rows[others].itertuples(index=False, name=None)
+    ]
+    return list(zip(called, told, strict=True))
 
 
 def _errors(result: SweepResult, names: dict[str, dict[Any, str]]) -> list[Error]:
     """The errors, the most frequent first."""
     groups = result.failures.groupby(["status", "error"], sort=True, dropna=False)
     rows = [
-        Error(len(of), str(status), str(error), [_key(of[key].iloc[0], names[key]) for key in result.keys])
+        Error(len(of), str(status), str(error), [_key(of[key].iloc[0], names[key]) for key in result.shown_keys])
         for (status, error), of in groups
     ]
     return sorted(rows, key=lambda row: -row.runs)
@@ -131,4 +119,8 @@ def _rows(points: pd.DataFrame, columns: list[str], names: dict[str, dict[Any, s
 
 
 def _key(value: Any, names: dict[Any, str]) -> str:
-    return "–" if value is None or value != value else names[value]
+    return "–" if _missing(value) else names[value]
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from html.parser import HTMLParser
 
-VOID = ("meta", "img", "link", "br")
+VOID = ("meta", "img", "link", "br", "wbr")
 
 
 class Page(HTMLParser):

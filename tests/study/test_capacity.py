@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import simserve
+import simserve.api
 from simserve.cli import main
 from simserve.errors import ConfigError
 from simserve.study.search import Search

@@ -164,7 +164,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     options = ["place", str(file), "--devices", "2", "--when", WHEN, "--jobs", "1", "--out", str(tmp_path / "out")]
     assert main([*options, "--rate", "12"]) == 0
     shown = capsys.readouterr().out
-    assert "Best: mixed tp2" in shown and "serve 12 in all" in shown and "prefill tp1 + decode tp1" in shown
+    assert "Best: mixed tp2" in shown and "serve 12 requests/s" in shown and "prefill tp1 + decode tp1" in shown
     assert main([*options, "--json", "--resume", "-q"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["best"] == "mixed tp2" and answer == json.loads((tmp_path / "out" / "placement.json").read_text())

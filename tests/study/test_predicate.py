@@ -40,6 +40,41 @@ def test_failures_name_the_comparison_and_what_was_found() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "failures"),
+    [
+        ("not ttft.p99 > 1.0", ["not ttft.p99 > 1.0 (found 1.5)"]),  # the comparison is true, and that is what is wrong
+        ("not (ttft.p99 > 1.0 or itl.p99 > 3)", ["not ttft.p99 > 1.0 (found 1.5)", "not itl.p99 > 3 (found not defined)"]),
+        ("ttft.p99 <= 1.0 and (tpot.p99 > 1 or ttft.p99 > 0)", ["ttft.p99 <= 1.0 (found 1.5)"]),  # the or holds: its parts are not to blame
+        ("not itl.p99 > 100", ["not itl.p99 > 100 (found not defined)"]),  # what is not defined is not a success
+        ("ttft.p99 <= 1.0 and ttft.p99 <= 1.0", ["ttft.p99 <= 1.0 (found 1.5)"]),
+        ("not not ttft.p99 <= 2", []),
+        ("itl.p99 < 1 or ttft.p99 <= 2", []),
+        ("ttft.p99 / 0 < 1", ["ttft.p99 / 0 < 1 (found 1.5)"]),
+    ],
+)
+def test_a_predicate_fails_exactly_when_something_is_to_blame(text: str, failures: list[str]) -> None:
+    assert parse(text).failures(VALUES) == failures
+    assert parse(text).holds(VALUES) is not bool(failures)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ttft.p99 < 1" + "0" * 400, "not a number"),
+        ("ttft.p99 < 1e999", "not a number"),
+        ("ttft.p99 < " + "-" * 300 + "1", "nested more than"),
+        ("not " * 200 + "ttft.p99 < 1", "nested more than"),
+        ("ttft.p99 < " + "+".join(["1"] * 300), "nested more than"),
+        ("ttft.p99 < " + "1 " * 100_000, "characters are more than"),
+    ],
+)
+def test_texts_without_measure_are_refused_in_a_few_words(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("tttf.p99 < 1", "did you mean 'ttft.p99'"),

@@ -32,10 +32,10 @@ def test_commands(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = _blocks("python")
-    assert len(found) == 3
-    for block in found[:2]:
+    assert len(found) == 4
+    for block in found[:3]:
         exec(compile(block, "studies.md", "exec"), {})
-    compile(found[2], "studies.md", "exec")  # a test of a suite: tests/study/test_regress.py runs one like it
+    compile(found[3], "studies.md", "exec")  # a test of a suite: tests/study/test_regress.py runs one like it
 
 
 def test_files(tmp_path: Path) -> None:

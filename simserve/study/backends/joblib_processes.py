@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -99,13 +100,41 @@ def _feed(waiting: Iterator[Task], in_flight: dict[int, Task]) -> Iterator[Any]:
 
 
 def _parallel(jobs: int, calls: Iterator[Any]) -> Iterator[Any]:
-    from joblib import Parallel
-
     # Few tasks ahead: what is in flight is what a dying worker can cost.
-    found: Iterator[Any] = Parallel(
-        n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=f"{jobs + 1}"
-    )(calls)
+    return uninterrupted_workers(calls, n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=f"{jobs + 1}")
+
+
+def uninterrupted_workers(calls: Iterable[Any], **options: Any) -> Iterator[Any]:
+    """joblib's generator of results, from workers that Ctrl-C does not reach.
+
+    A terminal sends SIGINT to the whole process group. Only the study's own process shall take it: it ends the workers, which would
+    each print a traceback otherwise. The set of blocked signals passes on to child processes, also to those that loky's manager thread
+    starts later, because that thread is made here too (pthread_sigmask(3), execve(2)).
+    """
+    with _interrupts_blocked():
+        from multiprocessing import resource_tracker
+
+        from joblib import Parallel
+        from joblib.externals.loky.backend import resource_tracker as of_loky
+
+        for tracker in (resource_tracker, of_loky):  # the standard one lets SIGINT through again when it has started its own process
+            tracker.ensure_running()
+    with _interrupts_blocked():
+        found: Iterator[Any] = Parallel(backend="loky", **options)(calls)
     return found
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """SIGINT waits until the block has ended."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: there is no way to hold it back
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _alone(task: Task) -> Outcome:

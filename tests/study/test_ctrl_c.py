@@ -1,0 +1,65 @@
+"""Ctrl-C as a terminal sends it, to the whole process group: exit code 130, one line, what is done stays, --resume goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.study.conftest import RATE
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups")
+
+STUDIES = {
+    "sweep": (["--over", f"{RATE}={','.join(str(1 + n / 2) for n in range(12))}"], "sweep.json"),
+    "capacity": (["--when", "ttft.p90 <= 0.06", "--replicates", "2", "--tolerance", "1%"], "capacity.json"),
+    "place": (["--devices", "2", "--when", "ttft.p90 <= 0.06"], "placement.json"),
+}
+
+
+def _command(study: str, experiment: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "simserve", study, str(experiment), *STUDIES[study][0], "--out", str(out), *more]
+
+
+def _rows(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/*.json")}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_what_is_done_stays_and_nothing_else_is_said(study: str, tiny_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    load = ("--set", "workload.count=400", "--jobs", "2")
+    process = subprocess.Popen(
+        _command(study, tiny_file, out, *load), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    end = time.monotonic() + 60
+    while not _rows(out):
+        assert process.poll() is None and time.monotonic() < end, "it ended, or hung, before it could be interrupted"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and printed == ""
+    assert said.splitlines() == [f"interrupted: the finished runs are kept in {out}; the same command with --resume continues"]
+    kept = _rows(out)
+    assert kept and not (out / STUDIES[study][1]).exists()
+    assert subprocess.run(_command(study, tiny_file, out, *load, "--resume", "-q"), capture_output=True, timeout=120).returncode == 0
+    if sum(entry.is_dir() for entry in (out / "runs").iterdir()) > 1:
+        pytest.skip("the package's source was edited while the test ran, so its rows were rightly ignored")
+    assert (out / STUDIES[study][1]).is_file()
+    assert {path: stamp for path, stamp in _rows(out).items() if path in kept} == kept, "a finished run was run again"
+
+
+@pytest.mark.parametrize("after_s", [0.6, 1.1, 1.6])
+def test_workers_that_are_just_starting_say_nothing(after_s: float, tiny_file: Path, tmp_path: Path) -> None:
+    command = _command("sweep", tiny_file, tmp_path / "s", "--set", "workload.count=5000", "--jobs", "2")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(after_s)  # whatever it is at by then: importing, starting workers, running
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)  # the second before simserve itself has been loaded
+    assert process.returncode != 130 or said.count("\n") == 1, said

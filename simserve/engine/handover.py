@@ -116,6 +116,14 @@ class Handover:
         """Requests that no decode instance takes."""
         return len(self._homeless)
 
+    def waiting_for_room(self) -> list[tuple[int, int, int]]:
+        """Decode instances that lack memory for requests on their way: (number, requests, blocks that the first of them takes)."""
+        return [
+            (move.destination.index, len(queue), _blocks(move.destination, move.request))
+            for queue in self._queues.values()
+            if queue and (move := queue[0]).destination is not None
+        ]
+
     def retry(self) -> None:
         """A decode instance has become available: the requests without one choose again."""
         waiting, self._homeless = self._homeless, []
@@ -156,6 +164,7 @@ class Handover:
         assert destination is not None
         del self.moves[request.row]
         move.source.let_go(request)
+        request = destination.seen(request)
         request.held_blocks = destination.elsewhere.pop(request.row)
         destination.land(request)
 

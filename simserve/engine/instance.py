@@ -17,7 +17,7 @@ from simserve.engine.life import Life
 from simserve.engine.link import Link
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
-from simserve.engine.request import LiveRequest
+from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.spec import InstanceSpec, LinkSpec
 from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
 from simserve.policies import registry
@@ -70,6 +70,7 @@ class Instance:
         self.cost = spec.cost
         self.order = registry.order(spec.order)
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks)
+        self._oracle = bool(getattr(spec.scheduler, "oracle", False) or self.order.oracle)
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
         self.waiting: WaitingQueue = FcfsQueue() if self.order.key is None else SortedQueue(self.order.key)
@@ -99,12 +100,16 @@ class Instance:
         self._next_lane = 0
         self._yielding: list[Lane] = []
         """Lanes that have given up their memory: they do not take it back before another lane has had a step's worth of it."""
+        self.gave_up = False
+        """Whether a request has been preempted since the lanes were last asked for plans."""
+        self.claim: LiveRequest | None = None
+        """The request that keeps its KV and waits for more (see `keeps_kv`): until it has got it, or has left, nobody is admitted, comes back
+        from the host or is fetched from elsewhere."""
         self._wake_event: Event | None = None
 
-    @property
-    def needs_oracle(self) -> bool:
-        """Whether requests given to this instance must show their true output length."""
-        return bool(getattr(self.scheduler, "oracle", False) or self.order.oracle)
+    def seen(self, request: LiveRequest) -> LiveRequest:
+        """A request that is about to enter, as the policies here may see it. Called wherever a request comes from: a router, a copy."""
+        return seen_by(request, self._oracle, self.final_tokens[request.row])
 
     @property
     def outstanding(self) -> int:
@@ -243,6 +248,7 @@ class Instance:
         self.inbox.clear()
         self.unseen.clear()
         self._yielding.clear()
+        self.claim = None
         self._stage_free_s = [now] * len(self.lanes)
         self.elsewhere.clear()
         if self.prefix is not None:
@@ -278,7 +284,25 @@ class Instance:
         if self.elsewhere or self.handover is not None:
             return True
         others = (other for other in self.lanes if other is not lane)
-        return self._pipelined and any(other.group.members or other.prefilling or other.swapped for other in others)
+        return self._pipelined and any(other.group.members or other.prefilling or other.swapped or other.landed for other in others)
+
+    def keeps_kv(self, request: LiveRequest) -> bool:
+        """Whether a running request may not be preempted: of those that run in all lanes it is the one to be preempted last, and another lane
+        holds KV as well. Its lane then waits for what the others give up. That somebody always keeps what he has is why the lanes of a
+        pipeline, which share memory, cannot preempt each other for ever (docs/invariants.md)."""
+        if not self._pipelined:
+            return False
+        mine, others = 0, 0
+        last = self.order.victim_key
+        for lane in self.lanes:
+            running = (*lane.group.members.values(), *lane.prefilling)
+            if any(last(other) < last(request) for other in running):
+                return False
+            if request in running:
+                mine += 1
+            else:
+                others += len(running) + len(lane.landed)
+        return bool(mine and others)
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""
@@ -318,7 +342,7 @@ class Instance:
     def pull(self) -> None:
         """Fetches requests that have been prefilled elsewhere, as memory allows. Called between steps and when a plan left it idle (such a
         plan may have freed memory)."""
-        if self.handover is not None:
+        if self.handover is not None and self.claim is None:
             self.handover.pull(self)
 
     def _take_in(self) -> None:
@@ -361,10 +385,28 @@ class Instance:
     # -- pipeline parallelism --------------------------------------------------------------------------------------------------------
 
     def _dispatch(self, now: float) -> None:
-        """Starts steps of idle lanes, in turn, as long as the first stage is free. Each stage works on one micro-batch at a time."""
+        """Starts steps of idle lanes, in turn, as long as the first stage is free. Each stage works on one micro-batch at a time.
+
+        When no lane has a step in flight, nobody else will give up memory: then requests from elsewhere are fetched, and lanes that have
+        given up theirs are asked again, as long as anybody is preempted.
+        """
+        self._take_in()
+        while True:
+            self.gave_up = False
+            self._start_lanes(now)
+            if self._stage_free_s[0] > now or self.is_busy:
+                return
+            self._yielding.clear()
+            self.pull()
+            if not self.gave_up:
+                return
+
+    def _start_lanes(self, now: float) -> None:
+        """Asks the idle lanes for steps, in turn; the lane of a request with a claim on memory comes first."""
         free = self._stage_free_s
         lanes = self.lanes
-        self._take_in()
+        if self.claim is not None:
+            self._settle_claim()
         for turn in range(len(lanes)):
             if free[0] > now:
                 return
@@ -377,6 +419,8 @@ class Instance:
                     self._yielding.append(lane)
                 continue
             self._next_lane = (lane.index + 1) % len(lanes)
+            if self.claim is not None and (self.claim in plan.prefilled or (plan.decodes and self.claim.row in lane.group.members)):
+                self.claim = None
             times = lane.stage_times(plan)
             end = now
             for stage, stage_s in enumerate(times):
@@ -384,6 +428,13 @@ class Instance:
                 free[stage] = end
             lane.start_at(now, end)
             self.clock.at(free[0], self._first_stage_free, lane.priority)
+
+    def _settle_claim(self) -> None:
+        """The lane of the request that waits for memory is asked first; a request that does not run any more waits for none."""
+        claim, self.claim = self.claim, None
+        for lane in self.lanes:
+            if claim is not None and (claim.row in lane.group.members or claim in lane.prefilling):
+                self.claim, self._next_lane = claim, lane.index
 
     def _first_stage_free(self, event: Event) -> None:
         self.clock.pass_by(self.lanes[0].priority)

@@ -70,6 +70,8 @@ class Lane(Residents):
         if self.landed:
             self.seat_landed()
         plan = self.scheduler.plan(view)
+        if self.stalled:
+            self.go_on()
         signals, index, waiting = self.signals, self.instance.index, len(view.waiting)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)

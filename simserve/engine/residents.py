@@ -28,6 +28,8 @@ class Residents:
         self.swapped: list[LiveRequest] = []
         self.landed: list[LiveRequest] = []
         """Requests that have come from another instance with their KV and wait for a seat."""
+        self.stalled: list[LiveRequest] = []
+        """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
         self.group = DecodeGroup(instance.kv.block_tokens)
         self.view = InstanceView(
             self, instance.waiting, instance.kv, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens
@@ -119,6 +121,7 @@ class Residents:
     def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         kv = self.kv
+        self.instance.gave_up = True
         request.preemptions += 1
         decoding = request.state is State.DECODING
         if self.instance.migrating and request.row in self.instance.migrating:
@@ -137,6 +140,23 @@ class Residents:
         else:
             request.lose_kv()
             self.view.waiting.give_back(request)
+
+    def stall(self, request: LiveRequest) -> None:
+        """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Instance.keeps_kv`). One that
+        prefills is out of the plan's sight until the plan is made."""
+        self.instance.claim = request
+        if request.state is State.PREFILLING:
+            self.prefilling.remove(request)
+            request.state = State.STALLED
+            self.stalled.append(request)
+
+    def go_on(self) -> None:
+        """The plan is made: stalled prompts are in their places again."""
+        for request in self.stalled:
+            request.state = State.PREFILLING
+            self.prefilling.append(request)
+        self.prefilling.sort(key=lambda request: request.admission)
+        self.stalled.clear()
 
     def give_back(self, request: LiveRequest) -> None:
         """Frees the KV blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""

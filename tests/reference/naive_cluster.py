@@ -295,6 +295,7 @@ class NaiveCluster:
                 continue
             if self.rule == "retry":
                 r.generated, r.token_s, r.scheduled_s = 0, [], float("nan")
+                r.reread, r.cached = r.reread + r.cached, 0
             self.route(r)
 
     def lose_kv(self, r: Any) -> None:

@@ -27,6 +27,7 @@ class ClusterReq(Req):
     pinned: list[int] = field(default_factory=list)
     offered: int = 0
     cached: int = 0
+    reread: int = 0
     estimate: int = 0
     served_by: int = -1
 
@@ -113,7 +114,10 @@ class NaiveInstance(Naive):
         super().admit(r, tokens)
         r.pinned, r.offered, r.computed = r.ids[:known], known, found
         r.held = max(r.held, known * self.run_blocks)
-        r.cached += found
+        if math.isnan(r.scheduled_s):
+            r.cached += found
+        else:
+            r.reread += found
         self.idle = [key for key in self.idle if key not in r.pinned]
         self.trim()
         if math.isnan(r.scheduled_s):

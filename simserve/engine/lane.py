@@ -88,7 +88,8 @@ class Lane(Residents):
                 "nothing but decode can be the same again (invariant I10)"
             )
         if not plan.decodes and not plan.prefills:
-            if self.has_work() and not self.instance.others_work(self):
+            # What has been preempted leaves room: whoever waits for a seat or memory is asked again before anybody is blamed.
+            if self.has_work() and not plan.preempted and not self.instance.others_work(self):
                 raise PolicyError(
                     f"policy '{self.policy_name}' plans no work at {now} s with {len(view.waiting)} waiting, "
                     f"{len(self.prefilling)} prefilling, "

@@ -125,7 +125,7 @@ class Recorder:
         table = np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if len(flat) else np.empty((0, 4), dtype=np.int64)
         prefill_end_s = np.array(self._segment_prefill_end_s)
         if self._void:
-            counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())])
+            counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())], dtype=bool)
             table, prefill_end_s = table[counts], prefill_end_s[counts]
         return Emissions(
             request=table[:, 0].copy(),

@@ -94,7 +94,7 @@ class Residents:
         request.held_blocks = 0
         request.state = State.ENDED
         if self.instance.handover is not None:
-            self.instance.handover.ended(request)
+            self.instance.handover.leaves(request)
         self.instance.recorder.completed(request, self.instance.index, now)
 
     def _emitted(self, request: LiveRequest) -> None:
@@ -131,6 +131,8 @@ class Residents:
             self._emitted(request)
         else:
             self.prefilling.remove(request)
+            if self.instance.handover is not None:
+                self.instance.handover.leaves(request)
         self.give_back(request)
         if decoding and self.instance.swaps and kv.host_free_blocks >= request.held_blocks:
             kv.host_free_blocks -= request.held_blocks

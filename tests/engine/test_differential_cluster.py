@@ -96,12 +96,16 @@ def notice(seen: Counter[str], case: ClusterCase, naive: NaiveCluster) -> None:
         shared_out=len({r.served_by for r in naive.reqs if r.served_by >= 0}) > 1,
         tied_ends=len(set(ends)) < len(ends),
         followed=case.base.concurrency is not None or any(row.after >= 0 for row in case.base.rows),
+        sent_ahead=naive.sent_ahead > 0,
+        withdrawn=naive.withdrawn > 0,
         waited_for_room=naive.waited_for_room > 0,
         died=naive.deaths > 0,
         lost_tokens=case.rule != "fail" and naive.deaths > 0 and any(r.recomputed and not r.preemptions for r in naive.reqs),
         failed=any(r.reason == "its instance died" for r in naive.reqs),
     )
 
+
+PUSHES = ("push", "push-layerwise")
 
 KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
     "prefix caching": ({"sizes": (1,), "caching": True}, equal, {"preempted": 30, "cached": 50, "reread": 20}),
@@ -112,6 +116,16 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {"preempted": 30, "shared_out": 40, "tied_ends": 30, "waited_for_room": 20},
     ),
     "deaths": ({"sizes": (1, 2, 3), "deaths": True}, equal, {"died": 80, "lost_tokens": 15, "failed": 15}),
+    "push": (
+        {"sizes": (2, 3, 4), "handover": True, "ways": PUSHES},
+        close,
+        {"preempted": 30, "shared_out": 40, "waited_for_room": 20, "sent_ahead": 40, "withdrawn": 15},
+    ),
+    "push and deaths": (
+        {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True, "ways": PUSHES},
+        close,
+        {"died": 80, "cached": 40, "sent_ahead": 20, "withdrawn": 15},
+    ),
     "everything": (
         {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True},
         close,

@@ -9,6 +9,7 @@ but a result or a plain refusal is written to FOLDER as YAML (with its trace), a
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import signal
@@ -25,6 +26,7 @@ import numpy as np
 import yaml
 
 import simserve
+from simserve.config import assemble
 from simserve.engine.records import RunRecords, Status
 from simserve.errors import ConfigError
 from tests.engine.random_experiments import RandomExperiment, experiment
@@ -183,6 +185,8 @@ def main() -> int:
     parser.add_argument("--no-minimal", action="store_true", help="keep a failing experiment as it was drawn")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
+    # Most of the time of a small run goes into the tables of its cost model, of which there are a hundred and not thousands.
+    assemble._cost = functools.lru_cache(maxsize=None)(assemble._cost.__wrapped__)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="campaign-"))
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "outcomes.jsonl"

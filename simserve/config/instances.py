@@ -101,9 +101,9 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
     parallel = section.parallel.model_dump(exclude_unset=True)
     parallel = {key[1]: s.value for key, s in flags.items() if key[0] == "parallel"} | parallel
     if parallel.get("pp", 1) > 1 and getattr(registry.scheduler_class(policy), "single_stage", False):
-        flag = flags.get(("parallel", "pp"))
-        place: KeyPath = flag.path if flag is not None and flag.path and "pp" not in section.parallel.model_fields_set else (*prefix, "parallel", "pp")
-        text = f"found {parallel['pp']}, but policy {policy} works on instances of one pipeline stage only; use pp 1 (tp spreads it over devices)"
+        written_here = "pp" in section.parallel.model_fields_set
+        place: KeyPath = (*prefix, "parallel", "pp") if written_here else flags[("parallel", "pp")].path or prefix
+        text = f"found {parallel['pp']}, but policy {policy} works on one pipeline stage only; use pp 1 (tp spreads it over devices)"
         return None, [messages.at(document, place, text)]
     return InstanceGroup(
         count=section.count,

@@ -56,8 +56,8 @@ def _at(instance: Instance) -> str:
     elsewhere = sum(instance.elsewhere.values())
     aside = f", {elsewhere} held for requests between two instances" if elsewhere else ""
     return (
-        f"no policy serves them: policy '{instance.policy_name}' of instance {instance.index} plans nothing with {_counted(places)} requests, "
-        f"{kv.free_blocks} of {kv.total_blocks} KV blocks free{aside}"
+        f"no policy serves them: policy '{instance.policy_name}' of instance {instance.index} plans nothing with {_counted(places)} "
+        f"requests, {kv.free_blocks} of {kv.total_blocks} KV blocks free{aside}"
     )
 
 

@@ -15,6 +15,7 @@ from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.life import Life
 from simserve.engine.link import Link
+from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
@@ -95,16 +96,7 @@ class Instance:
         self.signals = signals
         stages = spec.cost.stages
         self.lanes = [Lane(self, index) for index in range(stages)]
-        self._pipelined = stages > 1
-        self._stage_free_s = [0.0] * stages
-        self._next_lane = 0
-        self._yielding: list[Lane] = []
-        """Lanes that have given up their memory: they do not take it back before another lane has had a step's worth of it."""
-        self.gave_up = False
-        """Whether a request has been preempted since the lanes were last asked for plans."""
-        self.claim: LiveRequest | None = None
-        """The request that keeps its KV and waits for more (see `keeps_kv`): until it has got it, or has left, nobody is admitted, comes back
-        from the host or is fetched from elsewhere."""
+        self.pipeline = Pipeline(self) if stages > 1 else None
         self._wake_event: Event | None = None
 
     def seen(self, request: LiveRequest) -> LiveRequest:
@@ -135,7 +127,7 @@ class Instance:
         self.signals.waiting[self.index] += 1
         now = self.clock.now
         lanes = self.lanes
-        if not self._pipelined and lanes[0].busy:
+        if self.pipeline is None and lanes[0].busy:
             lanes[0].arrival(now)
         elif self._wake_event is None:
             self._wake_event = self.clock.at(now, self._wake, self.lanes[0].priority)
@@ -148,7 +140,7 @@ class Instance:
     def poke(self) -> None:
         """Something outside has changed (memory, requests that landed): plan again, at the end of the step in progress if there is one."""
         lane = self.lanes[0]
-        if not self._pipelined and lane.busy:
+        if self.pipeline is None and lane.busy:
             lane.interrupt(self.clock.now)
         elif self._wake_event is None:
             self._wake_event = self.clock.at(self.clock.now, self._wake, self.lanes[0].priority)
@@ -157,7 +149,7 @@ class Instance:
         """Calls `action(now)` when the lane is between two steps: now, or at the end of the step in progress."""
         if lane.busy:
             lane.boundary.append(action)
-            if not self._pipelined:
+            if self.pipeline is None:
                 lane.interrupt(self.clock.now)
         else:
             action(self.clock.now)
@@ -210,7 +202,7 @@ class Instance:
     @property
     def free_blocks(self) -> int:
         """Free KV blocks at this moment, the growth of the steps that have passed in a span taken off."""
-        if self._pipelined:
+        if self.pipeline is not None:
             return self.kv.free_blocks  # its steps are planned one by one
         return self.kv.free_blocks - self.lanes[0].blocks_grown(self.clock.now)
 
@@ -247,9 +239,8 @@ class Instance:
             self.waiting.remove(request)
         self.inbox.clear()
         self.unseen.clear()
-        self._yielding.clear()
-        self.claim = None
-        self._stage_free_s = [now] * len(self.lanes)
+        if self.pipeline is not None:
+            self.pipeline.crash(now)
         self.elsewhere.clear()
         if self.prefix is not None:
             self.prefix.clear()
@@ -284,37 +275,18 @@ class Instance:
         if self.elsewhere or self.handover is not None:
             return True
         others = (other for other in self.lanes if other is not lane)
-        return self._pipelined and any(other.group.members or other.prefilling or other.swapped or other.landed for other in others)
-
-    def keeps_kv(self, request: LiveRequest) -> bool:
-        """Whether a running request may not be preempted: of those that run in all lanes it is the one to be preempted last, and another lane
-        holds KV as well. Its lane then waits for what the others give up. That somebody always keeps what he has is why the lanes of a
-        pipeline, which share memory, cannot preempt each other for ever (docs/invariants.md)."""
-        if not self._pipelined:
-            return False
-        mine, others = 0, 0
-        last = self.order.victim_key
-        for lane in self.lanes:
-            running = (*lane.group.members.values(), *lane.prefilling)
-            if any(last(other) < last(request) for other in running):
-                return False
-            if request in running:
-                mine += 1
-            else:
-                others += len(running) + len(lane.landed)
-        return bool(mine and others)
+        return self.pipeline is not None and any(
+            other.group.members or other.prefilling or other.swapped or other.landed for other in others
+        )
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""
         while lane.boundary:
             lane.boundary.pop(0)(now)
         self.pull()
-        if self._pipelined:
-            lane.busy = False
-            if self._yielding:
-                self._yielding.clear()
-                self._next_lane = lane.index
-            self._dispatch(now)
+        if self.pipeline is not None:
+            self._take_in()
+            self.pipeline.step_ended(lane, now)
         else:
             if self.unseen:
                 self._come_nearer(lane.steps)
@@ -329,8 +301,8 @@ class Instance:
             return
         now = self.clock.now
         lane = self.lanes[0]
-        if self._pipelined:
-            self._dispatch(now)
+        if self.pipeline is not None:
+            self.look(now)
         elif lane.busy and lane.landed:
             lane.interrupt(now)
         elif lane.busy:
@@ -342,8 +314,19 @@ class Instance:
     def pull(self) -> None:
         """Fetches requests that have been prefilled elsewhere, as memory allows. Called between steps and when a plan left it idle (such a
         plan may have freed memory)."""
-        if self.handover is not None and self.claim is None:
+        if self.handover is not None and not self.claimed:
             self.handover.pull(self)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a running request waits for memory before anybody else may take any (see Pipeline)."""
+        return self.pipeline is not None and self.pipeline.claim is not None
+
+    def look(self, now: float) -> None:
+        """With pipeline stages: newcomers queue, and lanes that are idle may start steps."""
+        assert self.pipeline is not None
+        self._take_in()
+        self.pipeline.dispatch(now)
 
     def _take_in(self) -> None:
         """Moves newcomers to the waiting queue, in order of (time, row)."""
@@ -351,7 +334,7 @@ class Instance:
         if len(inbox) > 1:
             inbox.sort(key=lambda r: (r.arrival_s, r.row))
         for request in inbox:
-            if self.spec.steps_ahead and self.lanes[0].busy and not self._pipelined:
+            if self.spec.steps_ahead and self.lanes[0].busy and self.pipeline is None:
                 self.unseen.append((request, self.spec.steps_ahead))
             else:
                 self.waiting.push(request)
@@ -381,61 +364,3 @@ class Instance:
                 waiting.remove(request)
                 request.cached_estimate = self.prefix.match(request) * self.prefix.tokens_per_id
                 waiting.push(request)
-
-    # -- pipeline parallelism --------------------------------------------------------------------------------------------------------
-
-    def _dispatch(self, now: float) -> None:
-        """Starts steps of idle lanes, in turn, as long as the first stage is free. Each stage works on one micro-batch at a time.
-
-        When no lane has a step in flight, nobody else will give up memory: then requests from elsewhere are fetched, and lanes that have
-        given up theirs are asked again, as long as anybody is preempted.
-        """
-        self._take_in()
-        while True:
-            self.gave_up = False
-            self._start_lanes(now)
-            if self._stage_free_s[0] > now or self.is_busy:
-                return
-            self._yielding.clear()
-            self.pull()
-            if not self.gave_up:
-                return
-
-    def _start_lanes(self, now: float) -> None:
-        """Asks the idle lanes for steps, in turn; the lane of a request with a claim on memory comes first."""
-        free = self._stage_free_s
-        lanes = self.lanes
-        if self.claim is not None:
-            self._settle_claim()
-        for turn in range(len(lanes)):
-            if free[0] > now:
-                return
-            lane = lanes[(self._next_lane + turn) % len(lanes)]
-            if lane.busy or lane in self._yielding:
-                continue
-            plan = lane.plan_step(now)
-            if plan is None:
-                if lane.view.plan.preempted:
-                    self._yielding.append(lane)
-                continue
-            self._next_lane = (lane.index + 1) % len(lanes)
-            if self.claim is not None and (self.claim in plan.prefilled or (plan.decodes and self.claim.row in lane.group.members)):
-                self.claim = None
-            times = lane.stage_times(plan)
-            end = now
-            for stage, stage_s in enumerate(times):
-                end = max(end, free[stage]) + stage_s
-                free[stage] = end
-            lane.start_at(now, end)
-            self.clock.at(free[0], self._first_stage_free, lane.priority)
-
-    def _settle_claim(self) -> None:
-        """The lane of the request that waits for memory is asked first; a request that does not run any more waits for none."""
-        claim, self.claim = self.claim, None
-        for lane in self.lanes:
-            if claim is not None and (claim.row in lane.group.members or claim in lane.prefilling):
-                self.claim, self._next_lane = claim, lane.index
-
-    def _first_stage_free(self, event: Event) -> None:
-        self.clock.pass_by(self.lanes[0].priority)
-        self._dispatch(self.clock.now)

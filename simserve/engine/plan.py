@@ -148,9 +148,10 @@ class StepPlan:
         kv = self._view.kv
         need = group.blocks_needed()
         if need > kv.free_blocks:
+            pipeline = lane.instance.pipeline
             while group.blocks_needed() > kv.free_blocks:
                 victim = lane.victim()
-                if lane.instance.keeps_kv(victim):
+                if pipeline is not None and pipeline.keeps_kv(victim):
                     lane.stall(victim)
                     self.preempted = True
                     return
@@ -158,7 +159,7 @@ class StepPlan:
             need = group.blocks_needed()
         kv.free_blocks -= need
         self.decodes = len(group.members)
-        if lane.swapped and not self.preempted and lane.instance.claim is None:
+        if lane.swapped and not self.preempted and not lane.instance.claimed:
             self._swap_in()
         if lane.prefix is not None:
             lane.prefix.trim()
@@ -186,14 +187,15 @@ class StepPlan:
         """Gives a waiting request a seat and KV blocks for `reserve_tokens` tokens (default: all it has to prefill).
 
         False, and nothing changes, when no seat is free, when memory above the watermark is short, when requests wait on the host, when
-        this plan has preempted, or when a request in another lane waits for memory and comes first. Raises PolicyError for a request that is not waiting.
+        this plan has preempted, or when a request in another lane waits for memory and comes first. Raises PolicyError for a request that
+        is not waiting.
         """
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"admits {request!r}, which is not waiting")
         if reserve_tokens is not None and reserve_tokens < 1:
             self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         lane, view = self._lane, self._view
-        if self.preempted or lane.swapped or view.free_seats <= 0 or lane.instance.claim is not None:
+        if self.preempted or lane.swapped or view.free_seats <= 0 or lane.instance.claimed:
             return False
         kv = view.kv
         blocks = -(-(request.target_tokens if reserve_tokens is None else reserve_tokens) // kv.block_tokens)
@@ -302,7 +304,8 @@ class StepPlan:
         if request.planned == self._serial or (self.decodes and request.state is State.DECODING):
             self._refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = True
-        if request.state is State.PREFILLING and self._lane.instance.keeps_kv(request):
+        pipeline = self._lane.instance.pipeline
+        if pipeline is not None and request.state is State.PREFILLING and pipeline.keeps_kv(request):
             self._lane.stall(request)
         else:
             self._lane.preempt(request, self.swap_times_s)

@@ -185,4 +185,5 @@ class RunRecords:
     """(seconds, instance number, what it became: up, draining, booting, off), in order of time. Instances are up at time 0 if nothing else
     is said."""
     counters: dict[str, float] = field(default_factory=dict)
-    """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, reread_tokens, swapped_tokens, kv_blocks_in_use_at_end."""
+    """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, reread_tokens, swapped_tokens,
+    kv_blocks_in_use_at_end."""

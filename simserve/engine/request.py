@@ -119,7 +119,7 @@ class LiveRequest:
         self.state = State.WAITING
 
     def start_over(self) -> None:
-        """It begins anew, as if it had never been served; what it computed stays counted, and what it found in a cache is no hit any more."""
+        """It begins anew, as if it had never been served; what it computed stays counted, what it found in a cache is no hit any more."""
         self.reread_tokens += self.cached_tokens
         self.cached_tokens = 0
         self.generated_tokens = 0
@@ -149,7 +149,7 @@ class OracleRequest(LiveRequest):
 
 
 def seen_by(request: LiveRequest, oracle: bool, output_tokens: int) -> LiveRequest:
-    """The request as an instance may see it: with its true output length if a policy or order there is an oracle, without it otherwise (I8).
+    """The request as an instance may see it: with its true output length if a policy or order there is an oracle, else without it (I8).
 
     It must be in no instance: where that is not what it is already, its twin goes on in its place.
     """

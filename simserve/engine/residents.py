@@ -121,7 +121,8 @@ class Residents:
     def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         kv = self.kv
-        self.instance.gave_up = True
+        if self.instance.pipeline is not None:
+            self.instance.pipeline.preempted()
         request.preemptions += 1
         decoding = request.state is State.DECODING
         if self.instance.migrating and request.row in self.instance.migrating:
@@ -144,9 +145,10 @@ class Residents:
             self.view.waiting.give_back(request)
 
     def stall(self, request: LiveRequest) -> None:
-        """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Instance.keeps_kv`). One that
-        prefills is out of the plan's sight until the plan is made."""
-        self.instance.claim = request
+        """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Pipeline.keeps_kv`). One
+        that prefills is out of the plan's sight until the plan is made."""
+        assert self.instance.pipeline is not None
+        self.instance.pipeline.claim = request
         if request.state is State.PREFILLING:
             self.prefilling.remove(request)
             request.state = State.STALLED

@@ -229,8 +229,8 @@ class Simulation:
         return self._released - self.recorder.ended, len(self.table) - self.recorder.ended
 
     def _cut(self, now: float) -> None:
-        """The run is cut: what everybody who is in the system has got so far, wherever it is: in an instance, between two, on its way to one
-        or held."""
+        """The run is cut: what everybody who is in the system has got so far, wherever it is: in an instance, between two, on its way to
+        one or held."""
         for instance in self.instances:
             for lane in instance.lanes:
                 lane.stop(now)

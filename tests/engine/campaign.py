@@ -207,9 +207,9 @@ def main() -> int:
                 if not options.no_minimal:
                     limit = 3 if found["kind"] == "hung" else options.seconds
 
-                    def fails(other: RandomExperiment, kind: str = found["kind"], limit: int = limit, where: Any = found.get("where")) -> bool:
+                    def fails(other: RandomExperiment, found: dict[str, Any] = found, limit: int = limit) -> bool:
                         again = outcome(other, work, limit)
-                        return again["kind"] == kind and again.get("where") == where
+                        return again["kind"] == found["kind"] and again.get("where") == found.get("where")
 
                     case = minimal(case, fails)
                 print(f"seed {seed}: {found['kind']}: {found['said']} ({keep(case, folder)})", flush=True)

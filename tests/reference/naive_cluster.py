@@ -18,8 +18,8 @@ from tests.reference.naive_link import FIRST, Copy, NaiveLink
 
 @dataclass(eq=False)
 class Move:
-    """A request on its way. `reserved_s` = when memory was found for it, `copy` = while it is copied; `prefilled` = it has left its source's
-    batch."""
+    """A request on its way. `reserved_s` = when memory was found for it, `copy` = while it is copied; `prefilled` = it has left its
+    source's batch."""
 
     r: ClusterReq
     source: NaiveInstance

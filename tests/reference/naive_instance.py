@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class ClusterReq(Req):
-    """`place` = instance it counts at, -1 = none; `ahead` = decode instance that expects it while it prefills; `pinned` = contents it shares; `offered` = leading ones it need not offer."""
+    """`place` = instance it counts at, -1 = none; `ahead` = decode instance that expects it while it prefills; `pinned` =
+    contents it shares; `offered` = leading ones it need not offer; `cached`, `reread` = found at its first admission, at later ones."""
 
     ids: list[int] = field(default_factory=list)
     place: int = -1

@@ -119,12 +119,12 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
     "push": (
         {"sizes": (2, 3, 4), "handover": True, "ways": PUSHES},
         close,
-        {"preempted": 30, "shared_out": 40, "waited_for_room": 20, "sent_ahead": 40, "withdrawn": 15},
+        {"preempted": 30, "shared_out": 40, "waited_for_room": 20, "sent_ahead": 40, "withdrawn": 8},
     ),
     "push and deaths": (
         {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True, "ways": PUSHES},
         close,
-        {"died": 80, "cached": 40, "sent_ahead": 20, "withdrawn": 15},
+        {"died": 80, "cached": 40, "sent_ahead": 20, "withdrawn": 8},
     ),
     "everything": (
         {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True},

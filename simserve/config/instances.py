@@ -100,6 +100,11 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
     length = flags.get(("max_model_len",))
     parallel = section.parallel.model_dump(exclude_unset=True)
     parallel = {key[1]: s.value for key, s in flags.items() if key[0] == "parallel"} | parallel
+    if parallel.get("pp", 1) > 1 and getattr(registry.scheduler_class(policy), "single_stage", False):
+        written_here = "pp" in section.parallel.model_fields_set
+        place: KeyPath = (*prefix, "parallel", "pp") if written_here else flags[("parallel", "pp")].path or prefix
+        text = f"found {parallel['pp']}, but policy {policy} works on one pipeline stage only; use pp 1 (tp spreads it over devices)"
+        return None, [messages.at(document, place, text)]
     return InstanceGroup(
         count=section.count,
         max_count=section.max_count or section.count,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from math import floor
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,8 @@ from simserve.engine.life import Life
 from simserve.engine.migration import MigrationLog
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, Failures
+from simserve.engine.timers import Ticker, Timers
 from simserve.errors import ConfigError, PolicyError
-
-PATIENCE = 1000
-"""Ticks in a row at which nothing but ticks is to come, after which a run is stuck: no controller will help it."""
 
 
 class Pool:
@@ -59,45 +56,6 @@ class Pool:
                 f"I10)"
             )
         return int(chosen)
-
-
-class Ticker:
-    """Calls `action(now)` at whole multiples of `interval_s`, as long as `goes_on()`; `wake` starts it again. `among` = all tickers."""
-
-    def __init__(
-        self, clock: Clock, interval_s: float, action: Callable[[float], None], goes_on: Callable[[], bool], among: list[Ticker]
-    ) -> None:
-        if not interval_s > 0:
-            raise ConfigError(f"a timer needs an interval above 0 s, found {interval_s}")
-        self._clock = clock
-        self._interval_s = interval_s
-        self._action = action
-        self._goes_on = goes_on
-        self._all = among
-        self._idle = 0
-        self.asleep = True
-
-    def wake(self) -> None:
-        """There is something to look at again."""
-        if self.asleep:
-            self.asleep = False
-            self._turn = floor(self._clock.now / self._interval_s)
-            self._next()
-
-    def _next(self) -> None:
-        self._turn += 1
-        while self._turn * self._interval_s <= self._clock.now:
-            self._turn += 1
-        self._clock.at(self._turn * self._interval_s, self._tick, ARRIVAL)
-
-    def _tick(self, event: Event) -> None:
-        others = sum(not ticker.asleep for ticker in self._all) - 1
-        self._idle = 0 if self._clock.pending > others else self._idle + 1
-        if self._goes_on() and self._idle < PATIENCE:
-            self._action(self._clock.now)
-            self._next()
-        else:
-            self.asleep = True
 
 
 class Cluster:
@@ -147,15 +105,16 @@ class Cluster:
         self.entry = Pool(first, router, signals, instances, stale)
         self.decode = Pool(second, decode_router, signals, instances, stale)
         self.handover = self._connect()
+        self._timers = Timers(clock, self._progress)
         self._tickers: list[Ticker] = []
         self._snapshot: Ticker | None = None
         if stale:
-            self._snapshot = Ticker(clock, spec.refresh_s, self._refresh, self._somebody_is_here, self._tickers)
+            self._snapshot = Ticker(clock, spec.refresh_s, self._refresh, self._somebody_is_here, self._timers)
             self._tickers.append(self._snapshot)
         for controller in spec.controllers:
             control = ClusterControl(self, type(controller).__name__)
             goes_on = self._somebody_is_left if controller.idle else self._somebody_is_here
-            self._tickers.append(Ticker(clock, controller.interval_s, _acts(controller, control), goes_on, self._tickers))
+            self._tickers.append(Ticker(clock, controller.interval_s, _acts(controller, control), goes_on, self._timers))
         for instance in instances:
             instance.on_empty = self._emptied
         self._boots: dict[int, Event] = {}
@@ -213,6 +172,10 @@ class Cluster:
         self.entry.view.refresh()
         self.decode.view.refresh()
 
+    def _progress(self) -> tuple[int, int, int]:
+        """Differs when a request has come or ended, or a step has begun or ended."""
+        return *self._left(), sum(len(lane.step_end_s) for instance in self.instances for lane in instance.lanes)
+
     def _somebody_is_here(self) -> bool:
         return self._left()[0] > 0
 
@@ -228,6 +191,8 @@ class Cluster:
         self.entry.update()
         self.decode.update()
         if life is Life.UP:
+            if self._somebody_is_here():
+                self._wake()
             if self.handover is not None:
                 self.handover.retry()
             self.on_available(self.clock.now)
@@ -238,7 +203,8 @@ class Cluster:
     def boot(self, instance: Instance, delay_s: float) -> None:
         """The instance serves after `delay_s` seconds."""
         self.set_life(instance, Life.BOOTING)
-        self._boots[instance.index] = self.clock.at(self.clock.now + delay_s, lambda event: self._booted(instance, event), ARRIVAL)
+        at_s = self.clock.now + delay_s
+        self._boots[instance.index] = self._timers.at("start", at_s, lambda event: self._booted(instance, event))
 
     def _booted(self, instance: Instance, event: Event) -> None:
         if self._boots.get(instance.index) is event and instance.life is Life.BOOTING:
@@ -266,11 +232,11 @@ class Cluster:
 
     def _next_failure(self, instance: Instance, draw: np.random.Generator, mtbf_s: float) -> None:
         def strike(event: Event) -> None:
-            if self._somebody_is_left():
+            if self._somebody_is_left() and not self._timers.stuck:
                 self.kill(instance)
                 self._next_failure(instance, draw, mtbf_s)
 
-        self.clock.at(self.clock.now + float(draw.exponential(mtbf_s)), strike, ARRIVAL)
+        self._timers.at("failure", self.clock.now + float(draw.exponential(mtbf_s)), strike)
 
     def kill(self, instance: Instance) -> None:
         """The instance dies, with all KV in it, and comes back after the restart time. One that does not run cannot die."""

@@ -57,8 +57,9 @@ class Handover:
         if self._push and source.spec.role == "prefill" and request.row not in self.moves:
             self._send(Move(source, request))
 
-    def ended(self, request: LiveRequest) -> None:
-        """A request has ended; one that had reserved memory elsewhere and never moved gives it back."""
+    def leaves(self, request: LiveRequest) -> None:
+        """A request has ended or lost its seat before it moved: what it had reserved elsewhere is given back. If one that waits here kept
+        it, requests that are done here might wait for that memory while it waits for theirs."""
         move = self.moves.pop(request.row, None) if self._push else None
         if move is not None:
             self._withdraw(move)
@@ -116,6 +117,14 @@ class Handover:
         """Requests that no decode instance takes."""
         return len(self._homeless)
 
+    def waiting_for_room(self) -> list[tuple[int, int, int]]:
+        """Decode instances that lack memory for requests on their way: (number, requests, blocks that the first of them takes)."""
+        return [
+            (move.destination.index, len(queue), _blocks(move.destination, move.request))
+            for queue in self._queues.values()
+            if queue and (move := queue[0]).destination is not None
+        ]
+
     def retry(self) -> None:
         """A decode instance has become available: the requests without one choose again."""
         waiting, self._homeless = self._homeless, []
@@ -156,6 +165,7 @@ class Handover:
         assert destination is not None
         del self.moves[request.row]
         move.source.let_go(request)
+        request = destination.seen(request)
         request.held_blocks = destination.elsewhere.pop(request.row)
         destination.land(request)
 

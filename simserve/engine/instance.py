@@ -15,9 +15,10 @@ from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.life import Life
 from simserve.engine.link import Link
+from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
-from simserve.engine.request import LiveRequest
+from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.spec import InstanceSpec, LinkSpec
 from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
 from simserve.policies import registry
@@ -70,6 +71,7 @@ class Instance:
         self.cost = spec.cost
         self.order = registry.order(spec.order)
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks)
+        self._oracle = bool(getattr(spec.scheduler, "oracle", False) or self.order.oracle)
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
         self.waiting: WaitingQueue = FcfsQueue() if self.order.key is None else SortedQueue(self.order.key)
@@ -94,17 +96,12 @@ class Instance:
         self.signals = signals
         stages = spec.cost.stages
         self.lanes = [Lane(self, index) for index in range(stages)]
-        self._pipelined = stages > 1
-        self._stage_free_s = [0.0] * stages
-        self._next_lane = 0
-        self._yielding: list[Lane] = []
-        """Lanes that have given up their memory: they do not take it back before another lane has had a step's worth of it."""
+        self.pipeline = Pipeline(self) if stages > 1 else None
         self._wake_event: Event | None = None
 
-    @property
-    def needs_oracle(self) -> bool:
-        """Whether requests given to this instance must show their true output length."""
-        return bool(getattr(self.scheduler, "oracle", False) or self.order.oracle)
+    def seen(self, request: LiveRequest) -> LiveRequest:
+        """A request that is about to enter, as the policies here may see it. Called wherever a request comes from: a router, a copy."""
+        return seen_by(request, self._oracle, self.final_tokens[request.row])
 
     @property
     def outstanding(self) -> int:
@@ -130,7 +127,7 @@ class Instance:
         self.signals.waiting[self.index] += 1
         now = self.clock.now
         lanes = self.lanes
-        if not self._pipelined and lanes[0].busy:
+        if self.pipeline is None and lanes[0].busy:
             lanes[0].arrival(now)
         elif self._wake_event is None:
             self._wake_event = self.clock.at(now, self._wake, self.lanes[0].priority)
@@ -143,7 +140,7 @@ class Instance:
     def poke(self) -> None:
         """Something outside has changed (memory, requests that landed): plan again, at the end of the step in progress if there is one."""
         lane = self.lanes[0]
-        if not self._pipelined and lane.busy:
+        if self.pipeline is None and lane.busy:
             lane.interrupt(self.clock.now)
         elif self._wake_event is None:
             self._wake_event = self.clock.at(self.clock.now, self._wake, self.lanes[0].priority)
@@ -152,7 +149,7 @@ class Instance:
         """Calls `action(now)` when the lane is between two steps: now, or at the end of the step in progress."""
         if lane.busy:
             lane.boundary.append(action)
-            if not self._pipelined:
+            if self.pipeline is None:
                 lane.interrupt(self.clock.now)
         else:
             action(self.clock.now)
@@ -205,7 +202,7 @@ class Instance:
     @property
     def free_blocks(self) -> int:
         """Free KV blocks at this moment, the growth of the steps that have passed in a span taken off."""
-        if self._pipelined:
+        if self.pipeline is not None:
             return self.kv.free_blocks  # its steps are planned one by one
         return self.kv.free_blocks - self.lanes[0].blocks_grown(self.clock.now)
 
@@ -242,8 +239,8 @@ class Instance:
             self.waiting.remove(request)
         self.inbox.clear()
         self.unseen.clear()
-        self._yielding.clear()
-        self._stage_free_s = [now] * len(self.lanes)
+        if self.pipeline is not None:
+            self.pipeline.crash(now)
         self.elsewhere.clear()
         if self.prefix is not None:
             self.prefix.clear()
@@ -278,19 +275,18 @@ class Instance:
         if self.elsewhere or self.handover is not None:
             return True
         others = (other for other in self.lanes if other is not lane)
-        return self._pipelined and any(other.group.members or other.prefilling or other.swapped for other in others)
+        return self.pipeline is not None and any(
+            other.group.members or other.prefilling or other.swapped or other.landed for other in others
+        )
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""
         while lane.boundary:
             lane.boundary.pop(0)(now)
         self.pull()
-        if self._pipelined:
-            lane.busy = False
-            if self._yielding:
-                self._yielding.clear()
-                self._next_lane = lane.index
-            self._dispatch(now)
+        if self.pipeline is not None:
+            self._take_in()
+            self.pipeline.step_ended(lane, now)
         else:
             if self.unseen:
                 self._come_nearer(lane.steps)
@@ -305,8 +301,8 @@ class Instance:
             return
         now = self.clock.now
         lane = self.lanes[0]
-        if self._pipelined:
-            self._dispatch(now)
+        if self.pipeline is not None:
+            self.look(now)
         elif lane.busy and lane.landed:
             lane.interrupt(now)
         elif lane.busy:
@@ -318,8 +314,19 @@ class Instance:
     def pull(self) -> None:
         """Fetches requests that have been prefilled elsewhere, as memory allows. Called between steps and when a plan left it idle (such a
         plan may have freed memory)."""
-        if self.handover is not None:
+        if self.handover is not None and not self.claimed:
             self.handover.pull(self)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a running request waits for memory before anybody else may take any (see Pipeline)."""
+        return self.pipeline is not None and self.pipeline.claim is not None
+
+    def look(self, now: float) -> None:
+        """With pipeline stages: newcomers queue, and lanes that are idle may start steps."""
+        assert self.pipeline is not None
+        self._take_in()
+        self.pipeline.dispatch(now)
 
     def _take_in(self) -> None:
         """Moves newcomers to the waiting queue, in order of (time, row)."""
@@ -327,7 +334,7 @@ class Instance:
         if len(inbox) > 1:
             inbox.sort(key=lambda r: (r.arrival_s, r.row))
         for request in inbox:
-            if self.spec.steps_ahead and self.lanes[0].busy and not self._pipelined:
+            if self.spec.steps_ahead and self.lanes[0].busy and self.pipeline is None:
                 self.unseen.append((request, self.spec.steps_ahead))
             else:
                 self.waiting.push(request)
@@ -357,34 +364,3 @@ class Instance:
                 waiting.remove(request)
                 request.cached_estimate = self.prefix.match(request) * self.prefix.tokens_per_id
                 waiting.push(request)
-
-    # -- pipeline parallelism --------------------------------------------------------------------------------------------------------
-
-    def _dispatch(self, now: float) -> None:
-        """Starts steps of idle lanes, in turn, as long as the first stage is free. Each stage works on one micro-batch at a time."""
-        free = self._stage_free_s
-        lanes = self.lanes
-        self._take_in()
-        for turn in range(len(lanes)):
-            if free[0] > now:
-                return
-            lane = lanes[(self._next_lane + turn) % len(lanes)]
-            if lane.busy or lane in self._yielding:
-                continue
-            plan = lane.plan_step(now)
-            if plan is None:
-                if lane.view.plan.preempted:
-                    self._yielding.append(lane)
-                continue
-            self._next_lane = (lane.index + 1) % len(lanes)
-            times = lane.stage_times(plan)
-            end = now
-            for stage, stage_s in enumerate(times):
-                end = max(end, free[stage]) + stage_s
-                free[stage] = end
-            lane.start_at(now, end)
-            self.clock.at(free[0], self._first_stage_free, lane.priority)
-
-    def _first_stage_free(self, event: Event) -> None:
-        self.clock.pass_by(self.lanes[0].priority)
-        self._dispatch(self.clock.now)

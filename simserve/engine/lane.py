@@ -70,6 +70,8 @@ class Lane(Residents):
         if self.landed:
             self.seat_landed()
         plan = self.scheduler.plan(view)
+        if self.stalled:
+            self.go_on()
         signals, index, waiting = self.signals, self.instance.index, len(view.waiting)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
@@ -86,7 +88,8 @@ class Lane(Residents):
                 "nothing but decode can be the same again (invariant I10)"
             )
         if not plan.decodes and not plan.prefills:
-            if self.has_work() and not self.instance.others_work(self):
+            # What has been preempted leaves room: whoever waits for a seat or memory is asked again before anybody is blamed.
+            if self.has_work() and not plan.preempted and not self.instance.others_work(self):
                 raise PolicyError(
                     f"policy '{self.policy_name}' plans no work at {now} s with {len(view.waiting)} waiting, "
                     f"{len(self.prefilling)} prefilling, "

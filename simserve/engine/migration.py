@@ -102,6 +102,7 @@ class Migration:
         self._end("", now)
         source.let_go(request)
         source.forget(request)
+        request = destination.seen(request)
         request.held_blocks = destination.elsewhere.pop(request.row)
         destination.land(request)
 

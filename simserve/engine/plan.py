@@ -148,12 +148,18 @@ class StepPlan:
         kv = self._view.kv
         need = group.blocks_needed()
         if need > kv.free_blocks:
+            pipeline = lane.instance.pipeline
             while group.blocks_needed() > kv.free_blocks:
-                self.preempt(lane.victim())
+                victim = lane.victim()
+                if pipeline is not None and pipeline.keeps_kv(victim):
+                    lane.stall(victim)
+                    self.preempted = True
+                    return
+                self.preempt(victim)
             need = group.blocks_needed()
         kv.free_blocks -= need
         self.decodes = len(group.members)
-        if lane.swapped and not self.preempted:
+        if lane.swapped and not self.preempted and not lane.instance.claimed:
             self._swap_in()
         if lane.prefix is not None:
             lane.prefix.trim()
@@ -180,15 +186,16 @@ class StepPlan:
     def admit(self, request: LiveRequest, reserve_tokens: int | None = None) -> bool:
         """Gives a waiting request a seat and KV blocks for `reserve_tokens` tokens (default: all it has to prefill).
 
-        False, and nothing changes, when no seat is free, when memory above the watermark is short, when requests wait on the host, or
-        when this plan has preempted. Raises PolicyError for a request that is not waiting.
+        False, and nothing changes, when no seat is free, when memory above the watermark is short, when requests wait on the host, when
+        this plan has preempted, or when a request in another lane waits for memory and comes first. Raises PolicyError for a request that
+        is not waiting.
         """
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"admits {request!r}, which is not waiting")
         if reserve_tokens is not None and reserve_tokens < 1:
             self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         lane, view = self._lane, self._view
-        if self.preempted or lane.swapped or view.free_seats <= 0:
+        if self.preempted or lane.swapped or view.free_seats <= 0 or lane.instance.claimed:
             return False
         kv = view.kv
         blocks = -(-(request.target_tokens if reserve_tokens is None else reserve_tokens) // kv.block_tokens)
@@ -207,8 +214,11 @@ class StepPlan:
             prefix.pin(request, ids)
             kv.free_blocks -= new
             blocks = new + ids * prefix.blocks_per_id
-            request.computed_tokens = ids * prefix.tokens_per_id
-            request.cached_tokens += request.computed_tokens
+            request.computed_tokens = found = ids * prefix.tokens_per_id
+            if request.scheduled_s < 0:
+                request.cached_tokens += found
+            else:  # as vLLM counts (vllm-project/vllm issue 25780): what a request reads again after it lost its KV is no hit
+                request.reread_tokens += found
             request.offered_ids = ids
         if prefix is not None:
             prefix.trim()
@@ -284,13 +294,21 @@ class StepPlan:
 
     def preempt(self, request: LiveRequest) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
-        and the host has room for a decoding request, else by forgetting it (it will be recomputed)."""
+        and the host has room for a decoding request, else by forgetting it (it will be recomputed).
+
+        With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
+        any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
+        """
         if request.state is not State.DECODING and request.state is not State.PREFILLING:
             self._refuse(f"preempts {request!r}, which is not running")
         if request.planned == self._serial or (self.decodes and request.state is State.DECODING):
             self._refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = True
-        self._lane.preempt(request, self.swap_times_s)
+        pipeline = self._lane.instance.pipeline
+        if pipeline is not None and request.state is State.PREFILLING and pipeline.keeps_kv(request):
+            self._lane.stall(request)
+        else:
+            self._lane.preempt(request, self.swap_times_s)
 
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Refuses a waiting request for good."""

@@ -29,6 +29,7 @@ class Recorder:
         self.preemptions = zero * rows
         self.recomputed = zero * rows
         self.cached = zero * rows
+        self.reread = zero * rows
         self.reasons: dict[str, int] = {"": 0}
         self.ended = 0
         self._segments = array("q")
@@ -47,9 +48,13 @@ class Recorder:
         if request.preemptions or request.recomputed_tokens:
             self.preemptions[row] = request.preemptions
             self.recomputed[row] = request.recomputed_tokens
-        if request.cached_tokens:
-            self.cached[row] = request.cached_tokens
+        if request.cached_tokens or request.reread_tokens:
+            self._found(request)
         self.ended += 1
+
+    def _found(self, request: LiveRequest) -> None:
+        self.cached[request.row] = request.cached_tokens
+        self.reread[request.row] = request.reread_tokens
 
     def note(self, row: int, reason: str) -> None:
         """A reason beside the ending, such as a truncated output."""
@@ -65,8 +70,6 @@ class Recorder:
     def failed(self, request: LiveRequest, now: float, reason: str) -> None:
         """The request has ended for good without all its tokens; what it had computed is counted as recomputed."""
         self.unfinished(request, self.instance[request.row])
-        if request.cached_tokens:
-            self.cached[request.row] = request.cached_tokens
         self.rejected(request.row, now, reason, Status.FAILED)
 
     def void(self, row: int) -> None:
@@ -89,6 +92,7 @@ class Recorder:
         self.generated[row] = request.generated_tokens
         self.preemptions[row] = request.preemptions
         self.recomputed[row] = request.recomputed_tokens
+        self._found(request)
 
     def request_columns(self) -> RequestColumns:
         """The columns as arrays (no copies of the large ones)."""
@@ -111,6 +115,7 @@ class Recorder:
             preemptions=integers(self.preemptions),
             recomputed_tokens=integers(self.recomputed),
             cached_tokens=integers(self.cached),
+            reread_tokens=integers(self.reread),
             reasons=tuple(self.reasons),
         )
 
@@ -120,7 +125,7 @@ class Recorder:
         table = np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if len(flat) else np.empty((0, 4), dtype=np.int64)
         prefill_end_s = np.array(self._segment_prefill_end_s)
         if self._void:
-            counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())])
+            counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())], dtype=bool)
             table, prefill_end_s = table[counts], prefill_end_s[counts]
         return Emissions(
             request=table[:, 0].copy(),

@@ -38,7 +38,8 @@ class RequestColumns:
     generated_tokens  output tokens produced
     preemptions    times it lost its KV or was swapped out
     recomputed_tokens  tokens computed more than once because of preemption
-    cached_tokens  prompt tokens taken from a prefix cache
+    cached_tokens  prompt tokens that its first admission took from a prefix cache (hits)
+    reread_tokens  tokens that later admissions took from it, after a preemption or a failure: computed before, so no hits
     """
 
     released_s: F64
@@ -52,6 +53,7 @@ class RequestColumns:
     preemptions: I64
     recomputed_tokens: I64
     cached_tokens: I64
+    reread_tokens: I64
     reasons: tuple[str, ...]
 
 
@@ -183,4 +185,5 @@ class RunRecords:
     """(seconds, instance number, what it became: up, draining, booting, off), in order of time. Instances are up at time 0 if nothing else
     is said."""
     counters: dict[str, float] = field(default_factory=dict)
-    """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, swapped_tokens, kv_blocks_in_use_at_end."""
+    """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, reread_tokens, swapped_tokens,
+    kv_blocks_in_use_at_end."""

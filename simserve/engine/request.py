@@ -14,6 +14,7 @@ class State(IntEnum):
     SWAPPED = 3
     ENDED = 4
     MOVING = 5
+    STALLED = 6
 
 
 class LiveRequest:
@@ -29,9 +30,11 @@ class LiveRequest:
     computed_tokens  tokens in the KV cache; kept up to date except while it decodes (then the group's tick knows, see DecodeGroup)
     generated_tokens tokens emitted; likewise
     held_blocks      KV blocks it owns; likewise
-    cached_tokens    prompt tokens that came from the prefix cache, over all its admissions
+    cached_tokens    prompt tokens that its first admission found in the prefix cache
+    reread_tokens    tokens that later admissions found there: after a preemption or a failure it reads again what has been computed
     cached_estimate  while it waits under a cache-dependent order: prompt tokens found in the prefix cache at the last plan
     prefix_ids       contents of its prompt for the prefix cache (see PrefixCache); empty when unknown
+    losses           instances that have died with it
     admission        number of its admission, rising over the instance's life; larger = more recent
     layer_pass       while a chunk of it is on its way through the layers group by group: (tokens of the chunk, groups passed, groups in
                      all); None otherwise. See StepPlan.prefill. A preemption loses it: each admission begins without
@@ -51,6 +54,7 @@ class LiveRequest:
         "grows",
         "held_blocks",
         "layer_pass",
+        "losses",
         "max_output_tokens",
         "offered_ids",
         "pinned_ids",
@@ -61,6 +65,7 @@ class LiveRequest:
         "priority",
         "prompt_tokens",
         "recomputed_tokens",
+        "reread_tokens",
         "row",
         "scheduled_s",
         "session",
@@ -87,10 +92,12 @@ class LiveRequest:
         self.generated_tokens = 0
         self.held_blocks = 0
         self.cached_tokens = 0
+        self.reread_tokens = 0
         self.cached_estimate = 0
         self.admission = -1
         self.preemptions = 0
         self.recomputed_tokens = 0
+        self.losses = 0
         self.scheduled_s = -1.0
         self.first_token_s = -1.0
         self.prefill_end_s = -1.0
@@ -112,7 +119,9 @@ class LiveRequest:
         self.state = State.WAITING
 
     def start_over(self) -> None:
-        """It begins anew, as if it had never been served; what it computed stays counted."""
+        """It begins anew, as if it had never been served; what it computed stays counted, what it found in a cache is no hit any more."""
+        self.reread_tokens += self.cached_tokens
+        self.cached_tokens = 0
         self.generated_tokens = 0
         self.target_tokens = self.prompt_tokens
         self.scheduled_s = self.first_token_s = -1.0
@@ -138,11 +147,19 @@ class OracleRequest(LiveRequest):
 
     output_tokens: int
 
-    @classmethod
-    def of(cls, request: LiveRequest) -> OracleRequest:
-        """The same request for an oracle's eyes. It must be in no instance."""
-        twin = cls.__new__(cls)
+
+def seen_by(request: LiveRequest, oracle: bool, output_tokens: int) -> LiveRequest:
+    """The request as an instance may see it: with its true output length if a policy or order there is an oracle, else without it (I8).
+
+    It must be in no instance: where that is not what it is already, its twin goes on in its place.
+    """
+    kind = OracleRequest if oracle else LiveRequest
+    if type(request) is not kind:
+        twin = kind.__new__(kind)
         for name in LiveRequest.__slots__:
             if hasattr(request, name):
                 setattr(twin, name, getattr(request, name))
-        return twin
+        request = twin
+    if isinstance(request, OracleRequest):
+        request.output_tokens = output_tokens
+    return request

@@ -28,6 +28,8 @@ class Residents:
         self.swapped: list[LiveRequest] = []
         self.landed: list[LiveRequest] = []
         """Requests that have come from another instance with their KV and wait for a seat."""
+        self.stalled: list[LiveRequest] = []
+        """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
         self.group = DecodeGroup(instance.kv.block_tokens)
         self.view = InstanceView(
             self, instance.waiting, instance.kv, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens
@@ -92,7 +94,7 @@ class Residents:
         request.held_blocks = 0
         request.state = State.ENDED
         if self.instance.handover is not None:
-            self.instance.handover.ended(request)
+            self.instance.handover.leaves(request)
         self.instance.recorder.completed(request, self.instance.index, now)
 
     def _emitted(self, request: LiveRequest) -> None:
@@ -119,6 +121,8 @@ class Residents:
     def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         kv = self.kv
+        if self.instance.pipeline is not None:
+            self.instance.pipeline.preempted()
         request.preemptions += 1
         decoding = request.state is State.DECODING
         if self.instance.migrating and request.row in self.instance.migrating:
@@ -128,6 +132,8 @@ class Residents:
             self._emitted(request)
         else:
             self.prefilling.remove(request)
+            if self.instance.handover is not None:
+                self.instance.handover.leaves(request)
         self.give_back(request)
         if decoding and self.instance.swaps and kv.host_free_blocks >= request.held_blocks:
             kv.host_free_blocks -= request.held_blocks
@@ -137,6 +143,24 @@ class Residents:
         else:
             request.lose_kv()
             self.view.waiting.give_back(request)
+
+    def stall(self, request: LiveRequest) -> None:
+        """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Pipeline.keeps_kv`). One
+        that prefills is out of the plan's sight until the plan is made."""
+        assert self.instance.pipeline is not None
+        self.instance.pipeline.claim = request
+        if request.state is State.PREFILLING:
+            self.prefilling.remove(request)
+            request.state = State.STALLED
+            self.stalled.append(request)
+
+    def go_on(self) -> None:
+        """The plan is made: stalled prompts are in their places again."""
+        for request in self.stalled:
+            request.state = State.PREFILLING
+            self.prefilling.append(request)
+        self.prefilling.sort(key=lambda request: request.admission)
+        self.stalled.clear()
 
     def give_back(self, request: LiveRequest) -> None:
         """Frees the KV blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""

@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from simserve.engine.clock import ARRIVAL, Clock
 from simserve.engine.cluster import Cluster
 from simserve.engine.cluster_view import Refusal, Signals
+from simserve.engine.deadlock import who_waits
 from simserve.engine.instance import Instance
 from simserve.engine.lane import LOG_FIELDS, Lane
 from simserve.engine.life import Life
 from simserve.engine.link import Link
 from simserve.engine.recorder import Recorder
 from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Status
-from simserve.engine.request import LiveRequest, OracleRequest
+from simserve.engine.request import LiveRequest
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
+from simserve.engine.timers import PATIENCE
 from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
 
@@ -90,6 +92,8 @@ class Simulation:
         self._progress = progress
         self._last_progress = 0
         self._released = 0
+        self._coming: dict[int, LiveRequest] = {}
+        """Requests on their way to their instance, by row."""
         self.instances: list[Instance] = []
         signals = Signals(len(specs))
         uplinks = _uplinks(specs, self.clock)
@@ -122,14 +126,10 @@ class Simulation:
         self.source.start()
         self.clock.run(until=until_s)
         if until_s is not None:
-            for instance in self.instances:
-                self._stop(instance, until_s)
-            self._stop_moves()
+            self._cut(until_s)
         elif self.recorder.ended < len(self.table):
             left = len(self.table) - self.recorder.ended
-            held = len(self.cluster.held) + (self.cluster.handover.homeless if self.cluster.handover is not None else 0)
-            why = f"{held} wait for an instance to take them and none does" if held else "no policy serves them"
-            raise PolicyError(f"nothing happens any more and {left} requests have not ended: {why} (invariant I1)")
+            raise PolicyError(f"nothing happens any more and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
         if self._progress is not None:
             self._progress(self.recorder.ended, len(self.table), self.clock.now)
         return self._records()
@@ -181,23 +181,22 @@ class Simulation:
                 longest = place.spec.max_model_len
                 self._refuse(request, OVER_MODEL if longest is not None and prompt >= longest else OVER_CACHE)
                 return
-            self.final_tokens[row] = final = limit - prompt
+            self.final_tokens[row] = limit - prompt
             self.recorder.note(row, TRUNCATED)
-        if place.needs_oracle and not isinstance(request, OracleRequest):
-            request = OracleRequest.of(request)
-        if isinstance(request, OracleRequest):
-            request.output_tokens = final
+        request = place.seen(request)
         spec = place.spec
         outside_s = spec.request_s + spec.request_per_prompt_token_s * prompt
         place.expect(request)
         request.arrival_s = now + outside_s
         if now + outside_s > now:
+            self._coming[row] = request
             self.clock.at(now + outside_s, lambda event: self._enter(request, place), ARRIVAL)
         else:
             place.submit(request)
 
     def _enter(self, request: LiveRequest, place: Instance) -> None:
         """A request reaches its instance, which may have died meanwhile."""
+        del self._coming[request.row]
         if place.life is Life.UP or place.life is Life.DRAINING:
             place.submit(request)
         else:
@@ -214,6 +213,12 @@ class Simulation:
             self.recorder.failed(request, now, DIED)
             self.source.ended((request.row,), now)
             return
+        request.losses += 1
+        if request.losses > PATIENCE:
+            raise ConfigError(
+                f"failures: request {request.row} has lost its instance {PATIENCE} times (rule '{rule}'): instances die faster than it "
+                "can be served, and the run would never end; a longer mtbf_s or rule 'fail' lets it end"
+            )
         if rule == "retry":
             self.recorder.void(request.row)
             request.start_over()
@@ -223,8 +228,16 @@ class Simulation:
         """Requests in the system, and requests that have not ended, those to come included."""
         return self._released - self.recorder.ended, len(self.table) - self.recorder.ended
 
-    def _stop_moves(self) -> None:
-        """The run is cut: requests between two instances."""
+    def _cut(self, now: float) -> None:
+        """The run is cut: what everybody who is in the system has got so far, wherever it is: in an instance, between two, on its way to
+        one or held."""
+        for instance in self.instances:
+            for lane in instance.lanes:
+                lane.stop(now)
+        for instance in self.instances:
+            self._leave_unfinished(instance)
+        for request in (*self.cluster.held, *self._coming.values()):
+            self.recorder.unfinished(request, -1)
         handover = self.cluster.handover
         for move in handover.moves.values() if handover is not None else ():
             if move.prefilled:
@@ -241,10 +254,8 @@ class Simulation:
         self.source.ended(sorted(request.row for request in requests), now)
         self._route_held(now)
 
-    def _stop(self, instance: Instance, now: float) -> None:
-        """The run is cut: what the requests in the instance have got so far."""
-        for lane in instance.lanes:
-            lane.stop(now)
+    def _leave_unfinished(self, instance: Instance) -> None:
+        """The run is cut: the requests in the instance."""
         left = instance.queued()
         for lane in instance.lanes:
             left += lane.swapped + lane.prefilling + lane.landed
@@ -288,6 +299,7 @@ class Simulation:
                 "attended_pairs": pairs,
                 "useful_flops": flops,
                 "preemptions": float(columns.preemptions.sum()),
+                "reread_tokens": float(columns.reread_tokens.sum()),
                 "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in self.instances)),
                 "swapped_tokens": float(sum(instance.swapped_tokens for instance in self.instances)),
                 "instance_failures": float(self.cluster.failures),

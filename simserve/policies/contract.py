@@ -36,7 +36,10 @@ class PolicyParams(BaseModel):
 
 
 class Scheduler(Protocol):
-    """What runs in the next step of an instance."""
+    """What runs in the next step of an instance.
+
+    A class that states `single_stage = True` cannot run on pipeline stages: an experiment that gives it `parallel.pp` above 1 is refused.
+    """
 
     Params: ClassVar[Any]
     """A subclass of PolicyParams."""

@@ -198,4 +198,5 @@ def preemption(m: Measurement) -> dict[str, int]:
         "preempted_requests": int((r.preemptions[m.in_window] > 0).sum()),
         "recomputed_tokens": int(r.recomputed_tokens[m.in_window].sum()),
         "cached_tokens": int(r.cached_tokens[m.in_window].sum()),
+        "reread_tokens": int(r.reread_tokens[m.in_window].sum()),
     }

@@ -41,7 +41,8 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
     Column("generated_tokens", "tokens", "output tokens produced"),
     Column("preemptions", "", "times it lost its KV cache or was swapped out"),
     Column("recomputed_tokens", "tokens", "tokens computed more than once"),
-    Column("cached_tokens", "tokens", "prompt tokens taken from a prefix cache"),
+    Column("cached_tokens", "tokens", "prompt tokens that its first admission took from a prefix cache"),
+    Column("reread_tokens", "tokens", "tokens that later admissions took from it: computed before, lost in a preemption or a failure"),
     Column("ttft_s", "s", "time to first token: first_token_s - released_s"),
     Column("tpot_s", "s", "time per output token: (finish_s - first_token_s) / (generated_tokens - 1)"),
     Column("e2e_s", "s", "end to end: finish_s - released_s"),
@@ -72,6 +73,7 @@ def request_arrays(m: Measurement) -> dict[str, NDArray[Any]]:
         "preemptions",
         "recomputed_tokens",
         "cached_tokens",
+        "reread_tokens",
     ):
         columns[name] = getattr(r, name)
     for name in ("ttft_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token", "queueing_s", "itl_max_s"):

@@ -16,6 +16,8 @@ class Window:
 
     start_s: float
     end_s: float
+    empty: bool = False
+    """Warm-up and cool-down together are longer than the run: no request and no time is measured."""
 
     @property
     def length_s(self) -> float:
@@ -24,7 +26,8 @@ class Window:
 
     def holds(self, time_s: F64) -> NDArray[np.bool_]:
         """Which of the times lie in the window (NaN does not)."""
-        return (time_s >= self.start_s) & (time_s <= self.end_s)
+        inside: NDArray[np.bool_] = (time_s >= self.start_s) & (time_s <= self.end_s)
+        return inside & (not self.empty)
 
     def overlap_s(self, from_s: F64, to_s: F64) -> F64:
         """Seconds of each interval [from_s, to_s] that lie in the window."""
@@ -33,5 +36,8 @@ class Window:
 
 
 def measured_window(records: RunRecords, warmup_s: float = 0.0, cooldown_s: float = 0.0) -> Window:
-    """The run from `warmup_s` after its start to `cooldown_s` before its end."""
-    return Window(warmup_s, records.end_s - cooldown_s)
+    """The run from `warmup_s` after its start to `cooldown_s` before its end; empty, and never of negative times, where that is nothing."""
+    end_s = records.end_s - cooldown_s
+    if end_s < warmup_s:
+        return Window(warmup_s, warmup_s, empty=True)
+    return Window(warmup_s, end_s)

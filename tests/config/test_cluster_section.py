@@ -262,3 +262,22 @@ def test_the_engine_itself_refuses_roles_that_cannot_finish() -> None:
         lonely = [replace(spec, role=role) for spec in parts.instances]
         with pytest.raises(ConfigError, match="requests could not be finished"):
             simulate(parts.workload, lonely, parts.cluster)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "where"),
+    [
+        ("cluster: {instances: [{parallel: {pp: 2}, scheduler: {policy: layered}}]}", "cluster.instances.0.parallel.pp"),
+        (
+            "engine: {name: vllm-v1, pipeline_parallel_size: 4}\ncluster: {instances: [{scheduler: {policy: layered}}]}",
+            "engine.pipeline_parallel_size",
+        ),
+    ],
+)
+def test_a_policy_of_one_stage_on_several_is_refused_when_the_experiment_is_read(experiment: str, where: str, tmp_path: Path) -> None:
+    lengths = "{prompt: {kind: fixed, tokens: 9}, output: {kind: fixed, tokens: 2}}"
+    load_of = f"workload: {{lengths: {lengths}, count: 1, closed_loop: {{concurrency: 1}}}}"
+    path = tmp_path / "exp.yaml"
+    path.write_text(f"model: llama-3-8b\nhardware: h100-sxm-80gb\n{experiment}\n{load_of}\n")
+    with pytest.raises(ConfigError, match=rf"exp.yaml:3.*{where}: found \d, but policy layered works on one pipeline stage only"):
+        load(path)

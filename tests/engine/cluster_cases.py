@@ -33,6 +33,8 @@ class ClusterCase:
     decode_router: str = "least-outstanding"
     link: tuple[float, float] = (1024.0, 0.0)
     kv_bytes_per_token: float = 16.0
+    hand_over: str = "pull"
+    layers: int = 4
     failures: tuple[tuple[float, int], ...] = ()
     restart_s: float = 1.0
     rule: str = "resume"
@@ -57,14 +59,15 @@ class ClusterCase:
             name=f"i{i}",
             kv_blocks=self.base.kv_blocks + self.extra_blocks[i],
             role=self.roles[i],
-            link=LinkSpec(bytes_per_s, latency_s, self.kv_bytes_per_token) if self.roles[i] == "prefill" else None,
+            link=LinkSpec(bytes_per_s, latency_s, self.kv_bytes_per_token, layers=self.layers) if self.roles[i] == "prefill" else None,
             prefix_caching=bool(self.contents),
         )
 
     def _cluster(self) -> ClusterSpec:
         router, decode = (router_class(name) for name in (self.router, self.decode_router))
         failures = Failures(self.failures, None, self.restart_s, self.rule) if self.failures else None
-        return ClusterSpec(router(router.Params()), decode(decode.Params()), failures=failures)
+        push, layerwise = self.hand_over != "pull", self.hand_over == "push-layerwise"
+        return ClusterSpec(router(router.Params()), decode(decode.Params()), push=push, layerwise=layerwise, failures=failures)
 
     def naive(self) -> NaiveCluster:
         base = self.base
@@ -81,7 +84,8 @@ class ClusterCase:
             for role, extra in zip(self.roles, self.extra_blocks, strict=True)
         ]
         return NaiveCluster(
-            self.workload(), instances, self.router, self.decode_router, self.kv_bytes_per_token, self.failures, self.restart_s, self.rule
+            self.workload(), instances, self.router, self.decode_router, self.kv_bytes_per_token, self.failures, self.restart_s, self.rule,
+            self.hand_over, self.layers,
         ).run()  # fmt: skip
 
 
@@ -98,9 +102,15 @@ def contents(draw: st.DrawFn, base: Case, run_blocks: int) -> tuple[tuple[int, .
 
 @st.composite
 def clusters(
-    draw: st.DrawFn, *, sizes: tuple[int, ...] = (1,), caching: bool = False, handover: bool = False, deaths: bool = False
+    draw: st.DrawFn,
+    *,
+    sizes: tuple[int, ...] = (1,),
+    caching: bool = False,
+    handover: bool = False,
+    deaths: bool = False,
+    ways: tuple[str, ...] = ("pull",),
 ) -> ClusterCase:
-    """A random cluster. `caching`, `handover`: always, otherwise never; `deaths`: one to three."""
+    """A random cluster. `caching`, `handover` (by one of `ways`): always, otherwise never; `deaths`: one to three."""
     base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14))
     size = draw(st.sampled_from(sizes))
     roles = ["mixed"] * size
@@ -121,6 +131,8 @@ def clusters(
         decode_router=draw(st.sampled_from(ROUTERS)),
         link=draw(st.sampled_from([(1024.0, 0.0), (512.0, 0.25), (256.0, 0.0), (64.0, 0.5)])) if round_times
         else draw(st.sampled_from([(4096.0, 0.0), (1500.0, 0.0101), (300.0, 0.0777)])),
+        hand_over=draw(st.sampled_from(ways)),
+        layers=draw(st.sampled_from([1, 2, 4, 4])) if len(ways) > 1 else 4,
         failures=tuple(sorted(times)),
         restart_s=draw(st.sampled_from([0.25, 1.0, 4.0] if round_times else [0.0501, 0.7, 3.3])),
         rule=draw(st.sampled_from(["resume", "retry", "fail"])),

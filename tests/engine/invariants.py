@@ -52,12 +52,13 @@ def i2_tokens_add_up(records: RunRecords, workload: Workload) -> Iterator[str]:
         if emitted_at:
             yield f"tokens were emitted at {sorted(emitted_at)}, where no step ends"
     stored = np.where(r.generated_tokens > 0, np.maximum(records.table.prompt_tokens, 1) + r.generated_tokens - 1, 0)
-    want = int((stored + r.recomputed_tokens - r.cached_tokens).sum())
+    found = r.cached_tokens + r.reread_tokens
+    want = int((stored + r.recomputed_tokens - found).sum())
     got = sum(s.decodes + s.prefill_tokens * s.computes for s in all_steps)
     if got != want:
         yield f"{got} tokens were computed, {want} were asked or recomputed"
     pairs = sum(s.context_tokens + s.prefill_pairs * s.computes for s in all_steps)
-    least = int((stored * (stored + 1) // 2 - r.cached_tokens * (r.cached_tokens + 1) // 2).sum())
+    least = int((stored * (stored + 1) // 2 - found * (found + 1) // 2).sum())
     if pairs < least or (pairs > least and not r.recomputed_tokens.any()):
         yield f"{pairs} (query, key) pairs were attended, the sequences have {least}"
 

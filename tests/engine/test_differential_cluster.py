@@ -50,13 +50,14 @@ def assert_agree(records: RunRecords, naive: NaiveCluster, same: Times) -> None:
             "finish_s": float(r.finish_s[i]),
             "token times": times[i],
             "first_token_s": float(r.first_token_s[i]),
-            "counts": (int(r.generated_tokens[i]), int(r.preemptions[i]), int(r.recomputed_tokens[i]), int(r.cached_tokens[i])),
+            "counts": (int(r.generated_tokens[i]), int(r.preemptions[i]), int(r.recomputed_tokens[i])),
+            "found in the cache": (int(r.cached_tokens[i]), int(r.reread_tokens[i])),
             "instance": int(r.instance[i]),
         }
         first_token_s = q.token_s[0] if q.token_s else math.nan
-        counts = q.generated, q.preemptions, q.recomputed, q.cached
+        counts, found = (q.generated, q.preemptions, q.recomputed), (q.cached, q.reread)
         served_by = q.served_by if q.status == "COMPLETED" else -1
-        theirs = (q.status, q.reason), q.released_s, q.scheduled_s, q.finish_s, q.token_s, first_token_s, counts, served_by
+        theirs = (q.status, q.reason), q.released_s, q.scheduled_s, q.finish_s, q.token_s, first_token_s, counts, found, served_by
         for (name, a), b in zip(ours.items(), theirs, strict=True):
             assert same(a, b), f"request {i}: {name} is {a!r}, the naive cluster says {b!r}"
     assert len(records.lanes) == len(naive.instances)
@@ -91,10 +92,12 @@ def notice(seen: Counter[str], case: ClusterCase, naive: NaiveCluster) -> None:
         cases=1,
         preempted=any(r.preemptions for r in naive.reqs),
         cached=any(r.cached for r in naive.reqs),
-        cached_after_preemption=any(r.cached and r.preemptions for r in naive.reqs),
+        reread=any(r.reread for r in naive.reqs),
         shared_out=len({r.served_by for r in naive.reqs if r.served_by >= 0}) > 1,
         tied_ends=len(set(ends)) < len(ends),
         followed=case.base.concurrency is not None or any(row.after >= 0 for row in case.base.rows),
+        sent_ahead=naive.sent_ahead > 0,
+        withdrawn=naive.withdrawn > 0,
         waited_for_room=naive.waited_for_room > 0,
         died=naive.deaths > 0,
         lost_tokens=case.rule != "fail" and naive.deaths > 0 and any(r.recomputed and not r.preemptions for r in naive.reqs),
@@ -102,8 +105,10 @@ def notice(seen: Counter[str], case: ClusterCase, naive: NaiveCluster) -> None:
     )
 
 
+PUSHES = ("push", "push-layerwise")
+
 KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
-    "prefix caching": ({"sizes": (1,), "caching": True}, equal, {"preempted": 30, "cached": 50, "cached_after_preemption": 20}),
+    "prefix caching": ({"sizes": (1,), "caching": True}, equal, {"preempted": 30, "cached": 50, "reread": 20}),
     "several instances": ({"sizes": (2, 3)}, equal, {"preempted": 20, "shared_out": 80, "tied_ends": 40, "followed": 80}),
     "hand-over": (
         {"sizes": (2, 3, 4), "handover": True},
@@ -111,6 +116,16 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {"preempted": 30, "shared_out": 40, "tied_ends": 30, "waited_for_room": 20},
     ),
     "deaths": ({"sizes": (1, 2, 3), "deaths": True}, equal, {"died": 80, "lost_tokens": 15, "failed": 15}),
+    "push": (
+        {"sizes": (2, 3, 4), "handover": True, "ways": PUSHES},
+        close,
+        {"preempted": 30, "shared_out": 40, "waited_for_room": 20, "sent_ahead": 40, "withdrawn": 8},
+    ),
+    "push and deaths": (
+        {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True, "ways": PUSHES},
+        close,
+        {"died": 80, "cached": 40, "sent_ahead": 20, "withdrawn": 8},
+    ),
     "everything": (
         {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True},
         close,

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simserve.engine import InstanceSpec, simulate
+from simserve.engine.cluster_view import ClusterView
 from simserve.engine.records import RunRecords, Status
-from simserve.engine.spec import LinkSpec
+from simserve.engine.request import LiveRequest
+from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError
+from simserve.policies.contract import PolicyParams
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import RequestTable, Workload
 from tests.engine.unrolled import token_times
@@ -102,6 +105,36 @@ def test_a_prefill_instance_needs_a_link_and_a_link_needs_bandwidth() -> None:
         spec("prefill", link=None)
     with pytest.raises(ConfigError, match="above 0"):
         serve(together([4], [2]), spec("prefill", link=replace(LINK, bytes_per_s=0.0)), spec("decode"))
+
+
+class Lends:
+    """A decode router of pools that lend each other instances, which always names the decode instance."""
+
+    Params = PolicyParams
+    crosses_roles = True
+
+    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("short", [0, 1])
+@pytest.mark.parametrize("watermark", [0, 2])
+def test_a_request_that_may_stay_leaves_only_for_memory_that_is_there(watermark: int, short: int) -> None:
+    """When the second prompt's prefill ends, the first request decodes in the middle of its steps and holds the blocks of all its tokens
+    and the next. With just the second's blocks above the watermark left it moves; with one fewer it stays where it is."""
+    work = Workload(RequestTable.build(np.array([0.0, 8.1]), np.array([15, 15]), np.array([60, 4])))
+
+    def run(blocks: int) -> RunRecords:
+        pool = [spec("prefill"), spec("decode", kv_blocks=blocks, watermark_blocks=watermark)]
+        return serve(work, *pool, cluster=ClusterSpec(decode_router=Lends()))
+
+    roomy = run(100)
+    first, second = token_times(roomy)
+    tokens = 15 + sum(t <= second[0] for t in first)
+    held = -(-tokens // 4)
+    assert roomy.requests.instance.tolist() == [1, 1] and tokens < 75
+    records = run(held + 16 // 4 + watermark - short)
+    assert records.requests.instance.tolist() == [1, 1 - short]
 
 
 @settings(max_examples=40, deadline=None)

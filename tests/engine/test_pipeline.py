@@ -11,7 +11,8 @@ import pytest
 from simserve.cost.contract import PrefillSlice
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
-from simserve.policies.registry import scheduler_class
+from simserve.engine.spec import ClusterSpec, LinkSpec
+from simserve.policies.registry import controller_class, scheduler_class
 from simserve.workload.requests import RequestTable, Workload
 
 
@@ -118,3 +119,67 @@ def test_every_policy_serves_everybody_on_a_pipeline_short_of_memory(policy: str
     assert (records.requests.status == Status.COMPLETED).all()
     if policy not in ("orca", "static"):
         assert records.requests.preemptions.sum() > 0
+
+
+@pytest.mark.parametrize("stages", [2, 3, 4])
+@pytest.mark.parametrize("policy", ["vllm-v1", "fastgen", "sarathi", "vllm-v0", "past-future"])
+@pytest.mark.parametrize("order", ["fcfs", "priority"])
+def test_lanes_that_want_each_others_memory_all_finish(policy: str, order: str, stages: int) -> None:
+    """Prompts in small chunks that together do not fit: three lanes once preempted each other for ever, each prompt half computed.
+
+    The memory holds the longest request and a little more, so lanes take from each other all the time.
+    """
+    rng = np.random.default_rng(stages)
+    prompts, outputs = rng.integers(100, 300, 30), rng.integers(5, 20, 30)
+    table = RequestTable.build(np.zeros(30), prompts, outputs, priority=rng.integers(0, 3, 30))
+    budget = {"vllm-v1": "max_num_batched_tokens", "fastgen": "token_budget", "sarathi": "token_budget"}.get(policy)
+    params: dict[str, Any] = {"max_seqs": 8, **({budget: 32} if budget else {})}
+    cls = scheduler_class(policy)
+    spec = InstanceSpec(
+        "i", cls(cls.Params(**params)), StagedCost(*[1.0 / stages] * stages), kv_blocks=42, block_tokens=8, max_seqs=8, order=order
+    )
+    records = simulate(Workload(table), [spec], check=True)
+    assert (records.requests.status == Status.COMPLETED).all()
+    assert records.requests.preemptions.sum() > 0 or policy not in ("vllm-v1", "fastgen")
+
+
+def test_the_request_that_came_first_keeps_its_memory() -> None:
+    """Two lanes, a request each, 8 blocks of 4 tokens: each needs 6 at its end. The first is never preempted; the second gives way once."""
+    table = RequestTable.build(np.array([0.0, 0.1]), np.array([8, 8]), np.array([16, 16]))
+    cls = scheduler_class("vllm-v1")
+    spec = InstanceSpec("i", cls(cls.Params(max_seqs=1)), StagedCost(0.5, 0.5), kv_blocks=8, block_tokens=4, max_seqs=1)
+    records = simulate(Workload(table), [spec], check=True)
+    assert records.requests.preemptions.tolist() == [0, 1]
+    assert records.requests.finish_s[0] < records.requests.finish_s[1]
+
+
+@pytest.mark.parametrize("policy", ["static", "sarathi", "vllm-v1", "orca", "fastgen"])
+@pytest.mark.parametrize("push", [False, True])
+def test_decode_pools_of_several_stages_short_of_memory(policy: str, push: bool) -> None:
+    link = LinkSpec(bytes_per_s=1000.0, latency_s=0.1, kv_bytes_per_token=10.0)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        work = Workload(RequestTable.build(np.sort(rng.uniform(0, 1, 40)), rng.integers(10, 60, 40), rng.integers(5, 40, 40)))
+        specs = []
+        for name, role in (("p", "prefill"), ("d", "decode"), ("e", "decode")):
+            cls = scheduler_class(policy if role == "decode" else "vllm-v1")
+            shape: dict[str, Any] = {"kv_blocks": 15 if role == "decode" else 100, "block_tokens": 8, "max_seqs": 6, "role": role}
+            specs.append(InstanceSpec(name, cls(cls.Params(max_seqs=6)), StagedCost(0.05, 0.05), link=link, **shape))
+        records = simulate(work, specs, ClusterSpec(push=push), check=True)
+        assert (records.requests.status == Status.COMPLETED).all()
+
+
+def test_an_arrived_request_counts_as_work_of_its_lane() -> None:
+    """Orca gives a request all the memory of an instance. One that migrates in holds it before it has a seat: the other lane's policy,
+    which cannot admit anybody meanwhile, was blamed."""
+    link = LinkSpec(bytes_per_s=1000.0, latency_s=0.05, kv_bytes_per_token=10.0)
+    cls = scheduler_class("orca")
+    specs = [
+        InstanceSpec(f"i{k}", cls(cls.Params()), StagedCost(0.1, 0.1), kv_blocks=1, block_tokens=16, max_seqs=16, link=link) for k in (0, 1)
+    ]
+    rng = np.random.default_rng(1)
+    work = Workload(RequestTable.build(np.sort(rng.uniform(0, 20, 60)), np.ones(60, dtype=np.int64), rng.integers(1, 4, 60)))
+    migration = controller_class("llumnix-migration")
+    records = simulate(work, specs, ClusterSpec(controllers=(migration(migration.Params()),)), check=True)
+    assert (records.requests.status == Status.COMPLETED).all()
+    assert records.moves is not None and (records.moves.outcome == 0).any()

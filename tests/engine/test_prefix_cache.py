@@ -11,6 +11,7 @@ from simserve.engine import InstanceSpec, simulate
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.records import RunRecords
+from simserve.engine.spec import ClusterSpec, Failures
 from simserve.errors import ConfigError
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
@@ -62,6 +63,31 @@ def test_requests_running_together_share_what_is_computed_already() -> None:
 
 def test_without_caching_nothing_is_found() -> None:
     assert serve(table([0.0, 1000.0], [[1], [1]], [64, 64], [2, 2]), caching=False).requests.cached_tokens.sum() == 0
+
+
+def test_what_is_read_again_after_a_preemption_is_no_hit() -> None:
+    """Two prompts of their own, 32 tokens each, in 5 blocks of 16: the younger gives way and finds its own first block again."""
+    cls = scheduler_class("vllm-v1")
+    t = table([0.0, 0.0], [[1, 2], [3, 4]], [32, 32], [20, 20], tokens_per_id=16)
+    spec = InstanceSpec("i", cls(cls.Params(max_seqs=8)), JaggedCost(), kv_blocks=5, block_tokens=16, max_seqs=8, prefix_caching=True)
+    records = simulate(Workload(t), [spec], check=True)
+    r = records.requests
+    assert r.preemptions.tolist() == [0, 1]
+    assert r.cached_tokens.tolist() == [0, 0]
+    assert 0 < r.reread_tokens[1] <= 32 and r.reread_tokens[0] == 0
+    assert records.counters["reread_tokens"] == r.reread_tokens.sum()
+
+
+def test_what_a_failed_try_had_found_is_no_hit_of_the_next() -> None:
+    """A prompt is found by a request whose instance then dies. Its next try finds nothing there: its hits are those of that try, none."""
+    cls = scheduler_class("vllm-v1")
+    t = table([0.0, 100.0], [[1, 2, 3], [1, 2, 3]], [96, 96], [4, 400])
+    for rule, cached in (("resume", [0, 64]), ("retry", [0, 0])):
+        spec = InstanceSpec("i", cls(cls.Params(max_seqs=8)), JaggedCost(), 100, block_tokens=8, max_seqs=8, prefix_caching=True)
+        failures = Failures(times=((105.0, 0),), restart_s=1.0, rule=rule)
+        r = simulate(Workload(t), [spec], ClusterSpec(failures=failures), check=True).requests
+        assert r.cached_tokens.tolist() == cached
+        assert (r.cached_tokens + r.reread_tokens).tolist() == [0, 64]
 
 
 def test_memory_needed_by_others_evicts_the_least_recently_used_first() -> None:

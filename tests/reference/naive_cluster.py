@@ -18,12 +18,15 @@ from tests.reference.naive_link import FIRST, Copy, NaiveLink
 
 @dataclass(eq=False)
 class Move:
-    """A request on its way. `copy` once memory was found for it."""
+    """A request on its way. `reserved_s` = when memory was found for it, `copy` = while it is copied; `prefilled` = it has left its
+    source's batch."""
 
     r: ClusterReq
     source: NaiveInstance
     destination: NaiveInstance | None = None
     copy: Copy | None = None
+    reserved_s: float | None = None
+    prefilled: bool = True
 
 
 class NaiveCluster:
@@ -39,7 +42,10 @@ class NaiveCluster:
         failures: tuple[tuple[float, int], ...] = (),
         restart_s: float = 60.0,
         rule: str = "resume",
+        hand_over: str = "pull",
+        layers: int = 1,
     ) -> None:
+        self.hand_over_by, self.layers = hand_over, layers
         self.now, self.agenda, self.serial = 0.0, [], 0
         t, ids = work.requests, work.requests.prefix
         self.reqs = [
@@ -77,7 +83,7 @@ class NaiveCluster:
         self.held: list[ClusterReq] = []
         self.ready: list[int] = []
         self.releasing = False
-        self.deaths = self.waited_for_room = 0
+        self.deaths = self.waited_for_room = self.sent_ahead = self.withdrawn = 0
         for at_s, number in failures:
             self.at(at_s, FIRST, lambda number=number: self.kill(self.instances[number]))  # type: ignore[misc]
 
@@ -180,11 +186,11 @@ class NaiveCluster:
             chosen = next((i for i in up if i.number > self.last[pool]), up[0])
             self.last[pool] = chosen.number
             return chosen
-        outstanding = {i: sum(r.place == i.number for r in self.reqs) for i in up}
+        outstanding = {i: sum((r.place == i.number) + (r.ahead == i.number) for r in self.reqs) for i in up}
         if rule == "least-outstanding":
             return min(up, key=lambda i: (outstanding[i], i.number))
         if rule == "least-tokens":
-            tokens = {i: sum(r.prompt for r in self.reqs if r.place == i.number) for i in up}
+            tokens = {i: sum(r.prompt for r in self.reqs for at in (r.place, r.ahead) if at == i.number) for i in up}
             return min(up, key=lambda i: (tokens[i], i.number))
         assert rule == "shortest-queue"
         return min(up, key=lambda i: (len(i.waiting) + len(i.inbox), outstanding[i], i.number))
@@ -212,16 +218,43 @@ class NaiveCluster:
         self.wake(i)
 
     # prefill to decode
+    def begun(self, source: NaiveInstance, r: Any) -> None:
+        """A prefill starts: with a push, the request asks for memory where it will decode."""
+        if self.hand_over_by != "pull" and source.role == "prefill" and all(move.r is not r for move in self.moves):
+            move = Move(r, source, prefilled=False)
+            self.moves.append(move)
+            self.queue_up(move, self.choose("decode"))
+
     def hand_over(self, source: NaiveInstance, r: Any) -> None:
-        destination = self.choose("decode")
+        pushed = next((move for move in self.moves if move.r is r), None)
+        destination = self.choose("decode") if pushed is None else pushed.destination
         source.running.remove(r)
         source.aside.append(r)
+        if pushed is not None:
+            pushed.prefilled, r.place, r.ahead = True, r.ahead, -1
+            if pushed.reserved_s is not None:
+                self.start_copy(pushed)
+            return
         move = Move(r, source)
         self.moves.append(move)
         self.queue_up(move, destination)
 
+    def leaves(self, r: Any) -> None:
+        """It ends, or is preempted, before it has moved: nobody expects it any more."""
+        for move in self.moves:
+            if move.r is r:
+                self.moves.remove(move)
+                self.withdraw(move)
+                self.withdrawn += 1
+                return
+
     def queue_up(self, move: Move, destination: NaiveInstance | None) -> None:
-        move.destination, move.r.place = destination, -1 if destination is None else destination.number
+        number = -1 if destination is None else destination.number
+        move.destination = destination
+        if move.prefilled:
+            move.r.place = number
+        else:
+            move.r.ahead = number
         if destination is None:
             self.homeless.append(move)
             return
@@ -234,17 +267,27 @@ class NaiveCluster:
         queue = self.queues.get(i.number, [])
         while queue:
             move = queue[0]
-            blocks = i.blocks(move.r.computed + 1)
+            blocks = i.blocks(max(move.r.computed, move.r.target) + 1)
             if i.free - blocks < i.W:
                 self.waited_for_room += 1
                 return
             queue.remove(move)
             i.reserved.append((move.r, blocks))
             i.trim()
-            link = self.links[move.source.number]
-            assert link is not None
-            size_bytes = move.r.computed * self.kv_bytes_per_token
-            move.copy = link.start(size_bytes, lambda move=move: self.arrived(move))  # type: ignore[misc]
+            move.reserved_s = self.now
+            if move.prefilled:
+                self.start_copy(move)
+
+    def start_copy(self, move: Move) -> None:
+        """What a layer-wise push has sent while the prompt was computed need not be sent any more; the last layer must."""
+        link = self.links[move.source.number]
+        assert link is not None and move.reserved_s is not None
+        size_bytes = move.r.computed * self.kv_bytes_per_token
+        if self.hand_over_by == "push-layerwise":
+            ahead_s = self.now - max(move.reserved_s, move.r.scheduled_s)
+            self.sent_ahead += ahead_s > 0
+            size_bytes = max(size_bytes / self.layers, size_bytes - link.bytes_per_s * ahead_s)
+        move.copy = link.start(size_bytes, lambda: self.arrived(move))
 
     def arrived(self, move: Move) -> None:
         r, source, destination = move.r, move.source, move.destination
@@ -281,8 +324,9 @@ class NaiveCluster:
             if move.source is i:
                 self.moves.remove(move)
                 self.withdraw(move)
-                self.lose_kv(move.r)
-                lost.append(move.r)
+                if move.prefilled:
+                    self.lose_kv(move.r)
+                    lost.append(move.r)
         again = sorted((move for move in self.moves if move.destination is i), key=lambda m: m.r.row)
         for move in again:
             self.withdraw(move)
@@ -295,6 +339,7 @@ class NaiveCluster:
                 continue
             if self.rule == "retry":
                 r.generated, r.token_s, r.scheduled_s = 0, [], float("nan")
+                r.reread, r.cached = r.reread + r.cached, 0
             self.route(r)
 
     def lose_kv(self, r: Any) -> None:
@@ -309,16 +354,19 @@ class NaiveCluster:
             return
         destination = move.destination
         assert destination is not None
-        if move.copy is None:
+        if move.reserved_s is None:
             self.queues[destination.number].remove(move)
         else:
+            destination.reserved = [(r, blocks) for r, blocks in destination.reserved if r is not move.r]
+        if move.copy is not None:
             link = self.links[move.source.number]
             assert link is not None
             link.cancel(move.copy)
-            move.copy = None
-            destination.reserved = [(r, blocks) for r, blocks in destination.reserved if r is not move.r]
+        move.copy = move.reserved_s = None
         self.wake(destination)
-        move.r.place = -1
+        if move.prefilled:
+            move.r.place = -1
+        move.r.ahead = -1
 
     def restart(self, i: NaiveInstance) -> None:
         i.up = True

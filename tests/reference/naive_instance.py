@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class ClusterReq(Req):
-    """`place` = instance it counts at, -1 = none; `pinned` = contents it shares; `offered` = leading ones it need not offer."""
+    """`place` = instance it counts at, -1 = none; `ahead` = decode instance that expects it while it prefills; `pinned` =
+    contents it shares; `offered` = leading ones it need not offer; `cached`, `reread` = found at its first admission, at later ones."""
 
     ids: list[int] = field(default_factory=list)
     place: int = -1
+    ahead: int = -1
     queued_s: float = math.nan
     pinned: list[int] = field(default_factory=list)
     offered: int = 0
     cached: int = 0
+    reread: int = 0
     estimate: int = 0
     served_by: int = -1
 
@@ -113,11 +116,15 @@ class NaiveInstance(Naive):
         super().admit(r, tokens)
         r.pinned, r.offered, r.computed = r.ids[:known], known, found
         r.held = max(r.held, known * self.run_blocks)
-        r.cached += found
+        if math.isnan(r.scheduled_s):
+            r.cached += found
+        else:
+            r.reread += found
         self.idle = [key for key in self.idle if key not in r.pinned]
         self.trim()
         if math.isnan(r.scheduled_s):
             r.scheduled_s = self.now
+        self.cluster.begun(self, r)
 
     def slice_(self, r: Req, tokens: int, layers: tuple[int, int] = (0, 1)) -> None:
         super().slice_(r, tokens, layers)
@@ -126,6 +133,7 @@ class NaiveInstance(Naive):
     def preempt(self, r: ClusterReq) -> None:  # type: ignore[override]
         self.release(r)
         super().preempt(r)
+        self.cluster.leaves(r)
 
     def decode_all(self) -> None:
         super().decode_all()
@@ -197,6 +205,7 @@ class NaiveInstance(Naive):
             self.running.remove(r)
             self.release(r)
             r.held, r.served_by = 0, self.number
+            self.cluster.leaves(r)
         self.end_all(ended)
 
     def token(self, r: Req, ended: list[Any]) -> None:

@@ -45,6 +45,29 @@ def test_two_copies_share_a_link_by_hand() -> None:
     assert [(s.start_s, s.decodes, s.kv_blocks) for s in naive.instances[1].steps] == [(2.5, 1, 5), (3.5, 1, 3)]
 
 
+def test_a_push_by_layers_by_hand() -> None:
+    """Eight tokens of 16 bytes are computed in half a second, in which a link of 64 bytes a second carries 32 of the 128 bytes: 96 are
+    left, 1.5 s. A push as a whole has 128 left, 2 s. A fast link has but the last of four layers left, 32 bytes of 1,024 a second."""
+    case = ClusterCase(one(Row(0, 8, 2)), roles=("prefill", "decode"), extra_blocks=(0, 0), link=(64.0, 0.0), hand_over="push-layerwise")
+    seconds = {"push-layerwise": 2.25, "push": 2.75, "pull": 2.75}
+    for way, second_s in seconds.items():
+        (r,) = replace(case, hand_over=way).naive().reqs
+        assert r.token_s == [0.5, second_s]
+    (r,) = replace(case, link=(1024.0, 0.0)).naive().reqs
+    assert r.token_s == [0.5, 0.5 + 32 / 1024 + 0.25]
+
+
+def test_a_push_that_waits_for_memory_sends_ahead_only_what_there_was_room_for() -> None:
+    """The decode instance holds one of them at a time. The second prompt, computed from 1 to 1.5 s (3 blocks of 5 are taken until then),
+    finds room when the first request has ended, after its own prefill: nothing has been sent ahead."""
+    rows = (Row(0, 8, 3), Row(1.0, 8, 3))
+    base = replace(one(*rows), kv_blocks=5)
+    case = ClusterCase(base, roles=("prefill", "decode"), extra_blocks=(9, 0), link=(64.0, 0.0), hand_over="push-layerwise")
+    first, second = case.naive().reqs
+    assert first.token_s == [0.5, 2.25, 2.5]
+    assert second.token_s == [1.5, 2.5 + 2.0 + 0.25, 2.5 + 2.0 + 0.5]
+
+
 def test_three_rules_of_dying_by_hand() -> None:
     """Tokens at 0.5 and 0.75 s, then the instance dies at 0.875 s, in the middle of the third step, and is back a second later."""
     case = ClusterCase(one(Row(0, 8, 4)), failures=((0.875, 0),), restart_s=1.0)

@@ -111,7 +111,7 @@ def serve(
     released = np.asarray(arrival_s, float).copy()
     requests = RequestColumns(
         released, scheduled, first, finish, status, reason, np.where(np.isnan(scheduled), -1, 0).astype(np.int32),
-        np.array([len(t) for t in times], dtype=np.int64), preemptions, zeros, zeros.copy(), ("", "failed at source"),
+        np.array([len(t) for t in times], dtype=np.int64), preemptions, zeros, zeros.copy(), zeros.copy(), ("", "failed at source"),
     )  # fmt: skip
     cost = describe or {"model": "toy-7b", "hardware": "toy-gpu", "engine": "toy-engine 1.0", "unvalidated": ["attention_decode"]}
     info = InstanceInfo("i0", "fcfs", 1, kv_blocks, 16, seats, 1e15, cost)

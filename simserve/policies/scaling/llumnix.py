@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 class LlumnixScaling:
     """Starts or stops one instance per check, by the average freeness.
 
-    A stopping instance takes no new requests; a migration policy empties it, else they run out.
+    A stopping instance takes no new requests; a migration policy empties it, else they run out. Where there are roles, what is
+    begun can be finished: the last decode instance goes on while a prefill instance works, and starts with one; and the last instance that
+    takes arrivals goes on unless `min_instances` is 0.
     """
 
     class Params(PolicyParams):
@@ -47,14 +49,42 @@ class LlumnixScaling:
         return self.params.interval_s
 
     def act(self, cluster: ClusterControl) -> None:
-        lives = cluster.lives
+        lives, roles = cluster.lives, cluster.roles
         up = [number for number, life in enumerate(lives) if life == "up"]
         booting = [number for number, life in enumerate(lives) if life == "booting"]
         spare = [number for number, life in enumerate(lives) if life == "draining"] + [n for n, life in enumerate(lives) if life == "off"]
         loads = [min(freeness(cluster.load(number)), self.params.most) for number in up] + [self.params.most] * len(booting)
         average = sum(loads) / len(loads) if loads else (-math.inf if cluster.held else math.inf)
+        serving = {role for role, life in zip(roles, lives, strict=True) if life in ("up", "booting")}
+        if cluster.held and not serving - {"decode"}:  # nobody takes arrivals, however free the others are
+            spare, average = [number for number in spare if roles[number] != "decode"], -math.inf
         if average < self.params.scale_up and spare:
             cluster.start(spare[0])
         elif average > self.params.scale_down and not booting and len(up) > self.params.min_instances:
             # The emptiest stops soonest; of equals the last started.
-            cluster.drain(min(up, key=lambda number: (cluster.load(number).running + cluster.load(number).waiting, -number)))
+            stoppable = self._stoppable(up, lives, roles)
+            if stoppable:
+                cluster.drain(min(stoppable, key=lambda number: (cluster.load(number).running + cluster.load(number).waiting, -number)))
+        if "prefill" in roles:
+            self._complete(cluster)
+
+    def _stoppable(self, up: list[int], lives: list[str], roles: list[str]) -> list[int]:
+        """Instances that may stop: not the last that decodes while one prefills, nor the last that takes arrivals if any must serve."""
+        entries = [number for number in up if roles[number] != "decode"]
+        decoders = [number for number in up if roles[number] == "decode"]
+        kept = set(entries) if len(entries) == 1 and self.params.min_instances else set()
+        if len(decoders) == 1 and any(role == "prefill" and life != "off" for role, life in zip(roles, lives, strict=True)):
+            kept |= set(decoders)
+        return [number for number in up if number not in kept]
+
+    def _complete(self, cluster: ClusterControl) -> None:
+        """What is prefilled must be decoded: a decode instance starts where a prefill instance works and none decodes."""
+        lives, roles = cluster.lives, cluster.roles
+        working = [role for role, life in zip(roles, lives, strict=True) if life in ("up", "booting")]
+        draining = any(role == "prefill" and life == "draining" for role, life in zip(roles, lives, strict=True))
+        if ("prefill" in working or draining) and "decode" not in working:
+            for wanted in ("draining", "off"):
+                for number, life in enumerate(lives):
+                    if life == wanted and roles[number] == "decode":
+                        return cluster.start(number)
+        return None

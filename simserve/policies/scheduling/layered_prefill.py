@@ -43,6 +43,7 @@ class LayeredPrefill:
         max_groups: int = Field(16, gt=0, le=MOST_TOKENS, description="Most layer groups; at most the model's layers.")
 
     oracle = False
+    single_stage = True
 
     def __init__(self, params: Params) -> None:
         self.params = params

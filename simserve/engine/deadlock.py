@@ -1,0 +1,65 @@
+"""Who waits for what when nothing happens any more: the text of the error that ends a run which cannot finish."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from simserve.engine.life import Life
+
+if TYPE_CHECKING:
+    from simserve.engine.cluster import Cluster
+    from simserve.engine.instance import Instance
+
+MOST_NAMED = 3
+"""Instances described one by one; of the others there is only the number."""
+
+
+def who_waits(cluster: Cluster) -> str:
+    """Requests that are left by where they are, and what each waits for."""
+    handover = cluster.handover
+    homeless = handover.homeless if handover is not None else 0
+    found = []
+    if held := len(cluster.held) + homeless:
+        lives = Counter(instance.life.value for instance in cluster.instances)
+        text = f"{held} wait for an instance to take them and none does (instances: {_counted(lives)})"
+        if homeless:
+            text += f", {homeless} of them prefilled: no decode instance serves"
+        found.append(text)
+    if handover is not None:
+        found += [
+            f"{waiting} wait for KV blocks of instance {number}, the first for {blocks}"
+            for number, waiting, blocks in handover.waiting_for_room()
+        ]
+    stopped = [_at(instance) for instance in cluster.instances if instance.life is not Life.OFF and _present(instance)]
+    found += stopped[:MOST_NAMED]
+    if len(stopped) > MOST_NAMED:
+        found.append(f"{len(stopped) - MOST_NAMED} more instances have requests and plan nothing")
+    return "; ".join(found) or "no policy serves them"
+
+
+def _present(instance: Instance) -> int:
+    lanes = sum(len(lane.group) + len(lane.prefilling) + len(lane.swapped) + len(lane.landed) for lane in instance.lanes)
+    return instance.queue_length + lanes
+
+
+def _at(instance: Instance) -> str:
+    """An instance with requests, none of which is in a step."""
+    lanes, kv = instance.lanes, instance.kv
+    places = {
+        "waiting": instance.queue_length,
+        "prefilling": sum(len(lane.prefilling) for lane in lanes),
+        "decoding": sum(len(lane.group) for lane in lanes),
+        "swapped out": sum(len(lane.swapped) for lane in lanes),
+        "arrived without a seat": sum(len(lane.landed) for lane in lanes),
+    }
+    elsewhere = sum(instance.elsewhere.values())
+    aside = f", {elsewhere} held for requests between two instances" if elsewhere else ""
+    return (
+        f"no policy serves them: policy '{instance.policy_name}' of instance {instance.index} plans nothing with {_counted(places)} "
+        f"requests, {kv.free_blocks} of {kv.total_blocks} KV blocks free{aside}"
+    )
+
+
+def _counted(numbers: dict[str, int] | Counter[str]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)

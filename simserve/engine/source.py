@@ -71,8 +71,7 @@ class Source:
             return
         if self._most is not None:
             rows = list(rows)
-            self._under_way -= len(rows)
-            self._send_held()
+            self._free(len(rows), now)
         if self._children:
             for row in rows:
                 for child in self._children.pop(row, ()):
@@ -91,6 +90,18 @@ class Source:
         else:
             self._held.append(row)
             self._send_held()
+
+    def _free(self, count: int, now: float) -> None:
+        """So many answers are on their way to the client, which has them `think_s` later and may then send as many others."""
+
+        def answered(event: Event | None = None) -> None:
+            self._under_way -= count
+            self._send_held()
+
+        if now + self._think_s > now:
+            self._clock.at(now + self._think_s, answered, ARRIVAL)
+        else:
+            answered()
 
     def _send_held(self) -> None:
         assert self._most is not None

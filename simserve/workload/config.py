@@ -142,7 +142,9 @@ class WorkloadConfig(_Section):
         elif self.count is not None or (self.duration_s is not None and self.arrivals is None):
             raise ValueError("the number of requests comes from the source: use its 'limit', 'resample' or its own 'duration_s'")
         if self.max_concurrency is not None and self.closed_loop is not None:
-            raise ValueError("max_concurrency caps arrivals; a closed_loop has none: its own 'concurrency' is the number of requests under way")
+            raise ValueError(
+                "max_concurrency caps arrivals, a closed_loop has none: its own 'concurrency' is the number of requests under way"
+            )
         if isinstance(self.max_output_tokens, int) and self.max_output_tokens < 1:
             raise ValueError("max_output_tokens must be at least 1")
         shares = sum(rule.share or 0.0 for rule in self.slo_classes)

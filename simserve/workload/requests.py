@@ -240,7 +240,8 @@ class Workload:
                  clients, each sends the next row of the table as soon as its last one has ended, `think_s` later; arrival times
                  of the table are then ignored.
     max_concurrency  open loop only: the client keeps at most so many requests under way. A row whose time has come while as many
-                 are waits at the client, first come, first served, and is released when another ends. None = no bound.
+                 are waits at the client, first come, first served, and is released when another has ended, `think_s` later as in a
+                 closed loop. None = no bound.
     """
 
     requests: RequestTable

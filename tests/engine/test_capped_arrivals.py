@@ -24,9 +24,7 @@ def serve(arrival_s: list[float], cap: int | None, output: int = 5, after: list[
     follow = None if after is None else np.array(after)
     table = RequestTable.build(np.array(arrival_s), np.full(n, 3), np.full(n, output), after=follow)
     cls = scheduler_class("vllm-v1")
-    spec = InstanceSpec(
-        name="i0", scheduler=cls(cls.Params(max_seqs=99)), cost=JaggedCost(), kv_blocks=10_000, block_tokens=4, max_seqs=99
-    )
+    spec = InstanceSpec(name="i0", scheduler=cls(cls.Params(max_seqs=99)), cost=JaggedCost(), kv_blocks=10_000, block_tokens=4, max_seqs=99)
     return simulate(Workload(table, max_concurrency=cap), [spec]).requests
 
 
@@ -63,13 +61,12 @@ def test_never_more_than_the_cap_and_no_slot_idle_while_somebody_waits(cap: int)
 def test_all_at_once_under_a_cap_is_a_closed_loop() -> None:
     table = RequestTable.build(np.zeros(30), np.full(30, 3), np.arange(1, 31))
     cls = scheduler_class("vllm-v1")
-    spec = InstanceSpec(
-        name="i0", scheduler=cls(cls.Params(max_seqs=99)), cost=JaggedCost(), kv_blocks=10_000, block_tokens=4, max_seqs=99
-    )
-    capped = simulate(Workload(table, max_concurrency=4), [spec]).requests
-    closed = simulate(Workload(table, concurrency=4), [spec]).requests
-    for column in ("released_s", "first_token_s", "finish_s"):
-        assert np.array_equal(getattr(capped, column), getattr(closed, column))
+    spec = InstanceSpec(name="i0", scheduler=cls(cls.Params(max_seqs=99)), cost=JaggedCost(), kv_blocks=10_000, block_tokens=4, max_seqs=99)
+    for think_s in (0.0, 0.37):
+        capped = simulate(Workload(table, max_concurrency=4, think_s=think_s), [spec]).requests
+        closed = simulate(Workload(table, concurrency=4, think_s=think_s), [spec]).requests
+        for column in ("released_s", "first_token_s", "finish_s"):
+            assert np.array_equal(getattr(capped, column), getattr(closed, column))
 
 
 def test_a_request_that_follows_another_waits_for_its_turn_too() -> None:
@@ -91,13 +88,14 @@ def test_engine_equals_naive_cluster_under_a_cap(how: dict[str, object]) -> None
     held = 0
 
     @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-    @given(clusters(**how), st.integers(1, 4))  # type: ignore[arg-type]
-    def run(case: ClusterCase, cap: int) -> None:
+    @given(clusters(**how), st.integers(1, 4), st.sampled_from([0.0, 0.0, 0.25]))  # type: ignore[arg-type]
+    def run(case: ClusterCase, cap: int, think_s: float) -> None:
         nonlocal held
-        work = replace(case.workload(), concurrency=None, max_concurrency=cap)
+        work = replace(case.workload(), concurrency=None, max_concurrency=cap, think_s=think_s)
         capped = _Capped(case, work)
         naive: NaiveCluster = capped.naive()
-        held += any(r.released_s > t for r, t, after in zip(naive.reqs, work.requests.arrival_s, work.requests.after, strict=True) if after < 0)
+        table = work.requests
+        held += any(r.released_s > t for r, t, after in zip(naive.reqs, table.arrival_s, table.after, strict=True) if after < 0)
         for fast_forward in (True, False):
             assert_agree(capped.engine(fast_forward=fast_forward), naive, equal)
 

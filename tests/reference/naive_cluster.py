@@ -141,7 +141,9 @@ class NaiveCluster:
         self.held_back.append(row)
         self.let_in()
 
-    def let_in(self) -> None:
+    def let_in(self, answered: int = 0) -> None:
+        """The client has so many answers more, and sends what it held back while fewer than its cap are under way."""
+        self.under_way -= answered
         while self.held_back and self.under_way < self.most:
             self.under_way += 1
             self.release([self.held_back.pop(0)])
@@ -149,8 +151,10 @@ class NaiveCluster:
     def ended(self, rows: list[int]) -> None:
         """What waited for these rows follows."""
         if self.concurrency is None:
-            self.under_way -= len(rows)
-            self.let_in()
+            if self.now + self.think_s > self.now:
+                self.at(self.now + self.think_s, FIRST, lambda: self.let_in(len(rows)))
+            else:
+                self.let_in(len(rows))
         for row in rows:
             if self.concurrency is None:
                 for child, after in enumerate(self.after):

@@ -69,6 +69,8 @@ def show_validation(result: ServingValidation) -> None:
     )
     for reason, count in result.document()["skipped_reasons"].items():
         print(f"skipped {count:,}: {reason}")
+    for reason in result.unreadable.values():
+        print(f"not read: {reason}")
     worst = result.worst()
     if worst:
         print("\nFurthest off:")

@@ -15,6 +15,7 @@ from typing import Any
 from simserve.errors import ConfigError
 from simserve.files.json_text import parse_json
 from simserve.files.text import read_text
+from simserve.files.words import clipped
 from simserve.serving import names
 from simserve.serving.case import Case
 from simserve.serving.readers.clients import aiperf, bench_serve, guidellm, inference_perf, llmperf
@@ -93,11 +94,11 @@ def _complete(case: Case, hardware: str | None, model: str | None, engine: str |
     profile = engine or case.profile
     skip = case.settings.get("lacks", "")
     if not skip:
-        skip = _NO_DEVICE if not gpu else "" if names.hardware_exists(gpu) else f"no hardware profile for {gpu}"
+        skip = _NO_DEVICE if not gpu else "" if names.hardware_exists(gpu) else f"no hardware profile for {clipped(gpu)}"
     if not skip and not name:
-        skip = f"unknown model {model or case.model}"
+        skip = f"unknown model {clipped(model or case.model)}"
     if not skip and not profile:
-        skip = f"no engine profile for {case.engine or 'a result that names no engine'}: give --engine"
+        skip = f"no engine profile for {clipped(case.engine) or 'a result that names no engine'}: give --engine"
     return replace(case, gpu=gpu, model=name or case.model, profile=profile, tp=max(tp, case.tp), skip=skip)
 
 

@@ -26,7 +26,7 @@ def documents(document: dict[str, Any], count: int, seed: int) -> Iterator[tuple
 def _value_swapped(document: Any, rng: random.Random) -> bytes:
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
         parent, key = rng.choice(list(_places(document)))
-        parent[key] = rng.choice(ODD_VALUES)
+        parent[key] = copy.deepcopy(rng.choice(ODD_VALUES))
     return _text(document)
 
 

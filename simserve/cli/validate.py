@@ -41,6 +41,7 @@ def kernels(
             typer.echo(f"wrote {path}", err=True)
     if as_json:
         typer.echo(json.dumps(result.document(), indent=1))
+        _end(result.unreadable)
         return
     rows = []
     for group in result.groups():
@@ -52,6 +53,9 @@ def kernels(
     show(("operator", "dtype", "backend", "held out", "rows", "skipped", "MAPE %", "p90 %", "worst %", "bias %"), rows)
     for reason, count in sorted(result.skipped_reasons.items()):
         typer.echo(f"skipped {count:,}: {reason}")
+    for reason in result.unreadable.values():
+        typer.echo(f"not read: {reason}")
+    _end(result.unreadable)
 
 
 @app.command()
@@ -93,6 +97,11 @@ def serving(
         show_validation(result)
         if budget:
             show_budgets(result)
-    if result.unreadable:
-        typer.echo(f"{len(result.unreadable)} of the files could not be read; the figures are without them", err=True)
+    _end(result.unreadable)
+
+
+def _end(unreadable: dict[str, str]) -> None:
+    """Exit code 1 when a file could not be read."""
+    if unreadable:
+        typer.echo(f"{len(unreadable)} of the files could not be read; the figures are without them", err=True)
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,21 @@ def test_what_is_too_small_to_fit_is_named_and_so_is_what_stays_an_estimate(tmp_
     (folder / "gemm.parquet").unlink()
     assert main(["calibrate", "fit", str(folder), "--facts", "a100-sxm-80gb", "--out", str(tmp_path / "none.yaml")]) == 2
     assert "no operator could be fitted" in (said := capsys.readouterr().err) and "60 needed" in said
+
+
+def test_one_unreadable_table_of_a_folder_is_told_and_the_others_are_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(tmp_path, gemm_table())
+    folder = tmp_path / "tables"
+    (folder / "moe.parquet").write_bytes(b"PAR1 no")
+    pd.DataFrame({"batch": [1]}).to_parquet(folder / "attention_decode.parquet")
+    arguments = ["validate", "kernels", str(tmp_path / "mine.yaml"), str(folder)]
+    assert main([*arguments, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["unreadable_files"]) == {"moe.parquet", "attention_decode.parquet"}
+    assert any(g["operator"] == "gemm" and g["rows"] for g in document["groups"])
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert said.out.count("not read: ") == 2 and "2 of the files could not be read" in said.err
+    assert main(["calibrate", "fit", str(folder), "--facts", "a100-sxm-80gb", "--out", str(tmp_path / "other.yaml")]) == 2, (
+        "a profile is not made from half of its tables"
+    )

@@ -50,7 +50,8 @@ def build_profile(
             left_out += read.skipped + fitted.left_out
             checks += fitted.checks
         if not entries:
-            raise ConfigError(f"no operator could be fitted from {', '.join(str(folder) for folder, _ in tables)}")
+            reasons = "; ".join(f"{rows:,} rows: {reason}" for reason, rows in left_out.most_common(4))
+            raise ConfigError(f"no operator could be fitted from {', '.join(str(folder) for folder, _ in tables)} ({reasons})")
         document = base.document.model_dump(mode="json") | {"name": name or out.stem, "operators": entries}
         _replace(Path(staging) / out.stem, out, document)
     if report is not None:

@@ -86,7 +86,8 @@ def fit_tables(tables: Tables, device: Device, folder: Path, stem: str, progress
             kin = frame[(frame["backend"] == identity[3]) & (frame["kernel"] == identity[4])] if _is_curve(operator, device) else rows
             fitted = _fit_group(operator, identity, rows, kin.reset_index(drop=True), device, folder, stem)
             if fitted is None:
-                left_out["too few measurements of one kernel to fit"] += len(rows)
+                needed = MIN_CURVE_ROWS if _is_curve(operator, device) else MIN_TREE_ROWS
+                left_out[f"{_named(identity)}: too few measurements of one kernel to fit, {needed} needed"] += len(rows)
                 continue
             entry, checked = fitted
             entries.append(entry)
@@ -95,6 +96,11 @@ def fit_tables(tables: Tables, device: Device, folder: Path, stem: str, progress
             errors = ", ".join(f"{k} {e.mape_percent:.1f} %" for k, e in (("points", check.points), ("shapes", check.shapes)) if e)
             progress(f"{entry.operator} {entry.dtype} {entry.backend} {entry.kernel}: {entry.points} points, check error {errors or '-'}")
     return Fitted(entries, left_out, checks)
+
+
+def _named(identity: tuple[str, ...]) -> str:
+    """operator, types, backend and kernel of one fit, for a message."""
+    return " ".join(dict.fromkeys(part for part in identity if part))
 
 
 def _plausible(operator: Operator, device: Device, frame: pd.DataFrame, left_out: Counter[str]) -> pd.DataFrame:

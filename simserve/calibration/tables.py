@@ -36,8 +36,11 @@ class Tables:
     skipped_groups: Counter[tuple[str, str, str, str]]
 
 
-def read_tables(folder: Path, only: frozenset[str] | None = None) -> Tables:
+def read_tables(folder: Path, only: frozenset[str] | None = None, unreadable: dict[str, str] | None = None) -> Tables:
     """Read every table in `folder` (`only` these operators, if given).
+
+    unreadable  takes the files that cannot be read or lack a column, with the reason, as long as another can be read; None = the first
+                of them is raised
 
     Raises ConfigError: no such folder, no table in it, a file that is not Parquet or CSV inside, a table without a needed column.
     """
@@ -52,16 +55,31 @@ def read_tables(folder: Path, only: frozenset[str] | None = None) -> Tables:
     skipped: Counter[str] = Counter()
     groups: Counter[tuple[str, str, str, str]] = Counter()
     for path in paths:
-        frame = _read(path)
-        if path.stem not in FILES or UNSUPPORTED.get(path.stem) in frame:
-            _count(skipped, groups, frame.assign(operator=path.stem), f"no operator model for table '{path.stem}'")
+        try:
+            normal = _table(path, skipped, groups)
+        except ConfigError as problem:
+            if unreadable is None:
+                raise
+            unreadable[path.name] = str(problem)
             continue
-        frame = frame.rename(columns={old: new for old, new in ALIASES.get(path.stem, {}).items() if new not in frame})
-        normal = pd.concat([_normalise(path, frame, converter, skipped, groups) for converter in FILES[path.stem]])
-        for name, rows in normal.groupby("operator", observed=True):
+        for name, rows in normal.groupby("operator", observed=True) if len(normal) else ():
             if only is None or name in only:
                 parts.setdefault(str(name), []).append(rows)
+    if unreadable and len(unreadable) == len(paths):
+        raise ConfigError(next(iter(unreadable.values())))
     return Tables({name: pd.concat(rows, ignore_index=True) for name, rows in parts.items()}, skipped, groups)
+
+
+def _table(path: Path, skipped: Counter[str], groups: Counter[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """The rows of one file for every operator it describes; none where no operator does. Raises ConfigError."""
+    import pandas as pd
+
+    frame = _read(path)
+    if path.stem not in FILES or UNSUPPORTED.get(path.stem) in frame:
+        _count(skipped, groups, frame.assign(operator=path.stem), f"no operator model for table '{path.stem}'")
+        return frame[:0]
+    frame = frame.rename(columns={old: new for old, new in ALIASES.get(path.stem, {}).items() if new not in frame})
+    return pd.concat([_normalise(path, frame, converter, skipped, groups) for converter in FILES[path.stem]])
 
 
 def _read(path: Path) -> pd.DataFrame:

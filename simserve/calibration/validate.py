@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,17 @@ GROUP = ("operator", "dtype", "backend", "heldout_kind")
 
 @dataclass(frozen=True, slots=True)
 class KernelValidation:
-    """One row per comparable measurement in `rows`: GROUP, kernel, measured_s, predicted_s, and the work of the row in `bound_s`."""
+    """One row per comparable measurement in `rows`: GROUP, kernel, measured_s, predicted_s, and the work of the row in `bound_s`.
+
+    unreadable  files that could not be read, with the reason
+    """
 
     profile: str
     tables: Path
     rows: pd.DataFrame
     skipped: Counter[tuple[str, str, str, str]]
     skipped_reasons: Counter[str]
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def groups(self) -> list[dict[str, Any]]:
         """Error by (operator, dtype, backend, heldout_kind): rows, skipped, mape_percent, p90_percent, worst_percent, bias_percent."""
@@ -59,6 +63,7 @@ class KernelValidation:
             "tables": str(self.tables),
             "groups": self.groups(),
             "skipped_reasons": dict(sorted(self.skipped_reasons.items())),
+            "unreadable_files": self.unreadable,
         }
 
 
@@ -82,7 +87,8 @@ def validate_kernels(
     if backend is not None:
         _check_backend(profile, backend, analytic)
 
-    tables = read_tables(folder, only)
+    unreadable: dict[str, str] = {}
+    tables = read_tables(folder, only, unreadable)
     parts: list[pd.DataFrame] = []
     skipped, reasons = Counter(tables.skipped_groups), Counter(tables.skipped)
     for name, frame in sorted(tables.frames.items()):
@@ -107,7 +113,7 @@ def validate_kernels(
                 parts.append(part.assign(measured_s=known["seconds"], predicted_s=model.seconds(**columns), bound_s=bound))
     columns_out = [*GROUP, "kernel", "file", "measured_s", "predicted_s", "bound_s"]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns_out)
-    return KernelValidation(profile.name, folder, rows, skipped, reasons)
+    return KernelValidation(profile.name, folder, rows, skipped, reasons, unreadable)
 
 
 def _model(

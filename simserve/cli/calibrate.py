@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+_CORE = ("gemm", "attention_prefill", "attention_decode")
+"""What a step of any transformer with plain attention spends most of its time in."""
+
 app = typer.Typer(no_args_is_help=True, help="Make the numbers true for your machine.")
 
 
@@ -26,7 +29,7 @@ def fit(
     name: Annotated[str | None, typer.Option("--name", help="Name of the new profile (default: the file's).")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Directory for a figure of each operator's check error.")] = None,
 ) -> None:
-    """Fit every operator found in the tables and report the error on rows held out from the fit."""
+    """Fit every operator found in the tables, report the error on rows held out from the fit, and say what stays a roofline estimate."""
     from simserve.calibration.build import build_profile
     from simserve.errors import ConfigError
     from simserve.hardware.operators import OPERATORS
@@ -42,9 +45,16 @@ def fit(
         sources.append((Path(folder), operators or None))
     base = load_profile(facts).path
     profile, left_out = build_profile(base, sources, out, lambda line: typer.echo(line, err=True), name=name, report=report)
-    typer.echo(f"wrote {out}: {len(profile.entries())} fitted operators")
+    fitted = {entry.operator for entry in profile.entries()}
+    estimated = [operator for operator in OPERATORS if operator not in fitted]
+    typer.echo(f"wrote {out}: {len(profile.entries())} fitted kernels of {len(fitted)} operators")
     for reason, rows in sorted(left_out.items()):
         typer.echo(f"left out {rows:,} rows: {reason}")
+    if estimated:
+        typer.echo(f"roofline estimates, not fitted: {', '.join(estimated)}")
+    core = [operator for operator in _CORE if operator in estimated]
+    if core:
+        typer.echo(f"warning: {' and '.join(core)} decide most of a step and stay a roofline estimate in this profile", err=True)
 
 
 @app.command(name="import")

@@ -23,23 +23,35 @@ def fit_engine(
         Path | None, typer.Option("--out", help="Write the engine profile here (.yaml); an experiment's `engine` can name it.")
     ] = None,
 ) -> None:
-    """Learn host and request-path overheads by least squares, so that simulated runs meet measured ones."""
+    """Learn host and request-path overheads by least squares, so that simulated runs meet measured ones.
+
+    Overheads that the runs cannot identify keep the profile's value. A fit that explains nothing, or ends where no engine is, is an error
+    and writes nothing.
+    """
     from simserve.cli.serving_tables import show_fit
     from simserve.config import engine_profile
-    from simserve.errors import OutputError
+    from simserve.errors import ConfigError, OutputError
     from simserve.serving.engine_file import with_overheads
     from simserve.serving.fit import fit_overheads
-    from simserve.serving.readers import read_directory
+    from simserve.serving.readers import read_measurements
     from simserve.serving.readers.client_results import completed_by
 
     base = engine_profile.find(engine)
     if out is not None and out.exists():
         raise OutputError(f"{out} exists already; choose another name")
-    cases = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)(read_directory(measurements))
+    found = read_measurements(measurements)
+    for reason in found.unreadable.values():
+        typer.echo(f"not read: {reason}", err=True)
+    cases = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)(found.cases)
     cases = [case for case in cases if case.profile == engine or case.skip]
-    result = fit_overheads(cases, progress=lambda line: typer.echo(line, err=True))
+    result = fit_overheads(cases, only_identified=True, progress=lambda line: typer.echo(line, err=True))
     show_fit(engine, result)
+    if result.refusal:
+        advice = "check that the results are of this engine, model, device and tensor-parallel degree, and that their load is as it was"
+        raise ConfigError(f"these are not overheads of an engine: {result.refusal}; nothing was written ({advice})")
     if out is not None:
-        provenance = f"least squares on {result.rows} measured rows of {result.runs} runs in {measurements.name}"
+        provenance = f"least squares on {result.rows} measured rows of {result.runs} runs in {measurements.name}, errors in sample"
+        if result.kept:
+            provenance += f"; kept from {engine}, because not identified, {', '.join(result.kept)}"
         out.write_text(with_overheads(base.read_text(encoding="utf-8"), result.overheads, provenance, name=out.stem), encoding="utf-8")
         typer.echo(f"wrote {out}", err=True)

@@ -69,6 +69,8 @@ def show_validation(result: ServingValidation) -> None:
     )
     for reason, count in result.document()["skipped_reasons"].items():
         print(f"skipped {count:,}: {reason}")
+    for reason in result.unreadable.values():
+        print(f"not read: {reason}")
     worst = result.worst()
     if worst:
         print("\nFurthest off:")
@@ -82,7 +84,7 @@ def _percent(value: float | None) -> str:
 
 
 def show_fit(engine: str, result: FitResult) -> None:
-    """Learned overheads and the errors before and after."""
+    """Learned overheads, what was not learned, the errors before and after, and what to know of them."""
     from simserve.cli.tables import show
 
     show(("overhead", "seconds"), [(name, f"{value:.3g}") for name, value in result.values.items()])
@@ -91,8 +93,12 @@ def show_fit(engine: str, result: FitResult) -> None:
         ("metric", "before %", "after %"),
         [(metric, f"{result.before_percent[metric]:.1f}", f"{after:.1f}") for metric, after in result.after_percent.items()],
     )
+    for name, why in result.kept.items():
+        print(f"kept {name} of the profile: {why}")
     for reason, count in result.skipped.items():
         print(f"left out {count:,}: {reason}")
+    for doubt in result.doubts:
+        print(f"note: {doubt}")
 
 
 def show_budgets(result: ServingValidation) -> None:

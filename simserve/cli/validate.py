@@ -41,6 +41,7 @@ def kernels(
             typer.echo(f"wrote {path}", err=True)
     if as_json:
         typer.echo(json.dumps(result.document(), indent=1))
+        _end(result.unreadable)
         return
     rows = []
     for group in result.groups():
@@ -52,6 +53,9 @@ def kernels(
     show(("operator", "dtype", "backend", "held out", "rows", "skipped", "MAPE %", "p90 %", "worst %", "bias %"), rows)
     for reason, count in sorted(result.skipped_reasons.items()):
         typer.echo(f"skipped {count:,}: {reason}")
+    for reason in result.unreadable.values():
+        typer.echo(f"not read: {reason}")
+    _end(result.unreadable)
 
 
 @app.command()
@@ -68,7 +72,10 @@ def serving(
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree of results that do not name it.")] = 1,
     budget: Annotated[bool, typer.Option("--budget", help="Also say how much of the worst errors is steps and how much queueing.")] = False,
 ) -> None:
-    """Error of simulated runs against measured ones, by engine, device, model and metric; rows that cannot be simulated by reason."""
+    """Error of simulated runs against measured ones, by engine, device, model and metric; rows that cannot be simulated by reason.
+
+    Exit code 1 when a file of a directory could not be read: the others are judged all the same.
+    """
     import json
 
     from simserve.cli.serving_tables import counting, show_budgets, show_validation
@@ -86,7 +93,15 @@ def serving(
             typer.echo(f"wrote {path}", err=True)
     if as_json:
         typer.echo(json.dumps(result.document(), indent=1))
-        return
-    show_validation(result)
-    if budget:
-        show_budgets(result)
+    else:
+        show_validation(result)
+        if budget:
+            show_budgets(result)
+    _end(result.unreadable)
+
+
+def _end(unreadable: dict[str, str]) -> None:
+    """Exit code 1 when a file could not be read."""
+    if unreadable:
+        typer.echo(f"{len(unreadable)} of the files could not be read; the figures are without them", err=True)
+        raise typer.Exit(1)

@@ -1,8 +1,12 @@
-"""Releases the requests of a workload: each at its time, after the request it depends on, or as a closed loop of clients."""
+"""Releases the requests of a workload: each at its time, after the request it depends on, or as a closed loop of clients.
+
+Open arrivals may be under a bound of the client (`Workload.max_concurrency`): those that have come wait here for one to end.
+"""
 
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -22,6 +26,9 @@ class Source:
         self._rows = len(table)
         self._concurrency = workload.concurrency
         self._think_s = workload.think_s
+        self._most = workload.max_concurrency
+        self._under_way = 0
+        self._held: deque[int] = deque()
         self._arrival_s = array("d", table.arrival_s.tobytes())
         self._children: dict[int, list[int]] = {}
         self._open: Iterable[int] = range(self._rows)
@@ -52,7 +59,7 @@ class Source:
     def _on_arrival(self, event: Event) -> None:
         row = self._row
         self._schedule_next()
-        self._release_now((row,))
+        self._arrive(row)
 
     def ended(self, rows: Iterable[int], now: float) -> None:
         """Requests have ended: release what waited for them."""
@@ -61,16 +68,46 @@ class Source:
                 if self._next < self._rows:
                     self._next += 1
                     self._release_later(self._next - 1, now, self._think_s)
-        elif self._children:
+            return
+        if self._most is not None:
+            rows = list(rows)
+            self._free(len(rows), now)
+        if self._children:
             for row in rows:
                 for child in self._children.pop(row, ()):
                     self._release_later(child, now, self._arrival_s[child])
 
     def _release_later(self, row: int, now: float, delay_s: float) -> None:
         if now + delay_s > now:
-            self._clock.at(now + delay_s, lambda event: self._release_now((row,)), ARRIVAL)
+            self._clock.at(now + delay_s, lambda event: self._arrive(row), ARRIVAL)
         else:
+            self._arrive(row)
+
+    def _arrive(self, row: int) -> None:
+        """The time of a row has come: it is released, or waits at the client for one of those under way to end."""
+        if self._most is None:
             self._release_now((row,))
+        else:
+            self._held.append(row)
+            self._send_held()
+
+    def _free(self, count: int, now: float) -> None:
+        """So many answers are on their way to the client, which has them `think_s` later and may then send as many others."""
+
+        def answered(event: Event | None = None) -> None:
+            self._under_way -= count
+            self._send_held()
+
+        if now + self._think_s > now:
+            self._clock.at(now + self._think_s, answered, ARRIVAL)
+        else:
+            answered()
+
+    def _send_held(self) -> None:
+        assert self._most is not None
+        while self._held and self._under_way < self._most:
+            self._under_way += 1
+            self._release_now((self._held.popleft(),))
 
     def _release_now(self, rows: Iterable[int]) -> None:
         """Releases rows at the present time; those released by endings that this causes follow in turn, without recursion."""

@@ -23,17 +23,49 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
+class Ramp:
+    """A rate that changes while requests come, from `start_per_s` to `end_per_s` requests per second.
+
+    linear, exponential  over the requests: the gap before request i of n is that of the rate (i / (n - 1)) of the way
+    seconds              linear over `duration_s` seconds, `end_per_s` from then on
+    """
+
+    kind: Literal["linear", "exponential", "seconds"]
+    start_per_s: float
+    end_per_s: float
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How open arrivals differ from Poisson arrivals at one rate.
+
+    burstiness    shape of gamma-distributed gaps: 1 = Poisson, below 1 = bursty, infinity = equal gaps
+    ramp          the rate changes
+    exact_rate    gaps are scaled so that n requests come in n / rate seconds; otherwise they take as long as drawn
+    first_at_once  so many requests come at the start, the process begins behind them
+    """
+
+    burstiness: float = 1.0
+    ramp: Ramp | None = None
+    exact_rate: bool = False
+    first_at_once: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """How requests reach the engine.
 
     closed    `concurrency` clients, each sends its next request when the last one has ended; `requests` in all; with
               `distinct_prompts`, the prompts are so many texts asked over and over
-    open      Poisson arrivals at `rate_per_s`; `requests` in all
+    open      Poisson arrivals at `rate_per_s`, or as `arrivals` says; `requests` in all; with a `concurrency`, at most so many are under
+              way: one whose time has come waits at the client, and its latency counts from when it is sent
     burst     all `requests` at once
     replay    exactly `arrival_s`, `prompts`, `outputs`
     repeated  open, and the prompts are `distinct_prompts` texts asked over and over
     later_stages  of open and repeated: further (rate_per_s, requests) that follow, all measured together
     phases    no traffic: one batch of `concurrency` prompts, then decode steps
+    warm_up_share, cool_down_share  shares of the requests, first and last, that load the engine and are not measured
     """
 
     kind: LoadKind
@@ -47,6 +79,13 @@ class Load:
     arrival_s: tuple[float, ...] = ()
     prompts: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
+    arrivals: Arrivals | None = None
+    warm_up_share: float = 0.0
+    cool_down_share: float = 0.0
+
+
+_ABSENT = {"arrivals": None, "warm_up_share": 0.0, "cool_down_share": 0.0}
+"""What the description of a load leaves out where it does not apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +111,8 @@ class Case:
     gpu        hardware profile; `model` is a bundled name or Hugging Face id, `quantisation` overrides its weights' format
     settings   what the run stated, in simserve's words: of the scheduler (max_seqs, max_num_batched_tokens, policy, batch_wait_steps and
                batch_wait_share, balance_wait_steps), of the memory (memory_utilisation, kv_blocks, block_tokens, kv_bits, prefix_caching),
-               of the host (cuda_graphs, largest_graph, offline, clock), prompt_slowdown of a power-capped device
+               of the host (cuda_graphs, largest_graph, offline, clock), prompt_slowdown of a power-capped device; `client` marks a
+               result of a benchmark client, `lacks` says what of it was not understood
     measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)
     pools      the prefill workers and the decode workers of a disaggregated run, whose own layout is then not tp, pp, dp, ep
     rows       rows of the file that this case stands for
@@ -104,9 +144,19 @@ class Case:
         all_fields = asdict(self)
         for name in ("dataset", "run", "measured", "rows", "skip", "engine", "version"):
             del all_fields[name]
+        for name, absent in _ABSENT.items():
+            if all_fields["load"][name] == absent:
+                del all_fields["load"][name]
         return all_fields
 
     def seed(self) -> int:
-        """A seed of the row's own, the same on every machine."""
-        text = json.dumps(self.description(), sort_keys=True)
+        """A seed of the row's own, the same on every machine.
+
+        Of a result of a benchmark client it depends on what is drawn alone: the same requests come at the same times whatever the file is
+        called and whether or not the client capped its concurrency.
+        """
+        described = self.description()
+        if self.settings.get("client"):
+            described = {name: described["load"].get(name) for name in ("prompt", "output", "requests", "rate_per_s", "arrivals")}
+        text = json.dumps(described, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

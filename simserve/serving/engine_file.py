@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from simserve.errors import ConfigError
@@ -35,15 +36,23 @@ def with_overheads(text: str, overheads: Overheads, provenance: str, *, name: st
             continue
         elif line.startswith("validated:"):
             lines.append("validated: true")
-        elif line.startswith(_HOST_SOURCE):
-            lines.append(f"{_HOST_SOURCE}{provenance}")
+        elif line.replace('"', "", 1).startswith(_HOST_SOURCE):
+            lines.append(_source_line(provenance))
         elif name is not None and re.match(r"name:\s", line):
-            lines.append(f"name: {name}")
+            plain = re.fullmatch(r"[A-Za-z][\w.\-]*", name) and name.lower() not in ("true", "false", "null")
+            lines.append(f"name: {name if plain else json.dumps(name)}")
         else:
             lines.append(line)
     if not found:
         raise ConfigError("the engine profile has no 'host:' line to write the overheads to")
     return "\n".join(lines) + "\n"
+
+
+def _source_line(provenance: str) -> str:
+    """The entry of the list; quoted where its text would be something else to YAML (a folder may be called `a: b`)."""
+    item = f"{_HOST_SOURCE}{provenance}"
+    plain = provenance.isprintable() and not re.search(r": |:$| #", provenance)
+    return item if plain else f"  - {json.dumps(item.removeprefix('  - '))}"
 
 
 def _number(seconds: float | None) -> str:

@@ -14,6 +14,7 @@ from simserve.errors import SimserveError
 from simserve.serving.case import Case
 from simserve.serving.machine import Overheads
 from simserve.serving.predict import predict
+from simserve.serving.sound import unsound
 
 WORKERS = 2
 _GROUP = 24
@@ -21,7 +22,7 @@ _GROUP = 24
 
 
 _PACKAGES = ("engine", "cost", "policies", "model", "hardware")
-_MODULES = ("batch_wait", "case", "devices", "disaggregated", "machine", "metrics", "predict", "workloads")
+_MODULES = ("arrivals", "batch_wait", "case", "devices", "disaggregated", "machine", "metrics", "predict", "sound", "workloads")
 """What a prediction goes through."""
 
 
@@ -44,8 +45,9 @@ class Outcome:
 
 def predict_one(case: Case, overheads: Overheads | None = None) -> Outcome:
     """The outcome of one case; what the user can mend becomes a reason."""
-    if case.skip:
-        return Outcome(case, {}, case.skip)
+    skip = case.skip or unsound(case)
+    if skip:
+        return Outcome(case, {}, skip)
     try:
         return Outcome(case, predict(case, overheads))
     except SimserveError as problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from simserve.config.engine_profile import load_engine
 from simserve.errors import ConfigError, SimserveError
 from simserve.serving.case import Case
+from simserve.serving.identify import doubts, identified, refusal
 from simserve.serving.machine import Overheads, overheads_of
 from simserve.serving.predict import predict
+from simserve.serving.sound import unsound
 
 F64 = NDArray[np.float64]
 
@@ -56,7 +58,12 @@ _STEP = 0.3
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """Learned overheads, and the error on the cases they were learned from before and after (median of absolute errors, percent)."""
+    """Learned overheads, and the error on the cases they were learned from before and after (median of absolute errors, percent).
+
+    kept      parameters that the runs cannot identify, which keep the profile's value, with the reason
+    refusal   why the values are no overheads of an engine; '' when they may be
+    doubts    what to know before using them
+    """
 
     overheads: Overheads
     values: dict[str, float]
@@ -65,6 +72,9 @@ class FitResult:
     before_percent: dict[str, float]
     after_percent: dict[str, float]
     skipped: dict[str, int]
+    kept: dict[str, str] = field(default_factory=dict)
+    refusal: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def fit_overheads(
@@ -72,9 +82,12 @@ def fit_overheads(
     *,
     parameters: Sequence[str] = DEFAULT_PARAMETERS,
     most_cases: int = 60,
+    only_identified: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Fits the overheads of one engine profile to its measured cases.
+
+    only_identified  fit only what these runs can tell apart, and keep the rest of the profile's values (see `identify`)
 
     Cases that cannot be simulated are left out and counted. Raises ConfigError when none is left, when the cases are of several engine
     profiles, or for a parameter that is not one of `SCALE_S`.
@@ -91,6 +104,9 @@ def fit_overheads(
     if not chosen:
         raise ConfigError(f"nothing to fit: none of the {len(cases)} runs can be simulated ({_listed(skipped)})")
     start = overheads_of(load_engine(chosen[0].profile))
+    kept: dict[str, str] = {}
+    if only_identified:
+        parameters, kept = _identified(chosen, start, parameters, progress)
     scale = np.array([SCALE_S[name] for name in parameters])
     upper = np.array([_LARGEST.get(name, 1e-4) for name in parameters]) / scale
     weights = _weights(chosen)
@@ -120,15 +136,37 @@ def fit_overheads(
         xtol=5e-3,
     )
     best = _with(start, parameters, solution.x * scale)
+    values = {name: float(value) for name, value in zip(parameters, solution.x * scale, strict=True)}
+    rows, runs = sum(case.rows for case in chosen), len({case.run for case in chosen})
+    before, after = _medians(chosen, start), _medians(chosen, best)
     return FitResult(
         overheads=best,
-        values={name: float(value) for name, value in zip(parameters, solution.x * scale, strict=True)},
-        rows=sum(case.rows for case in chosen),
-        runs=len({case.run for case in chosen}),
-        before_percent=_medians(chosen, start),
-        after_percent=_medians(chosen, best),
+        values=values,
+        rows=rows,
+        runs=runs,
+        before_percent=before,
+        after_percent=after,
         skipped=dict(skipped),
+        kept=kept,
+        refusal=refusal(values, {name: _LARGEST.get(name, 1e-4) for name in values}, after),
+        doubts=tuple(doubts(values, before, after, runs, rows, sum(skipped.values()))),
     )
+
+
+def _identified(
+    cases: Sequence[Case], start: Overheads, parameters: Sequence[str], progress: Callable[[str], None] | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Raises ConfigError when the runs identify none of the parameters."""
+    if progress:
+        progress(f"asking {len(cases)} runs which of {len(parameters)} overheads they can tell apart")
+    upper = np.array([_LARGEST.get(name, 1e-4) for name in parameters])
+    first = np.clip(np.array([_value(start, name) for name in parameters]), [_LEAST.get(n, 0.02) for n in parameters] * upper, 0.9 * upper)
+    ones = [1.0] * len(cases)
+    found = identified(parameters, first, upper, lambda values: _residuals(cases, _with(start, parameters, values), ones))
+    if not found.fitted:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.kept.items())
+        raise ConfigError(f"nothing can be learned from these runs ({reasons})")
+    return found.fitted, found.kept
 
 
 def _usable(cases: Sequence[Case], most: int) -> tuple[list[Case], Counter[str]]:
@@ -136,8 +174,9 @@ def _usable(cases: Sequence[Case], most: int) -> tuple[list[Case], Counter[str]]
     usable: list[tuple[int, Case]] = []
     skipped = Counter[str]()
     for i, case in _spread(cases):
-        if case.skip or not any(metric in case.measured for metric in FITTED_METRICS):
-            skipped[case.skip or "no mean was measured"] += case.rows
+        skip = case.skip or unsound(case)
+        if skip or not any(metric in case.measured for metric in FITTED_METRICS):
+            skipped[skip or "no mean was measured"] += case.rows
         elif len(usable) < most:
             try:
                 predict(case)

@@ -67,10 +67,12 @@ def request_latencies(records: RunRecords, request_path_s: F64) -> dict[str, F64
     }
 
 
-def summarise(records: RunRecords, request_path_s: F64, first: int = 0) -> dict[str, float]:
-    """Every metric of a run that ended. Requests before row `first` are warm-up: they load the engine but are not counted."""
+def summarise(records: RunRecords, request_path_s: F64, first: int = 0, end: int | None = None) -> dict[str, float]:
+    """Every metric of a run that ended. Requests before row `first` (warm-up) and from row `end` (cool-down) load the engine but are not
+    counted."""
     r = records.requests
-    late = np.arange(len(records.table)) >= first
+    row = np.arange(len(records.table))
+    late = (row >= first) & (row < (len(row) if end is None else end))
     done = (r.status == Status.COMPLETED) & late
     latencies = request_latencies(records, request_path_s)
     kept = late[r.status == Status.COMPLETED]

@@ -29,6 +29,9 @@ _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and
 )
 
 
+_LONGEST_NAME = 200
+"""Hugging Face allows 96 characters for each of the two parts of a name."""
+
 _UNSTATED_VLLM = (0, 11)
 """The release a run without a version is read as."""
 
@@ -90,6 +93,8 @@ _MODES = {"fp8": "fp8", "fp8_block": "fp8_block128", "int8": "w8a8_int8", "w8a8"
 
 def find_model(name: str) -> str:
     """A model name that `load_model` knows: as it is, or the same architecture under the plain name. '' when there is none."""
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        return ""
     tail = name.rsplit("/", 1)[-1]
     plain = re.sub(r"(?i)[-_](awq|gptq|fp8|w8a8|w4a8|int8|int4|hf|instruct|it|quarot|mtp)\b", "", tail)
     dashed = re.sub(r"(?i)^llama(\d)", r"llama-\1", plain)

@@ -39,8 +39,9 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
     if case.load.kind == "phases":
         return _phases(case, build_instance(case, overheads))
     workload, records = simulate_case(case, overheads)
-    first = int(WARM_UP_SHARE * len(workload.requests)) if case.load.kind == "repeated" else 0
-    return summarise(records, outside_s(workload, overheads), first)
+    warm_up = WARM_UP_SHARE if case.load.kind == "repeated" else case.load.warm_up_share
+    rows = len(workload.requests)
+    return summarise(records, outside_s(workload, overheads), int(warm_up * rows), rows - int(case.load.cool_down_share * rows))
 
 
 def _inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
@@ -55,12 +56,12 @@ def _inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
 
 
 def simulate_case(case: Case, overheads: Overheads) -> tuple[Workload, RunRecords]:
-    """The case's requests and what happened to them. A client of a closed loop is away for the time spent outside the engine.
+    """The case's requests and what happened to them. A client that waits for answers is away for the time spent outside the engine.
 
     Raises UnsimulableError when requests are rejected.
     """
     think_s = 0.0
-    if case.load.kind == "closed":
+    if case.load.kind == "closed" or (case.load.kind == "open" and case.load.concurrency):
         think_s = float(overheads.request_path_s(np.array([case.load.prompt.mean]))[0])
     return _run(case, overheads, think_s)
 
@@ -82,7 +83,6 @@ def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, Ru
     if case.settings.get("kv_offload") and records.lanes[0].span_kv_blocks.max(initial=0) >= specs[0].kv_blocks - specs[0].max_seqs:
         raise UnsimulableError("the KV cache overflows to the CPU, which is not simulated yet")
     return workload, records
-
 
 
 def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:

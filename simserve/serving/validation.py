@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ from simserve.errors import ConfigError, nearest
 from simserve.serving import groups
 from simserve.serving.case import Case
 from simserve.serving.evaluate import Outcome, evaluate
-from simserve.serving.readers import read_directory
+from simserve.serving.readers import read_measurements
 from simserve.serving.split import is_check
 
 Part = Literal["all", "fit", "check"]
@@ -21,13 +21,18 @@ Part = Literal["all", "fit", "check"]
 
 @dataclass(frozen=True, slots=True)
 class ServingValidation:
-    """Outcomes of a validation, with their summaries."""
+    """Outcomes of a validation, with their summaries; `unreadable` are the files that could not be read, with the reason."""
 
     outcomes: tuple[Outcome, ...]
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
-        return {"groups": groups.error_groups(self.outcomes), "skipped_reasons": groups.skipped_reasons(self.outcomes)}
+        return {
+            "groups": groups.error_groups(self.outcomes),
+            "skipped_reasons": groups.skipped_reasons(self.outcomes),
+            "unreadable_files": self.unreadable,
+        }
 
     def table(self) -> list[dict[str, Any]]:
         """One line for each data set and metric."""
@@ -83,14 +88,15 @@ def validate_serving(
     cache    directory of earlier predictions
     prepare  a last change to the cases, such as a device that the files do not name
 
-    Raises ConfigError for a place without measurements or a file that no reader knows.
+    A file that no reader knows is left out and told in `unreadable`. Raises ConfigError for a place without a measurement that can be read.
     """
-    cases = read_directory(place, dataset)
+    found = read_measurements(place, dataset)
+    cases = found.cases
     if part != "all":
         cases = [case for case in cases if is_check(case) == (part == "check")]
     if prepare is not None:
         cases = prepare(cases)
-    return ServingValidation(tuple(evaluate(cases, cache=cache, progress=progress)))
+    return ServingValidation(tuple(evaluate(cases, cache=cache, progress=progress)), found.unreadable)
 
 
 def chosen_part(word: str) -> Part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.serving.arrivals import arrival_times
 from simserve.serving.case import Case, Lengths, Load
 from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
 
@@ -28,7 +29,7 @@ def request_count(load: Load) -> int:
 def build_workload(case: Case, think_s: float = 0.0) -> Workload:
     """The requests of a case.
 
-    think_s  seconds a client of a closed loop spends outside the engine between two of its requests
+    think_s  seconds a client of a closed loop, or under a cap, spends outside the engine between two of its requests
     """
     load = case.load
     rng = np.random.Generator(np.random.PCG64(case.seed()))
@@ -46,7 +47,8 @@ def build_workload(case: Case, think_s: float = 0.0) -> Workload:
     if load.kind == "burst":
         return Workload(RequestTable.build(np.zeros(n), prompts, outputs))
     if load.kind == "open":
-        return Workload(RequestTable.build(np.cumsum(rng.exponential(1.0, n) / rates), prompts, outputs))
+        table = RequestTable.build(arrival_times(load, rates, rng), prompts, outputs)
+        return Workload(table, max_concurrency=load.concurrency, think_s=think_s) if load.concurrency else Workload(table)
     arrival = np.cumsum(rng.exponential(1.0, n) / rates)
     return Workload(RequestTable.build(arrival, prompts, outputs, prefix=_repeated_prompts(load, prompts)))
 

@@ -120,6 +120,13 @@ class WorkloadConfig(_Section):
     closed_loop: ClosedLoop | None = Field(
         default=None, description="ignore arrival times: a fixed number of clients keeps the cluster busy"
     )
+    max_concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="open arrivals under a cap: at most so many requests under way; one whose time has come waits at the client, first"
+        " come, first served, until another ends, and its latencies count from when it is sent. Absent = no cap",
+    )
     slo_classes: tuple[SloClassRule, ...] = Field(default=(), description="SLO class (and priority) of the requests; others are 'default'")
     priority: int | None = Field(
         default=None,
@@ -145,6 +152,10 @@ class WorkloadConfig(_Section):
                 raise ValueError("generated requests need a 'count' (or a 'duration_s' of arrivals)")
         elif self.count is not None or (self.duration_s is not None and self.arrivals is None):
             raise ValueError("the number of requests comes from the source: use its 'limit', 'resample' or its own 'duration_s'")
+        if self.max_concurrency is not None and self.closed_loop is not None:
+            raise ValueError(
+                "max_concurrency caps arrivals, a closed_loop has none: its own 'concurrency' is the number of requests under way"
+            )
         if isinstance(self.max_output_tokens, int) and self.max_output_tokens < 1:
             raise ValueError("max_output_tokens must be at least 1")
         if isinstance(self.max_output_tokens, int) and self.max_output_tokens > MOST_TOKENS:
@@ -192,7 +203,7 @@ def build_workload(config: WorkloadConfig, base_dir: Path, seed: int) -> Workloa
         output = np.minimum(table.output_tokens, limit)  # the serving engine stops there
         table = replace(table, max_output_tokens=limit, output_tokens=output)
     if config.closed_loop is None:
-        return Workload(table)
+        return Workload(table, max_concurrency=config.max_concurrency)
     return Workload(table, config.closed_loop.concurrency, config.closed_loop.think_s)
 
 

@@ -239,11 +239,20 @@ class Workload:
     concurrency  None = open loop: each row at its own time (or after the row it depends on). A number = closed loop: that many
                  clients, each sends the next row of the table as soon as its last one has ended, `think_s` later; arrival times
                  of the table are then ignored.
+    max_concurrency  open loop only: the client keeps at most so many requests under way. A row whose time has come while as many
+                 are waits at the client, first come, first served, and is released when another has ended, `think_s` later as in a
+                 closed loop. None = no bound.
     """
 
     requests: RequestTable
     concurrency: int | None = None
     think_s: float = 0.0
+    max_concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a bound below 1, or a bound on a closed loop, whose `concurrency` is the bound."""
+        if self.max_concurrency is not None and (self.max_concurrency < 1 or self.concurrency is not None):
+            raise ValueError("max_concurrency is at least 1, and bounds open arrivals: a closed loop has its concurrency")
 
 
 def _first_bad(bad: NDArray[np.bool_], column: str, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from simserve.calibration import split as splits
 from simserve.calibration.build import build_profile
 from simserve.calibration.fit_curves import fit_curves
+from simserve.cli import main
 from simserve.errors import ConfigError
 from simserve.hardware import HardwareProfile, load_profile
 
@@ -150,3 +152,38 @@ def test_curves_go_through_their_points_but_not_through_spikes() -> None:
     columns = {c: rows[c].to_numpy() for c in rows.columns}
     assert fitted.seconds(columns) == pytest.approx(seconds, rel=0.05)
     assert (np.diff(fitted.seconds(columns)) >= 0).all()
+
+
+def test_what_is_too_small_to_fit_is_named_and_so_is_what_stays_an_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    gemm_table().to_parquet(folder / "gemm.parquet")
+    rows = {"batch": 1, "new_tokens": np.arange(45) + 1, "prefix_tokens": 0, "num_q_heads": 32, "num_kv_heads": 8, "head_dim": 128}
+    names = {"dtype": "bf16", "kv_dtype": "bf16", "backend": "lab 1.0", "kernel": "flash", "source": "lab", "window_tokens": 0}
+    pd.DataFrame(rows).assign(latency_us=500.0 + np.arange(45), **names).to_parquet(folder / "attention_prefill.parquet")
+    assert main(["calibrate", "fit", str(folder), "--facts", "a100-sxm-80gb", "--out", str(tmp_path / "mine.yaml")]) == 0
+    said = capsys.readouterr()
+    assert "left out 45 rows: attention_prefill bf16 lab 1.0 flash: too few measurements of one kernel to fit, 60 needed" in said.out
+    assert "roofline estimates, not fitted: attention_prefill, attention_decode," in said.out
+    assert "warning: attention_prefill and attention_decode decide most of a step" in said.err
+    (folder / "gemm.parquet").unlink()
+    assert main(["calibrate", "fit", str(folder), "--facts", "a100-sxm-80gb", "--out", str(tmp_path / "none.yaml")]) == 2
+    assert "no operator could be fitted" in (said := capsys.readouterr().err) and "60 needed" in said
+
+
+def test_one_unreadable_table_of_a_folder_is_told_and_the_others_are_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(tmp_path, gemm_table())
+    folder = tmp_path / "tables"
+    (folder / "moe.parquet").write_bytes(b"PAR1 no")
+    pd.DataFrame({"batch": [1]}).to_parquet(folder / "attention_decode.parquet")
+    arguments = ["validate", "kernels", str(tmp_path / "mine.yaml"), str(folder)]
+    assert main([*arguments, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["unreadable_files"]) == {"moe.parquet", "attention_decode.parquet"}
+    assert any(g["operator"] == "gemm" and g["rows"] for g in document["groups"])
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert said.out.count("not read: ") == 2 and "2 of the files could not be read" in said.err
+    assert main(["calibrate", "fit", str(folder), "--facts", "a100-sxm-80gb", "--out", str(tmp_path / "other.yaml")]) == 2, (
+        "a profile is not made from half of its tables"
+    )

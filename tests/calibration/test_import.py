@@ -16,8 +16,8 @@ ENGINE = {"framework": "VLLM", "version": "0.24.0", "device": "NVIDIA H100 80GB 
 HEADS = {"batch_size": 4, "num_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "attn_dtype": "bfloat16", "kv_cache_dtype": "fp8"}
 
 
-def aiconfigurator(folder: Path, **tables: list[dict[str, object]]) -> Path:
-    system = folder / "data" / "h100_sxm"
+def aiconfigurator(folder: Path, system_name: str = "h100_sxm", /, **tables: list[dict[str, object]]) -> Path:
+    system = folder / "data" / system_name
     for name, rows in tables.items():
         place = system / "family" / "vllm" / "0.24.0"
         place.mkdir(parents=True, exist_ok=True)
@@ -73,6 +73,25 @@ def test_aiconfigurator_tables_without_an_operator_are_counted(tmp_path: Path) -
     made = import_tables("aiconfigurator", tmp_path, tmp_path / "out", device=system.name)
     assert made.rows == {("gemm", "bf16", "vllm 0.24.0"): 1}
     assert sorted(made.skipped.values()) == [1, 3]
+
+
+def test_rows_measured_on_another_device_than_the_systems_are_counted_and_every_way_to_name_it_works(tmp_path: Path) -> None:
+    """The h200_sxm folder of aiconfigurator-core 0.12 holds 23 DeepEP rows of an H100 among 1.5 million of an H200."""
+    h200, h100 = {"device": "NVIDIA H200"}, {"device": "NVIDIA H100 80GB HBM3"}
+    good = {"gemm_dtype": "bfloat16", "m": 8, "n": 64, "k": 64, "latency": 0.003}
+    exchange = {"node_num": 1, "hidden_size": 7168, "num_token": 64, "num_topk": 8, "num_experts": 256}
+    timed = {f"{way}_{part}_us": 9.0 for way in ("dispatch", "combine") for part in ("transmit", "notify")}
+    system = aiconfigurator(
+        tmp_path, "h200_sxm", gemm=[good | h200, good | h200 | {"m": 9}], wideep_deepep_normal=[exchange | timed | h100]
+    )
+    aiconfigurator(tmp_path, "h100_sxm", gemm=[good | h100])
+    for i, (path, device) in enumerate(
+        [(system, None), (system, "h200_sxm"), (system.parent, "h200_sxm"), (tmp_path, "h200_sxm"), (system.parent, "NVIDIA H200")]
+    ):
+        made = import_tables("aiconfigurator", path, tmp_path / f"out{i}", device=device)
+        assert made.rows == {("gemm", "bf16", "vllm 0.24.0"): 2}, (path, device)
+        left = {reason: rows for reason, rows in made.skipped.items() if "NVIDIA H100" in reason}
+        assert sum(left.values()) == (2 if device == "NVIDIA H200" else 1), left
 
 
 @pytest.mark.parametrize("scope", ["kernel", "module"])
@@ -137,10 +156,9 @@ def test_what_is_not_such_a_table_ends_with_one_message(tmp_path: Path, capsys: 
     lacking = aiconfigurator(tmp_path / "lacking", gemm=[{"m": 8, "n": 64, "latency": 0.1}])
     pointer = aiconfigurator(tmp_path / "pointer", gemm=[{"m": 8}])
     (pointer / "family/vllm/0.24.0/gemm_perf.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    other = aiconfigurator(tmp_path / "mixed", gemm=[{"gemm_dtype": "fp8", "m": 8, "n": 64, "k": 64, "latency": 0.1}])
-    a100 = ENGINE | {"device": "NVIDIA A100-SXM4-80GB", "gemm_dtype": "fp8", "m": 8, "n": 64, "k": 64, "latency": 0.1}
-    (other / "b").mkdir()
-    pd.DataFrame([a100]).to_parquet(other / "b" / "gemm_perf.parquet")
+    good = {"gemm_dtype": "fp8", "m": 8, "n": 64, "k": 64, "latency": 0.1}
+    aiconfigurator(tmp_path / "mixed", gemm=[good])
+    other = aiconfigurator(tmp_path / "mixed", "a100_sxm", gemm=[good | {"device": "NVIDIA A100-SXM4-80GB"}]).parent
     empty = tmp_path / "empty"
     empty.mkdir()
     (tmp_path / "odd").mkdir()
@@ -154,6 +172,9 @@ def test_what_is_not_such_a_table_ends_with_one_message(tmp_path: Path, capsys: 
         (["aiconfigurator", str(lacking)], "gemm_perf.parquet: column k, gemm_dtype is missing"),
         (["aiconfigurator", str(pointer)], "Git LFS pointer"),
         (["aiconfigurator", str(other)], "several devices"),
+        (["aiconfigurator", str(other), "--device", "a100_sx"], "did you mean 'a100_sxm'"),
+        (["aiconfigurator", str(other / "a100_sxm"), "--device", "h100_sxm"], "no folder or device 'h100_sxm'"),
+        (["aiconfigurator", str(other), "--device", "../x"], "neither the name of a system nor of a device"),
         (["aiconfigurator", str(empty)], "no aiconfigurator table"),
         (["aiconfigurator", str(tmp_path / "absent" / "x")], "no such directory"),
         (["tables", str(tmp_path / "odd")], "did you mean 'gemm'"),

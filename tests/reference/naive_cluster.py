@@ -61,6 +61,7 @@ class NaiveCluster:
         ]
         self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
         self.concurrency, self.think_s = work.concurrency, work.think_s
+        self.most, self.under_way, self.held_back = work.max_concurrency or 10**9, 0, []
         self.instances: list[NaiveInstance] = []
         self.links: list[NaiveLink | None] = []
         for number, one in enumerate(instances):
@@ -139,10 +140,27 @@ class NaiveCluster:
     def arrival(self) -> None:
         row = self.coming.pop(0)
         self.expect_arrival()
-        self.release([row])
+        self.come(row)
+
+    def come(self, row: int) -> None:
+        """The time of a request has come; the client sends it once fewer than its cap are under way."""
+        self.held_back.append(row)
+        self.let_in()
+
+    def let_in(self, answered: int = 0) -> None:
+        """The client has so many answers more, and sends what it held back while fewer than its cap are under way."""
+        self.under_way -= answered
+        while self.held_back and self.under_way < self.most:
+            self.under_way += 1
+            self.release([self.held_back.pop(0)])
 
     def ended(self, rows: list[int]) -> None:
         """What waited for these rows follows."""
+        if self.concurrency is None:
+            if self.now + self.think_s > self.now:
+                self.at(self.now + self.think_s, FIRST, lambda: self.let_in(len(rows)))
+            else:
+                self.let_in(len(rows))
         for row in rows:
             if self.concurrency is None:
                 for child, after in enumerate(self.after):
@@ -154,7 +172,13 @@ class NaiveCluster:
 
     def release_later(self, row: int, delay_s: float) -> None:
         if self.now + delay_s > self.now:
-            self.at(self.now + delay_s, FIRST, lambda: self.release([row]))
+            self.at(self.now + delay_s, FIRST, lambda: self.follow(row))
+        else:
+            self.follow(row)
+
+    def follow(self, row: int) -> None:
+        if self.concurrency is None:
+            self.come(row)
         else:
             self.release([row])
 

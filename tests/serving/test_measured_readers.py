@@ -186,7 +186,7 @@ def test_sglang_lines_aiperf_and_guidellm_are_understood(tmp_path: Path) -> None
     ("name", "text", "says"),
     [
         ("empty.json", "", "is empty"),
-        ("cut.json", '{"mean_ttft_ms": 3, "comp', "line 1: not JSON"),
+        ("cut.json", '{"mean_ttft_ms": 3, "comp', "line 1, column 21: not valid JSON"),
         ("other.json", '{"hello": 1}', "not a result of a known client"),
     ],
 )

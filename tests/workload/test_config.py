@@ -148,3 +148,16 @@ def test_traces_that_are_not_there(tmp_path):
         build({"trace": {"path": "burstgpt-sampel"}}, tmp_path)
     with pytest.raises(TraceError, match="no such trace file"):
         build({"trace": {"path": "some/where.csv"}}, tmp_path)
+
+
+def test_open_arrivals_may_be_under_a_cap(tmp_path):
+    lengths = {"prompt": {"kind": "fixed", "tokens": 8}, "output": {"kind": "fixed", "tokens": 8}}
+    section = {"arrivals": {"kind": "constant", "rate_per_s": 2}, "lengths": lengths, "count": 5, "max_concurrency": 3}
+    w = build(section, tmp_path)
+    assert (w.max_concurrency, w.concurrency) == (3, None) and w.requests.arrival_s[0] == 0.5
+    write(tmp_path, V1 + ROWS)
+    assert build({"trace": {"path": "trace.csv"}, "max_concurrency": 7}, tmp_path).max_concurrency == 7
+    with pytest.raises(ValidationError, match="its own 'concurrency' is the number"):
+        build({"lengths": lengths, "count": 5, "closed_loop": {"concurrency": 2}, "max_concurrency": 3}, tmp_path)
+    with pytest.raises(ValidationError):
+        build(section | {"max_concurrency": 0}, tmp_path)

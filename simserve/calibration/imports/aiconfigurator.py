@@ -6,12 +6,14 @@ One table `<operation>_perf.parquet` (or .csv, .txt in older versions) per opera
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simserve.calibration.imports.table_set import TableSet, read_frame, require
 from simserve.errors import ConfigError, nearest
+from simserve.files.words import clipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +37,12 @@ _NODE_GPUS = 8
 
 def read(path: Path, device: str | None) -> TableSet:
     """Every table of one system below `path`: a system's folder, or any folder above it together with `device`, or the name of a system
-    of the installed aiconfigurator-core. Raises ConfigError: nothing there, several systems, a table that is not one."""
-    root = _root(path, device)
+    of the installed aiconfigurator-core. `device` may also be the device that rows name ("NVIDIA H200").
+
+    A system's folder can hold a table that was measured elsewhere (h200_sxm has DeepEP rows of an H100): rows of a device that the
+    system is not named after are left out and counted. Raises ConfigError: nothing there, several systems, a table that is not one.
+    """
+    root, wanted = _root(path, device)
     files = sorted(f for f in root.rglob("*_perf.*") if f.suffix in (".parquet", ".csv", ".txt"))
     if not files:
         raise ConfigError(f"{root}: no aiconfigurator table (*_perf.parquet, .csv or .txt) in or below it")
@@ -53,18 +59,40 @@ def read(path: Path, device: str | None) -> TableSet:
         missing = {"framework": file.parts[-3], "version": file.parts[-2]} if len(file.parts) > 3 else {}
         frame = frame.assign(**{c: v for c, v in missing.items() if c not in frame})
         require(file, frame, (*needs, "framework", "version"))
+        frame = _of_device(frame, wanted, made)
         if "device" in frame:
             devices.update(dict.fromkeys(frame["device"].astype(str).unique(), file))
+        if frame.empty:
+            continue
         source = f"ai-dynamo/aiconfigurator{_release()}:{file.relative_to(root.parent)}"
         for stem, rows in convert(frame):
             made.add(stem, rows.assign(source=source))
-    models = {_model_name(d) for d in devices}
+    models = {_model_name(d): d for d in devices}
     if len(models) > 1:
-        one, other = list(devices.items())[:2]
+        one, other = list(models.values())[:2]
         raise ConfigError(
-            f"{path} holds several devices ({one[0]} in {one[1]}, {other[0]} in {other[1]}); give the folder of one system or --device"
+            f"{path} holds several devices ({one} in {devices[one]}, {other} in {devices[other]}); give the folder of one system,"
+            f" or --device with its name or a device's: {', '.join(sorted(models.values()))}"
         )
     return made
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+
+
+def _of_device(frame: pd.DataFrame, wanted: str, made: TableSet) -> pd.DataFrame:
+    """The rows of the device that a system is named after: `h200_sxm` holds rows of "NVIDIA H200". Others are counted.
+
+    A name that no row's device bears decides nothing, nor does a table that names no device.
+    """
+    if "device" not in frame or not wanted:
+        return frame
+    named = frame["device"].astype(str)
+    own = named.map({device: _words(wanted)[0] in _words(device) for device in named.unique()})
+    for device, rows in named[~own].value_counts().items():
+        made.skipped[f"measured on {device}, not on {wanted}"] += int(rows)
+    return frame[own]
 
 
 def _model_name(device: str) -> str:
@@ -72,15 +100,23 @@ def _model_name(device: str) -> str:
     return " ".join(device.replace("-", " ").split()[:2]).lower()
 
 
-def _root(path: Path, device: str | None) -> Path:
+def _root(path: Path, device: str | None) -> tuple[Path, str]:
+    """The folder to read, and the name that the devices of its rows must bear ('' = any one)."""
     if path.is_dir():
+        own = path.resolve().name
         if device is None:
-            return path
+            return path, own if own in _systems(path) else ""
+        if not device or any(part in device for part in "/\\*?["):
+            raise ConfigError(f"--device '{clipped(device)}' is neither the name of a system nor of a device")
+        if device == own:
+            return path, own
         found = sorted(p for p in path.rglob(device) if p.is_dir())
-        if not found:
-            systems = {p.parents[3].name for p in path.rglob("*_perf.*") if len(p.relative_to(path).parts) > 3}
-            raise ConfigError(f"{path}: no folder '{device}' in it{nearest(device, systems)}")
-        return found[0]
+        if found:
+            return found[0], device
+        devices = _devices(path)
+        if any(_words(device)[-1:] == [word] for known in devices for word in _words(known)):
+            return path, _words(device)[-1]
+        raise ConfigError(f"{path}: no folder or device '{device}' in it{nearest(device, _systems(path) | devices)}")
     if path.exists():
         raise ConfigError(f"{path} is a file; give the folder of an aiconfigurator system")
     installed = _installed()
@@ -90,7 +126,24 @@ def _root(path: Path, device: str | None) -> Path:
     systems = {p.name for p in installed.iterdir() if p.is_dir()}
     if path.name not in systems:
         raise ConfigError(f"aiconfigurator-core has no system '{path}'{nearest(path.name, systems)}")
-    return installed / path.name
+    if device is not None and device != path.name:
+        raise ConfigError(f"--device {clipped(device)}: '{path}' is already the name of one system")
+    return installed / path.name, path.name
+
+
+def _systems(path: Path) -> set[str]:
+    """The names of the systems whose tables lie in or below a folder: <system>/<family>/<engine>/<version>/<operation>_perf.*."""
+    return {p.parents[3].name for p in path.resolve().rglob("*_perf.*") if len(p.parents) > 3}
+
+
+def _devices(path: Path) -> set[str]:
+    """The devices that the tables below a folder name."""
+    found: set[str] = set()
+    for file in path.rglob("*_perf.*"):
+        frame = read_frame(file)
+        if "device" in frame:
+            found.update(frame["device"].astype(str).unique())
+    return found
 
 
 def _installed() -> Path | None:

@@ -18,10 +18,7 @@ from simserve.calibration.measure.torch_library import load_optional
 
 FILE = "environment.json"
 DRIFT_WARNING_PERCENT = 5.0
-_SMI_FIELDS = (
-    "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu,"
-    "ecc.mode.current,pstate"
-)
+_SMI_FIELDS = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit,temperature.gpu,ecc.mode.current,pstate"
 _EDGE = {"cpu": 192}
 _ACCELERATOR_EDGE = 4096
 

@@ -14,6 +14,13 @@ from simserve.calibration.measure.sizes import Scale
 
 TOP_LEVEL = 2
 
+QUICK_ROWS = 80
+"""Points of one kernel that a quick measurement takes at least: a fit needs 60 rows (`calibration.fit.MIN_TREE_ROWS`), and some points do
+not fit the memory or are too fast to be believed."""
+
+_BY_TREES = ("gemm", "attention_prefill", "attention_decode", "elementwise", "moe")
+"""Operators that are fitted by trees; a curve of message sizes needs a few points only."""
+
 
 class Planner:
     """Makes points for one device.
@@ -27,14 +34,21 @@ class Planner:
     def __init__(self, scale: Scale, dtypes: tuple[str, ...], modes: tuple[str, ...], attention: tuple[str, ...], groups: tuple[int, ...]):
         self.scale, self.dtypes, self.modes, self.attention, self.groups = scale, dtypes, modes, attention, groups
 
-    def points(self, operators: tuple[str, ...], top_level: int, shapes: Shapes | None = None) -> list[Point]:
-        """All points up to `top_level`, coarse first, each once. `shapes` of models replace the general ones."""
+    def points(self, operators: tuple[str, ...], top_level: int, shapes: Shapes | None = None, *, least: int = 0) -> list[Point]:
+        """All points up to `top_level`, coarse first, each once. `shapes` of models replace the general ones.
+
+        least  of a kernel that has fewer points than this, so many, if there are: some of the finer levels, evenly spread
+        """
         shapes = shapes or self._general_shapes()
-        found: dict[str, Point] = {}
+        every: dict[str, Point] = {}
         for name in operators:
             for made in self._of(name, shapes):
-                if made.level <= top_level and (made.key not in found or found[made.key].level > made.level):
-                    found[made.key] = made
+                if made.key not in every or every[made.key].level > made.level:
+                    every[made.key] = made
+        found = {key: made for key, made in every.items() if made.level <= top_level}
+        if least:
+            for made in _topped_up(list(every.values()), top_level, least):
+                found[made.key] = made
         place = {name: i for i, name in enumerate(OPERATORS)}
         return sorted(found.values(), key=lambda p: (p.level, place[p.operator]))  # stable: a shape's sizes stay together
 
@@ -154,6 +168,24 @@ class Planner:
             for size, level in sizes.message_bytes(self.scale.max_bytes).items():
                 if size >= 1 << 16:
                     yield point("hbm_stream", level, op=op, size_bytes=size, mode=self.modes[0])
+
+
+def _topped_up(every: list[Point], top_level: int, least: int) -> Iterator[Point]:
+    """Points above `top_level` of the kernels that have too few up to it."""
+    kernels: dict[tuple[Any, ...], list[Point]] = {}
+    for one in every:
+        if one.operator in _BY_TREES:
+            kernel = (one.operator, *(one.values.get(name) for name in ("dtype", "op", "implementation", "mode")))
+            kernels.setdefault(kernel, []).append(one)
+    for points in kernels.values():
+        missing = least - sum(one.level <= top_level for one in points)
+        for level in range(top_level + 1, TOP_LEVEL + 1):
+            finer = [one for one in points if one.level == level]
+            if missing <= 0 or not finer:
+                continue
+            taken = min(missing, len(finer))
+            yield from (finer[i * len(finer) // taken] for i in range(taken))
+            missing -= taken
 
 
 def _levels(*sizes: tuple[int, ...]) -> dict[int, int]:

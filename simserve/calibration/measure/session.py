@@ -19,7 +19,7 @@ from simserve.calibration.measure.journal import OK, Journal
 from simserve.calibration.measure.model_shapes import Shapes, shapes_of
 from simserve.calibration.measure.operators import PREPARE
 from simserve.calibration.measure.options import MeasureOptions
-from simserve.calibration.measure.plan import TOP_LEVEL, Planner
+from simserve.calibration.measure.plan import QUICK_ROWS, TOP_LEVEL, Planner
 from simserve.calibration.measure.points import COLLECTIVES, Point
 from simserve.calibration.measure.progress import Progress, duration
 from simserve.calibration.measure.random_data import RandomData
@@ -105,7 +105,7 @@ def planned(options: MeasureOptions, device: TorchDevice, shapes: Shapes | None 
     attention = options.attention or (best_for_measuring(device),)
     planner = Planner(scale_of(device.kind), options.dtypes or ("bf16",), options.modes(device.has_graphs), attention, groups)
     operators = tuple(o for o in options.operators if groups or o not in COLLECTIVES)
-    return planner.points(operators, 0 if options.quick else TOP_LEVEL, shapes)
+    return planner.points(operators, 0, shapes, least=QUICK_ROWS) if options.quick else planner.points(operators, TOP_LEVEL, shapes)
 
 
 class _Run:

@@ -81,7 +81,7 @@ CPU = Scale(
     256,
     16,
     1024,
-    4096,
+    16384,
     1 << 22,
     (((256, 128), 0), ((128, 256), 0), ((192, 192), 0), ((512, 256), 1), ((256, 512), 1), ((384, 128), 1), ((320, 320), 2)),
     ((Layout(4, 4, 32), 0), (Layout(8, 2, 32), 0), (Layout(4, 1, 64), 1), (Layout(8, 2, 32, 64), 2)),
@@ -133,6 +133,8 @@ def _tile_edges(most: int) -> Iterator[int]:
 
 
 def _comb(most: int) -> Iterator[int]:
+    if most <= 512:  # a small device: its few sizes must still be enough to fit one kernel
+        yield from range(4, most + 1, 4)
     yield from range(3, 16)
     yield from range(16, min(most, 512) + 1, 8)
     yield from range(512, min(most, 2048) + 1, 32)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import ConfigError, nearest
+from simserve.files.words import clipped
 from simserve.serving.case import Case
 
 if TYPE_CHECKING:
@@ -29,10 +31,29 @@ _BY_COLUMNS: tuple[tuple[frozenset[str], str], ...] = (
 )
 
 
-def read_directory(place: Path, dataset: str | None = None) -> list[Case]:
-    """The cases of every measurement file in a directory (or of one file).
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """The cases of a directory, and by name the files in it that could not be read, with the reason."""
 
-    Raises ConfigError: no such place, no measurement file in it, a file that no reader knows, an unknown `dataset` (with the nearest).
+    cases: list[Case]
+    unreadable: dict[str, str]
+
+
+def read_directory(place: Path, dataset: str | None = None) -> list[Case]:
+    """The cases of every measurement file in a directory (or of one file), all of which must be readable.
+
+    Raises ConfigError as `read_measurements`, and for the first file that cannot be read.
+    """
+    found = read_measurements(place, dataset)
+    for reason in found.unreadable.values():
+        raise ConfigError(reason)
+    return found.cases
+
+
+def read_measurements(place: Path, dataset: str | None = None) -> Measurements:
+    """The cases of every measurement file in a directory (or of one file); files that cannot be read are left out and told.
+
+    Raises ConfigError: no such place, no measurement file in it, none that can be read, an unknown `dataset` (with the nearest).
     """
     if not place.exists():
         raise ConfigError(f"{place}: no such file or directory")
@@ -45,9 +66,16 @@ def read_directory(place: Path, dataset: str | None = None) -> list[Case]:
             raise ConfigError(f"{place}: no data set '{dataset}'{nearest(dataset, [f.stem for f in files])}")
         files = chosen
     cases: list[Case] = []
+    unreadable: dict[str, str] = {}
     for file in files:
-        cases += read_file(file)
-    return cases
+        try:
+            cases += read_file(file)
+        except ConfigError as problem:
+            unreadable[file.name] = str(problem)
+    if len(unreadable) == len(files):
+        more = f" (and {len(files) - 1} more files, none of which can be read)" if len(files) > 1 else ""
+        raise ConfigError(next(iter(unreadable.values())) + more)
+    return Measurements(cases, unreadable)
 
 
 def read_file(file: Path) -> list[Case]:
@@ -60,13 +88,17 @@ def read_file(file: Path) -> list[Case]:
     try:
         table = pd.read_parquet(file)
     except Exception as problem:  # pyarrow raises several unrelated types
-        raise ConfigError(f"{file}: not a readable Parquet table ({str(problem).splitlines()[0]})") from None
+        raise ConfigError(f"{file}: not a readable Parquet table ({clipped(str(problem) or type(problem).__name__, 120)})") from None
     for columns, module in _BY_COLUMNS:
         if columns <= set(table.columns):
             reader: Any = importlib.import_module(f"simserve.serving.readers.{module}")
-            found: Iterable[Case] = reader.read(_plain(table), file.stem)
-            return list(found)
-    raise ConfigError(f"{file}: no reader for a table with the columns {', '.join(map(str, table.columns))}")
+            try:
+                found: Iterable[Case] = reader.read(_plain(table), file.stem)
+                return list(found)
+            except Exception as problem:  # a column or a value that this kind of table does not have: the reader need not foresee which
+                said = clipped(f"{type(problem).__name__}: {problem}", 100)
+                raise ConfigError(f"{file}: not a sound table of the kind that its columns say ({module}: {said})") from problem
+    raise ConfigError(f"{file}: no reader for a table with the columns {clipped(', '.join(map(str, table.columns)), 300)}")
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
+from simserve.calibration.fit import MIN_TREE_ROWS
 from simserve.calibration.measure import sizes
 from simserve.calibration.measure.model_shapes import shapes_of
-from simserve.calibration.measure.plan import Planner
+from simserve.calibration.measure.plan import QUICK_ROWS, Planner
 from simserve.calibration.measure.points import OPERATORS
 from simserve.model import Parallel, load_model
+
+TREES = ("gemm", "attention_prefill", "attention_decode", "elementwise", "moe")
 
 
 def planner(kind: str = "cuda", dtypes: tuple[str, ...] = ("bf16",)) -> Planner:
@@ -59,3 +64,17 @@ def test_rotary_rows_carry_the_width_of_the_query_heads() -> None:
     rows = [p.values for p in planner().points(("elementwise",), 0, shapes_of([(model, Parallel())], None))]
     assert {r["hidden_size"] for r in rows if r["op"] == "attn_rope"} == {4096}
     assert {r["hidden_size"] for r in rows if r["op"] == "add"} == {2048}
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+@pytest.mark.parametrize("models", [(), ("llama-3.1-8b",), ("qwen3-30b-a3b",)])
+def test_a_quick_measurement_is_enough_to_fit_every_kernel(kind: str, models: tuple[str, ...]) -> None:
+    shapes = shapes_of([(load_model(name), Parallel()) for name in models], None) if models else None
+    coarse, quick, all_of_it = (
+        planner(kind).points(OPERATORS, level, shapes, least=least) for level, least in ((0, 0), (0, QUICK_ROWS), (2, 0))
+    )
+    assert {p.key for p in coarse} <= {p.key for p in quick} <= {p.key for p in all_of_it}
+    assert quick[: len(coarse)] == coarse, "coarse first: a time budget cuts the rest"
+    rows = Counter((p.operator, p.values.get("op"), p.values["dtype"]) for p in quick if p.operator in TREES)
+    assert min(rows.values()) >= MIN_TREE_ROWS, rows
+    assert len(quick) < 0.8 * len(all_of_it)

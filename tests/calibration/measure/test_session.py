@@ -137,6 +137,14 @@ def test_a_killed_process_loses_at_most_the_point_in_hand(tmp_path: Path) -> Non
     assert resumed.left == 0 and resumed.resumed + resumed.measured == resumed.tables["gemm.parquet"] - _beyond_quick(tmp_path)
 
 
+def _quick_gemms(out: Path, m: int | None = None) -> int:
+    """How many matrices a quick measurement takes, of all or of so many rows."""
+    from simserve.calibration.measure.session import planned
+
+    points = planned(MeasureOptions("cpu", out, operators=("gemm",), quick=True), TorchDevice("cpu"))
+    return sum(m is None or p.values["m"] == m for p in points)
+
+
 def _beyond_quick(out: Path) -> int:
     """Rows that the killed run had measured outside the quick grid: they stay in the table."""
     from simserve.calibration.measure.session import planned
@@ -154,11 +162,12 @@ def test_out_of_memory_is_counted_and_the_rest_goes_on(tmp_path: Path, monkeypat
 
     monkeypatch.setitem(operators.PREPARE, "gemm", hungry)
     result = run(tmp_path)
-    assert result.failures == {"out of memory": 3} and result.left == 0  # three shapes
+    shapes = _quick_gemms(tmp_path, 4)
+    assert result.failures == {"out of memory": shapes} and result.left == 0
     assert 4 not in set(pd.read_parquet(tmp_path / "gemm.parquet")["m"])
     monkeypatch.setitem(operators.PREPARE, "gemm", real_gemm)
     assert run(tmp_path).measured == 0  # a failure is settled
-    assert run(tmp_path, retry_failed=True).measured == 3  # until it is asked for again
+    assert run(tmp_path, retry_failed=True).measured == shapes  # until it is asked for again
 
 
 def test_a_driver_error_is_named_and_a_lost_device_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +178,7 @@ def test_a_driver_error_is_named_and_a_lost_device_ends_the_run(tmp_path: Path, 
 
     monkeypatch.setitem(operators.PREPARE, "gemm", faulty)
     result = run(tmp_path / "survives")
-    assert result.failures == {"failed: RuntimeError: CUDA error: an illegal memory access was encountered": 3}
+    assert result.failures == {"failed: RuntimeError: CUDA error: an illegal memory access was encountered": _quick_gemms(tmp_path, 2)}
     monkeypatch.setattr(TorchDevice, "healthy", lambda self: False)
     with pytest.raises(DeviceLostError, match=r"gemm m=2 .*illegal memory access.*kept"):
         run(tmp_path / "lost")
@@ -219,7 +228,7 @@ def test_graph_and_eager_rows_are_kept_apart(tmp_path: Path, monkeypatch: pytest
 
 def test_flushing_the_cache_is_not_timed(tmp_path: Path) -> None:
     result = run(tmp_path, flush_l2=True)
-    assert result.tables == {"gemm.parquet": 27}
+    assert result.tables == {"gemm.parquet": _quick_gemms(tmp_path)}
     small = pd.read_parquet(tmp_path / "gemm.parquet").query("m == 1")["latency_us"]
     assert small.min() < 150  # writing the 16 MiB of a flush takes longer than that
 
@@ -227,7 +236,7 @@ def test_flushing_the_cache_is_not_timed(tmp_path: Path) -> None:
 def test_csv_where_pyarrow_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_files, "load_optional", lambda name: None)
     assert list(run(tmp_path).tables) == ["gemm.csv"]
-    assert len(read_tables(tmp_path).frames["gemm"]) == 27
+    assert len(read_tables(tmp_path).frames["gemm"]) == _quick_gemms(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -59,22 +59,32 @@ def gunzip(raw: bytes, path: Path, error: type[SimserveError], *, most_bytes: in
     """What a gzip file holds, all its members. Raises `error` when it is damaged, cut short, or holds more than `most_bytes`."""
     parts: list[bytes] = []
     total = 0
-    rest = raw
+
+    def keep(piece: bytes) -> None:
+        nonlocal total
+        parts.append(piece)
+        total += len(piece)
+        if total > most_bytes:
+            raise error(f"{path}: expands to more than {_size(most_bytes)}; unpack it and take a part of it")
+
+    stream = zlib.decompressobj(wbits=31)
     try:
-        while rest:
-            stream = zlib.decompressobj(wbits=31)
-            while not stream.eof:
-                piece = stream.decompress(rest, _PIECE)
-                if not piece and not stream.eof:
-                    raise error(f"{path}: the gzip file is cut short")
-                rest = stream.unconsumed_tail
-                parts.append(piece)
-                total += len(piece)
-                if total > most_bytes:
-                    raise error(f"{path}: expands to more than {_size(most_bytes)}; unpack it and take a part of it")
-            rest = stream.unused_data.lstrip(b"\0")  # padding between members is allowed
+        for at in range(0, len(raw), _PIECE):  # in pieces: what is left of the input is copied with every call
+            rest = raw[at : at + _PIECE]
+            while rest:
+                if stream.eof:  # another member; padding between members is allowed
+                    rest = rest.lstrip(b"\0")
+                    if not rest:
+                        break
+                    stream = zlib.decompressobj(wbits=31)
+                keep(stream.decompress(rest, _PIECE))
+                rest = stream.unused_data if stream.eof else stream.unconsumed_tail
+        while not stream.eof and (piece := stream.decompress(b"", _PIECE)):
+            keep(piece)
     except zlib.error as problem:
         raise error(f"{path}: the gzip file is damaged or cut short ({problem})") from None
+    if not stream.eof:
+        raise error(f"{path}: the gzip file is damaged or cut short")
     return b"".join(parts)
 
 

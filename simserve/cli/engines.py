@@ -36,7 +36,7 @@ def engines(
         print(json.dumps(profile.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False, allow_nan=False))
         return
     print(f"{profile.name}: {profile.description}\n{profile.engine}, {profile.versions}\n")
-    tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.flags.items()])
+    tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.all_flags().items()])
     host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
     print(f"\nHost overheads ({'validated' if profile.validated else 'not validated'}): {host}")
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

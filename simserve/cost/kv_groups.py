@@ -13,9 +13,14 @@ from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import stage_layers
 from simserve.model.parallel import Parallel, check
 
-WindowedLayers = Literal["full", "window"]
-"""What an engine keeps of a layer that attends in a window: the KV of every token, or of the window only (vLLM's hybrid KV cache
-manager; layers are then in groups, each with its own block table)."""
+WindowedLayers = Literal["full", "uniform", "window"]
+"""What an engine keeps of a layer that attends in a window.
+
+full     The KV of every token.
+uniform  Of the window only in models whose attention layers all have the same window (a block table used round and round: vLLM's first
+         engine, vllm/core/block_manager.py); of every token in others.
+window   Of the window only. Layers are then in groups, each with its own block table (vLLM's hybrid KV cache manager).
+"""
 
 
 class KvGroup(NamedTuple):
@@ -63,10 +68,11 @@ def sequence_bytes(
     ceil((window - 1 + step_tokens) / block) + 1 blocks (vllm/v1/kv_cache_interface.py, SlidingWindowSpec).
     """
     total = 0.0
+    keeps_window = _keeps_window(groups, windowed_layers)
     all_blocks = -(-tokens // block_tokens)
     for group in groups:
         blocks = all_blocks
-        if group.kind == "window" and windowed_layers == "window":
+        if group.kind == "window" and keeps_window:
             blocks = min(blocks, -(-(group.window_tokens - 1 + step_tokens) // block_tokens) + 1)
         total += blocks * block_tokens * group.bytes_per_token + group.state_bytes
     return total
@@ -85,12 +91,12 @@ def pool_notes(
     """What a reader must know where one pool of equal blocks is not what the engine has; empty where it is."""
     notes = []
     windowed = [group for group in groups if group.kind == "window"]
-    if windowed and windowed_layers == "window":
+    if windowed and _keeps_window(groups, windowed_layers):
         layers = sum(group.layers for group in windowed)
         attention = sum(group.layers for group in groups if group.kind != "recurrent")
         tokens = " or ".join(f"{group.window_tokens:,}" for group in windowed)
         longest = model.max_position_embeddings
-        factor = sequence_bytes(groups, longest, "full") / sequence_bytes(groups, longest, "window")
+        factor = sequence_bytes(groups, longest, "full") / sequence_bytes(groups, longest, windowed_layers)
         notes.append(
             f"{layers} of the {attention} attention layers of {model.name} attend in a window of {tokens} tokens. {engine} keeps no more"
             f" of them; here their KV cache is charged in full: a sequence of {longest:,} tokens takes {factor:.1f} times the memory."
@@ -102,3 +108,8 @@ def pool_notes(
             f" {seats * state / 2**30:.1f} GiB beside the {kv_bytes / 2**30:.1f} GiB of KV cache."
         )
     return notes
+
+
+def _keeps_window(groups: Sequence[KvGroup], windowed_layers: WindowedLayers) -> bool:
+    attention = [group.kind for group in groups if group.kind != "recurrent"]
+    return windowed_layers == "window" or (windowed_layers == "uniform" and attention == ["window"])

@@ -12,11 +12,11 @@ _MIB = 2**20
 
 
 class ReserveRule(Section):
-    """Memory that an engine leaves beside weights and KV cache on devices of a size, MiB of each device. Everything that is stated adds up."""
+    """Memory that an engine leaves beside weights and KV cache on devices of a size, MiB of each device. What is stated adds up."""
 
     below_gib: float | None = Field(default=None, gt=0, description="Holds for devices with less memory. Default: for all that are left.")
     fixed_mib: float = Field(default=0.0, ge=0)
-    per_device_mib: float = Field(default=0.0, ge=0, description="For each of an instance's tp x pp devices.")
+    per_device_mib: float = Field(default=0.0, ge=0, description="For each of an instance's devices.")
     per_step_token_mib: float = Field(default=0.0, ge=0, description="For each token of the largest step, at least 2,048 of them.")
     per_graph_request_mib: float = Field(default=0.0, ge=0, description="For each request of the largest CUDA graph.")
     dp_mib: float = Field(default=0.0, ge=0, description="With data-parallel attention.")
@@ -26,7 +26,8 @@ class ReserveRule(Section):
     least_mib: float = Field(default=0.0, ge=0, description="At least so much in all.")
 
     def reserve_mib(self, devices: int, dp: int, step_tokens: int, graph_requests: int) -> float:
-        """MiB of a device: `devices` is tp x pp, `step_tokens` the largest step, `graph_requests` the largest captured batch."""
+        """MiB of a device: `devices` is tp x pp x dp (SGLang's tp_size counts the ranks of all attention replicas), `step_tokens` the
+        largest step, `graph_requests` the largest captured batch."""
         sum_mib = self.fixed_mib + self.per_device_mib * devices + self.per_step_token_mib * max(step_tokens, 2048)
         sum_mib += self.per_graph_request_mib * graph_requests
         if dp > 1:
@@ -45,8 +46,8 @@ class MemorySection(Section):
     )
     reserve: list[ReserveRule] = Field(
         default_factory=list,
-        description="How much the engine leaves free where no fraction is stated; the first rule that holds for the device counts. Empty: it"
-        " takes `kv.memory_utilisation`.",
+        description="How much the engine leaves free where no fraction is stated; the first rule that holds for the device counts."
+        " Empty: it takes `kv.memory_utilisation`.",
     )
     windowed_layers: WindowedLayers = Field(
         default="full",

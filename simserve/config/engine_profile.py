@@ -145,7 +145,7 @@ class EngineProfile(Section):
         return bool(self.memory.reserve) or any(rule.by_memory for rule in self.on_hardware)
 
     def fraction(self, memory_bytes: float | None, *, devices: int, dp: int, step_tokens: int) -> float:
-        """The memory fraction where none is stated: the engine's rule, else `kv.memory_utilisation`. `devices` is tp x pp."""
+        """The memory fraction where none is stated: the engine's rule, else `kv.memory_utilisation`. `devices` is tp x pp x dp."""
         graph = self.cuda_graph_sizes[-1] if self.cuda_graph_sizes else 0
         found = None
         if memory_bytes is not None:

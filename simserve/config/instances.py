@@ -112,7 +112,7 @@ def complete(
         return None, wrong
     if "memory_utilisation" in kv and section.kv.memory_utilisation is None and ("kv", "memory_utilisation") not in flags:
         kv["memory_utilisation"] = engine.fraction(
-            memory, devices=parallel.tp * parallel.pp, dp=parallel.dp, step_tokens=params.step_tokens(0)
+            memory, devices=parallel.tp * parallel.pp * parallel.dp, dp=parallel.dp, step_tokens=params.step_tokens(0)
         )
     if kv["preemption"] == "swap" and not kv["host_memory_gib"]:
         return None, [messages.at(document, (*prefix, "kv", "preemption"), "swap needs host_memory_gib above 0, found 0")]
@@ -189,8 +189,8 @@ def _parallel(
 ) -> tuple[ParallelSection, list[Mistake]]:
     """The layout: what the instance states over the engine's flags, except where a flag may not be contradicted."""
     given = {key[1]: s for key, s in flags.items() if key[0] == "parallel"}
-    values = {key: s.value for key, s in given.items() if s.value != engine_flags.ALL_RANKS} | section.parallel.model_dump(exclude_unset=True)
-    layout = ParallelSection(**values)
+    values = {key: s.value for key, s in given.items() if s.value != engine_flags.ALL_RANKS}
+    layout = ParallelSection(**values | section.parallel.model_dump(exclude_unset=True))
     mistakes: list[Mistake] = []
     for key, setting in given.items():
         if setting.rule:

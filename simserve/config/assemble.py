@@ -129,7 +129,9 @@ def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitectu
     if experiment.spec.cost is not None:
         cost = polynomial_cost(experiment, model, profile, parallel, element)
     else:
-        cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, options)
+        # No kernel of latent attention in the profiles reads a quantised cache: there it only saves memory.
+        read = options.model_copy(update={"kv_bits": None}) if model.mla else options
+        cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, read)
     seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
     budget = getattr(group.params, "max_num_batched_tokens", None) or getattr(group.params, "token_budget", None)
     utilisation = group.kv.memory_utilisation or 0.9
@@ -249,4 +251,8 @@ def _memory_notes(experiment: Experiment, group: InstanceGroup, model: ModelArch
     element = 2.0 * experiment.spec.model_section.options.cached_share(model)
     kv_bytes = made.kv_blocks * made.block_tokens * rank_kv_bytes_per_token(model, parallel, element)
     groups, windows = kv_groups(model, parallel, element), experiment.engine.memory.windowed_layers
-    return tuple(pool_notes(model, experiment.engine.engine, groups, windows, made.max_seqs, kv_bytes))
+    notes = pool_notes(model, experiment.engine.engine, groups, windows, made.max_seqs, kv_bytes)
+    bits = experiment.spec.model_section.options.kv_bits
+    if model.mla and bits:
+        notes.append(f"The cache of {model.name} is stored in {bits:g} bits an element; its latent attention is timed as reading 16.")
+    return tuple(notes)

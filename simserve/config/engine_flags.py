@@ -47,8 +47,7 @@ class FlagRule(Section):
         quoted = isinstance(value, str) and word in ("true", "false")
         if word not in self.values or quoted:
             allowed = [*self.values, *self.refused]
-            found = f"'{shown(value)}'" if isinstance(value, str) and not quoted else kind_of(value)
-            raise ValueError(f"found {found}{nearest(word, allowed)}" if not quoted else f"found '{value}', expected it without quotes")
+            raise ValueError(f"found '{word}', expected it without quotes" if quoted else f"found {shown(value)}{nearest(word, allowed)}")
         return self.values[word]
 
 

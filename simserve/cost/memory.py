@@ -129,6 +129,8 @@ def _capacity(model: ModelArchitecture, profile: HardwareProfile, parallel: Para
     weights = rank_weight_bytes(model, parallel)
     activations = activation_bytes(model, parallel, rule.max_batched_tokens, rule.max_seqs)
     per_token = rank_kv_bytes_per_token(model, parallel, rule.kv_dtype_bytes)
+    if not per_token:
+        raise ModelError(f"model '{model.name}' has no attention layers: its memory is not a KV cache, and it cannot be served here")
     before_kv = weights + activations + CONTEXT_BYTES
     if rule.fraction_of == "device":
         usable = fraction * memory

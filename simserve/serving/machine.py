@@ -166,7 +166,8 @@ def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
     fields = registry.scheduler_class(_policy(case, profile)).Params.model_fields
     defaults = scheduler_defaults(profile, case.gpu, device_profile(case.gpu).device.hbm_bytes)
     parameters = {key: value for key, value in defaults.items() if key in fields}
-    stated: dict[str, Any] = {key: case.settings[key] for key in ("max_seqs", "max_num_batched_tokens") if key in case.settings}
+    own_words = ("max_seqs", "max_num_batched_tokens", "chunked_prefill_size")
+    stated: dict[str, Any] = {key: case.settings[key] for key in own_words if key in case.settings}
     for own in ("token_budget", "chunked_prefill_size"):
         if own in fields and "max_num_batched_tokens" in stated:
             stated[own] = stated.pop("max_num_batched_tokens")

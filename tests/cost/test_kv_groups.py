@@ -26,7 +26,7 @@ def test_gpt_oss_has_twelve_layers_of_each_kind() -> None:
 
 
 def test_sixty_thousand_tokens_of_gpt_oss_on_one_h100() -> None:
-    """60,200 tokens take 12 x 2,048 bytes each, and 145 more in the windows: 1.48 GB. An engine that keeps windows holds 36 to 40 of them."""
+    """60,200 tokens take 12 x 2,048 bytes each, and 144 more in the windows: 1.48 GB. With windows kept, 36 to 40 of them fit."""
     model, groups = load_model("gpt-oss-20b"), kv_groups(load_model("gpt-oss-20b"), ONE)
     capacity = kv_capacity(model, load_profile("h100-sxm-80gb"), ONE, max_batched_tokens=8192, max_seqs=1024)
     assert sequence_bytes(groups, 60_200, "window", block_tokens=16) == 12 * 2048 * (60_208 + 144)
@@ -39,7 +39,7 @@ def test_a_sequence_shorter_than_its_window_holds_its_own_tokens() -> None:
 
 
 def test_a_window_need_not_begin_with_a_block_and_a_chunk_is_held_beside_it() -> None:
-    """Window 128, blocks of 16: the last 128 tokens touch 9 blocks at most; while a chunk of 2,048 is computed, 137 (2,175 / 16, and one)."""
+    """Window 128, blocks of 16: the last 128 tokens touch 9 blocks at most; with a chunk of 2,048, 137 (2,175 / 16, and one)."""
     assert sequence_bytes((WINDOW,), 10_000, "window", block_tokens=16) == 9 * 16 * 150
     assert sequence_bytes((WINDOW,), 10_000, "window", block_tokens=16, step_tokens=2048) == 137 * 16 * 150
 
@@ -69,7 +69,7 @@ QWEN3_NEXT = {
 
 
 def test_recurrent_state_of_qwen3_next(tmp_path: Path) -> None:
-    """36 layers of 32 value heads x 128 x 128 in float32 and 8,192 channels of a convolution of 4: 77 MB a sequence, half on each of two."""
+    """36 layers of 32 value heads x 128 x 128 in float32 and 8,192 channels of a convolution of 4: 77 MB, half on each of two."""
     (tmp_path / "config.json").write_text(json.dumps(QWEN3_NEXT))
     model = load_model(str(tmp_path / "config.json"))
     whole, half = (kv_groups(model, Parallel(tp=tp))[-1] for tp in (1, 2))

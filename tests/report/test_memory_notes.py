@@ -13,7 +13,10 @@ def warnings(model: str, engine: Any, prompts: list[int]) -> list[str]:
         "hardware": "h100-sxm-80gb",
         "engine": engine,
         "workload": {
-            "lengths": {"prompt": {"kind": "uniform", "low_tokens": prompts[0], "high_tokens": prompts[-1]}, "output": {"kind": "fixed", "tokens": 4}},
+            "lengths": {
+                "prompt": {"kind": "uniform", "low_tokens": prompts[0], "high_tokens": prompts[-1]},
+                "output": {"kind": "fixed", "tokens": 4},
+            },
             "closed_loop": {"concurrency": 2},
             "count": 12,
         },

@@ -45,14 +45,14 @@ def kv_groups(model: ModelArchitecture, parallel: Parallel, kv_dtype_bytes: floa
     """
     check(model, parallel)
     kinds = [[model.layer_kind(layer) for layer in stage] for stage in stage_layers(model, parallel)]
-    fullest = max(kinds, key=lambda stage: (sum(kind.mixer != "linear" for kind in stage), len(stage)))
+    attending = [[kind.window_tokens for kind in stage if kind.mixer.startswith(("gqa", "mla"))] for stage in kinds]
+    recurrents = [sum(kind.mixer.endswith("linear") for kind in stage) for stage in kinds]
+    windows, recurrent = max(zip(attending, recurrents, strict=True), key=lambda stage: (len(stage[0]), stage[1]))
     per_layer = model.kv_bytes_per_token_layer(kv_dtype_bytes, parallel.tp)
-    windows = [kind.window_tokens for kind in fullest if kind.mixer != "linear"]
     groups = []
     for window in sorted(set(windows)):
         count = windows.count(window)
         groups.append(KvGroup("window" if window else "full", count, window, count * per_layer))
-    recurrent = len(fullest) - len(windows)
     if recurrent:
         assert model.linear_attention is not None
         groups.append(KvGroup("recurrent", recurrent, state_bytes=recurrent * model.linear_attention.state_bytes() / parallel.tp))

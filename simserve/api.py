@@ -96,7 +96,8 @@ def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | No
         until_s=experiment.spec.until_s,
         progress=progress,
     )
-    records = replace(records, instances=tuple(_with_engine(info, experiment) for info in records.instances))
+    about = zip(records.instances, parts.memory_notes, strict=True)
+    records = replace(records, instances=tuple(_with_engine(info, experiment, notes) for info, notes in about))
     metrics = experiment.spec.metrics
     slo = experiment.spec.slo.by_class(records.table.slo_class.names)
     result = Result(records, experiment.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
@@ -105,12 +106,13 @@ def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | No
     return result
 
 
-def _with_engine(info: InstanceInfo, experiment: Experiment) -> InstanceInfo:
-    """The instance's description with the engine profile that its host overheads and defaults came from."""
+def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...]) -> InstanceInfo:
+    """The instance's description with the engine profile that its host overheads and defaults came from, and where its memory differs."""
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
     profile = {**about, "validated": engine.validated, "sources": list(engine.sources)}
-    return replace(info, cost={**info.cost, "engine_profile": profile, "measured_runs": _measured_runs(engine.name, info)})
+    notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
+    return replace(info, cost={**info.cost, "engine_profile": profile, "measured_runs": _measured_runs(engine.name, info), **notes})
 
 
 def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:

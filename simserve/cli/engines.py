@@ -11,6 +11,12 @@ from simserve.cli import completion
 
 app = typer.Typer()
 
+_FRACTIONS = {
+    "device": "of each device's memory, for weights, activations and KV cache",
+    "device-static": "of each device's memory, for weights and KV cache; activations come from the rest",
+    "free": "of what weights and activations leave, for the KV cache",
+}
+
 
 @app.command()
 def engines(
@@ -36,7 +42,8 @@ def engines(
         print(json.dumps(profile.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False, allow_nan=False))
         return
     print(f"{profile.name}: {profile.description}\n{profile.engine}, {profile.versions}\n")
-    tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.flags.items()])
+    tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.all_flags().items()])
+    print(f"\nMemory fraction: {_FRACTIONS[profile.memory.fraction_of]}")
     host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
-    print(f"\nHost overheads ({'validated' if profile.validated else 'not validated'}): {host}")
+    print(f"Host overheads ({'validated' if profile.validated else 'not validated'}): {host}")
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

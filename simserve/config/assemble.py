@@ -6,25 +6,25 @@ import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simserve import resources
 from simserve.config.cluster import cluster_spec
 from simserve.config.engine_profile import host_speed
 from simserve.config.experiment import Experiment
+from simserve.config.hardware_file import hardware_path, profile_at
 from simserve.config.instances import InstanceGroup
-from simserve.config.paths import hardware_reference
 from simserve.config.published_costs import polynomial_cost
 from simserve.config.schema import NetworkSection
 from simserve.config.size import check_memory, check_time
 from simserve.cost.contract import CostModel
 from simserve.cost.host import HostOverheads
-from simserve.cost.memory import kv_capacity
+from simserve.cost.kv_groups import kv_groups, pool_notes
+from simserve.cost.memory import FractionOf, kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError, ModelError, ProfileError
 from simserve.files import messages
-from simserve.hardware import HardwareProfile, load_profile
+from simserve.hardware import HardwareProfile
 from simserve.model import ModelArchitecture, Parallel, load_model, rank_kv_bytes_per_token
 from simserve.policies import registry
 from simserve.workload.config import build_workload
@@ -32,7 +32,6 @@ from simserve.workload.requests import Workload
 
 _GIB = 2**30
 _DEFAULT_SEATS = 128  # for a third party's policy without a limit of its own
-_SMALLEST_STEP_TOKENS = 2048  # vLLM's profiling run is never smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,8 @@ class Assembly:
     workload: Workload
     instances: tuple[InstanceSpec, ...]
     cluster: ClusterSpec
+    memory_notes: tuple[tuple[str, ...], ...]
+    """Of each instance: where its KV cache is not what the engine would have."""
 
 
 def assemble(experiment: Experiment) -> Assembly:
@@ -51,9 +52,12 @@ def assemble(experiment: Experiment) -> Assembly:
     section = spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     instances: list[InstanceSpec] = []
+    memory_notes: list[tuple[str, ...]] = []
     for index, group in enumerate(experiment.groups):
         try:
-            instances += _instances(experiment, group, model, first=len(instances))
+            made = _instances(experiment, group, model, first=len(instances))
+            instances += made
+            memory_notes += [_memory_notes(experiment, group, model, made[0])] * len(made)
         except (ConfigError, ModelError, ProfileError) as error:
             place = messages.at(experiment.document, ("cluster", "instances", index), str(error))
             raise type(error)(str(place)) from error
@@ -62,12 +66,15 @@ def assemble(experiment: Experiment) -> Assembly:
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     cluster = cluster_spec(spec.cluster, experiment.policies, spec.seed)
     check_time(experiment, workload, cluster)
-    return Assembly(workload, tuple(instances), cluster)
+    return Assembly(workload, tuple(instances), cluster, tuple(memory_notes))
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The cost model of a group's instances and what its memory is counted with. `step_tokens` is the policy's token budget, if any."""
+    """The cost model of a group's instances and what its memory is counted with.
+
+    step_tokens  the policy's token budget, if any. largest_step_tokens: what activations are charged for.
+    """
 
     model: ModelArchitecture
     profile: HardwareProfile
@@ -79,12 +86,8 @@ class Machine:
     memory_utilisation: float
     kv_element_bytes: float
     step_tokens: int | None
-
-
-@functools.lru_cache(maxsize=8)
-def _profile(path: Path, modified_ns: int) -> HardwareProfile:
-    """A profile, read once in a process while its file stays the same."""
-    return load_profile(path)
+    largest_step_tokens: int
+    fraction_of: FractionOf
 
 
 @functools.lru_cache(maxsize=8)
@@ -102,7 +105,7 @@ def _cost(
     """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
     return StepCost(
         model,
-        _profile(path, modified_ns),
+        profile_at(path, modified_ns),
         host,
         parallel,
         backend=backend,
@@ -114,10 +117,9 @@ def _cost(
 
 def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture) -> Machine:
     """Builds the cost model that the instances of a group share: it does not change while running."""
-    name = hardware_reference(group.hardware, experiment.base_dir)
-    path = Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name)
+    path = hardware_path(group.hardware, experiment.base_dir)
     written_ns = path.stat().st_mtime_ns
-    profile = _profile(path, written_ns)
+    profile = profile_at(path, written_ns)
     parallel = Parallel(**group.parallel.model_dump())
     engine, options = experiment.engine, experiment.spec.model_section.options
     host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes)).on(host_speed(engine, profile.name))
@@ -127,17 +129,32 @@ def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitectu
     if experiment.spec.cost is not None:
         cost = polynomial_cost(experiment, model, profile, parallel, element)
     else:
-        cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, options)
+        # No kernel of latent attention in the profiles reads a quantised cache: there it only saves memory.
+        read = options.model_copy(update={"kv_bits": None}) if model.mla else options
+        cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, read)
     seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
     budget = getattr(group.params, "max_num_batched_tokens", None) or getattr(group.params, "token_budget", None)
     utilisation = group.kv.memory_utilisation or 0.9
-    return Machine(model, profile, parallel, cost, seats, length, group.kv.block_tokens or 16, utilisation, element, budget)
+    return Machine(
+        model,
+        profile,
+        parallel,
+        cost,
+        seats,
+        length,
+        group.kv.block_tokens or 16,
+        utilisation,
+        element,
+        budget,
+        group.params.step_tokens(length),
+        engine.memory.fraction_of,
+    )
 
 
 def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, first: int) -> list[InstanceSpec]:
     built, kv = machine(experiment, group, model), group.kv
     seats, parallel = built.seats, built.parallel
-    blocks = kv.blocks or _blocks(built, group)
+    blocks = kv.blocks or _blocks(built)
     host_tokens = (kv.host_memory_gib or 0.0) * _GIB / rank_kv_bytes_per_token(model, parallel, built.kv_element_bytes)
     policy = registry.scheduler_class(group.policy)
     link = link_spec(experiment.spec.cluster.network, built)
@@ -213,16 +230,29 @@ def _nodes(experiment: Experiment, group: InstanceGroup) -> list[int]:
     raise AssertionError(group)
 
 
-def _blocks(built: Machine, group: InstanceGroup) -> int:
-    """KV blocks that fit beside the weights and the largest step. A policy without a token budget runs whole prompts."""
-    whole_prompts = built.step_tokens is None or getattr(group.params, "chunked", True) is False
+def _blocks(built: Machine) -> int:
+    """KV blocks that fit beside the weights and the largest step."""
     return kv_capacity(
         built.model,
         built.profile,
         built.parallel,
         memory_utilisation=built.memory_utilisation,
+        fraction_of=built.fraction_of,
         block_tokens=built.block_tokens,
-        max_batched_tokens=max(built.step_tokens or _SMALLEST_STEP_TOKENS, built.max_model_len if whole_prompts else 0),
+        max_batched_tokens=built.largest_step_tokens,
         max_seqs=built.seats,
         kv_dtype_bytes=built.kv_element_bytes,
     ).blocks
+
+
+def _memory_notes(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, made: InstanceSpec) -> tuple[str, ...]:
+    """Where one pool of equal blocks is not what the engine has."""
+    parallel = Parallel(**group.parallel.model_dump())
+    element = 2.0 * experiment.spec.model_section.options.cached_share(model)
+    kv_bytes = made.kv_blocks * made.block_tokens * rank_kv_bytes_per_token(model, parallel, element)
+    groups, windows = kv_groups(model, parallel, element), experiment.engine.memory.windowed_layers
+    notes = pool_notes(model, experiment.engine.engine, groups, windows, made.max_seqs, kv_bytes)
+    bits = experiment.spec.model_section.options.kv_bits
+    if model.mla and bits:
+        notes.append(f"The cache of {model.name} is stored in {bits:g} bits an element; its latent attention is timed as reading 16.")
+    return tuple(notes)

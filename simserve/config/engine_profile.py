@@ -7,15 +7,18 @@ cache rules, CUDA-graph sizes, host overheads, and the engine's own flag names w
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from simserve import hints
 from simserve.bounds import MOST_STEP_S, MOST_TOKENS
+from simserve.config.engine_flags import FlagRule
+from simserve.config.engine_memory import MemorySection
 from simserve.config.schema import OpenSection, SchedulerSection, Section
 from simserve.errors import ConfigError
 from simserve.files import messages, yaml_text
@@ -76,11 +79,33 @@ class KvDefaults(Section):
 class HardwareDefaults(Section):
     """What differs on certain devices: scheduler defaults that the engine changes, and the hosts they come with."""
 
-    prefixes: list[str] = Field(min_length=1, description="Beginnings of hardware profile names.")
+    prefixes: list[str] = Field(default_factory=list, description="Beginnings of hardware profile names. Empty: whatever the name.")
+    from_gib: float = Field(default=0.0, ge=0, description="For devices with at least so much memory.")
+    below_gib: float | None = Field(default=None, gt=0, description="For devices with less memory.")
     scheduler: dict[str, Any] = Field(default_factory=dict)
     host_speed: float = Field(
         default=1.0, ge=1e-3, le=1e3, description="How fast the hosts are, relative to those of `host`; its seconds are divided by it."
     )
+
+    @model_validator(mode="after")
+    def _some_condition(self) -> HardwareDefaults:
+        if not self.prefixes and not self.by_memory:
+            raise ValueError("state which devices: prefixes, from_gib or below_gib")
+        return self
+
+    @property
+    def by_memory(self) -> bool:
+        """Whether the device's memory decides."""
+        return self.from_gib > 0 or self.below_gib is not None
+
+    def holds(self, hardware: str, memory_bytes: float | None) -> bool:
+        """Whether it is for this device; a rule by memory is for none whose memory is not known."""
+        if self.prefixes and not hardware.startswith(tuple(self.prefixes)):
+            return False
+        if not self.by_memory:
+            return True
+        gib = math.nan if memory_bytes is None else memory_bytes / 2**30
+        return gib >= self.from_gib and (self.below_gib is None or gib < self.below_gib)
 
 
 class EngineProfile(Section):
@@ -96,6 +121,7 @@ class EngineProfile(Section):
     scheduler: SchedulerSection
     on_hardware: list[HardwareDefaults] = Field(default_factory=list)
     kv: KvDefaults
+    memory: MemorySection = Field(default_factory=MemorySection)
     cuda_graph_sizes: GraphSizes = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
     host: HostSection
     request_path: RequestPathSection = Field(default_factory=RequestPathSection)
@@ -103,16 +129,36 @@ class EngineProfile(Section):
         default=None, description="Engine whose kernel measurements are preferred, where a profile has several."
     )
     flags: dict[str, str] = Field(description="The engine's flag -> the key of an instance that it sets.")
+    flag_rules: dict[str, FlagRule] = Field(default_factory=dict, description="Flags whose values are put into the experiment's words.")
+
+    def all_flags(self) -> dict[str, str]:
+        """Every flag and the key that it sets."""
+        return self.flags | {flag: rule.sets for flag, rule in self.flag_rules.items()}
 
     def flag_names(self) -> set[str]:
         """What may stand beside `name` in an experiment's `engine` mapping."""
-        return {*self.flags, *OWN_KEYS}
+        return {*self.flags, *self.flag_rules, *OWN_KEYS}
+
+    @property
+    def looks_at_memory(self) -> bool:
+        """Whether some default depends on the device's memory."""
+        return bool(self.memory.reserve) or any(rule.by_memory for rule in self.on_hardware)
+
+    def fraction(self, memory_bytes: float | None, *, devices: int, dp: int, step_tokens: int) -> float:
+        """The memory fraction where none is stated: the engine's rule, else `kv.memory_utilisation`. `devices` is tp x pp x dp."""
+        graph = self.cuda_graph_sizes[-1] if self.cuda_graph_sizes else 0
+        found = None
+        if memory_bytes is not None:
+            found = self.memory.fraction(memory_bytes, devices=devices, dp=dp, step_tokens=step_tokens, graph_requests=graph)
+        return self.kv.memory_utilisation if found is None else found
 
     def default_of(self, key: str) -> str:
         """The profile's own value of an instance key such as `scheduler.max_seqs`; empty when the policy or the model decides."""
         section, _, name = key.partition(".")
         if section == "parallel":
             return "1"
+        if key == "kv.memory_utilisation" and self.memory.reserve:
+            return "by device memory"
         values = self.scheduler.parameters if section == "scheduler" else self.kv.model_dump() if section == "kv" else {}
         return f"{values[name]}" if name in values else ""
 
@@ -167,11 +213,11 @@ def _load(path: Path, modified_ns: int) -> EngineProfile:
     return profile
 
 
-def scheduler_defaults(profile: EngineProfile, hardware: str) -> Mapping[str, Any]:
-    """Parameters of the profile's scheduler on a device, `policy` left out."""
+def scheduler_defaults(profile: EngineProfile, hardware: str, memory_bytes: float | None = None) -> Mapping[str, Any]:
+    """Parameters of the profile's scheduler on a device of that name and memory, `policy` left out."""
     defaults = profile.scheduler.parameters
     for rule in profile.on_hardware:
-        if hardware.startswith(tuple(rule.prefixes)):
+        if rule.holds(hardware, memory_bytes):
             defaults = defaults | rule.scheduler
     return defaults
 
@@ -180,6 +226,6 @@ def host_speed(profile: EngineProfile, hardware: str) -> float:
     """How fast the hosts of a device are, relative to those that the profile's host seconds stand for."""
     speed = 1.0
     for rule in profile.on_hardware:
-        if hardware.startswith(tuple(rule.prefixes)):
+        if rule.holds(hardware, None):
             speed *= rule.host_speed
     return speed

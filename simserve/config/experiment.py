@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import cluster, engine_profile, instances, overrides
+from simserve.config import cluster, engine_flags, engine_profile, instances, overrides
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.engine_profile import EngineOverrides, EngineProfile
 from simserve.config.instances import InstanceGroup
@@ -124,12 +124,15 @@ def load(
         path = find_experiment(source)
         document, folder, default_name = yaml_text.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]
     document = overrides.apply(document, changes)
+    engine, of_engine = _engine(document, folder)
+    if engine is not None:
+        document, found = engine_flags.model_flags(document, engine)
+        of_engine += found
     section, mistakes = messages.check(ExperimentSpec, document.data, document)
-    engine, found = _engine(document, folder)
-    mistakes += found
+    mistakes += of_engine
     groups: list[InstanceGroup] = []
     if engine is not None:
-        groups, found = _groups(document, engine)
+        groups, found = _groups(document, engine, folder)
         mistakes += found
     policies, found = cluster.complete(document)
     mistakes += found
@@ -165,7 +168,7 @@ def _engine(document: Document, folder: Path) -> tuple[EngineProfile | None, lis
     return profile, []
 
 
-def _groups(document: Document, engine: EngineProfile) -> tuple[list[InstanceGroup], list[Mistake]]:
+def _groups(document: Document, engine: EngineProfile, folder: Path) -> tuple[list[InstanceGroup], list[Mistake]]:
     section = document.data.get("cluster")
     items = section.get("instances", [{}]) if isinstance(section, Mapping) else [{}]
     groups: list[InstanceGroup] = []
@@ -174,7 +177,7 @@ def _groups(document: Document, engine: EngineProfile) -> tuple[list[InstanceGro
         if not isinstance(raw, Mapping):
             continue
         try:
-            group, found = instances.complete(raw, index, engine, document)
+            group, found = instances.complete(raw, index, engine, document, folder)
         except ValueError:
             continue  # the group breaks the schema itself, which has been reported
         mistakes += found

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from simserve import hints
-from simserve.config import engine_profile
+from simserve.config import engine_flags, engine_profile
 from simserve.config.engine_profile import EngineProfile
+from simserve.config.hardware_file import device_memory_bytes
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
 from simserve.errors import nearest
 from simserve.files import messages
@@ -58,13 +59,21 @@ class Setting:
     value: Any
     path: KeyPath | None
     """Where the user wrote it; None = a default of the engine profile."""
+    rule: str = ""
+    """The flag it comes from, where that flag has a rule of its own and may not be contradicted."""
 
 
-def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document: Document) -> tuple[InstanceGroup | None, list[Mistake]]:
-    """The group at `cluster.instances[index]`, whose text is `raw`, or the mistakes in what only its policy and engine can judge."""
+def complete(
+    raw: Mapping[str, Any], index: int, engine: EngineProfile, document: Document, folder: Path
+) -> tuple[InstanceGroup | None, list[Mistake]]:
+    """The group at `cluster.instances[index]`, whose text is `raw`, or the mistakes in what only its policy and engine can judge.
+
+    `folder` is where a hardware profile's path starts: some engines' defaults depend on the device's memory.
+    """
     prefix: KeyPath = ("cluster", "instances", index)
     experiment = document.data
     hardware = raw.get("hardware") or experiment.get("hardware")
+    memory = device_memory_bytes(hardware, folder) if engine.looks_at_memory else None
     flags, mistakes = _flags(engine, document)
     policy, written = _scheduler(raw, engine, prefix)
     if policy not in registry.scheduler_names():
@@ -73,12 +82,15 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
         return None, [*mistakes, messages.at(document, (*prefix, "scheduler", "policy"), text)]
     settings: dict[str, Setting] = {}
     if policy == engine.scheduler.policy:
-        defaults = engine_profile.scheduler_defaults(engine, Path(str(hardware)).stem)
+        defaults = engine_profile.scheduler_defaults(engine, Path(str(hardware)).stem, memory)
         settings.update({key: Setting(value, None) for key, value in defaults.items()})
     settings.update({key[1]: setting for key, setting in flags.items() if key[0] == "scheduler"})
     settings.update(written)
     params, wrong = policy_params(policy, registry.scheduler_class(policy).Params, settings, document)
     mistakes += wrong
+    for key, setting in flags.items():
+        if key[0] == "scheduler" and setting.rule:
+            mistakes += engine_flags.against(raw, key, setting.value, setting.rule, prefix, document)
     order = raw.get("order", "fcfs")
     if isinstance(order, str) and order not in registry.order_names():
         text = f"unknown order '{clipped(order)}'{nearest(order, registry.order_names())}"
@@ -95,21 +107,26 @@ def complete(raw: Mapping[str, Any], index: int, engine: EngineProfile, document
         kv.pop("memory_utilisation", None)
     else:
         kv.pop("blocks", None)
+    parallel, wrong = _parallel(raw, section, flags, prefix, document)
+    if wrong:
+        return None, wrong
+    if "memory_utilisation" in kv and section.kv.memory_utilisation is None and ("kv", "memory_utilisation") not in flags:
+        kv["memory_utilisation"] = engine.fraction(
+            memory, devices=parallel.tp * parallel.pp * parallel.dp, dp=parallel.dp, step_tokens=params.step_tokens(0)
+        )
     if kv["preemption"] == "swap" and not kv["host_memory_gib"]:
         return None, [messages.at(document, (*prefix, "kv", "preemption"), "swap needs host_memory_gib above 0, found 0")]
     length = flags.get(("max_model_len",))
-    parallel = section.parallel.model_dump(exclude_unset=True)
-    parallel = {key[1]: s.value for key, s in flags.items() if key[0] == "parallel"} | parallel
-    if parallel.get("pp", 1) > 1 and getattr(registry.scheduler_class(policy), "single_stage", False):
+    if parallel.pp > 1 and getattr(registry.scheduler_class(policy), "single_stage", False):
         written_here = "pp" in section.parallel.model_fields_set
         place: KeyPath = (*prefix, "parallel", "pp") if written_here else flags[("parallel", "pp")].path or prefix
-        text = f"found {parallel['pp']}, but policy {policy} works on one pipeline stage only; use pp 1 (tp spreads it over devices)"
+        text = f"found {parallel.pp}, but policy {policy} works on one pipeline stage only; use pp 1 (tp spreads it over devices)"
         return None, [messages.at(document, place, text)]
     return InstanceGroup(
         count=section.count,
         max_count=section.max_count or section.count,
         boot_s=section.boot_s,
-        parallel=ParallelSection(**parallel),
+        parallel=parallel,
         hardware=str(hardware),
         role=section.role,
         policy=policy,
@@ -131,13 +148,28 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
         if flag == "name" or flag in engine_profile.OWN_KEYS:
             continue
         path: KeyPath = ("engine", flag)
-        if flag not in engine.flags:
+        rule = engine.flag_rules.get(flag)
+        if rule is not None:
+            if rule.of_model:
+                continue  # written under `model` when the experiment was loaded
+            try:
+                value = rule.translated(flag, value)
+            except ValueError as problem:
+                mistakes.append(messages.at(document, path, str(problem)))
+                continue
+            if value is None:
+                continue
+        elif flag not in engine.flags:
             text = f"{engine.name} has no flag '{clipped(flag)}'{hints.unknown_key(flag, engine.flag_names(), 'engine')}"
             mistakes.append(messages.at(document, path, text, of_key=True))
             continue
-        key = tuple(engine.flags[flag].split("."))
-        found[key] = Setting(value, path)
-        if key[0] != "scheduler":
+        key = tuple((rule.sets if rule else engine.flags[flag]).split("."))
+        if key in found and found[key].value != value:
+            earlier = messages.dotted(found[key].path or ())
+            mistakes.append(messages.at(document, path, f"found {kind_of(value)}, but {earlier} sets the same thing; give one of them"))
+            continue
+        found[key] = Setting(value, path, flag if rule else "")
+        if key[0] != "scheduler" and value != engine_flags.ALL_RANKS:
             mistakes += _misfit(key, value, path, document)
     return found, mistakes
 
@@ -150,6 +182,22 @@ def _misfit(key: tuple[str, ...], value: Any, path: KeyPath, document: Document)
     view = Document(document.source, nested, {key: document.place(path)}, {})
     _, mistakes = messages.check(InstanceSection, nested, view)
     return [Mistake(m.place, messages.dotted(path), m.text) for m in mistakes]
+
+
+def _parallel(
+    raw: Mapping[str, Any], section: InstanceSection, flags: Mapping[tuple[str, ...], Setting], prefix: KeyPath, document: Document
+) -> tuple[ParallelSection, list[Mistake]]:
+    """The layout: what the instance states over the engine's flags, except where a flag may not be contradicted."""
+    given = {key[1]: s for key, s in flags.items() if key[0] == "parallel"}
+    values = {key: s.value for key, s in given.items() if s.value != engine_flags.ALL_RANKS}
+    layout = ParallelSection(**values | section.parallel.model_dump(exclude_unset=True))
+    mistakes: list[Mistake] = []
+    for key, setting in given.items():
+        if setting.rule:
+            value = layout.tp * layout.dp if setting.value == engine_flags.ALL_RANKS else setting.value
+            mistakes += engine_flags.against(raw, ("parallel", key), value, setting.rule, prefix, document)
+            layout = layout.model_copy(update={key: value})
+    return layout, mistakes
 
 
 def _scheduler(raw: Mapping[str, Any], engine: EngineProfile, prefix: KeyPath) -> tuple[Any, dict[str, Setting]]:

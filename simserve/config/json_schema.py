@@ -82,7 +82,7 @@ def _engine(section: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     branches: list[dict[str, Any]] = []
     for name in engine_profile.names():
         profile = engine_profile.load_engine(name)
-        flags = {flag: {"description": f"Sets {key} of every instance."} for flag, key in profile.flags.items()}
+        flags = {flag: {"description": f"Sets {key} of every instance."} for flag, key in profile.all_flags().items()}
         branches.append(
             {
                 "title": f"engine {name}",

@@ -60,7 +60,7 @@ def reference() -> str:
             f"\n### `{name}`\n\n{profile.description}\n{profile.engine}, {profile.versions}. Default policy `{profile.scheduler.policy}`.\n"
         )
         parts.append("\n| flag | sets | default |\n| --- | --- | --- |\n")
-        parts += [f"| `{flag}` | `{key}` | {profile.default_of(key)} |\n" for flag, key in profile.flags.items()]
+        parts += [f"| `{flag}` | `{key}` | {profile.default_of(key)} |\n" for flag, key in profile.all_flags().items()]
     return "".join(parts)
 
 

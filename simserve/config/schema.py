@@ -85,7 +85,11 @@ class KvSection(Section):
         default=None, ge=1, le=MOST_BLOCKS, description="KV blocks of the instance. Default: as many as fit, see memory_utilisation."
     )
     memory_utilisation: float | None = Field(
-        default=None, gt=0, le=1, description="Fraction of each device's memory for weights, activations and KV cache together."
+        default=None,
+        gt=0,
+        le=1,
+        description="Fraction of memory, as the engine counts it (`simserve engines NAME`): of each device's, for weights, activations and"
+        " KV cache (vLLM) or for weights and KV cache (SGLang), or of what weights and activations leave, for the KV cache (TensorRT-LLM).",
     )
     block_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS, description="Tokens per KV block.")
     watermark: float | None = Field(default=None, ge=0, lt=1, description="Fraction of the blocks that an admission must leave free.")

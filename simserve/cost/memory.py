@@ -1,13 +1,14 @@
 """How much KV cache fits: device memory, less weights, less what the largest step needs, less a reserve.
 
-The rule is that of engines which size the cache after a profiling run (vLLM: gpu_memory_utilization x memory - weights - peak of a
-run with max_num_batched_tokens): the peak is estimated here from the live tensors of the widest layer and of the logits.
+Engines size the cache after loading the weights, and state its share of the memory in three ways (`FractionOf`). What the largest step
+needs is estimated here from the live tensors of the widest layer and of the logits.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware.profile import HardwareProfile
@@ -23,12 +24,26 @@ CONTEXT_BYTES = 600 * 2**20
 _LOGIT_BYTES = 10
 """Per logit during sampling: the 16-bit row, its float32 copy and the float32 probabilities."""
 
+FractionOf = Literal["device", "device-static", "free"]
+"""What an engine's memory fraction is a fraction of.
+
+device         Of the device's memory, for weights, activations and KV cache together. vLLM, gpu_memory_utilization: KV cache = fraction x
+               memory - weights - peak of a dummy run of max_num_batched_tokens (vllm/v1/worker/gpu_worker.py,
+               determine_available_memory).
+device-static  Of the device's memory, for weights and KV cache; activations live in the rest. SGLang, mem_fraction_static: KV cache = free
+               after loading - free before loading x (1 - fraction) (sglang/srt/model_executor/model_runner.py, profile_max_num_token);
+               LightLLM, mem_fraction (lightllm/common/mem_manager.py, profile_size).
+free           Of what weights and the peak of a dummy run leave, for the KV cache alone. TensorRT-LLM, free_gpu_memory_fraction: KV cache =
+               (memory - peak) x fraction (tensorrt_llm/_torch/pyexecutor/_util.py, KvCacheCreator).
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class KVCapacity:
     """KV cache of one instance and what leaves room for it, bytes on the fullest rank.
 
-    tokens is blocks x block_tokens; bytes_per_token is of one rank.
+    tokens is blocks x block_tokens; bytes_per_token is of one rank. usable_bytes: what weights, activations, context and KV cache may
+    take together.
     """
 
     blocks: int
@@ -43,6 +58,22 @@ class KVCapacity:
     def tokens(self) -> int:
         """Tokens that fit."""
         return self.blocks * self.block_tokens
+
+    @property
+    def kv_bytes(self) -> float:
+        """Bytes of the KV cache on one rank."""
+        return self.tokens * self.bytes_per_token
+
+
+class _Rule(NamedTuple):
+    """How the size of the cache follows from an instance, as the arguments of `kv_capacity`."""
+
+    memory_utilisation: float
+    fraction_of: FractionOf
+    block_tokens: int
+    max_batched_tokens: int
+    max_seqs: int
+    kv_dtype_bytes: float
 
 
 def activation_bytes(model: ModelArchitecture, parallel: Parallel, max_batched_tokens: int, max_seqs: int) -> int:
@@ -71,58 +102,82 @@ def kv_capacity(
     parallel: Parallel,
     *,
     memory_utilisation: float = 0.9,
+    fraction_of: FractionOf = "device",
     block_tokens: int = 16,
     max_batched_tokens: int = 2048,
     max_seqs: int = 256,
     kv_dtype_bytes: float = 2.0,
 ) -> KVCapacity:
-    """The KV cache of one instance.
+    """The KV cache of one instance whose largest step has `max_batched_tokens` tokens and samples `max_seqs` rows.
 
-    Raises ConfigError for a utilisation outside (0, 1], ModelError when the weights, or the weights and one block, do not fit: with
-    both sizes and the smallest tensor-parallel degree that would do.
+    Raises ConfigError for a utilisation outside (0, 1], ModelError when the weights, or the weights and one block, do not fit (with
+    both sizes and the smallest tensor-parallel degree that would do), or when a static fraction leaves too little for the largest step.
     """
     if not 0.0 < memory_utilisation <= 1.0:
         raise ConfigError(f"memory_utilisation is {memory_utilisation}, it must be above 0 and at most 1")
-    capacity = _capacity(model, profile, parallel, memory_utilisation, block_tokens, max_batched_tokens, max_seqs, kv_dtype_bytes)
-    if capacity.blocks >= 1:
-        return capacity
-    fits = _smallest_tp(model, profile, parallel, memory_utilisation, block_tokens, max_batched_tokens, max_seqs, kv_dtype_bytes)
+    rule = _Rule(memory_utilisation, fraction_of, block_tokens, max_batched_tokens, max_seqs, kv_dtype_bytes)
+    capacity = _capacity(model, profile, parallel, rule)
+    if capacity.blocks < 1:
+        raise ModelError(_too_small(model, profile, parallel, rule, capacity))
+    if capacity.usable_bytes > profile.device.hbm_bytes:
+        raise ModelError(_too_little_beside(model, profile, parallel, rule, capacity))
+    return capacity
+
+
+def _capacity(model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, rule: _Rule) -> KVCapacity:
+    memory, fraction = profile.device.hbm_bytes, rule.memory_utilisation
+    weights = rank_weight_bytes(model, parallel)
+    activations = activation_bytes(model, parallel, rule.max_batched_tokens, rule.max_seqs)
+    per_token = rank_kv_bytes_per_token(model, parallel, rule.kv_dtype_bytes)
+    if not per_token:
+        raise ModelError(f"model '{model.name}' has no attention layers: its memory is not a KV cache, and it cannot be served here")
+    before_kv = weights + activations + CONTEXT_BYTES
+    if rule.fraction_of == "device":
+        usable = fraction * memory
+    elif rule.fraction_of == "device-static":
+        usable = fraction * (memory - CONTEXT_BYTES) + activations + CONTEXT_BYTES
+    else:
+        usable = before_kv + fraction * (memory - before_kv)
+    blocks = max(0, math.floor((usable - before_kv) / (per_token * rule.block_tokens)))
+    return KVCapacity(blocks, rule.block_tokens, per_token, usable, weights, activations, CONTEXT_BYTES)
+
+
+def _too_small(model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, rule: _Rule, capacity: KVCapacity) -> str:
+    fits = _smallest_tp(model, profile, parallel, rule)
+    memory = profile.device.hbm_bytes
     needed = capacity.weight_bytes + capacity.activation_bytes + capacity.context_bytes
-    advice = f"tp {fits} would fit" if fits else "no tensor-parallel degree up to 64 fits"
-    raise ModelError(
+    if rule.fraction_of == "free":
+        allowed = f"{_gib(max(0.0, memory - needed))} of {_gib(memory)} are left, of which the cache gets {rule.memory_utilisation:g}"
+    elif rule.fraction_of == "device-static":
+        needed = capacity.weight_bytes
+        allowed = f"weights and KV cache may use {_gib(rule.memory_utilisation * memory)} ({rule.memory_utilisation:g} of {_gib(memory)})"
+    else:
+        allowed = f"may use {_gib(capacity.usable_bytes)} ({rule.memory_utilisation:g} of {_gib(memory)})"
+    return (
         f"model '{model.name}' does not fit {profile.name} with tp {parallel.tp}, pp {parallel.pp}:"
-        f" a rank holds {_gib(capacity.weight_bytes)} of weights and needs"
-        f" {_gib(needed)} before any KV cache, and may use {_gib(capacity.usable_bytes)}"
-        f" ({memory_utilisation:g} of {_gib(profile.device.hbm_bytes)}); {advice}"
+        f" a rank holds {_gib(capacity.weight_bytes)} of weights and needs {_gib(needed)} before any KV cache, and {allowed};"
+        f" {f'tp {fits} would fit' if fits else 'no tensor-parallel degree up to 64 fits'}"
     )
 
 
-def _capacity(
-    model: ModelArchitecture,
-    profile: HardwareProfile,
-    parallel: Parallel,
-    memory_utilisation: float,
-    block_tokens: int,
-    max_batched_tokens: int,
-    max_seqs: int,
-    kv_dtype_bytes: float,
-) -> KVCapacity:
-    usable = memory_utilisation * profile.device.hbm_bytes
-    weights = rank_weight_bytes(model, parallel)
-    activations = activation_bytes(model, parallel, max_batched_tokens, max_seqs)
-    per_token = rank_kv_bytes_per_token(model, parallel, kv_dtype_bytes)
-    free = usable - weights - activations - CONTEXT_BYTES
-    blocks = max(0, math.floor(free / (per_token * block_tokens)))
-    return KVCapacity(blocks, block_tokens, per_token, usable, weights, activations, CONTEXT_BYTES)
+def _too_little_beside(model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, rule: _Rule, capacity: KVCapacity) -> str:
+    memory = profile.device.hbm_bytes - CONTEXT_BYTES
+    most = math.floor(1000 * (1.0 - capacity.activation_bytes / memory)) / 1000
+    return (
+        f"model '{model.name}' on {profile.name} with tp {parallel.tp}, pp {parallel.pp}: weights and KV cache take"
+        f" {rule.memory_utilisation:g} of the memory and leave {_gib((1.0 - rule.memory_utilisation) * memory)}, but a step of"
+        f" {rule.max_batched_tokens:,} tokens needs {_gib(capacity.activation_bytes)} of activations: the engine would run out of memory;"
+        + (f" a fraction of {most:g} at most, or smaller steps, would do" if most > 0 else " smaller steps would do")
+    )
 
 
-def _smallest_tp(model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, *rule: float) -> int | None:
+def _smallest_tp(model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, rule: _Rule) -> int | None:
     for tp in (1, 2, 4, 8, 16, 32, 64):
         if tp <= parallel.tp:
             continue
         ep = parallel.ep * tp // parallel.tp if parallel.ep > 1 else 1
         try:
-            capacity = _capacity(model, profile, Parallel(tp, parallel.pp, parallel.dp, ep), *rule)  # type: ignore[arg-type]
+            capacity = _capacity(model, profile, Parallel(tp, parallel.pp, parallel.dp, ep), rule)
         except ModelError:
             continue
         if capacity.blocks >= 1:

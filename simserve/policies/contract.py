@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from simserve.engine.request import LiveRequest
 
 
+SMALLEST_STEP_TOKENS = 2048
+
+
 class PolicyParams(BaseModel):
     """Base of a policy's parameters: unknown keys are errors; fields carry defaults, bounds, units and descriptions.
 
@@ -33,6 +36,15 @@ class PolicyParams(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def step_tokens(self, longest_tokens: int) -> int:
+        """Most tokens of a step where sequences have up to `longest_tokens`: those that activations take memory for.
+
+        The policy's budget; without one prompts run whole, and the step is never taken for smaller than 2,048 tokens (as the dummy run
+        by which vLLM measures its peak, when max_num_batched_tokens is not stated).
+        """
+        budget = getattr(self, "max_num_batched_tokens", None) or getattr(self, "token_budget", None)
+        return int(budget) if budget else max(SMALLEST_STEP_TOKENS, longest_tokens)
 
 
 class Scheduler(Protocol):

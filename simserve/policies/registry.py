@@ -17,6 +17,7 @@ from simserve.files.words import clipped
 _BUILT_IN_SCHEDULERS = {
     "vllm-v0": "simserve.policies.scheduling.vllm_v0:VllmV0",
     "vllm-v1": "simserve.policies.scheduling.vllm_v1:VllmV1",
+    "sglang": "simserve.policies.scheduling.sglang:Sglang",
     "sarathi": "simserve.policies.scheduling.sarathi:Sarathi",
     "fastgen": "simserve.policies.scheduling.fastgen:FastGen",
     "orca": "simserve.policies.scheduling.orca:Orca",

@@ -62,6 +62,11 @@ def compared(records: RunRecords) -> list[str]:
     return list(sentences)
 
 
+def memory_notes(records: RunRecords) -> list[str]:
+    """Where the KV cache of an instance is not what the engine would have, each sentence once."""
+    return list(dict.fromkeys(note for info in records.instances for note in info.cost.get("memory_notes", ())))
+
+
 def unvalidated(records: RunRecords) -> list[str]:
     """What the results rest on that was never compared with a measurement, in order, without repeats.
 

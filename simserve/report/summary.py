@@ -13,7 +13,7 @@ from simserve import __version__
 from simserve.report.cluster import cluster_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
-from simserve.report.provenance import compared, simulated, unvalidated
+from simserve.report.provenance import compared, memory_notes, simulated, unvalidated
 from simserve.report.workload_notes import workload_notes
 
 SCHEMA_VERSION = 1
@@ -81,6 +81,9 @@ def warnings(m: Measurement, energy: Mapping[str, Any] | None = None, experts: M
     counts = request_counts(m)
     for reason, number in counts["reasons"]["rejected"].items():
         out.append(f"{number} of {counts['total']} requests were rejected: {reason}.")
+    if counts["rejected"] and counts["completed"]:
+        out.append(f"Latencies and rates are of the {counts['completed']} requests that were completed, not of those refused.")
+    out += memory_notes(m.records)
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):
         out.append(f"The SLO names the class '{name}', which no request of this workload has.")
     out += compared(m.records)

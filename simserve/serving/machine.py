@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from simserve.config.engine_profile import EngineProfile, host_speed, load_engine, scheduler_defaults
 from simserve.cost.host import HostOverheads
-from simserve.cost.memory import CONTEXT_BYTES, activation_bytes, kv_capacity
+from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
@@ -80,7 +79,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     scheduler = registry.scheduler_class(_policy(case, profile))
     params = scheduler.Params(**parameters)
     seats = int(getattr(params, "max_seqs", 256)) * case.dp
-    budget = int(getattr(params, "max_num_batched_tokens", None) or getattr(params, "token_budget", None) or 2048)
+    budget = params.step_tokens(0)
     rank_budget = budget // case.dp if _shares_budget(case) else budget
     block_tokens = int(case.settings.get("block_tokens", profile.kv.block_tokens))
     if case.dp > 1:
@@ -92,7 +91,8 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
             model,
             hardware,
             parallel,
-            memory_utilisation=_utilisation(case, profile, rank_budget),
+            memory_utilisation=_utilisation(case, profile, budget),
+            fraction_of=profile.memory.fraction_of,
             block_tokens=block_tokens,
             max_batched_tokens=rank_budget,
             max_seqs=min(seats, 256),
@@ -119,7 +119,7 @@ def _of_all_replicas(params: Any, case: Case, seats: int) -> dict[str, int]:
     """Seats and token budget of all attention replicas together: each has its own, but SGLang divides its chunk among them
     (server_args.py: chunked_prefill_size // dp_size)."""
     update = {"max_seqs": seats} if "max_seqs" in type(params).model_fields else {}
-    for name in ("max_num_batched_tokens", "token_budget"):
+    for name in ("max_num_batched_tokens", "token_budget", "chunked_prefill_size"):
         value = getattr(params, name, None)
         if value and not _shares_budget(case):
             update[name] = value * case.dp
@@ -130,17 +130,13 @@ def _shares_budget(case: Case) -> bool:
     return case.profile.startswith("sglang")
 
 
-def _utilisation(case: Case, profile: EngineProfile, rank_budget: int) -> float:
-    """The share of the device's memory for weights, activations and KV cache.
-
-    A fraction that a run states for SGLang (`mem_fraction_static`) is for weights and KV cache alone: activations come on top.
-    """
+def _utilisation(case: Case, profile: EngineProfile, budget: int) -> float:
+    """The engine's memory fraction: what the run states, or what the engine chooses on this device."""
     stated = case.settings.get("memory_utilisation")
-    if stated is None or not case.profile.startswith("sglang"):
-        return float(stated or profile.kv.memory_utilisation)
-    model, parallel = _model(case.model, case.quantisation), Parallel(case.tp, case.pp, case.dp, case.ep)
-    on_top = activation_bytes(model, parallel, rank_budget, 256) + CONTEXT_BYTES
-    return min(1.0, float(stated) + on_top / device_profile(case.gpu).device.hbm_bytes)
+    if stated is not None:
+        return float(stated)
+    memory = device_profile(case.gpu).device.hbm_bytes
+    return profile.fraction(memory, devices=case.tp * case.pp * case.dp, dp=case.dp, step_tokens=budget)
 
 
 def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
@@ -168,26 +164,22 @@ def _graphs(case: Case, sizes: tuple[int, ...]) -> tuple[int, ...]:
 def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
     """The policy's parameters: the engine's defaults on this device, then what the run states."""
     fields = registry.scheduler_class(_policy(case, profile)).Params.model_fields
-    parameters = dict(scheduler_defaults(profile, case.gpu))
-    stated: dict[str, Any] = {key: case.settings[key] for key in ("max_seqs", "max_num_batched_tokens") if key in case.settings}
-    if "token_budget" in fields and "max_num_batched_tokens" in stated:
-        stated["token_budget"] = stated.pop("max_num_batched_tokens")
+    defaults = scheduler_defaults(profile, case.gpu, device_profile(case.gpu).device.hbm_bytes)
+    parameters = {key: value for key, value in defaults.items() if key in fields}
+    own_words = ("max_seqs", "max_num_batched_tokens", "chunked_prefill_size")
+    stated: dict[str, Any] = {key: case.settings[key] for key in own_words if key in case.settings}
+    for own in ("token_budget", "chunked_prefill_size"):
+        if own in fields and "max_num_batched_tokens" in stated:
+            stated[own] = stated.pop("max_num_batched_tokens")
+    if "longer_prompts" in fields:
+        parameters["longer_prompts"] = "run"  # the run was served, so its launch allowed for its prompts whether it says so or not
     if "max_num_batched_tokens" in fields and not fields["max_num_batched_tokens"].default:
         # vLLM V0 without chunked prefill: a step must be able to hold the longest sequence, and the engine sets its limit so.
         parameters.setdefault(
             "max_num_batched_tokens", min(max(2048, _model(case.model, None).max_position_embeddings), LONGEST_STEP_TOKENS)
         )
     parameters |= {key: value for key, value in stated.items() if key in fields}
-    if case.profile.startswith("sglang") and _policy(case, profile) == "vllm-v0":
-        # SGLang cuts longer prompts into chunks that follow each other without decodes between them: one step of the whole prompt.
-        parameters["max_num_batched_tokens"] = max(parameters["max_num_batched_tokens"], _longest_prompt(case))
     return parameters
-
-
-def _longest_prompt(case: Case) -> int:
-    prompt = case.load.prompt
-    varied = prompt.mean * (4.0 if prompt.kind == "lognormal" else 1.0 + 4.0 * prompt.spread)
-    return math.ceil(max(prompt.high, varied))
 
 
 def _policy(case: Case, profile: EngineProfile) -> str:

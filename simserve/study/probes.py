@@ -156,6 +156,7 @@ class _Asked:
                 of.profile,
                 of.parallel,
                 memory_utilisation=of.memory_utilisation,
+                fraction_of=of.fraction_of,
                 block_tokens=of.block_tokens,
                 max_batched_tokens=step_tokens,
                 max_seqs=1,

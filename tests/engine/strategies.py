@@ -90,11 +90,16 @@ def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str
     budget = st.sampled_from(budgets)
     choices: dict[str, st.SearchStrategy[Any]] = {}
     if policy == "vllm-v0":
-        choices = {"max_num_batched_tokens": st.none() | budget, "padded": st.booleans()}
+        choices = {"max_num_batched_tokens": st.none() | budget, "padded": st.booleans(), "chunked": st.sampled_from([False, False, True])}
+    elif policy == "sglang":
+        choices = {"chunked_prefill_size": budget | st.just(-1), "max_prefill_tokens": budget}
     elif policy == "vllm-v1":
-        choices = {"max_num_batched_tokens": budget, "long_prefill_token_threshold": st.sampled_from([0, 0, 1, 3, 8])}
+        whole = st.fixed_dictionaries({"max_num_batched_tokens": budget, "chunked": st.just(False)})
+        cut = st.fixed_dictionaries({"max_num_batched_tokens": budget, "long_prefill_token_threshold": st.sampled_from([0, 0, 1, 3, 8])})
+        return st.one_of(cut, cut, whole).map(lambda chosen: tuple(chosen.items()))
     elif policy == "sarathi":
-        both_or_one = st.sampled_from([{}, {}, {"hybrid": False}, {"chunked": False}])
+        refuse = {"chunked": False, "longer_prompts": "refuse"}
+        both_or_one = st.sampled_from([{}, {}, {"hybrid": False}, {"chunked": False}, refuse])
         return st.builds(lambda tokens, off: (("token_budget", tokens), *off.items()), budget, both_or_one)
     elif policy == "fastgen":
         choices = {"token_budget": budget}

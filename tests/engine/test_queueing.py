@@ -28,6 +28,7 @@ from tests.reference.toy_cost import PromptCost
 ROOMY: dict[str, dict[str, Any]] = {
     "vllm-v0": {"max_num_batched_tokens": 64},
     "vllm-v1": {"max_num_batched_tokens": 64},
+    "sglang": {"chunked_prefill_size": 64},
     "sarathi": {"token_budget": 64},
     "fastgen": {"token_budget": 64},
     "orca": {},

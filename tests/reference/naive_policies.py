@@ -13,7 +13,10 @@ from tests.reference.naive import Naive, Req
 Planner = Callable[[Naive], None]
 
 
-def vllm_v0(max_num_batched_tokens: int | None = None, padded: bool = False) -> Planner:
+def vllm_v0(max_num_batched_tokens: int | None = None, padded: bool = False, chunked: bool = False) -> Planner:
+    if chunked:
+        return sarathi(max_num_batched_tokens or 512)
+
     def plan(s: Naive) -> None:
         most = max_num_batched_tokens or max(2048, s.max_model_len or 2048)
         batch: list[int] = []
@@ -54,13 +57,40 @@ def distserve(max_num_batched_tokens: int = 8192, max_batch_prompts: int = 128) 
     return plan
 
 
-def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: int = 0) -> Planner:
+def sglang(chunked_prefill_size: int = 8192, max_prefill_tokens: int = 16384) -> Planner:
+    chunk = chunked_prefill_size if chunked_prefill_size > 0 else 10**12
+
+    def plan(s: Naive) -> None:
+        taken = 0
+        for p in s.prefilling:
+            if taken < chunk:
+                c = min(p.target - p.computed, chunk - taken)
+                s.slice_(p, c)
+                taken += c
+        while s.waiting and not s.swapped and taken < chunk and taken < max_prefill_tokens:
+            r = s.head
+            want = r.prompt + r.generated
+            if (s.slices and want - s.cached(r) >= max_prefill_tokens - taken) or not s.can_admit(want):
+                break
+            s.admit(r, want)
+            c = min(r.target - r.computed, chunk - taken)
+            s.slice_(r, c)
+            taken += c
+        if not s.slices:
+            s.decode_all()
+            s.swap_in()
+
+    return plan
+
+
+def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: int = 0, chunked: bool = True) -> Planner:
     cap = long_prefill_token_threshold or 10**12
 
     def plan(s: Naive) -> None:
+        most = max_num_batched_tokens if chunked else max(max_num_batched_tokens, s.limit)
         s.decode_all()
         s.swap_in()
-        budget = max_num_batched_tokens - len(s.decodes)
+        budget = most - len(s.decodes)
         for p in s.prefilling:
             if p not in s.running:
                 continue
@@ -74,21 +104,25 @@ def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: in
             s.slice_(p, c)
             budget -= c
         stuck = not s.decodes and not s.slices
-        if (not s.preempted or stuck) and not s.swapped:
-            while s.waiting and budget > 0:
-                r = s.head
-                known = s.cached(r)
-                c = min(r.prompt + r.generated - known, cap, budget)
-                if not s.can_admit(known + c):
-                    break
-                s.admit(r, known + c)
-                s.slice_(r, c)
-                budget -= c
+        may_admit = (not s.preempted or stuck) and not s.swapped
+        while s.waiting:
+            r = s.head
+            if not may_admit or budget <= 0:
+                break
+            known = s.cached(r)
+            c = min(r.prompt + r.generated - known, cap, budget)
+            if not chunked and r.prompt + r.generated - known > budget:
+                break
+            if not s.can_admit(known + c):
+                break
+            s.admit(r, known + c)
+            s.slice_(r, c)
+            budget -= c
 
     return plan
 
 
-def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True) -> Planner:
+def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True, longer_prompts: str = "run") -> Planner:
     def prefill_passes(s: Naive) -> None:
         left = token_budget - len(s.decodes)
         for p in s.prefilling:
@@ -97,9 +131,14 @@ def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True) 
             c = min(p.target - p.computed, left)
             s.slice_(p, c)
             left -= c
-        while s.waiting and not s.preempted and not s.swapped:
+        while s.waiting:
             r = s.head
             want = r.prompt + r.generated
+            if not chunked and longer_prompts == "refuse" and r.prompt > token_budget:
+                s.reject(r, "prompt exceeds the most tokens of a step, and prompts are not cut")
+                continue
+            if s.preempted or s.swapped:
+                break
             if chunked and left <= 0:
                 break
             if not chunked and s.slices and want > left:
@@ -311,5 +350,5 @@ def layered(max_num_batched_tokens: int = 8192, group_rule: str = "tokens", grou
 
 NAIVE_POLICIES: dict[str, Callable[..., Any]] = {
     "vllm-v0": vllm_v0, "vllm-v1": vllm_v1, "sarathi": sarathi, "fastgen": fastgen, "orca": orca, "static": static,
-    "past-future": past_future, "layered": layered, "distserve": distserve,
+    "past-future": past_future, "layered": layered, "distserve": distserve, "sglang": sglang,
 }  # fmt: skip

@@ -39,7 +39,7 @@ MISSES: dict[str, set[str]] = {
     },
     "swiftkv_70b": {"throughput.total_tokens of offline_swiftkv", "throughput.total_tokens, offline_swiftkv / offline"},
     "qserve_a100_table": {
-        *(f"probes.speed of w8a8_{model}" for model in ("llama-30b", "yi-34b", "llama-2-70b", "qwen-72b")),
+        *(f"probes.speed of w8a8_{model}" for model in ("llama-30b", "yi-34b", "llama-2-70b")),
         *(f"probes.speed, qserve_{m} / w8a8_{m}" for m in ("llama-2-7b", "mistral-7b", "llama-2-13b", "llama-30b", "yi-34b")),
         "probes.speed, qserve_llama-2-70b / w4a16_llama-2-70b",
         "probes.batch of qserve_llama-2-70b",

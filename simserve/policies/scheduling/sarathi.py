@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,9 @@ from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
     from simserve.engine.plan import InstanceView, StepPlan
+
+
+TOO_LONG = "prompt exceeds the most tokens of a step, and prompts are not cut"
 
 
 class Sarathi:
@@ -31,12 +34,22 @@ class Sarathi:
             True, description="Prefill chunks ride with the decodes. False: steps of only chunks and of only decodes alternate."
         )
         chunked: bool = Field(True, description="Prompts are cut to fit the budget. False: prompts run whole, with the decodes.")
+        longer_prompts: Literal["run", "refuse"] = Field(
+            "run",
+            description="Where prompts are not cut, what becomes of one longer than the budget: it runs, as the only prompt of its step"
+            " (the paper's ablation), or it is refused (TensorRT-LLM without chunked context).",
+        )
 
         @model_validator(mode="after")
         def _one_ablation(self) -> Self:
             if not self.hybrid and not self.chunked:
                 raise ValueError("hybrid and chunked cannot both be off: that is not an ablation of the paper (see policy vllm-v0)")
             return self
+
+        def step_tokens(self, longest_tokens: int) -> int:
+            """The budget, unless longer prompts run whole."""
+            whole = not self.chunked and self.longer_prompts == "run"
+            return max(self.token_budget, longest_tokens) if whole else self.token_budget
 
     oracle = False
 
@@ -51,34 +64,19 @@ class Sarathi:
             return self._alternate(view)
         plan = view.new_plan(budget=self.params.token_budget)
         plan.decode(view.decoding)
-        self._fill(plan, view)
+        fill(plan, view)
         return plan.hold()
-
-    def _fill(self, plan: StepPlan, view: InstanceView) -> None:
-        """Chunks already started come next, then newcomers in order until the first that does not fit."""
-        left = plan.budget_left
-        assert left is not None
-        if view.prefilling:
-            for request in tuple(view.prefilling):
-                if left <= 0:
-                    return
-                chunk = min(request.prefill_left, left)
-                plan.prefill(request, chunk)
-                left -= chunk
-        if view.waiting:
-            for request in view.waiting:
-                if left <= 0 or not plan.admit(request):
-                    return
-                chunk = min(request.prefill_left, left)
-                plan.prefill(request, chunk)
-                left -= chunk
 
     def _whole_prompts(self, view: InstanceView) -> StepPlan:
         """Hybrid batching only: as many whole prompts as the budget takes, at least one, beside the decodes."""
         plan = view.new_plan()
         plan.decode(view.decoding)
         tokens = plan.decodes
+        refuses = self.params.longer_prompts == "refuse"
         for request in view.waiting:
+            if refuses and request.prompt_tokens > self.params.token_budget:
+                plan.reject(request, TOO_LONG)
+                continue
             if plan.prefills and tokens + request.target_tokens > self.params.token_budget:
                 break
             if not plan.admit(request):
@@ -96,10 +94,30 @@ class Sarathi:
             if plan.decodes:
                 self._last_was_decode = True
                 return plan
-        self._fill(plan, view)
+        fill(plan, view)
         self._last_was_decode = False
         if not plan.prefills and decodes_wait:
             plan.decode(view.decoding)
             self._last_was_decode = True
             plan.hold()
         return plan
+
+
+def fill(plan: StepPlan, view: InstanceView) -> None:
+    """What is left of the budget goes to the chunks already started, then to newcomers in order until the first that does not fit."""
+    left = plan.budget_left
+    assert left is not None
+    if view.prefilling:
+        for request in tuple(view.prefilling):
+            if left <= 0:
+                return
+            chunk = min(request.prefill_left, left)
+            plan.prefill(request, chunk)
+            left -= chunk
+    if view.waiting:
+        for request in view.waiting:
+            if left <= 0 or not plan.admit(request):
+                return
+            chunk = min(request.prefill_left, left)
+            plan.prefill(request, chunk)
+            left -= chunk

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.policies.contract import PolicyParams
+from simserve.policies.contract import SMALLEST_STEP_TOKENS, PolicyParams
+from simserve.policies.scheduling.sarathi import fill
 
 if TYPE_CHECKING:
     from simserve.engine.plan import InstanceView, StepPlan
+
+
+CHUNKED_STEP_TOKENS = 512
 
 
 class VllmV0:
@@ -21,19 +25,35 @@ class VllmV0:
             None,
             gt=0,
             le=MOST_TOKENS,
-            description="Most prompt tokens of a prefill step; longer prompts are rejected. Default: the longest sequence, at least 2048.",
+            description="Most prompt tokens of a prefill step; longer prompts are rejected. Default: the longest sequence, at least 2048."
+            " Where prompts are cut, most tokens of a step; default 512.",
         )
         max_seqs: int = Field(256, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (vLLM's max_num_seqs).")
         padded: bool = Field(
             False, description="Count a prefill step as prompts x longest prompt, as vLLM did in 2023, instead of the sum."
         )
+        chunked: bool = Field(
+            False, description="vLLM 0.4 and 0.5 with enable_chunked_prefill: decodes first, prompts are cut to what is left of the budget."
+        )
+
+        def step_tokens(self, longest_tokens: int) -> int:
+            """The budget; without one, the longest sequence, or with chunks 512 (vllm 0.4 config.py, SchedulerConfig)."""
+            if self.chunked:
+                return self.max_num_batched_tokens or CHUNKED_STEP_TOKENS
+            return self.max_num_batched_tokens or max(SMALLEST_STEP_TOKENS, longest_tokens)
 
     oracle = False
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self._chunk_budget = params.step_tokens(0) if params.chunked else None
 
     def plan(self, view: InstanceView) -> StepPlan:
+        if self._chunk_budget:
+            plan = view.new_plan(budget=self._chunk_budget)
+            plan.decode(view.decoding)
+            fill(plan, view)
+            return plan.hold()
         plan = view.new_plan()
         if view.waiting and not view.swapped:
             self._prefill_step(plan, view)
@@ -43,7 +63,7 @@ class VllmV0:
         return plan.hold()
 
     def _prefill_step(self, plan: StepPlan, view: InstanceView) -> None:
-        limit = self.params.max_num_batched_tokens or max(2048, view.max_model_len or 0)
+        limit = self.params.max_num_batched_tokens or max(SMALLEST_STEP_TOKENS, view.max_model_len or 0)
         total = longest = 0
         for request in view.waiting:
             if request.prompt_tokens > limit:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.policies.contract import PolicyParams
@@ -26,15 +26,32 @@ class VllmV1:
         long_prefill_token_threshold: int = Field(
             0, ge=0, le=MOST_TOKENS, description="Most prompt tokens of one request in a step; 0 = no limit."
         )
+        chunked: bool = Field(
+            True,
+            description="Prompts are cut to what is left of the budget. False: they run whole, and a step may have as many tokens as the"
+            " longest sequence, if that is more.",
+        )
+
+        @model_validator(mode="after")
+        def _cut_or_not(self) -> Self:
+            if self.long_prefill_token_threshold and not self.chunked:
+                raise ValueError("long_prefill_token_threshold cuts prompts, which chunked: false forbids; give one of them")
+            return self
+
+        def step_tokens(self, longest_tokens: int) -> int:
+            """The budget; where prompts run whole at least the longest sequence (EngineArgs raises max_num_batched_tokens to it)."""
+            return self.max_num_batched_tokens if self.chunked else max(self.max_num_batched_tokens, longest_tokens)
 
     oracle = False
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self._budget, self._chunked = params.max_num_batched_tokens, params.chunked
         self._longest_chunk = params.long_prefill_token_threshold or params.max_num_batched_tokens
 
     def plan(self, view: InstanceView) -> StepPlan:
-        plan = view.new_plan(budget=self.params.max_num_batched_tokens)
+        budget = self._budget if self._chunked else self.params.step_tokens(view.max_model_tokens)
+        plan = view.new_plan(budget=budget)
         plan.decode(view.decoding)
         if view.prefilling:
             self._continue(plan, view)
@@ -44,6 +61,8 @@ class VllmV1:
 
     def _chunk(self, tokens: int, plan: StepPlan) -> int:
         assert plan.budget_left is not None
+        if not self._chunked:  # a prompt that does not fit ends the step's admissions
+            return tokens if tokens <= plan.budget_left else 0
         return min(tokens, self._longest_chunk, plan.budget_left)
 
     def _continue(self, plan: StepPlan, view: InstanceView) -> None:

@@ -3,8 +3,8 @@
 Both collections come from public scripts; the facts below are read from them, not from the measurements. They are stated for an engine
 and a model, as the scripts are, and never for a row.
 
-gap     ai-dynamo/aiconfigurator: `generator/rule_plugin/{trtllm,vllm,sglang}.rule` (token budgets), `eval/benchmarks/genai_perf_runner.py`
-        (fixed lengths, ten requests a client, every prompt different)
+gap     ai-dynamo/aiconfigurator: `generator/rule_plugin/{trtllm,vllm,sglang}.rule` and `generator/config/backend_config_mapping.yaml`
+        (token budgets), `eval/benchmarks/genai_perf_runner.py` (fixed lengths, ten requests a client, every prompt different)
 public  SemiAnalysisAI/InferenceX: `benchmarks/single_node/*_{h100,h200}*.sh` (server flags, ten requests a client),
         ishandhanani/srt-slurm: `benchmarks/scripts/sa-bench/bench.sh` (disaggregated runs, five requests a client)
 """
@@ -110,6 +110,8 @@ def _gap(run: Run) -> dict[str, Any]:
         return {"max_num_batched_tokens": budget, "prefix_caching": True}
     if run.engine_profile == "sglang":  # enable_mixed_chunk came with its 0.5.6: prompt chunks ride with the decodes
         return {"max_num_batched_tokens": min(_SGLANG_CHUNK_TOKENS, run.prompt_tokens + _SLACK_TOKENS), "policy": "vllm-v1"}
+    if run.engine_profile.startswith("sglang"):  # the mapping: chunked-prefill-size is max_num_tokens, which no rule sets, or -1
+        return {"chunked_prefill_size": -1}
     return {}
 
 

@@ -1,0 +1,111 @@
+"""An engine's own flags put into an experiment's words: which key a flag sets, to which value, and what contradicts it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from simserve.config.schema import Section
+from simserve.errors import nearest
+from simserve.files import messages
+from simserve.files.messages import Mistake
+from simserve.files.words import shown
+from simserve.files.yaml_text import Document, KeyPath, kind_of
+
+if TYPE_CHECKING:
+    from simserve.config.engine_profile import EngineProfile
+
+ALL_RANKS = "tp x dp"
+"""A value of a flag's rule: as many as the tensor-parallel ranks of all attention replicas (vLLM: enable_expert_parallel has no degree of
+its own, vllm/config/parallel.py)."""
+
+
+class FlagRule(Section):
+    """A flag whose values are not the experiment's. Such a flag and the key that it sets may not say different things."""
+
+    sets: str = Field(description="The key of an instance, or of `model`, that it sets.")
+    values: dict[str, Any] = Field(
+        default_factory=dict, description="What the key becomes for each value of the flag, null = as without the flag. Empty: as written."
+    )
+    refused: dict[str, str] = Field(default_factory=dict, description="Values that the engine does not honour, and why.")
+
+    @property
+    def of_model(self) -> bool:
+        """Whether it sets a key of the experiment's `model` and not of an instance."""
+        return self.sets.startswith("model.")
+
+    def translated(self, flag: str, value: Any) -> Any:
+        """The key's value. Raises ValueError for a value that the engine does not take."""
+        word = str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, str | int) else ""
+        if word in self.refused:
+            raise ValueError(f"found {shown(value)}: {self.refused[word]}")
+        if not self.values:
+            return value
+        quoted = isinstance(value, str) and word in ("true", "false")
+        if word not in self.values or quoted:
+            allowed = [*self.values, *self.refused]
+            raise ValueError(f"found '{word}', expected it without quotes" if quoted else f"found {shown(value)}{nearest(word, allowed)}")
+        return self.values[word]
+
+
+def model_flags(document: Document, engine: EngineProfile) -> tuple[Document, list[Mistake]]:
+    """The document with flags that concern the model written under `model`, as if the experiment said so itself."""
+    changed, mistakes = document, list[Mistake]()
+    for flag, rule, value in _stated(document, engine):
+        if not rule.of_model:
+            continue
+        try:
+            new = rule.translated(flag, value)
+        except ValueError as problem:
+            mistakes.append(messages.at(document, ("engine", flag), str(problem)))
+            continue
+        if new is None:
+            continue
+        if changed is document:
+            changed = Document(document.source, copy.deepcopy(document.data), dict(document.places), dict(document.key_places))
+        mistakes += _write(changed, flag, value, rule.sets, new)
+    return changed, mistakes
+
+
+def _stated(document: Document, engine: EngineProfile) -> Iterator[tuple[str, FlagRule, Any]]:
+    section = document.data.get("engine")
+    for flag, value in section.items() if isinstance(section, Mapping) else ():
+        if flag in engine.flag_rules:
+            yield flag, engine.flag_rules[flag], value
+
+
+def _write(document: Document, flag: str, written: Any, key: str, value: Any) -> list[Mistake]:
+    """Sets one key below `model`; a mistake where the experiment states another value for it."""
+    path: KeyPath = tuple(key.split("."))
+    node: Any = document.data
+    if isinstance(node.get("model"), str):
+        node["model"] = {"name": node["model"]}
+        if ("model",) in document.places:
+            document.places[("model", "name")] = document.places[("model",)]
+    for part in path[:-1]:
+        if not isinstance(node, dict) or not isinstance(node.setdefault(part, {}), dict):
+            return []  # the schema's own complaint says it
+        node = node[part]
+    stated = node.get(path[-1])
+    if stated is not None and stated != value:
+        text = f"{shown(written)} sets {key} to {value:g}, and the experiment states {shown(stated)}; give one of them"
+        return [messages.at(document, ("engine", flag), text)]
+    node[path[-1]] = value
+    document.places.setdefault(path, document.place(("engine", flag)))
+    return []
+
+
+def against(raw: Mapping[str, Any], key: tuple[str, ...], value: Any, flag: str, prefix: KeyPath, document: Document) -> list[Mistake]:
+    """A mistake where the instance `raw`, found at `prefix`, states another value for a key that a flag with a rule sets."""
+    node: Any = raw
+    for part in key:
+        if not isinstance(node, Mapping) or part not in node:
+            return []
+        node = node[part]
+    if node == value or node is None:
+        return []
+    text = f"found {kind_of(node)}, but the engine's flag '{flag}' makes it {shown(value)}; give one of them"
+    return [messages.at(document, (*prefix, *key), text)]

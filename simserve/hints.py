@@ -98,7 +98,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "workload.arrivals.cv": ("burstiness", "cv2", "burst"),
     "workload.arrivals": ("arrival", "arrival_process"),
     "workload.count": ("num_prompts", "num_requests", "n_requests", "num_samples", "total_requests", "max_requests", "prompts"),
-    "workload.closed_loop.concurrency": ("concurrency", "max_concurrency", "clients", "num_clients", "users", "num_users"),
+    "workload.max_concurrency": ("concurrency_limit", "max_concurrency"),
+    "workload.closed_loop.concurrency": ("concurrency", "clients", "num_clients", "users", "num_users"),
     "workload.closed_loop.think_s": ("think_time", "think_time_s"),
     "workload.lengths.prompt": ("input_len", "random_input_len", "prompt_len", "isl", "input_tokens", "prompt_tokens", "input_length"),
     "workload.lengths.output": ("output_len", "random_output_len", "osl", "output_tokens", "output_length", "max_new_tokens"),
@@ -154,7 +155,7 @@ def unknown_key(key: str, allowed: Iterable[str], section: str = "") -> str:
     in an experiment, or that it is not modelled; and the keys of the section."""
     names = sorted({str(name) for name in allowed})
     near = similar(key, names)
-    exact = near and re.sub(r"[^a-z0-9]", "", near[0].lower()) == re.sub(r"[^a-z0-9]", "", key.lower())
+    exact = near and _singular(near[0]) == _singular(key)
     tail = f" Allowed: {listed(names, key)}" if names else ""
     if exact:
         return f"{did_you_mean(near)}{tail}"
@@ -199,6 +200,11 @@ def _elsewhere(key: str, allowed: list[str], section: str) -> list[str]:
                 return [last]
             return [target] if target != here else []
     return []
+
+
+def _singular(word: str) -> str:
+    """policies, Policy, max_seq, max-seqs: the same word but for its spelling."""
+    return re.sub(r"(ies|y|s)$", "", re.sub(r"[^a-z0-9]", "", word[:200].lower()))
 
 
 def _snake(word: str) -> str:

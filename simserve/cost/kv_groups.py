@@ -44,18 +44,19 @@ def kv_groups(model: ModelArchitecture, parallel: Parallel, kv_dtype_bytes: floa
     a layout that the model cannot take.
     """
     check(model, parallel)
-    kinds = [[model.layer_kind(layer) for layer in stage] for stage in stage_layers(model, parallel)]
-    attending = [[kind.window_tokens for kind in stage if kind.mixer.startswith(("gqa", "mla"))] for stage in kinds]
-    recurrents = [sum(kind.mixer.endswith("linear") for kind in stage) for stage in kinds]
-    windows, recurrent = max(zip(attending, recurrents, strict=True), key=lambda stage: (len(stage[0]), stage[1]))
-    per_layer = model.kv_bytes_per_token_layer(kv_dtype_bytes, parallel.tp)
+    stages = [
+        ([layer for layer in stage if model.attends(layer)], sum(model.linear_layers[layer] for layer in stage))
+        for stage in stage_layers(model, parallel)
+    ]
+    attending, recurrent = max(stages, key=lambda stage: (len(stage[0]), stage[1]))
     groups = []
-    for window in sorted(set(windows)):
-        count = windows.count(window)
-        groups.append(KvGroup("window" if window else "full", count, window, count * per_layer))
+    for window in sorted({model.layer_windows[layer] for layer in attending}):
+        layers = [layer for layer in attending if model.layer_windows[layer] == window]
+        per_token = model.kv_bytes_of_layers(layers, kv_dtype_bytes, parallel.tp)
+        groups.append(KvGroup("window" if window else "full", len(layers), window, per_token))
     if recurrent:
         assert model.linear_attention is not None
-        groups.append(KvGroup("recurrent", recurrent, state_bytes=recurrent * model.linear_attention.state_bytes() / parallel.tp))
+        groups.append(KvGroup("recurrent", recurrent, state_bytes=recurrent * model.linear_attention.rank(parallel.tp).state_bytes()))
     return tuple(groups)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -266,7 +267,7 @@ class ModelArchitecture:
         """Bytes that one token adds to the KV cache of the whole model (one copy), windows not yet full."""
         return self.kv_bytes_of_layers(range(self.num_layers), kv_dtype_bytes)
 
-    def kv_bytes_of_layers(self, layers: range, kv_dtype_bytes: float = 2, tp: int = 1) -> float:
+    def kv_bytes_of_layers(self, layers: Iterable[int], kv_dtype_bytes: float = 2, tp: int = 1) -> float:
         """Bytes that one token adds to the KV cache of these layers on one tensor-parallel rank, windows not yet full."""
         attending = [layer for layer in layers if self.attends(layer)]
         if not self.layer_kv_heads:

@@ -46,7 +46,7 @@ def named_commands(page: Path) -> list[tuple[str, str]]:
     calls = []
     for line in code_of(page):
         for part in re.split(r"\||;|&&", line):
-            if match := re.match(r"(?:python -m )?simserve ((?:[a-z-]+ ?)+)(.*)", part.strip()):
+            if match := re.match(r"(?:python -m )?simserve ((?:[a-z][a-z-]* ?)+)(.*)", part.strip()):
                 calls.append((match[1].strip(), match[2]))
     return calls
 

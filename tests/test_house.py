@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "simserve"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# What each room may import at run time, besides itself, EVERYWHERE and the version. A room that is not here may import nothing.
+# What each package may import at run time, besides itself, EVERYWHERE and the version. One that is not here may import nothing.
 # A name with a dot allows that module only.
 ROOMS = {
     "model": set(),
@@ -30,7 +30,7 @@ ROOMS = {
     "hardware": {"resources"},
     "workload": {"resources"},
     "cost": {"hardware", "model"},
-    "engine": {"cost.contract", "policies", "workload.requests"},
+    "engine": {"workload.requests"},
     "report": {"engine.records"},
     "calibration": {"config", "cost", "hardware", "model", "report.plot_style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},
@@ -48,8 +48,9 @@ ROOMS = {
     "__main__": {"cli"},
 }
 
-EVERYWHERE = {"bounds", "errors", "files", "hints"}
-"""What every room may import: how numbers are bounded, mistakes named, files read, wrong words understood."""
+EVERYWHERE = {"bounds", "contracts", "errors", "files", "hints"}
+"""What every package may import: what policies are written against, how numbers are bounded, mistakes named, files read, wrong words
+understood."""
 
 # Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
 LIGHT = {"numpy", "pydantic"}
@@ -125,8 +126,14 @@ def test_only_the_engine_knows_simpy():
 
 def test_the_engine_knows_no_policy_by_name():
     names = {path.stem for path in (PACKAGE / "policies" / "scheduling").glob("*.py")} - {"__init__"}
-    for path in (PACKAGE / "engine").glob("*.py"):
+    for path in (PACKAGE / "engine").rglob("*.py"):
         assert not names & {part for item in imports(path) for part in item.name.split(".")}, path
+        assert not any(item.name.startswith("simserve.policies") for item in imports(path)), path
+
+
+def test_the_contracts_stand_below_everything():
+    for path in (PACKAGE / "contracts").rglob("*.py"):
+        assert {item.name.split(".")[1] for item in imports(path) if item.name.startswith("simserve.")} <= {"contracts", "errors"}, path
 
 
 def test_nothing_below_the_command_line_prints():

@@ -14,7 +14,7 @@ from simserve.config.instances import InstanceGroup
 from simserve.config.published_costs import polynomial_cost
 from simserve.config.schema import NetworkSection
 from simserve.config.size import check_memory, check_time
-from simserve.cost.contract import CostModel
+from simserve.contracts import CostModel, SchedulerParams
 from simserve.cost.host import HostOverheads
 from simserve.cost.kv_groups import kv_groups, pool_notes
 from simserve.cost.memory import FractionOf, kv_capacity
@@ -31,7 +31,6 @@ from simserve.workload.config import build_workload
 from simserve.workload.requests import Workload
 
 _GIB = 2**30
-_DEFAULT_SEATS = 128  # for a third party's policy without a limit of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,8 @@ def assemble(experiment: Experiment) -> Assembly:
 class Machine:
     """The cost model of a group's instances and what its memory is counted with.
 
-    step_tokens  the policy's token budget, if any. largest_step_tokens: what activations are charged for.
+    step_tokens          the policy's token budget; None = none, prompts run whole
+    largest_step_tokens  what activations are charged for
     """
 
     model: ModelArchitecture
@@ -132,23 +132,27 @@ def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitectu
         # No kernel of latent attention in the profiles reads a quantised cache: there it only saves memory.
         read = options.model_copy(update={"kv_bits": None}) if model.mla else options
         cost = _cost(model, path, written_ns, host, parallel, engine.kernel_backend, length, element, read)
-    seats = int(getattr(group.params, "max_seqs", _DEFAULT_SEATS))
-    budget = getattr(group.params, "max_num_batched_tokens", None) or getattr(group.params, "token_budget", None)
     utilisation = group.kv.memory_utilisation or 0.9
     return Machine(
         model,
         profile,
         parallel,
         cost,
-        seats,
+        group.params.max_seqs,
         length,
         group.kv.block_tokens or 16,
         utilisation,
         element,
-        budget,
+        _budget(group.params),
         group.params.step_tokens(length),
         engine.memory.fraction_of,
     )
+
+
+def _budget(params: SchedulerParams) -> int | None:
+    """The largest step, if it does not depend on the prompts."""
+    tokens = params.step_tokens(0)
+    return tokens if tokens == params.step_tokens(10**9) else None
 
 
 def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, first: int) -> list[InstanceSpec]:
@@ -173,7 +177,7 @@ def _instances(experiment: Experiment, group: InstanceGroup, model: ModelArchite
             devices=parallel.devices,
             preemption=kv.preemption or "recompute",
             host_kv_blocks=int(host_tokens // built.block_tokens),
-            order=group.order,
+            order=registry.order(group.order),
             prefix_caching=bool(kv.prefix_caching),
             request_s=experiment.engine.request_path.per_request_s,
             request_per_prompt_token_s=experiment.engine.request_path.per_prompt_token_s,

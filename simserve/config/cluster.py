@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from simserve.bounds import MOST_INSTANCES
 from simserve.config.instances import InstanceGroup, Setting, policy_params
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
+from simserve.contracts import PolicyParams, capable
 from simserve.errors import nearest
 from simserve.files import messages
 from simserve.files.messages import Mistake
 from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
-from simserve.policies.contract import PolicyParams
 
 if TYPE_CHECKING:
     from simserve.engine.spec import ClusterSpec
@@ -117,14 +117,14 @@ def _pools(document: Document, section: ClusterSection, policies: ClusterPolicie
     mistakes, pools = [], roles != {"mixed"}
     names: list[tuple[KeyPath, Choice]] = [(("router", "policy"), policies.router), (("router", "decode_policy"), policies.decode_router)]
     for place, choice in names:
-        if not pools and getattr(registry.router_class(choice.policy), "crosses_roles", False):
+        if not pools and capable(registry.router_class(choice.policy), "crosses_roles"):
             text = f"{choice.policy} works on a prefill and a decode pool; no instance has one of these roles"
             mistakes.append(messages.at(document, ("cluster", *place), text))
     if not pools and section.network.hand_over != "pull":
         text = f"found {section.network.hand_over}, but nothing is handed over: no instance has the role prefill; leave this key out"
         mistakes.append(messages.at(document, ("cluster", "network", "hand_over"), text))
     for index, choice in enumerate(policies.controllers):
-        if "mixed" not in roles and getattr(registry.controller_class(choice.policy), "one_pool", False):
+        if "mixed" not in roles and capable(registry.controller_class(choice.policy), "one_pool"):
             text = f"{choice.policy} counts all instances as one pool: it would stop the last prefill or decode instance"
             mistakes.append(messages.at(document, ("cluster", "controllers", index, "policy"), text))
     return mistakes

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from simserve import hints
 from simserve.config import engine_flags, engine_profile
 from simserve.config.engine_profile import EngineProfile
 from simserve.config.hardware_file import device_memory_bytes
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
+from simserve.contracts import PolicyParams, SchedulerParams, capable
 from simserve.errors import nearest
 from simserve.files import messages
 from simserve.files.messages import Mistake
 from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
-from simserve.policies.contract import PolicyParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class InstanceGroup:
     hardware: str
     role: str
     policy: str
-    params: PolicyParams
+    params: SchedulerParams
     order: str
     kv: KvSection
     max_model_len: int | None
@@ -86,7 +86,7 @@ def complete(
         settings.update({key: Setting(value, None) for key, value in defaults.items()})
     settings.update({key[1]: setting for key, setting in flags.items() if key[0] == "scheduler"})
     settings.update(written)
-    params, wrong = policy_params(policy, registry.scheduler_class(policy).Params, settings, document)
+    params, wrong = policy_params(policy, _scheduler_params(policy), settings, document)
     mistakes += wrong
     for key, setting in flags.items():
         if key[0] == "scheduler" and setting.rule:
@@ -117,7 +117,7 @@ def complete(
     if kv["preemption"] == "swap" and not kv["host_memory_gib"]:
         return None, [messages.at(document, (*prefix, "kv", "preemption"), "swap needs host_memory_gib above 0, found 0")]
     length = flags.get(("max_model_len",))
-    if parallel.pp > 1 and getattr(registry.scheduler_class(policy), "single_stage", False):
+    if parallel.pp > 1 and capable(registry.scheduler_class(policy), "single_stage"):
         written_here = "pp" in section.parallel.model_fields_set
         place: KeyPath = (*prefix, "parallel", "pp") if written_here else flags[("parallel", "pp")].path or prefix
         text = f"found {parallel.pp}, but policy {policy} works on one pipeline stage only; use pp 1 (tp spreads it over devices)"
@@ -207,9 +207,17 @@ def _scheduler(raw: Mapping[str, Any], engine: EngineProfile, prefix: KeyPath) -
     return policy, {key: Setting(value, (*prefix, "scheduler", key)) for key, value in keys.items() if key != "policy"}
 
 
+def _scheduler_params(policy: str) -> type[SchedulerParams]:
+    found: type[SchedulerParams] = registry.scheduler_class(policy).Params
+    return found
+
+
+_Params = TypeVar("_Params", bound=PolicyParams)
+
+
 def policy_params(
-    policy: str, params_class: Any, settings: Mapping[str, Setting], document: Document, beside: frozenset[str] = frozenset()
-) -> tuple[PolicyParams | None, list[Mistake]]:
+    policy: str, params_class: type[_Params], settings: Mapping[str, Setting], document: Document, beside: frozenset[str] = frozenset()
+) -> tuple[_Params | None, list[Mistake]]:
     """A policy's own parameters, each mistake reported where the user wrote that value. `beside`: the section's other keys."""
     values = {key: setting.value for key, setting in settings.items()}
     view = Document(document.source, values)
@@ -227,5 +235,5 @@ def policy_params(
             known = {*params_class.model_fields, *beside}
             text = f"policy {policy} has no parameter '{clipped(mistake.key)}'{hints.unknown_key(mistake.key, known, 'scheduler')}"
         mistakes.append(Mistake(mistake.place, path, text))
-    assert params is None or isinstance(params, PolicyParams)
+    assert params is None or isinstance(params, params_class)
     return params, mistakes

@@ -1,5 +1,5 @@
 """Seconds, bytes, FLOPs and joules of one engine step, from a model architecture and a hardware profile."""
 
-from simserve.cost.contract import CostModel, PrefillSlice
+from simserve.contracts import CostModel, PrefillSlice
 
 __all__ = ["CostModel", "PrefillSlice"]

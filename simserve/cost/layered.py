@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.decode import Attending
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.prefill import PrefillAttention

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from simserve.contracts import PrefillSlice
+from simserve.contracts.cost import F64
 from simserve.cost.coefficients import Coefficients
-from simserve.cost.contract import F64, PrefillSlice
 from simserve.cost.host_copy import host_copy_s
 from simserve.errors import ModelError
 from simserve.hardware.profile import HardwareProfile

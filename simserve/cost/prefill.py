@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.decode import Attending, index_seconds
 from simserve.cost.grid import geometric
 from simserve.cost.kernels import KernelChoice

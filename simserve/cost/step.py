@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.cost.contract import F64, PrefillSlice
+from simserve.contracts import PrefillSlice
+from simserve.contracts.cost import F64
 from simserve.cost.energy import StepTotals, energy_j, expert_bytes
 from simserve.cost.host import HostOverheads
 from simserve.cost.host_copy import host_copy_s

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from simpy.events import Event
 
+from simserve import contracts
+from simserve.contracts import Refusal, Request, Router, capable
 from simserve.engine.clock import ARRIVAL, Clock
-from simserve.engine.cluster_view import ClusterView, Refusal, Signals
+from simserve.engine.cluster_view import ClusterView, Signals
 from simserve.engine.control import ClusterControl
 from simserve.engine.handover import Handover
 from simserve.engine.instance import Instance
@@ -28,7 +30,7 @@ class Pool:
     def __init__(self, members: list[Instance], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
         self.members = members
         self.router = router
-        self.crosses = bool(getattr(router, "crosses_roles", False))
+        self.crosses = capable(router, "crosses_roles")
         names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
         loads = [instance.load for instance in everybody]
         self.view = ClusterView(names, roles, signals, lambda number, exact: loads[number](exact), stale)
@@ -58,6 +60,15 @@ class Pool:
         return int(chosen)
 
 
+class _TheOne(Router):
+    """The router of a pool of one instance."""
+
+    def choose(self, request: Request, view: contracts.ClusterView) -> int:
+        if len(view.names) > 1 and len(view.open) > 1:
+            raise ConfigError(f"{len(view.open)} instances take requests and no router is given: ClusterSpec(router=...)")
+        return view.open[0]
+
+
 class Cluster:
     """Routing, lives and failures of the instances of a run.
 
@@ -85,20 +96,11 @@ class Cluster:
         self._left = left
         self._lost = lost
         stale = spec.refresh_s > 0
-        router: Any = spec.router
-        decode_router: Any = spec.decode_router
-        if router is None:
-            from simserve.policies.routing.round_robin import RoundRobin
-
-            router = RoundRobin(RoundRobin.Params())
-        if decode_router is None:
-            from simserve.policies.routing.least_outstanding import LeastOutstanding
-
-            decode_router = LeastOutstanding(LeastOutstanding.Params())
+        router, decode_router = spec.router or _TheOne(), spec.decode_router or _TheOne()
         first, second = instances, instances
-        if not getattr(router, "crosses_roles", False):
+        if not capable(router, "crosses_roles"):
             first = [instance for instance in instances if instance.spec.role != "decode"]
-        if not getattr(decode_router, "crosses_roles", False):
+        if not capable(decode_router, "crosses_roles"):
             second = [instance for instance in instances if instance.spec.role == "decode"]
         elif spec.push:
             raise ConfigError("a router that crosses roles decides when the prefill has ended: the hand-over must be a pull")
@@ -113,7 +115,7 @@ class Cluster:
             self._tickers.append(self._snapshot)
         for controller in spec.controllers:
             control = ClusterControl(self, type(controller).__name__)
-            goes_on = self._somebody_is_left if controller.idle else self._somebody_is_here
+            goes_on = self._somebody_is_left if capable(controller, "idle") else self._somebody_is_here
             self._tickers.append(Ticker(clock, controller.interval_s, _acts(controller, control), goes_on, self._timers))
         for instance in instances:
             instance.on_empty = self._emptied

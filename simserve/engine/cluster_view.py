@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from simserve.engine.ranking import Load as Load
-from simserve.engine.ranking import LoadOf, Ranking, Score
-
-
-class Refusal(NamedTuple):
-    """A router's answer that rejects a request."""
-
-    reason: str
+from simserve.contracts.cluster import Load, Score
+from simserve.engine.ranking import LoadOf, Ranking
 
 
 class Signals:

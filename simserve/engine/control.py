@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from simserve.contracts.cluster import Decoding, Load
 from simserve.engine import migration
-from simserve.engine.cluster_view import Load
 from simserve.engine.instance import Instance
 from simserve.engine.life import Life
 from simserve.errors import PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.cluster import Cluster
-
-
-class Decoding(NamedTuple):
-    """A decoding request as a controller sees it. `tokens` = in the KV cache, prompt included; `admission` rises with each admission."""
-
-    row: int
-    priority: int
-    tokens: int
-    admission: int
 
 
 class ClusterControl:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
+from simserve.contracts import Request
 from simserve.engine.request import LiveRequest, State
 
 NO_END = 1 << 60
@@ -82,6 +83,14 @@ class DecodeGroup:
         elif len(self._endings) > 4 * len(self.members) + 64:
             self._endings = [entry for entry in self._endings if self._is_current(entry)]
             heapify(self._endings)
+
+    def computed_tokens(self, request: Request) -> int:
+        """Tokens that a member has in the KV cache now."""
+        return self.members[request.row].base_computed + self.tick
+
+    def generated_tokens(self, request: Request) -> int:
+        """Tokens that a member has emitted by now."""
+        return self.members[request.row].base_generated + self.tick
 
     def context_tokens(self) -> int:
         """Tokens attended at the next tick, summed over the members (each attends its cached tokens and its own)."""

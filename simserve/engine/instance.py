@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
+from simserve.contracts import Load, capable
 from simserve.engine.clock import Clock
-from simserve.engine.cluster_view import Load, Signals
+from simserve.engine.cluster_view import Signals
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.life import Life
@@ -21,7 +22,6 @@ from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.spec import InstanceSpec, LinkSpec
 from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
-from simserve.policies import registry
 
 if TYPE_CHECKING:
     from simserve.engine.handover import Handover
@@ -69,9 +69,9 @@ class Instance:
         self.scheduler = spec.scheduler
         self.policy_name = spec.policy_name
         self.cost = spec.cost
-        self.order = registry.order(spec.order)
+        self.order = spec.order
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks)
-        self._oracle = bool(getattr(spec.scheduler, "oracle", False) or self.order.oracle)
+        self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
         self.waiting: WaitingQueue = FcfsQueue() if self.order.key is None else SortedQueue(self.order.key)

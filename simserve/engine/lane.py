@@ -69,16 +69,17 @@ class Lane(Residents):
             self.instance.reorder()
         if self.landed:
             self.seat_landed()
-        plan = self.scheduler.plan(view)
+        said = self.scheduler.plan(view)
+        plan = self._plan
         if self.stalled:
             self.go_on()
         signals, index, waiting = self.signals, self.instance.index, len(view.waiting)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
         signals.waiting[index] = self.instance.queue_length
-        if plan is not self._plan:
+        if said is not plan:
             raise PolicyError(
-                f"policy '{self.policy_name}' returned {plan!r} instead of the plan it got from view.new_plan() (invariant I10)"
+                f"policy '{self.policy_name}' returned {said!r} instead of the plan it got from view.new_plan() (invariant I10)"
             )
         if plan.asked:
             raise PolicyError(f"policy '{self.policy_name}' returned the plan of an earlier step (invariant I10)")

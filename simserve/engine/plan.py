@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import DecodingView, PrefillSlice, Request
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.request import LiveRequest, State
@@ -134,7 +134,7 @@ class StepPlan:
 
     # -- decoding ------------------------------------------------------------------------------------------------------------------
 
-    def decode(self, group: DecodeGroup) -> None:
+    def decode(self, group: DecodingView) -> None:
         """The whole decoding group computes one token each. `group` is `view.decoding`.
 
         When memory is short, running requests are preempted from the tail (the ordering policy says who is last) until the others have
@@ -143,6 +143,7 @@ class StepPlan:
         lane = self._lane
         if group is not lane.group:
             self._refuse("may decode only view.decoding")
+        group = lane.group
         if self.decodes:
             self._refuse("decodes its group twice in one step")
         kv = self._view.kv
@@ -183,7 +184,7 @@ class StepPlan:
 
     # -- prefilling ----------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: LiveRequest, reserve_tokens: int | None = None) -> bool:
+    def admit(self, request: Request, reserve_tokens: int | None = None) -> bool:
         """Gives a waiting request a seat and KV blocks for `reserve_tokens` tokens (default: all it has to prefill).
 
         False, and nothing changes, when no seat is free, when memory above the watermark is short, when requests wait on the host, when
@@ -226,35 +227,37 @@ class StepPlan:
         lane.start_prefill(request, view.now)
         return True
 
-    def cached_tokens(self, request: LiveRequest) -> int:
+    def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
         prefix = self._lane.prefix
-        return 0 if prefix is None else prefix.match(request) * prefix.tokens_per_id
+        return 0 if prefix is None else prefix.match(request) * prefix.tokens_per_id  # type: ignore[arg-type]
 
-    def grow(self, request: LiveRequest, tokens: int) -> bool:
+    def grow(self, request: Request, tokens: int) -> bool:
         """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
         if request.state is not State.PREFILLING:
             self._refuse(f"grows {request!r}, which is not prefilling")
         kv = self._view.kv
-        more = kv.blocks(tokens) - request.held_blocks
+        live: LiveRequest = request  # type: ignore[assignment]
+        more = kv.blocks(tokens) - live.held_blocks
         if more > kv.free_blocks:
             return False
         if more > 0:
             kv.free_blocks -= more
-            request.held_blocks += more
+            live.held_blocks += more
             if self._lane.prefix is not None:
                 self._lane.prefix.trim()
         return True
 
-    def prefill(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None = None) -> None:
+    def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow).
 
         `layers=(group, groups)` takes them through one of so many groups of the layers only. The same tokens must then pass through
         groups 0, 1 ... in order, one a step though not in every step; after the last they are computed. All slices of a step pass
         through the same layers.
         """
-        computed = request.computed_tokens
-        if request.state is not State.PREFILLING or request.planned == self._serial:
+        live: LiveRequest = request  # type: ignore[assignment]  # policies get their requests from this view
+        computed = live.computed_tokens
+        if live.state is not State.PREFILLING or live.planned == self._serial:
             self._refuse(f"prefills {request!r}, which is not prefilling or already in the step")
         if not 0 < tokens <= request.target_tokens - computed:
             self._refuse(f"prefills {tokens} tokens of {request!r}")
@@ -265,10 +268,10 @@ class StepPlan:
                 self._refuse(f"is over budget: {tokens} tokens of {request!r} with {self.budget_left} left")
             self.budget_left -= tokens
         if layers is not None or self.layers is not None or request.layer_pass is not None:
-            self._pass_layers(request, tokens, layers)
-        request.planned = self._serial
+            self._pass_layers(live, tokens, layers)
+        live.planned = self._serial
         self.prefills.append(PrefillSlice(tokens, computed, self.layers))
-        self.prefilled.append(request)
+        self.prefilled.append(live)
 
     def _pass_layers(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None) -> None:
         """Checks that the slice may pass through `layers` next, and notes them. One group of all layers is an ordinary slice."""
@@ -292,7 +295,7 @@ class StepPlan:
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------
 
-    def preempt(self, request: LiveRequest) -> None:
+    def preempt(self, request: Request) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
         and the host has room for a decoding request, else by forgetting it (it will be recomputed).
 
@@ -301,16 +304,17 @@ class StepPlan:
         """
         if request.state is not State.DECODING and request.state is not State.PREFILLING:
             self._refuse(f"preempts {request!r}, which is not running")
-        if request.planned == self._serial or (self.decodes and request.state is State.DECODING):
+        live: LiveRequest = request  # type: ignore[assignment]
+        if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
             self._refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = True
         pipeline = self._lane.instance.pipeline
-        if pipeline is not None and request.state is State.PREFILLING and pipeline.keeps_kv(request):
-            self._lane.stall(request)
+        if pipeline is not None and live.state is State.PREFILLING and pipeline.keeps_kv(live):
+            self._lane.stall(live)
         else:
-            self._lane.preempt(request, self.swap_times_s)
+            self._lane.preempt(live, self.swap_times_s)
 
-    def reject(self, request: LiveRequest, reason: str) -> None:
+    def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"rejects {request!r}, which is not waiting")
@@ -319,19 +323,16 @@ class StepPlan:
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, *, wake_on_arrival: bool = False) -> StepPlan:
-        """States that, as long as nothing happens, the policy would plan the same again: the engine may then run the steps as one span.
-
-        Something happens when a request finishes, memory runs short, or a request arrives. Under first come, first served an arrival
-        behind a request that could not be admitted changes nothing, and the span goes on; a policy that looks past the head of the queue
-        says `wake_on_arrival=True`. Plans with prefill slices, preemptions or swaps are never repeated.
-        """
+    def hold(self, *, steps: int | None = None, ignore_arrivals: bool | None = None) -> StepPlan:
+        """The plan stays right until something happens: see simserve.contracts.StepPlan."""
+        if steps is not None and steps < 1:
+            self._refuse(f"holds its plan for {steps!r} steps")
         if not self.prefills and not self.preempted and not self.swap_times_s:
             waiting = self._view.waiting
             if self._lane.reorders and len(waiting):
                 return self
-            self.repeat = UNTIL_EVENT
-            self.ignores_arrivals = waiting.fcfs and len(waiting) > 0 and not wake_on_arrival
+            self.repeat = UNTIL_EVENT if steps is None else steps
+            self.ignores_arrivals = waiting.fcfs and len(waiting) > 0 if ignore_arrivals is None else ignore_arrivals
         return self
 
     def _take(self, request: LiveRequest) -> None:

@@ -9,27 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-
-class Load(NamedTuple):
-    """The memory and the requests of one instance at a moment.
-
-    free_blocks, total_blocks  of its KV cache
-    running      requests that hold KV here: prefilling, decoding, on the host, or landed and waiting for a seat
-    waiting      requests in its queue
-    head_blocks  blocks that the first of them needs, 0 when none waits
-    """
-
-    free_blocks: int
-    total_blocks: int
-    running: int
-    waiting: int
-    head_blocks: int
-
-
-Score = Callable[[Load], float]
-"""Must not rise when free_blocks falls, nor when waiting and head_blocks rise."""
+from simserve.contracts.cluster import Load, Score
 
 LoadOf = Callable[[int, bool], Load]
 """The load of an instance: at this moment, or (False, which is quicker) as if no step had passed since its last plan."""

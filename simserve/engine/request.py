@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-
-class State(IntEnum):
-    """Where a live request is."""
-
-    WAITING = 0
-    PREFILLING = 1
-    DECODING = 2
-    SWAPPED = 3
-    ENDED = 4
-    MOVING = 5
-    STALLED = 6
+from simserve.contracts.request import State as State
 
 
 class LiveRequest:

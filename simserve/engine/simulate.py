@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.contracts import Refusal, capable
 from simserve.engine.clock import ARRIVAL, Clock
 from simserve.engine.cluster import Cluster
-from simserve.engine.cluster_view import Refusal, Signals
+from simserve.engine.cluster_view import Signals
 from simserve.engine.deadlock import who_waits
 from simserve.engine.instance import Instance
 from simserve.engine.lane import LOG_FIELDS, Lane
@@ -117,7 +118,7 @@ class Simulation:
         decoders = self.cluster.decode.members
         self._decode_limit = min(instance.limit_tokens for instance in decoders) if decoders else None
         self._reads_contents = any(instance.prefix is not None for instance in self.instances) or bool(
-            contents and getattr(cluster.router, "reads_contents", False)
+            contents and capable(cluster.router, "reads_contents")
         )
         self.source = Source(workload, self.clock, self._release)
 

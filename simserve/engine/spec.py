@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from simserve.cost.contract import CostModel
+from simserve.contracts import FCFS, Controller, CostModel, QueueOrder, Router, Scheduler
 from simserve.errors import ConfigError, nearest
-from simserve.policies.contract import Controller, Router, Scheduler
 
 ROLES = ("mixed", "prefill", "decode")
 FAILURE_RULES = ("resume", "retry", "fail")
@@ -61,7 +60,7 @@ class InstanceSpec:
                       the devices do not wait for it
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
-    order             waiting order: see simserve.policies.registry.order_names()
+    order             queue discipline
     """
 
     name: str
@@ -75,7 +74,7 @@ class InstanceSpec:
     devices: int = 1
     preemption: str = "recompute"
     host_kv_blocks: int = 0
-    order: str = "fcfs"
+    order: QueueOrder = FCFS
     prefix_caching: bool = False
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
@@ -157,7 +156,7 @@ class MigrationSpec:
 class ClusterSpec:
     """What the instances are run with together.
 
-    router, decode_router  for arrivals, and for requests that a prefill instance hands over; None = round robin, least outstanding
+    router, decode_router  for arrivals, and for requests that a prefill instance hands over; None where there is only one to choose
     refresh_s    how old the signals that routers see may get; 0 = always of the moment
     push         hand-over: memory at the decode instance is reserved when the prefill starts, so that the copy need not wait for it.
                  False: the decode instance pulls when it has memory

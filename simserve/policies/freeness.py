@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import Load
+from simserve.contracts import Load
 
 
 def freeness(load: Load, headroom_blocks: int = 0, high_priority: int = 0) -> float:

@@ -1,6 +1,6 @@
 """Policies by name: the built-in ones and those of installed packages.
 
-Entry-point groups: `simserve.schedulers`, `simserve.routers`, `simserve.controllers` (classes, see policies/contract.py) and
+Entry-point groups: `simserve.schedulers`, `simserve.routers`, `simserve.controllers` (classes, see simserve/contracts/policies.py) and
 `simserve.orders` (modules like those in policies/ordering/). A built-in name cannot be taken over.
 """
 
@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
+from simserve.contracts import PolicyParams, SchedulerParams
 from simserve.errors import ConfigError, nearest
 from simserve.files.words import clipped
 
@@ -68,6 +69,9 @@ _PARTS = {
 }
 """What a policy of each kind must have."""
 
+_PARAMS: dict[str, type[PolicyParams]] = {"schedulers": SchedulerParams, "routers": PolicyParams, "controllers": PolicyParams}
+"""What its parameters derive from."""
+
 
 @cache
 def _points(kind: str) -> dict[str, EntryPoint]:
@@ -91,7 +95,10 @@ def _load(kind: str, name: str) -> Any:
     missing = [part for part in _PARTS[kind] if not hasattr(found, part)]
     if missing or isinstance(found, ModuleType) != (kind == "orders"):
         what = "a module" if kind == "orders" else "a class"
-        raise ConfigError(f"{where}: it must be {what} with {', '.join(_PARTS[kind])} (simserve/policies/contract.py)")
+        raise ConfigError(f"{where}: it must be {what} with {', '.join(_PARTS[kind])} (simserve/contracts/policies.py)")
+    base = _PARAMS.get(kind)
+    if base is not None and not (isinstance(found.Params, type) and issubclass(found.Params, base)):
+        raise ConfigError(f"{where}: its Params must derive from simserve.contracts.{base.__name__}")
     return found
 
 
@@ -111,7 +118,7 @@ def scheduler_names() -> list[str]:
 
 
 def scheduler_class(name: str) -> Any:
-    """The policy class of that name (see policies/contract.py). ConfigError with the nearest right name if there is none."""
+    """The policy class of that name (see simserve/contracts/policies.py). ConfigError with the nearest right name if there is none."""
     return _load("schedulers", name)
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from simserve.policies.contract import PolicyParams, Scheduler
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
+from simserve.contracts import InstanceView, Scheduler, StepPlan
 
 
-class BatchWait:
+class BatchWait(Scheduler):
     """While requests decode, newcomers wait until enough of them are there, or `steps` steps have passed.
 
     Two of the engine's switches do this (tensorrt_llm/_torch/pyexecutor/py_executor.py): `batch_wait_timeout_iters` with
@@ -20,9 +15,6 @@ class BatchWait:
     tokens    enough: prompt tokens waiting, with one for each decoding request (0 = never enough)
     requests  enough: newcomers waiting (0 = never enough)
     """
-
-    Params: ClassVar[Any] = PolicyParams
-    oracle: ClassVar[bool] = False
 
     def __init__(self, inner: Scheduler, steps: int, tokens: int = 0, requests: int = 0) -> None:
         self._inner = inner

@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simserve.config.engine_profile import load_engine
-from simserve.cost.contract import F64, CostModel, PrefillSlice
+from simserve.contracts import CostModel, PrefillSlice
+from simserve.contracts.cost import F64
 from simserve.engine import simulate
 from simserve.errors import ConfigError
 from simserve.serving.case import Case
-from simserve.serving.disaggregated import as_clients_see, build_instances
+from simserve.serving.disaggregated import as_clients_see, build_instances, routed
 from simserve.serving.evaluate import Outcome
 from simserve.serving.machine import Overheads, overheads_of, without_overheads
 from simserve.serving.metrics import summarise
@@ -94,7 +95,7 @@ def _percent(predicted: float, measured: float) -> float:
 def _stretched(case: Case, overheads: Overheads, factor: float) -> dict[str, float]:
     specs = [replace(spec, cost=StretchedCost(spec.cost, factor)) for spec in build_instances(case, overheads)]
     workload = build_workload(case)
-    records = simulate(workload, specs)
+    records = simulate(workload, specs, routed())
     if case.pools is not None:
         records = as_clients_see(records, specs)
     inside = case.settings.get("clock") == "engine"

@@ -9,9 +9,10 @@ import numpy as np
 
 from simserve.engine import InstanceSpec
 from simserve.engine.records import RunRecords
-from simserve.engine.spec import LinkSpec
+from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError
 from simserve.model import Parallel, load_model, rank_kv_bytes_per_token
+from simserve.policies import registry
 from simserve.serving.case import Case, Pool
 from simserve.serving.devices import device_profile
 from simserve.serving.machine import Overheads, build_instance
@@ -29,6 +30,12 @@ def build_instances(case: Case, overheads: Overheads | None = None) -> list[Inst
     link = _link(case, prefill)
     prefills = [replace(spec, role="prefill", link=link) for spec in _workers(case, prefill, "prefill", overheads)]
     return prefills + [replace(spec, role="decode") for spec in _workers(case, decode, "decode", overheads)]
+
+
+def routed() -> ClusterSpec:
+    """How the workers of a pool share its requests: in turn, and prefilled ones where fewest are."""
+    first, second = registry.router_class("round-robin"), registry.router_class("least-outstanding")
+    return ClusterSpec(router=first(first.Params()), decode_router=second(second.Params()))
 
 
 def _workers(case: Case, pool: Pool, role: str, overheads: Overheads | None) -> list[InstanceSpec]:

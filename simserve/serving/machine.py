@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.config.engine_profile import EngineProfile, host_speed, load_engine, scheduler_defaults
+from simserve.contracts import Scheduler
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions
@@ -17,7 +18,6 @@ from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
-from simserve.policies.contract import Scheduler
 from simserve.serving.batch_wait import BatchWait
 from simserve.serving.case import Case
 from simserve.serving.devices import device_profile
@@ -78,7 +78,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     parameters = _scheduler(case, profile)
     scheduler = registry.scheduler_class(_policy(case, profile))
     params = scheduler.Params(**parameters)
-    seats = int(getattr(params, "max_seqs", 256)) * case.dp
+    seats = params.max_seqs * case.dp
     budget = params.step_tokens(0)
     rank_budget = budget // case.dp if _shares_budget(case) else budget
     block_tokens = int(case.settings.get("block_tokens", profile.kv.block_tokens))

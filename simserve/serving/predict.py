@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from simserve.config.engine_profile import load_engine
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
 from simserve.errors import SimserveError
 from simserve.serving.case import Case
-from simserve.serving.disaggregated import as_clients_see, build_instances
+from simserve.serving.disaggregated import as_clients_see, build_instances, routed
 from simserve.serving.machine import Overheads, build_instance, overheads_of
 from simserve.serving.metrics import F64, summarise
 from simserve.serving.workloads import build_workload
@@ -74,7 +74,7 @@ def outside_s(workload: Workload, overheads: Overheads) -> F64:
 def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, RunRecords]:
     workload = build_workload(case, think_s)
     specs = build_instances(case, overheads)
-    records = simulate(workload, specs)
+    records = simulate(workload, specs, routed())
     if case.pools is not None:
         records = as_clients_see(records, specs)
     refused = records.requests.status != Status.COMPLETED

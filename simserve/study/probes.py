@@ -12,7 +12,7 @@ from typing import Any
 from simserve.config.assemble import Machine, link_spec, machine
 from simserve.config.experiment import Experiment
 from simserve.config.probes import ProbeSection
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.memory import kv_capacity
 from simserve.errors import ConfigError, ModelError, nearest
 from simserve.model import Parallel, load_model, rank_kv_bytes_per_token, rank_weight_bytes

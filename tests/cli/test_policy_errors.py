@@ -17,7 +17,7 @@ from simserve.policies import registry
 SOURCE = """\
 import helpers_of_theirs
 from pydantic import Field, model_validator
-from simserve.policies.contract import PolicyParams
+from simserve.contracts import PolicyParams
 from simserve.policies.scheduling.sarathi import Sarathi
 
 class Wrong(Sarathi):

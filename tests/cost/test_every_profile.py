@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from simserve import resources
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
 from simserve.hardware import load_profile

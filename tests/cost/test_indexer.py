@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.step import StepCost
 from simserve.hardware import load_profile
 from simserve.model import Parallel, load_model

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.step import StepCost
 from simserve.errors import ModelError
 from simserve.hardware.profile import load_profile

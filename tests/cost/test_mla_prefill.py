@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.prefill import PrefillAttention
 from simserve.hardware import load_profile

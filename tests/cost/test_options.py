@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simserve.config.assemble import assemble
 from simserve.config.experiment import load
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions

@@ -15,7 +15,7 @@ import pytest
 
 import simserve
 from simserve import resources
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.step import StepCost

@@ -11,8 +11,8 @@ import pytest
 
 from simserve.config.assemble import assemble
 from simserve.config.experiment import load
+from simserve.contracts import PrefillSlice
 from simserve.cost import coefficients
-from simserve.cost.contract import PrefillSlice
 from simserve.cost.polynomial import PolynomialCost
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware import load_profile

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import pytest
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.spread import UNVALIDATED_SPREAD, spread_log
 from simserve.cost.step import StepCost

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simserve.cost.contract import CostModel, PrefillSlice
+from simserve.contracts import CostModel, PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
 from simserve.errors import ConfigError, ModelError

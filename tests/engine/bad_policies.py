@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from numpy.random import PCG64, Generator
 
-from simserve.policies.contract import PolicyParams
+from simserve.contracts import SchedulerParams
 
 
-class NoParams(PolicyParams):
+class NoParams(SchedulerParams):
     """Nothing to set."""
 
 
@@ -89,7 +89,7 @@ class GreedyStarver(Bad):
                 plan.prefill(r, r.prefill_left)
         if not plan.prefills:
             plan.decode(view.decoding)
-        return plan.hold(wake_on_arrival=True)
+        return plan.hold(ignore_arrivals=False)
 
 
 class OverReserver(Bad):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from simserve.contracts import PolicyParams
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.cluster_view import ClusterView
 from simserve.engine.control import ClusterControl
@@ -14,7 +15,6 @@ from simserve.engine.records import RunRecords
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.policies import registry
-from simserve.policies.contract import PolicyParams
 from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
 from tests.reference.toy_cost import RoundCost
 
@@ -37,8 +37,13 @@ def work(arrivals: list[float], prompts: list[int], outputs: list[int], **column
     return Workload(RequestTable.build(np.array(arrivals, float), np.array(prompts), np.array(outputs), **columns))
 
 
+def routed(**cluster: Any) -> ClusterSpec:
+    """A cluster whose arrivals go round and whose prefilled requests go where fewest are, unless said otherwise."""
+    return ClusterSpec(**{"router": router("round-robin"), "decode_router": router("least-outstanding"), **cluster})
+
+
 def serve(load: Workload, *specs: InstanceSpec, until_s: float | None = None, **cluster: Any) -> RunRecords:
-    return simulate(load, specs, ClusterSpec(**cluster), check=True, until_s=until_s)
+    return simulate(load, specs, routed(**cluster), check=True, until_s=until_s)
 
 
 class Orders:

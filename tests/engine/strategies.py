@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords
+from simserve.policies import registry
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import RequestTable, Workload
 from tests.reference.naive import Naive
@@ -76,7 +77,7 @@ class Case:
         if scheduler is None:
             cls = scheduler_class(self.policy)
             scheduler = cls(cls.Params(**dict(self.params), max_seqs=self.max_seqs))
-        return InstanceSpec(name="i0", scheduler=scheduler, cost=self.cost, **self._instance())
+        return InstanceSpec(name="i0", scheduler=scheduler, cost=self.cost, **{**self._instance(), "order": registry.order(self.order)})
 
     def engine(self, scheduler: Any = None, **options: Any) -> RunRecords:
         return simulate(self.workload(), [self.spec(scheduler)], **options)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simserve.engine.cluster_view import Refusal
+from simserve.contracts import Refusal
 from simserve.engine.records import RunRecords, Status
 from simserve.engine.spec import Failures
 from simserve.errors import ConfigError, PolicyError

@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simserve.contracts import PolicyParams
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.cluster_view import ClusterView
 from simserve.engine.records import RunRecords, Status
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError
-from simserve.policies.contract import PolicyParams
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import RequestTable, Workload
+from tests.engine.cluster_world import routed
 from tests.engine.unrolled import token_times
 from tests.reference.toy_cost import JaggedCost, RoundCost
 
@@ -39,7 +40,7 @@ def together(prompts: list[int], outputs: list[int]) -> Workload:
 
 
 def serve(work: Workload, *specs: InstanceSpec, **kw: Any) -> RunRecords:
-    return simulate(work, specs, check=True, **kw)
+    return simulate(work, specs, kw.pop("cluster", routed()), check=True, **kw)
 
 
 def test_the_second_token_waits_for_latency_and_bytes_over_bandwidth() -> None:

@@ -11,6 +11,7 @@ from simserve.engine.records import RunRecords
 from simserve.engine.spec import LinkSpec
 from simserve.policies.scheduling.distserve import DistServe
 from simserve.workload.requests import RequestTable, Workload
+from tests.engine.cluster_world import routed
 from tests.reference.toy_cost import RoundCost
 
 FAST = LinkSpec(bytes_per_s=1e12, latency_s=0.0, kv_bytes_per_token=1.0)
@@ -23,7 +24,7 @@ def serve(prompts: list[int], outputs: list[int], decode_blocks: int = 1000, pre
         InstanceSpec(role, DistServe(DistServe.Params(**params)), RoundCost(), blocks, block_tokens=1, max_seqs=64, role=role, link=FAST)
         for role, blocks in (("prefill", prefill_blocks), ("decode", decode_blocks))
     ]
-    return simulate(work, specs, check=True)
+    return simulate(work, specs, routed(), check=True)
 
 
 def prefill_batches(records: RunRecords) -> list[int]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from simserve.contracts import PolicyParams
 from simserve.engine import simulate
 from simserve.engine.control import ClusterControl
-from simserve.engine.spec import ClusterSpec, Failures
+from simserve.engine.spec import Failures
 from simserve.errors import ConfigError, PolicyError
-from simserve.policies.contract import PolicyParams
-from tests.engine.cluster_world import Says, serve, spec, work
+from tests.engine.cluster_world import Says, routed, serve, spec, work
 
 NOBODY = Says(lambda request, view: None)
 
@@ -46,7 +46,7 @@ def test_what_happens_by_the_clock_alone_does_not_keep_a_run_alive(alive: dict[s
 def test_long_pauses_between_requests_are_no_deadlock() -> None:
     """Hundreds of thousands of ticks and thousands of failures pass between two requests of a day."""
     failures = Failures(mtbf_s=40.0, restart_s=1.0, seed=3)
-    records = simulate(work([0.0, 80_000.0], [8, 8], [4, 4]), [spec()], ClusterSpec(failures=failures, refresh_s=0.5))
+    records = simulate(work([0.0, 80_000.0], [8, 8], [4, 4]), [spec()], routed(failures=failures, refresh_s=0.5))
     assert records.requests.generated_tokens.tolist() == [4, 4]
     assert records.counters["instance_failures"] > 1000
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simserve.contracts import PolicyParams
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.control import ClusterControl
 from simserve.engine.records import Status
-from simserve.engine.spec import ClusterSpec, MigrationSpec
+from simserve.engine.spec import MigrationSpec
 from simserve.errors import PolicyError
-from simserve.policies.contract import PolicyParams
 from simserve.workload.requests import Workload
-from tests.engine.cluster_world import LINK, Orders, Says, moves, one_long, placed, serve, spec, work
+from tests.engine.cluster_world import LINK, Orders, Says, moves, one_long, placed, routed, serve, spec, work
 from tests.engine.unrolled import token_times
 
 
@@ -79,11 +79,11 @@ def test_migrations_are_given_up_for_the_stated_reason() -> None:
 
 def test_what_cannot_move_says_why() -> None:
     orders = Orders((4.0, moves(0, 0, 1)), (4.0, moves(0, 0, 1)), (4.0, moves(0, 1, 0)))
-    simulate(one_long(), [spec(), spec()], ClusterSpec(controllers=(orders,)))
+    simulate(one_long(), [spec(), spec()], routed(controllers=(orders,)))
     assert orders.answers == ["", "it is on its way already", "it does not decode there"]
     # Where requests may move, none is let in that would not fit everywhere: this one is cut to 90 tokens.
     small = Orders((4.0, moves(0, 0, 1)))
-    records = simulate(one_long(), [spec(), spec(max_model_len=90)], ClusterSpec(controllers=(small,)))
+    records = simulate(one_long(), [spec(), spec(max_model_len=90)], routed(controllers=(small,)))
     assert small.answers == [""] and records.requests.generated_tokens[0] == 50
     for wrong, message in ((moves(0, 0, 0), "to itself"), (moves(0, 0, 5), "names instance 5")):
         with pytest.raises(PolicyError, match=message):

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
-from simserve.engine.spec import ClusterSpec, LinkSpec
+from simserve.engine.spec import LinkSpec
 from simserve.policies.registry import controller_class, scheduler_class
 from simserve.workload.requests import RequestTable, Workload
+from tests.engine.cluster_world import routed
 
 
 class StagedCost:
@@ -165,7 +166,7 @@ def test_decode_pools_of_several_stages_short_of_memory(policy: str, push: bool)
             cls = scheduler_class(policy if role == "decode" else "vllm-v1")
             shape: dict[str, Any] = {"kv_blocks": 15 if role == "decode" else 100, "block_tokens": 8, "max_seqs": 6, "role": role}
             specs.append(InstanceSpec(name, cls(cls.Params(max_seqs=6)), StagedCost(0.05, 0.05), link=link, **shape))
-        records = simulate(work, specs, ClusterSpec(push=push), check=True)
+        records = simulate(work, specs, routed(push=push), check=True)
         assert (records.requests.status == Status.COMPLETED).all()
 
 
@@ -180,6 +181,6 @@ def test_an_arrived_request_counts_as_work_of_its_lane() -> None:
     rng = np.random.default_rng(1)
     work = Workload(RequestTable.build(np.sort(rng.uniform(0, 20, 60)), np.ones(60, dtype=np.int64), rng.integers(1, 4, 60)))
     migration = controller_class("llumnix-migration")
-    records = simulate(work, specs, ClusterSpec(controllers=(migration(migration.Params()),)), check=True)
+    records = simulate(work, specs, routed(controllers=(migration(migration.Params()),)), check=True)
     assert (records.requests.status == Status.COMPLETED).all()
     assert records.moves is not None and (records.moves.outcome == 0).any()

@@ -13,6 +13,7 @@ from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.records import RunRecords
 from simserve.engine.spec import ClusterSpec, Failures
 from simserve.errors import ConfigError
+from simserve.policies import registry
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
 from tests.reference.toy_cost import JaggedCost
@@ -36,7 +37,7 @@ def serve(t: RequestTable, policy: str = "vllm-v1", caching: bool = True, blocks
         kv_blocks=blocks,
         block_tokens=8,
         max_seqs=8,
-        order=order,
+        order=registry.order(order),
         prefix_caching=caching,
         **kw,
     )

@@ -18,6 +18,7 @@ from scipy.stats import t as student_t
 
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
+from simserve.policies import registry
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import RequestTable, Workload
 from tests.engine.invariants import complaints
@@ -53,7 +54,8 @@ def serve(
     table = RequestTable.build(np.asarray(arrival_s, float), np.asarray(prompts), np.ones(n, np.int64), priority=priority)
     cls = scheduler_class(policy)
     scheduler = cls(cls.Params(**ROOMY[policy], max_seqs=1))
-    spec = InstanceSpec("server", scheduler, PromptCost(tuple(service_s.items())), kv_blocks=64, block_tokens=1, max_seqs=1, order=order)
+    cost = PromptCost(tuple(service_s.items()))
+    spec = InstanceSpec("server", scheduler, cost, kv_blocks=64, block_tokens=1, max_seqs=1, order=registry.order(order))
     return simulate(Workload(table, **closed), [spec])
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simserve.contracts import Load
 from simserve.engine import InstanceSpec, simulate
-from simserve.engine.cluster_view import ClusterView, Load, Signals
+from simserve.engine.cluster_view import ClusterView, Signals
 from simserve.engine.ranking import Ranking
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec
@@ -183,7 +184,7 @@ def test_the_ranking_chooses_what_looking_at_everything_would(case: tuple[Worklo
     """Under random admissions, preemptions, migrations, hand-overs, failures and scaling, with signals fresh and stale."""
     load, specs, cluster = case
     watched = replace(cluster, router=Looks(MostFree.Params()), decode_router=Looks(MostFree.Params()))
-    simulate(load, [replace(one, order=order) for one in specs], watched)
+    simulate(load, [replace(one, order=registry.order(order)) for one in specs], watched)
 
 
 @pytest.mark.parametrize("name", registry.router_names())

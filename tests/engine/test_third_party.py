@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 POLICIES = '''
 from pydantic import Field
 
-from simserve.policies.contract import PolicyParams
+from simserve.contracts import PolicyParams, SchedulerParams
 
 
 class OneByOne:
     """One request at a time, whole prompts."""
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_seqs: int = Field(1, gt=0, description="Requests at once.")
 
     oracle = False

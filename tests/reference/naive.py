@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from simserve.cost.contract import CostModel, PrefillSlice
+from simserve.contracts import CostModel, PrefillSlice
 from simserve.workload.requests import Workload
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simserve.cost.contract import CostModel
+from simserve.contracts import CostModel
 from simserve.workload.requests import Workload
 from tests.reference.naive import Naive, Req, Step
 

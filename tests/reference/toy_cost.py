@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simserve.cost.contract import PrefillSlice
+from simserve.contracts import PrefillSlice
 
 
 class _SingleStage:

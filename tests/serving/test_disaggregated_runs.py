@@ -9,7 +9,7 @@ from builders import case
 from simserve.config.engine_profile import load_engine
 from simserve.engine import simulate
 from simserve.serving.case import Case, Lengths, Load, Pool
-from simserve.serving.disaggregated import as_clients_see, build_instances
+from simserve.serving.disaggregated import as_clients_see, build_instances, routed
 from simserve.serving.machine import overheads_of, without_overheads
 from simserve.serving.predict import predict
 from simserve.serving.workloads import build_workload
@@ -32,7 +32,7 @@ def test_every_worker_is_an_instance_with_its_pools_layout() -> None:
 def test_the_first_token_is_seen_when_decoding_starts_and_not_before_the_kv_is_there() -> None:
     one = split(1)
     specs, workload = build_instances(one, FREE), build_workload(one)
-    records = simulate(workload, specs)
+    records = simulate(workload, specs, routed())
     seen = as_clients_see(records, specs).requests
     link = specs[0].link
     assert link is not None

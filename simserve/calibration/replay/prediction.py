@@ -11,7 +11,7 @@ import numpy as np
 from simserve.calibration.replay.composition import chunks_of, contexts_of, pairs_of
 from simserve.calibration.replay.plan import ReplayPlan, ReplayStep
 from simserve.calibration.replay.sample import Steps, draw, read_steps, regimes
-from simserve.cost.contract import CostModel, PrefillSlice
+from simserve.contracts import CostModel, PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.errors import ConfigError
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from simserve.contracts import FCFS
 
-if TYPE_CHECKING:
-    from simserve.engine.request import LiveRequest
-
-key = None
-oracle = False
-dynamic = False
-
-
-def victim_key(request: LiveRequest) -> Any:
-    """The most recently admitted is preempted first."""
-    return request.admission
+key = FCFS.key
+victim_key = FCFS.victim_key
+oracle = FCFS.oracle
+dynamic = FCFS.dynamic

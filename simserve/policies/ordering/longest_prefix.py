@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import Request
 
 oracle = False
 dynamic = True
 
 
-def key(request: LiveRequest) -> Any:
+def key(request: Request) -> Any:
     """Smallest first; equals by row, that is first come, first served."""
     return -request.cached_estimate
 
 
-def victim_key(request: LiveRequest) -> Any:
+def victim_key(request: Request) -> Any:
     """The most recently admitted is preempted first."""
     return request.admission

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import Request
 
 oracle = False
 dynamic = False
 
 
-def key(request: LiveRequest) -> Any:
+def key(request: Request) -> Any:
     """Smallest first."""
     return -request.priority
 
 
-def victim_key(request: LiveRequest) -> Any:
+def victim_key(request: Request) -> Any:
     """Largest is preempted first: the lowest priority, then the latest arrival."""
     return (-request.priority, request.row)

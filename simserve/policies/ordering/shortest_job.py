@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-if TYPE_CHECKING:
-    from simserve.engine.request import LiveRequest, OracleRequest
+from simserve.contracts import OracleRequest, Request
 
 oracle = True
 dynamic = False
 
 
-def key(request: LiveRequest) -> Any:
+def key(request: Request) -> Any:
     """Smallest first."""
     return request.prompt_tokens + cast("OracleRequest", request).output_tokens
 
 
-def victim_key(request: LiveRequest) -> Any:
+def victim_key(request: Request) -> Any:
     """The most recently admitted is preempted first."""
     return request.admission

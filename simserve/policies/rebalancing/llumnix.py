@@ -8,16 +8,13 @@ request in, so migration de-fragments, balances and clears instances with one ru
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_REQUESTS, MOST_S
-from simserve.policies.contract import PolicyParams
+from simserve.contracts import ClusterControl, Decoding, PolicyParams
 from simserve.policies.freeness import freeness
-
-if TYPE_CHECKING:
-    from simserve.engine.control import ClusterControl, Decoding
 
 
 class LlumnixMigration:

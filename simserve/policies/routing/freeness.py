@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from simserve.policies.contract import PolicyParams
+from simserve.contracts import ClusterView, PolicyParams, Request
 from simserve.policies.freeness import freeness
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
 
 
 class MostFree:
@@ -21,5 +15,5 @@ class MostFree:
     def __init__(self, params: Params) -> None:
         self.params = params
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         return view.best(freeness)[0]

@@ -6,13 +6,7 @@ the outputs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class LeastTokens:
@@ -24,5 +18,5 @@ class LeastTokens:
     def __init__(self, params: Params) -> None:
         self.params = params
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         return view.least(view.prompt_tokens)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from simserve.bounds import MOST_INSTANCES, MOST_SEED
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class PowerOfTwo:
@@ -26,6 +21,6 @@ class PowerOfTwo:
         self.params = params
         self._draw = Random(params.seed)
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         drawn = self._draw.sample(view.open, min(self.params.choices, len(view.open)))
         return min(drawn, key=view.outstanding.__getitem__)

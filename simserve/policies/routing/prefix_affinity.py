@@ -9,16 +9,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from simserve.bounds import LARGEST, MOST_BLOCKS, MOST_REQUESTS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class PrefixAffinity:
@@ -43,7 +38,7 @@ class PrefixAffinity:
         self._holders = 0
         """One bit for each instance of `_open`."""
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         chosen = self._by_prefix(request, view)
         bit = 1 << chosen
         sent = self._sent
@@ -54,7 +49,7 @@ class PrefixAffinity:
             sent.popitem(last=False)
         return chosen
 
-    def _by_prefix(self, request: LiveRequest, view: ClusterView) -> int:
+    def _by_prefix(self, request: Request, view: ClusterView) -> int:
         outstanding = view.outstanding
         least = view.least(outstanding)
         if self._open is not view.open:

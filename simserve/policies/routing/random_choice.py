@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from simserve.bounds import MOST_SEED
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class RandomChoice:
@@ -25,5 +20,5 @@ class RandomChoice:
         self.params = params
         self._draw = Random(params.seed)
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         return view.open[int(self._draw.random() * len(view.open))]

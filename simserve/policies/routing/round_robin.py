@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
 
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class RoundRobin:
@@ -22,7 +17,7 @@ class RoundRobin:
         self.params = params
         self._last = -1
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         place = bisect_right(view.open, self._last)
         self._last = view.open[place % len(view.open)]
         return self._last

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class SessionSticky:
@@ -21,7 +15,7 @@ class SessionSticky:
         self.params = params
         self._home: dict[int, int] = {}
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         home = self._home.get(request.session) if request.session >= 0 else None
         if home is None or home not in view.open:
             home = view.least(view.outstanding)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class ShortestQueue:
@@ -24,7 +20,7 @@ class ShortestQueue:
     def __init__(self, params: Params) -> None:
         self.params = params
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         waiting, outstanding = view.waiting, view.outstanding
         if self.params.ties == "first":
             return view.least(waiting)

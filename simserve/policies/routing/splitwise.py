@@ -6,16 +6,10 @@ An instance that works for the other pool as well runs mixed batches until that 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from simserve.bounds import MOST_TOKENS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.cluster_view import ClusterView, Load
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import ClusterView, Load, PolicyParams, Request
 
 
 class SplitwisePrompts:
@@ -31,7 +25,7 @@ class SplitwisePrompts:
     def __init__(self, params: Params) -> None:
         self.params = params
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         tokens = view.prompt_tokens
         own = [number for number in view.open if view.roles[number] != "decode"]
         lent = [number for number in view.open if view.roles[number] == "decode"]
@@ -55,7 +49,7 @@ class SplitwiseTokens:
     def __init__(self, params: Params) -> None:
         self.params = params
 
-    def choose(self, request: LiveRequest, view: ClusterView) -> int:
+    def choose(self, request: Request, view: ClusterView) -> int:
         for pool in ("decode", "prefill"):
             number, free = view.best(free_share, pool)
             if free > self.params.reserve:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
-from simserve.policies.contract import PolicyParams
+from simserve.contracts import ClusterControl, PolicyParams
 from simserve.policies.freeness import freeness
-
-if TYPE_CHECKING:
-    from simserve.engine.control import ClusterControl
 
 
 class LlumnixScaling:

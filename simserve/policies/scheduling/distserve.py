@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
+from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 
 
 class DistServe:
@@ -21,7 +16,7 @@ class DistServe:
     computed again there. On a mixed instance prompts go first.
     """
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_num_batched_tokens: int = Field(
             8192,
             gt=0,
@@ -30,6 +25,10 @@ class DistServe:
         )
         max_batch_prompts: int = Field(128, gt=0, le=MOST_REQUESTS, description="Most prompts of a prefill step (context-max-batch-size).")
         max_seqs: int = Field(1024, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (decoding-max-batch-size).")
+
+        def step_tokens(self, longest_tokens: int) -> int:
+            """The budget."""
+            return self.max_num_batched_tokens
 
     oracle = False
 

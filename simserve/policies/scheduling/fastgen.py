@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
+from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 
 
 class FastGen:
     """Decodes ride; prompts are split and composed until the pass is exactly full. KV blocks are taken as the tokens are computed,
     so a chunk may also shrink to the memory that is left."""
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         token_budget: int = Field(
             768, gt=0, le=MOST_TOKENS, description="Tokens of a forward pass (the public engine's ragged batch size)."
         )
         max_seqs: int = Field(512, gt=0, le=MOST_REQUESTS, description="Most requests that run at once.")
+
+        def step_tokens(self, longest_tokens: int) -> int:
+            """The budget."""
+            return self.token_budget
 
     oracle = False
 

@@ -6,16 +6,12 @@ reads each layer's experts once, and a step is as short: decodes in all layers, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
-    from simserve.engine.request import LiveRequest
+from simserve.contracts import InstanceView, Request, SchedulerParams, StepPlan
 
 _TABLE = ((512, 1), (1024, 2), (2048, 4), (4096, 8))
 """Prompt tokens up to which a wave passes through so many groups, in the authors' scheduler; larger waves through the most."""
@@ -27,7 +23,7 @@ class LayeredPrefill:
     A wave takes started prompts first (what a longer prompt had left over), then newcomers in order until the first that does not fit.
     """
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_num_batched_tokens: int = Field(
             8192, gt=0, le=MOST_TOKENS, description="Most prompt tokens of a wave (8,192 in the paper's runs)."
         )
@@ -41,6 +37,10 @@ class LayeredPrefill:
             512, gt=0, le=MOST_TOKENS, description="Prompt tokens of a wave for each layer group (group_rule: tokens)."
         )
         max_groups: int = Field(16, gt=0, le=MOST_TOKENS, description="Most layer groups; at most the model's layers.")
+
+        def step_tokens(self, longest_tokens: int) -> int:
+            """The budget."""
+            return self.max_num_batched_tokens
 
     oracle = False
     single_stage = True
@@ -64,7 +64,7 @@ class LayeredPrefill:
                 plan.prefill(request, tokens, layers=(0, groups))
         return plan.hold()
 
-    def _wave(self, plan: StepPlan, view: InstanceView) -> list[tuple[LiveRequest, int]]:
+    def _wave(self, plan: StepPlan, view: InstanceView) -> list[tuple[Request, int]]:
         """Prompts of the next wave and how many tokens of each."""
         chunks = []
         left = self.params.max_num_batched_tokens

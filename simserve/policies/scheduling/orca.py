@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
-    from simserve.engine.request import LiveRequest, OracleRequest
+from simserve.contracts import InstanceView, OracleRequest, Request, SchedulerParams, StepPlan
 
 
-def reservation_tokens(request: LiveRequest, reserve: str, view: InstanceView) -> int:
+def reservation_tokens(request: Request, reserve: str, view: InstanceView) -> int:
     """Tokens to reserve so that the request never needs more.
 
     "oracle": prompt and true output. "max": prompt and the limit its client stated (if that covers what is generated), else the longest
@@ -30,7 +26,7 @@ def reservation_tokens(request: LiveRequest, reserve: str, view: InstanceView) -
 class Orca:
     """Every step decodes all running requests and takes in whole prompts that fit; nobody is ever preempted."""
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_seqs: int = Field(
             16, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (16 in the Sarathi-Serve comparison)."
         )

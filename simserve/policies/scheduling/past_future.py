@@ -7,19 +7,14 @@ memory the batch will need at most until the last of them ends. A request is adm
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS, MOST_SEED, MOST_TOKENS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.decode_group import DecodeGroup
-    from simserve.engine.plan import InstanceView, StepPlan
-    from simserve.engine.request import LiveRequest, OracleRequest
+from simserve.contracts import DecodingView, InstanceView, OracleRequest, Request, SchedulerParams, State, StepPlan
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -77,7 +72,7 @@ class OutputHistory:
 class PastFuture:
     """Prompts are admitted while the batch's foreseen peak of memory fits: whole, in steps of their own, every few decode steps."""
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_num_batched_tokens: int = Field(
             16384,
             gt=0,
@@ -99,13 +94,17 @@ class PastFuture:
         )
         seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of the draws.")
 
+        def step_tokens(self, longest_tokens: int) -> int:
+            """The budget."""
+            return self.max_num_batched_tokens
+
     def __init__(self, params: Params) -> None:
         self.params = params
         self.oracle = params.predict == "oracle"
         self._past = OutputHistory(params.window)
         self._dice = np.random.Generator(np.random.PCG64(params.seed))
-        self._followed: dict[int, LiveRequest] = {}
-        self._looked: dict[DecodeGroup, int] = {}  # tick of each lane's last prefill step
+        self._followed: dict[int, Request] = {}
+        self._looked: dict[DecodingView, int] = {}  # tick of each lane's last prefill step
 
     def plan(self, view: InstanceView) -> StepPlan:
         plan = view.new_plan()
@@ -119,23 +118,21 @@ class PastFuture:
             self._looked[group] = group.tick
         else:
             plan.decode(group)
-            plan.hold()
-            if view.waiting and plan.repeat > 1:  # nothing changes before the next look, whoever arrives
-                plan.repeat = self.params.wait_steps - since % self.params.wait_steps
+            # With requests waiting nothing changes before the next look, whoever arrives.
+            plan.hold(steps=self.params.wait_steps - since % self.params.wait_steps if view.waiting else None)
         for request in (*view.prefilling, *group):
             self._followed[request.row] = request
         return plan
 
     def _learn(self) -> None:
         """Lengths of the requests that have ended since the last plan, and no more than is known: they are over."""
-        for row in sorted(row for row, request in self._followed.items() if request.state.name == "ENDED"):
+        for row in sorted(row for row, request in self._followed.items() if request.state is State.ENDED):
             self._past.add(self._followed.pop(row).generated_tokens)
 
     def _admit(self, plan: StepPlan, view: InstanceView) -> None:
         """Whole prompts in order of the queue, until the first whose admission could one day need more memory than there is."""
-        tick = view.decoding.tick
         running = sorted(view.decoding, key=lambda request: request.admission)
-        generated = [request.base_generated + tick for request in running]
+        generated = [view.decoding.generated_tokens(request) for request in running]
         held = [request.prompt_tokens + tokens for request, tokens in zip(running, generated, strict=True)]
         draws = draws_for(len(running))
         left = self._left(view, running, generated, draws)
@@ -154,7 +151,7 @@ class PastFuture:
                 return
             plan.prefill(request, request.prefill_left)
 
-    def _left(self, view: InstanceView, requests: list[LiveRequest], generated: list[int], draws: int) -> F64:
+    def _left(self, view: InstanceView, requests: list[Request], generated: list[int], draws: int) -> F64:
         """Tokens foreseen for these requests beyond the `generated` ones, shape (draws, requests)."""
         done = np.array(generated, dtype=np.int64)
         if self.oracle:
@@ -166,7 +163,7 @@ class PastFuture:
         return self._past.quantile(self._dice.random((draws, len(requests))), done, limit) - done
 
 
-def longest_output(request: LiveRequest, view: InstanceView) -> int:
+def longest_output(request: Request, view: InstanceView) -> int:
     """Most tokens the request may generate: what its client stated, else what the instance allows."""
     allowed = view.max_model_tokens - request.prompt_tokens
     return min(request.max_output_tokens, allowed) if request.max_output_tokens > 0 else allowed

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
-
+from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 
 TOO_LONG = "prompt exceeds the most tokens of a step, and prompts are not cut"
 
@@ -22,7 +18,7 @@ class Sarathi:
     `hybrid` and `chunked` switch off one idea each, for the paper's ablation (table 4).
     """
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         token_budget: int = Field(
             512,
             gt=0,

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
+from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 
 
 class Sglang:
@@ -21,7 +17,7 @@ class Sglang:
     The chunks of a long prompt follow each other without decodes between them, newcomers fill the last one.
     """
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         chunked_prefill_size: int = Field(
             8192, ge=-1, le=MOST_TOKENS, description="Most prompt tokens of a step; prompts are cut to it. -1 = off: prompts run whole."
         )

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS
-from simserve.policies.contract import PolicyParams
+from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 from simserve.policies.scheduling.orca import reservation_tokens
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
 
 
 class Static:
     """The baseline before iteration-level scheduling (Orca, OSDI 2022, section 2). Requests that end early leave their place empty."""
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_seqs: int = Field(8, gt=0, le=MOST_REQUESTS, description="Most requests of a batch.")
         reserve: Literal["max", "oracle"] = Field(
             "max", description="Tokens reserved per request: the longest possible, or the true length (an oracle)."
@@ -31,9 +28,7 @@ class Static:
         plan = view.new_plan()
         if view.running or view.swapped:
             plan.decode(view.decoding)
-            plan.hold()
-            plan.ignores_arrivals = True
-            return plan
+            return plan.hold(ignore_arrivals=True)
         for request in view.waiting:
             if not plan.admit(request, reservation_tokens(request, self.params.reserve, view)):
                 break

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.policies.contract import SMALLEST_STEP_TOKENS, PolicyParams
+from simserve.contracts import SMALLEST_STEP_TOKENS, InstanceView, SchedulerParams, StepPlan
 from simserve.policies.scheduling.sarathi import fill
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
-
 
 CHUNKED_STEP_TOKENS = 512
 
@@ -20,7 +14,7 @@ CHUNKED_STEP_TOKENS = 512
 class VllmV0:
     """Admits whole prompts as soon as memory and seats allow, in steps without decodes; otherwise decodes everybody."""
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_num_batched_tokens: int | None = Field(
             None,
             gt=0,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.policies.contract import PolicyParams
-
-if TYPE_CHECKING:
-    from simserve.engine.plan import InstanceView, StepPlan
+from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 
 
 class VllmV1:
@@ -20,7 +17,7 @@ class VllmV1:
     threshold leaves several prompts unfinished that together use up the budget.
     """
 
-    class Params(PolicyParams):
+    class Params(SchedulerParams):
         max_num_batched_tokens: int = Field(2048, gt=0, le=MOST_TOKENS, description="Most tokens of a step.")
         max_seqs: int = Field(256, gt=0, le=MOST_REQUESTS, description="Most requests that run at once (vLLM's max_num_seqs).")
         long_prefill_token_threshold: int = Field(

@@ -1,0 +1,55 @@
+"""Everything that a policy or a cost model is written against, in one module; imports nothing of simserve but its errors.
+
+    from simserve.contracts import ClusterView, Field, PolicyParams, Request, Router
+
+The engine implements the views and plans described here; policies and cost models never import the engine.
+"""
+
+from pydantic import Field
+
+from simserve.contracts.cluster import ClusterControl, ClusterView, Decoding, Load, Refusal, Score
+from simserve.contracts.cost import CostModel, PrefillSlice
+from simserve.contracts.instance import DecodingView, InstanceView, KvView, StepPlan, WaitingView
+from simserve.contracts.policies import (
+    CAPABILITIES,
+    FCFS,
+    SMALLEST_STEP_TOKENS,
+    Controller,
+    PolicyParams,
+    QueueOrder,
+    Router,
+    Scheduler,
+    SchedulerParams,
+    capable,
+)
+from simserve.contracts.request import OracleRequest, Request, State
+
+__all__ = [
+    "CAPABILITIES",
+    "FCFS",
+    "SMALLEST_STEP_TOKENS",
+    "ClusterControl",
+    "ClusterView",
+    "Controller",
+    "CostModel",
+    "Decoding",
+    "DecodingView",
+    "Field",
+    "InstanceView",
+    "KvView",
+    "Load",
+    "OracleRequest",
+    "PolicyParams",
+    "PrefillSlice",
+    "QueueOrder",
+    "Refusal",
+    "Request",
+    "Router",
+    "Scheduler",
+    "SchedulerParams",
+    "Score",
+    "State",
+    "StepPlan",
+    "WaitingView",
+    "capable",
+]

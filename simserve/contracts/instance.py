@@ -1,0 +1,183 @@
+"""What a scheduler sees of one instance and what it says: the view and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, Self
+
+from simserve.contracts.request import Request
+
+
+class KvView(Protocol):
+    """The KV cache of an instance, counted in blocks (PagedAttention, arXiv 2309.06180, section 4)."""
+
+    @property
+    def total_blocks(self) -> int:
+        """Blocks of the instance, each `block_tokens` tokens of all layers on all ranks."""
+
+    @property
+    def free_blocks(self) -> int:
+        """Blocks that no request owns. Contents that a prefix cache keeps for later count as free."""
+
+    @property
+    def used_blocks(self) -> int:
+        """Blocks owned by requests."""
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a block."""
+
+    @property
+    def watermark_blocks(self) -> int:
+        """Free blocks an admission must leave; growth of running requests may use them."""
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens that fit in the free blocks above the watermark, at least 0."""
+
+    def blocks(self, tokens: int) -> int:
+        """Blocks that hold so many tokens."""
+
+
+class WaitingView(Protocol):
+    """Requests that are not admitted, in the order of the queue discipline. Walking it may admit or reject the request last yielded."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Request]: ...
+
+
+class DecodingView(Protocol):
+    """The requests that have emitted a token and compute one more a step, as a group."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Request]: ...
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def tick(self) -> int:
+        """Steps in which the group has decoded so far."""
+
+    def computed_tokens(self, request: Request) -> int:
+        """Tokens that a member has in the KV cache now."""
+
+    def generated_tokens(self, request: Request) -> int:
+        """Tokens that a member has emitted by now."""
+
+    def context_tokens(self) -> int:
+        """Tokens attended in the group's next step, summed over its members (each attends those in the cache and its own)."""
+
+
+class InstanceView(Protocol):
+    """Read-only state of one batch in flight (an instance has one, or one for each pipeline stage) at the time of planning. To change
+    anything, tell the plan."""
+
+    @property
+    def now(self) -> float:
+        """Seconds of simulated time."""
+
+    @property
+    def waiting(self) -> WaitingView:
+        """Requests not admitted, in the order of the queue discipline."""
+
+    @property
+    def prefilling(self) -> Sequence[Request]:
+        """Admitted requests that have prompt tokens left to compute, oldest admission first."""
+
+    @property
+    def decoding(self) -> DecodingView:
+        """The group of requests that decode."""
+
+    @property
+    def swapped(self) -> Sequence[Request]:
+        """Requests whose KV is on the host."""
+
+    @property
+    def kv(self) -> KvView:
+        """The instance's KV cache."""
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a sequence slot: prefilling and decoding."""
+
+    @property
+    def max_seqs(self) -> int:
+        """Most requests that may run in this batch."""
+
+    @property
+    def free_seats(self) -> int:
+        """Requests that may still be admitted under max_seqs."""
+
+    @property
+    def max_model_len(self) -> int | None:
+        """Longest sequence the model is served with, in tokens; None = not limited."""
+
+    @property
+    def max_model_tokens(self) -> int:
+        """Longest prompt + output that a request may reach here: max_model_len, or less if the KV cache holds less."""
+
+    def new_plan(self, budget: int | None = None) -> StepPlan:
+        """An empty plan for the coming step, once a step. `budget` = most tokens of the step: decodes count one each and always ride,
+        prefill slices must fit in what is left."""
+
+
+class StepPlan(Protocol):
+    """The coming step, built action by action. Each action takes effect at once, so the view answers for the state after it, and raises
+    PolicyError when it breaks a rule (I10)."""
+
+    @property
+    def decodes(self) -> int:
+        """Requests that decode one token in this step."""
+
+    @property
+    def prefills(self) -> Sequence[object]:
+        """The prompt slices of this step, in the order given."""
+
+    @property
+    def budget_left(self) -> int | None:
+        """Tokens left of the budget; None = no budget. Negative when the decodes alone exceed it."""
+
+    @property
+    def preempted(self) -> bool:
+        """Whether this plan has preempted a request: nothing is admitted or swapped in any more."""
+
+    def decode(self, group: DecodingView) -> None:
+        """The whole group (`view.decoding`) computes one token each. When memory is short, running requests are preempted from the tail
+        (the queue discipline says who is last) until the others have their blocks; otherwise swapped requests come back first, as long
+        as memory and sequence slots allow."""
+
+    def admit(self, request: Request, reserve_tokens: int | None = None) -> bool:
+        """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill). False, and
+        nothing changes, when there is no slot, when memory above the watermark is short, when requests wait on the host, or when this
+        plan has preempted."""
+
+    def cached_tokens(self, request: Request) -> int:
+        """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
+
+    def grow(self, request: Request, tokens: int) -> bool:
+        """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
+
+    def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None) -> None:
+        """Computes the next `tokens` tokens of an admitted request in this step. `layers=(group, groups)` takes them through one of so
+        many groups of the layers only; the same tokens must then pass through groups 0, 1, ... in order, one a step."""
+
+    def preempt(self, request: Request) -> None:
+        """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by
+        swap and the host has room for a decoding request, else by forgetting it (it will be recomputed)."""
+
+    def reject(self, request: Request, reason: str) -> None:
+        """Refuses a waiting request for good."""
+
+    def hold(self, *, steps: int | None = None, ignore_arrivals: bool | None = None) -> Self:
+        """States that, as long as nothing happens, the policy would plan the same again: the engine may then run the steps as one span.
+
+        Something happens when a request finishes, memory runs short, or a request arrives. Plans with prefill slices, preemptions or
+        swaps are never repeated: there the statement has no effect.
+
+        steps            only for so many steps, this one included (None = until something happens)
+        ignore_arrivals  whether a request may arrive without a change of plan. None = under first come, first served, when a request
+                         that could not be admitted waits already: a newcomer behind it cannot be admitted either. A policy that looks
+                         past the head of the queue says False
+        """

@@ -31,5 +31,5 @@ def test_rows_are_byte_identical(backend: str, tiny: dict[str, Any], tmp_path: P
 @pytest.mark.parametrize("backend", sorted(PACKAGES))
 def test_a_missing_package_is_named_with_its_extra(backend: str, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, PACKAGES[backend], None)
-    with pytest.raises(ConfigError, match=rf"pip install 'simserve\[{backend}\]'"):
+    with pytest.raises(ConfigError, match=rf"pip install '{PACKAGES[backend]}' \(the extra '{backend}'"):
         simserve.sweep(tiny, {RATE: [4.0, 8.0]}, backend=backend)

@@ -59,4 +59,4 @@ def _check(backend: str, jobs: int | None) -> None:
 
 def not_installed(backend: str, package: str) -> ConfigError:
     """The error for a backend whose package is missing."""
-    return ConfigError(f"backend {backend}: the package '{package}' is not installed; install it with: pip install 'simserve[{backend}]'")
+    return ConfigError(f"backend {backend}: the package '{package}' is not installed; install it with: pip install '{package}' (the extra '{backend}' of simserve)")

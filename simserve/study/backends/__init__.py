@@ -59,4 +59,5 @@ def _check(backend: str, jobs: int | None) -> None:
 
 def not_installed(backend: str, package: str) -> ConfigError:
     """The error for a backend whose package is missing."""
-    return ConfigError(f"backend {backend}: the package '{package}' is not installed; install it with: pip install '{package}' (the extra '{backend}' of simserve)")
+    install = f"pip install '{package}' (the extra '{backend}' of simserve)"
+    return ConfigError(f"backend {backend}: the package '{package}' is not installed; install it with: {install}")

@@ -183,7 +183,9 @@ def hardware(name: str, names: list[str]) -> str:
     words = re.split(r"[^a-z0-9]+", re.sub(r"^(nvidia|amd|intel|google|aws|huawei|tesla)[ _-]*", "", name[:200].lower()))
     device = next((word for word in words if any(c.isdigit() for c in word)), "")
     same = [one for one in names if device and device in one.split("-")]
-    near = similar(name, same) or same or similar(name, names)
+    number = re.sub(r"[^0-9]", "", device)
+    others = [one for one in names if not number or number in re.findall(r"\d+", one)]  # an l4 is no l40s
+    near = similar(name, same) or same or similar(name, others)
     own = "or a path to a profile of your own (.yaml; docs/calibration.md)"
     hint = did_you_mean(near[:3]) if near or not device else f"; no profile of {device} is bundled."
     return f"{hint} Allowed: {listed(names, name)}, {own}"

@@ -28,6 +28,8 @@ FAMILIES: dict[str, Reader] = {
     "qwen": dense.qwen1,
     "qwen2": dense.qwen2,
     "mimo": dense.qwen2,
+    "qwen2_vl": dense.qwen2,
+    "qwen2_5_vl": dense.qwen2,
     "qwen2_vl_text": dense.qwen2,
     "qwen2_5_vl_text": dense.qwen2,
     "qwen2_moe": experts.qwen2_moe,

@@ -29,6 +29,15 @@ _DTYPES: dict[str, ComputeDtype] = {
 
 # Where vision-language configurations keep their language model; `kimi_k2` etc. then name the decoder.
 _TEXT_SECTIONS = ("text_config", "language_config", "llm_config", "thinker_config")
+
+_CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "mistral": {"vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32, "num_attention_heads": 32}
+    | {"num_key_value_heads": 8},
+}
+"""What transformers leaves out of a nested section, because it is the default of its configuration class: LLaVA's and Pixtral's files
+lack keys that a file of the language model alone has."""
+
 _PREDICTION_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
 
 
@@ -95,6 +104,7 @@ def _language_model(outer: Config) -> Config:
         if section is not None:
             if not section.has("model_type"):
                 section.values = section.values | {"model_type": f"{outer.text('model_type')}_text"}
+            section.values = _CLASS_DEFAULTS.get(section.text("model_type"), {}) | section.values
             return _language_model(section) if key == "thinker_config" else section
     return outer
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from simserve.errors import ModelError, nearest
+from simserve.errors import ModelError, did_you_mean, nearest
+from simserve.files.words import clipped
+from simserve.model.alike import alike
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.huggingface import from_config
 from simserve.model.quantisation import Quantisation
 
 _CONFIGS = Path(__file__).parent / "configs"
 
-_SAME_FAMILY = 0.75
-"""How alike the first words of two names must be: `lama` and `llama` are, `seed` and `gpt` are not."""
+_WEIGHTS = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx", ".ggml")
+"""Files of weights, which are not read."""
 
 
 def model_names() -> list[str]:
@@ -53,6 +53,8 @@ def load_model(name_or_path: str | Path, base_dir: Path | None = None, quantisat
 
 
 def _existing_path(wanted: str, base_dir: Path | None) -> Path:
+    if wanted.lower().endswith(_WEIGHTS):
+        raise ModelError(f"'{clipped(wanted)}' is a file of weights; a model is the config.json beside it, or a bundled name")
     given = Path(wanted).expanduser()
     candidates = [given] if base_dir is None else [base_dir / given, given]
     for candidate in candidates if wanted else []:
@@ -68,17 +70,8 @@ def _existing_path(wanted: str, base_dir: Path | None) -> Path:
 
 
 def _alike(word: str) -> str:
-    """A tail for an error message: the nearest name of the same family, and all names. A model of another family computes otherwise."""
-    family = _family(word)
-    names = [name for name in model_names() if difflib.SequenceMatcher(None, family, _family(name)).ratio() >= _SAME_FAMILY]
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    hint = f"; did you mean '{close[0]}'?" if close else "."
-    return f"{hint} Allowed: {', '.join(model_names())}, or a path to a config.json"
-
-
-def _family(name: str) -> str:
-    letters = re.sub(r"[-_.]", "", name)
-    return re.split(r"\d", letters, maxsplit=1)[0] or name
+    """A tail for an error message: the models that the name may mean, and all names. Another version or size computes otherwise."""
+    return f"{did_you_mean(alike(word, model_names()))} Allowed: {', '.join(model_names())}, or a path to a config.json"
 
 
 @lru_cache(maxsize=256)

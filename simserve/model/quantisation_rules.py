@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
 
+from simserve.errors import ModelError
+from simserve.files.words import clipped
 from simserve.model.quantisation import PARTS, LayerFormats, Quantisation
+from simserve.model.slow_patterns import is_slow
 from simserve.model.weight_format import PLAIN, WeightFormat
 
 _LONGEST_PATTERN = 2000
@@ -71,6 +74,8 @@ class Patterns:
             text = str(entry)[:_LONGEST_PATTERN]
             self.by_layer = self.by_layer or any(c.isdigit() for c in text) or "\\d" in text
             if text.startswith("re:") or expressions:
+                if is_slow(text.removeprefix("re:")):
+                    raise ModelError(f"the expression '{clipped(text)}' of a quantisation's list of modules repeats a repetition")
                 self._compile(text.removeprefix("re:"))
             elif "*" in text:
                 self._compile(f"{translate(text)}|{translate(f'{text}.*')}")

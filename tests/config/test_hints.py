@@ -107,7 +107,7 @@ def test_every_meaning_is_a_key_that_exists() -> None:
     assert len(words) == len(set(words)), "a word means one thing"
 
 
-@pytest.mark.parametrize("name", ["b200", "mi300x", "H200-NVL-999GB", "gb300", "tpu-v5e", "b100"])
+@pytest.mark.parametrize("name", ["b200", "mi300x", "H200-NVL-999GB", "gb300", "tpu-v5e", "b100", "l4", "rtx-3090", "h1000"])
 def test_unknown_hardware_is_never_another_device(name: str) -> None:
     tail = hints.hardware(name, resources.available("hardware_profiles"))
     suggested = re.findall(r"'([^']+)'", tail)

@@ -8,6 +8,7 @@ import pytest
 
 from simserve.errors import ModelError
 from simserve.model import load_model, model_ids, model_names
+from simserve.model.alike import alike
 
 ASKED = {
     "opt-13b",
@@ -69,6 +70,28 @@ def test_unknown_names_get_the_nearest():
         load_model("someone/Qwen3-32B")
     with pytest.raises(ModelError, match="unknown model ''"):
         load_model("")
+
+
+@pytest.mark.parametrize(
+    ("word", "means"),
+    [
+        ("llama3", ["llama-3-8b", "llama-3-70b"]),
+        ("llama-3.1", ["llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b"]),
+        ("Meta-Llama-3.1-8B-Instruct-AWQ-INT4", ["llama-3.1-8b", "llama-3.1-8b-fp8"]),
+        ("mistral-7b-instruct-v0.3", ["mistral-7b-v0.3", "mistral-7b"]),
+        ("mistral-8x7b", ["mixtral-8x7b"]),
+        ("gptoss-20b", ["gpt-oss-20b"]),
+        ("qwen3-30b", ["qwen3-30b-a3b", "qwen3-30b-a3b-fp8"]),
+        *((word, []) for word in ("gpt-4", "phi-4", "qwen3-next", "glm-4", "deepseek-v4", "deepseek-r1-distill-llama-70b", "seed_oss")),
+    ],
+)
+def test_a_hint_is_the_same_model_and_not_the_nearest_spelling(word, means):
+    assert alike(word, model_names()) == means
+
+
+def test_a_file_of_weights_is_no_model():
+    with pytest.raises(ModelError, match=r"file of weights; a model is the config\.json beside it"):
+        load_model("llama-3.1-8b-Q4_K_M.gguf")
 
 
 def test_quantisation_can_be_chosen():

@@ -161,6 +161,22 @@ def test_text_configs_nest_and_names_of_classes_do():
     assert from_config({**own, "architectures": ["NemotronHForCausalLM"]}).parameters() == read("nemotron-h-8b").parameters()
 
 
+def test_vision_models_whose_text_keys_are_flat_or_left_out():
+    flat = {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "intermediate_size": 18944}
+    flat |= {"vocab_size": 152064, "max_position_embeddings": 128000, "vision_config": {"depth": 32}}
+    for model_type in ("qwen2_vl", "qwen2_5_vl"):
+        model = from_config(flat | {"model_type": model_type})
+        assert model.parameters() == 7_615_616_512 and not model.assumptions, "Qwen2.5-7B, which it is"
+    pixtral = {"model_type": "mistral", "hidden_size": 5120, "head_dim": 128, "num_hidden_layers": 40, "vocab_size": 131072}
+    pixtral |= {"num_key_value_heads": 8, "max_position_embeddings": 1024000, "sliding_window": None}
+    model = from_config({"model_type": "llava", "text_config": pixtral, "vision_config": {"model_type": "pixtral"}})
+    assert model.parameters() == 12_247_782_400, "Mistral-Nemo, which it is; the heads and the MLP's width are the class's defaults"
+    vicuna = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096}
+    assert from_config({"model_type": "llava", "text_config": vicuna}).parameters() == 6_738_415_616 + 2 * 64 * 4096
+    with pytest.raises(ModelError, match="num_hidden_layers"):
+        from_config(vicuna)
+
+
 LLAMA = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 14336}
 LLAMA |= {"vocab_size": 128256, "max_position_embeddings": 32768}
 

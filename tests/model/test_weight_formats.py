@@ -5,6 +5,7 @@ import pytest
 from simserve.errors import ModelError
 from simserve.model import Parallel, from_config, head_operators, layer_groups, layer_operators, load_model, rank_weight_bytes
 from simserve.model.operators import Gemm
+from simserve.model.quantisation_rules import Patterns
 from simserve.model.weight_format import WeightFormat
 
 LLAMA = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
@@ -203,3 +204,16 @@ def test_what_is_not_known_is_named(config, message):
     with pytest.raises(ModelError) as error:
         quantised(**config)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("slow", ["(x+x+)+y", "(a|a?)*b", "((a+))+", "(?:.|..)*z", "(a{1,5})*", ".*" * 9])
+def test_an_expression_that_matches_without_end_is_refused(slow):
+    with pytest.raises(ModelError, match="repeats a repetition"):
+        Patterns([f"re:{slow}"])
+
+
+@pytest.mark.parametrize(
+    "real", [r".*self_attn\.(q|k|v)_proj$", r"(?!.*\.(?:mlp|experts))", r"model\.layers\.(?:[0-9]|1[0-5])\..*", r".*[+*](\+)+", r"(ab)+c?"]
+)
+def test_expressions_of_checkpoints_are_read(real):
+    assert Patterns([f"re:{real}"])

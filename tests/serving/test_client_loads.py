@@ -68,6 +68,16 @@ def test_vllm_and_sglang_rates_and_caps(tmp_path: Path, changes: dict[str, Any],
         assert (load.kind, load.concurrency) == (kind, clients)
 
 
+def test_a_few_failed_requests_are_another_load_only_when_they_are_many(tmp_path: Path) -> None:
+    assert not read(tmp_path, results.vllm(failed=3)).skip, "3 of 63 are below a twentieth"
+    assert not read(tmp_path, results.sglang(accept_length=None, server_info={"speculative_algorithm": None})).skip
+
+
+def test_a_list_of_results_is_several_runs(tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps([results.vllm(request_rate=r) for r in (1.0, 2.0)]))
+    assert [case.load.rate_per_s for case in read_file(tmp_path / "sweep.json")] == [1.0, 2.0]
+
+
 def test_sglang_says_what_served(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text("\n".join(json.dumps(results.sglang(request_rate=r)) for r in (1.0, 2.0)))
     one, two = read_file(tmp_path / "s.jsonl")
@@ -231,6 +241,16 @@ def test_inference_perf_needs_its_configuration_to_know_the_arrivals(tmp_path: P
         (results.guidellm({"type_": "concurrent"}), "without its streams"),
         (results.guidellm({"type_": "synchronous"}, warmup=30.0), "not a share below one half"),
         (results.guidellm({"type_": "synchronous"}, old=True, warmup_number=10), "warmup_number"),
+        (results.aiperf({"concurrency": 4}, data={"custom_dataset_type": "MULTI_TURN"}), "several turns"),
+        (results.aiperf(phases=[{"type": "poisson", "rate": 1.0, "rate_ramp": {"duration": 9, "strategy": "log"}}]), "strategy 'log'"),
+        (results.aiperf({"concurrency": 4}) | {"time_to_first_token": {"unit": "minutes", "avg": 0.1}}, "'minutes' that is not understood"),
+        (results.aiperf({"concurrency": 4}) | {"time_to_first_token": {"avg": 40.0}}, "does not name its unit"),
+        (results.vllm(spec_decode_acceptance_rate=61.5), "speculative decoding"),
+        (results.sglang(accept_length=2.4), "speculative decoding"),
+        (results.sglang(server_info={"speculative_algorithm": "EAGLE3"}), "speculative decoding"),
+        (results.vllm(failed=4), "4 of 64 requests failed"),
+        (results.vllm(num_prompts=120), "60 of 120 requests failed"),
+        (results.aiperf({"concurrency": 4}) | {"error_request_count": {"unit": "requests", "avg": 30}}, "30 of 90 requests failed"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_skipped_with_the_reason_and_never_simulated(tmp_path: Path, document: Any, says: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from simserve.errors import TraceError
@@ -192,3 +194,12 @@ def test_the_cases_from_the_field():
     with pytest.raises(TraceError, match="line 3: 'Response tokens' is ''"):
         read_trace(cases("burstgpt-odd/nan.csv"))
     assert read_trace(cases("inference-perf-ms/ms.csv")).arrival_s == pytest.approx([0, 0.001, 0.008, 0.01, 0.9990004], abs=1e-9)
+
+
+def test_columns_of_a_format_in_another_kind_of_file_are_named(tmp_path):
+    table = pa.table({"TIMESTAMP": ["2024-05-10 00:00:00"], "ContextTokens": [5], "GeneratedTokens": [5]})
+    pq.write_table(table, tmp_path / "azure.parquet")
+    with pytest.raises(TraceError, match="columns of format 'azure', which is read as CSV only"):
+        read_trace(tmp_path / "azure.parquet")
+    with pytest.raises(TraceError, match="columns of format 'mooncake', which is read as JSONL only"):
+        read_trace(write(tmp_path, "timestamp,input_length,output_length\n0,5,5\n", "t.csv"))

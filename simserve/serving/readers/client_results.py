@@ -43,7 +43,7 @@ def read(file: Path) -> list[Case]:
     documents = _documents(read_text(file, ConfigError, what="a result of a benchmark client", most_bytes=_MOST_BYTES), file)
     cases: list[Case] = []
     for index, document in enumerate(documents):
-        label = file.name if len(documents) == 1 else f"{file.name} line {index + 1}"
+        label = file.name if len(documents) == 1 else f"{file.name} run {index + 1}"
         if not isinstance(document, dict):
             raise ConfigError(f"{file}: {_LOOKED_FOR}")
         fields = Fields(document)
@@ -108,7 +108,8 @@ def _documents(text: str, file: Path) -> list[Any]:
         raise ConfigError(f"{file}: is empty")
     lines = [line for line in text.splitlines() if line.strip()]
     try:
-        return [parse_json(text, str(file), ConfigError)]
+        found = parse_json(text, str(file), ConfigError)
+        return found if isinstance(found, list) and found else [found]  # a sweep is a list of runs
     except ConfigError:
         if len(lines) == 1 or not _parses(lines[0], file):
             raise

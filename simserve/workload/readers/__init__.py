@@ -61,6 +61,10 @@ def _by_fields(source: Source, first: dict[str, object]) -> str:
 
 def _unknown(source: Source, found: Collection[str], candidates: list[str]) -> TraceError:
     alike = {plain(name) for name in found}
+    other = next((name for name, known in READERS.items() if name not in candidates and {plain(c) for c in known.known_by} <= alike), None)
+    if other:  # e.g. pandas wrote a CSV trace as Parquet
+        kind = "CSV" if READERS[other].csv else "JSONL"
+        return TraceError(f"{source.path}: has the columns of format '{other}', which is read as {kind} only; write it as {kind}")
     shares = {name: sum(plain(c) in alike for c in READERS[name].known_by) / len(READERS[name].known_by) for name in candidates}
     best = max(shares, key=lambda name: shares[name])
     text = f"{source.path}: line 1: no known trace format has the columns {listed(found)}. "

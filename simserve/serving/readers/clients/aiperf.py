@@ -22,6 +22,9 @@ _GENAI_PERF_KEYS = ("concurrency", "request_rate", "perf_analyzer")
 _SCHEDULED = ("mooncake_trace", "bailian_trace")
 """Data sets that bring their own times (aiperf's trace replay tutorial)."""
 
+_CONVERSATIONS = ("multi_turn",)
+"""Data sets of conversations, each turn of which sends the ones before it again."""
+
 
 def is_one(document: Fields) -> bool:
     """Whether a document has the keys of these clients."""
@@ -47,6 +50,7 @@ def read(document: Fields) -> ClientRun:
     }
     return ClientRun(
         requests=_requests(document, stated),
+        failed=document.inside("error_request_count").count("avg", least=0) or 0,
         prompt=Lengths(document.inside("input_sequence_length").number("avg") or 0.0),
         output=Lengths(document.inside("output_sequence_length").number("avg") or 0.0),
         load=load,
@@ -57,7 +61,10 @@ def read(document: Fields) -> ClientRun:
 
 def _statistic(document: Fields, metric: str, statistic: str = "avg") -> float | None:
     entry = document.inside(metric)
-    return entry.seconds(statistic, _UNIT_S.get(entry.text("unit"), 1.0))
+    unit = entry.text("unit").lower()
+    if statistic in entry and unit not in _UNIT_S:
+        raise LoadError(f"{metric} is in a unit '{unit[:30]}' that is not understood" if unit else f"{metric} does not name its unit")
+    return entry.seconds(statistic, _UNIT_S.get(unit, 1.0))
 
 
 def _requests(document: Fields, stated: int | None) -> int:
@@ -93,9 +100,10 @@ def _load(config: Fields) -> tuple[Load, int | None]:
 def _of_options(config: Fields) -> Load:
     """`loadgen`: the options of the command line."""
     options, data = config.inside("loadgen"), config.inside("input")
-    if data.flag("fixed_schedule") or data.text("custom_dataset_type") in _SCHEDULED:
+    dataset = data.text("custom_dataset_type").lower()
+    if data.flag("fixed_schedule") or dataset in _SCHEDULED:
         raise LoadError("a fixed schedule replays a trace, which is not in the result")
-    if (data.inside("conversation", "turn").number("mean") or 1.0) > 1.0:
+    if dataset in _CONVERSATIONS or (data.inside("conversation", "turn").number("mean") or 1.0) > 1.0:
         raise LoadError("conversations of several turns: the result has no lengths of single turns")
     if "user_centric_rate" in options:
         raise LoadError("a user-centric rate is not simulated")
@@ -149,7 +157,10 @@ def _of_phase(phase: Fields) -> Load:
         if rate is None:
             raise LoadError(f"a {kind} phase without its rate")
         ramp = phase.raw("rate_ramp")
-        duration = Fields(ramp, "rate_ramp", phase.problems).seconds("duration") if isinstance(ramp, dict) else phase.seconds("rate_ramp")
+        shape = Fields(ramp, "rate_ramp", phase.problems) if isinstance(ramp, dict) else None
+        if shape is not None and shape.text("strategy") not in ("", "linear"):
+            raise LoadError(f"a rate ramp of strategy '{shape.text('strategy')[:30]}' is not understood")
+        duration = phase.seconds("rate_ramp") if shape is None else shape.seconds("duration")
         return _paced(kind, rate, concurrency, phase.number("smoothness", least=1e-6, most=1e9), _ramp(duration, rate))
     if kind == "fixed_schedule":
         raise LoadError("a fixed schedule replays a trace, which is not in the result")

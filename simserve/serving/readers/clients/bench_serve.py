@@ -38,8 +38,10 @@ def read(document: Fields) -> ClientRun:
     measured["output_tokens_per_s"] = document.number("output_throughput")
     server = document.inside("server_info")  # SGLang since 0.5: what the server says of itself
     engine = _engine(document)
+    _refuse_speculation(document, server)
     return ClientRun(
         requests=count,
+        failed=_failed(document, count),
         prompt=prompt,
         output=output,
         load=_load(document),
@@ -50,6 +52,19 @@ def read(document: Fields) -> ClientRun:
         gpu=names.hardware_name(document.text("gpu")) if "gpu" in document else "",
         tp=_degree(document) or server.count("tp_size") or 1,
     )
+
+
+def _failed(document: Fields, completed: int) -> int:
+    """vLLM states the failed requests since late 2025, and before only how many it was to send."""
+    failed = document.count("failed", least=0)
+    return max((document.count("num_prompts", least=0) or 0) - completed, 0) if failed is None else failed
+
+
+def _refuse_speculation(document: Fields, server: Fields) -> None:
+    """vLLM writes spec_decode_* and SGLang an accept_length where the server drafted tokens."""
+    drafted = any(document.raw(key) for key in document.names("spec_decode_"))
+    if drafted or document.raw("accept_length") or server.raw("speculative_algorithm"):
+        raise LoadError("the server used speculative decoding, which is not simulated")
 
 
 def _engine(document: Fields) -> str:

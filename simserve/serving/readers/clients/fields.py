@@ -36,6 +36,10 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return self._values.get(key) is not None
 
+    def names(self, start: str) -> list[str]:
+        """The keys that begin so."""
+        return [key for key in self._values if key.startswith(start)]
+
     def raw(self, key: str) -> Any:
         """The value as it is."""
         return self._values.get(key)

@@ -41,6 +41,7 @@ def read(benchmark: Fields, document: Fields) -> ClientRun:
         requests=round((totals.count("successful", least=0) or 0) / (1.0 - warm_up - cool_down)),
         prompt=Lengths(metrics.inside("prompt_token_count", "successful").number("mean") or 0.0),
         output=Lengths(metrics.inside("output_token_count", "successful").number("mean") or 0.0),
+        failed=totals.count("errored", least=0) or 0,
         load=_with_margins(load, warm_up, cool_down),
         measured={
             "ttft_mean": value(ttft, unit=_MILLI),

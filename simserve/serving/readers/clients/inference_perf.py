@@ -35,6 +35,7 @@ def read(document: Fields, file: Path) -> ClientRun:
     measured["output_tokens_per_s"] = good.inside("throughput").number("output_tokens_per_sec")
     return ClientRun(
         requests=good.count("count", least=0) or 0,
+        failed=document.inside("failures").count("count", least=0) or 0,
         prompt=Lengths(good.inside("prompt_len").number("mean") or 0.0),
         output=Lengths(good.inside("output_len").number("mean") or 0.0),
         load=_load(document.inside("load_summary"), configuration),

@@ -29,6 +29,7 @@ def read(document: Fields) -> ClientRun:
     measured["output_tokens_per_s"] = document.number("results_mean_output_throughput_token_per_s")
     return ClientRun(
         requests=document.count("results_num_completed_requests", least=0) or 0,
+        failed=document.count("results_number_errors", least=0) or 0,
         prompt=_lengths(document, "results_number_input_tokens"),
         output=_lengths(document, "results_number_output_tokens"),
         load=closed(clients),

@@ -14,6 +14,9 @@ from simserve.serving.readers.clients.fields import Fields
 MOST_TOKENS = 10_000_000
 """The mean prompt or answer of a run; no model has a longer context."""
 
+MOST_FAILED_SHARE = 0.05
+"""Of the requests sent: where more failed, the engine had another load than that of the requests that were measured."""
+
 EQUAL_GAPS = math.inf
 """The burstiness of arrivals at a constant rate."""
 
@@ -27,6 +30,7 @@ class ClientRun:
     """A run as its result tells it.
 
     requests  that were measured; 0 = not stated
+    failed    that were sent and ended with an error
     load      kind, clients, rate and arrivals (see the functions below); the lengths and the count are filled in by `case_of`
     measured  metric -> seconds or tokens per second, None where not measured
     settings  of the server, where the result states them, in the words of `Case.settings`
@@ -42,6 +46,7 @@ class ClientRun:
     version: str = ""
     gpu: str = ""
     tp: int = 1
+    failed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -97,6 +102,8 @@ def case_of(run: ClientRun | None, fields: Fields, lacks: str, label: str, datas
         lacks = fields.problems[0]
     if not lacks and (run.requests < 1 or not all(0 < lengths.mean <= MOST_TOKENS for lengths in (run.prompt, run.output))):
         lacks = "the result lacks its request count or lengths"
+    if not lacks and run.failed > MOST_FAILED_SHARE * (run.requests + run.failed):
+        lacks = f"{run.failed:,} of {run.requests + run.failed:,} requests failed"
     load = run.load
     if load.kind == "closed":
         load = _replaced(load, concurrency=min(load.concurrency, max(run.requests, 1)))

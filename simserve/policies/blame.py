@@ -29,7 +29,7 @@ def named() -> Iterator[None]:
         yield
     except SimserveError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:  # sys.exit() in a policy would end the whole study without a word
         error = as_policy_error(problem)
         if error is None:
             raise

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
 from simserve.errors import ConfigError, nearest
 from simserve.files.words import clipped
+from simserve.policies.contract import PolicyParams
 
 _BUILT_IN_SCHEDULERS = {
     "vllm-v0": "simserve.policies.scheduling.vllm_v0:VllmV0",
@@ -92,7 +94,19 @@ def _load(kind: str, name: str) -> Any:
     if missing or isinstance(found, ModuleType) != (kind == "orders"):
         what = "a module" if kind == "orders" else "a class"
         raise ConfigError(f"{where}: it must be {what} with {', '.join(_PARTS[kind])} (simserve/policies/contract.py)")
+    if kind != "orders":
+        _check_class(found, where)
     return found
+
+
+def _check_class(found: Any, where: str) -> None:
+    """A policy class takes its parameters, which are PolicyParams, and nothing else."""
+    if not (isinstance(found.Params, type) and issubclass(found.Params, PolicyParams)):
+        raise ConfigError(f"{where}: its Params must be a subclass of PolicyParams (simserve/policies/contract.py)")
+    try:
+        signature(found).bind(object())
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: it must be made by {clipped(found.__name__)}(params) (simserve/policies/contract.py)") from None
 
 
 def third_party() -> list[tuple[str, str, str]]:

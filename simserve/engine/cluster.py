@@ -53,8 +53,8 @@ class Pool:
         if not self._is_open(chosen):
             names = ", ".join(str(number) for number in view.open)
             raise PolicyError(
-                f"router '{type(self.router).__name__}' sends {request!r} to {clipped(repr(chosen))}; instances that take requests: {names} "
-                f"(invariant I10)"
+                f"router '{type(self.router).__name__}' sends {request!r} to {clipped(repr(chosen))}; instances that take requests: "
+                f"{names} (invariant I10)"
             )
         return int(chosen)
 

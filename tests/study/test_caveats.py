@@ -109,6 +109,14 @@ def test_a_search_whose_warm_up_outlasts_its_heavier_runs_says_so(tiny: dict[str
     assert not any("measured window" in note for note in simserve.capacity(tiny, "ttft.p99 <= 0.02", replicates=1, jobs=1).notes)
 
 
+def test_a_cap_on_arrivals_is_said_where_the_load_is_their_rate(tiny: dict[str, Any]) -> None:
+    capped = tiny | {"workload": tiny["workload"] | {"max_concurrency": 2}}
+    found = simserve.capacity(capped, "ttft.p99 <= 100", replicates=1, tolerance=0.5, jobs=1)
+    assert any("max_concurrency keeps all but 2 requests at the client" in note for note in found.notes)
+    by_cap = simserve.capacity(capped, "tpot.p99 <= 0.001", rate_key="workload.max_concurrency", replicates=1, tolerance=0.5, jobs=1)
+    assert not any("at the client" in note for note in by_cap.notes)
+
+
 def test_all_at_once_leaves_out_what_never_enters() -> None:
     values = {"requests": 10.0, "rejected": 2.0, "failed_in_trace": 1.0, "in_system_max": 7.0}
     assert at_an_end(values, holds=True) and not at_an_end({**values, "in_system_max": 6.0}, holds=True)

@@ -42,6 +42,7 @@ ROOMS = {
     },
     "serving": {"api", "config", "cost", "engine", "hardware", "model", "policies", "report", "resources", "workload"},
     "cli": {"api", "calibration", "config", "hardware", "model", "policies", "report", "resources", "serving", "study", "workload"},
+    "contracts": set(),
     "errors": set(),
     "files": {"bounds", "hints"},
     "__init__": {"api", "config", "report", "study"},

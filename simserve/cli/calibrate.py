@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -63,12 +64,17 @@ def import_(
     path: Annotated[Path, typer.Argument(help="Folder of the tables, or a system of the installed aiconfigurator-core.")],
     out: Annotated[Path, typer.Option("--out", help="Directory for the tables that 'fit' and 'validate kernels' read.")],
     device: Annotated[str | None, typer.Option("--device", help="Device's folder name, where PATH holds several.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """Bring published tables of measured kernels into our schema."""
     from simserve.calibration.imports import import_tables
     from simserve.cli.tables import show
 
     made = import_tables(form, path, out, device)
+    if as_json:
+        tables = [{"table": t, "dtype": d, "backend": b, "rows": rows} for (t, d, b), rows in sorted(made.rows.items())]
+        typer.echo(json.dumps({"tables": tables, "left_out": dict(sorted(made.skipped.items()))}, indent=1, ensure_ascii=False))
+        return
     show(("table", "dtype", "backend", "rows"), [(*key, f"{rows:,}") for key, rows in sorted(made.rows.items())])
     for reason, rows in sorted(made.skipped.items()):
         typer.echo(f"left out {rows:,} rows: {reason}")

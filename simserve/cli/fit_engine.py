@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ def fit_engine(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the engine profile here (.yaml); an experiment's `engine` can name it.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was learned as JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """Learn host and request-path overheads by least squares, so that simulated runs meet measured ones.
 
@@ -45,7 +47,10 @@ def fit_engine(
     cases = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)(found.cases)
     cases = [case for case in cases if case.profile == engine or case.skip]
     result = fit_overheads(cases, only_identified=True, progress=lambda line: typer.echo(line, err=True))
-    show_fit(engine, result)
+    if as_json:
+        typer.echo(json.dumps(result.document(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        show_fit(engine, result)
     if result.refusal:
         advice = "check that the results are of this engine, model, device and tensor-parallel degree, and that their load is as it was"
         raise ConfigError(f"these are not overheads of an engine: {result.refusal}; nothing was written ({advice})")

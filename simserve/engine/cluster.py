@@ -22,6 +22,7 @@ from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, Failures
 from simserve.engine.timers import Ticker, Timers
 from simserve.errors import ConfigError, PolicyError
+from simserve.files.words import clipped
 
 
 class Pool:
@@ -51,13 +52,19 @@ class Pool:
         chosen = self.router.choose(request, view)
         if chosen is None or isinstance(chosen, Refusal):
             return chosen
-        if chosen not in self._open:
+        if not self._is_open(chosen):
             names = ", ".join(str(number) for number in view.open)
             raise PolicyError(
-                f"router '{type(self.router).__name__}' sends {request!r} to {chosen!r}; instances that take requests: {names} (invariant "
-                f"I10)"
+                f"router '{type(self.router).__name__}' sends {request!r} to {clipped(repr(chosen))}; instances that take requests: "
+                f"{names} (invariant I10)"
             )
         return int(chosen)
+
+    def _is_open(self, chosen: Any) -> bool:
+        try:
+            return chosen in self._open
+        except TypeError:  # a list, say
+            return False
 
 
 class _TheOne(Router):

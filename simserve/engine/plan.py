@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from operator import index
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from simserve.contracts import DecodingView, PrefillSlice, Request
 from simserve.engine.decode_group import DecodeGroup
@@ -10,6 +11,7 @@ from simserve.engine.kv_cache import KvCache
 from simserve.engine.request import LiveRequest, State
 from simserve.engine.waiting import WaitingQueue
 from simserve.errors import PolicyError
+from simserve.files.words import clipped
 
 if TYPE_CHECKING:
     from simserve.engine.residents import Residents
@@ -195,6 +197,8 @@ class StepPlan:
             self._refuse(f"admits {request!r}, which is not waiting")
         if reserve_tokens is not None and reserve_tokens < 1:
             self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
+        if reserve_tokens.__class__ is not int and reserve_tokens is not None:
+            reserve_tokens = self._whole(reserve_tokens, request)
         lane, view = self._lane, self._view
         if self.preempted or lane.swapped or view.free_seats <= 0 or lane.instance.claimed:
             return False
@@ -236,6 +240,8 @@ class StepPlan:
         """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
         if request.state is not State.PREFILLING:
             self._refuse(f"grows {request!r}, which is not prefilling")
+        if tokens.__class__ is not int:
+            tokens = self._whole(tokens, request)
         kv = self._view.kv
         live: LiveRequest = request  # type: ignore[assignment]
         more = kv.blocks(tokens) - live.held_blocks
@@ -261,6 +267,8 @@ class StepPlan:
             self._refuse(f"prefills {request!r}, which is not prefilling or already in the step")
         if not 0 < tokens <= request.target_tokens - computed:
             self._refuse(f"prefills {tokens} tokens of {request!r}")
+        if tokens.__class__ is not int:
+            tokens = self._whole(tokens, request)
         if request.held_blocks * self._view.kv.block_tokens < computed + tokens:
             self._refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
         if self.budget_left is not None:
@@ -341,6 +349,14 @@ class StepPlan:
             self._view.waiting.remove(request)
         except (ValueError, KeyError):
             self._refuse(f"names {request!r}, which is not waiting here")
+
+    def _whole(self, tokens: Any, request: LiveRequest) -> int:
+        """A number of tokens of another type, such as NumPy's, as an int; half a token is refused, and so is 8.0: what it came from may not
+        be whole the next time."""
+        try:
+            return index(tokens)
+        except TypeError:
+            self._refuse(f"states {clipped(repr(tokens))} tokens of {request!r}, which is no whole number")
 
     def _refuse(self, what: str) -> NoReturn:
         raise PolicyError(f"policy '{self._lane.policy_name}' {what} (invariant I10)")

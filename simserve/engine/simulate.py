@@ -112,11 +112,13 @@ class Simulation:
             self.instances.append(instance)
         self.cluster = Cluster(cluster, self.instances, signals, self.clock, self._left, self._lost)
         self.cluster.on_available = self._route_held
-        # A request that can end up on any of several instances must fit on each.
-        moves = bool(cluster.controllers or cluster.failures)
-        self._entry_limit = min(instance.limit_tokens for instance in self.cluster.entry.members) if moves else None
         decoders = self.cluster.decode.members
         self._decode_limit = min(instance.limit_tokens for instance in decoders) if decoders else None
+        # A request that can end up on any of several instances must fit on each: one that has lost a mixed instance may be prefilled again
+        # for a decode instance, which must not find it too long for the tokens it has got.
+        moves = bool(cluster.controllers or cluster.failures)
+        everybody = (*self.cluster.entry.members, *decoders)
+        self._entry_limit = min(instance.limit_tokens for instance in everybody) if moves else None
         self._reads_contents = any(instance.prefix is not None for instance in self.instances) or bool(
             contents and capable(cluster.router, "reads_contents")
         )

@@ -29,7 +29,7 @@ def named() -> Iterator[None]:
         yield
     except SimserveError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:  # sys.exit() in a policy would end the whole study without a word
         error = as_policy_error(problem)
         if error is None:
             raise
@@ -52,7 +52,7 @@ def _incomplete(problem: AttributeError, policies: list[tuple[str, str, str]]) -
     owner = _owner(asked.__module__, f"{asked.__qualname__}.", policies)
     if owner is None or not owner[1]:
         return None
-    return PolicyError(f"{owner[0]}: class {asked.__qualname__} lacks '{problem.name}' (see simserve/policies/contract.py)")
+    return PolicyError(f"{owner[0]}: class {asked.__qualname__} lacks '{problem.name}' (see simserve/contracts/policies.py)")
 
 
 def _origin(problem: BaseException, policies: list[tuple[str, str, str]]) -> Origin | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
@@ -96,10 +97,19 @@ def _load(kind: str, name: str) -> Any:
     if missing or isinstance(found, ModuleType) != (kind == "orders"):
         what = "a module" if kind == "orders" else "a class"
         raise ConfigError(f"{where}: it must be {what} with {', '.join(_PARTS[kind])} (simserve/contracts/policies.py)")
-    base = _PARAMS.get(kind)
-    if base is not None and not (isinstance(found.Params, type) and issubclass(found.Params, base)):
-        raise ConfigError(f"{where}: its Params must derive from simserve.contracts.{base.__name__}")
+    if kind != "orders":
+        _check_class(found, where, _PARAMS[kind])
     return found
+
+
+def _check_class(found: Any, where: str, base: type[PolicyParams]) -> None:
+    """A policy class takes its parameters, which derive from `base`, and nothing else."""
+    if not (isinstance(found.Params, type) and issubclass(found.Params, base)):
+        raise ConfigError(f"{where}: its Params must be a subclass of {base.__name__} (simserve/contracts/policies.py)")
+    try:
+        signature(found).bind(object())
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: it must be made by {clipped(found.__name__)}(params) (simserve/contracts/policies.py)") from None
 
 
 def third_party() -> list[tuple[str, str, str]]:

@@ -18,9 +18,21 @@ def workload_notes(provenance: Mapping[str, Any], experiment: Mapping[str, Any])
     """Sentences on the trace: what it holds that is not simulated, what was left out, and that nothing could be reused where prefixes are
     cached but the trace does not say what prompts contain."""
     notes = [f"Trace: {note}." if not note.endswith("?") else f"Trace: {note}" for note in provenance.get("notes", ())]
-    about = provenance.get("read_as")
     groups = experiment.get("cluster", {}).get("instances", ())
-    caching = any(group.get("kv", {}).get("prefix_caching") for group in groups)
-    if caching and isinstance(about, Mapping) and about.get("block_tokens") is None:
-        notes.append("Prefix caching is on, but the trace does not say what its prompts contain: no prompt tokens were found in a cache.")
+    if any(group.get("kv", {}).get("prefix_caching") for group in groups):
+        why = _contents_unknown(provenance.get("read_as"), experiment.get("workload") or {})
+        notes += [f"Prefix caching is on, but {why}: no prompt tokens were found in a cache."] if why else []
     return notes
+
+
+def _contents_unknown(about: Any, workload: Mapping[str, Any]) -> str:
+    """Why nobody knows what the prompts of a recorded workload, or of sessions, contain; '' where it is known, or where prompts are drawn
+    one by one, of which nobody expects that they begin alike."""
+    if isinstance(about, Mapping) and workload.get("lengths"):
+        return "workload.lengths replaces the prompts of the trace, and with them what they contain"
+    if isinstance(about, Mapping) and about.get("block_tokens") is None:
+        return "the trace does not say what its prompts contain"
+    made = workload.get("burstgpt_like") or {}
+    if made.get("multi_turn") and made.get("prefix_block_tokens") is None:
+        return "workload.burstgpt_like.prefix_block_tokens is not stated, without which the turns of a session do not repeat its history"
+    return ""

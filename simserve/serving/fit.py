@@ -76,6 +76,23 @@ class FitResult:
     refusal: str = ""
     doubts: tuple[str, ...] = ()
 
+    def document(self) -> dict[str, Any]:
+        """All but the overheads' own form, for JSON; a median of nothing is null."""
+
+        def known(errors: dict[str, float]) -> dict[str, float | None]:
+            return {metric: None if math.isnan(error) else error for metric, error in errors.items()}
+
+        return {
+            "overheads_s": self.values,
+            "rows": self.rows,
+            "runs": self.runs,
+            "median_error_percent": {"before": known(self.before_percent), "after": known(self.after_percent)},
+            "kept": self.kept,
+            "left_out": self.skipped,
+            "refusal": self.refusal or None,
+            "notes": list(self.doubts),
+        }
+
 
 def fit_overheads(
     cases: Sequence[Case],

@@ -121,6 +121,12 @@ def specify(
         name = f"{name}.{origin.variant}"
     elif origin.variants:
         notes.append(f"this is the experiment as it stands; it has the variants {', '.join(origin.variants)} (--variant NAME)")
+    cap = getattr(experiment.spec.workload, "max_concurrency", None)
+    if cap is not None and not key.endswith("max_concurrency"):
+        notes.append(
+            f"max_concurrency keeps all but {cap:,} requests at the client, and latencies count from when they are sent: what waits "
+            "there is not tested, and a load beyond what is served may hold"
+        )
     failures = experiment.spec.cluster.failures
     chance = failures is not None and failures.mtbf_s is not None
     return CapacitySpec(origin, name, parse(when), key, float(start), whole, tolerance, numbers, tuple(notes), chance)

@@ -11,7 +11,7 @@ from simserve import __version__
 from simserve.report.files import write_json, write_whole
 from simserve.study.capacity_plots import CapacityPlots
 from simserve.study.capacity_words import answer
-from simserve.study.caveats import Run, losses, rare, unsteady
+from simserve.study.caveats import Run, losses, rare, unmeasured, unsteady
 from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
 from simserve.study.search import Outcome
@@ -122,6 +122,10 @@ class CapacityResult:
         if holding:
             heaviest = max(holding, key=lambda probe: probe.rate).values
             notes += [*rare(heaviest, tested), *unsteady(heaviest)]
+        failing = [probe for probe in self.probes if not probe.holds]
+        if failing:
+            lightest = min(failing, key=lambda probe: probe.rate)
+            notes += unmeasured(lightest.values, f"{lightest.rate:.4g} {unit(self.rate_key)}")
         if self.interval is not None and self.resolution is not None and self.rate is not None:
             low, high = self.interval
             if high - low < self.resolution * self.rate:

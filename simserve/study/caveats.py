@@ -92,6 +92,17 @@ def unsteady(values: Mapping[str, float | None]) -> list[str]:
     ]
 
 
+def unmeasured(values: Mapping[str, float | None], load: str) -> list[str]:
+    """A note on a failing run none of whose requests were measured, though not all were refused: it fails for want of figures."""
+    requests = values.get("requests")
+    if requests is None or values.get("measured_requests") != 0 or _value_of(values, "rejected") + _value_of(values, "failed") >= requests:
+        return []
+    return [
+        f"at {load} no completed request was released in the measured window, so that nothing can be tested and the run fails: see "
+        "metrics.warmup_s, metrics.cooldown_s and until_s, or use more requests"
+    ]
+
+
 def served(values: Mapping[str, float | None]) -> float | None:
     """Requests that can be in the system at once: all but those that were rejected, or failed at their source."""
     requests = values.get("requests")
@@ -107,7 +118,11 @@ def at_an_end(values: Mapping[str, float | None], holds: bool) -> bool:
 
 
 def _value(run: Run, column: str) -> float:
-    return run.values.get(column) or 0.0
+    return _value_of(run.values, column)
+
+
+def _value_of(values: Mapping[str, float | None], column: str) -> float:
+    return values.get(column) or 0.0
 
 
 def _most(column: str, runs: Sequence[Run]) -> float:

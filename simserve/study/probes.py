@@ -47,9 +47,7 @@ def evaluate(experiment: Experiment, names: Collection[str] | None = None) -> Fi
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     asked = _Asked(machine(experiment, experiment.groups[0], model))
     values = {
-        name: _answer(experiment, asked, name, probe)
-        for name, probe in experiment.spec.probes.items()
-        if names is None or name in names
+        name: _answer(experiment, asked, name, probe) for name, probe in experiment.spec.probes.items() if names is None or name in names
     }
     return Figures(experiment.name, values, asked.machine.cost.describe())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -191,3 +192,6 @@ def test_the_command_prints_what_it_read(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["calibrate", "import", "vidur", str(vidur(tmp_path / "data")), "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
     assert "gemm_model_layers" in text and "left out 1 rows" in text
+    assert main(["calibrate", "import", "vidur", str(tmp_path / "data"), "--out", str(tmp_path / "again"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "gemm_model_layers" in {row["table"] for row in told["tables"]} and sum(told["left_out"].values()) == 1

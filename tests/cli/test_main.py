@@ -222,6 +222,23 @@ def test_tables_are_printed_as_json(arguments: list[str], key: str, name: str, c
     assert name in [row[key] for row in rows]
 
 
+WITHOUT_TABLE = {
+    "report", "schema", "version", "trace fetch", "trace convert", "trace generate", "calibrate fit", "calibrate measure",
+    "calibrate replay",
+}  # fmt: skip
+
+
+def test_every_command_that_prints_a_table_has_json() -> None:
+    root, found = command(), {}
+    context = root.make_context("simserve", [], resilient_parsing=True)
+    for name in root.list_commands(context):
+        one = root.get_command(context, name)
+        found |= {f"{name} {word}": sub for word, sub in one.commands.items()} if hasattr(one, "commands") else {name: one}
+    assert set(found) >= WITHOUT_TABLE
+    lacking = {name for name, one in found.items() if not any("--json" in option.opts for option in one.params)}
+    assert lacking <= WITHOUT_TABLE | {"experiments run"}, lacking
+
+
 def test_numbers_in_json_are_those_of_the_objects(capsys: pytest.CaptureFixture[str]) -> None:
     from simserve.hardware import load_profile
     from simserve.model import load_model

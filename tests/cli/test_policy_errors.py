@@ -16,7 +16,7 @@ from simserve.policies import registry
 
 SOURCE = """\
 import helpers_of_theirs
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from simserve.contracts import PolicyParams
 from simserve.policies.scheduling.sarathi import Sarathi
 
@@ -38,6 +38,8 @@ class Wrong(Sarathi):
             return helpers_of_theirs.plan(view)
         if self.where == "plan":
             return view.no_such_thing
+        if self.where == "exit":
+            raise SystemExit(0)
         return super().plan(view)
 
 class WrongRouter:
@@ -47,6 +49,18 @@ class WrongRouter:
         pass
     def choose(self, request, view):
         return [][3]
+
+class ListRouter(WrongRouter):
+    def choose(self, request, view):
+        return [0]
+
+class TakesNothing(WrongRouter):
+    def __init__(self):
+        pass
+
+class OtherParams(WrongRouter):
+    class Params(BaseModel):
+        pass
 
 class WrongController:
     class Params(PolicyParams):
@@ -82,7 +96,12 @@ output: {plots: false, report: false}
 
 POINTS = {
     "simserve.schedulers": {"wrong": "of_theirs:Wrong"},
-    "simserve.routers": {"wrong-router": "of_theirs:WrongRouter"},
+    "simserve.routers": {
+        "wrong-router": "of_theirs:WrongRouter",
+        "list-router": "of_theirs:ListRouter",
+        "takes-nothing": "of_theirs:TakesNothing",
+        "other-params": "of_theirs:OtherParams",
+    },
     "simserve.controllers": {"wrong-controller": "of_theirs:WrongController"},
     "simserve.orders": {"wrong-order": "order_of_theirs"},
 }
@@ -114,14 +133,15 @@ SCHEDULER = 'cluster.instances.0.scheduler={policy: wrong, where: "%s"}'
     ("change", "policy", "place", "words"),
     [
         (SCHEDULER % "plan", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:23", "AttributeError: "),
+        (SCHEDULER % "exit", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:25", "SystemExit: 0"),
         (SCHEDULER % "helper", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:21", "TypeError: "),
         (SCHEDULER % "constructor", "scheduling policy 'wrong'", "__init__, FOLDER/of_theirs.py:18", "KeyError: 'missing'"),
         (SCHEDULER % "parameters", "scheduling policy 'wrong'", "_check, FOLDER/of_theirs.py:12", "ZeroDivisionError: "),
-        ("cluster.router.policy=wrong-router", "routing policy 'wrong-router'", "choose, FOLDER/of_theirs.py:32", "IndexError: "),
+        ("cluster.router.policy=wrong-router", "routing policy 'wrong-router'", "choose, FOLDER/of_theirs.py:34", "IndexError: "),
         (
             "cluster.controllers=[{policy: wrong-controller}]",
             "controller 'wrong-controller'",
-            "act, FOLDER/of_theirs.py:42",
+            "act, FOLDER/of_theirs.py:56",
             "RuntimeError: xxx",
         ),
         ("cluster.instances.0.order=wrong-order", "waiting order 'wrong-order'", "key, FOLDER/order_of_theirs.py:4", "ZeroDivisionError: "),
@@ -138,12 +158,26 @@ def test_a_policy_that_raises_is_named_with_file_and_line(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("list-router", "router 'ListRouter' sends <request 0: waiting, 0/50 tokens> to [0]; instances that take requests: 0, 1"),
+        ("takes-nothing", "it must be made by TakesNothing(params)"),
+        ("other-params", "its Params must be a subclass of PolicyParams"),
+    ],
+)
+def test_an_answer_or_a_class_of_another_shape_is_said(experiment: Path, name: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(experiment), "--set", f"cluster.router.policy={name}", "--out", str(experiment.parent / "out"), "-q"]) == 2
+    message = capsys.readouterr().err
+    assert words in message and "bug in simserve" not in message and len(message.strip().splitlines()) == 1
+
+
 def test_what_a_policy_lacks_is_said(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = experiment.parent / "of_theirs.py"
-    source.write_text(source.read_text().replace("    idle = False\n", ""))
+    source.write_text(source.read_text().replace("    interval_s = 0.5\n", ""))
     change = "cluster.controllers=[{policy: wrong-controller}]"
     assert main(["run", str(experiment), "--set", change, "--out", str(experiment.parent / "out"), "-q"]) == 2
-    assert "controller 'wrong-controller': class WrongController lacks 'idle'" in capsys.readouterr().err
+    assert "controller 'wrong-controller': class WrongController lacks 'interval_s'" in capsys.readouterr().err
 
 
 def test_python_users_get_the_same_error_with_its_cause(experiment: Path) -> None:

@@ -28,8 +28,9 @@ import yaml
 import simserve
 from simserve.config import assemble
 from simserve.engine.records import RunRecords, Status
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, TraceError
 from tests.engine.random_experiments import RandomExperiment, experiment
+from tests.engine.wider_experiments import wider
 
 SECONDS = 30
 """CPU seconds: how long a case takes must not depend on what else the machine does."""
@@ -94,7 +95,7 @@ def outcome(case: RandomExperiment, folder: Path, seconds: int = SECONDS, check:
             "staged": len(records.lanes) > len(records.instances),
             "cut": bool((r.status == Status.UNFINISHED).any()),
         }
-    except ConfigError as problem:
+    except (ConfigError, TraceError) as problem:
         found |= {"kind": "refused", "said": str(problem)[:300]}
     except TooSlow:
         found |= {"kind": "hung", "said": f"no end after {seconds} s"}
@@ -181,6 +182,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="0-199", help="first and last seed, e.g. 0-4999")
     parser.add_argument("--folder", type=Path, default=None, help="for outcomes and reproducers; a hunt in the same folder is resumed")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="limit of one experiment, CPU seconds")
+    parser.add_argument("--wider", action="store_true", help="experiments of wider_experiments.py, some of which are to be refused")
     parser.add_argument("--no-check", action="store_true", help="run plainly, for the hashes")
     parser.add_argument("--no-minimal", action="store_true", help="keep a failing experiment as it was drawn")
     options = parser.parse_args()
@@ -198,7 +200,7 @@ def main() -> int:
         for seed in range(int(first), int(last or first) + 1):
             if seed in known:
                 continue
-            case = experiment(seed)
+            case = wider(seed) if options.wider else experiment(seed)
             found = outcome(case, work, options.seconds, not options.no_check)
             seen[found["kind"]] += 1
             out.write(json.dumps(found) + "\n")

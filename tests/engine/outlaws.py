@@ -129,6 +129,32 @@ def prefill_too_much(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
     return plan
 
 
+def prefill_a_fraction(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+    r = _head(view)
+    plan.admit(r)
+    plan.prefill(r, r.prefill_left / 2)
+    return plan
+
+
+def prefill_a_whole_float(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+    r = _head(view)
+    plan.admit(r)
+    plan.prefill(r, float(r.prefill_left))
+    return plan
+
+
+def reserve_a_fraction(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+    plan.admit(_head(view), 1.5)
+    return plan
+
+
+def grow_by_a_fraction(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+    r = _head(view)
+    plan.admit(r)
+    plan.grow(r, 9.5)
+    return plan
+
+
 def prefill_a_decoding_request(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
     for r in view.decoding:
         plan.prefill(r, 1)
@@ -222,6 +248,10 @@ OUTLAWS: dict[str, tuple[Planner, int | None, str]] = {
     "prefills-nothing": (prefill_nothing, None, "prefills 0 tokens"),
     "prefills-less-than-nothing": (prefill_less_than_nothing, None, "prefills -3 tokens"),
     "prefills-too-much": (prefill_too_much, None, "prefills"),
+    "prefills-a-fraction": (prefill_a_fraction, None, "3.5 tokens of <request 0: prefilling, 0/7 tokens>, which is no whole number"),
+    "prefills-a-whole-float": (prefill_a_whole_float, None, "7.0 tokens"),
+    "reserves-a-fraction": (reserve_a_fraction, None, "1.5 tokens"),
+    "grows-by-a-fraction": (grow_by_a_fraction, None, "9.5 tokens"),
     "prefills-a-decoding-request": (prefill_a_decoding_request, None, "not prefilling"),
     "grows-a-decoding-request": (grow_a_decoding_request, None, "not prefilling"),
     "decodes-a-group-of-its-own": (decode_a_group_of_its_own, None, "view.decoding"),

@@ -189,3 +189,12 @@ def test_a_full_token_pool_leaves_requests_where_they_were_prefilled() -> None:
     records = pools(load, 1, 1, reserve=0.85)
     assert placed(records) == [1, 0, 0]
     assert records.lanes[0].span_decode_requests.max() == 2
+
+
+def test_a_request_that_may_lose_its_instance_fits_the_smallest_decode_instance_wherever_it_begins() -> None:
+    """It decodes on the mixed instance, which dies when it has 24 of 40 tokens, more than the decode instance ever takes. Resumed there it
+    would have got more than its last token."""
+    parts = (spec("mixed"), spec("prefill", role="prefill"), spec("decode", role="decode", max_model_len=30))
+    records = serve(work([0.0], [10], [40]), *parts, failures=Failures(times=((6.3, 0),), restart_s=50.0))
+    assert records.requests.generated_tokens.tolist() == [20]
+    assert records.requests.reasons[records.requests.reason[0]] == "stopped at the context limit"

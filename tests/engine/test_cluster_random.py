@@ -43,7 +43,7 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
         "kv_blocks": draw(st.integers(34, 60)),
         "boot_s": 1.0,
         "steps_ahead": draw(st.integers(0, 2)),
-        "order": draw(st.sampled_from(["fcfs", "priority"])),
+        "order": registry.order(draw(st.sampled_from(["fcfs", "priority"]))),
     }
     if policy != "orca":
         common |= {"prefix_caching": prefix is not None and draw(st.booleans())}

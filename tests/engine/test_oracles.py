@@ -10,6 +10,7 @@ import pytest
 from simserve.engine.records import Status
 from simserve.engine.request import OracleRequest
 from simserve.engine.spec import Failures
+from simserve.policies import registry
 from simserve.policies.scheduling.vllm_v1 import VllmV1
 from tests.engine.cluster_world import Orders, Says, moves, serve, spec, work
 
@@ -38,7 +39,7 @@ LOAD = work([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [16] * 6, [60, 50, 40, 30, 20, 10])
 @pytest.mark.parametrize(("order", "policy"), [("shortest-job", "vllm-v1"), ("fcfs", "orca"), ("fcfs", "static")])
 def test_an_oracle_on_the_decode_instance_only(order: str, policy: str, hand_over: str) -> None:
     """Ten tokens' worth of blocks are too few: requests are preempted there and wait in its order, or are reserved for to their end."""
-    decode = spec("d", policy, role="decode", order=order, kv_blocks=24)
+    decode = spec("d", policy, role="decode", order=registry.order(order), kv_blocks=24)
     if policy != "vllm-v1":
         decode.scheduler.params = type(decode.scheduler).Params(max_seqs=8, reserve="oracle")
         decode.scheduler.oracle = True

@@ -12,6 +12,7 @@ from simserve.contracts import PrefillSlice
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
 from simserve.engine.spec import LinkSpec
+from simserve.policies import registry
 from simserve.policies.registry import controller_class, scheduler_class
 from simserve.workload.requests import RequestTable, Workload
 from tests.engine.cluster_world import routed
@@ -137,7 +138,13 @@ def test_lanes_that_want_each_others_memory_all_finish(policy: str, order: str, 
     params: dict[str, Any] = {"max_seqs": 8, **({budget: 32} if budget else {})}
     cls = scheduler_class(policy)
     spec = InstanceSpec(
-        "i", cls(cls.Params(**params)), StagedCost(*[1.0 / stages] * stages), kv_blocks=42, block_tokens=8, max_seqs=8, order=order
+        "i",
+        cls(cls.Params(**params)),
+        StagedCost(*[1.0 / stages] * stages),
+        kv_blocks=42,
+        block_tokens=8,
+        max_seqs=8,
+        order=registry.order(order),
     )
     records = simulate(Workload(table), [spec], check=True)
     assert (records.requests.status == Status.COMPLETED).all()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from tests.engine.campaign import outcome, run
 from tests.engine.random_experiments import RandomExperiment, experiment
 from tests.engine.unrolled import token_times
+from tests.engine.wider_experiments import wider
 
 FAULTS = {
     39: "an order that knows output lengths on decode instances only",
@@ -28,8 +30,8 @@ FAULTS = {
 """Seed -> what was wrong when the hunt found it."""
 
 
-def shown(found: dict[str, object]) -> str:
-    return f"python -m tests.engine.campaign --seeds {found['seed']}: {found}"
+def shown(found: dict[str, object], option: str = "") -> str:
+    return f"python -m tests.engine.campaign {option}--seeds {found['seed']}: {found}"
 
 
 @pytest.mark.parametrize("seed", FAULTS)
@@ -54,8 +56,27 @@ def test_many_random_experiments_keep_the_invariants(first: int, tmp_path: Path)
         assert found["kind"] in ("ok", "refused"), shown(found)
 
 
-def test_the_same_seed_draws_the_same_experiment() -> None:
-    assert experiment(7) == experiment(7) != experiment(8)
+def test_wider_experiments_keep_the_invariants_or_are_refused(tmp_path: Path) -> None:
+    seen = [outcome(wider(seed), tmp_path) for seed in range(10_000, 10_040)]
+    for found in seen:
+        assert found["kind"] in ("ok", "refused"), shown(found, "--wider ")
+    served = [found for found in seen if found["kind"] == "ok"]
+    assert len(served) > len(seen) / 2
+    for what in ("preemptions", "staged", "cut", "handed_over", "died"):
+        assert any(found[what] for found in served), what
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(20_000, 21_500, 100))
+def test_many_wider_experiments_keep_the_invariants_or_are_refused(first: int, tmp_path: Path) -> None:
+    for seed in range(first, first + 100):
+        found = outcome(wider(seed), tmp_path)
+        assert found["kind"] in ("ok", "refused"), shown(found, "--wider ")
+
+
+@pytest.mark.parametrize("draw", [experiment, wider])
+def test_the_same_seed_draws_the_same_experiment(draw: Callable[[int], RandomExperiment]) -> None:
+    assert draw(7) == draw(7) != draw(8)
 
 
 @pytest.mark.parametrize("seed", [3, 6, 9, 17, 21, 29, 41, 63, 67, 84])

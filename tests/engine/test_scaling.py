@@ -28,10 +28,10 @@ def test_the_emptiest_instance_stops_first_and_of_equals_the_last() -> None:
     records = serve(load, *(spec(f"i{k}") for k in range(4)), router=Says(lambda r, v: 3 * r.row), controllers=(scaling(),))
     assert drained(records) == [2, 1, 3]
     waiting = work([0.0, 0.0, 0.0], [8, 8, 8], [60, 60, 60])
-    placed = Says(lambda r, v: (0, 0, 1)[r.row])
+    placed = Says(lambda r, v: (1, 1, 0)[r.row])
     one_seat = [spec(f"i{k}", max_seqs=1) for k in range(2)]
-    # Both run one request; another waits for instance 0: it is the fuller one.
-    assert drained(serve(waiting, *one_seat, router=placed, controllers=(scaling(),)))[0] == 1
+    # Both run one request; another waits for instance 1, which is the fuller one: it goes on, though of equals it would stop.
+    assert drained(serve(waiting, *one_seat, router=placed, controllers=(scaling(),)))[0] == 0
 
 
 def test_nobody_stops_while_one_boots_and_min_instances_go_on() -> None:

@@ -228,7 +228,7 @@ class NaiveCluster:
 
     def send(self, r: ClusterReq, i: NaiveInstance) -> None:
         limits = [one.limit for one in self.pools["entry"]] if self.dies else [i.limit]
-        if i.role != "mixed":
+        if i.role != "mixed" or self.dies:
             limits += [one.limit for one in self.pools["decode"]]
         limit = min(limits)
         if r.prompt >= limit:

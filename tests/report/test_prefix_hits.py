@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import simserve
 from simserve.cli import main
 from simserve.engine.records import RunRecords
 from simserve.report import Result
@@ -58,3 +60,30 @@ def test_every_view_shows_it(tmp_path, capsys) -> None:
     assert figures["Prefix cache hit rate"] == [pytest.approx(64 / 292)] * 2
     none = Result(serve(THREE, caching=False), {"name": "none"})
     assert "Prefix cache" not in printed(summary_table(none), 80)
+
+
+LENGTHS = {"prompt": {"kind": "fixed", "tokens": 500}, "output": {"kind": "fixed", "tokens": 5}}
+SESSIONS = {"days": 0.01, "multi_turn": True, "limit": 10}
+
+
+@pytest.mark.parametrize(
+    ("workload", "words"),
+    [
+        ({"trace": {"path": "told.jsonl"}}, ""),
+        ({"trace": {"path": "told.jsonl"}, "lengths": LENGTHS}, "workload.lengths replaces the prompts of the trace"),
+        ({"burstgpt_like": SESSIONS}, "prefix_block_tokens is not stated"),
+        ({"burstgpt_like": SESSIONS | {"prefix_block_tokens": 16}}, ""),
+        ({"lengths": LENGTHS, "arrivals": {"kind": "constant", "rate_per_s": 5.0}, "count": 5}, ""),
+    ],
+)
+def test_a_cache_that_cannot_find_anything_says_why(workload: dict, words: str, tmp_path: Path) -> None:
+    rows = [{"timestamp": 300 * i, "input_length": 1500, "output_length": 5, "hash_ids": [1, 2, 3 + i]} for i in range(20)]
+    (tmp_path / "told.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if "trace" in workload:
+        workload = workload | {"trace": {"path": str(tmp_path / "told.jsonl")}}
+    caching = {"instances": [{"kv": {"prefix_caching": True}}]}
+    result = simserve.run({"model": "llama-3-8b", "hardware": "h100-sxm-80gb", "cluster": caching, "workload": workload}).summary_dict()
+    said = [warning for warning in result["warnings"] if "Prefix caching is on" in warning]
+    assert len(said) == bool(words) and all(words in one for one in said)
+    known = "trace" in workload or "prefix_block_tokens" in workload.get("burstgpt_like", {})
+    assert (result["prefix_cache"] is not None) == (known and not words)

@@ -63,10 +63,13 @@ def test_mistakes_cost_one_message_and_code_2(tmp_path: Path, capsys: pytest.Cap
     assert "did you mean 'check'" in said and "Traceback" not in said
 
 
-def test_a_users_engine_profile_can_be_fitted_and_used(tmp_path: Path) -> None:
+def test_a_users_engine_profile_can_be_fitted_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = results(tmp_path), tmp_path / "mine.yaml"
-    assert run("fit-engine", str(folder), "--engine", "vllm-v1", "--hardware", "h100-sxm-80gb", "--out", str(out)) == 0
+    assert run("fit-engine", str(folder), "--engine", "vllm-v1", "--hardware", "h100-sxm-80gb", "--out", str(out), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
     profile = load_engine(str(out))
+    assert told["runs"] == 2 and told["overheads_s"]["per_step_s"] == pytest.approx(profile.host.per_step_s, rel=1e-3)
+    assert told["median_error_percent"]["after"].keys() == told["median_error_percent"]["before"].keys()
     assert profile.name == "mine" and profile.host.per_step_s > 0.001 and profile.validated
     assert run("fit-engine", str(folder), "--engine", "vllm-v1", "--hardware", "h100-sxm-80gb", "--out", str(out)) == 2
 

@@ -9,7 +9,7 @@ import pytest
 import simserve
 from simserve.errors import ConfigError
 from simserve.study.capacity_result import CapacityResult, Probe, Replicate
-from simserve.study.caveats import Run, at_an_end, losses, rare, unsteady
+from simserve.study.caveats import Run, at_an_end, losses, rare, unmeasured, unsteady
 from simserve.study.placement import Placement, Pool
 from simserve.study.placement_result import PlacementResult, Tried
 from simserve.study.predicate import parse
@@ -88,6 +88,33 @@ def test_a_run_is_short_by_its_releases_not_by_a_bound() -> None:
     (note,) = unsteady({**long_one, "arrival_period_s": 9.0})
     assert "released within 9 s" in note and "may" in note
     assert unsteady({"e2e_p50_s": 1.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"measured_requests": 0.0}, True),  # all released in the warm-up, or none before the cut
+        ({"measured_requests": 1.0}, False),
+        ({"measured_requests": 0.0, "rejected": 60.0, "failed": 40.0}, False),  # it fails because it serves nobody
+        ({}, False),
+    ],
+)
+def test_a_run_that_fails_because_nothing_was_measured_says_so(values: dict[str, float], said: bool) -> None:
+    assert bool(unmeasured({"requests": 100.0, **values}, "2 requests/s")) is said
+
+
+def test_a_search_whose_warm_up_outlasts_its_heavier_runs_says_so(tiny: dict[str, Any]) -> None:
+    found = simserve.capacity(tiny | {"metrics": {"warmup_s": 20.0}}, "ttft.p99 <= 100", replicates=1, tolerance=0.5, jobs=1)
+    assert any("no completed request was released in the measured window" in note for note in found.notes)
+    assert not any("measured window" in note for note in simserve.capacity(tiny, "ttft.p99 <= 0.02", replicates=1, jobs=1).notes)
+
+
+def test_a_cap_on_arrivals_is_said_where_the_load_is_their_rate(tiny: dict[str, Any]) -> None:
+    capped = tiny | {"workload": tiny["workload"] | {"max_concurrency": 2}}
+    found = simserve.capacity(capped, "ttft.p99 <= 100", replicates=1, tolerance=0.5, jobs=1)
+    assert any("max_concurrency keeps all but 2 requests at the client" in note for note in found.notes)
+    by_cap = simserve.capacity(capped, "tpot.p99 <= 0.001", rate_key="workload.max_concurrency", replicates=1, tolerance=0.5, jobs=1)
+    assert not any("at the client" in note for note in by_cap.notes)
 
 
 def test_all_at_once_leaves_out_what_never_enters() -> None:

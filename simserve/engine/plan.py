@@ -350,7 +350,7 @@ class StepPlan:
         except (ValueError, KeyError):
             self._refuse(f"names {request!r}, which is not waiting here")
 
-    def _whole(self, tokens: Any, request: LiveRequest) -> int:
+    def _whole(self, tokens: Any, request: Request) -> int:
         """A number of tokens of another type, such as NumPy's, as an int; half a token is refused, and so is 8.0: what it came from may not
         be whole the next time."""
         try:

@@ -177,7 +177,7 @@ def test_what_a_policy_lacks_is_said(experiment: Path, capsys: pytest.CaptureFix
     source.write_text(source.read_text().replace("    interval_s = 0.5\n", ""))
     change = "cluster.controllers=[{policy: wrong-controller}]"
     assert main(["run", str(experiment), "--set", change, "--out", str(experiment.parent / "out"), "-q"]) == 2
-    assert "controller 'wrong-controller': class WrongController lacks 'interval_s'" in capsys.readouterr().err
+    assert "cluster.controllers.0: interval_s is nothing, expected seconds" in capsys.readouterr().err
 
 
 def test_python_users_get_the_same_error_with_its_cause(experiment: Path) -> None:

@@ -124,6 +124,8 @@ def machine(experiment: Experiment, group: InstanceGroup, model: ModelArchitectu
     engine, options = experiment.engine, experiment.spec.model_section.options
     host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes)).on(host_speed(engine, profile.name))
     length = group.max_model_len or model.max_position_embeddings
+    if group.stated_budget and (why := group.params.refused(length)):
+        raise ConfigError(f"{group.stated_budget}: {why}")
     element = 2.0 * options.cached_share(model)
     cost: CostModel
     if experiment.spec.cost is not None:

@@ -36,6 +36,8 @@ class InstanceGroup:
     order: str
     kv: KvSection
     max_model_len: int | None
+    stated_budget: str = ""
+    """Where the user wrote the policy's max_num_batched_tokens; "" = it is the engine's default, which adapts itself."""
 
     def resolved(self) -> dict[str, Any]:
         """As an element of `cluster.instances`."""
@@ -134,6 +136,7 @@ def complete(
         order=section.order,
         kv=KvSection(**kv),
         max_model_len=section.max_model_len if section.max_model_len is not None else (length.value if length else None),
+        stated_budget=document.place(budget.path) if (budget := settings.get("max_num_batched_tokens")) and budget.path else "",
     ), []
 
 

@@ -63,6 +63,11 @@ class SchedulerParams(PolicyParams):
         token budget answers with it; by default prompts run whole."""
         return max(SMALLEST_STEP_TOKENS, longest_tokens)
 
+    def refused(self, longest_tokens: int) -> str:
+        """Why an engine with these parameters, as its user stated them, does not start for sequences of up to `longest_tokens`; "" when
+        it does."""
+        return ""
+
 
 class _Policy(Protocol):
     """What deriving gives: no parameters, and a constructor that keeps them."""

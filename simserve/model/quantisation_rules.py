@@ -85,8 +85,9 @@ class Patterns:
     def _compile(self, expression: str) -> None:
         try:
             self._expressions.append(re.compile(expression))
-        except (re.error, RecursionError, OverflowError):
-            return  # no module is covered by what is no expression
+        except (re.error, RecursionError, OverflowError) as problem:
+            why = clipped(str(problem))
+            raise ModelError(f"'{clipped(expression)}' of a quantisation's list of modules is no regular expression: {why}") from None
 
     def __bool__(self) -> bool:
         return bool(self._plain or self._expressions)

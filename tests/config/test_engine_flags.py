@@ -168,3 +168,23 @@ def test_a_larger_chunk_or_a_stated_fraction_changes_it(write: Write) -> None:
     assert loaded(write, "{name: sglang, mem_fraction_static: 0.7}", device).groups[0].kv.memory_utilisation == 0.7
     blocks = ("    - count: 2\n", "    - {count: 2, kv: {blocks: 100}}\n")
     assert loaded(write, "sglang", device, blocks).groups[1].kv.memory_utilisation is None
+
+
+def test_vllm_without_chunks_does_not_start_when_a_prompt_may_not_fit_in_a_step(tmp_path: Path) -> None:
+    from simserve import run
+
+    base = {
+        "model": "llama-3-8b",
+        "hardware": "h100-sxm-80gb",
+        "workload": {
+            "lengths": {"prompt": {"kind": "fixed", "tokens": 3000}, "output": {"kind": "fixed", "tokens": 2}},
+            "closed_loop": {"concurrency": 1},
+            "count": 1,
+        },
+    }
+    engine = {"name": "vllm-v1-async", "enable_chunked_prefill": False}
+    with pytest.raises(ConfigError, match=r"max_num_batched_tokens is 1,024, less than the longest sequence of 8,192 tokens"):
+        run({**base, "engine": {**engine, "max_num_batched_tokens": 1024}})
+    # The engine's own default adapts itself to the longest sequence, and a shorter one fits in what is stated.
+    assert (run({**base, "engine": engine}).requests.status == "completed").all()
+    assert (run({**base, "engine": {**engine, "max_num_batched_tokens": 4096, "max_model_len": 4096}}).requests.status == "completed").all()

@@ -217,3 +217,9 @@ def test_an_expression_that_matches_without_end_is_refused(slow):
 )
 def test_expressions_of_checkpoints_are_read(real):
     assert Patterns([f"re:{real}"])
+
+
+@pytest.mark.parametrize("broken", ["-:(", "[a", "(?P<x", "*a"])
+def test_what_is_no_expression_is_refused_and_not_taken_for_one_that_covers_nothing(broken):
+    with pytest.raises(ModelError, match="no regular expression"):
+        Patterns([f"re:{broken}"])

@@ -39,6 +39,15 @@ class VllmV1:
             """The budget; where prompts run whole at least the longest sequence (EngineArgs raises max_num_batched_tokens to it)."""
             return self.max_num_batched_tokens if self.chunked else max(self.max_num_batched_tokens, longest_tokens)
 
+        def refused(self, longest_tokens: int) -> str:
+            """vLLM without chunked prefill does not start when a prompt may not fit in a step (vllm/config, SchedulerConfig)."""
+            if self.chunked or self.max_num_batched_tokens >= longest_tokens:
+                return ""
+            return (
+                f"max_num_batched_tokens is {self.max_num_batched_tokens:,}, less than the longest sequence of {longest_tokens:,} tokens:"
+                " without chunked prefill vLLM does not start so; raise it, or lower max_model_len"
+            )
+
     oracle = False
 
     def __init__(self, params: Params) -> None:

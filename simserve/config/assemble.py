@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+from simserve.config import python_policies
 from simserve.config.cluster import cluster_spec
 from simserve.config.deployment import Deployment
 from simserve.config.experiment import Experiment
 from simserve.config.hardware_file import hardware_path, profile_at
 from simserve.config.instances import InstanceGroup
 from simserve.config.published_costs import published
+from simserve.config.python_policies import PythonPolicies
 from simserve.config.schema import NetworkSection
 from simserve.config.size import check_memory, check_time
+from simserve.contracts import Scheduler
 from simserve.engine import InstanceSpec
 from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError, ModelError, ProfileError
@@ -31,9 +35,15 @@ class Assembly:
     cluster: ClusterSpec
     memory_notes: tuple[tuple[str, ...], ...]
     """Of each instance: where its KV cache is not what the engine would have."""
+    given: PythonPolicies = python_policies.NONE
+    """Policy objects that stand in for those that the experiment names."""
+
+    def resolved(self, experiment: Experiment) -> dict[str, Any]:
+        """The resolved experiment, with what is run instead of what it names."""
+        return self.given.told(experiment.resolved())
 
 
-def assemble(experiment: Experiment) -> Assembly:
+def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NONE) -> Assembly:
     """Builds everything an experiment needs. Raises SimserveError: an unreadable trace, weights that do not fit the device..."""
     spec = experiment.spec
     check_memory(experiment)
@@ -43,7 +53,7 @@ def assemble(experiment: Experiment) -> Assembly:
     memory_notes: list[tuple[str, ...]] = []
     for index, group in enumerate(experiment.groups):
         try:
-            deployed = deployment(experiment, group, model)
+            deployed = deployment(experiment, group, model, given.schedulers.get(index))
             made = _instances(experiment, group, deployed, first=len(instances))
             instances += made
             memory_notes += [deployed.memory_notes()] * len(made)
@@ -53,20 +63,22 @@ def assemble(experiment: Experiment) -> Assembly:
     if spec.workload is None:
         raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none")
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
-    cluster = cluster_spec(spec.cluster, experiment.policies, spec.seed)
+    cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed))
     check_time(experiment, workload, cluster)
-    return Assembly(workload, tuple(instances), cluster, tuple(memory_notes))
+    return Assembly(workload, tuple(instances), cluster, tuple(memory_notes), given)
 
 
-def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture) -> Deployment:
-    """What the instances of a group are made of."""
+def deployment(
+    experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, scheduler: Scheduler | None = None
+) -> Deployment:
+    """What the instances of a group are made of; `scheduler` stands in for the one that it names."""
     path = hardware_path(group.hardware, experiment.base_dir)
     return Deployment(
         model=model,
         hardware=profile_at(path, path.stat().st_mtime_ns),
         parallel=Parallel(**group.parallel.model_dump()),
-        scheduler=registry.scheduler_class(group.policy)(group.params),
-        policy=group.policy,
+        scheduler=scheduler or registry.scheduler_class(group.policy)(group.params),
+        policy=type(scheduler).__name__ if scheduler else group.policy,
         order=registry.order(group.order),
         engine=experiment.engine,
         kv=group.kv,

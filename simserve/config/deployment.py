@@ -81,9 +81,7 @@ class Deployment:
     @property
     def params(self) -> SchedulerParams:
         """The scheduler's parameters. Raises ConfigError where no scheduler is stated."""
-        if self.scheduler is None:
-            raise ConfigError(f"{self.model.name}: a deployment without a scheduler has step times, but no capacity and no instances")
-        params: SchedulerParams = self.scheduler.params
+        params: SchedulerParams = self._scheduler.params
         return params
 
     @property
@@ -139,12 +137,12 @@ class Deployment:
         """The KV cache that fits beside the weights and a step of so many tokens that samples so many rows (default: what activations are
         charged for), of one attention replica. Raises ModelError when not even a block does."""
         if step_tokens is None:
-            step_tokens = self.activation_tokens or self.params.step_tokens(self.longest_tokens)
+            step_tokens = self.params.step_tokens(self.longest_tokens) if self.activation_tokens is None else self.activation_tokens
         return kv_capacity(
             self.model,
             self.hardware,
             self.parallel,
-            memory_utilisation=self.kv.memory_utilisation or 0.9,
+            memory_utilisation=0.9 if self.kv.memory_utilisation is None else self.kv.memory_utilisation,
             fraction_of=self._fraction_of,
             block_tokens=self.block_tokens,
             max_batched_tokens=step_tokens,
@@ -181,16 +179,15 @@ class Deployment:
         place  where it stands in a cluster: `role`, `link`, `node`, `uplink`, `starts`, `boot_s` of InstanceSpec
         Raises ModelError like `cost` and `capacity`.
         """
-        params = self.params  # says what is missing where there is no scheduler
-        assert self.scheduler is not None
+        scheduler = self._scheduler
         path = RequestPathSection() if self.engine is None else self.engine.request_path
         return InstanceSpec(
             name=name,
-            scheduler=_own(self.scheduler),
+            scheduler=_own(scheduler),
             cost=self.cost,
             kv_blocks=self.kv_blocks,
             block_tokens=self.block_tokens,
-            max_seqs=params.max_seqs if self.max_seqs is None else self.max_seqs,
+            max_seqs=self.seats,
             # As vLLM rounds it: a fraction of a block is nothing.
             watermark_blocks=int((self.kv.watermark or 0.0) * self.kv_blocks),
             max_model_len=self.longest_tokens,
@@ -202,7 +199,7 @@ class Deployment:
             request_s=path.per_request_s,
             request_per_prompt_token_s=path.per_prompt_token_s,
             steps_ahead=path.steps_ahead,
-            policy=self.policy or type(self.scheduler).__name__,
+            policy=self.policy or type(scheduler).__name__,
             **place,
         )
 
@@ -218,6 +215,12 @@ class Deployment:
             stored = f"The cache of {self.model.name} is stored in {bits:g} bits an element"
             notes.append(f"{stored}; its latent attention is timed as reading 16.")
         return tuple(notes)
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        if self.scheduler is None:
+            raise ConfigError(f"{self.model.name}: a deployment without a scheduler has step times, but no capacity and no instances")
+        return self.scheduler
 
     @property
     def _fraction_of(self) -> FractionOf:

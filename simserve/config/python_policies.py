@@ -55,6 +55,10 @@ class Arguments(NamedTuple):
         return self.scheduler is not None
 
 
+WHATEVER = Arguments(True, True, True)
+"""For who reads an experiment of an earlier run and does not run its policies: a replay of its steps."""
+
+
 @dataclass(frozen=True, slots=True)
 class PythonPolicies:
     """The objects, checked. `schedulers` by number of the instance group."""

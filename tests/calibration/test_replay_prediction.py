@@ -10,6 +10,8 @@ import simserve
 from simserve.calibration.replay.prediction import ReplayRequest, make_plan
 from simserve.config.assemble import assemble
 from simserve.contracts import PrefillSlice
+from simserve.policies.routing.random_choice import RandomChoice
+from simserve.policies.scheduling.sarathi import Sarathi
 
 SLOW_HOSTS = """
 model: {name: opt-13b, options: {kv_bits: 8}}
@@ -39,3 +41,10 @@ def test_a_replay_predicts_what_the_run_was_simulated_with(tmp_path: Path, launc
         assert host_s > experiment.engine.host.per_step_s
         assert step.predicted_s + host_s == pytest.approx(step.simulated_s, rel=1e-6)
     assert any("kv_bits 8" in note for note in plan.notes)
+
+
+def test_steps_of_a_policy_given_from_python_are_replayed(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(SLOW_HOSTS)
+    experiment = simserve.load(tmp_path / "x.yaml")
+    simserve.run(experiment, scheduler=Sarathi, router=RandomChoice).write(tmp_path / "out", steps=True, plots=False, report=False)
+    assert len(make_plan(ReplayRequest(tmp_path / "out" / "steps.parquet", sample=5)).steps) == 5

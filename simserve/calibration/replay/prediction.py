@@ -120,8 +120,9 @@ def _setup(request: ReplayRequest) -> _Setup:
 def _from_experiment(request: ReplayRequest, path: Path) -> _Setup:
     from simserve.config.assemble import deployment
     from simserve.config.experiment import load
+    from simserve.config.python_policies import WHATEVER
 
-    experiment = load(path, {})
+    experiment = load(path, given=WHATEVER)
     section = experiment.spec.model_section
     instances = [group for group in experiment.groups for _ in range(group.count)]
     if request.instance >= len(instances):

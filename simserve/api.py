@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve.config import experiment as experiments
+from simserve.config import python_policies
 from simserve.config.experiment import Experiment
+from simserve.config.python_policies import Arguments
 from simserve.config.schema import check_draws
 from simserve.policies import blame
 
@@ -39,6 +41,9 @@ def run(
     progress: bool | Progress = False,
     check: bool = False,
     intervals: int | None = None,
+    scheduler: Any = None,
+    router: Any = None,
+    decode_router: Any = None,
     **overrides: Any,
 ) -> Result:
     """Simulates an experiment (or what `load` would make one of) and returns its result; nothing is written to disk.
@@ -47,25 +52,32 @@ def run(
     check     verify the invariants of docs/invariants.md while running (slower)
     intervals   run so many times more with operators as fast or slow as their check errors allow, and report the band of every
                 headline (simserve/study/intervals.py); None = what the experiment says, 0 = none
+    scheduler   an object or a class that follows simserve.contracts.Scheduler, for every instance (each gets a copy of its own), or a
+                mapping from number or role of an instance group to one; instead of what the experiment names
+    router, decode_router   likewise, of simserve.contracts.Router
 
+    The result says which objects were given: the experiment's YAML alone does not reproduce it.
     Raises SimserveError for anything the user can mend.
     """
     from simserve.config.assemble import assemble
 
+    given = Arguments(scheduler, router, decode_router)
     if isinstance(experiment, Experiment):
         if overrides:
             raise TypeError("overrides go to load() when the experiment is loaded already")
         loaded = experiment
     else:
-        loaded = load(experiment, **overrides)
+        with blame.named():
+            loaded = experiments.load(experiment, overrides, given=given)
+    policies = python_policies.checked(loaded, given)
     draws = loaded.spec.intervals if intervals is None else intervals
     check_draws(draws)
     with blame.named(), _shown(progress) as callback:
-        result = measured(loaded, assemble(loaded), progress=callback, check=check)
+        result = measured(loaded, assemble(loaded, policies), progress=callback, check=check)
     if draws:
         from simserve.study.intervals import bands
 
-        result.intervals = bands(loaded, draws, progress is True)
+        result.intervals = bands(loaded, draws, progress is True, given=policies)
     return result
 
 
@@ -100,7 +112,7 @@ def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | No
     records = replace(records, instances=tuple(_with_engine(info, experiment, notes) for info, notes in about))
     metrics = experiment.spec.metrics
     slo = experiment.spec.slo.by_class(records.table.slo_class.names)
-    result = Result(records, experiment.resolved(), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
+    result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
     costs = [spec.cost for spec in parts.instances]
     result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
     return result

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simserve.bounds import MOST_INSTANCES
+from simserve.config import python_policies
 from simserve.config.instances import InstanceGroup, Setting, policy_params
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
 from simserve.contracts import PolicyParams, capable
@@ -85,7 +86,10 @@ def _choice(
     policy = section.get(key, default)
     if policy not in names:
         found = kind_of(policy) if not isinstance(policy, str) else f"'{clipped(policy)}'"
-        return None, [messages.at(document, (*place, key), f"unknown {words} {found}{nearest(str(policy), names)}")]
+        text = f"unknown {words} {found}{nearest(str(policy), names)}"
+        if python_policies.is_from_python(policy):
+            text = python_policies.lost(policy, "router" if key == "policy" else "decode_router")
+        return None, [messages.at(document, (*place, key), text)]
     settings = {name: Setting(value, (*place, name)) for name, value in section.items() if name not in own_keys}
     params, mistakes = policy_params(policy, class_of(policy).Params, settings, document, own_keys)
     return (None if params is None else Choice(policy, params)), mistakes

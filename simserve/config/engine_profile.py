@@ -122,6 +122,13 @@ class EngineProfile(Section):
     on_hardware: list[HardwareDefaults] = Field(default_factory=list)
     kv: KvDefaults
     memory: MemorySection = Field(default_factory=MemorySection)
+    dp_shares_step_tokens: bool = Field(
+        default=False, description="Whether attention replicas divide the scheduler's token budget among them; otherwise each has it whole."
+    )
+    kv_bits_by_weights: dict[str, Annotated[float, Field(gt=0, le=16)]] = Field(
+        default_factory=dict,
+        description="Weight format -> bits of a cached element, where the engine takes the cache's format from the checkpoint.",
+    )
     cuda_graph_sizes: GraphSizes = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
     host: HostSection
     request_path: RequestPathSection = Field(default_factory=RequestPathSection)

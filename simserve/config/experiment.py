@@ -23,6 +23,7 @@ from simserve.config.paths import (
     model_reference,
     trace_reference,
 )
+from simserve.config.python_policies import Arguments
 from simserve.config.schema import ExperimentSpec
 from simserve.errors import SimserveError
 from simserve.files import messages, yaml_text
@@ -111,11 +112,16 @@ class Experiment:
 
 
 def load(
-    source: str | Path | Mapping[str, Any], changes: Iterable[str] | Mapping[str, Any] = (), *, base_dir: Path | None = None
+    source: str | Path | Mapping[str, Any],
+    changes: Iterable[str] | Mapping[str, Any] = (),
+    *,
+    base_dir: Path | None = None,
+    given: Arguments | None = None,
 ) -> Experiment:
     """The experiment in a YAML file (or the name of a bundled one, or a mapping of the same keys), with changes applied.
 
-    `changes` are 'path.to.key=value' strings, or a mapping from dotted path to value. Raises ConfigError listing every mistake found.
+    `changes` are 'path.to.key=value' strings, or a mapping from dotted path to value. `given`: policy objects that the run will have, so
+    that an experiment that names such objects of an earlier run is read. Raises ConfigError listing every mistake found.
     """
     if isinstance(source, Mapping):
         text = yaml_text.dump(yaml_text.plain(source, "experiment"))
@@ -124,6 +130,8 @@ def load(
         path = find_experiment(source)
         document, folder, default_name = yaml_text.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]
     document = overrides.apply(document, changes)
+    if given is not None:
+        document = overrides.apply(document, given.placeholders(document.data))
     engine, of_engine = _engine(document, folder)
     if engine is not None:
         document, found = engine_flags.model_flags(document, engine)

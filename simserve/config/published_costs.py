@@ -1,18 +1,16 @@
-"""The cost model of an experiment whose step times come from published coefficients instead of kernel models."""
+"""Step times from published coefficients instead of kernel models: which ones an experiment names."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 from simserve.config.experiment import Experiment
 from simserve.config.paths import coefficients_file, coefficients_reference
 from simserve.cost import coefficients
 from simserve.cost.coefficients import Coefficients
-from simserve.cost.polynomial import PolynomialCost
 from simserve.errors import ConfigError
-from simserve.hardware import HardwareProfile
-from simserve.model import ModelArchitecture, Parallel
 
 
 @functools.lru_cache(maxsize=8)
@@ -21,15 +19,23 @@ def _read(path: Path, modified_ns: int) -> Coefficients:
     return coefficients.read(path)
 
 
-def polynomial_cost(
-    experiment: Experiment, model: ModelArchitecture, profile: HardwareProfile, parallel: Parallel, kv_dtype_bytes: float
-) -> PolynomialCost:
-    """The cost model of instances laid out so. Raises ConfigError or ModelError for what the coefficients do not cover."""
+class Published(NamedTuple):
+    """Published coefficients and the name of their file."""
+
+    name: str
+    coefficients: Coefficients
+
+
+def published(experiment: Experiment) -> Published | None:
+    """The coefficients that an experiment takes its step times from; None where they are those of kernel models.
+
+    Raises ConfigError for what coefficients do not cover.
+    """
+    if experiment.spec.cost is None:
+        return None
     section = experiment.spec.model_section
-    assert experiment.spec.cost is not None
     if section.quantisation is not None or not section.options.is_plain:
         raise ConfigError("cost.polynomial: the coefficients are of the model as measured; quantisation and options do not apply to them")
     reference = coefficients_reference(experiment.spec.cost.polynomial, experiment.base_dir)
     path = coefficients_file(reference)
-    known = _read(path, path.stat().st_mtime_ns)
-    return PolynomialCost(model, profile, parallel, known, name=path.stem, kv_dtype_bytes=kv_dtype_bytes)
+    return Published(path.stem, _read(path, path.stat().st_mtime_ns))

@@ -42,6 +42,9 @@ def capable(policy: Any, name: str) -> bool:
     return bool(getattr(policy, name, False))
 
 
+FROM_PYTHON = "python:"
+"""How results name a policy object that a run was given from Python: `python:module:Class`."""
+
 SMALLEST_STEP_TOKENS = 2048
 """Where prompts run whole, activations are never charged for a smaller step: the dummy run by which vLLM measures its peak takes as many
 tokens when max_num_batched_tokens is not stated."""

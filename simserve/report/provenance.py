@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from simserve.contracts.policies import FROM_PYTHON
 from simserve.engine.records import RunRecords
 
 
@@ -65,6 +66,24 @@ def compared(records: RunRecords) -> list[str]:
 def memory_notes(records: RunRecords) -> list[str]:
     """Where the KV cache of an instance is not what the engine would have, each sentence once."""
     return list(dict.fromkeys(note for info in records.instances for note in info.cost.get("memory_notes", ())))
+
+
+def from_python(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The policy objects that a run was given from Python: where its resolved experiment names them, class, module and parameters."""
+    cluster = experiment.get("cluster") or {}
+    groups = enumerate(cluster.get("instances") or ())
+    sections = [(f"cluster.instances.{i}.scheduler", group.get("scheduler") or {}) for i, group in groups]
+    router = cluster.get("router") or {}
+    own = {key: value for key, value in router.items() if key not in ("decode_policy", "refresh_s")}
+    sections += [("cluster.router", own), ("cluster.router.decode_policy", {"policy": router.get("decode_policy")})]
+    found = []
+    for key, section in sections:
+        policy = section.get("policy")
+        if isinstance(policy, str) and policy.startswith(FROM_PYTHON):
+            module, _, name = policy.removeprefix(FROM_PYTHON).partition(":")
+            parameters = {key: value for key, value in section.items() if key != "policy"}
+            found.append({"key": key, "class": name, "module": module, "parameters": parameters})
+    return found
 
 
 def unvalidated(records: RunRecords) -> list[str]:

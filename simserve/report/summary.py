@@ -13,7 +13,7 @@ from simserve import __version__
 from simserve.report.cluster import cluster_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
-from simserve.report.provenance import compared, memory_notes, simulated, unvalidated
+from simserve.report.provenance import compared, from_python, memory_notes, simulated, unvalidated
 from simserve.report.workload_notes import workload_notes
 
 SCHEMA_VERSION = 1
@@ -28,12 +28,14 @@ def summarise(
     experts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
+    given = from_python(experiment)
     content = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "simserve_version": __version__,
         "simulated": simulated(m.records),
         "unvalidated": _unvalidated(m, energy, experts),
+        **({"policies_from_python": given} if given else {}),
         "workload": {"requests": len(m.records.table), "provenance": m.records.table.provenance},
         "window": {"start_s": m.window.start_s, "end_s": m.window.end_s, "length_s": m.window.length_s, "run_s": m.records.end_s},
         "requests": request_counts(m),
@@ -53,13 +55,21 @@ def summarise(
             "message": m.saturation.message,
         },
         "counters": dict(m.records.counters),
-        "warnings": warnings(m, energy, experts) + workload_notes(m.records.table.provenance, experiment),
+        "warnings": _given(given) + warnings(m, energy, experts) + workload_notes(m.records.table.provenance, experiment),
         "intervals": intervals,
         "experiment": dict(experiment),
     }
     plain = to_json_types(content)
     assert isinstance(plain, dict)
     return plain
+
+
+def _given(policies: list[dict[str, Any]]) -> list[str]:
+    """What the experiment's YAML does not hold."""
+    if not policies:
+        return []
+    names = ", ".join(dict.fromkeys(f"{one['module']}.{one['class']}" for one in policies))
+    return [f"Policy objects were given from Python ({names}): the experiment's YAML alone does not reproduce this run."]
 
 
 def _unvalidated(m: Measurement, energy: Mapping[str, Any] | None, experts: Mapping[str, Any] | None) -> list[str]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.config.engine_profile import EngineProfile, host_speed, load_engine, scheduler_defaults
+from simserve.config.deployment import Deployment, host_overheads
+from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
+from simserve.config.schema import KvSection
 from simserve.contracts import Scheduler
 from simserve.cost.host import HostOverheads
-from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions
-from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
@@ -51,9 +51,8 @@ class Overheads:
 
 def overheads_of(profile: EngineProfile) -> Overheads:
     """What an engine profile states."""
-    host = HostOverheads(**profile.host.model_dump(), cuda_graph_sizes=tuple(profile.cuda_graph_sizes))
     path = profile.request_path
-    return Overheads(host, path.per_request_s, path.per_prompt_token_s, path.steps_ahead)
+    return Overheads(host_overheads(profile), path.per_request_s, path.per_prompt_token_s, path.steps_ahead)
 
 
 def without_overheads(overheads: Overheads) -> Overheads:
@@ -68,66 +67,63 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     """
     profile = load_engine(case.profile)
     overheads = overheads or overheads_of(profile)
-    host = replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)).on(host_speed(profile, case.gpu))
-    parallel = Parallel(case.tp, case.pp, case.dp, case.ep)
-    model, hardware = _model(case.model, case.quantisation), device_profile(case.gpu)
-    kv_bits = case.settings.get("kv_bits")
-    attended_bits = None if model.mla else kv_bits  # no kernel of latent attention reads an fp8 cache: there it only saves memory
-    tables = _cost(case.model, case.quantisation, case.gpu, parallel, profile.kernel_backend, _context_limit(case), attended_bits)
-    cost = tables.with_host(host)
     parameters = _scheduler(case, profile)
     scheduler = registry.scheduler_class(_policy(case, profile))
     params = scheduler.Params(**parameters)
     seats = params.max_seqs * case.dp
     budget = params.step_tokens(0)
-    rank_budget = budget // case.dp if _shares_budget(case) else budget
-    block_tokens = int(case.settings.get("block_tokens", profile.kv.block_tokens))
     if case.dp > 1:
-        params = params.model_copy(update=_of_all_replicas(params, case, seats))
-    blocks = (
-        case.settings.get("kv_blocks")
-        or case.dp
-        * kv_capacity(
-            model,
-            hardware,
-            parallel,
-            memory_utilisation=_utilisation(case, profile, budget),
-            fraction_of=profile.memory.fraction_of,
-            block_tokens=block_tokens,
-            max_batched_tokens=rank_budget,
-            max_seqs=min(seats, 256),
-            kv_dtype_bytes=(kv_bits or 16.0) / 8.0,
-        ).blocks
-    )
-    return InstanceSpec(
-        name=case.label,
-        scheduler=_patient(scheduler(params), case, budget),
-        cost=cost,
-        kv_blocks=blocks,
-        block_tokens=block_tokens,
-        max_seqs=seats,
-        watermark_blocks=int(profile.kv.watermark * blocks),
-        devices=parallel.devices,
-        preemption="recompute",
-        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.distinct_prompts > 0,
+        params = params.model_copy(update=_of_all_replicas(params, case.dp, seats, profile.dp_shares_step_tokens))
+    kv_bits = case.settings.get("kv_bits")
+    deployed = Deployment(
+        model=_model(case.model, case.quantisation),
+        hardware=device_profile(case.gpu),
+        parallel=Parallel(case.tp, case.pp, case.dp, case.ep),
+        scheduler=scheduler(params),
         policy=_policy(case, profile),
+        engine=profile,
+        kv=_kv(case, profile, budget),
+        options=CostOptions(kv_bits=kv_bits) if kv_bits else CostOptions(),
+        host=replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)),
+        max_seqs=seats,
+        table_tokens=_context_limit(case),
+        activation_tokens=budget // case.dp if profile.dp_shares_step_tokens else budget,
+        activation_seqs=min(seats, 256),
+        kv_replicas=case.dp,
+    )
+    spec = deployed.instance_spec(case.label)
+    # Time outside the engine is added to what the clients see (`predict.outside_s`); a run does not state its longest sequence.
+    return replace(
+        spec,
+        scheduler=_patient(spec.scheduler, case, budget),
+        max_model_len=None,
+        request_s=0.0,
+        request_per_prompt_token_s=0.0,
         steps_ahead=overheads.steps_ahead,
     )
 
 
-def _of_all_replicas(params: Any, case: Case, seats: int) -> dict[str, int]:
-    """Seats and token budget of all attention replicas together: each has its own, but SGLang divides its chunk among them
-    (server_args.py: chunked_prefill_size // dp_size)."""
+def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
+    """The KV cache as the run states it: its numbers are judged where they are used."""
+    blocks = case.settings.get("kv_blocks") or None
+    return KvSection.model_construct(
+        blocks=blocks,
+        memory_utilisation=None if blocks else _utilisation(case, profile, budget),
+        block_tokens=int(case.settings.get("block_tokens", profile.kv.block_tokens)),
+        watermark=profile.kv.watermark,
+        preemption="recompute",
+        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.distinct_prompts > 0,
+    )
+
+
+def _of_all_replicas(params: Any, dp: int, seats: int, shared_budget: bool) -> dict[str, int]:
+    """Seats and token budget of all attention replicas together: each has its own, unless the engine divides the budget among them."""
     update = {"max_seqs": seats} if "max_seqs" in type(params).model_fields else {}
     for name in ("max_num_batched_tokens", "token_budget", "chunked_prefill_size"):
         value = getattr(params, name, None)
-        if value and not _shares_budget(case):
-            update[name] = value * case.dp
+        if value and not shared_budget:
+            update[name] = value * dp
     return update
-
-
-def _shares_budget(case: Case) -> bool:
-    return case.profile.startswith("sglang")
 
 
 def _utilisation(case: Case, profile: EngineProfile, budget: int) -> float:
@@ -196,19 +192,3 @@ def _context_limit(case: Case) -> int:
 @lru_cache(maxsize=64)
 def _model(name: str, quantisation: str | None) -> ModelArchitecture:
     return load_model(name, quantisation=quantisation)
-
-
-@lru_cache(maxsize=6)
-def _cost(
-    model: str, quantisation: str | None, gpu: str, parallel: Parallel, backend: str | None, context_tokens: int, kv_bits: float | None
-) -> StepCost:
-    options = CostOptions(kv_bits=kv_bits) if kv_bits else None
-    return StepCost(
-        _model(model, quantisation),
-        device_profile(gpu),
-        None,
-        parallel,
-        backend=backend,
-        max_context_tokens=context_tokens,
-        options=options,
-    )

@@ -22,6 +22,7 @@ from simserve.study.progress import Meter, Progress
 if TYPE_CHECKING:
     from simserve.config.assemble import Assembly
     from simserve.config.experiment import Experiment
+    from simserve.config.python_policies import PythonPolicies
 
 DRAWS = 20
 LOW, HIGH = 0.05, 0.95
@@ -54,14 +55,20 @@ class Uncertain(Protocol):
 
 
 def bands(
-    experiment: Experiment, draws: int = DRAWS, progress: bool | Progress = False, spreads: Mapping[str, float] | None = None
+    experiment: Experiment,
+    draws: int = DRAWS,
+    progress: bool | Progress = False,
+    spreads: Mapping[str, float] | None = None,
+    given: PythonPolicies | None = None,
 ) -> Headlines:
     """What summary.json holds under `intervals`: [p5, p95] over the draws at the place of each headline; None where it is not defined.
 
     progress  True shows the draws on stderr; a function is called with each Step
+    given     policy objects that stand in for those that the experiment names
     spreads   overrides the operators' own (by label). Deterministic by the experiment's seed, whatever the number of processes.
     """
     from simserve.config.assemble import assemble
+    from simserve.config.python_policies import NONE
     from simserve.config.schema import check_draws
 
     check_draws(draws)
@@ -69,8 +76,8 @@ def bands(
         from simserve.cli.study_progress import shown
 
         with shown() as show:
-            return bands(experiment, draws, show or False, spreads)
-    parts = assemble(experiment)
+            return bands(experiment, draws, show or False, spreads, given)
+    parts = assemble(experiment, given or NONE)
     known = operator_spreads(parts) | dict(spreads or {})
     factors = draw(known, draws, experiment.spec.seed)
     found = list(_simulate(experiment, parts, factors, progress or None))
@@ -128,17 +135,17 @@ def _simulate(experiment: Experiment, parts: Assembly, factors: Sequence[Factors
 
     size = -(-len(left) // (_PROCESSES * _CHUNKS))
     chunks = [left[i : i + size] for i in range(0, len(left), size)]
-    calls = (delayed(_assemble_and_run)(experiment, chunk) for chunk in chunks)
+    calls = (delayed(_assemble_and_run)(experiment, parts.given, chunk) for chunk in chunks)
     for found in uninterrupted_workers(calls, n_jobs=_PROCESSES, return_as="generator"):
         for headlines in found:
             meter.add()
             yield headlines
 
 
-def _assemble_and_run(experiment: Experiment, factors: Sequence[Factors]) -> list[Headlines]:
+def _assemble_and_run(experiment: Experiment, given: PythonPolicies, factors: Sequence[Factors]) -> list[Headlines]:
     from simserve.config.assemble import assemble
 
-    return list(_run(experiment, assemble(experiment), factors))
+    return list(_run(experiment, assemble(experiment, given), factors))
 
 
 def _run(experiment: Experiment, parts: Assembly, factors: Iterable[Factors]) -> Iterator[Headlines]:

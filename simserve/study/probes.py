@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from simserve.config.assemble import Machine, link_spec, machine
+from simserve.config.assemble import deployment
+from simserve.config.deployment import Deployment
 from simserve.config.experiment import Experiment
 from simserve.config.probes import ProbeSection
 from simserve.contracts import PrefillSlice
-from simserve.cost.memory import kv_capacity
 from simserve.errors import ConfigError, ModelError, nearest
 from simserve.model import Parallel, load_model, rank_kv_bytes_per_token, rank_weight_bytes
 from simserve.study.predicate import parse_quantity
@@ -45,18 +45,18 @@ def evaluate(experiment: Experiment, names: Collection[str] | None = None) -> Fi
     """
     section = experiment.spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
-    asked = _Asked(machine(experiment, experiment.groups[0], model))
+    asked = _Asked(deployment(experiment, experiment.groups[0], model))
     values = {
         name: _answer(experiment, asked, name, probe) for name, probe in experiment.spec.probes.items() if names is None or name in names
     }
-    return Figures(experiment.name, values, asked.machine.cost.describe())
+    return Figures(experiment.name, values, asked.deployed.cost.describe())
 
 
 def _answer(experiment: Experiment, asked: _Asked, name: str, probe: ProbeSection) -> float | None:
     if probe.measure == "capacity":
         return _capacity(experiment, name, probe)
     if probe.measure == "transfer_s":
-        return _transfer_s(experiment, asked.machine, probe.prompt_tokens)
+        return _transfer_s(experiment, asked.deployed, probe.prompt_tokens)
     return asked.answer(probe)
 
 
@@ -82,15 +82,15 @@ def _devices(experiment: Experiment) -> int:
     return sum(group.count * Parallel(**group.parallel.model_dump()).devices for group in experiment.groups)
 
 
-def _transfer_s(experiment: Experiment, of: Machine, tokens: int) -> float:
-    link = link_spec(experiment.spec.cluster.network, of)
+def _transfer_s(experiment: Experiment, of: Deployment, tokens: int) -> float:
+    link = of.link(experiment.spec.cluster.network)
     size_bytes = tokens * link.kv_bytes_per_token
     return link.latency_s + (link.messages(size_bytes) - 1) * link.per_message_s + size_bytes / link.bytes_per_s
 
 
 class _Asked:
-    def __init__(self, of: Machine) -> None:
-        self.machine = of
+    def __init__(self, of: Deployment) -> None:
+        self.deployed = of
 
     def answer(self, probe: ProbeSection) -> float | None:
         if probe.measure in ("decode_s", "prefill_s"):
@@ -111,12 +111,12 @@ class _Asked:
 
     @cached_property
     def _kv_bytes_per_token(self) -> float:
-        of = self.machine
+        of = self.deployed
         return rank_kv_bytes_per_token(of.model, of.parallel, of.kv_element_bytes) * of.parallel.devices
 
     @cached_property
     def _weight_bytes(self) -> int:
-        return rank_weight_bytes(self.machine.model, self.machine.parallel) * self.machine.parallel.devices
+        return rank_weight_bytes(self.deployed.model, self.deployed.parallel) * self.deployed.parallel.devices
 
     def _step(self, probe: ProbeSection) -> float:
         requests, context = probe.requests or 1, probe.context_tokens
@@ -124,16 +124,16 @@ class _Asked:
             step: tuple[int, int, int, list[PrefillSlice]] = (requests, requests * (context + 1), context + 1, [])
         else:
             step = (0, 0, 0, [PrefillSlice(probe.prompt_tokens, context)] * requests)
-        parts = self.machine.cost.breakdown(*step)
+        parts = self.deployed.cost.breakdown(*step)
         if probe.part is None:
-            return float(self.machine.cost.step_time(*step))
+            return float(self.deployed.cost.step_time(*step))
         if probe.part not in parts:
             raise ConfigError(f"probes: the step has no part '{probe.part}'{nearest(probe.part, parts)}")
         return float(parts[probe.part])
 
     def _fitting(self, probe: ProbeSection) -> int:
         """The largest batch that fits. With `prefill_together` its activations grow with it, so it is searched for."""
-        most, tokens = self.machine.seats, probe.prompt_tokens + probe.output_tokens
+        most, tokens = self.deployed.seats, probe.prompt_tokens + probe.output_tokens
         if not probe.prefill_together:
             return min(most, self._cached_tokens(self._budget) // tokens)
         low, high = 0, most
@@ -147,29 +147,18 @@ class _Asked:
 
     def _cached_tokens(self, step_tokens: int) -> int:
         """Tokens whose cache fits beside the weights and a step of `step_tokens`; 0 when not even a block does."""
-        of = self.machine
         try:
-            return kv_capacity(
-                of.model,
-                of.profile,
-                of.parallel,
-                memory_utilisation=of.memory_utilisation,
-                fraction_of=of.fraction_of,
-                block_tokens=of.block_tokens,
-                max_batched_tokens=step_tokens,
-                max_seqs=1,
-                kv_dtype_bytes=of.kv_element_bytes,
-            ).tokens
+            return self.deployed.capacity(step_tokens, max_seqs=1).tokens
         except ModelError:
             return 0
 
     @property
     def _budget(self) -> int:
-        return self.machine.step_tokens or _STEP_TOKENS
+        return self.deployed.step_tokens or _STEP_TOKENS
 
     def _batch_tokens_per_s(self, probe: ProbeSection, requests: int) -> float:
         """As a static scheduler would run it: prompts (the last one's step gives the first token), then everybody decodes together."""
-        cost, prompt = self.machine.cost, probe.prompt_tokens
+        cost, prompt = self.deployed.cost, probe.prompt_tokens
         per_step = requests if probe.prefill_together else max(1, self._budget // prompt)
         seconds = 0.0
         for first in range(0, requests, per_step):

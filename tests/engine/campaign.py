@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 
 import simserve
-from simserve.config import assemble
+from simserve.config import deployment
 from simserve.engine.records import RunRecords, Status
 from simserve.errors import ConfigError, TraceError
 from tests.engine.random_experiments import RandomExperiment, experiment
@@ -188,7 +188,8 @@ def main() -> int:
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     # Most of the time of a small run goes into the tables of its cost model, of which there are a hundred and not thousands.
-    assemble._cost = functools.lru_cache(maxsize=None)(assemble._cost.__wrapped__)
+    deployment._cost = functools.lru_cache(maxsize=None)(deployment._cost.__wrapped__)
+    deployment._tables = functools.lru_cache(maxsize=None)(deployment._tables.__wrapped__)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="campaign-"))
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "outcomes.jsonl"

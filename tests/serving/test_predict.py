@@ -10,6 +10,7 @@ from simserve.cost.host import HostOverheads
 from simserve.serving.case import Lengths, Load
 from simserve.serving.machine import Overheads, build_instance, overheads_of, without_overheads
 from simserve.serving.predict import UnsimulableError, predict, simulate_case
+from simserve.serving.readers.common import cache_settings
 from simserve.serving.workloads import build_workload
 
 FREE = without_overheads(overheads_of(load_engine("vllm-v1")))
@@ -83,3 +84,18 @@ def test_fp8_cache_holds_twice_the_tokens() -> None:
 def test_the_same_row_is_predicted_the_same_twice() -> None:
     varied = case(load=Load("burst", Lengths(200.0, "lognormal", spread=1.0), Lengths(100.0, "lognormal", spread=1.0), requests=60))
     assert predict(varied) == predict(varied)
+
+
+def test_replicas_divide_the_step_where_the_engine_says_so() -> None:
+    """SGLang divides its chunk among attention replicas, vLLM gives each its own; sequence slots each has of its own in both."""
+    sglang = [build_instance(case(profile="sglang", gpu="h200-sxm-141gb", model="qwen3-30b-a3b", dp=dp)) for dp in (1, 2)]
+    assert sglang[1].scheduler.params.chunked_prefill_size == sglang[0].scheduler.params.chunked_prefill_size
+    vllm = [build_instance(case(gpu="h200-sxm-141gb", model="qwen3-30b-a3b", dp=dp)) for dp in (1, 2)]
+    assert vllm[1].scheduler.params.max_num_batched_tokens == 2 * vllm[0].scheduler.params.max_num_batched_tokens
+    for one, two in (sglang, vllm):
+        assert two.max_seqs == 2 * one.max_seqs and two.kv_blocks > 1.9 * one.kv_blocks
+
+
+def test_a_cache_follows_its_checkpoint_where_the_engine_says_so() -> None:
+    assert [cache_settings(name, "fp8") for name in ("tensorrt-llm", "tensorrt-llm-1.0")] == [{"kv_bits": 8.0}] * 2
+    assert [cache_settings(*given) for given in (("tensorrt-llm", "fp8_block"), ("vllm-v1", "fp8"), ("", "fp8"))] == [{}] * 3

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +15,11 @@ from simserve.calibration.replay.sample import Steps, draw, read_steps, regimes
 from simserve.contracts import CostModel, PrefillSlice
 from simserve.cost.host import HostOverheads
 from simserve.errors import ConfigError
+from simserve.hardware import HardwareProfile
+from simserve.model import Parallel, load_model
 
 if TYPE_CHECKING:
+    from simserve.config.deployment import Deployment
     from simserve.config.engine_profile import EngineProfile
 
 EXPERIMENT = "experiment.resolved.yaml"
@@ -52,6 +56,7 @@ class _Setup:
     cost: CostModel | None
     host: HostOverheads
     basis: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_plan(request: ReplayRequest) -> ReplayPlan:
@@ -72,6 +77,9 @@ def make_plan(request: ReplayRequest) -> ReplayPlan:
         notes.append(f"one of {setup.tp} tensor-parallel ranks is executed; communication is left out of both sides")
     if setup.cost is None and setup.tp > 1:
         notes.append("without a profile the prediction contains the communication that is not executed: expect it to be higher")
+    if setup.options:
+        changed = ", ".join(f"{name} {value}" for name, value in setup.options.items())
+        notes.append(f"the prediction has the run's options ({changed}); the model is executed as published")
     counts = {name: int((kind == name).sum()) for name in np.unique(kind).tolist()}
     return ReplayPlan(setup.model, setup.quantisation, setup.tp, setup.ep, setup.basis, counts, tuple(notes), made)
 
@@ -110,36 +118,49 @@ def _setup(request: ReplayRequest) -> _Setup:
 
 
 def _from_experiment(request: ReplayRequest, path: Path) -> _Setup:
+    from simserve.config.assemble import deployment
     from simserve.config.experiment import load
+    from simserve.config.python_policies import WHATEVER
 
-    experiment = load(path, {})
+    experiment = load(path, given=WHATEVER)
     section = experiment.spec.model_section
     instances = [group for group in experiment.groups for _ in range(group.count)]
     if request.instance >= len(instances):
         raise ConfigError(f"{path}: describes {len(instances)} instances, there is no number {request.instance}")
     group = instances[request.instance]
-    engine = experiment.engine if request.engine is None else _engine(request.engine)
-    host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
     quantisation = request.quantisation or section.quantisation
-    tp, ep = request.tp or group.parallel.tp, group.parallel.ep
     profile = request.profile or group.hardware
-    cost = _cost(section.name, quantisation, profile, host, tp, ep, engine.kernel_backend, path.parent, group.max_model_len)
-    return _Setup(section.name, quantisation, tp, ep, cost, host, f"kernel models of {profile}, experiment {experiment.name}")
+    model = load_model(section.name, base_dir=path.parent, quantisation=quantisation)
+    of_run = deployment(experiment, group, model)
+    deployed = replace(
+        of_run,
+        hardware=_hardware(profile, path.parent),
+        parallel=Parallel(tp=request.tp or group.parallel.tp, ep=group.parallel.ep),
+        published=None,  # kernels are what is executed, so kernel models are what is compared
+        engine=of_run.engine if request.engine is None else _engine(request.engine),
+    )
+    return _setup_of(deployed, section.name, quantisation, f"kernel models of {profile}, experiment {experiment.name}")
 
 
 def _from_options(request: ReplayRequest) -> _Setup:
+    from simserve.config.deployment import Deployment, host_overheads
+
     assert request.model is not None
     engine = None if request.engine is None else _engine(request.engine)
-    host = HostOverheads()
-    if engine is not None:
-        host = HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
     tp = request.tp or 1
     if request.profile is None:
+        host = HostOverheads() if engine is None else host_overheads(engine)  # which device's hosts is not known
         basis = "step times of the run" + ("" if engine is None else f" less the host work of {request.engine}")
         return _Setup(request.model, request.quantisation, tp, 1, None, host, basis)
-    backend = None if engine is None else engine.kernel_backend
-    cost = _cost(request.model, request.quantisation, request.profile, host, tp, 1, backend, Path.cwd(), None)
-    return _Setup(request.model, request.quantisation, tp, 1, cost, host, f"kernel models of {request.profile}")
+    model = load_model(request.model, base_dir=Path.cwd(), quantisation=request.quantisation)
+    deployed = Deployment(model, _hardware(request.profile, Path.cwd()), Parallel(tp=tp), engine=engine)
+    return _setup_of(deployed, request.model, request.quantisation, f"kernel models of {request.profile}")
+
+
+def _setup_of(deployed: Deployment, model: str, quantisation: str | None, basis: str) -> _Setup:
+    """One tensor-parallel rank of a deployment."""
+    parallel = deployed.parallel
+    return _Setup(model, quantisation, parallel.tp, parallel.ep, deployed.cost, deployed.host_overheads, basis, deployed.options.changed())
 
 
 def _engine(name: str) -> EngineProfile:
@@ -148,23 +169,8 @@ def _engine(name: str) -> EngineProfile:
     return load_engine(name)
 
 
-def _cost(
-    model: str,
-    quantisation: str | None,
-    profile: str,
-    host: HostOverheads,
-    tp: int,
-    ep: int,
-    backend: str | None,
-    base: Path,
-    length: int | None,
-) -> CostModel:
-    from simserve.config.paths import hardware_reference
-    from simserve.cost.step import StepCost
-    from simserve.hardware.profile import load_profile
-    from simserve.model.library import load_model
-    from simserve.model.parallel import Parallel
+def _hardware(name: str, base_dir: Path) -> HardwareProfile:
+    from simserve.config.hardware_file import hardware_path, profile_at
 
-    architecture = load_model(model, base_dir=base, quantisation=quantisation)
-    hardware = load_profile(hardware_reference(profile, base))
-    return StepCost(architecture, hardware, host, Parallel(tp=tp, ep=ep), backend=backend, max_context_tokens=length)
+    path = hardware_path(name, base_dir)
+    return profile_at(path, path.stat().st_mtime_ns)

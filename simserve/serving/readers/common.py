@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from simserve.config.engine_profile import load_engine
 from simserve.serving import names
 
 DISAGGREGATED = "disaggregated serving is not simulated yet"
@@ -32,9 +33,9 @@ def seconds(row: Any, **columns: str) -> dict[str, float]:
 
 
 def cache_settings(engine_profile: str, mode: str) -> dict[str, float]:
-    """The KV cache's format where the weights' format decides it: NVIDIA's per-tensor fp8 checkpoints state an fp8 cache too, and
-    TensorRT-LLM follows the checkpoint (`kv_cache_quant_algo` in its hf_quant_config.json)."""
-    return {"kv_bits": 8.0} if engine_profile.startswith("tensorrt-llm") and mode == "fp8" else {}
+    """The KV cache's format where the weights' format decides it; nothing where the engine is not known."""
+    bits = load_engine(engine_profile).kv_bits_by_weights.get(mode) if engine_profile else None
+    return {} if bits is None else {"kv_bits": bits}
 
 
 def reason(engine_profile: str, engine: str, gpu: str, model_found: str, model: str) -> str:

@@ -1,0 +1,266 @@
+"""One model on one kind of instance: what everything that is known of a deployment before it runs follows from.
+
+An experiment's instances, its probes, a replayed step and a measured run each state a `Deployment` in their own way and ask it the same
+questions: seconds of a step, KV capacity, and the instance that the engine runs. Nothing else builds cost models or instances.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+from simserve.config.engine_profile import EngineProfile, RequestPathSection, host_speed
+from simserve.config.published_costs import Published
+from simserve.config.schema import KvSection, NetworkSection
+from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
+from simserve.cost.host import HostOverheads
+from simserve.cost.kv_groups import kv_groups, pool_notes
+from simserve.cost.memory import FractionOf, KVCapacity, kv_capacity
+from simserve.cost.options import CostOptions
+from simserve.cost.polynomial import PolynomialCost
+from simserve.cost.step import StepCost
+from simserve.engine import InstanceSpec
+from simserve.engine.spec import LinkSpec
+from simserve.errors import ConfigError
+from simserve.hardware import HardwareProfile
+from simserve.model import ModelArchitecture, Parallel, rank_kv_bytes_per_token
+
+_GIB = 2**30
+_ELEMENT_BYTES = 2.0
+
+
+def host_overheads(engine: EngineProfile) -> HostOverheads:
+    """The host's work and the CUDA graphs as an engine profile states them, on the hosts that its seconds stand for."""
+    return HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A model replica: what it is made of. What follows from that is computed when first asked for, and kept.
+
+    scheduler    what plans its steps; each instance gets a copy as it stands. None: only the cost of steps is asked for
+    policy       the scheduler's name in results; its class's where empty
+    engine       the serving engine imitated. None: hosts that cost nothing but their launches, no engine's kernels preferred
+    kv           the KV cache; what is left out is 16-token blocks in 0.9 of the memory, without watermark
+    options      a paper's changes to formats, layers and attention
+    published    step times from published coefficients instead of kernel models
+    max_model_len      longest sequence, tokens; None = the model's own limit
+
+    What a run may state apart from all that:
+
+    host               replaces the engine profile's host work and CUDA graphs, on the hosts that the profile's seconds stand for
+    max_seqs           sequence slots; None = the scheduler's
+    table_tokens       longest context that the cost tables cover, tokens; None = the longest sequence
+    activation_tokens  tokens of the step that activations are charged for; None = the scheduler's largest
+    activation_seqs    sampled rows of that step; None = the sequence slots
+    kv_replicas        attention replicas whose KV caches count as one
+    """
+
+    model: ModelArchitecture
+    hardware: HardwareProfile
+    parallel: Parallel
+    scheduler: Scheduler | None = None
+    policy: str = ""
+    order: QueueOrder = FCFS
+    engine: EngineProfile | None = None
+    kv: KvSection = field(default_factory=KvSection)
+    options: CostOptions = field(default_factory=CostOptions)
+    published: Published | None = None
+    max_model_len: int | None = None
+    host: HostOverheads | None = None
+    max_seqs: int | None = None
+    table_tokens: int | None = None
+    activation_tokens: int | None = None
+    activation_seqs: int | None = None
+    kv_replicas: int = 1
+
+    # ---- what it comes to ----
+
+    @property
+    def params(self) -> SchedulerParams:
+        """The scheduler's parameters. Raises ConfigError where no scheduler is stated."""
+        params: SchedulerParams = self._scheduler.params
+        return params
+
+    @property
+    def seats(self) -> int:
+        """Most requests that run at once."""
+        return self.params.max_seqs if self.max_seqs is None else self.max_seqs
+
+    @property
+    def longest_tokens(self) -> int:
+        """Longest sequence, tokens."""
+        return self.max_model_len or self.model.max_position_embeddings
+
+    @property
+    def step_tokens(self) -> int | None:
+        """The scheduler's token budget: its largest step, if that does not depend on the prompts; None = prompts run whole."""
+        tokens = self.params.step_tokens(0)
+        return tokens if tokens == self.params.step_tokens(10**9) else None
+
+    @property
+    def kv_element_bytes(self) -> float:
+        """Bytes of a cached element, what the options leave out or share counted in."""
+        return _ELEMENT_BYTES * self.options.cached_share(self.model)
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a KV block."""
+        return self.kv.block_tokens or 16
+
+    @functools.cached_property
+    def host_overheads(self) -> HostOverheads:
+        """The host's work in a step, on the hosts that these devices come with."""
+        if self.engine is None:
+            return self.host or HostOverheads()
+        return (self.host or host_overheads(self.engine)).on(host_speed(self.engine, self.hardware.name))
+
+    @functools.cached_property
+    def cost(self) -> CostModel:
+        """Seconds of a step. It does not change while running, so instances share it.
+
+        Raises ModelError for a layout that the model cannot take or operators without a kernel model.
+        """
+        if self.published is not None:
+            known, element = self.published, self.kv_element_bytes
+            return PolynomialCost(self.model, self.hardware, self.parallel, known.coefficients, name=known.name, kv_dtype_bytes=element)
+        backend = None if self.engine is None else self.engine.kernel_backend
+        # No kernel of latent attention in the profiles reads a quantised cache: there it only saves memory.
+        read = self.options.model_copy(update={"kv_bits": None}) if self.model.mla else self.options
+        length = self.table_tokens or self.longest_tokens
+        shape = (self.model, _Same(self.hardware), self.parallel, backend, length, self.kv_element_bytes, read)
+        return _cost(shape, self.host_overheads)
+
+    def capacity(self, step_tokens: int | None = None, max_seqs: int | None = None) -> KVCapacity:
+        """The KV cache that fits beside the weights and a step of so many tokens that samples so many rows (default: what activations are
+        charged for), of one attention replica. Raises ModelError when not even a block does."""
+        if step_tokens is None:
+            step_tokens = self.params.step_tokens(self.longest_tokens) if self.activation_tokens is None else self.activation_tokens
+        return kv_capacity(
+            self.model,
+            self.hardware,
+            self.parallel,
+            memory_utilisation=0.9 if self.kv.memory_utilisation is None else self.kv.memory_utilisation,
+            fraction_of=self._fraction_of,
+            block_tokens=self.block_tokens,
+            max_batched_tokens=step_tokens,
+            max_seqs=max_seqs or self.activation_seqs or self.seats,
+            kv_dtype_bytes=self.kv_element_bytes,
+        )
+
+    @functools.cached_property
+    def kv_blocks(self) -> int:
+        """KV blocks of an instance: as stated, else those that fit. Raises ModelError like `capacity`."""
+        return self.kv.blocks or self.kv_replicas * self.capacity().blocks
+
+    @property
+    def host_kv_blocks(self) -> int:
+        """Blocks of host memory for swapped KV."""
+        per_token = rank_kv_bytes_per_token(self.model, self.parallel, self.kv_element_bytes)
+        return int((self.kv.host_memory_gib or 0.0) * _GIB / per_token // self.block_tokens)
+
+    def link(self, network: NetworkSection) -> LinkSpec:
+        """How KV leaves an instance: as the experiment says, else through the devices' scale-up link, else through the host."""
+        default = self.hardware.device.scale_up or self.hardware.device.host
+        return LinkSpec(
+            bytes_per_s=network.bytes_per_s if network.bytes_per_s is not None else default.bytes_per_s,
+            latency_s=network.latency_s if network.latency_s is not None else default.latency_s,
+            kv_bytes_per_token=float(self.model.kv_bytes_per_token(self.kv_element_bytes)),
+            per_message_s=network.per_message_s,
+            message_bytes=network.message_bytes,
+            layers=self.model.num_layers,
+        )
+
+    def instance_spec(self, name: str, **place: Any) -> InstanceSpec:
+        """One instance, with a scheduler of its own: policies keep state.
+
+        place  where it stands in a cluster: `role`, `link`, `node`, `uplink`, `starts`, `boot_s` of InstanceSpec
+        Raises ModelError like `cost` and `capacity`.
+        """
+        scheduler = self._scheduler
+        path = RequestPathSection() if self.engine is None else self.engine.request_path
+        return InstanceSpec(
+            name=name,
+            scheduler=_own(scheduler),
+            cost=self.cost,
+            kv_blocks=self.kv_blocks,
+            block_tokens=self.block_tokens,
+            max_seqs=self.seats,
+            # As vLLM rounds it: a fraction of a block is nothing.
+            watermark_blocks=int((self.kv.watermark or 0.0) * self.kv_blocks),
+            max_model_len=self.longest_tokens,
+            devices=self.parallel.devices,
+            preemption=self.kv.preemption or "recompute",
+            host_kv_blocks=self.host_kv_blocks,
+            order=self.order,
+            prefix_caching=bool(self.kv.prefix_caching),
+            request_s=path.per_request_s,
+            request_per_prompt_token_s=path.per_prompt_token_s,
+            steps_ahead=path.steps_ahead,
+            policy=self.policy or type(scheduler).__name__,
+            **place,
+        )
+
+    def memory_notes(self) -> tuple[str, ...]:
+        """Where one pool of equal blocks is not what the engine has."""
+        if self.engine is None:
+            return ()
+        kv_bytes = self.kv_blocks * self.block_tokens * rank_kv_bytes_per_token(self.model, self.parallel, self.kv_element_bytes)
+        groups, windows = kv_groups(self.model, self.parallel, self.kv_element_bytes), self.engine.memory.windowed_layers
+        notes = pool_notes(self.model, self.engine.engine, groups, windows, self.seats, kv_bytes)
+        bits = self.options.kv_bits
+        if self.model.mla and bits:
+            stored = f"The cache of {self.model.name} is stored in {bits:g} bits an element"
+            notes.append(f"{stored}; its latent attention is timed as reading 16.")
+        return tuple(notes)
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        if self.scheduler is None:
+            raise ConfigError(f"{self.model.name}: a deployment without a scheduler has step times, but no capacity and no instances")
+        return self.scheduler
+
+    @property
+    def _fraction_of(self) -> FractionOf:
+        return "device" if self.engine is None else self.engine.memory.fraction_of
+
+
+def _own(scheduler: Scheduler) -> Scheduler:
+    try:
+        return copy.deepcopy(scheduler)
+    except Exception as problem:  # a policy may hold anything
+        name, what = type(scheduler).__name__, f"{type(problem).__name__}: {problem}"
+        raise ConfigError(f"scheduler {name}: each instance needs its own, and this one cannot be copied: {what}") from problem
+
+
+class _Same:
+    """A value compared by identity, for values that cannot be hashed and are read once."""
+
+    def __init__(self, value: HardwareProfile) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+
+_Shape = tuple[ModelArchitecture, _Same, Parallel, str | None, int, float, CostOptions]
+
+
+@functools.lru_cache(maxsize=8)
+def _tables(shape: _Shape) -> StepCost:
+    """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
+    model, hardware, parallel, backend, length, element, options = shape
+    return StepCost(
+        model, hardware.value, None, parallel, backend=backend, max_context_tokens=length, kv_dtype_bytes=element, options=options
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _cost(shape: _Shape, host: HostOverheads) -> StepCost:
+    """The same tables, driven by a host."""
+    return _tables(shape).with_host(host)

@@ -7,6 +7,7 @@ The busy part is at most TDP x busy_s. Figures and their sources are in the devi
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,7 @@ class Traffic(NamedTuple):
     link_bytes: float
 
 
+@lru_cache(maxsize=64)  # instances of a cluster are alike
 def traffic(model: ModelArchitecture, parallel: Parallel) -> Traffic:
     """Bytes moved by a model in a layout."""
     ranks = parallel.tp * parallel.dp
@@ -78,7 +80,7 @@ def energy_j(device: Device, model: ModelArchitecture, parallel: Parallel, steps
     tokens = float((steps.steps * steps.tokens).sum())
     read = float((steps.steps * (moved.weight_bytes + moved.expert_bytes * _experts_hit(model, steps.tokens))).sum())
     kv = float((steps.steps * steps.attended_tokens).sum()) * model.kv_bytes_per_token()
-    flops = tokens * model.flops_per_token(logits=False)
+    flops = tokens * _flops_per_token(model)
     # Multiplications in a faster type cost less in proportion to its peak; attention runs in the model's own.
     method = model.quantisation.experts if any(model.moe_layers) else model.quantisation.mlp
     share = device.peak("bf16") / device.peak(model.dtype if method == "none" else method)
@@ -87,6 +89,11 @@ def energy_j(device: Device, model: ModelArchitecture, parallel: Parallel, steps
     work += figures.joules_per_link_byte * tokens * moved.link_bytes
     busy = min(parallel.devices * figures.busy_w * busy_s + work, parallel.devices * device.tdp_w * busy_s)
     return parallel.devices * device.idle_w * (run_s - busy_s) + busy
+
+
+@lru_cache(maxsize=64)
+def _flops_per_token(model: ModelArchitecture) -> int:
+    return model.flops_per_token(logits=False)
 
 
 def _experts_hit(model: ModelArchitecture, tokens: F64) -> F64:

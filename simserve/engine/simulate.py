@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from array import array
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -291,7 +292,7 @@ class Simulation:
             requests=columns,
             lanes=lanes,
             emissions=self.recorder.emissions(),
-            instances=tuple(_info(instance) for instance in self.instances),
+            instances=_infos(self.instances),
             end_s=max(ends, default=0.0),
             moves=self.cluster.migrations.columns() if self.cluster.spec.controllers else None,
             lives=tuple(self.cluster.lives),
@@ -346,8 +347,17 @@ def _lane_log(lane: Lane) -> LaneLog:
     )
 
 
-def _info(instance: Instance) -> InstanceInfo:
+def _infos(instances: Sequence[Instance]) -> tuple[InstanceInfo, ...]:
+    """What each instance was. Instances that share a cost model share its description: a large cluster is thousands of equal ones."""
+    described: dict[int, dict[str, Any]] = {}
+    return tuple(_info(instance, described) for instance in instances)
+
+
+def _info(instance: Instance, described: dict[int, dict[str, Any]]) -> InstanceInfo:
     spec = instance.spec
+    key = id(spec.cost)
+    if key not in described:
+        described[key] = copy.deepcopy(spec.cost.describe())
     return InstanceInfo(
         name=spec.name,
         policy=spec.policy_name,
@@ -356,6 +366,6 @@ def _info(instance: Instance) -> InstanceInfo:
         block_tokens=spec.block_tokens,
         max_seqs=spec.max_seqs,
         peak_flops_per_s=spec.cost.peak_flops_per_s,
-        cost=copy.deepcopy(spec.cost.describe()),
+        cost=described[key],
         prefix_caching=instance.prefix is not None,
     )

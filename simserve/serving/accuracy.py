@@ -25,7 +25,7 @@ def _table() -> dict[tuple[str, str, str], dict[str, Any]]:
 
     if not FILE.is_file():
         return {}
-    document = yaml.safe_load(FILE.read_text(encoding="utf-8")) or {}
+    document = yaml.load(FILE.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     found = {}
     for entry in document.get("combinations", []):
         found[(entry["engine"], entry["hardware"], entry["model"])] = {

@@ -18,7 +18,7 @@ from simserve.engine.clock import STEP
 from simserve.engine.plan import StepPlan
 from simserve.engine.request import LiveRequest
 from simserve.engine.residents import Residents
-from simserve.errors import PolicyError
+from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
@@ -129,9 +129,8 @@ class Lane(Residents):
             if self.instance.unseen:
                 steps = min(steps, self.instance.unseen[0][1])
             if steps > 1:
-                room = self.kv.free_blocks
-                if self.prefix is not None and self._span_waiting:
-                    room = self.prefix.spare_blocks  # forgetting contents may change what those who wait need
+                # Forgetting contents may change what those who wait need.
+                room = self.kv.spare_blocks if self._span_waiting else self.kv.free_blocks
                 steps = group.steps_within(room, steps)
         else:
             steps = 1
@@ -211,10 +210,9 @@ class Lane(Residents):
         if decodes:
             group = self.group
             if steps > 1:
-                self.kv.free_blocks -= group.growth_over(steps - 1)
+                if not self.kv.take(group.growth_over(steps - 1)):
+                    raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
                 used_blocks = self.kv.used_blocks
-                if self.prefix is not None:
-                    self.prefix.trim()
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
             group.tick += steps

@@ -119,7 +119,7 @@ class Simulation:
         moves = bool(cluster.controllers or cluster.failures)
         everybody = (*self.cluster.entry.members, *decoders)
         self._entry_limit = min(instance.limit_tokens for instance in everybody) if moves else None
-        self._reads_contents = any(instance.prefix is not None for instance in self.instances) or bool(
+        self._reads_contents = any(instance.kv.prefix is not None for instance in self.instances) or bool(
             contents and capable(cluster.router, "reads_contents")
         )
         self.source = Source(workload, self.clock, self._release)
@@ -357,5 +357,5 @@ def _info(instance: Instance) -> InstanceInfo:
         max_seqs=spec.max_seqs,
         peak_flops_per_s=spec.cost.peak_flops_per_s,
         cost=copy.deepcopy(spec.cost.describe()),
-        prefix_caching=instance.prefix is not None,
+        prefix_caching=instance.kv.prefix is not None,
     )

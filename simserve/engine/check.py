@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from simserve.engine.guard import guard
 from simserve.engine.lane import Lane
 from simserve.engine.records import LaneLog, RequestColumns, RunRecords, Status
 from simserve.engine.request import State
@@ -33,6 +34,7 @@ def simulate_checked(
     simulation = Simulation(workload, specs, cluster, fast_forward, progress)
     for instance in simulation.instances:
         instance.audit = audit
+    guard(simulation)
     records = simulation.run(until_s)
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)

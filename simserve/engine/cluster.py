@@ -18,6 +18,7 @@ from simserve.engine.handover import Handover
 from simserve.engine.instance import Instance
 from simserve.engine.life import Life
 from simserve.engine.migration import MigrationLog
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, Failures
 from simserve.engine.timers import Ticker, Timers
@@ -47,9 +48,11 @@ class Pool:
         view = self.view
         if not view.open:
             return None
-        view.now = now
-        view.source = source
-        chosen = self.router.choose(request, view)
+        view.ask(now, source)
+        try:
+            chosen = self.router.choose(request, view)
+        except ReadOnlyError as problem:
+            blame(f"router '{type(self.router).__name__}'", problem)
         if chosen is None or isinstance(chosen, Refusal):
             return chosen
         if not self._is_open(chosen):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from simserve.contracts.cluster import Load, Score
 from simserve.engine.ranking import LoadOf, Ranking
+from simserve.engine.readonly import ReadOnly, write
 
 
 class Signals:
@@ -29,7 +32,7 @@ class Signals:
             ranking.ease(number)
 
 
-class ClusterView:
+class ClusterView(ReadOnly):
     """What a router sees.
 
     now     simulated seconds
@@ -55,18 +58,31 @@ class ClusterView:
         "waiting",
     )
 
+    now: float
+    names: Sequence[str]
+    roles: Sequence[str]
+    source: int
+    open: tuple[int, ...]
+    outstanding: list[int]
+    waiting: list[int]
+    prompt_tokens: list[int]
+    _signals: Signals
+    _load: LoadOf
+    _stale: bool
+    _loads: dict[int, Load]
+    _ranked: dict[tuple[Score, str], Ranking]
+
     def __init__(self, names: tuple[str, ...], roles: tuple[str, ...], signals: Signals, load: LoadOf, stale: bool) -> None:
-        self.now = 0.0
-        self.names = names
-        self.roles = roles
-        self.source = -1
-        self.open: list[int] = []
-        self._signals = signals
-        self._load = load
-        self._stale = stale
-        self._loads: dict[int, Load] = {}
-        self._ranked: dict[tuple[Score, str], Ranking] = {}
-        self.outstanding, self.waiting, self.prompt_tokens = signals.outstanding, signals.waiting, signals.prompt_tokens
+        write(self, "names", names)
+        write(self, "roles", roles)
+        write(self, "_signals", signals)
+        write(self, "_load", load)
+        write(self, "_stale", stale)
+        write(self, "_loads", {})
+        write(self, "_ranked", {})
+        self.ask(0.0, -1)
+        self.set_open([])
+        self._show(signals.outstanding, signals.waiting, signals.prompt_tokens)
         if stale:
             self.refresh()
 
@@ -101,9 +117,19 @@ class ClusterView:
     def _seen(self, instance: int, exact: bool) -> Load:
         return self.load(instance)
 
+    def ask(self, now: float, source: int) -> None:
+        """A router is about to be asked."""
+        write(self, "now", now)
+        write(self, "source", source)
+
+    def _show(self, outstanding: list[int], waiting: list[int], prompt_tokens: list[int]) -> None:
+        write(self, "outstanding", outstanding)
+        write(self, "waiting", waiting)
+        write(self, "prompt_tokens", prompt_tokens)
+
     def set_open(self, numbers: list[int]) -> None:
         """Other instances take requests from now on."""
-        self.open = numbers
+        write(self, "open", tuple(numbers))
         self._forget_rankings()
 
     def _forget_rankings(self) -> None:
@@ -114,8 +140,7 @@ class ClusterView:
 
     def refresh(self) -> None:
         """Stale signals become those of this moment."""
-        self.outstanding = list(self._signals.outstanding)
-        self.waiting = list(self._signals.waiting)
-        self.prompt_tokens = list(self._signals.prompt_tokens)
-        self._loads = {number: self._load(number, True) for number in self.open} if self._loads else {}
+        signals = self._signals
+        self._show(list(signals.outstanding), list(signals.waiting), list(signals.prompt_tokens))
+        write(self, "_loads", {number: self._load(number, True) for number in self.open} if self._loads else {})
         self._forget_rankings()

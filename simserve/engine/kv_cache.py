@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from simserve.engine.prefix_cache import PrefixCache
+from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest
 from simserve.errors import InvariantError
 
@@ -59,11 +62,6 @@ class KvCache:
     def used_blocks(self) -> int:
         """Blocks owned by requests."""
         return self._used
-
-    @property
-    def free_tokens(self) -> int:
-        """Tokens that fit in the free blocks above the watermark (>= 0)."""
-        return max(0, self._free - self.watermark_blocks) * self.block_tokens
 
     @property
     def host_free_blocks(self) -> int:
@@ -221,3 +219,39 @@ class KvCache:
         """Before blocks come back: what survives must not depend on when somebody looks."""
         if self.prefix is not None:
             self.prefix.trim(self._free - grown)
+
+
+class KvView(ReadOnly):
+    """The KV cache as policies see it: the questions without the verbs."""
+
+    __slots__ = ("_kv", "block_tokens", "total_blocks", "watermark_blocks")
+    called: ClassVar[str] = "view.kv"
+
+    _kv: KvCache
+    block_tokens: int
+    total_blocks: int
+    watermark_blocks: int
+
+    def __init__(self, kv: KvCache) -> None:
+        write(self, "_kv", kv)
+        for name in ("block_tokens", "total_blocks", "watermark_blocks"):
+            write(self, name, getattr(kv, name))
+
+    @property
+    def free_blocks(self) -> int:
+        """Blocks that no request owns; kept contents without users are among them."""
+        return self._kv._free
+
+    @property
+    def used_blocks(self) -> int:
+        """Blocks owned by requests."""
+        return self._kv._used
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens that fit in the free blocks above the watermark (>= 0)."""
+        return max(0, self._kv._free - self.watermark_blocks) * self.block_tokens
+
+    def blocks(self, tokens: int) -> int:
+        """Blocks that hold `tokens` tokens."""
+        return -(-tokens // self.block_tokens)

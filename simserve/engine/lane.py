@@ -16,6 +16,7 @@ from simpy.events import Event
 
 from simserve.engine.clock import STEP
 from simserve.engine.plan import StepPlan
+from simserve.engine.readonly import ReadOnlyError, blame, write
 from simserve.engine.request import LiveRequest
 from simserve.engine.residents import Residents
 from simserve.errors import InvariantError, PolicyError
@@ -63,13 +64,18 @@ class Lane(Residents):
     def plan_step(self, now: float) -> StepPlan | None:
         """Asks the policy for the step that starts now. None when there is nothing to do."""
         view = self.view
-        view.now = now
+        write(view, "now", now)
         self._plan.asked = True
         if self.reorders:
             self.instance.reorder()
         if self.landed:
             self.seat_landed()
-        said = self.scheduler.plan(view)
+        try:
+            said = self.scheduler.plan(view)
+        except ReadOnlyError as problem:
+            blame(f"policy '{self.policy_name}'", problem)
+        if not self.kv.adds_up():
+            raise PolicyError(f"policy '{self.policy_name}' has written counts of KV blocks, which are the engine's (invariant I10)")
         plan = self._plan
         if self.stalled:
             self.go_on()

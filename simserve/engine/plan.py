@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from simserve.contracts import DecodingView, PrefillSlice, Request
 from simserve.engine.decode_group import DecodeGroup
-from simserve.engine.kv_cache import KvCache
+from simserve.engine.kv_cache import KvView
+from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest, State
 from simserve.engine.waiting import WaitingQueue
 from simserve.errors import PolicyError
@@ -20,7 +21,7 @@ UNTIL_EVENT = 1 << 60
 """StepPlan.repeat: the plan stays right until something happens."""
 
 
-class InstanceView:
+class InstanceView(ReadOnly):
     """Read-only state of one lane at the time of planning. To change anything, tell the plan.
 
     now          simulated seconds
@@ -48,20 +49,30 @@ class InstanceView:
         "waiting",
     )
 
-    def __init__(
-        self, lane: Residents, waiting: WaitingQueue, kv: KvCache, max_seqs: int, max_model_len: int | None, max_model_tokens: int
-    ) -> None:
-        self._lane = lane
-        self.now = 0.0
-        self.waiting = waiting
-        self.prefilling: list[LiveRequest] = lane.prefilling
-        self.decoding: DecodeGroup = lane.group
-        self.swapped: list[LiveRequest] = lane.swapped
-        self.kv = kv
-        self.max_seqs = max_seqs
-        self.max_model_len = max_model_len
-        self.max_model_tokens = max_model_tokens
-        self.plan = StepPlan(self, lane)
+    _lane: Residents
+    now: float
+    waiting: WaitingQueue
+    prefilling: list[LiveRequest]
+    decoding: DecodeGroup
+    swapped: list[LiveRequest]
+    kv: KvView
+    max_seqs: int
+    max_model_len: int | None
+    max_model_tokens: int
+    plan: StepPlan
+
+    def __init__(self, lane: Residents, waiting: WaitingQueue, max_seqs: int, max_model_len: int | None, max_model_tokens: int) -> None:
+        write(self, "_lane", lane)
+        write(self, "now", 0.0)
+        write(self, "waiting", waiting)
+        write(self, "prefilling", lane.prefilling)
+        write(self, "decoding", lane.group)
+        write(self, "swapped", lane.swapped)
+        write(self, "kv", KvView(lane.kv))
+        write(self, "max_seqs", max_seqs)
+        write(self, "max_model_len", max_model_len)
+        write(self, "max_model_tokens", max_model_tokens)
+        write(self, "plan", StepPlan(self, lane))
 
     @property
     def running(self) -> int:

@@ -31,9 +31,7 @@ class Residents:
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
         self.group = DecodeGroup(instance.kv.block_tokens)
-        self.view = InstanceView(
-            self, instance.waiting, instance.kv, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens
-        )
+        self.view = InstanceView(self, instance.waiting, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens)
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its seat."""

@@ -91,6 +91,7 @@ class Simulation:
         self._priority = array("q", self.table.priority.tobytes())
         self._session = array("q", self.table.session.tobytes())
         self._progress = progress
+        self.request_kind: type[LiveRequest] = LiveRequest
         self._last_progress = 0
         self._released = 0
         self._coming: dict[int, LiveRequest] = {}
@@ -153,7 +154,7 @@ class Simulation:
         stated = self._max_output[row]
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
-        request = LiveRequest(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
+        request = self.request_kind(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
         if self._reads_contents:
             contents = self._contents
             assert contents is not None

@@ -32,6 +32,7 @@ class Pool:
     def __init__(self, members: list[Instance], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
         self.members = members
         self.router = router
+        self._signals = signals
         self.crosses = capable(router, "crosses_roles")
         names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
         loads = [instance.load for instance in everybody]
@@ -48,7 +49,7 @@ class Pool:
         view = self.view
         if not view.open:
             return None
-        view.ask(now, source)
+        self._signals.now, self._signals.source = now, source
         try:
             chosen = self.router.choose(request, view)
         except ReadOnlyError as problem:

@@ -16,15 +16,18 @@ class Signals:
     waiting         of them, those in its queue
     prompt_tokens   prompt tokens of the outstanding requests
     rankings        of instances by their loads, told when a load has become lighter
+    now, source     what a router that is asked now sees under these names
     """
 
-    __slots__ = ("outstanding", "prompt_tokens", "rankings", "waiting")
+    __slots__ = ("now", "outstanding", "prompt_tokens", "rankings", "source", "waiting")
 
     def __init__(self, instances: int) -> None:
         self.outstanding = [0] * instances
         self.waiting = [0] * instances
         self.prompt_tokens = [0] * instances
         self.rankings: list[Ranking] = []
+        self.now = 0.0
+        self.source = -1
 
     def ease(self, number: int) -> None:
         """A request has left an instance, been admitted or given up its memory."""
@@ -49,19 +52,15 @@ class ClusterView(ReadOnly):
         "_signals",
         "_stale",
         "names",
-        "now",
         "open",
         "outstanding",
         "prompt_tokens",
         "roles",
-        "source",
         "waiting",
     )
 
-    now: float
     names: Sequence[str]
     roles: Sequence[str]
-    source: int
     open: tuple[int, ...]
     outstanding: list[int]
     waiting: list[int]
@@ -80,11 +79,20 @@ class ClusterView(ReadOnly):
         write(self, "_stale", stale)
         write(self, "_loads", {})
         write(self, "_ranked", {})
-        self.ask(0.0, -1)
         self.set_open([])
         self._show(signals.outstanding, signals.waiting, signals.prompt_tokens)
         if stale:
             self.refresh()
+
+    @property
+    def now(self) -> float:
+        """Seconds of simulated time."""
+        return self._signals.now
+
+    @property
+    def source(self) -> int:
+        """When a prefilled request is routed: the instance that prefilled it, else -1."""
+        return self._signals.source
 
     def least(self, column: list[int]) -> int:
         """The open instance with the smallest number in a column (`outstanding`, `waiting`, `prompt_tokens`); ties: the first."""
@@ -116,11 +124,6 @@ class ClusterView(ReadOnly):
 
     def _seen(self, instance: int, exact: bool) -> Load:
         return self.load(instance)
-
-    def ask(self, now: float, source: int) -> None:
-        """A router is about to be asked."""
-        write(self, "now", now)
-        write(self, "source", source)
 
     def _show(self, outstanding: list[int], waiting: list[int], prompt_tokens: list[int]) -> None:
         write(self, "outstanding", outstanding)

@@ -143,7 +143,14 @@ class KvCache:
 
     def release(self, request: LiveRequest) -> None:
         """Frees the blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
-        self._give_up(request)
+        blocks = request.held_blocks
+        if self.prefix is not None:
+            blocks -= self.shared_blocks(request)
+            blocks += self.prefix.release(request)
+        if not 0 <= blocks <= self._used:
+            raise InvariantError(f"invariant I3 is broken: {blocks} KV blocks are freed and {self._used} are in use")
+        self._free += blocks
+        self._used -= blocks
         request.held_blocks = 0
 
     def cancel(self, row: int, grown: int) -> bool:
@@ -152,7 +159,8 @@ class KvCache:
         if not blocks:
             return False
         self._forget_taken(grown)
-        self._free_up(blocks)
+        self._free += blocks
+        self._used -= blocks
         return True
 
     def clear(self) -> None:
@@ -166,10 +174,12 @@ class KvCache:
 
     def swap_out(self, request: LiveRequest) -> bool:
         """Moves the blocks of a request to the host, if there is room."""
-        if request.held_blocks > self._host_free:
+        held = request.held_blocks
+        if held > self._host_free:
             return False
-        self._give_up(request)
-        self._host_free -= request.held_blocks
+        self.release(request)
+        self._host_free -= held
+        request.held_blocks = held
         return True
 
     def swap_in(self, request: LiveRequest) -> bool:
@@ -201,19 +211,6 @@ class KvCache:
         request.held_blocks = self.elsewhere.pop(request.row)
 
     # ------------------------------------------------------------------------------------------------------------------------------
-
-    def _give_up(self, request: LiveRequest) -> None:
-        if self.prefix is None:
-            self._free_up(request.held_blocks)
-        else:
-            own = request.held_blocks - self.shared_blocks(request)
-            self._free_up(own + self.prefix.release(request))
-
-    def _free_up(self, blocks: int) -> None:
-        if not 0 <= blocks <= self._used:
-            raise InvariantError(f"invariant I3 is broken: {blocks} KV blocks are freed and {self._used} are in use")
-        self._free += blocks
-        self._used -= blocks
 
     def _forget_taken(self, grown: int) -> None:
         """Before blocks come back: what survives must not depend on when somebody looks."""

@@ -16,7 +16,7 @@ from simpy.events import Event
 
 from simserve.engine.clock import STEP
 from simserve.engine.plan import StepPlan
-from simserve.engine.readonly import ReadOnlyError, blame, write
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest
 from simserve.engine.residents import Residents
 from simserve.errors import InvariantError, PolicyError
@@ -64,7 +64,7 @@ class Lane(Residents):
     def plan_step(self, now: float) -> StepPlan | None:
         """Asks the policy for the step that starts now. None when there is nothing to do."""
         view = self.view
-        write(view, "now", now)
+        self.now = now
         self._plan.asked = True
         if self.reorders:
             self.instance.reorder()
@@ -74,7 +74,8 @@ class Lane(Residents):
             said = self.scheduler.plan(view)
         except ReadOnlyError as problem:
             blame(f"policy '{self.policy_name}'", problem)
-        if not self.kv.adds_up():
+        kv = self.kv
+        if kv._free + kv._used != kv.total_blocks:  # kv.adds_up(), without a call in every step
             raise PolicyError(f"policy '{self.policy_name}' has written counts of KV blocks, which are the engine's (invariant I10)")
         plan = self._plan
         if self.stalled:
@@ -211,18 +212,17 @@ class Lane(Residents):
         steps = len(self.step_end_s) - self._span_first
         plan = self._plan
         ended: list[LiveRequest] = []
-        used_blocks = self.kv.used_blocks
         decodes = plan.decodes
         if decodes:
             group = self.group
             if steps > 1:
                 if not self.kv.take(group.growth_over(steps - 1)):
                     raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
-                used_blocks = self.kv.used_blocks
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
             group.tick += steps
             ended = group.pop_ended()
+        used_blocks = self.kv.used_blocks
         prefill_tokens = pairs = 0
         if plan.prefills:
             if plan.layers is not None:

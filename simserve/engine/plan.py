@@ -42,7 +42,6 @@ class InstanceView(ReadOnly):
         "max_model_len",
         "max_model_tokens",
         "max_seqs",
-        "now",
         "plan",
         "prefilling",
         "swapped",
@@ -50,7 +49,6 @@ class InstanceView(ReadOnly):
     )
 
     _lane: Residents
-    now: float
     waiting: WaitingQueue
     prefilling: list[LiveRequest]
     decoding: DecodeGroup
@@ -63,7 +61,6 @@ class InstanceView(ReadOnly):
 
     def __init__(self, lane: Residents, waiting: WaitingQueue, max_seqs: int, max_model_len: int | None, max_model_tokens: int) -> None:
         write(self, "_lane", lane)
-        write(self, "now", 0.0)
         write(self, "waiting", waiting)
         write(self, "prefilling", lane.prefilling)
         write(self, "decoding", lane.group)
@@ -73,6 +70,11 @@ class InstanceView(ReadOnly):
         write(self, "max_model_len", max_model_len)
         write(self, "max_model_tokens", max_model_tokens)
         write(self, "plan", StepPlan(self, lane))
+
+    @property
+    def now(self) -> float:
+        """Seconds of simulated time."""
+        return self._lane.now
 
     @property
     def running(self) -> int:
@@ -159,7 +161,8 @@ class StepPlan:
         group = lane.group
         if self.decodes:
             self._refuse("decodes its group twice in one step")
-        while not lane.kv.take(group.blocks_needed()):
+        need = group.blocks_needed()
+        while need and not lane.kv.take(need):
             pipeline = lane.instance.pipeline
             victim = lane.victim()
             if pipeline is not None and pipeline.keeps_kv(victim):
@@ -167,6 +170,7 @@ class StepPlan:
                 self.preempted = True
                 return
             self.preempt(victim)
+            need = group.blocks_needed()
         self.decodes = len(group.members)
         if lane.swapped and not self.preempted and not lane.instance.claimed:
             self._swap_in()
@@ -213,7 +217,7 @@ class StepPlan:
                 request.cached_tokens += found
             else:  # as vLLM counts (vllm-project/vllm issue 25780): what a request reads again after it lost its KV is no hit
                 request.reread_tokens += found
-        lane.start_prefill(request, view.now)
+        lane.start_prefill(request, lane.now)
         return True
 
     def cached_tokens(self, request: Request) -> int:

@@ -23,6 +23,8 @@ class Residents:
         self.clock = instance.clock
         self.cost = instance.cost
         self.kv = instance.kv
+        self.now = 0.0
+        """When the plan in hand is made, simulated seconds."""
         self.prefix = instance.kv.prefix
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
@@ -161,9 +163,9 @@ class Residents:
         """Ends a waiting request without service."""
         request.state = State.ENDED
         instance = self.instance
-        instance.recorder.rejected(request.row, self.view.now, reason)
+        instance.recorder.rejected(request.row, self.now, reason)
         instance.signals.waiting[instance.index] = instance.queue_length  # what its end releases is routed in the middle of this plan
-        instance.ended([request], self.view.now)
+        instance.ended([request], self.now)
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens to or from the host."""

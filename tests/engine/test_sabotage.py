@@ -107,9 +107,7 @@ def _leak_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def leave(self: Any, request: Any) -> None:
         honest(self, request)
-        object.__setattr__(
-            request, "held_blocks", request.held_blocks - 1
-        )  # past the guard of `--check`
+        object.__setattr__(request, "held_blocks", request.held_blocks - 1)  # past the guard of `--check`
 
     monkeypatch.setattr(DecodeGroup, "leave", leave)
 

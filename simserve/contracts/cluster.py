@@ -49,7 +49,7 @@ class ClusterView(Protocol):
         """Seconds of simulated time."""
 
     @property
-    def open(self) -> list[int]:
+    def open(self) -> Sequence[int]:
         """Numbers of the instances that take requests now, rising; never empty when a router is asked."""
 
     @property

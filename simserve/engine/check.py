@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from simserve.engine.instance import Instance
+from simserve.engine.guard import guard
 from simserve.engine.lane import Lane
 from simserve.engine.records import LaneLog, RequestColumns, RunRecords, Status
-from simserve.engine.request import LiveRequest, State
+from simserve.engine.request import State
 from simserve.engine.simulate import DIED, Progress, Simulation
 from simserve.engine.spec import ClusterSpec, InstanceSpec
 from simserve.errors import InvariantError
@@ -34,6 +34,7 @@ def simulate_checked(
     simulation = Simulation(workload, specs, cluster, fast_forward, progress)
     for instance in simulation.instances:
         instance.audit = audit
+    guard(simulation)
     records = simulation.run(until_s)
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)
@@ -53,8 +54,8 @@ def audit(lane: Lane) -> None:
     """Recounts, after a span of `lane`, what its instance keeps as running totals: blocks, contexts, seats, places of requests."""
     instance = lane.instance
     kv, name = instance.kv, instance.spec.name
-    held, host = (instance.prefix.blocks_in_use if instance.prefix is not None else 0), 0
-    held += sum(instance.elsewhere.values())
+    held, host = sum(kv.elsewhere.values()), 0
+    held += kv.prefix.blocks_in_use if kv.prefix is not None else 0
     seen: set[int] = set()
     for one in instance.lanes:
         group = one.group
@@ -63,16 +64,16 @@ def audit(lane: Lane) -> None:
             blocks = request.held_blocks
             if request.grows:
                 blocks = max(kv.blocks(request.base_computed + group.tick), kv.blocks(request.base_computed + group.tick + ahead))
-            held += blocks - _shared(instance, request)
+            held += blocks - kv.shared_blocks(request)
             _require(request.state is State.DECODING, "I3", f"{request!r} decodes on {name}")
             _require(
                 blocks * kv.block_tokens >= request.base_computed + group.tick, "I3", f"{request!r} has more tokens than blocks on {name}"
             )
         for request in one.prefilling:
-            held += request.held_blocks - _shared(instance, request)
+            held += request.held_blocks - kv.shared_blocks(request)
             _require(request.state is State.PREFILLING, "I3", f"{request!r} prefills on {name}")
         for request in one.landed:
-            held += request.held_blocks - _shared(instance, request)
+            held += request.held_blocks - kv.shared_blocks(request)
         for request in one.swapped:
             host += request.held_blocks
             _require(request.state is State.SWAPPED, "I3", f"{request!r} is swapped out of {name}")
@@ -88,13 +89,9 @@ def audit(lane: Lane) -> None:
             len(group) + len(one.prefilling) <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests"
         )
     _require(held == kv.total_blocks - kv.free_blocks, "I3", f"{name}: requests hold {held} KV blocks, {kv.used_blocks} are in use")
+    _require(kv.adds_up(), "I3", f"{name}: {kv.used_blocks} KV blocks in use and {kv.free_blocks} free are not {kv.total_blocks}")
     _require(0 <= kv.free_blocks <= kv.total_blocks, "I3", f"{name} has {kv.free_blocks} of {kv.total_blocks} KV blocks free")
     _require(host == kv.host_total_blocks - kv.host_free_blocks, "I3", f"{name}: swapped requests hold {host} host blocks")
-
-
-def _shared(instance: Instance, request: LiveRequest) -> int:
-    """Blocks of a request that the prefix cache counts."""
-    return len(request.pinned_ids) * instance.prefix.blocks_per_id if instance.prefix is not None else 0
 
 
 def same_records(one: RunRecords, other: RunRecords) -> None:

@@ -18,6 +18,7 @@ from simserve.engine.handover import Handover
 from simserve.engine.instance import Instance
 from simserve.engine.life import Life
 from simserve.engine.migration import MigrationLog
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, Failures
 from simserve.engine.timers import Ticker, Timers
@@ -31,6 +32,7 @@ class Pool:
     def __init__(self, members: list[Instance], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
         self.members = members
         self.router = router
+        self._signals = signals
         self.crosses = capable(router, "crosses_roles")
         names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
         loads = [instance.load for instance in everybody]
@@ -47,9 +49,11 @@ class Pool:
         view = self.view
         if not view.open:
             return None
-        view.now = now
-        view.source = source
-        chosen = self.router.choose(request, view)
+        self._signals.now, self._signals.source = now, source
+        try:
+            chosen = self.router.choose(request, view)
+        except ReadOnlyError as problem:
+            blame(f"router '{type(self.router).__name__}'", problem)
         if chosen is None or isinstance(chosen, Refusal):
             return chosen
         if not self._is_open(chosen):

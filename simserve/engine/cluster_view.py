@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from simserve.contracts.cluster import Load, Score
 from simserve.engine.ranking import LoadOf, Ranking
+from simserve.engine.readonly import ReadOnly, write
 
 
 class Signals:
@@ -13,15 +16,18 @@ class Signals:
     waiting         of them, those in its queue
     prompt_tokens   prompt tokens of the outstanding requests
     rankings        of instances by their loads, told when a load has become lighter
+    now, source     what a router that is asked now sees under these names
     """
 
-    __slots__ = ("outstanding", "prompt_tokens", "rankings", "waiting")
+    __slots__ = ("now", "outstanding", "prompt_tokens", "rankings", "source", "waiting")
 
     def __init__(self, instances: int) -> None:
         self.outstanding = [0] * instances
         self.waiting = [0] * instances
         self.prompt_tokens = [0] * instances
         self.rankings: list[Ranking] = []
+        self.now = 0.0
+        self.source = -1
 
     def ease(self, number: int) -> None:
         """A request has left an instance, been admitted or given up its memory."""
@@ -29,7 +35,7 @@ class Signals:
             ranking.ease(number)
 
 
-class ClusterView:
+class ClusterView(ReadOnly):
     """What a router sees.
 
     now     simulated seconds
@@ -46,29 +52,47 @@ class ClusterView:
         "_signals",
         "_stale",
         "names",
-        "now",
         "open",
         "outstanding",
         "prompt_tokens",
         "roles",
-        "source",
         "waiting",
     )
 
+    names: Sequence[str]
+    roles: Sequence[str]
+    open: tuple[int, ...]
+    outstanding: list[int]
+    waiting: list[int]
+    prompt_tokens: list[int]
+    _signals: Signals
+    _load: LoadOf
+    _stale: bool
+    _loads: dict[int, Load]
+    _ranked: dict[tuple[Score, str], Ranking]
+
     def __init__(self, names: tuple[str, ...], roles: tuple[str, ...], signals: Signals, load: LoadOf, stale: bool) -> None:
-        self.now = 0.0
-        self.names = names
-        self.roles = roles
-        self.source = -1
-        self.open: list[int] = []
-        self._signals = signals
-        self._load = load
-        self._stale = stale
-        self._loads: dict[int, Load] = {}
-        self._ranked: dict[tuple[Score, str], Ranking] = {}
-        self.outstanding, self.waiting, self.prompt_tokens = signals.outstanding, signals.waiting, signals.prompt_tokens
+        write(self, "names", names)
+        write(self, "roles", roles)
+        write(self, "_signals", signals)
+        write(self, "_load", load)
+        write(self, "_stale", stale)
+        write(self, "_loads", {})
+        write(self, "_ranked", {})
+        self.set_open([])
+        self._show(signals.outstanding, signals.waiting, signals.prompt_tokens)
         if stale:
             self.refresh()
+
+    @property
+    def now(self) -> float:
+        """Seconds of simulated time."""
+        return self._signals.now
+
+    @property
+    def source(self) -> int:
+        """When a prefilled request is routed: the instance that prefilled it, else -1."""
+        return self._signals.source
 
     def least(self, column: list[int]) -> int:
         """The open instance with the smallest number in a column (`outstanding`, `waiting`, `prompt_tokens`); ties: the first."""
@@ -101,9 +125,14 @@ class ClusterView:
     def _seen(self, instance: int, exact: bool) -> Load:
         return self.load(instance)
 
+    def _show(self, outstanding: list[int], waiting: list[int], prompt_tokens: list[int]) -> None:
+        write(self, "outstanding", outstanding)
+        write(self, "waiting", waiting)
+        write(self, "prompt_tokens", prompt_tokens)
+
     def set_open(self, numbers: list[int]) -> None:
         """Other instances take requests from now on."""
-        self.open = numbers
+        write(self, "open", tuple(numbers))
         self._forget_rankings()
 
     def _forget_rankings(self) -> None:
@@ -114,8 +143,7 @@ class ClusterView:
 
     def refresh(self) -> None:
         """Stale signals become those of this moment."""
-        self.outstanding = list(self._signals.outstanding)
-        self.waiting = list(self._signals.waiting)
-        self.prompt_tokens = list(self._signals.prompt_tokens)
-        self._loads = {number: self._load(number, True) for number in self.open} if self._loads else {}
+        signals = self._signals
+        self._show(list(signals.outstanding), list(signals.waiting), list(signals.prompt_tokens))
+        write(self, "_loads", {number: self._load(number, True) for number in self.open} if self._loads else {})
         self._forget_rankings()

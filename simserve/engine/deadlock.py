@@ -53,7 +53,7 @@ def _at(instance: Instance) -> str:
         "swapped out": sum(len(lane.swapped) for lane in lanes),
         "arrived without a seat": sum(len(lane.landed) for lane in lanes),
     }
-    elsewhere = sum(instance.elsewhere.values())
+    elsewhere = sum(kv.elsewhere.values())
     aside = f", {elsewhere} held for requests between two instances" if elsewhere else ""
     return (
         f"no policy serves them: policy '{instance.policy_name}' of instance {instance.index} plans nothing with {_counted(places)} "

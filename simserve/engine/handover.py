@@ -134,10 +134,9 @@ class Handover:
     def pull(self, destination: Instance) -> None:
         """Takes memory for requests on their way, in order. Called between the destination's steps, whenever its memory may have grown."""
         queue = self._queues.get(destination.index)
-        kv = destination.kv
         while queue:
             move = queue[0]
-            if kv.free_blocks - _blocks(destination, move.request) < kv.watermark_blocks:
+            if not destination.kv.fits(_blocks(destination, move.request)):
                 return
             queue.popleft()
             self._reserve(destination, move)
@@ -166,7 +165,7 @@ class Handover:
         del self.moves[request.row]
         move.source.let_go(request)
         request = destination.seen(request)
-        request.held_blocks = destination.elsewhere.pop(request.row)
+        destination.kv.receive(request)
         destination.land(request)
 
     def _withdraw(self, move: Move) -> None:
@@ -209,4 +208,4 @@ def _blocks(destination: Instance, request: LiveRequest) -> int:
 
 def _has_room(destination: Instance, request: LiveRequest) -> bool:
     """Whether the destination has memory for the request at this moment, in the middle of its steps."""
-    return destination.free_blocks - _blocks(destination, request) >= destination.kv.watermark_blocks
+    return destination.kv.fits(_blocks(destination, request), destination.grown_blocks)

@@ -70,13 +70,13 @@ class Instance:
         self.policy_name = spec.policy_name
         self.cost = spec.cost
         self.order = spec.order
-        self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks)
+        prefix = PrefixCache(spec.block_tokens, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
+        self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix)
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
         self.waiting: WaitingQueue = FcfsQueue() if self.order.key is None else SortedQueue(self.order.key)
-        self.prefix = PrefixCache(self.kv, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
-        self.reorders = self.order.dynamic and self.prefix is not None
+        self.reorders = self.order.dynamic and prefix is not None
         self.inbox: list[LiveRequest] = []
         self.unseen: deque[tuple[LiveRequest, int]] = deque()
         """Newcomers that the coming steps have been scheduled without, each with how many of these are left; the least come first."""
@@ -85,8 +85,6 @@ class Instance:
         self.life = Life.UP if spec.starts else Life.OFF
         self.handover: Handover | None = None
         """Set on the instances of a disaggregated cluster."""
-        self.elsewhere: dict[int, int] = {}
-        """KV blocks held here for requests that are in no lane: handed over and not yet copied, or on their way here."""
         self.migrating: dict[int, Migration] = {}
         """Migrations from here to elsewhere, by row of the request."""
         self.on_empty: Callable[[Instance], None] | None = None
@@ -163,48 +161,35 @@ class Instance:
 
     def reserve(self, row: int, blocks: int) -> None:
         """Takes free KV blocks for a request on its way here: between steps, or with a poke afterwards; only as many as are free now."""
-        self.kv.free_blocks -= blocks
-        if self.prefix is not None:
-            self.prefix.trim()
-        self.elsewhere[row] = self.elsewhere.get(row, 0) + blocks
+        self.kv.reserve(row, blocks)
 
     def unreserve(self, row: int) -> None:
         """The request will not come."""
-        blocks = self.elsewhere.pop(row, 0)
-        if blocks:
-            if self.prefix is not None:
-                self.prefix.trim(self.free_blocks)
-            self.kv.free_blocks += blocks
+        if self.kv.cancel(row, self.grown_blocks):
             self.signals.ease(self.index)
             self.poke()
 
     def set_aside(self, request: LiveRequest) -> None:
         """The KV of a request stays here while the request is in no lane."""
-        held = request.held_blocks if self.prefix is None else self.prefix.private_blocks(request)
-        self.elsewhere[request.row] = held
+        self.kv.set_aside(request)
         self.signals.ease(self.index)
 
     def take_back(self, request: LiveRequest) -> None:
         """A request whose KV was set aside goes on here."""
-        del self.elsewhere[request.row]
+        self.kv.take_back(request)
         self.expect(request)
         self.land(request)
 
     def let_go(self, request: LiveRequest) -> None:
         """The KV of a request that was set aside is not needed any more."""
-        del self.elsewhere[request.row]
-        if self.prefix is not None:
-            self.prefix.trim(self.free_blocks)
-        self.lanes[0].give_back(request)
+        self.kv.let_go(request, self.grown_blocks)
         self.signals.ease(self.index)
         self.poke()
 
     @property
-    def free_blocks(self) -> int:
-        """Free KV blocks at this moment, the growth of the steps that have passed in a span taken off."""
-        if self.pipeline is not None:
-            return self.kv.free_blocks  # its steps are planned one by one
-        return self.kv.free_blocks - self.lanes[0].blocks_grown(self.clock.now)
+    def grown_blocks(self) -> int:
+        """KV blocks taken at this moment by the steps that have passed in a span in progress; the cache counts them when it ends."""
+        return 0 if self.pipeline is not None else self.lanes[0].blocks_grown(self.clock.now)  # pipelines plan step by step
 
     def load(self, exact: bool = True) -> Load:
         """Memory and requests at this moment; not `exact` = the memory as if no step had passed since the last plan."""
@@ -217,7 +202,7 @@ class Instance:
             running += len(lane.prefilling) + len(lane.group.members)
             if lane.swapped or lane.landed:
                 running += len(lane.swapped) + len(lane.landed)
-        free_blocks = self.free_blocks if exact else kv.free_blocks
+        free_blocks = kv.free_blocks - self.grown_blocks if exact else kv.free_blocks
         return _load(Load, (free_blocks, kv.total_blocks, running, waiting, head_blocks))
 
     @property
@@ -241,10 +226,7 @@ class Instance:
         self.unseen.clear()
         if self.pipeline is not None:
             self.pipeline.crash(now)
-        self.elsewhere.clear()
-        if self.prefix is not None:
-            self.prefix.clear()
-        self.kv.free_blocks, self.kv.host_free_blocks = self.kv.total_blocks, self.kv.host_total_blocks
+        self.kv.clear()
         self.signals.waiting[self.index] = 0
         self.signals.ease(self.index)
         for request in lost:
@@ -272,7 +254,7 @@ class Instance:
 
     def others_work(self, lane: Lane) -> bool:
         """Whether another lane has requests (whose steps will free memory)."""
-        if self.elsewhere or self.handover is not None:
+        if self.kv.elsewhere or self.handover is not None:
             return True
         others = (other for other in self.lanes if other is not lane)
         return self.pipeline is not None and any(
@@ -357,10 +339,9 @@ class Instance:
 
     def reorder(self) -> None:
         """Brings the waiting queue in order again where the order depends on what is cached now."""
-        assert self.prefix is not None
         waiting = self.waiting
         if isinstance(waiting, SortedQueue) and len(waiting) <= MOST_REORDERED:
             for request in list(waiting):
                 waiting.remove(request)
-                request.cached_estimate = self.prefix.match(request) * self.prefix.tokens_per_id
+                request.cached_estimate = self.kv.cached_tokens(request)
                 waiting.push(request)

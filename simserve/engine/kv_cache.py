@@ -1,37 +1,254 @@
-"""The KV cache of an instance as counts of blocks (PagedAttention, arXiv 2309.06180, section 4)."""
+"""The KV cache of an instance as counts of blocks (PagedAttention, arXiv 2309.06180, section 4), changed by verbs that keep I3."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from simserve.engine.prefix_cache import PrefixCache
+from simserve.engine.readonly import ReadOnly, write
+from simserve.engine.request import LiveRequest
+from simserve.errors import InvariantError
+
 
 class KvCache:
-    """Blocks on the devices and on the host. Owners keep their own counts (request.held_blocks); I3 is that they add up.
+    """Blocks on the devices and on the host; no other file writes a count of them. Owners know their own (`request.held_blocks`).
 
     total_blocks      blocks of the instance (each `block_tokens` tokens of all layers on all ranks)
-    free_blocks       of them, not owned by anybody
     watermark_blocks  free blocks an admission must leave (against preempting soon after); growth of running requests may use them
-    host_free_blocks  room on the host for swapped requests
+    host_total_blocks  blocks of host memory for requests that are swapped out
+    prefix            contents of prompts that are kept, None without prefix caching
+    elsewhere         blocks held here for requests that run nowhere, by row: handed over and not yet copied, or on their way here
+
+    Verbs that answer False have changed nothing. Contents without users are forgotten as soon as a verb takes their blocks.
     """
 
-    __slots__ = ("block_tokens", "free_blocks", "host_free_blocks", "host_total_blocks", "total_blocks", "watermark_blocks")
+    __slots__ = (
+        "_free",
+        "_host_free",
+        "_used",
+        "block_tokens",
+        "elsewhere",
+        "host_total_blocks",
+        "prefix",
+        "total_blocks",
+        "watermark_blocks",
+    )
 
-    def __init__(self, total_blocks: int, block_tokens: int, watermark_blocks: int, host_blocks: int) -> None:
+    def __init__(
+        self, total_blocks: int, block_tokens: int, watermark_blocks: int, host_blocks: int, prefix: PrefixCache | None = None
+    ) -> None:
         self.total_blocks = total_blocks
-        self.free_blocks = total_blocks
         self.block_tokens = block_tokens
         self.watermark_blocks = watermark_blocks
         self.host_total_blocks = host_blocks
-        self.host_free_blocks = host_blocks
+        self.prefix = prefix
+        self.elsewhere: dict[int, int] = {}
+        self._free = total_blocks
+        self._used = 0  # counted apart: what writes one of the two alone is found by `adds_up`
+        self._host_free = host_blocks
+
+    # -- questions -----------------------------------------------------------------------------------------------------------------
 
     def blocks(self, tokens: int) -> int:
         """Blocks that hold `tokens` tokens."""
         return -(-tokens // self.block_tokens)
 
     @property
-    def free_tokens(self) -> int:
-        """Tokens that fit in the free blocks above the watermark (>= 0)."""
-        return max(0, self.free_blocks - self.watermark_blocks) * self.block_tokens
+    def free_blocks(self) -> int:
+        """Blocks that no request owns; kept contents without users are among them."""
+        return self._free
 
     @property
     def used_blocks(self) -> int:
         """Blocks owned by requests."""
-        return self.total_blocks - self.free_blocks
+        return self._used
+
+    @property
+    def host_free_blocks(self) -> int:
+        """Room on the host for requests that are swapped out."""
+        return self._host_free
+
+    @property
+    def spare_blocks(self) -> int:
+        """Free blocks that can be taken before contents are forgotten."""
+        return self._free if self.prefix is None else self._free - self.prefix.idle_blocks
+
+    def fits(self, blocks: int, grown: int = 0) -> bool:
+        """Whether so many blocks can be taken above the watermark. `grown` = blocks that steps of a span in progress have taken already."""
+        return self._free - grown - blocks >= self.watermark_blocks
+
+    def adds_up(self) -> bool:
+        """Whether the free and the used blocks are the blocks there are."""
+        return self._free + self._used == self.total_blocks
+
+    def cached_tokens(self, request: LiveRequest) -> int:
+        """Prompt tokens that an admission now would find kept here."""
+        return 0 if self.prefix is None else self.prefix.match(request) * self.prefix.tokens_per_id
+
+    def shared_blocks(self, request: LiveRequest) -> int:
+        """Of the blocks of a request, those that are counted once for all who use their contents."""
+        return 0 if self.prefix is None else len(request.pinned_ids) * self.prefix.blocks_per_id
+
+    # -- taking --------------------------------------------------------------------------------------------------------------------
+
+    def admit(self, request: LiveRequest, blocks: int) -> bool:
+        """Gives a newcomer `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
+        prefix = self.prefix
+        ids = new = idle = 0
+        if prefix is None or not request.prefix_ids:
+            new = blocks
+        else:
+            ids = prefix.match(request)
+            new = max(0, blocks - ids * prefix.blocks_per_id)
+            idle = prefix.blocks_to_pin(request, ids)
+        if self._free - new - idle < self.watermark_blocks:
+            return False
+        self._free -= new + idle
+        self._used += new + idle
+        request.held_blocks = new
+        if prefix is not None:
+            if request.prefix_ids:
+                prefix.pin(request, ids)
+                request.held_blocks += ids * prefix.blocks_per_id
+                request.computed_tokens = ids * prefix.tokens_per_id
+            prefix.trim(self._free)
+        return True
+
+    def grow(self, request: LiveRequest, tokens: int) -> bool:
+        """Makes a request hold blocks for `tokens` tokens in all."""
+        more = -(-tokens // self.block_tokens) - request.held_blocks
+        if more > 0:
+            if not self.take(more):
+                return False
+            request.held_blocks += more
+        return True
+
+    def take(self, blocks: int) -> bool:
+        """Takes blocks for those who run; the watermark may be used. Their requests' counts are the caller's concern (DecodeGroup)."""
+        if blocks > self._free:
+            return False
+        self._free -= blocks
+        self._used += blocks
+        if self.prefix is not None:
+            self.prefix.trim(self._free)
+        return True
+
+    def reserve(self, row: int, blocks: int) -> None:
+        """Takes blocks for a request on its way here. The caller has asked `fits`; InvariantError when it does not."""
+        if not self.take(blocks):
+            raise InvariantError(f"invariant I3 is broken: {blocks} KV blocks are reserved for request {row} and {self._free} are free")
+        self.elsewhere[row] = self.elsewhere.get(row, 0) + blocks
+
+    # -- giving back ---------------------------------------------------------------------------------------------------------------
+
+    def release(self, request: LiveRequest) -> None:
+        """Frees the blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
+        blocks = request.held_blocks
+        if self.prefix is not None:
+            blocks -= self.shared_blocks(request)
+            blocks += self.prefix.release(request)
+        if not 0 <= blocks <= self._used:
+            raise InvariantError(f"invariant I3 is broken: {blocks} KV blocks are freed and {self._used} are in use")
+        self._free += blocks
+        self._used -= blocks
+        request.held_blocks = 0
+
+    def cancel(self, row: int, grown: int) -> bool:
+        """Frees what is reserved for a request that will not come; False when that is nothing. `grown` as in `fits`."""
+        blocks = self.elsewhere.pop(row, 0)
+        if not blocks:
+            return False
+        self._forget_taken(grown)
+        self._free += blocks
+        self._used -= blocks
+        return True
+
+    def clear(self) -> None:
+        """Everything is lost, on the host too (the instance has died)."""
+        self.elsewhere.clear()
+        if self.prefix is not None:
+            self.prefix.clear()
+        self._free, self._used, self._host_free = self.total_blocks, 0, self.host_total_blocks
+
+    # -- the host ------------------------------------------------------------------------------------------------------------------
+
+    def swap_out(self, request: LiveRequest) -> bool:
+        """Moves the blocks of a request to the host, if there is room."""
+        held = request.held_blocks
+        if held > self._host_free:
+            return False
+        self.release(request)
+        self._host_free -= held
+        request.held_blocks = held
+        return True
+
+    def swap_in(self, request: LiveRequest) -> bool:
+        """Brings the blocks of a request back above the watermark, with the one of its next token."""
+        need = max(request.held_blocks, self.blocks(request.computed_tokens + 1))
+        if not self.fits(need):
+            return False
+        self._host_free += request.held_blocks
+        return self.take(need)
+
+    # -- between instances ---------------------------------------------------------------------------------------------------------
+
+    def set_aside(self, request: LiveRequest) -> None:
+        """The blocks of a request stay here while the request runs nowhere."""
+        self.elsewhere[request.row] = request.held_blocks - self.shared_blocks(request)
+
+    def take_back(self, request: LiveRequest) -> None:
+        """A request that was set aside goes on here."""
+        del self.elsewhere[request.row]
+
+    def let_go(self, request: LiveRequest, grown: int) -> None:
+        """Frees the blocks of a request that was set aside: its KV is where it is needed. `grown` as in `fits`."""
+        del self.elsewhere[request.row]
+        self._forget_taken(grown)
+        self.release(request)
+
+    def receive(self, request: LiveRequest) -> None:
+        """The KV of a request has come: what was reserved for it is what it holds."""
+        request.held_blocks = self.elsewhere.pop(request.row)
+
+    # ------------------------------------------------------------------------------------------------------------------------------
+
+    def _forget_taken(self, grown: int) -> None:
+        """Before blocks come back: what survives must not depend on when somebody looks."""
+        if self.prefix is not None:
+            self.prefix.trim(self._free - grown)
+
+
+class KvView(ReadOnly):
+    """The KV cache as policies see it: the questions without the verbs."""
+
+    __slots__ = ("_kv", "block_tokens", "total_blocks", "watermark_blocks")
+    called: ClassVar[str] = "view.kv"
+
+    _kv: KvCache
+    block_tokens: int
+    total_blocks: int
+    watermark_blocks: int
+
+    def __init__(self, kv: KvCache) -> None:
+        write(self, "_kv", kv)
+        for name in ("block_tokens", "total_blocks", "watermark_blocks"):
+            write(self, name, getattr(kv, name))
+
+    @property
+    def free_blocks(self) -> int:
+        """Blocks that no request owns; kept contents without users are among them."""
+        return self._kv._free
+
+    @property
+    def used_blocks(self) -> int:
+        """Blocks owned by requests."""
+        return self._kv._used
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens that fit in the free blocks above the watermark (>= 0)."""
+        return max(0, self._kv._free - self.watermark_blocks) * self.block_tokens
+
+    def blocks(self, tokens: int) -> int:
+        """Blocks that hold `tokens` tokens."""
+        return -(-tokens // self.block_tokens)

@@ -16,9 +16,10 @@ from simpy.events import Event
 
 from simserve.engine.clock import STEP
 from simserve.engine.plan import StepPlan
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest
 from simserve.engine.residents import Residents
-from simserve.errors import PolicyError
+from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
@@ -63,13 +64,19 @@ class Lane(Residents):
     def plan_step(self, now: float) -> StepPlan | None:
         """Asks the policy for the step that starts now. None when there is nothing to do."""
         view = self.view
-        view.now = now
+        self.now = now
         self._plan.asked = True
         if self.reorders:
             self.instance.reorder()
         if self.landed:
             self.seat_landed()
-        said = self.scheduler.plan(view)
+        try:
+            said = self.scheduler.plan(view)
+        except ReadOnlyError as problem:
+            blame(f"policy '{self.policy_name}'", problem)
+        kv = self.kv
+        if kv._free + kv._used != kv.total_blocks:  # kv.adds_up(), without a call in every step
+            raise PolicyError(f"policy '{self.policy_name}' has written counts of KV blocks, which are the engine's (invariant I10)")
         plan = self._plan
         if self.stalled:
             self.go_on()
@@ -129,9 +136,8 @@ class Lane(Residents):
             if self.instance.unseen:
                 steps = min(steps, self.instance.unseen[0][1])
             if steps > 1:
-                room = self.kv.free_blocks
-                if self.prefix is not None and self._span_waiting:
-                    room = self.prefix.spare_blocks  # forgetting contents may change what those who wait need
+                # Forgetting contents may change what those who wait need.
+                room = self.kv.spare_blocks if self._span_waiting else self.kv.free_blocks
                 steps = group.steps_within(room, steps)
         else:
             steps = 1
@@ -206,19 +212,17 @@ class Lane(Residents):
         steps = len(self.step_end_s) - self._span_first
         plan = self._plan
         ended: list[LiveRequest] = []
-        used_blocks = self.kv.used_blocks
         decodes = plan.decodes
         if decodes:
             group = self.group
             if steps > 1:
-                self.kv.free_blocks -= group.growth_over(steps - 1)
-                used_blocks = self.kv.used_blocks
-                if self.prefix is not None:
-                    self.prefix.trim()
+                if not self.kv.take(group.growth_over(steps - 1)):
+                    raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
             group.tick += steps
             ended = group.pop_ended()
+        used_blocks = self.kv.used_blocks
         prefill_tokens = pairs = 0
         if plan.prefills:
             if plan.layers is not None:

@@ -66,7 +66,7 @@ class Migration:
             return
         # The request may get one more token before it stops, and holds the block of the one after that when it goes on.
         blocks = (kv.blocks(computed + 2) if last else computed // kv.block_tokens) - self._copied
-        if kv.free_blocks - blocks < kv.watermark_blocks:
+        if not kv.fits(blocks):
             self.abort("the destination is full")
             return
         self.destination.reserve(self.request.row, blocks)
@@ -83,7 +83,7 @@ class Migration:
         self._transfer = (link, link.start(size_bytes, done, spec.messages(size_bytes)))
 
     def _stage_copied(self, now: float) -> None:
-        self._copied = self.destination.elsewhere[self.request.row]
+        self._copied = self.destination.kv.elsewhere[self.request.row]
         self.destination.at_boundary(self.destination.lanes[0], self._next_stage)
 
     def _stop(self, now: float) -> None:
@@ -103,7 +103,7 @@ class Migration:
         source.let_go(request)
         source.forget(request)
         request = destination.seen(request)
-        request.held_blocks = destination.elsewhere.pop(request.row)
+        destination.kv.receive(request)
         destination.land(request)
 
     def abort(self, reason: str) -> None:
@@ -116,8 +116,8 @@ class Migration:
         self.source.migrating.pop(self.request.row, None)
         self.destination.forget(self.request)
         self.destination.unreserve(self.request.row)
-        if self.stopped and self.request.row in self.source.elsewhere:
-            del self.source.elsewhere[self.request.row]
+        if self.stopped and self.request.row in self.source.kv.elsewhere:
+            self.source.kv.take_back(self.request)
             self.source.land(self.request)
 
     def _end(self, reason: str, landed_s: float) -> None:

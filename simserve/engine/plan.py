@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from simserve.contracts import DecodingView, PrefillSlice, Request
 from simserve.engine.decode_group import DecodeGroup
-from simserve.engine.kv_cache import KvCache
+from simserve.engine.kv_cache import KvView
+from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest, State
 from simserve.engine.waiting import WaitingQueue
 from simserve.errors import PolicyError
@@ -20,7 +21,7 @@ UNTIL_EVENT = 1 << 60
 """StepPlan.repeat: the plan stays right until something happens."""
 
 
-class InstanceView:
+class InstanceView(ReadOnly):
     """Read-only state of one lane at the time of planning. To change anything, tell the plan.
 
     now          simulated seconds
@@ -41,27 +42,39 @@ class InstanceView:
         "max_model_len",
         "max_model_tokens",
         "max_seqs",
-        "now",
         "plan",
         "prefilling",
         "swapped",
         "waiting",
     )
 
-    def __init__(
-        self, lane: Residents, waiting: WaitingQueue, kv: KvCache, max_seqs: int, max_model_len: int | None, max_model_tokens: int
-    ) -> None:
-        self._lane = lane
-        self.now = 0.0
-        self.waiting = waiting
-        self.prefilling: list[LiveRequest] = lane.prefilling
-        self.decoding: DecodeGroup = lane.group
-        self.swapped: list[LiveRequest] = lane.swapped
-        self.kv = kv
-        self.max_seqs = max_seqs
-        self.max_model_len = max_model_len
-        self.max_model_tokens = max_model_tokens
-        self.plan = StepPlan(self, lane)
+    _lane: Residents
+    waiting: WaitingQueue
+    prefilling: list[LiveRequest]
+    decoding: DecodeGroup
+    swapped: list[LiveRequest]
+    kv: KvView
+    max_seqs: int
+    max_model_len: int | None
+    max_model_tokens: int
+    plan: StepPlan
+
+    def __init__(self, lane: Residents, waiting: WaitingQueue, max_seqs: int, max_model_len: int | None, max_model_tokens: int) -> None:
+        write(self, "_lane", lane)
+        write(self, "waiting", waiting)
+        write(self, "prefilling", lane.prefilling)
+        write(self, "decoding", lane.group)
+        write(self, "swapped", lane.swapped)
+        write(self, "kv", KvView(lane.kv))
+        write(self, "max_seqs", max_seqs)
+        write(self, "max_model_len", max_model_len)
+        write(self, "max_model_tokens", max_model_tokens)
+        write(self, "plan", StepPlan(self, lane))
+
+    @property
+    def now(self) -> float:
+        """Seconds of simulated time."""
+        return self._lane.now
 
     @property
     def running(self) -> int:
@@ -148,38 +161,30 @@ class StepPlan:
         group = lane.group
         if self.decodes:
             self._refuse("decodes its group twice in one step")
-        kv = self._view.kv
         need = group.blocks_needed()
-        if need > kv.free_blocks:
+        while need and not lane.kv.take(need):
             pipeline = lane.instance.pipeline
-            while group.blocks_needed() > kv.free_blocks:
-                victim = lane.victim()
-                if pipeline is not None and pipeline.keeps_kv(victim):
-                    lane.stall(victim)
-                    self.preempted = True
-                    return
-                self.preempt(victim)
+            victim = lane.victim()
+            if pipeline is not None and pipeline.keeps_kv(victim):
+                lane.stall(victim)
+                self.preempted = True
+                return
+            self.preempt(victim)
             need = group.blocks_needed()
-        kv.free_blocks -= need
         self.decodes = len(group.members)
         if lane.swapped and not self.preempted and not lane.instance.claimed:
             self._swap_in()
-        if lane.prefix is not None:
-            lane.prefix.trim()
         if self.budget_left is not None:
             self.budget_left -= self.decodes
 
     def _swap_in(self) -> None:
         """Brings swapped requests back, longest admitted first, while memory above the watermark and seats allow. They decode at once."""
-        lane, kv = self._lane, self._view.kv
+        lane = self._lane
         while lane.swapped:
             request = min(lane.swapped, key=lambda r: r.admission)
-            need = max(request.held_blocks, kv.blocks(request.computed_tokens + 1))
-            if self._view.free_seats <= 0 or kv.free_blocks - need < kv.watermark_blocks:
+            if self._view.free_seats <= 0 or not lane.kv.swap_in(request):
                 return
             lane.swapped.remove(request)
-            kv.host_free_blocks += request.held_blocks
-            kv.free_blocks -= need
             self.swap_times_s.append(lane.swap_time(request.computed_tokens))
             lane.join_group(request)
             self.decodes += 1
@@ -202,39 +207,22 @@ class StepPlan:
         lane, view = self._lane, self._view
         if self.preempted or lane.swapped or view.free_seats <= 0 or lane.instance.claimed:
             return False
-        kv = view.kv
+        kv = lane.kv
         blocks = -(-(request.target_tokens if reserve_tokens is None else reserve_tokens) // kv.block_tokens)
-        prefix = lane.prefix
-        if prefix is None or not request.prefix_ids:
-            if kv.free_blocks - blocks < kv.watermark_blocks:
-                return False
-            self._take(request)
-            kv.free_blocks -= blocks
-        else:
-            ids = prefix.match(request)
-            new = max(0, blocks - ids * prefix.blocks_per_id)
-            if kv.free_blocks - new - prefix.blocks_to_pin(request, ids) < kv.watermark_blocks:
-                return False
-            self._take(request)
-            prefix.pin(request, ids)
-            kv.free_blocks -= new
-            blocks = new + ids * prefix.blocks_per_id
-            request.computed_tokens = found = ids * prefix.tokens_per_id
+        if not kv.admit(request, blocks):
+            return False
+        self._take(request)
+        if found := request.computed_tokens:
             if request.scheduled_s < 0:
                 request.cached_tokens += found
             else:  # as vLLM counts (vllm-project/vllm issue 25780): what a request reads again after it lost its KV is no hit
                 request.reread_tokens += found
-            request.offered_ids = ids
-        if prefix is not None:
-            prefix.trim()
-        request.held_blocks = blocks
-        lane.start_prefill(request, view.now)
+        lane.start_prefill(request, lane.now)
         return True
 
     def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
-        prefix = self._lane.prefix
-        return 0 if prefix is None else prefix.match(request) * prefix.tokens_per_id  # type: ignore[arg-type]
+        return self._lane.kv.cached_tokens(request)  # type: ignore[arg-type]
 
     def grow(self, request: Request, tokens: int) -> bool:
         """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
@@ -242,17 +230,7 @@ class StepPlan:
             self._refuse(f"grows {request!r}, which is not prefilling")
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
-        kv = self._view.kv
-        live: LiveRequest = request  # type: ignore[assignment]
-        more = kv.blocks(tokens) - live.held_blocks
-        if more > kv.free_blocks:
-            return False
-        if more > 0:
-            kv.free_blocks -= more
-            live.held_blocks += more
-            if self._lane.prefix is not None:
-                self._lane.prefix.trim()
-        return True
+        return self._lane.kv.grow(request, tokens)  # type: ignore[arg-type]
 
     def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow).
@@ -269,7 +247,7 @@ class StepPlan:
             self._refuse(f"prefills {tokens} tokens of {request!r}")
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
-        if request.held_blocks * self._view.kv.block_tokens < computed + tokens:
+        if request.held_blocks * self._lane.kv.block_tokens < computed + tokens:
             self._refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
         if self.budget_left is not None:
             if tokens > self.budget_left:

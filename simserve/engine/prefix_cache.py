@@ -2,14 +2,14 @@
 
 Contents are known as ids of runs of prompt tokens (RequestTable.prefix: Mooncake's hash ids, 512 tokens each). Each id stands for
 `blocks_per_id` KV blocks. Blocks in use by at least one request are pinned; the others are free to the allocator but keep their contents
-until it takes them back, least recently used first. So `kv.free_blocks` counts idle cached blocks as free, as vLLM does.
+until it takes them back, least recently used first. So free blocks include idle cached ones, as in vLLM. The blocks themselves are counted
+by KvCache, which has this index.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from simserve.engine.kv_cache import KvCache
 from simserve.engine.request import LiveRequest
 from simserve.errors import ConfigError
 
@@ -17,15 +17,14 @@ from simserve.errors import ConfigError
 class PrefixCache:
     """The index of one instance."""
 
-    def __init__(self, kv: KvCache, tokens_per_id: int) -> None:
-        if tokens_per_id % kv.block_tokens:
+    def __init__(self, block_tokens: int, tokens_per_id: int) -> None:
+        if tokens_per_id % block_tokens:
             raise ConfigError(
                 f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, "
-                f"found block_tokens {kv.block_tokens}"
+                f"found block_tokens {block_tokens}"
             )
-        self._kv = kv
         self.tokens_per_id = tokens_per_id
-        self.blocks_per_id = tokens_per_id // kv.block_tokens
+        self.blocks_per_id = tokens_per_id // block_tokens
         self._users: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
 
@@ -46,11 +45,11 @@ class PrefixCache:
     def pin(self, request: LiveRequest, ids: int) -> None:
         """The request uses its first `ids` ids, all of them cached."""
         keys = request.prefix_ids[:ids]
-        self._kv.free_blocks -= self.blocks_to_pin(request, ids)
         for key in keys:
             self._idle.pop(key, None)
             self._users[key] = self._users.get(key, 0) + 1
         request.pinned_ids = list(keys)
+        request.offered_ids = ids
 
     def add(self, request: LiveRequest) -> None:
         """What the request has computed by now can be found by others; a copy of something cached already stays its own."""
@@ -61,12 +60,10 @@ class PrefixCache:
                 request.pinned_ids.append(key)
         request.offered_ids = max(request.offered_ids, full)
 
-    def private_blocks(self, request: LiveRequest) -> int:
-        """Blocks of the request that are not in the cache."""
-        return request.held_blocks - len(request.pinned_ids) * self.blocks_per_id
-
-    def release(self, request: LiveRequest) -> None:
-        """The request lets go of its cached blocks; those nobody else uses become idle, the end of the prompt to be evicted first."""
+    def release(self, request: LiveRequest) -> int:
+        """The request lets go of its cached blocks; those nobody else uses become idle, the end of the prompt to be evicted first.
+        Returns how many these are."""
+        idle = len(self._idle)
         for key in reversed(request.pinned_ids):
             users = self._users[key] - 1
             if users:
@@ -74,26 +71,26 @@ class PrefixCache:
             else:
                 del self._users[key]
                 self._idle[key] = None
-                self._kv.free_blocks += self.blocks_per_id
         request.pinned_ids = []
         request.offered_ids = 0
+        return (len(self._idle) - idle) * self.blocks_per_id
 
     def clear(self) -> None:
         """Forgets everything, users included."""
         self._users.clear()
         self._idle.clear()
 
-    def trim(self, free_blocks: int | None = None) -> None:
-        """Forgets idle contents whose blocks the allocator has given away. Called whenever blocks have been given away, and before any come
-        back: what survives must not depend on when somebody looks. `free_blocks` = at this moment, in the middle of a span."""
-        room = (self._kv.free_blocks if free_blocks is None else free_blocks) // self.blocks_per_id
+    def trim(self, free_blocks: int) -> None:
+        """Forgets idle contents whose blocks the allocator has given away, so that `free_blocks` hold the rest. Called whenever blocks
+        have been given away, and before any come back: what survives must not depend on when somebody looks."""
+        room = free_blocks // self.blocks_per_id
         while len(self._idle) > room:
             self._idle.popitem(last=False)
 
     @property
-    def spare_blocks(self) -> int:
-        """Free blocks that the allocator can give away before contents are forgotten."""
-        return self._kv.free_blocks - len(self._idle) * self.blocks_per_id
+    def idle_blocks(self) -> int:
+        """Free blocks whose contents are kept."""
+        return len(self._idle) * self.blocks_per_id
 
     @property
     def blocks_in_use(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from simserve.contracts.request import State as State
 
 
@@ -60,6 +62,9 @@ class LiveRequest:
         "state",
         "target_tokens",
     )
+
+    kinds: ClassVar[tuple[type[LiveRequest], type[OracleRequest]]]
+    """Without and with the true output length (`seen_by`)."""
 
     # Set when it joins a DecodeGroup, which alone uses them.
     base_computed: int
@@ -136,12 +141,15 @@ class OracleRequest(LiveRequest):
     output_tokens: int
 
 
+LiveRequest.kinds = (LiveRequest, OracleRequest)
+
+
 def seen_by(request: LiveRequest, oracle: bool, output_tokens: int) -> LiveRequest:
     """The request as an instance may see it: with its true output length if a policy or order there is an oracle, else without it (I8).
 
     It must be in no instance: where that is not what it is already, its twin goes on in its place.
     """
-    kind = OracleRequest if oracle else LiveRequest
+    kind = request.kinds[oracle]
     if type(request) is not kind:
         twin = kind.__new__(kind)
         for name in LiveRequest.__slots__:

@@ -23,7 +23,9 @@ class Residents:
         self.clock = instance.clock
         self.cost = instance.cost
         self.kv = instance.kv
-        self.prefix = instance.prefix
+        self.now = 0.0
+        """When the plan in hand is made, simulated seconds."""
+        self.prefix = instance.kv.prefix
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
         self.landed: list[LiveRequest] = []
@@ -31,9 +33,7 @@ class Residents:
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
         self.group = DecodeGroup(instance.kv.block_tokens)
-        self.view = InstanceView(
-            self, instance.waiting, instance.kv, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens
-        )
+        self.view = InstanceView(self, instance.waiting, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens)
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its seat."""
@@ -90,8 +90,7 @@ class Residents:
     def end(self, request: LiveRequest, now: float) -> None:
         """The request has emitted its last token."""
         self._emitted(request)
-        self.give_back(request)
-        request.held_blocks = 0
+        self.kv.release(request)
         request.state = State.ENDED
         if self.instance.handover is not None:
             self.instance.handover.leaves(request)
@@ -120,7 +119,6 @@ class Residents:
 
     def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
-        kv = self.kv
         if self.instance.pipeline is not None:
             self.instance.pipeline.preempted()
         request.preemptions += 1
@@ -134,13 +132,12 @@ class Residents:
             self.prefilling.remove(request)
             if self.instance.handover is not None:
                 self.instance.handover.leaves(request)
-        self.give_back(request)
-        if decoding and self.instance.swaps and kv.host_free_blocks >= request.held_blocks:
-            kv.host_free_blocks -= request.held_blocks
+        if decoding and self.instance.swaps and self.kv.swap_out(request):
             request.state = State.SWAPPED
             self.swapped.append(request)
             swap_times_s.append(self.swap_time(request.computed_tokens))
         else:
+            self.kv.release(request)
             request.lose_kv()
             self.view.waiting.give_back(request)
 
@@ -162,21 +159,13 @@ class Residents:
         self.prefilling.sort(key=lambda request: request.admission)
         self.stalled.clear()
 
-    def give_back(self, request: LiveRequest) -> None:
-        """Frees the KV blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
-        if self.prefix is None:
-            self.kv.free_blocks += request.held_blocks
-        else:
-            self.kv.free_blocks += self.prefix.private_blocks(request)
-            self.prefix.release(request)
-
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Ends a waiting request without service."""
         request.state = State.ENDED
         instance = self.instance
-        instance.recorder.rejected(request.row, self.view.now, reason)
+        instance.recorder.rejected(request.row, self.now, reason)
         instance.signals.waiting[instance.index] = instance.queue_length  # what its end releases is routed in the middle of this plan
-        instance.ended([request], self.view.now)
+        instance.ended([request], self.now)
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens to or from the host."""

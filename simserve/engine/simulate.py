@@ -92,6 +92,7 @@ class Simulation:
         self._priority = array("q", self.table.priority.tobytes())
         self._session = array("q", self.table.session.tobytes())
         self._progress = progress
+        self.request_kind: type[LiveRequest] = LiveRequest
         self._last_progress = 0
         self._released = 0
         self._coming: dict[int, LiveRequest] = {}
@@ -120,7 +121,7 @@ class Simulation:
         moves = bool(cluster.controllers or cluster.failures)
         everybody = (*self.cluster.entry.members, *decoders)
         self._entry_limit = min(instance.limit_tokens for instance in everybody) if moves else None
-        self._reads_contents = any(instance.prefix is not None for instance in self.instances) or bool(
+        self._reads_contents = any(instance.kv.prefix is not None for instance in self.instances) or bool(
             contents and capable(cluster.router, "reads_contents")
         )
         self.source = Source(workload, self.clock, self._release)
@@ -154,7 +155,7 @@ class Simulation:
         stated = self._max_output[row]
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
-        request = LiveRequest(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
+        request = self.request_kind(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
         if self._reads_contents:
             contents = self._contents
             assert contents is not None
@@ -367,5 +368,5 @@ def _info(instance: Instance, described: dict[int, dict[str, Any]]) -> InstanceI
         max_seqs=spec.max_seqs,
         peak_flops_per_s=spec.cost.peak_flops_per_s,
         cost=described[key],
-        prefix_caching=instance.prefix is not None,
+        prefix_caching=instance.kv.prefix is not None,
     )

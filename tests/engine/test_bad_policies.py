@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simserve.engine import InstanceSpec, simulate
-from simserve.errors import InvariantError, PolicyError
+from simserve.engine.spec import ClusterSpec
+from simserve.errors import PolicyError
+from simserve.policies.scheduling.vllm_v1 import VllmV1
+from tests.engine.cheats import ALWAYS, CHECKED, PRIVATE, ROUTERS, after_serving, touching
+from tests.engine.cluster_world import Says
 from tests.engine.invariants import complaints
 from tests.engine.outlaws import OUTLAWS, Outlaw, serve
 from tests.engine.strategies import Case, Row
@@ -20,10 +25,10 @@ ROWS = (Row(0.0, 7, 5), Row(0.0, 3, 6), Row(0.1, 11, 4), Row(0.5, 5, 3))
 CASE = Case(ROWS, "orca", (), JaggedCost(), kv_blocks=16, block_tokens=4, max_seqs=3)
 
 
-def run(scheduler: Any, fast_forward: bool) -> Any:
+def run(scheduler: Any, fast_forward: bool, check: bool = False) -> Any:
     spec = CASE.spec(scheduler)
     named = InstanceSpec(**{name: getattr(spec, name) for name in spec.__slots__ if name != "policy"}, policy="the-outlaw")
-    return simulate(CASE.workload(), [named], fast_forward=fast_forward)
+    return simulate(CASE.workload(), [named], fast_forward=fast_forward, check=check)
 
 
 @pytest.mark.parametrize("fast_forward", [True, False])
@@ -55,15 +60,60 @@ def test_last_steps_plan_is_not_this_steps_plan() -> None:
         run(Lazy(lambda view, plan, memory: serve(view, plan)), True)
 
 
-def test_check_finds_a_policy_that_writes_on_the_cache() -> None:
-    """The view is read-only by agreement; with `--check` breaking the agreement is found (I3)."""
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("crime", ALWAYS)
+def test_a_policy_that_writes_on_its_view_is_refused(crime: str, check: bool) -> None:
+    touch, words = ALWAYS[crime]
+    for planner in (touching(touch), after_serving(touch)):
+        with pytest.raises(PolicyError, match="the-outlaw") as caught:
+            run(Outlaw(planner), True, check=check)
+        assert (words in str(caught.value) and "I10" in str(caught.value)) or (check and crime in PRIVATE)
 
-    def forge(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
-        view.kv.free_blocks += 1
-        return serve(view, plan)
 
-    with pytest.raises(InvariantError, match="I3"):
-        CASE.engine(Outlaw(forge), check=True)
+@pytest.mark.parametrize("crime", CHECKED)
+def test_check_finds_a_policy_that_writes_elsewhere_or_reads_what_is_private(crime: str) -> None:
+    touch, words = CHECKED[crime]
+    planner = touching(touch) if crime != "leaves" else after_serving(touch)
+    with pytest.raises(PolicyError, match="the-outlaw") as caught:
+        run(Outlaw(planner), True, check=True)
+    assert words in str(caught.value) and "I10" in str(caught.value)
+
+
+@pytest.mark.parametrize("crime", ROUTERS)
+def test_a_router_that_writes_is_refused(crime: str) -> None:
+    cheat, words, needs_check = ROUTERS[crime]
+
+    def choose(request: Any, view: Any) -> int:
+        cheat(request, view)
+        return 0
+
+    with pytest.raises(PolicyError, match="router 'Says'") as caught:
+        specs = [replace(CASE.spec(), name=name) for name in ("a", "b")]
+        simulate(CASE.workload(), specs, ClusterSpec(router=Says(choose)), check=needs_check)
+    assert words in str(caught.value) and "I10" in str(caught.value)
+
+
+@pytest.mark.parametrize("which", ["key", "victim_key"])
+def test_check_finds_a_queue_discipline_that_writes(which: str) -> None:
+    def cheat(request: Any) -> Any:
+        request.priority += 1
+        return request.row
+
+    class Discipline:
+        oracle = dynamic = False
+
+        def key(self, request: Any) -> Any:
+            return request.row
+
+        victim_key = key
+
+    discipline: Any = Discipline()
+    setattr(discipline, which, cheat)
+    spec = replace(CASE.spec(VllmV1(VllmV1.Params(max_seqs=3))), order=discipline, kv_blocks=4)
+    with pytest.raises(PolicyError, match=r"queue discipline 'Discipline' sets request\.priority"):
+        simulate(CASE.workload(), [spec], check=True)
+    setattr(discipline, which, lambda request: request.row)
+    simulate(CASE.workload(), [spec], check=True)
 
 
 def test_no_progress_is_an_error_at_once_not_a_hang() -> None:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simserve.engine import InstanceSpec, simulate
-from simserve.engine.kv_cache import KvCache
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.records import RunRecords
 from simserve.engine.spec import ClusterSpec, Failures
@@ -116,7 +115,7 @@ def test_longest_prefix_goes_first() -> None:
 
 def test_prefix_blocks_must_be_whole_kv_blocks() -> None:
     with pytest.raises(ConfigError, match="block_tokens 24"):
-        PrefixCache(KvCache(10, 24, 0, 0), 32)
+        PrefixCache(24, 32)
 
 
 @settings(max_examples=40, deadline=None)

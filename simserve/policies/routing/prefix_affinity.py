@@ -8,7 +8,7 @@ along the prompt, whatever the number of instances and the size of their caches.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
@@ -34,7 +34,7 @@ class PrefixAffinity:
     def __init__(self, params: Params) -> None:
         self.params = params
         self._sent: OrderedDict[int, int] = OrderedDict()
-        self._open: list[int] = []
+        self._open: Sequence[int] = ()
         self._holders = 0
         """One bit for each instance of `_open`."""
 

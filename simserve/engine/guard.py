@@ -1,0 +1,134 @@
+"""`--check`: everything that policies are given raises when somebody other than the engine writes it, or reads what is private.
+
+Without the check views and counts of blocks are guarded at no cost (`readonly.py`); requests, queues and lists are guarded here, by looking
+at who calls. A write by a policy becomes a PolicyError where the policy is asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from simserve.engine.cluster_view import ClusterView
+from simserve.engine.decode_group import DecodeGroup
+from simserve.engine.kv_cache import KvView
+from simserve.engine.plan import InstanceView, StepPlan
+from simserve.engine.readonly import ReadOnlyError, blame, write
+from simserve.engine.request import LiveRequest, OracleRequest
+from simserve.engine.waiting import FcfsQueue, SortedQueue
+
+if TYPE_CHECKING:
+    from simserve.engine.instance import Instance
+    from simserve.engine.simulate import Simulation
+
+MUTATORS = {
+    list: ("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "__delitem__", "__iadd__", "__imul__", "__setitem__"),
+    dict: ("clear", "pop", "popitem", "setdefault", "update", "__delitem__", "__ior__", "__setitem__"),
+    FcfsQueue: ("push", "give_back", "remove"),
+    SortedQueue: ("push", "give_back", "remove"),
+    DecodeGroup: ("join", "leave", "pop_ended"),
+}
+"""Methods that change an object of a kind."""
+
+
+def _by_engine() -> bool:
+    """Whether the caller's caller is the engine (or `copy`, whose copies are nobody's state)."""
+    name: str = sys._getframe(2).f_globals.get("__name__", "")
+    return name.startswith("simserve.engine.") or name == "copy"
+
+
+def guarded(kind: Any, called: str, private: bool = False, free: tuple[str, ...] = ()) -> type[Any]:
+    """A subclass of the same layout that the engine alone may write, and, with `private`, whose private attributes it alone may read.
+    `called` = what policies know it as; `free` = attributes that anybody may set."""
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        if name not in free and not _by_engine():
+            raise ReadOnlyError(f"sets {called}.{name}")
+        kind.__setattr__(self, name, value)
+
+    def get_attribute(self: Any, name: str) -> Any:
+        if name[0] == "_" and name[:2] != "__" and not _by_engine():
+            raise ReadOnlyError(f"reads {called}.{name}")
+        return kind.__getattribute__(self, name)
+
+    def refusing(method: str) -> Callable[..., Any]:
+        def refuse(self: Any, *arguments: Any, **options: Any) -> Any:
+            if not _by_engine():
+                raise ReadOnlyError(f"changes {called} ({method})")
+            return getattr(kind, method)(self, *arguments, **options)
+
+        return refuse
+
+    parts: dict[str, Any] = {method: refusing(method) for method in MUTATORS.get(kind, ())}
+    parts["__setattr__"] = set_attribute
+    if private:
+        parts["__getattribute__"] = get_attribute
+    if "__slots__" in kind.__dict__:
+        parts["__slots__"] = ()
+    return type(f"Guarded{kind.__name__}", (kind,), parts)
+
+
+Request = guarded(LiveRequest, "request")
+Oracle = guarded(OracleRequest, "request")
+Request.kinds = Oracle.kinds = (Request, Oracle)
+View = guarded(InstanceView, "view", private=True)
+Kv = guarded(KvView, "view.kv", private=True)
+Plan = guarded(StepPlan, "plan", private=True, free=("repeat",))
+Group = guarded(DecodeGroup, "view.decoding", private=True)
+Members = guarded(dict, "view.decoding")
+Router = guarded(ClusterView, "view", private=True)
+Prefilling, Swapped = guarded(list, "view.prefilling"), guarded(list, "view.swapped")
+COLUMNS = {name: guarded(list, f"view.{name}") for name in ("outstanding", "waiting", "prompt_tokens")}
+QUEUES = {kind: guarded(kind, "view.waiting", private=True) for kind in (FcfsQueue, SortedQueue)}
+
+
+def guard(simulation: Simulation) -> None:
+    """Guards everything that the policies of a run will be given. Before it starts."""
+    simulation.request_kind = Request
+    for instance in simulation.instances:
+        _guard_instance(instance)
+    cluster = simulation.cluster
+    signals = simulation.instances[0].signals
+    for name, kind in COLUMNS.items():
+        setattr(signals, name, kind(getattr(signals, name)))
+    for view in (cluster.entry.view, cluster.decode.view):
+        if not cluster.spec.refresh_s:  # stale columns are copies
+            for name in COLUMNS:
+                write(view, name, getattr(signals, name))
+        write(view, "__class__", Router)
+
+
+def _guard_instance(instance: Instance) -> None:
+    name = getattr(instance.order, "__name__", type(instance.order).__name__)
+    order = instance.order
+    key, victim_key = order.key, _blamed(order.victim_key, name)
+    instance.order = SimpleNamespace(key=key and _blamed(key, name), victim_key=victim_key, oracle=order.oracle, dynamic=order.dynamic)
+    waiting = instance.waiting
+    if isinstance(waiting, SortedQueue) and key is not None:
+        waiting._key = _blamed(key, name)
+    write(waiting, "__class__", QUEUES[type(waiting)])
+    for lane in instance.lanes:
+        view = lane.view
+        lane.prefilling = Prefilling(lane.prefilling)
+        lane.swapped = Swapped(lane.swapped)
+        write(view, "prefilling", lane.prefilling)
+        write(view, "swapped", lane.swapped)
+        lane.group.members = Members(lane.group.members)
+        write(lane.group, "__class__", Group)
+        write(view.kv, "__class__", Kv)
+        write(view.plan, "__class__", Plan)
+        write(view, "__class__", View)
+
+
+def _blamed(key: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """The key of a queue discipline; one that writes is named."""
+
+    def ask(request: LiveRequest) -> Any:
+        try:
+            return key(request)
+        except ReadOnlyError as problem:
+            blame(f"queue discipline '{name}'", problem)
+
+    return ask

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "reports.md": "tests/report/test_reports_page.py",
     "placement.md": "tests/study/test_placement_page.py",
     "clusters.md": "tests/docs/test_clusters_page.py",
+    "metrics.md": "tests/report/test_metric_of_a_package.py",
 }
 INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/kernel_transfer.py [../shared/kernel_profiles]
 
-Prints the table of docs/fidelity.md. For one pair of profile and tables: `simserve validate kernels PROFILE TABLES --backend vllm`.
+Prints the table of docs/kernel-accuracy.md. For one pair of profile and tables: `simserve validate kernels PROFILE TABLES --backend vllm`.
 """
 
 from __future__ import annotations

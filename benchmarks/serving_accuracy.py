@@ -1,7 +1,7 @@
 """Learns the bundled engine profiles' overheads from measured runs and writes down how wrong the simulator is on them.
 
     python benchmarks/serving_accuracy.py fit [PROFILE ...]   learn from the fit part, write simserve/config/engines/*.yaml
-    python benchmarks/serving_accuracy.py report              judge: tables in docs/serving-validation.md and docs/fidelity.md,
+    python benchmarks/serving_accuracy.py report              judge: tables in docs/serving-validation.md and docs/serving-accuracy.md,
                                                               simserve/serving/accuracy.yaml
 
 Needs the measurements in ../shared/serving_measurements.
@@ -33,7 +33,7 @@ from simserve.serving.validation import validate_serving
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = ROOT.parent / "shared" / "serving_measurements"
 DOCUMENT = ROOT / "docs" / "serving-validation.md"
-FIDELITY = ROOT / "docs" / "fidelity.md"
+GOALS = ROOT / "docs" / "serving-accuracy.md"
 ACCURACY = ROOT / "simserve" / "serving" / "accuracy.yaml"
 BEGIN, END = "<!-- begin: written by benchmarks/serving_accuracy.py -->", "<!-- end -->"
 NO_TAILS = ("ttft_mean", "tpot_mean", "e2e_mean", "makespan", "output_tokens_per_s", "latency_sum", "prompt_phase", "decode_step")
@@ -93,7 +93,7 @@ def report() -> None:
         "\n",
     ]
     _write(DOCUMENT, "\n".join(parts))
-    _write(FIDELITY, "\n" + goal_table(outcomes) + "\n")
+    _write(GOALS, "\n" + goal_table(outcomes) + "\n")
     ACCURACY.write_text(_accuracy(outcomes), encoding="utf-8")
     print(_dataset_lines(check))
     print(_dataset_lines(outcomes))

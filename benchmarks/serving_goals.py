@@ -1,4 +1,4 @@
-"""What is asked of the simulator on measured serving runs, and how the check part answers: the table of docs/fidelity.md."""
+"""What is asked of the simulator on measured serving runs, and how the check part answers: the table of docs/serving-accuracy.md."""
 
 from __future__ import annotations
 

@@ -49,9 +49,9 @@ ROOMS = {
     "__main__": {"cli"},
 }
 
-EVERYWHERE = {"bounds", "contracts", "errors", "files", "hints"}
-"""What every package may import: what policies are written against, how numbers are bounded, mistakes named, files read, wrong words
-understood."""
+EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints"}
+"""What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
+wrong words understood."""
 
 # Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
 LIGHT = {"numpy", "pydantic"}

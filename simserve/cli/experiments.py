@@ -102,8 +102,8 @@ def _keep(found: dict[str, Recorded], record: Path | None) -> None:
     path = record or claims_record.record_path()
     merged = {**{name: old for name, old in claims_record.read(path).items() if name in known}, **found}
     claims_record.write(merged, path)
-    if record is None and root is not None and (root / "docs" / "fidelity.md").is_file():
-        claims_markdown.rewrite(root / "docs" / "fidelity.md", merged)
+    if record is None and root is not None and (root / "docs" / "serving-accuracy.md").is_file():
+        claims_markdown.rewrite(root / "docs" / "serving-accuracy.md", merged)
 
 
 def _with_progress(quiet: bool) -> Any:

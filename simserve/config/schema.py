@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_BLOCKS, MOST_BYTES_PER_S, MOST_DEVICES, MOST_INSTANCES, MOST_S, MOST_STEP_S, MOST_TOKENS
+from simserve.catalogue import TARGETS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.probes import ProbeSection
 from simserve.cost.options import CostOptions
@@ -245,31 +257,21 @@ class ClusterSection(Section):
     failures: FailuresSection | None = Field(default=None, description="Instances that die. Default: none do.")
 
 
-class Targets(Section):
-    """Latency targets. A request meets its SLO when it meets every target given."""
+if TYPE_CHECKING:
 
-    ttft_s: float | None = Field(default=None, gt=0, le=MOST_S, description="Time to first token, seconds.")
-    ttft_s_per_prompt_token: float | None = Field(
-        default=None, gt=0, le=MOST_S, description="Time to first token, seconds for each token of the request's prompt."
-    )
-    tpot_s: float | None = Field(
-        default=None, gt=0, le=MOST_S, description="Mean time per output token after the first, of one request, seconds."
-    )
-    e2e_s: float | None = Field(default=None, gt=0, le=MOST_S, description="Arrival to last token, seconds.")
-    queueing_s: float | None = Field(
-        default=None, gt=0, le=MOST_S, description="Arrival to the first step that works on the request, seconds."
-    )
-    normalized_latency_s_per_token: float | None = Field(
-        default=None, gt=0, le=MOST_S, description="Arrival to last token, divided by the output tokens."
-    )
-    itl_p90_s: float | None = Field(
-        default=None, gt=0, le=MOST_S, description="90th percentile of the gaps between the request's tokens, seconds."
-    )
-    itl_p95_s: float | None = Field(default=None, gt=0, le=MOST_S, description="95th percentile of those gaps.")
-    itl_p99_s: float | None = Field(default=None, gt=0, le=MOST_S, description="99th percentile of those gaps.")
-    itl_max_s: float | None = Field(default=None, gt=0, le=MOST_S, description="Longest gap between two tokens of the request, seconds.")
-    itl_ema16_s: float | None = Field(
-        default=None, gt=0, le=MOST_S, description="Highest exponential moving average of those gaps over a span of 16 tokens, seconds."
+    class Targets(Section):
+        """A key for each of `catalogue.TARGETS`, None where nothing is stated."""
+
+else:
+    Targets = create_model(
+        "Targets",
+        __base__=Section,
+        __module__=__name__,
+        __doc__="Latency targets. A request meets its SLO when it meets every target given.",
+        **{
+            target.name: (float | None, Field(default=None, gt=0, le=MOST_S, description=target.meaning))  # seconds
+            for target in TARGETS
+        },
     )
 
 

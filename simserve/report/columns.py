@@ -1,53 +1,107 @@
-"""The latency metrics of each request, as columns. Definitions: docs/metrics.md."""
+"""The latency metrics of each request, as columns: a function for each, called as in the catalogue. Definitions: docs/metrics.md."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.catalogue import OF_REQUESTS, Metric
 from simserve.engine.records import F64, RunRecords, Status
+from simserve.errors import ConfigError
 from simserve.report.itl import TokenGaps
 
 Mask = NDArray[np.bool_]
 
-LATENCIES: tuple[str, ...] = ("ttft_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token", "queueing_s", "itl_max_s")
-"""Names of the per-request columns, in the order of tables and files."""
+Formula = Callable[[RunRecords, TokenGaps], F64]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestMetrics:
-    """One entry per request, in the order of the request table; NaN where the quantity is not defined for that request."""
+    """One entry per request, in the order of the request table; NaN where the quantity is not defined for that request.
 
-    ttft_s: F64
-    tpot_s: F64
-    e2e_s: F64
-    normalized_latency_s_per_token: F64
-    queueing_s: F64
-    itl_max_s: F64
+    columns  name (as in `catalogue.OF_REQUESTS`, in that order) -> seconds; each is an attribute as well
+    """
+
+    columns: Mapping[str, F64]
 
     def column(self, name: str) -> F64:
-        """The column of that name (one of LATENCIES)."""
-        values: F64 = getattr(self, name)
-        return values
+        """The column of that name. Raises KeyError."""
+        return self.columns[name]
+
+    def __getattr__(self, name: str) -> F64:
+        if name.startswith("_") or name == "columns" or name not in self.columns:
+            raise AttributeError(f"no metric of requests is called '{name}'")
+        return self.columns[name]
 
 
 def request_metrics(records: RunRecords, gaps: TokenGaps) -> RequestMetrics:
-    """Latency columns of all requests. TTFT and queueing exist as soon as the event happened; the others only for completed requests."""
+    """Latency columns of all requests. Raises ConfigError where the formula of an installed package fails."""
+    return RequestMetrics({metric.name: _column(metric, records, gaps) for metric in OF_REQUESTS})
+
+
+def _column(metric: Metric, records: RunRecords, gaps: TokenGaps) -> F64:
+    if metric.formula is None:
+        return FORMULAS[metric.name](records, gaps)
+    return _theirs(metric.name, metric.formula, records, gaps)
+
+
+def ttft_s(records: RunRecords, gaps: TokenGaps) -> F64:
+    """From release to first token: as soon as that has appeared, whatever became of the request."""
+    return records.requests.first_token_s - records.requests.released_s
+
+
+def tpot_s(records: RunRecords, gaps: TokenGaps) -> F64:
+    """Mean time per output token after the first, of completed requests that have several."""
     r = records.requests
-    completed = r.status == Status.COMPLETED
-    e2e = np.where(completed, r.finish_s - r.released_s, math.nan)
-    several = completed & (r.generated_tokens > 1)
-    return RequestMetrics(
-        ttft_s=r.first_token_s - r.released_s,
-        tpot_s=_ratio(r.finish_s - r.first_token_s, r.generated_tokens - 1, several),
-        e2e_s=e2e,
-        normalized_latency_s_per_token=_ratio(e2e, r.generated_tokens, completed & (r.generated_tokens > 0)),
-        queueing_s=r.scheduled_s - r.released_s,
-        itl_max_s=np.where(completed, gaps.longest_s(), math.nan),
-    )
+    return _ratio(r.finish_s - r.first_token_s, r.generated_tokens - 1, _completed(records) & (r.generated_tokens > 1))
+
+
+def e2e_s(records: RunRecords, gaps: TokenGaps) -> F64:
+    """From release to last token, of completed requests."""
+    return np.where(_completed(records), records.requests.finish_s - records.requests.released_s, math.nan)
+
+
+def normalized_latency_s_per_token(records: RunRecords, gaps: TokenGaps) -> F64:
+    """E2E over output tokens, of completed requests."""
+    generated = records.requests.generated_tokens
+    return _ratio(e2e_s(records, gaps), generated, _completed(records) & (generated > 0))
+
+
+def queueing_s(records: RunRecords, gaps: TokenGaps) -> F64:
+    """From release to the first step that works on the request: as soon as that has begun."""
+    return records.requests.scheduled_s - records.requests.released_s
+
+
+def itl_max_s(records: RunRecords, gaps: TokenGaps) -> F64:
+    """Longest gap between two tokens, of completed requests."""
+    return np.where(_completed(records), gaps.longest_s(), math.nan)
+
+
+FORMULAS: dict[str, Formula] = {
+    formula.__name__: formula for formula in (ttft_s, tpot_s, e2e_s, normalized_latency_s_per_token, queueing_s, itl_max_s)
+}
+
+
+def _theirs(name: str, formula: Formula, records: RunRecords, gaps: TokenGaps) -> F64:
+    """What a formula of an installed package gives, held to what it must be."""
+    try:
+        values = np.asarray(formula(records, gaps), dtype=np.float64)
+    except Exception as problem:  # a third party's function may fail in any way
+        raise ConfigError(f"metric '{name}': its formula failed: {type(problem).__name__}: {problem}") from problem
+    if values.shape != (len(records.table),):
+        raise ConfigError(f"metric '{name}': its formula gave an array of shape {values.shape} for {len(records.table)} requests")
+    if bool((values < 0).any()) or bool(np.isinf(values).any()):
+        raise ConfigError(f"metric '{name}': its formula gave values that are negative or infinite; NaN says that a request has none")
+    return values
+
+
+def _completed(records: RunRecords) -> Mask:
+    done: Mask = records.requests.status == Status.COMPLETED
+    return done
 
 
 def _ratio(over: F64, under: NDArray[np.int64], where: Mask) -> F64:

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from simserve.catalogue import METRICS, OF_REQUESTS, Metric
 from simserve.errors import OutputError
 from simserve.report.differences import Difference, differences
-from simserve.report.rows import FIGURES, LATENCY_NAMES, Figure, milliseconds, value_at, with_unit
+from simserve.report.rows import FIGURES, Figure, milliseconds, value_at, with_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ def compare(results: Sequence[Comparable | str | Path], names: Sequence[str] = (
     found = tuple(StoredResult(Path(each)) if isinstance(each, str | Path) else each for each in results)
     summaries = [result.summary_dict() for result in found]
     names = tuple(names) or _names(found)
-    rows = [_latency_row(summaries, "all", metric, stat) for metric in LATENCY_NAMES for stat in ("mean", "p50", "p95", "p99")]
+    rows = [_latency_row(summaries, "all", metric, stat) for metric in METRICS for stat in ("mean", "p50", "p95", "p99")]
     rows += [_row(figure, [value_at(s, figure.path) for s in summaries]) for figure in FIGURES]
     return Comparison(
         names,
@@ -133,7 +134,8 @@ def _class_rows(summaries: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[Ro
     for name in classes:
         if sum(name in summary["latency"] for summary in summaries) < 2:
             continue
-        rows = [_latency_row(summaries, name, metric, stat) for metric in ("ttft_s", "tpot_s", "e2e_s") for stat in ("p50", "p95", "p99")]
+        headlines = [metric for metric in OF_REQUESTS if metric.headline]
+        rows = [_latency_row(summaries, name, metric, stat) for metric in headlines for stat in ("p50", "p95", "p99")]
         for figure in FIGURES:
             if figure.path[:2] == ("slo", "all"):
                 rows.append(_row(figure, [value_at(s, ("slo", name, figure.path[2])) for s in summaries]))
@@ -144,9 +146,9 @@ def _defined(rows: list[Row]) -> tuple[Row, ...]:
     return tuple(row for row in rows if any(value is not None for value in row.values))
 
 
-def _latency_row(summaries: list[dict[str, Any]], slo_class: str, metric: str, stat: str) -> Row:
-    path = ("latency", slo_class, metric, stat)
-    return _row(Figure(path, f"{LATENCY_NAMES[metric]} {stat}", "s", "lower"), [value_at(s, path) for s in summaries])
+def _latency_row(summaries: list[dict[str, Any]], slo_class: str, metric: Metric, stat: str) -> Row:
+    path = ("latency", slo_class, metric.name, stat)
+    return _row(Figure(path, f"{metric.label} {stat}", "s", metric.better), [value_at(s, path) for s in summaries])
 
 
 def _row(figure: Figure, values: list[float | None]) -> Row:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simserve.catalogue import METRICS
 from simserve.engine.records import RunRecords
-from simserve.report.metrics import STAT_METRICS, Measurement
+from simserve.report.metrics import Measurement
 from simserve.report.request_file import request_table
 from simserve.report.step_file import STEP_COLUMNS, step_parts
 
@@ -22,9 +23,9 @@ def summary_frame(summary: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
-        {"metric": metric, "slo_class": slo_class, **{key: np.nan if stats[key] is None else stats[key] for key in STAT_COLUMNS}}
+        {"metric": metric.name, "slo_class": slo_class, **{key: np.nan if stats[key] is None else stats[key] for key in STAT_COLUMNS}}
         for slo_class, metrics in summary["latency"].items()
-        for metric, stats in ((metric, metrics[metric]) for metric in STAT_METRICS)
+        for metric, stats in ((metric, metrics[metric.name]) for metric in METRICS if metric.name in metrics)
     ]
     return pd.DataFrame(rows).set_index("metric")
 

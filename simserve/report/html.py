@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from simserve.catalogue import METRICS
 from simserve.report.cluster_rows import cluster_facts, cluster_head, cluster_rows
 from simserve.report.page import Picture, render
 from simserve.report.provenance import operators
 from simserve.report.rows import (
     FIGURES,
     INTERVAL_STATS,
-    LATENCY_NAMES,
     STATS,
     interval_figures,
     interval_note,
@@ -44,8 +44,9 @@ def _content(summary: dict[str, Any]) -> dict[str, Any]:
             (
                 slo_class,
                 [
-                    (label, metrics[metric]["count"], [milliseconds(metrics[metric][stat]) for stat in STATS])
-                    for metric, label in LATENCY_NAMES.items()
+                    (metric.label, metrics[metric.name]["count"], [milliseconds(metrics[metric.name][stat]) for stat in STATS])
+                    for metric in METRICS
+                    if metric.name in metrics
                 ],
             )
             for slo_class, metrics in summary["latency"].items()

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.catalogue import METRICS
 from simserve.engine.records import RunRecords, Status
-from simserve.report.columns import LATENCIES, RequestMetrics, request_metrics
+from simserve.report.columns import RequestMetrics, request_metrics
 from simserve.report.itl import TokenGaps, tokens_between
 from simserve.report.quantiles import Stats, describe
 from simserve.report.saturation import Saturation, saturation
@@ -22,9 +23,6 @@ from simserve.report.window import Window, measured_window
 Mask = NDArray[np.bool_]
 
 ALL_CLASSES = "all"
-
-STAT_METRICS: tuple[str, ...] = ("ttft_s", "itl_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token", "queueing_s", "itl_max_s")
-"""Metrics with a distribution, in the order of tables. `itl_s` is over tokens, the others over requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +78,10 @@ def class_masks(records: RunRecords) -> dict[str, Mask]:
 
 
 def _latency(requests: RequestMetrics, gaps: TokenGaps, selected: Mask) -> dict[str, Stats]:
-    stats = {name: describe(requests.column(name)[selected]) for name in LATENCIES}
-    stats["itl_s"] = gaps.stats(selected)
-    return {name: stats[name] for name in STAT_METRICS}
+    return {
+        metric.name: describe(requests.column(metric.name)[selected]) if metric.over == "request" else gaps.stats(selected)
+        for metric in METRICS
+    }
 
 
 def request_counts(m: Measurement) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simserve.catalogue import METRICS, Metric
 from simserve.engine.records import F64
 from simserve.report.columns import Mask
 from simserve.report.metrics import ALL_CLASSES, Measurement, class_masks
@@ -18,26 +19,6 @@ from simserve.report.slo import limits_of_class
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LATENCY_TITLES = {
-    "ttft_s": "Time to first token (TTFT), per request",
-    "itl_s": "Inter-token latency (ITL), all tokens",
-    "tpot_s": "Time per output token (TPOT), per request",
-    "e2e_s": "End to end (E2E), per request",
-    "normalized_latency_s_per_token": "Normalised latency (E2E per output token), per request",
-    "queueing_s": "Queueing until the first step, per request",
-    "itl_max_s": "Longest gap between two tokens, per request",
-}
-"""Metrics with a distribution, and the titles of their plots."""
-
-LATENCY_LABELS = {
-    "ttft_s": "TTFT",
-    "itl_s": "ITL",
-    "tpot_s": "TPOT",
-    "e2e_s": "E2E",
-    "normalized_latency_s_per_token": "normalised latency per token",
-    "queueing_s": "queueing",
-    "itl_max_s": "longest gap",
-}
 _LIMITS = {"itl_s": ("itl_s", "itl_max_s", "itl_p99_s", "itl_p95_s"), "itl_max_s": ("itl_s", "itl_max_s")}
 PERCENTILES = (0.5, 0.95, 0.99)
 """Of the lines over time."""
@@ -47,32 +28,32 @@ _MAX_DOTS = 4000
 
 def cdf_panels(m: Measurement) -> Panels:
     """Cumulative distributions by SLO class with the SLO as dotted lines: TTFT, ITL, TPOT and E2E by themselves."""
-    draw = {metric: partial(_cdf, m, metric) for metric in LATENCY_TITLES}
-    return Panels(draw, ("ttft_s", "itl_s", "tpot_s", "e2e_s"), 2, (9.2, 6.0))
+    draw = {metric.name: partial(_cdf, m, metric) for metric in METRICS}
+    return Panels(draw, tuple(metric.name for metric in METRICS if metric.headline), 2, (9.2, 6.0))
 
 
-def _cdf(m: Measurement, metric: str, ax: Axes) -> None:
+def _cdf(m: Measurement, metric: Metric, ax: Axes) -> None:
     masks = class_masks(m.records)
     names = [ALL_CLASSES] if len(masks) == 1 else [name for name in masks if name != ALL_CLASSES][:_MAX_CLASSES]
     drawn = False
     for number, name in enumerate(names):
         drawn |= _cdf_line(ax, m, metric, name, masks[name] & m.in_window, number)
     if drawn:
-        _limits(ax, m, _LIMITS.get(metric, (metric,)))
-        latency_axis(ax, LATENCY_LABELS[metric])
+        _limits(ax, m, _LIMITS.get(metric.name, (metric.name,)))
+        latency_axis(ax, metric.axis)
         ax.legend(loc="lower right")
     else:
         nothing(ax, "no request has this quantity")
-    ax.set_title(LATENCY_TITLES[metric])
-    ax.set_ylabel("tokens, %" if metric == "itl_s" else "requests, %")
+    ax.set_title(f"{metric.title}, {'per request' if metric.over == 'request' else 'all tokens'}")
+    ax.set_ylabel(f"{metric.over}s, %")
 
 
-def _cdf_line(ax: Axes, m: Measurement, metric: str, name: str, rows: Mask, number: int) -> bool:
-    value, share = m.gaps.cdf(rows) if metric == "itl_s" else cdf_points(m.requests.column(metric)[rows])
+def _cdf_line(ax: Axes, m: Measurement, metric: Metric, name: str, rows: Mask, number: int) -> bool:
+    value, share = m.gaps.cdf(rows) if metric.over == "token" else cdf_points(m.requests.column(metric.name)[rows])
     positive = value > 0  # a logarithmic axis has no 0
     if not bool(positive.any()):
         return False
-    stats = m.latency[name][metric]
+    stats = m.latency[name][metric.name]
     label = f"p50 {duration(stats.p50)}, p95 {duration(stats.p95)}, p99 {duration(stats.p99)}"
     # Dashed lines above solid ones: classes that behave alike lie on top of each other.
     ax.step(
@@ -112,7 +93,7 @@ def over_time_panels(m: Measurement) -> Panels:
 
 def _ttft_over_time(m: Measurement, ax: Axes) -> None:
     edges, (unit_s, unit) = bin_edges(m.records), time_unit(m.records.end_s)
-    released, ttft = m.records.requests.released_s, m.requests.ttft_s
+    released, ttft = m.records.requests.released_s, m.requests.column("ttft_s")
     known = np.flatnonzero(~np.isnan(ttft))
     dots = known[:: 1 + len(known) // _MAX_DOTS]
     what = "requests" if len(dots) == len(known) else "a sample of requests"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simserve.report.plot_latency import LATENCY_LABELS, LATENCY_TITLES, PERCENTILES, percentile_lines
+from simserve.catalogue import OF_REQUESTS, Metric
+from simserve.report.plot_latency import PERCENTILES, percentile_lines
 from simserve.report.plot_panels import Panels
 from simserve.report.plot_style import (
     COLOURS,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _BINS = 200
 _MAX_DOTS = 4000
-_TITLES = {name: title.removesuffix(", per request") for name, title in LATENCY_TITLES.items() if name != "itl_s"}
 
 Runs = Sequence[tuple[str, "pd.DataFrame"]]
 
@@ -41,11 +41,13 @@ def cdf_panels(runs: Runs, limits: Mapping[str, float]) -> Panels:
 
     `limits` are those of the SLO that all runs share, by name (seconds); they are dotted lines.
     """
-    draw = {metric: partial(_cdf, runs, limits, metric) for metric in _TITLES}
+    known = [metric for metric in OF_REQUESTS if all(metric.name in requests for _, requests in runs)]  # stored runs may be older
+    draw = {metric.name: partial(_cdf, runs, limits, metric) for metric in known}
     return Panels(draw, ("ttft_s", "tpot_s", "e2e_s", "itl_max_s"), 2, (9.2, 6.0))
 
 
-def _cdf(runs: Runs, limits: Mapping[str, float], column: str, ax: Axes) -> None:
+def _cdf(runs: Runs, limits: Mapping[str, float], metric: Metric, ax: Axes) -> None:
+    column = metric.name
     drawn = False
     for number, (name, requests) in enumerate(runs):
         value, share = cdf_points(requests.loc[requests["in_window"], column].to_numpy(dtype=np.float64))
@@ -55,12 +57,12 @@ def _cdf(runs: Runs, limits: Mapping[str, float], column: str, ax: Axes) -> None
     if column in limits:
         ax.axvline(limits[column], color=LIMIT_COLOUR, linestyle=":", linewidth=1.3, label=f"SLO: {duration(limits[column])}")
     if drawn:
-        latency_axis(ax, LATENCY_LABELS[column])
+        latency_axis(ax, metric.axis)
         if len(runs) > 1 or column in limits:
             ax.legend(*_named(ax, runs), loc="lower right")
     else:
         nothing(ax, "no request has this quantity")
-    ax.set_title(_TITLES[column])
+    ax.set_title(metric.title)
     ax.set_ylabel("requests, %")
 
 

@@ -96,7 +96,8 @@ class Plots:
 
         m = self.measurement
         completed = np.asarray(m.records.requests.status == Status.COMPLETED)
-        felt = Felt.of(completed, m.in_window & (m.records.table.output_tokens > 0), m.requests.ttft_s, m.requests.tpot_s)
+        counts = m.in_window & (m.records.table.output_tokens > 0)
+        felt = Felt.of(completed, counts, m.requests.column("ttft_s"), m.requests.column("tpot_s"))
         return dressed([slo_frontier(shares_of(felt), common_limits(m), ax=ax)], title, legend)[0]
 
     def timeline(

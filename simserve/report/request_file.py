@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.catalogue import OF_REQUESTS
 from simserve.engine.records import Status
 from simserve.report.arrow import column, names_column
 from simserve.report.metrics import Measurement
@@ -23,6 +24,10 @@ class Column(NamedTuple):
     unit: str
     meaning: str
 
+
+_LATENCIES = [Column(metric.name, metric.unit, metric.meaning) for metric in OF_REQUESTS]
+_OLDER = 1 + [column.name for column in _LATENCIES].index("itl_max_s")
+"""So many of them are older than the columns that follow them; later ones are at the end."""
 
 REQUEST_COLUMNS: tuple[Column, ...] = (
     Column("request", "", "row of the workload, from 0"),
@@ -43,14 +48,10 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
     Column("recomputed_tokens", "tokens", "tokens computed more than once"),
     Column("cached_tokens", "tokens", "prompt tokens that its first admission took from a prefix cache"),
     Column("reread_tokens", "tokens", "tokens that later admissions took from it: computed before, lost in a preemption or a failure"),
-    Column("ttft_s", "s", "time to first token: first_token_s - released_s"),
-    Column("tpot_s", "s", "time per output token: (finish_s - first_token_s) / (generated_tokens - 1)"),
-    Column("e2e_s", "s", "end to end: finish_s - released_s"),
-    Column("normalized_latency_s_per_token", "s/token", "e2e_s / generated_tokens"),
-    Column("queueing_s", "s", "scheduled_s - released_s"),
-    Column("itl_max_s", "s", "longest gap between two of its tokens"),
+    *_LATENCIES[:_OLDER],
     Column("in_window", "", "released in the measured window"),
     Column("slo_met", "", "met every limit of its class; null when it is not judged"),
+    *_LATENCIES[_OLDER:],
 )
 
 
@@ -76,8 +77,7 @@ def request_arrays(m: Measurement) -> dict[str, NDArray[Any]]:
         "reread_tokens",
     ):
         columns[name] = getattr(r, name)
-    for name in ("ttft_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token", "queueing_s", "itl_max_s"):
-        columns[name] = m.requests.column(name)
+    columns.update(m.requests.columns)
     columns["in_window"] = m.in_window
     return columns
 

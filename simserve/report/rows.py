@@ -6,19 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+from simserve.catalogue import METRICS, SHOWN_FIGURES
 from simserve.report.workload_notes import trace_line
 
 STATS = ("mean", "p50", "p90", "p95", "p99", "max")
-
-LATENCY_NAMES = {
-    "ttft_s": "TTFT",
-    "itl_s": "ITL",
-    "tpot_s": "TPOT",
-    "e2e_s": "E2E",
-    "normalized_latency_s_per_token": "Normalised",
-    "queueing_s": "Queueing",
-    "itl_max_s": "Longest ITL",
-}
 
 
 class Figure(NamedTuple):
@@ -30,24 +21,8 @@ class Figure(NamedTuple):
     better: Literal["higher", "lower", ""] = ""
 
 
-FIGURES: tuple[Figure, ...] = (
-    Figure(("throughput", "requests_per_s"), "Requests finished", "/s", "higher"),
-    Figure(("throughput", "output_tokens_per_s"), "Output tokens", "/s", "higher"),
-    Figure(("throughput", "total_tokens_per_s"), "All tokens", "/s", "higher"),
-    Figure(("slo", "all", "goodput_per_s"), "Goodput (met the SLO)", "/s", "higher"),
-    Figure(("slo", "all", "attainment"), "SLO attainment", "%", "higher"),
-    Figure(("utilisation", "busy_fraction"), "Busy", "%"),
-    Figure(("utilisation", "compute_utilisation"), "Compute utilisation", "%"),
-    Figure(("utilisation", "kv_used_mean"), "KV cache in use, mean", "%"),
-    Figure(("utilisation", "kv_used_max"), "KV cache in use, max", "%"),
-    Figure(("prefix_cache", "hit_rate"), "Prefix cache hit rate", "%", "higher"),
-    Figure(("utilisation", "batch_requests_mean"), "Requests in a step, mean", ""),
-    Figure(("energy", "joules_per_output_token"), "Energy per output token", "J", "lower"),
-    Figure(("energy", "mean_power_w"), "Power, mean", "W"),
-    Figure(("experts", "bytes_read_per_request"), "Expert weights read per request", "B"),
-    Figure(("queue", "waiting_mean"), "Waiting requests, mean", "", "lower"),
-    Figure(("queue", "waiting_max"), "Waiting requests, max", "", "lower"),
-    Figure(("preemption", "preemptions"), "Preemptions", "", "lower"),
+FIGURES: tuple[Figure, ...] = tuple(
+    Figure(known.path_of("all"), known.label, known.unit, known.better if known.judged else "") for known in SHOWN_FIGURES
 )
 
 
@@ -94,7 +69,6 @@ def milliseconds(value: float | None) -> str:
 
 
 INTERVAL_STATS = ("mean", "p50", "p90", "p95", "p99")
-INTERVAL_LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s")
 
 
 def interval_note(summary: dict[str, Any]) -> str:
@@ -112,7 +86,8 @@ def interval_rows(summary: dict[str, Any], stats: Sequence[str] = INTERVAL_STATS
     if not bands:
         return []
     latency = bands["latency"]["all"]
-    return [(LATENCY_NAMES[metric], [_band(latency[metric][stat], milliseconds) for stat in stats]) for metric in INTERVAL_LATENCIES]
+    shown = [metric for metric in METRICS if metric.headline and metric.banded]
+    return [(metric.label, [_band(latency[metric.name][stat], milliseconds) for stat in stats]) for metric in shown]
 
 
 def interval_figures(summary: dict[str, Any]) -> list[tuple[str, str]]:

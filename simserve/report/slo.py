@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.catalogue import OF_REQUESTS
 from simserve.engine.records import F64, RunRecords, Status
 from simserve.errors import ConfigError, nearest
 from simserve.report.columns import RequestMetrics
@@ -19,15 +20,8 @@ from simserve.report.itl_average import highest_average_s
 Mask = NDArray[np.bool_]
 Limits = Mapping[str, Mapping[str, float | None]]
 
-_COLUMN = {
-    "ttft_s": "ttft_s",
-    "tpot_s": "tpot_s",
-    "e2e_s": "e2e_s",
-    "queueing_s": "queueing_s",
-    "normalized_latency_s_per_token": "normalized_latency_s_per_token",
-    "itl_s": "itl_max_s",
-    "itl_max_s": "itl_max_s",
-}
+_COLUMN = {metric.name: metric.name for metric in OF_REQUESTS if metric.target} | {"itl_s": "itl_max_s"}
+"""Limits of a column: every gap of a request is within a limit when the longest one is."""
 _TTFT_BY_PROMPT = "ttft_s_per_prompt_token"
 _ITL_PERCENTILE = re.compile(r"itl_p(\d{1,2}(?:\.\d+)?)_s")
 _ITL_AVERAGE = re.compile(r"itl_ema([1-9]\d{0,3})_s")
@@ -103,7 +97,7 @@ def _violates(name: str, limit: F64, metrics: RequestMetrics, gaps: TokenGaps, r
         violated: Mask = metrics.column(_COLUMN[name]) > limit  # NaN compares false: an undefined quantity violates nothing
         return violated
     if name == _TTFT_BY_PROMPT:
-        late: Mask = metrics.ttft_s > limit * records.table.prompt_tokens
+        late: Mask = metrics.column("ttft_s") > limit * records.table.prompt_tokens
         return late
     if average := _ITL_AVERAGE.fullmatch(name):
         slow: Mask = highest_average_s(records, int(average[1])) > limit

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from simserve.catalogue import METRICS
 from simserve.report.cluster_rows import SINGLE_ROWS, cluster_facts, cluster_head, cluster_rows
 from simserve.report.compare import Comparable
 from simserve.report.rows import (
     FIGURES,
     INTERVAL_STATS,
-    LATENCY_NAMES,
     STATS,
     interval_figures,
     interval_note,
@@ -76,8 +76,9 @@ def latency_table(slo_class: str, latency: dict[str, dict[str, float | None]], s
     table.add_column("latency", no_wrap=True)
     for stat in stats:
         table.add_column(stat, justify="right", no_wrap=True)
-    for metric, label in LATENCY_NAMES.items():
-        table.add_row(label, *(milliseconds(latency[metric][stat]) for stat in stats))
+    for metric in METRICS:
+        if metric.name in latency:  # a stored run may be older than the metric
+            table.add_row(metric.label, *(milliseconds(latency[metric.name][stat]) for stat in stats))
     return table
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from simserve import __version__
+from simserve.catalogue import METRICS
 from simserve.config.experiment import Experiment
 from simserve.errors import OutputError
 from simserve.policies import registry
@@ -84,10 +85,13 @@ def _row_digest(key: str, row: Row) -> str:
 
 
 def run_key(experiment: Experiment) -> str:
-    """What a run's result depends on, as a name: the experiment's fingerprint and the source of the policies of other packages."""
+    """What a run's row depends on, as a name: the experiment's fingerprint and the source of policies and metrics of other packages."""
     digest = hashlib.sha256(experiment.fingerprint().encode())
     for policy in sorted({group.policy for group in experiment.groups}):
-        digest.update(_policy_digest(registry.scheduler_class(policy)).encode())
+        digest.update(_source_digest(registry.scheduler_class(policy)).encode())
+    for metric in METRICS:
+        if metric.formula is not None:
+            digest.update(_source_digest(metric.formula).encode())
     return digest.hexdigest()
 
 
@@ -103,10 +107,10 @@ def code_digest() -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _policy_digest(policy: type) -> str:
-    """Digest of the module file of a policy that is not part of the package; "" of one that is, or that has no file."""
-    module = sys.modules.get(policy.__module__)
+def _source_digest(thing: Any) -> str:
+    """Digest of the module file of a policy or formula that is not part of the package; "" of one that is, or that has no file."""
+    module = sys.modules.get(thing.__module__)
     file = getattr(module, "__file__", None)
-    if policy.__module__.startswith("simserve.") or file is None:
+    if thing.__module__.startswith("simserve.") or file is None:
         return ""
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from simserve.report.metrics import ALL_CLASSES
-from simserve.study.quantities import Quantity
+from simserve.study.quantities import LATENCIES, Quantity
 
 _FEW = 10
 """Requests beyond a percentile below which it is a matter of single requests."""
@@ -71,7 +71,7 @@ def rare(values: Mapping[str, float | None], tested: Sequence[Quantity]) -> list
     """Notes on percentiles that rest on a handful of the requests of a run."""
     notes = []
     for quantity in tested:
-        if quantity.stat[:1] != "p" or quantity.name == "itl":  # ITL is over tokens
+        if quantity.stat[:1] != "p" or LATENCIES[quantity.name].over == "token":
             continue
         of_class = values.get(quantity._replace(name="measured", stat="").column)
         requests = of_class if of_class is not None else values.get("measured_requests")

@@ -1,4 +1,4 @@
-"""The record of claims as Markdown, between two marks of docs/fidelity.md."""
+"""The record of claims as Markdown, between two marks of docs/serving-accuracy.md."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from simserve.catalogue import METRICS, SHOWN_FIGURES
 from simserve.study.progress import Meter, Progress
 
 if TYPE_CHECKING:
@@ -31,10 +32,9 @@ _PARALLEL_FROM_S = 10.0
 _PROCESSES = 2
 _CHUNKS = 4  # for each process: progress, and an even end
 
-LATENCIES = ("ttft_s", "itl_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token")
 STATS = ("mean", "p50", "p90", "p95", "p99")
-THROUGHPUT = ("requests_per_s", "output_tokens_per_s", "total_tokens_per_s")
-SLO = ("goodput_per_s", "attainment")
+THROUGHPUT = tuple(figure.path[-1] for figure in SHOWN_FIGURES if figure.banded and figure.path[0] == "throughput")
+SLO = tuple(figure.path[-1] for figure in SHOWN_FIGURES if figure.banded and figure.path[0] == "slo")
 
 Factors = Mapping[str, float]
 Headlines = dict[str, Any]
@@ -168,7 +168,7 @@ def headlines_of(summary: Mapping[str, Any]) -> Headlines:
     """The figures of a summary that get a band."""
     return {
         "latency": {
-            name: {metric: {stat: metrics[metric][stat] for stat in STATS} for metric in LATENCIES}
+            name: {metric.name: {stat: metrics[metric.name][stat] for stat in STATS} for metric in METRICS if metric.banded}
             for name, metrics in summary["latency"].items()
         },
         "throughput": {key: summary["throughput"][key] for key in THROUGHPUT},

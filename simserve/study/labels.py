@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_UPPER = ("ttft", "itl", "tpot", "e2e", "kv")
+from simserve.catalogue import METRICS
+
+_UPPER = ("kv", *(metric.quantity for metric in METRICS if metric.label == metric.quantity.upper()))
 _UNITS = (("_s_per_token", "s per token"), ("_tokens_per_s", "tokens/s"), ("_per_s", "1/s"), ("_s", "s"))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from simserve.catalogue import BY_CLASS, FIGURES, METRICS
 from simserve.errors import ConfigError, nearest
 from simserve.report.metrics import ALL_CLASSES, Measurement, class_masks
 from simserve.report.rows import STATS
@@ -17,16 +18,8 @@ if TYPE_CHECKING:
     from simserve.engine.records import F64
     from simserve.report.result import Result
 
-LATENCIES = {
-    "ttft": "ttft_s",
-    "itl": "itl_s",
-    "tpot": "tpot_s",
-    "e2e": "e2e_s",
-    "normalized_latency": "normalized_latency_s_per_token",
-    "queueing": "queueing_s",
-    "itl_longest": "itl_max_s",
-}
-"""Latency metrics: the name in a predicate, and in summary.json."""
+LATENCIES = {metric.quantity: metric for metric in METRICS}
+"""Latency metrics by the name in a predicate."""
 
 _PERCENTILE = re.compile(r"p(\d{1,2})(?:_(\d+))?\Z")
 
@@ -44,7 +37,7 @@ def _at(*path: str) -> Callable[[Result, str], Any]:
     def read(result: Result, slo_class: str) -> Any:
         node: Any = result.summary_dict()
         for key in path:
-            node = node.get(slo_class if key == "<class>" else key) if isinstance(node, Mapping) else None
+            node = node.get(slo_class if key == BY_CLASS else key) if isinstance(node, Mapping) else None
         return node
 
     return read
@@ -67,40 +60,15 @@ def _arrival_period_s(result: Result, slo_class: str) -> float | None:
     return float(released_s.max() - released_s.min()) if len(released_s) else None
 
 
+_COMPUTED = {"completed": _completed_share, "failed.in_trace": _failed_in_trace, "arrivals.period": _arrival_period_s}
+"""Quantities that no place in the summary holds."""
+
 SCALARS = {
-    "attainment": Scalar("attainment", _at("slo", "<class>", "attainment"), False, by_class=True),
-    "goodput": Scalar("goodput_per_s", _at("slo", "<class>", "goodput_per_s"), False, by_class=True),
-    "arrivals": Scalar("arrivals_per_s", _at("throughput", "arrivals_per_s"), False),
-    "arrivals.period": Scalar("arrival_period_s", _arrival_period_s, False),
-    "throughput.requests": Scalar("requests_per_s", _at("throughput", "requests_per_s"), False),
-    "throughput.output_tokens": Scalar("output_tokens_per_s", _at("throughput", "output_tokens_per_s"), False),
-    "throughput.total_tokens": Scalar("total_tokens_per_s", _at("throughput", "total_tokens_per_s"), False),
-    "requests": Scalar("requests", _at("requests", "total"), False),
-    "measured": Scalar("measured_requests", _at("latency", "<class>", "e2e_s", "count"), False, by_class=True),
-    "completed": Scalar("completed_share", _completed_share, False),
-    "rejected": Scalar("rejected", _at("requests", "rejected"), True),
-    "failed": Scalar("failed", _at("requests", "failed"), True),
-    "failed.in_trace": Scalar("failed_in_trace", _failed_in_trace, True),
-    "unfinished": Scalar("unfinished", _at("requests", "unfinished"), True),
-    "saturated": Scalar("saturated", _at("saturation", "saturated"), True),
-    "queue.mean": Scalar("waiting_mean", _at("queue", "waiting_mean"), True),
-    "queue.max": Scalar("waiting_max", _at("queue", "waiting_max"), True),
-    "in_system.max": Scalar("in_system_max", _at("queue", "in_system_max"), True),
-    "preemptions": Scalar("preemptions", _at("preemption", "preemptions"), True),
-    "busy": Scalar("busy_fraction", _at("utilisation", "busy_fraction"), True),
-    "compute": Scalar("compute_utilisation", _at("utilisation", "compute_utilisation"), False),
-    "batch.mean": Scalar("batch_requests_mean", _at("utilisation", "batch_requests_mean"), False),
-    "kv_used.mean": Scalar("kv_used_mean", _at("utilisation", "kv_used_mean"), True),
-    "kv_used.max": Scalar("kv_used_max", _at("utilisation", "kv_used_max"), True),
-    "energy.per_output_token": Scalar("joules_per_output_token", _at("energy", "joules_per_output_token"), True),
-    "energy.per_token": Scalar("joules_per_token", _at("energy", "joules_per_token"), True),
-    "experts.per_request": Scalar("expert_bytes_per_request", _at("experts", "bytes_read_per_request"), True),
-    "instances.mean": Scalar("instances_mean", _at("cluster", "instances_mean"), True),
-    "failures": Scalar("instance_failures", _at("cluster", "failures"), True),
-    "migrations": Scalar("migrations", _at("cluster", "migration", "done"), True),
-    "migration.pause_mean": Scalar("migration_pause_mean_s", _at("cluster", "migration", "pause_s", "mean"), True),
-    "migration.pause_max": Scalar("migration_pause_max_s", _at("cluster", "migration", "pause_s", "max"), True),
-    "simulated": Scalar("simulated_s", _at("window", "run_s"), True),
+    figure.quantity: Scalar(
+        figure.column, _at(*figure.path) if figure.path else _COMPUTED[figure.quantity], figure.better == "lower", figure.by_class
+    )
+    for figure in FIGURES
+    if figure.quantity
 }
 """Quantities without percentiles by the name in a predicate. `completed` is a share of all requests, `rejected` and so on are counts;
 `measured` counts the completed requests that the latencies are of, those released in the measured window."""
@@ -127,13 +95,12 @@ class Quantity(NamedTuple):
         prefix = "" if self.slo_class == ALL_CLASSES else f"{self.slo_class}."
         if self.name in SCALARS:
             return prefix + SCALARS[self.name].column
-        unit = "s_per_token" if self.name == "normalized_latency" else "s"
-        return f"{prefix}{self.name}_{self.stat}_{unit}"
+        return f"{prefix}{self.name}_{self.stat}_{LATENCIES[self.name].unit_in_names}"
 
     @property
     def more_is_worse(self) -> bool:
         """True of latencies and losses, False of rates."""
-        return SCALARS[self.name].more_is_worse if self.name in SCALARS else True
+        return SCALARS[self.name].more_is_worse if self.name in SCALARS else LATENCIES[self.name].more_is_worse
 
 
 def quantity(name: str, stat: str = "", slo_class: str = ALL_CLASSES) -> Quantity:
@@ -170,7 +137,7 @@ def value_of(result: Result, wanted: Quantity) -> float | None:
     if wanted.name in SCALARS:
         value = SCALARS[wanted.name].read(result, slo_class)
     elif wanted.stat in STATS:
-        value = summary["latency"][slo_class][LATENCIES[wanted.name]][wanted.stat]
+        value = summary["latency"][slo_class][LATENCIES[wanted.name].name][wanted.stat]
     else:
         value = _percentile(result.measurement, slo_class, wanted)
     return None if value is None or not math.isfinite(value) else float(value)
@@ -198,12 +165,12 @@ def _percentile(m: Measurement, slo_class: str, wanted: Quantity) -> float:
     assert match is not None
     share = float(f"{match[1]}.{match[2] or 0}") / 100
     rows = class_masks(m.records)[slo_class] & m.in_window
-    if wanted.name == "itl":
+    if LATENCIES[wanted.name].over == "token":
         pieces = list(m.gaps.weighted(rows))
         values = np.concatenate([values for values, _ in pieces])
         weights = np.concatenate([weights for _, weights in pieces]).astype(np.float64)
     else:
-        values = m.requests.column(LATENCIES[wanted.name])[rows]
+        values = m.requests.column(LATENCIES[wanted.name].name)[rows]
         values = values[~np.isnan(values)]
         weights = np.ones(len(values))
     return _weighted_quantile(values, weights, share)

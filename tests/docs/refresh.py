@@ -1,6 +1,6 @@
 """What the documentation shows of the program's own output: `python -m tests.docs.refresh` writes it anew, the tests compare.
 
-Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors in docs/fidelity.md; the claims of
+Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors in docs/kernel-accuracy.md; the claims of
 papers in docs/paper-costs.md.
 """
 
@@ -21,7 +21,7 @@ from tests.docs.blocks import ROOT
 from tests.docs.kernel_targets import PROFILES, kernel_targets
 
 README = ROOT / "README.md"
-FIDELITY = ROOT / "docs" / "fidelity.md"
+KERNELS = ROOT / "docs" / "kernel-accuracy.md"
 PICTURE = ROOT / "docs" / "images" / "quickstart-latency-cdf.png"
 
 
@@ -71,9 +71,9 @@ def _error(entries: list[dict[str, Any]], kind: str) -> str:
     return f"{sum(check['rows'] * check['mape_percent'] for check in checks) / rows:.1f}" if rows else "–"
 
 
-def fidelity() -> str:
-    """docs/fidelity.md with its made sections made anew."""
-    text = FIDELITY.read_text(encoding="utf-8")
+def kernel_page() -> str:
+    """docs/kernel-accuracy.md with its made sections made anew."""
+    text = KERNELS.read_text(encoding="utf-8")
     for section, content in (("kernels", kernel_table()), ("targets", targets())):
         begin, end = f"<!-- {section}: written by tests/docs/refresh.py -->", f"<!-- end of {section} -->"
         before, rest = text.split(begin)
@@ -87,7 +87,7 @@ def main() -> None:
         README.write_text(readme_with(quickstart(out)), encoding="utf-8")
         PICTURE.parent.mkdir(exist_ok=True)
         PICTURE.write_bytes((out / "plots" / "latency_cdf.png").read_bytes())
-    FIDELITY.write_text(fidelity(), encoding="utf-8")
+    KERNELS.write_text(kernel_page(), encoding="utf-8")
     paper_costs.PAGE.write_text(paper_costs.page(), encoding="utf-8")
 
 

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "reports.md": "tests/report/test_reports_page.py",
     "placement.md": "tests/study/test_placement_page.py",
     "clusters.md": "tests/docs/test_clusters_page.py",
+    "metrics.md": "tests/report/test_metric_of_a_package.py",
 }
 INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
 
@@ -120,8 +121,8 @@ def test_readme_output_is_real(tmp_path):
     assert (tmp_path / "out" / "plots" / "latency_cdf.png").is_file() and refresh.PICTURE.is_file()
 
 
-def test_figures_of_fidelity_are_real():
-    assert refresh.fidelity() == refresh.FIDELITY.read_text(encoding="utf-8"), "run: python -m tests.docs.refresh"
+def test_figures_of_kernels_are_real():
+    assert refresh.kernel_page() == refresh.KERNELS.read_text(encoding="utf-8"), "run: python -m tests.docs.refresh"
 
 
 def test_readme_lists_every_policy():

@@ -8,10 +8,11 @@ import re
 import pytest
 from synthetic import poisson, serve
 
+from simserve.catalogue import METRICS
 from simserve.cli import main
 from simserve.report import Result
 from simserve.report.compare import compare
-from simserve.report.rows import LATENCY_NAMES, STATS
+from simserve.report.rows import STATS
 from simserve.report.terminal import summary_table
 from simserve.report.terminal_compare import compare_table, folded
 from tests.report.printed import printed
@@ -51,7 +52,7 @@ def test_runs_that_do_not_fit_beside_the_first_follow_below(runs, width):
     assert max(map(len, text.splitlines())) <= width and "…" not in text
     tables = text.count("TTFT p95")
     assert tables == {60: 3, 80: 2, 140: 1}[width], text
-    for metric in LATENCY_NAMES.values():
+    for metric in (known.label for known in METRICS):
         assert len(re.findall(rf"^ *{metric} p95 ", text, re.M)) == tables
     heads = [line for block in re.split(r"─+", text)[:-1] for line in block.splitlines()[-6:]]
     for name in NAMES:  # each part of a name stands somewhere whole

@@ -59,7 +59,7 @@ def test_the_record_of_cheap_experiments_is_what_they_give(name: str) -> None:
 
 
 def test_the_page_shows_the_record() -> None:
-    text = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "serving-accuracy.md").read_text(encoding="utf-8")
     shown = text.split(claims_markdown.BEGIN)[1].split(claims_markdown.END)[0]
     assert shown.strip() == claims_markdown.page(recorded()).strip(), f"{AGAIN} NAME"
 

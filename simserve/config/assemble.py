@@ -68,9 +68,7 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     return Assembly(workload, tuple(instances), cluster, tuple(memory_notes), given)
 
 
-def deployment(
-    experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, scheduler: Scheduler | None = None
-) -> Deployment:
+def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, scheduler: Scheduler | None = None) -> Deployment:
     """What the instances of a group are made of; `scheduler` stands in for the one that it names."""
     path = hardware_path(group.hardware, experiment.base_dir)
     longest = group.max_model_len or model.max_position_embeddings

@@ -164,7 +164,6 @@ class RouterSection(OpenSection):
         description="Routers see the instances' signals as they were at the last multiple of this. 0 = as they are.",
     )
 
-
     @field_validator("refresh_s")
     @classmethod
     def _no_faster_than_the_network(cls, value: float) -> float:

@@ -76,9 +76,7 @@ def memory_bytes() -> int:
 def _interval(number: int, controller: object) -> float:
     found = getattr(controller, "interval_s", None)
     if isinstance(found, bool) or not isinstance(found, int | float) or not LEAST_INTERVAL_S <= found <= MOST_S:
-        raise ConfigError(
-            f"cluster.controllers.{number}: interval_s is {shown(found)}, expected seconds >= {LEAST_INTERVAL_S:g}"
-        )
+        raise ConfigError(f"cluster.controllers.{number}: interval_s is {shown(found)}, expected seconds >= {LEAST_INTERVAL_S:g}")
     return float(found)
 
 

@@ -35,9 +35,7 @@ class DecodeAttention:
     (data-parallel attention) each runs an equal share of the batch.
     """
 
-    def __init__(
-        self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1
-    ) -> None:
+    def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1) -> None:
         self._replicas = replicas
         self._batches = geometric(1, _MAX_BATCH, 2)
         self._contexts = np.concatenate([[1], geometric(_FIRST_CONTEXT, max(max_context_tokens, 2 * _FIRST_CONTEXT), 3)])

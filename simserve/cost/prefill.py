@@ -30,9 +30,7 @@ class PrefillAttention:
     """All attention layers of one stage. A step with several chunks runs them in one kernel, so it costs the dearest chunk alone plus
     what each other chunk adds to a device that is busy already."""
 
-    def __init__(
-        self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1
-    ) -> None:
+    def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1) -> None:
         self._replicas = replicas
         limit = max(max_context_tokens, 64)
         self._new = np.concatenate([[1], geometric(16, limit, 4)])

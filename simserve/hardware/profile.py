@@ -38,9 +38,7 @@ class HardwareProfile:
         """Published facts of one device."""
         return self.document.device
 
-    def operator(
-        self, name: str, dtype: str, backend: str | None = None, *, kv_dtype: str = "", kernel: str | None = None
-    ) -> KernelModel:
+    def operator(self, name: str, dtype: str, backend: str | None = None, *, kv_dtype: str = "", kernel: str | None = None) -> KernelModel:
         """The model of operator `name` in `dtype`.
 
         backend  `vllm 0.24.0` asks for exactly that measurement, `vllm` for its newest version, None for the profile's preference.

@@ -32,7 +32,19 @@ from simserve.config import engine_profile
 from simserve.config.experiment import load
 from simserve.files import yaml_text
 
-FORBIDDEN = ("bug in simserve", "Traceback", "Aborted", "pydantic", "Input should", "<class", "yaml.s", "while parsing", "while scanning", "numpy.", "validation error")
+FORBIDDEN = (
+    "bug in simserve",
+    "Traceback",
+    "Aborted",
+    "pydantic",
+    "Input should",
+    "<class",
+    "yaml.s",
+    "while parsing",
+    "while scanning",
+    "numpy.",
+    "validation error",
+)
 MOST_LINE, MOST_LINES = 650, 25
 TIME_S = 30.0
 
@@ -120,7 +132,22 @@ NUMBERS: tuple[Any, ...] = (
 )
 TEXTS: tuple[Any, ...] = (
     *("", " ", "x", "x" * 100_000, "1", "1e5", "true", "null", "NaN", "0x" + "f" * 3000, "9" * 5000, "1" + "0" * 30, "2024-01-01", "12:30"),
-    *("200ms", "../../etc/passwd", "/", ".", "/dev/null", "~", "nul\0l", "line\nbreak", "é", "\u2028", "\U0001f600", "%s%n", "{{x}}", "${HOME}"),
+    *(
+        "200ms",
+        "../../etc/passwd",
+        "/",
+        ".",
+        "/dev/null",
+        "~",
+        "nul\0l",
+        "line\nbreak",
+        "é",
+        "\u2028",
+        "\U0001f600",
+        "%s%n",
+        "{{x}}",
+        "${HOME}",
+    ),
     *("h100", "llama3-8b", "vllm", "none", "fcfs", "round-robin", "sarathi", "mixed", "decode", "push-layerwise", "poisson", "own.yaml"),
 )
 SHAPES: tuple[Any, ...] = (None, True, False, [], {}, [[]], [{}], {"": 1}, {"a": {"b": {}}}, [1, 2, 3], ["a"], [None], {"kind": "fixed"})
@@ -267,8 +294,41 @@ def broken_text(text: str, rng: random.Random) -> str:
     lines = text.splitlines()
     at = rng.randrange(len(lines))
     where = rng.randrange(len(text))
-    pieces = ("\t", ":", "- ", "{", "}", "[", "]", "'", '"', "#", "&a ", "*a", "|", ">", "!!python/object:os.system ", "<<: *a", "---", "...")
-    pieces += ("!!binary aGk=", "%YAML 1.1", "? x", "@", "`", "\0", "\x85", "\ufeff", "9" * 4000, "1e999", "!!float x", "!!set {a}", "&a [*a]")
+    pieces = (
+        "\t",
+        ":",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "'",
+        '"',
+        "#",
+        "&a ",
+        "*a",
+        "|",
+        ">",
+        "!!python/object:os.system ",
+        "<<: *a",
+        "---",
+        "...",
+    )
+    pieces += (
+        "!!binary aGk=",
+        "%YAML 1.1",
+        "? x",
+        "@",
+        "`",
+        "\0",
+        "\x85",
+        "\ufeff",
+        "9" * 4000,
+        "1e999",
+        "!!float x",
+        "!!set {a}",
+        "&a [*a]",
+    )
     way = rng.randrange(8)
     if way == 0:
         return text[:where]
@@ -281,7 +341,9 @@ def broken_text(text: str, rng: random.Random) -> str:
     if way == 4:
         return "\n".join([*lines[:at], rng.choice(("\t", "   ", " ")) + lines[at], *lines[at + 1 :]])
     if way == 5:
-        return text + rng.choice(("---\nmodel: x\n", "model: x\n", "a: &a [x,x]\nb: *c\n", "x: [" * 500, "[" * 5000, "{a: " * 2000, laughs()))
+        return text + rng.choice(
+            ("---\nmodel: x\n", "model: x\n", "a: &a [x,x]\nb: *c\n", "x: [" * 500, "[" * 5000, "{a: " * 2000, laughs())
+        )
     if way == 6:
         return "\n".join(rng.sample(lines, len(lines)))
     return re.sub(r"\d+(\.\d+)?", lambda m: rng.choice((m[0], m[0], m[0] * 40, "-" + m[0], m[0] + "e300", m[0] + "x")), text)
@@ -299,7 +361,14 @@ def broken_bytes(raw: bytes, rng: random.Random) -> bytes:
     at = rng.randrange(len(raw))
     ways = (
         *(text.encode("utf-16"), text.encode("utf-32"), b"\xef\xbb\xbf" + raw, raw.replace(b"\n", b"\r\n"), raw.replace(b"\n", b"\r")),
-        *(raw[:at] + bytes([rng.randrange(256)]) + raw[at + 1 :], raw[:at] + b"\xe9" + raw[at:], b"", b"\n", b"\0" * 100, b"\x1f\x8b" + raw),
+        *(
+            raw[:at] + bytes([rng.randrange(256)]) + raw[at + 1 :],
+            raw[:at] + b"\xe9" + raw[at:],
+            b"",
+            b"\n",
+            b"\0" * 100,
+            b"\x1f\x8b" + raw,
+        ),
         *(raw + b"#" * 10**6, raw + b"\n" * 10**6, rng.randbytes(200), b"# nothing\n", b"--- \n", b"null", b"[]", b"3", b"PK\x03\x04"),
     )
     return rng.choice(ways)
@@ -308,11 +377,22 @@ def broken_bytes(raw: bytes, rng: random.Random) -> bytes:
 def override(text: str, rng: random.Random) -> str:
     """A `--set`: a place that is there or is not, and a value that fits or does not."""
     names = [".".join(map(str, path)) for path in paths(yaml_text.parse(text, "e.yaml").data)]
-    path = rng.choice((*names, *names, "", ".", "a..b", "seed.", "cluster.instances.7.count", "cluster.instances.²", "x" * 10_000, ".".join("a" * 900)))
+    path = rng.choice(
+        (*names, *names, "", ".", "a..b", "seed.", "cluster.instances.7.count", "cluster.instances.²", "x" * 10_000, ".".join("a" * 900))
+    )
     if rng.random() < 0.3:
         path += "." + rng.choice(("x", "0", "-1", "tp", "lora", "9" * 30, "name", ""))
     value = nasty(rng)
-    texts = [str(value) if isinstance(value, str | int | float) else json.dumps(value), "[" * 300, "{a: ", "*a", "&a [*a]", "!!x y", "'", "a: b: c"]
+    texts = [
+        str(value) if isinstance(value, str | int | float) else json.dumps(value),
+        "[" * 300,
+        "{a: ",
+        "*a",
+        "&a [*a]",
+        "!!x y",
+        "'",
+        "a: b: c",
+    ]
     return rng.choice((f"{path}={texts[0]}",) * 8 + (f"{path}={rng.choice(texts)}", path, "=" + texts[0])).replace("\0", "?")
 
 
@@ -320,13 +400,43 @@ def broken_argv(argv: list[str], rng: random.Random) -> list[str]:
     """A command line that goes wrong, or a command that is told nonsense."""
     number = str(rng.choice(NUMBERS[:24]))
     lines = (
-        *(["run"], ["run", "nowhere.yaml"], ["run", "."], ["run", "/dev/null"], ["run", ""], ["run", "x" * 5000], ["run", "e.yaml", "e.yaml"]),
-        *([*argv, "--intervals", number], [*argv, "--intervals", "9", "--set", "workload.count=1"], [*argv, "--no-such"], [*argv, "--timeline"]),
-        *([*argv[:3], "e.yaml", *argv[4:]], [*argv[:3], "x" * 300, *argv[4:]], [*argv[:3], "", *argv[4:]], [*argv[:3], "/proc/x/y", *argv[4:]]),
+        *(
+            ["run"],
+            ["run", "nowhere.yaml"],
+            ["run", "."],
+            ["run", "/dev/null"],
+            ["run", ""],
+            ["run", "x" * 5000],
+            ["run", "e.yaml", "e.yaml"],
+        ),
+        *(
+            [*argv, "--intervals", number],
+            [*argv, "--intervals", "9", "--set", "workload.count=1"],
+            [*argv, "--no-such"],
+            [*argv, "--timeline"],
+        ),
+        *(
+            [*argv[:3], "e.yaml", *argv[4:]],
+            [*argv[:3], "x" * 300, *argv[4:]],
+            [*argv[:3], "", *argv[4:]],
+            [*argv[:3], "/proc/x/y", *argv[4:]],
+        ),
         *([*argv[:3], "/dev/null/x", *argv[4:]], [*argv, "--check"], [*argv, "--json"], [*argv, "--steps", "--json"], ["-h"], ["--help"]),
-        *(["policies", rng.choice(TEXTS)], ["engines", rng.choice(TEXTS)], ["schema", "--policy", rng.choice(TEXTS)], ["hardware", "x"], ["nope"]),
+        *(
+            ["policies", rng.choice(TEXTS)],
+            ["engines", rng.choice(TEXTS)],
+            ["schema", "--policy", rng.choice(TEXTS)],
+            ["hardware", "x"],
+            ["nope"],
+        ),
         *(["hardware", "--json"], ["models", "--json"], ["policies", "--json"], ["policies", "sarathi", "--json"], ["engines", "--json"]),
-        *(["experiments", "--priority", "Z"], ["experiments", "run", "nope"], ["compare", "e.yaml"], ["report", "e.yaml"], ["version", "x"]),
+        *(
+            ["experiments", "--priority", "Z"],
+            ["experiments", "run", "nope"],
+            ["compare", "e.yaml"],
+            ["report", "e.yaml"],
+            ["version", "x"],
+        ),
         *(["sweep", "e.yaml", "--over", override(BASES["closed"], rng), "--out", "sw", "-q"], ["sweep", "e.yaml", "--out", "sw", "-q"]),
         *(["run", rng.choice(resources.available("experiments")), "--set", f"seed={rng.choice(('x', '-1', '10' * 40))}"],),
     )
@@ -379,7 +489,10 @@ def campaign(seeds: range, *, verbose: bool = False) -> dict[int, tuple[Case, Ou
         if outcome.faults() or left:
             bad[seed] = (one, outcome)
             if verbose:
-                print(f"{seed}: {one.what}: {', '.join(outcome.faults() + left)}; {outcome.seconds:.1f} s\n    {outcome.said.strip()[:600]}", flush=True)
+                print(
+                    f"{seed}: {one.what}: {', '.join(outcome.faults() + left)}; {outcome.seconds:.1f} s\n    {outcome.said.strip()[:600]}",
+                    flush=True,
+                )
         elif verbose and outcome.seconds > 5:
             print(f"{seed}: {one.what}: {outcome.seconds:.1f} s, exit code {outcome.code}: {outcome.said.strip()[:200]}", flush=True)
     return bad

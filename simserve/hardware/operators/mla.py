@@ -26,9 +26,7 @@ def _attention(ctx: Context, c: Columns) -> tuple[F64, F64]:
     kv = DTYPE_BYTES.get(ctx.kv_dtype, 2.0)
     decode = c["decode"] > 0
     pairs = attended_pairs(new, np.maximum(keys - new, 0.0), np.zeros(len(new)))
-    flops = np.where(
-        decode, 2.0 * b * heads * keys * (2 * _LATENT + _ROPE), 2.0 * b * heads * pairs * (_NOPE + _ROPE + _VALUE)
-    )
+    flops = np.where(decode, 2.0 * b * heads * keys * (2 * _LATENT + _ROPE), 2.0 * b * heads * pairs * (_NOPE + _ROPE + _VALUE))
     traffic = np.where(
         decode,
         b * (keys * (_LATENT + _ROPE) * kv + 2.0 * heads * (2 * _LATENT + _ROPE)),

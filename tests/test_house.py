@@ -157,6 +157,11 @@ def test_files_fit_in_a_head():
     assert not [path for path in SOURCES if path.stem in ("utils", "helpers", "misc")]
 
 
+def test_no_two_test_files_have_one_name():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names)), "pytest imports test modules by their bare name"
+
+
 def test_every_module_says_what_it_is():
     texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES}
     assert [name for name, text in texts.items() if text.strip() and not ast.get_docstring(ast.parse(text))] == []

@@ -18,7 +18,7 @@ import yaml
 from simserve.errors import ConfigError
 from simserve.files.json_text import MOST_DIGITS
 from simserve.files.text import read_text
-from simserve.files.words import clipped, number, shown
+from simserve.files.words import clipped, shown
 from simserve.files.yaml_problems import in_words
 
 KeyPath = tuple[str | int, ...]
@@ -119,17 +119,13 @@ def value_of(text: str, source: str) -> Any:
 
 def kind_of(value: Any) -> str:
     """A value in the words of an error message: "text 'abc'", '3', 'a mapping', 'nothing'."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, str):
         return f"text '{clipped(value)}'"
     if isinstance(value, Mapping):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    return number(value) if isinstance(value, int | float) else clipped(str(value))
+    return shown(value) if value is None or isinstance(value, int | float) else clipped(str(value))
 
 
 def plain(value: Any, where: str) -> Any:

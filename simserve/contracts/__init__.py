@@ -8,7 +8,7 @@ The engine implements the views and plans described here; policies and cost mode
 from pydantic import Field
 
 from simserve.contracts.cluster import ClusterControl, ClusterView, Decoding, Load, Refusal, Score
-from simserve.contracts.cost import CostModel, PrefillSlice
+from simserve.contracts.cost import PREFILL, VERIFY, CostModel, CostWrapper, Slice, Step
 from simserve.contracts.instance import DecodingView, InstanceView, KvView, StepPlan, WaitingView
 from simserve.contracts.policies import (
     CAPABILITIES,
@@ -27,11 +27,14 @@ from simserve.contracts.request import OracleRequest, Request, State
 __all__ = [
     "CAPABILITIES",
     "FCFS",
+    "PREFILL",
     "SMALLEST_STEP_TOKENS",
+    "VERIFY",
     "ClusterControl",
     "ClusterView",
     "Controller",
     "CostModel",
+    "CostWrapper",
     "Decoding",
     "DecodingView",
     "Field",
@@ -40,7 +43,6 @@ __all__ = [
     "Load",
     "OracleRequest",
     "PolicyParams",
-    "PrefillSlice",
     "QueueOrder",
     "Refusal",
     "Request",
@@ -48,7 +50,9 @@ __all__ = [
     "Scheduler",
     "SchedulerParams",
     "Score",
+    "Slice",
     "State",
+    "Step",
     "StepPlan",
     "WaitingView",
     "capable",

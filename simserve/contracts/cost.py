@@ -1,4 +1,4 @@
-"""What the engine asks of a cost model. Nothing here, and nothing that implements it, knows SimPy or policies."""
+"""A step as a value, and what the engine asks of a cost model. Nothing here, and nothing that implements it, knows SimPy or policies."""
 
 from __future__ import annotations
 
@@ -10,57 +10,117 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 
+PREFILL = "prefill"
+VERIFY = "verify"
 
-class PrefillSlice(NamedTuple):
-    """One chunk of one prompt in a step: `new_tokens` computed now, after `context_tokens` that are in the KV cache already.
 
-    layers  (group, groups): the chunk passes through this one of so many equal, contiguous groups of layers only (layered prefill); the
-            other layers run the step's decodes alone. None = all layers. The same for all chunks of a step.
+class Slice(NamedTuple):
+    """New tokens of one request that a step computes together, after `context_tokens` that are in the KV cache already.
+
+    layers  (group, groups): the slice passes through this one of so many equal, contiguous groups of layers only (layered prefill); the
+            other layers run the step's decodes alone. None = all layers. The same for all slices of a step.
+    kind    "prefill": a chunk of a prompt. "verify": drafted tokens of a decoding request and the one before them, each of which yields
+            logits. A policy may name kinds of its own if the instance's cost model prices them (`CostModel.slice_kinds`).
+    row     of the request in the request table, -1 = none
     """
 
     new_tokens: int
     context_tokens: int
     layers: tuple[int, int] | None = None
+    kind: str = PREFILL
+    row: int = -1
+
+
+class Step:
+    """One engine step: sequences that decode one token each, and slices. The plan of an engine's step is one; others are made by hand.
+
+    decodes         sequences that compute one token each
+    context_tokens  sum over them of the tokens their query attends (the cached ones and itself)
+    longest_tokens  largest of these
+    slices          in the order of the plan
+    contexts()      attended tokens of each decoding sequence; costs time, so only cost models that need the distribution ask
+    """
+
+    __slots__ = ("context_tokens", "decodes", "known_contexts", "longest_tokens", "slices")
+
+    decodes: int
+    context_tokens: int
+    longest_tokens: int
+    slices: Sequence[Slice]
+    known_contexts: tuple[int, ...] | None
+
+    def __init__(self, decodes: int, context_tokens: int = 0, longest_tokens: int = 0, slices: Sequence[Slice] = ()) -> None:
+        self.decodes = decodes
+        self.context_tokens = context_tokens
+        self.longest_tokens = longest_tokens
+        self.slices = slices
+        self.known_contexts = None
+
+    @staticmethod
+    def of(contexts: Sequence[int], slices: Sequence[Slice] = ()) -> Step:
+        """The step in which sequences with these attended tokens decode."""
+        step = Step(len(contexts), sum(contexts), max(contexts, default=0), slices)
+        step.known_contexts = tuple(contexts)
+        return step
+
+    def contexts(self) -> Sequence[int]:
+        """Attended tokens of each decoding sequence. Where only total and longest are known: one is the longest, the others are equal."""
+        if self.known_contexts is not None:
+            return self.known_contexts
+        if not self.decodes:
+            return ()
+        others = self.decodes - 1
+        each, more = divmod(self.context_tokens - self.longest_tokens, others) if others else (0, 0)
+        return (self.longest_tokens, *[each + 1] * more, *[each] * (others - more))
+
+    def after(self, steps: int) -> Step:
+        """The decode-only step of the same batch so many steps later: each context is longer by as many tokens."""
+        if self.known_contexts is not None:
+            return Step.of([tokens + steps for tokens in self.known_contexts])
+        return Step(self.decodes, self.context_tokens + steps * self.decodes, self.longest_tokens + steps)
+
+    def __repr__(self) -> str:
+        return f"Step({self.decodes}, {self.context_tokens}, {self.longest_tokens}, {list(self.slices)!r})"
 
 
 class CostModel(Protocol):
     """Seconds of engine steps for one model on one instance (its devices, its parallel layout, its engine profile).
 
-    In every method `decode_requests` sequences compute one token each; `context_tokens` is the sum over them of the tokens their
-    query attends (the cached ones and itself) and `longest_tokens` the largest of these. Times are seconds, > 0, deterministic.
+    Times are seconds, > 0, deterministic: the same for equal steps. A class that derives from this one writes `stage_times`; the others
+    that are answered here follow from it and may be written for speed. To change another cost model, derive from `CostWrapper`.
     """
+
+    slice_kinds: frozenset[str] = frozenset({PREFILL})
+    """Kinds of slices that it can price. A plan with any other is refused."""
 
     @property
     def stages(self) -> int:
         """Pipeline-parallel stages (1 = no pipeline)."""
+        return 1
+
+    def stage_times(self, step: Step) -> tuple[float, ...]:
+        """Time of the step on each pipeline stage, sending its activations to the next one included (length `stages`); host work counts
+        on the first."""
         ...
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+    def step_time(self, step: Step) -> float:
         """Time of one step on a single-stage instance, host work included."""
-        ...
+        return self.stage_times(step)[0]
 
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
+    def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Times (list or array) of `steps` consecutive decode-only steps of an unchanged batch; each adds one token to every context.
 
-        Element i must equal, bit for bit, `step_time(decode_requests, context_tokens + i * decode_requests, longest_tokens + i, ())`.
+        Element i must equal, bit for bit, `step_time(step.after(i))`.
         """
-        ...
-
-    def stage_times(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> tuple[float, ...]:
-        """Time of the step on each pipeline stage, the hand-over of activations to the next stage included (length `stages`)."""
-        ...
+        return [self.step_time(step.after(i)) for i in range(steps)]
 
     def swap_time(self, tokens: int) -> float:
         """Time to copy the KV of `tokens` tokens between device and host, either way (all ranks in parallel)."""
         ...
 
-    def breakdown(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> dict[str, float]:
+    def breakdown(self, step: Step) -> dict[str, float]:
         """The same step's seconds by part (gemm, attention_prefill, attention_decode, collective, elementwise, lm_head, host ...)."""
-        ...
+        return {"step": sum(self.stage_times(step))}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
         """Useful model FLOPs of all ranks for `new_tokens` tokens whose queries attend `attended_pairs` (query, key) pairs in all."""
@@ -77,3 +137,59 @@ class CostModel(Protocol):
         Plain JSON types. Ships with every result.
         """
         ...
+
+
+class CostWrapper(CostModel):
+    """Another cost model, changed: a subclass writes `stage_times`, which may ask `self.inner`, and `describe`, which says what it did.
+
+        class Slower(CostWrapper):
+            def stage_times(self, step: Step) -> tuple[float, ...]:
+                return tuple(2 * seconds for seconds in self.inner.stage_times(step))
+
+            def describe(self) -> dict[str, Any]:
+                return self.inner.describe() | {"slower": "2 x"}
+
+    Whatever else a cost model can be asked is the inner one's answer.
+    """
+
+    def __init__(self, inner: CostModel) -> None:
+        self.inner = inner
+        self.slice_kinds = inner.slice_kinds
+
+    @property
+    def stages(self) -> int:
+        """Pipeline-parallel stages of the inner model."""
+        return self.inner.stages
+
+    def stage_times(self, step: Step) -> tuple[float, ...]:
+        """As the inner model says."""
+        return self.inner.stage_times(step)
+
+    def swap_time(self, tokens: int) -> float:
+        """As the inner model says."""
+        return self.inner.swap_time(tokens)
+
+    def breakdown(self, step: Step) -> dict[str, float]:
+        """The inner model's parts, stretched to the wrapped time."""
+        parts = self.inner.breakdown(step)
+        before = sum(parts.values())
+        factor = sum(self.stage_times(step)) / before if before else 1.0
+        return {part: factor * seconds for part, seconds in parts.items()}
+
+    def flops(self, new_tokens: float, attended_pairs: float) -> float:
+        """As the inner model says."""
+        return self.inner.flops(new_tokens, attended_pairs)
+
+    @property
+    def peak_flops_per_s(self) -> float:
+        """Of the inner model."""
+        return self.inner.peak_flops_per_s
+
+    def describe(self) -> dict[str, Any]:
+        """As the inner model says."""
+        return self.inner.describe()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":  # asked before `inner` is there: a copy being made
+            raise AttributeError(name)
+        return getattr(self.inner, name)

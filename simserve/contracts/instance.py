@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, Self
 
+from simserve.contracts.cost import PREFILL, Slice
 from simserve.contracts.request import Request
 
 
@@ -132,8 +133,8 @@ class StepPlan(Protocol):
         """Requests that decode one token in this step."""
 
     @property
-    def prefills(self) -> Sequence[object]:
-        """The prompt slices of this step, in the order given."""
+    def slices(self) -> Sequence[Slice]:
+        """The slices of this step, in the order given."""
 
     @property
     def budget_left(self) -> int | None:
@@ -159,9 +160,10 @@ class StepPlan(Protocol):
     def grow(self, request: Request, tokens: int) -> bool:
         """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
 
-    def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None) -> None:
+    def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. `layers=(group, groups)` takes them through one of so
-        many groups of the layers only; the same tokens must then pass through groups 0, 1, ... in order, one a step."""
+        many groups of the layers only; the same tokens must then pass through groups 0, 1, ... in order, one a step. `kind` names a kind
+        of slice that the instance's cost model prices in its own way (`CostModel.slice_kinds`)."""
 
     def preempt(self, request: Request) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by
@@ -170,13 +172,15 @@ class StepPlan(Protocol):
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""
 
-    def hold(self, *, steps: int | None = None, ignore_arrivals: bool | None = None) -> Self:
+    def hold(self, *, steps: int | None = None, until_s: float | None = None, ignore_arrivals: bool | None = None) -> Self:
         """States that, as long as nothing happens, the policy would plan the same again: the engine may then run the steps as one span.
 
         Something happens when a request finishes, memory runs short, or a request arrives. Plans with prefill slices, preemptions or
         swaps are never repeated: there the statement has no effect.
 
         steps            only for so many steps, this one included (None = until something happens)
+        until_s          the policy is asked again at this time (seconds of simulated time, after `now`): when the step that is in progress
+                         then has ended, or, if this plan is empty, at that time. A plan may be empty although requests wait if it says so
         ignore_arrivals  whether a request may arrive without a change of plan. None = under first come, first served, when a request
                          that could not be admitted waits already: a newcomer behind it cannot be admitted either. A policy that looks
                          past the head of the queue says False

@@ -16,7 +16,7 @@ wait. Deriving from these classes is not needed, and spares the constructor:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +31,7 @@ CAPABILITIES = {
     "crosses_roles": "routers: may send an arrival to a decode instance and a prefilled request to a prefill instance",
     "reads_contents": "routers: reads `request.prefix_ids`",
     "one_pool": "controllers: treat all instances alike, so a cluster with roles needs instances of the role `mixed`",
+    "hears_ends": "schedulers, routers, controllers: are told of the requests that end (`ended`)",
     "idle": "controllers: are also called while no request is in the system (scaling down); the others sleep then",
 }
 """What a policy may declare as a class or instance attribute of this name, and who it is for; False where it does not."""
@@ -90,6 +91,11 @@ class Scheduler(_Policy, Protocol):
     Params: ClassVar[Any] = SchedulerParams
     oracle: bool = False
     single_stage: bool = False
+    hears_ends: bool = False
+
+    def ended(self, requests: Sequence[Request], now: float) -> None:
+        """Requests have ended on this scheduler's instance, at `now` (seconds). Asked for by `hears_ends`."""
+        return
 
     def plan(self, view: InstanceView) -> StepPlan:
         """The coming step: `view.new_plan()` with actions told to it."""
@@ -101,6 +107,11 @@ class Router(_Policy, Protocol):
 
     crosses_roles: bool = False
     reads_contents: bool = False
+    hears_ends: bool = False
+
+    def ended(self, requests: Sequence[Request], instance: int, now: float) -> None:
+        """Requests have ended on an instance, at `now` (seconds). Asked for by `hears_ends`."""
+        return
 
     def choose(self, request: Request, view: ClusterView) -> int | Refusal | None:
         """The number of an instance in `view.open`; a Refusal, which rejects the request; or None, which holds it in the cluster's own
@@ -113,6 +124,11 @@ class Controller(_Policy, Protocol):
 
     idle: bool = False
     one_pool: bool = False
+    hears_ends: bool = False
+
+    def ended(self, requests: Sequence[Request], instance: int, now: float) -> None:
+        """Requests have ended on an instance, at `now` (seconds). Asked for by `hears_ends`."""
+        return
 
     @property
     def interval_s(self) -> float:

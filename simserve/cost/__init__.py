@@ -1,5 +1,1 @@
 """Seconds, bytes, FLOPs and joules of one engine step, from a model architecture and a hardware profile."""
-
-from simserve.contracts import CostModel, PrefillSlice
-
-__all__ = ["CostModel", "PrefillSlice"]

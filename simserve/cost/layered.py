@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice
 from simserve.cost.decode import Attending
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.prefill import PrefillAttention
@@ -56,7 +56,7 @@ class LayeredSteps:
         embedding = [(op, 1) for op in head_operators(model, parallel).embedding]
         self._embedding = TokenTable(kernels, embedding, _FIRST_TOKENS, parallel.dp)
 
-    def parts(self, decode_requests: int, prefills: Sequence[PrefillSlice]) -> dict[str, float]:
+    def parts(self, decode_requests: int, prefills: Sequence[Slice]) -> dict[str, float]:
         """Seconds by part of a step, decode attention and the output head left out."""
         assert prefills[0].layers is not None
         group, groups = prefills[0].layers

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import CostModel, Slice, Step
 from simserve.contracts.cost import F64
 from simserve.cost.coefficients import Coefficients
 from simserve.cost.host_copy import host_copy_s
@@ -27,7 +27,7 @@ _ARRAY_FROM = 48
 _MS = 1e-3
 
 
-class PolynomialCost:
+class PolynomialCost(CostModel):
     """The cost model of one instance by coefficients.
 
     kv_dtype_bytes  of a cached element, for copies to host memory
@@ -64,46 +64,40 @@ class PolynomialCost:
         """Pipeline-parallel stages."""
         return self._parallel.pp
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+    def step_time(self, step: Step) -> float:
         """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
         self._single_stage()
-        if not prefills:
-            base, slope = self._decode_line(decode_requests)
-            return base + slope * context_tokens
-        new = sum(piece[0] for piece in prefills)
-        return self._device_s(decode_requests, context_tokens, prefills) + self._host_s(new + context_tokens)
+        if not step.slices:
+            base, slope = self._decode_line(step.decodes)
+            return base + slope * step.context_tokens
+        return self._device_s(step) + self._step_host_s(step)
 
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
+    def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
         self._single_stage()
-        base, slope = self._decode_line(decode_requests)
-        last = context_tokens + decode_requests * steps
+        n, first = step.decodes, step.context_tokens
+        base, slope = self._decode_line(n)
+        last = first + n * steps
         if steps >= _ARRAY_FROM:
-            return np.arange(context_tokens, last, decode_requests, dtype=np.float64) * slope + base
-        return [base + slope * context for context in range(context_tokens, last, decode_requests)]
+            return np.arange(first, last, n, dtype=np.float64) * slope + base
+        return [base + slope * context for context in range(first, last, n)]
 
-    def stage_times(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> tuple[float, ...]:
+    def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of the step on each stage: equal shares; the engine's own time is counted on the first."""
         if self.stages == 1:
-            return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
-        share = self._device_s(decode_requests, context_tokens, prefills) / self.stages
-        new = sum(piece[0] for piece in prefills)
-        return (share + self._host_s(new + context_tokens), *[share] * (self.stages - 1))
+            return (self.step_time(step),)
+        each = self._device_s(step) / self.stages
+        return (each + self._step_host_s(step), *[each] * (self.stages - 1))
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens over each rank's host link, either way."""
         return host_copy_s(self._profile.device, tokens * self._swap_bytes)
 
-    def breakdown(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> dict[str, float]:
+    def breakdown(self, step: Step) -> dict[str, float]:
         """Seconds of the step by part; a polynomial knows prefill, decode and host only. In a mixed step `prefill` has the fixed part."""
-        new = sum(piece[0] for piece in prefills)
-        whole = self._device_s(decode_requests, context_tokens, prefills)
-        prefill = self._prefill_s(prefills) if prefills else 0.0
-        parts = {"prefill": prefill, "decode": whole - prefill, "host": self._host_s(new + context_tokens)}
+        whole = self._device_s(step)
+        prefill = self._prefill_s(step.slices) if step.slices else 0.0
+        parts = {"prefill": prefill, "decode": whole - prefill, "host": self._step_host_s(step)}
         return {part: seconds for part, seconds in parts.items() if seconds}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
@@ -137,24 +131,26 @@ class PolynomialCost:
         a, b, c = self._decode if n < self._large_from else self._large
         return self._step_s + a + c * n, b + self._token_s
 
-    def _prefill_s(self, prefills: Sequence[PrefillSlice]) -> float:
+    def _prefill_s(self, prefills: Sequence[Slice]) -> float:
         """A chunk of n tokens after m attends m more keys with each: n^2 + 2 n m, so that the chunks of a prompt add up to its square.
         One of g groups of layers does 1/g of it."""
         a, b, c = self._prefill
         new = squares = 0.0
-        for tokens, context, layers in prefills:
-            share = 1.0 / layers[1] if layers else 1.0
-            new += share * tokens
-            squares += share * tokens * (tokens + 2 * context)
+        for tokens, context, layers, _, _ in prefills:
+            part = 1.0 / layers[1] if layers else 1.0
+            new += part * tokens
+            squares += part * tokens * (tokens + 2 * context)
         return a + b * new + c * squares
 
-    def _device_s(self, n: int, context_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+    def _device_s(self, step: Step) -> float:
         """Seconds on the devices. A mixed step pays the fixed part, which is mostly reading the weights, once: the larger of the two."""
+        n, context_tokens, prefills = step.decodes, step.context_tokens, step.slices
         a, b, c = self._decode if n < self._large_from else self._large
         if not prefills:
             return a + b * context_tokens + c * n
         prefill = self._prefill_s(prefills)
         return prefill + (max(a - self._prefill[0], 0.0) + b * context_tokens + c * n if n else 0.0)
 
-    def _host_s(self, tokens: int) -> float:
+    def _step_host_s(self, step: Step) -> float:
+        tokens = sum(piece[0] for piece in step.slices) + step.context_tokens
         return self._step_s + self._token_s * tokens

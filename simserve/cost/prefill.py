@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice
 from simserve.cost.decode import Attending, index_seconds
 from simserve.cost.grid import geometric
 from simserve.cost.kernels import KernelChoice
@@ -51,14 +51,14 @@ class PrefillAttention:
         self._alone: list[list[float]] = alone.tolist()
         self._added: list[list[float]] = np.minimum(added, alone).tolist()
 
-    def seconds(self, prefills: Sequence[PrefillSlice]) -> float:
+    def seconds(self, prefills: Sequence[Slice]) -> float:
         """Seconds of all chunks of a step (at least one)."""
         if len(prefills) == 1:
-            new, context, _ = prefills[0]
+            new, context, _, _, _ = prefills[0]
             return self._at(self._alone, new, context)
         dearest = extra = 0.0
         dearest_added = 0.0
-        for new, context, _ in prefills:
+        for new, context, _, _, _ in prefills:
             alone = self._at(self._alone, new, context)
             added = self._at(self._added, new, context)
             extra += added

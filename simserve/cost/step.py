@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import CostModel, Slice, Step
 from simserve.contracts.cost import F64
 from simserve.cost.energy import StepTotals, energy_j, expert_bytes
 from simserve.cost.host import HostOverheads
@@ -37,7 +37,7 @@ _ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
 
 
-class StepCost:
+class StepCost(CostModel):
     """The cost model of one instance: a model on a hardware profile, laid out by `parallel`, driven by an engine's host.
 
     backend   serving engine whose kernel measurements are preferred (`vllm`, `sglang 0.5.14` ...), None = the profile's own order
@@ -124,15 +124,16 @@ class StepCost:
         """Pipeline-parallel stages."""
         return len(self._stages)
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+    def step_time(self, step: Step) -> float:
         """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
         if len(self._stages) > 1:
             raise ModelError(f"step_time is for one pipeline stage, this instance has {len(self._stages)}: use stage_times")
-        if prefills:
-            if prefills[0].layers is not None:
-                return sum(self.breakdown(decode_requests, context_tokens, longest_tokens, prefills).values())
-            return self._mixed(self._stages[0], decode_requests, context_tokens, longest_tokens, prefills)
-        base, floor, knots, intercept, slope = self._decode_rows.get(decode_requests) or self._decode_row(decode_requests)
+        if step.slices:
+            if step.slices[0].layers is not None:
+                return sum(self.breakdown(step).values())
+            return self._mixed(self._stages[0], step)
+        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
+        base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         i = bisect_right(knots, context_tokens) - 1
         attention = intercept[i] + slope[i] * context_tokens
         j = bisect_right(self._single_knots, longest_tokens) - 1
@@ -140,11 +141,11 @@ class StepCost:
         seconds = base + (attention if attention > longest else longest)
         return seconds if seconds > floor else floor
 
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
+    def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
         if len(self._stages) > 1:
             raise ModelError(f"decode_times is for one pipeline stage, this instance has {len(self._stages)}")
-        n = decode_requests
+        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         ones, one_intercept, one_slope = self._single_knots, self._single_intercept, self._single_slope
         if steps >= _ARRAY_FROM:
@@ -169,42 +170,40 @@ class StepCost:
             longest_tokens += 1
         return out
 
-    def stage_times(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> tuple[float, ...]:
+    def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
         if len(self._stages) == 1:
-            return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
-        tokens = decode_requests + sum(p[0] for p in prefills)
+            return (self.step_time(step),)
+        n = step.decodes
+        new = sum(p[0] for p in step.slices)
         out = []
         for stage in self._stages:
-            parts = self._device_parts(stage, decode_requests, context_tokens, longest_tokens, prefills)
-            seconds = max(sum(parts.values()), self._launch_floor(stage, decode_requests, bool(prefills)))
-            out.append(seconds + (stage.handover[0] + stage.handover[1] * tokens if stage.handover else 0.0))
-        out[0] += self._host_seconds(decode_requests, tokens - decode_requests)
+            parts = self._device_parts(stage, step)
+            seconds = max(sum(parts.values()), self._launch_floor(stage, n, bool(step.slices)))
+            out.append(seconds + (stage.handover[0] + stage.handover[1] * (n + new) if stage.handover else 0.0))
+        out[0] += self._host_seconds(n, new)
         return tuple(out)
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens over each rank's host link, either way."""
         return host_copy_s(self._profile.device, tokens * self._swap_bytes)
 
-    def breakdown(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> dict[str, float]:
+    def breakdown(self, step: Step) -> dict[str, float]:
         """Seconds of the step by part, summed over stages; `launch` is time that the devices wait for kernels to be launched."""
-        new = sum(p[0] for p in prefills)
+        n = step.decodes
+        new = sum(p[0] for p in step.slices)
         parts: dict[str, float] = {}
         for stage in self._stages:
-            own = self._device_parts(stage, decode_requests, context_tokens, longest_tokens, prefills)
-            wait = self._launch_floor(stage, decode_requests, bool(prefills)) - sum(own.values())
+            own = self._device_parts(stage, step)
+            wait = self._launch_floor(stage, n, bool(step.slices)) - sum(own.values())
             own["launch"] = max(wait, 0.0)
             if stage.handover:
-                own["handover"] = stage.handover[0] + stage.handover[1] * (decode_requests + new)
+                own["handover"] = stage.handover[0] + stage.handover[1] * (n + new)
             for part, seconds in own.items():
                 parts[part] = parts.get(part, 0.0) + seconds
-        layers = prefills[0].layers if prefills else None
+        layers = step.slices[0].layers if step.slices else None
         # The host prepares a chunk's tokens when they enter the model.
-        parts["host"] = self._host_seconds(decode_requests, new if layers is None or layers[0] == 0 else 0)
+        parts["host"] = self._host_seconds(n, new if layers is None or layers[0] == 0 else 0)
         return {part: seconds for part, seconds in parts.items() if seconds}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
@@ -265,7 +264,8 @@ class StepCost:
         host = self._host
         return host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s
 
-    def _mixed(self, stage: Stage, n: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+    def _mixed(self, stage: Stage, step: Step) -> float:
+        n, context_tokens, longest_tokens, prefills = step.decodes, step.context_tokens, step.longest_tokens, step.slices
         new = 0
         for piece in prefills:
             new += piece[0]
@@ -283,9 +283,8 @@ class StepCost:
         host = self._host
         return (seconds if seconds > floor else floor) + (host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s)
 
-    def _device_parts(
-        self, stage: Stage, n: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> dict[str, float]:
+    def _device_parts(self, stage: Stage, step: Step) -> dict[str, float]:
+        n, prefills = step.decodes, step.slices
         layers = prefills[0].layers if prefills else None
         if layers is None:
             parts = self._whole_parts(stage, n, prefills)
@@ -297,7 +296,7 @@ class StepCost:
         for part, values in stage.rows.parts.items():
             parts[part] = parts.get(part, 0.0) + float(values[rows])
         if n:
-            parts["attention_decode"] = max(stage.decode.seconds(n, context_tokens), stage.decode.seconds(1, longest_tokens))
+            parts["attention_decode"] = max(stage.decode.seconds(n, step.context_tokens), stage.decode.seconds(1, step.longest_tokens))
         return parts
 
     def _layered_steps(self) -> LayeredSteps:
@@ -305,7 +304,7 @@ class StepCost:
             self._layered = LayeredSteps(self._model, self._parallel, self._kernels, self._context_limit)
         return self._layered
 
-    def _whole_parts(self, stage: Stage, n: int, prefills: Sequence[PrefillSlice]) -> dict[str, float]:
+    def _whole_parts(self, stage: Stage, n: int, prefills: Sequence[Slice]) -> dict[str, float]:
         """What chunks that pass through all layers share with the decodes, and their attention."""
         new = sum(p[0] for p in prefills)
         tokens = n + new if prefills else self._graph_tokens(n)

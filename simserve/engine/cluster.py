@@ -117,6 +117,10 @@ class Cluster:
             raise ConfigError("a router that crosses roles decides when the prefill has ended: the hand-over must be a pull")
         self.entry = Pool(first, router, signals, instances, stale)
         self.decode = Pool(second, decode_router, signals, instances, stale)
+        self.hear_ends: list[Router | contracts.Controller] = [
+            policy for policy in (router, decode_router, *spec.controllers) if capable(policy, "hears_ends")
+        ]
+        """Routers and controllers that are told of ends."""
         self.handover = self._connect()
         self._timers = Timers(clock, self._progress)
         self._tickers: list[Ticker] = []

@@ -21,7 +21,9 @@ from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.spec import InstanceSpec, LinkSpec
+from simserve.engine.timers import PATIENCE
 from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
+from simserve.errors import PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.handover import Handover
@@ -50,7 +52,7 @@ class Instance:
         clock: Clock,
         recorder: Recorder,
         final_tokens: array[int],
-        ended: Callable[[list[LiveRequest], float], None],
+        ended: Callable[[list[LiveRequest], Instance, float], None],
         fast_forward: bool,
         signals: Signals,
         uplink: Link | None = None,
@@ -73,6 +75,7 @@ class Instance:
         prefix = PrefixCache(spec.block_tokens, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix)
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
+        self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
         self.waiting: WaitingQueue = FcfsQueue() if self.order.key is None else SortedQueue(self.order.key)
@@ -96,6 +99,8 @@ class Instance:
         self.lanes = [Lane(self, index) for index in range(stages)]
         self.pipeline = Pipeline(self) if stages > 1 else None
         self._wake_event: Event | None = None
+        self._again: Event | None = None
+        self._postponed = 0
 
     def seen(self, request: LiveRequest) -> LiveRequest:
         """A request that is about to enter, as the policies here may see it. Called wherever a request comes from: a router, a copy."""
@@ -250,7 +255,9 @@ class Instance:
             if self.migrating and request.row in self.migrating:
                 self.migrating[request.row].abort("the request ended")
             self.forget(request)
-        self._tell_ended(requests, now)
+        if self._hears_ends:
+            self.scheduler.ended(requests, now)
+        self._tell_ended(requests, self, now)
 
     def others_work(self, lane: Lane) -> bool:
         """Whether another lane has requests (whose steps will free memory)."""
@@ -263,6 +270,7 @@ class Instance:
 
     def after_step(self, lane: Lane, now: float) -> None:
         """A lane's step is over and its tokens are out: the next step."""
+        self._postponed = 0
         while lane.boundary:
             lane.boundary.pop(0)(now)
         self.pull()
@@ -275,6 +283,23 @@ class Instance:
             if self.inbox:
                 self._take_in()
             lane.start(now)
+
+    def ask_again(self, at_s: float) -> None:
+        """A policy that plans nothing now wants to be asked at `at_s`. Raises PolicyError when it does so for ever."""
+        self._postponed += 1
+        if self._postponed > PATIENCE:
+            raise PolicyError(
+                f"policy '{self.policy_name}' has planned nothing {PATIENCE} times in a row, until a later time each time, with "
+                f"{self.queue_length} requests waiting: no progress is possible (invariant I5)"
+            )
+        self._again = self.clock.at(at_s, self._ask, self.lanes[0].priority)
+
+    def _ask(self, event: Event) -> None:
+        """A policy's time has come, if it has not stated another one since."""
+        if event is self._again:
+            self._again = None
+            if not any(lane.busy for lane in self.lanes):
+                self._wake(event)
 
     def _wake(self, event: Event) -> None:
         self._wake_event = None

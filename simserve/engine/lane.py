@@ -17,15 +17,13 @@ from simpy.events import Event
 from simserve.engine.clock import STEP
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
+from simserve.engine.records import Span, span_of
 from simserve.engine.request import LiveRequest
 from simserve.engine.residents import Residents
 from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
-
-LOG_FIELDS = 9
-"""Numbers per span in Lane.log, in the order of LaneLog's span columns, without span_first_step, which follows from the steps."""
 
 FIRST_CHUNK_STEPS = 16
 LONGEST_CHUNK_STEPS = 4096
@@ -50,10 +48,7 @@ class Lane(Residents):
         self._chunk = FIRST_CHUNK_STEPS
         self._end_event: Event | None = None
         self._span_first = 0
-        self._span_start_s = 0.0
-        self._span_waiting = 0
         self._plan: StepPlan = self.view.plan
-        self._context = 0
 
     # -- the step ------------------------------------------------------------------------------------------------------------------
 
@@ -90,21 +85,24 @@ class Lane(Residents):
             )
         if plan.asked:
             raise PolicyError(f"policy '{self.policy_name}' returned the plan of an earlier step (invariant I10)")
-        if plan.repeat != 1 and (plan.prefills or plan.preempted or plan.swap_times_s or plan.repeat < 1):
+        if plan.repeat != 1 and (plan.slices or plan.preempted or plan.swap_times_s or plan.repeat < 1):
             raise PolicyError(
                 f"policy '{self.policy_name}' repeats {plan.repeat} times a step with prefills, preemptions or swaps: only steps that do "
                 "nothing but decode can be the same again (invariant I10)"
             )
-        if not plan.decodes and not plan.prefills:
+        if not plan.decodes and not plan.slices:
             # What has been preempted leaves room: whoever waits for a seat or memory is asked again before anybody is blamed.
-            if self.has_work() and not plan.preempted and not self.instance.others_work(self):
+            if plan.until_s is not None:
+                self.instance.ask_again(plan.until_s)
+            elif self.has_work() and not plan.preempted and not self.instance.others_work(self):
                 raise PolicyError(
                     f"policy '{self.policy_name}' plans no work at {now} s with {len(view.waiting)} waiting, "
                     f"{len(self.prefilling)} prefilling, "
                     f"{len(self.group)} decoding, {len(self.swapped)} swapped requests: no progress is possible (invariant I5)"
                 )
             return None
-        self._span_waiting = len(view.waiting)
+        plan.waiting = len(view.waiting)
+        plan.seal()
         return plan
 
     def start(self, now: float) -> None:
@@ -122,35 +120,31 @@ class Lane(Residents):
             return
         self.busy = True
         group = self.group
-        decodes = plan.decodes
-        if decodes:
-            self._context = context = group.context_tokens()
-            longest = group.longest_tokens()
-        else:
-            self._context = context = longest = 0
         ends = self.step_end_s
         self._span_first = len(ends)
-        self._span_start_s = now
+        plan.start_s = now
         if plan.repeat > 1 and self._fast:
             steps = min(plan.repeat, group.steps_to_next_change(), self._chunk)
             if self.instance.unseen:
                 steps = min(steps, self.instance.unseen[0][1])
             if steps > 1:
                 # Forgetting contents may change what those who wait need.
-                room = self.kv.spare_blocks if self._span_waiting else self.kv.free_blocks
+                room = self.kv.spare_blocks if plan.waiting else self.kv.free_blocks
                 steps = group.steps_within(room, steps)
         else:
             steps = 1
         if steps > 1:
-            times = self.cost.decode_times(decodes, context, longest, steps)
+            times = self.cost.decode_times(plan, steps)
             times[0] += now
             if isinstance(times, list):
                 ends.extend(accumulate(times))
             else:  # adds one after the other, as accumulate does: the same numbers
                 ends.frombytes(np.add.accumulate(times).tobytes())
+            if plan.until_s is not None and ends[-2] >= plan.until_s:
+                del ends[bisect_left(ends, plan.until_s, self._span_first) + 1 :]
             end = ends[-1]
         else:
-            end = self.cost.step_time(decodes, context, longest, plan.prefills)
+            end = self.cost.step_time(plan)
             for swap_s in plan.swap_times_s:
                 end += swap_s
             end += now
@@ -159,11 +153,7 @@ class Lane(Residents):
 
     def stage_times(self, plan: StepPlan) -> tuple[float, ...]:
         """Seconds of the planned step on each pipeline stage; swaps hold up the first."""
-        group = self.group
-        context = group.context_tokens() if plan.decodes else 0
-        longest = group.longest_tokens() if plan.decodes else 0
-        self._context = context
-        first, *rest = self.cost.stage_times(plan.decodes, context, longest, plan.prefills)
+        first, *rest = self.cost.stage_times(plan)
         for swap_s in plan.swap_times_s:
             first += swap_s
         return (first, *rest)
@@ -172,7 +162,7 @@ class Lane(Residents):
         """Starts the planned step, which leaves the last pipeline stage at `end`."""
         self.busy = True
         self._span_first = len(self.step_end_s)
-        self._span_start_s = now
+        self._plan.start_s = now
         self.step_end_s.append(end)
         self._end_event = self.clock.at(end, self._on_end, self.priority)
 
@@ -212,8 +202,7 @@ class Lane(Residents):
         steps = len(self.step_end_s) - self._span_first
         plan = self._plan
         ended: list[LiveRequest] = []
-        decodes = plan.decodes
-        if decodes:
+        if plan.decodes:
             group = self.group
             if steps > 1:
                 if not self.kv.take(group.growth_over(steps - 1)):
@@ -222,12 +211,14 @@ class Lane(Residents):
                     self._chunk *= 2
             group.tick += steps
             ended = group.pop_ended()
-        used_blocks = self.kv.used_blocks
+        plan.steps = steps
+        plan.kv_blocks = self.kv.used_blocks
         prefill_tokens = pairs = 0
-        if plan.prefills:
+        slices = plan.slices
+        if slices:
             if plan.layers is not None:
-                self.layered.extend((len(self.log) // LOG_FIELDS, *plan.layers))
-            for request, (tokens, computed, layers) in zip(plan.prefilled, plan.prefills, strict=True):
+                self.layered.extend((len(self.log) // len(Span._fields), *plan.layers))
+            for request, (tokens, computed, layers, _, _) in zip(plan.prefilled, slices, strict=True):
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
                 if layers is not None:
@@ -245,19 +236,8 @@ class Lane(Residents):
             for request in ended:
                 self.end(request, now)
             self.instance.ended(ended, now)
-        self.log.extend(
-            (
-                steps,
-                self._span_start_s,
-                decodes,
-                self._context,
-                len(plan.prefills),
-                prefill_tokens,
-                pairs,
-                used_blocks,
-                self._span_waiting,
-            )
-        )
+        plan.prefill_requests, plan.prefill_tokens, plan.prefill_pairs = len(slices), prefill_tokens, pairs
+        self.log.extend(span_of(plan))
         if self.instance.audit is not None:
             self.instance.audit(self)
 

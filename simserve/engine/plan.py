@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from simserve.contracts import DecodingView, PrefillSlice, Request
+from simserve.contracts import PREFILL, DecodingView, Request, Slice, Step
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_cache import KvView
 from simserve.engine.readonly import ReadOnly, write
@@ -92,15 +94,19 @@ class InstanceView(ReadOnly):
         return self.plan.reset(budget)
 
 
-class StepPlan:
+class StepPlan(Step):
     """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule.
 
+    A lane uses one all its life. Once made it is sealed: the `Step` that the cost model prices, and with what came of it the `Span` that is
+    recorded, by the same names.
+
     decodes      requests that decode one token in this step
-    prefills     slices computed in this step, in the order given
+    slices       slices computed in this step, in the order given
     layers       (group, groups) of layers that the slices pass through in this step; None = all layers
     budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
     preempted    a request was preempted in this plan: nothing is admitted or swapped in any more
     repeat       how many steps in a row this plan is what the policy would choose, if nothing happens (see `hold`)
+    until_s      when the policy wants to be asked again, seconds; None = when something happens
     """
 
     __slots__ = (
@@ -109,21 +115,37 @@ class StepPlan:
         "_view",
         "asked",
         "budget_left",
-        "decodes",
         "ignores_arrivals",
+        "kv_blocks",
         "layers",
         "preempted",
+        "prefill_pairs",
+        "prefill_requests",
+        "prefill_tokens",
         "prefilled",
-        "prefills",
         "repeat",
+        "start_s",
+        "steps",
         "swap_times_s",
+        "until_s",
+        "waiting",
     )
+
+    slices: list[Slice]
+    # Set when the step starts and when it has ended: the fields of a Span.
+    start_s: float
+    steps: int
+    waiting: int
+    prefill_requests: int
+    prefill_tokens: int
+    prefill_pairs: int
+    kv_blocks: int
 
     def __init__(self, view: InstanceView, lane: Residents) -> None:
         self._view = view
         self._lane = lane
         self._serial = 0
-        self.prefills: list[PrefillSlice] = []
+        super().__init__(0, slices=[])
         self.prefilled: list[LiveRequest] = []
         self.layers: tuple[int, int] | None = None
         self.swap_times_s: list[float] = []
@@ -137,15 +159,33 @@ class StepPlan:
         self.asked = False
         self._serial += 1
         self.decodes = 0
-        self.prefills = []
+        self.slices = []
         self.prefilled = []
         self.layers = None
         self.swap_times_s = []
         self.budget_left = budget
         self.preempted = False
         self.repeat = 1
+        self.until_s: float | None = None
         self.ignores_arrivals = False
         return self
+
+    def seal(self) -> None:
+        """The plan is made: what the decoding group attends is known."""
+        if self.decodes:
+            group = self._lane.group
+            self.context_tokens = group.context_tokens()
+            self.longest_tokens = group.longest_tokens()
+        else:
+            self.context_tokens = self.longest_tokens = 0
+
+    def contexts(self) -> Sequence[int]:
+        """Attended tokens of each decoding request, in the order in which they joined."""
+        if not self.decodes:
+            return ()
+        group = self._lane.group
+        attended = group.tick + 1
+        return [request.base_computed + attended for request in group]
 
     # -- decoding ------------------------------------------------------------------------------------------------------------------
 
@@ -232,12 +272,12 @@ class StepPlan:
             tokens = self._whole(tokens, request)
         return self._lane.kv.grow(request, tokens)  # type: ignore[arg-type]
 
-    def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None) -> None:
+    def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow).
 
         `layers=(group, groups)` takes them through one of so many groups of the layers only. The same tokens must then pass through
         groups 0, 1 ... in order, one a step though not in every step; after the last they are computed. All slices of a step pass
-        through the same layers.
+        through the same layers. `kind` is one that the cost model prices.
         """
         live: LiveRequest = request  # type: ignore[assignment]  # policies get their requests from this view
         computed = live.computed_tokens
@@ -255,8 +295,13 @@ class StepPlan:
             self.budget_left -= tokens
         if layers is not None or self.layers is not None or request.layer_pass is not None:
             self._pass_layers(live, tokens, layers)
+        if kind is not PREFILL and kind not in self._lane.cost.slice_kinds:
+            known = ", ".join(sorted(self._lane.cost.slice_kinds))
+            self._refuse(
+                f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
+            )
         live.planned = self._serial
-        self.prefills.append(PrefillSlice(tokens, computed, self.layers))
+        self.slices.append(Slice(tokens, computed, self.layers, kind, live.row))
         self.prefilled.append(live)
 
     def _pass_layers(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None) -> None:
@@ -269,7 +314,7 @@ class StepPlan:
                 self._refuse(f"prefills by layer groups on an instance of {self._lane.cost.stages} pipeline stages: it must have one")
             if groups == 1:
                 layers = None
-        if self.prefills and layers != self.layers:
+        if self.slices and layers != self.layers:
             self._refuse(f"prefills {request!r} in {_layers_text(layers)} and others of the step in {_layers_text(self.layers)}")
         of_chunk, passed, groups = request.layer_pass or (tokens, 0, layers[1] if layers else 1)
         if tokens != of_chunk or (layers or (0, 1)) != (passed, groups):
@@ -309,11 +354,15 @@ class StepPlan:
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, *, steps: int | None = None, ignore_arrivals: bool | None = None) -> StepPlan:
+    def hold(self, *, steps: int | None = None, until_s: float | None = None, ignore_arrivals: bool | None = None) -> StepPlan:
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None and steps < 1:
             self._refuse(f"holds its plan for {steps!r} steps")
-        if not self.prefills and not self.preempted and not self.swap_times_s:
+        if until_s is not None:
+            if not self._view.now < until_s < inf:
+                self._refuse(f"holds its plan until {until_s!r} s, which is not after {self._view.now} s")
+            self.until_s = until_s
+        if not self.slices and not self.preempted and not self.swap_times_s:
             waiting = self._view.waiting
             if self._lane.reorders and len(waiting):
                 return self

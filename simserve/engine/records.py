@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,24 @@ class RequestColumns:
     cached_tokens: I64
     reread_tokens: I64
     reasons: tuple[str, ...]
+
+
+class Span(NamedTuple):
+    """A run of consecutive steps with the same plan, as it is recorded: the one list of what is kept of it. See `LaneLog`."""
+
+    steps: int
+    start_s: float
+    decodes: int
+    context_tokens: int
+    prefill_requests: int
+    prefill_tokens: int
+    prefill_pairs: int
+    kv_blocks: int
+    waiting: int
+
+
+span_of = attrgetter(*Span._fields)
+"""The numbers of a span, read by these names from a step that has been run (`engine.plan.StepPlan`)."""
 
 
 @dataclass(frozen=True, slots=True)

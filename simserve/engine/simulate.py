@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simserve.contracts import Refusal, capable
 from simserve.engine.clock import ARRIVAL, Clock
@@ -16,11 +15,11 @@ from simserve.engine.cluster import Cluster
 from simserve.engine.cluster_view import Signals
 from simserve.engine.deadlock import who_waits
 from simserve.engine.instance import Instance
-from simserve.engine.lane import LOG_FIELDS, Lane
+from simserve.engine.lane import Lane
 from simserve.engine.life import Life
 from simserve.engine.link import Link
 from simserve.engine.recorder import Recorder
-from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Status
+from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Span, Status
 from simserve.engine.request import LiveRequest
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
@@ -251,8 +250,10 @@ class Simulation:
             if migration.stopped:
                 self.recorder.unfinished(migration.request, migration.source.index)
 
-    def _ended(self, requests: list[LiveRequest], now: float) -> None:
+    def _ended(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
         """Requests have ended at an instance."""
+        for policy in self.cluster.hear_ends:
+            policy.ended(requests, instance.index, now)
         if self._progress is not None and self.recorder.ended - self._last_progress >= PROGRESS_EVERY:
             self._last_progress = self.recorder.ended
             self._progress(self.recorder.ended, len(self.table), now)
@@ -324,27 +325,18 @@ def _uplinks(specs: Sequence[InstanceSpec], clock: Clock) -> dict[int, Link]:
 
 
 def _lane_log(lane: Lane) -> LaneLog:
-    log = np.frombuffer(lane.log, dtype=np.float64).reshape(-1, LOG_FIELDS) if len(lane.log) else np.empty((0, LOG_FIELDS))
-
-    def whole(column: int) -> NDArray[np.int64]:
-        return log[:, column].astype(np.int64)
-
-    steps = whole(0)
+    log = np.frombuffer(lane.log, dtype=np.float64).reshape(-1, len(Span._fields)) if len(lane.log) else np.empty((0, len(Span._fields)))
+    numbers = Span(*log.T)  # of each field, the column
+    whole = {name: column.astype(np.int64) for name, column in numbers._asdict().items() if name != "start_s"}
     return LaneLog(
         instance=lane.instance.index,
         lane=lane.index,
         step_end_s=np.frombuffer(lane.step_end_s, dtype=np.float64) if len(lane.step_end_s) else np.empty(0),
-        span_first_step=np.cumsum(steps) - steps,
-        span_steps=steps,
-        span_start_s=log[:, 1].copy(),
-        span_decode_requests=whole(2),
-        span_context_tokens=whole(3),
-        span_prefill_requests=whole(4),
-        span_prefill_tokens=whole(5),
-        span_prefill_pairs=whole(6),
-        span_kv_blocks=whole(7),
-        span_waiting=whole(8),
+        span_first_step=np.cumsum(whole["steps"]) - whole["steps"],
+        span_start_s=np.array(numbers.start_s),
+        span_decode_requests=whole.pop("decodes"),
         layered=np.array(lane.layered, dtype=np.int64).reshape(-1, 3),
+        **{f"span_{name}": column for name, column in whole.items()},
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simserve.config.engine_profile import load_engine
-from simserve.contracts import CostModel, PrefillSlice
+from simserve.contracts import CostModel, CostWrapper, Step
 from simserve.contracts.cost import F64
 from simserve.engine import simulate
 from simserve.errors import ConfigError
@@ -102,56 +102,25 @@ def _stretched(case: Case, overheads: Overheads, factor: float) -> dict[str, flo
     return summarise(records, 0.0 * workload.requests.arrival_s if inside else outside_s(workload, overheads))
 
 
-class StretchedCost:
-    """A cost model whose every step takes `factor` times as long."""
+class StretchedCost(CostWrapper):
+    """A cost model whose every step takes `factor` times as long; copies do not."""
 
     def __init__(self, cost: CostModel, factor: float) -> None:
-        self._cost = cost
+        super().__init__(cost)
         self._factor = factor
 
-    @property
-    def stages(self) -> int:
-        """Pipeline stages of the stretched model."""
-        return self._cost.stages
-
-    @property
-    def peak_flops_per_s(self) -> float:
-        """Peak of the stretched model."""
-        return self._cost.peak_flops_per_s
-
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
-        """Seconds of one stretched step."""
-        return self._factor * self._cost.step_time(decode_requests, context_tokens, longest_tokens, prefills)
-
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float] | F64:
-        """Seconds of consecutive stretched steps; element by element what `step_time` gives."""
-        times = self._cost.decode_times(decode_requests, context_tokens, longest_tokens, steps)
-        return [self._factor * t for t in times] if isinstance(times, list) else self._factor * times
-
-    def stage_times(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> tuple[float, ...]:
+    def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of a stretched step on each stage."""
-        return tuple(self._factor * t for t in self._cost.stage_times(decode_requests, context_tokens, longest_tokens, prefills))
+        return tuple(self._factor * seconds for seconds in self.inner.stage_times(step))
 
-    def swap_time(self, tokens: int) -> float:
-        """Copies are not stretched."""
-        return self._cost.swap_time(tokens)
-
-    def breakdown(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> dict[str, float]:
-        """Parts of a stretched step."""
-        parts = self._cost.breakdown(decode_requests, context_tokens, longest_tokens, prefills)
-        return {part: self._factor * seconds for part, seconds in parts.items()}
-
-    def flops(self, new_tokens: float, attended_pairs: float) -> float:
-        """FLOPs do not change."""
-        return self._cost.flops(new_tokens, attended_pairs)
+    def decode_times(self, step: Step, steps: int) -> list[float] | F64:
+        """Seconds of consecutive stretched steps; element by element what `step_time` gives."""
+        times = self.inner.decode_times(step, steps)
+        return [self._factor * seconds for seconds in times] if isinstance(times, list) else self._factor * times
 
     def describe(self) -> dict[str, Any]:
         """The stretched model and the factor."""
-        return {**self._cost.describe(), "stretched_by": self._factor}
+        return {**self.inner.describe(), "stretched_by": self._factor}
 
 
 def budgets_of_worst(outcomes: Sequence[Outcome], count: int = 10) -> list[tuple[Case, list[ErrorBudget]]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from simserve.config.engine_profile import load_engine
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
 from simserve.errors import SimserveError
@@ -96,6 +96,6 @@ def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:
         raise UnsimulableError("the batch and its answers do not fit the KV cache at once")
     cost = instance.cost
     return {
-        "prompt_phase": case.settings.get("prompt_slowdown", 1.0) * cost.step_time(0, 0, 0, [PrefillSlice(prompt, 0)] * batch),
-        "decode_step": float(np.mean(cost.decode_times(batch, batch * (prompt + 1), prompt + 1, steps))),
+        "prompt_phase": case.settings.get("prompt_slowdown", 1.0) * cost.step_time(Step(0, slices=[Slice(prompt, 0)] * batch)),
+        "decode_step": float(np.mean(cost.decode_times(Step(batch, batch * (prompt + 1), prompt + 1), steps))),
     }

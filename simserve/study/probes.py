@@ -13,7 +13,7 @@ from simserve.config.assemble import deployment
 from simserve.config.deployment import Deployment
 from simserve.config.experiment import Experiment
 from simserve.config.probes import ProbeSection
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.errors import ConfigError, ModelError, nearest
 from simserve.model import Parallel, load_model, rank_kv_bytes_per_token, rank_weight_bytes
 from simserve.study.predicate import parse_quantity
@@ -121,12 +121,12 @@ class _Asked:
     def _step(self, probe: ProbeSection) -> float:
         requests, context = probe.requests or 1, probe.context_tokens
         if probe.measure == "decode_s":
-            step: tuple[int, int, int, list[PrefillSlice]] = (requests, requests * (context + 1), context + 1, [])
+            step = Step(requests, requests * (context + 1), context + 1)
         else:
-            step = (0, 0, 0, [PrefillSlice(probe.prompt_tokens, context)] * requests)
-        parts = self.deployed.cost.breakdown(*step)
+            step = Step(0, slices=[Slice(probe.prompt_tokens, context)] * requests)
+        parts = self.deployed.cost.breakdown(step)
         if probe.part is None:
-            return float(self.deployed.cost.step_time(*step))
+            return float(self.deployed.cost.step_time(step))
         if probe.part not in parts:
             raise ConfigError(f"probes: the step has no part '{probe.part}'{nearest(probe.part, parts)}")
         return float(parts[probe.part])
@@ -162,6 +162,6 @@ class _Asked:
         per_step = requests if probe.prefill_together else max(1, self._budget // prompt)
         seconds = 0.0
         for first in range(0, requests, per_step):
-            seconds += cost.step_time(0, 0, 0, [PrefillSlice(prompt, 0)] * min(per_step, requests - first))
-        seconds += sum(cost.decode_times(requests, requests * (prompt + 1), prompt + 1, probe.output_tokens - 1))
+            seconds += cost.step_time(Step(0, slices=[Slice(prompt, 0)] * min(per_step, requests - first)))
+        seconds += sum(cost.decode_times(Step(requests, requests * (prompt + 1), prompt + 1), probe.output_tokens - 1))
         return float(requests * probe.output_tokens / seconds)

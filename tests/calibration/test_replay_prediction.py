@@ -9,7 +9,7 @@ import pytest
 import simserve
 from simserve.calibration.replay.prediction import ReplayRequest, make_plan
 from simserve.config.assemble import assemble
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.policies.routing.random_choice import RandomChoice
 from simserve.policies.scheduling.sarathi import Sarathi
 
@@ -36,8 +36,8 @@ def test_a_replay_predicts_what_the_run_was_simulated_with(tmp_path: Path, launc
     cost = assemble(experiment).instances[0].cost
     assert len(plan.steps) == 30 and all(step.exact for step in plan.steps)
     for step in plan.steps:
-        chunks = [PrefillSlice(*chunk) for chunk in step.chunks]
-        host_s = cost.breakdown(len(step.contexts), sum(step.contexts), max(step.contexts, default=0), chunks)["host"]
+        chunks = [Slice(*chunk) for chunk in step.chunks]
+        host_s = cost.breakdown(Step(len(step.contexts), sum(step.contexts), max(step.contexts, default=0), chunks))["host"]
         assert host_s > experiment.engine.host.per_step_s
         assert step.predicted_s + host_s == pytest.approx(step.simulated_s, rel=1e-6)
     assert any("kv_bits 8" in note for note in plan.notes)

@@ -13,6 +13,7 @@ from simserve.config.assemble import assemble, deployment
 from simserve.config.deployment import Deployment, host_overheads
 from simserve.config.engine_profile import load_engine, names
 from simserve.config.schema import KvSection
+from simserve.contracts import Step
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware import load_profile
 from simserve.model import Parallel, load_model
@@ -92,12 +93,12 @@ def test_hosts_are_those_of_the_devices():
     a100, h100 = (Deployment(MODEL, load_profile(name), Parallel(), engine=engine) for name in ("a100-sxm-80gb", "h100-sxm-80gb"))
     assert h100.host_overheads == host_overheads(engine)
     assert a100.host_overheads.per_step_s == pytest.approx(engine.host.per_step_s / 0.67)
-    assert a100.cost.breakdown(1, 10, 10, ())["host"] > h100.cost.breakdown(1, 10, 10, ())["host"]
+    assert a100.cost.breakdown(Step(1, 10, 10))["host"] > h100.cost.breakdown(Step(1, 10, 10))["host"]
 
 
 def test_without_a_scheduler_there_are_step_times_only():
     kernels = replace(ALONE, scheduler=None)
-    assert kernels.cost.step_time(1, 10, 10, ()) == ALONE.cost.step_time(1, 10, 10, ())
+    assert kernels.cost.step_time(Step(1, 10, 10)) == ALONE.cost.step_time(Step(1, 10, 10))
     for asked in (lambda: kernels.instance_spec("one"), kernels.capacity, lambda: kernels.step_tokens):
         with pytest.raises(ConfigError, match="without a scheduler"):
             asked()

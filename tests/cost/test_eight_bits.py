@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from simserve.contracts import Step
 from simserve.cost.decode import DecodeAttention
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.options import CostOptions
@@ -23,7 +24,7 @@ def test_tensorrt_llm_serves_llama_70b_in_fp8_at_the_measured_pace(tp: int, meas
     table was timed with, 320 multiplications a step would take 3 ms more."""
     model = load_model("meta-llama/Llama-3.1-70B", quantisation="fp8")
     cost = StepCost(model, load_profile(H200), None, Parallel(tp), backend="trtllm", max_context_tokens=16384, options=EIGHT)
-    assert cost.step_time(4, 4 * 4600, 4600, []) == pytest.approx(measured_ms * 1e-3, rel=0.1)
+    assert cost.step_time(Step(4, 4 * 4600, 4600, [])) == pytest.approx(measured_ms * 1e-3, rel=0.1)
 
 
 def test_a_multiplication_without_its_quantisation_keeps_the_physical_bound() -> None:

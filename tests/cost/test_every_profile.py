@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from simserve import resources
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
 from simserve.hardware import load_profile
@@ -30,12 +30,12 @@ CASES = [
 @pytest.mark.parametrize(("name", "parallel"), CASES, ids=[f"{n}-tp{p.tp}-ep{p.ep}" for n, p in CASES])
 def test_answers_are_monotone_and_below_the_peak(hardware: str, name: str, parallel: Parallel) -> None:
     cost = StepCost(load_model(name), load_profile(hardware), HOST, parallel, backend="vllm", max_context_tokens=32768)
-    by_batch = [cost.step_time(n, n * 1000, 1000, ()) for n in range(1, 257, 3)]
-    by_tokens = [cost.step_time(0, 0, 0, [PrefillSlice(m, 0)]) for m in range(1, 8193, 61)]
+    by_batch = [cost.step_time(Step(n, n * 1000, 1000)) for n in range(1, 257, 3)]
+    by_tokens = [cost.step_time(Step(0, 0, 0, [Slice(m, 0)])) for m in range(1, 8193, 61)]
     for times in (by_batch, by_tokens):
         assert all(a <= b for a, b in pairwise(times))
     useful = cost.flops(8192, 8192 * 8193 / 2)
-    assert useful / cost.step_time(0, 0, 0, [PrefillSlice(8192, 0)]) < cost.peak_flops_per_s
+    assert useful / cost.step_time(Step(0, 0, 0, [Slice(8192, 0)])) < cost.peak_flops_per_s
     assert by_batch[-1] < 86 * by_batch[0], "a batch shares the reading of the weights"
 
 
@@ -44,6 +44,6 @@ def test_more_devices_are_slower_only_by_communication(hardware: str) -> None:
     parts = []
     for tp in (2, 4, 8):
         cost = StepCost(load_model("llama-3.1-70b"), load_profile(hardware), HOST, Parallel(tp=tp), max_context_tokens=8192)
-        step = cost.breakdown(16, 16_000, 1000, [PrefillSlice(496, 0)])
+        step = cost.breakdown(Step(16, 16_000, 1000, [Slice(496, 0)]))
         parts.append(sum(step.values()) - step["collective"] - step.get("lm_head", 0.0))
     assert parts[0] > parts[1] > parts[2]

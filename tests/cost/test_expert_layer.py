@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from simserve.contracts import Step
 from simserve.cost.cold import experts_read_s, gemm_read_s
 from simserve.cost.expert_layer import expert_seconds
 from simserve.cost.kernels import KernelChoice
@@ -56,7 +57,7 @@ def test_llama_4_scout_in_fp8_on_two_h100_takes_what_was_measured() -> None:
     """23.05 ms per token at 6 requests a second of 251 tokens (35 at a time), inference-sim/sim-to-real-accuracy-validation."""
     model = load_model("llama-4-scout-fp8")
     cost = StepCost(model, load_profile("h100-sxm-80gb"), None, Parallel(2), backend="vllm", max_context_tokens=8192)
-    assert cost.step_time(35, 35 * 875, 875, []) == pytest.approx(23.05e-3, rel=0.12)
+    assert cost.step_time(Step(35, 35 * 875, 875, [])) == pytest.approx(23.05e-3, rel=0.12)
 
 
 def test_shared_experts_of_a_small_step_cost_their_reading_only() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from simserve.contracts import Step
 from simserve.cost.step import StepCost
 from simserve.hardware import load_profile
 from simserve.model import load_model
@@ -34,11 +35,11 @@ def test_other_hardware_saves_bytes_only() -> None:
 def test_a_step_is_faster_and_says_that_nobody_measured_it() -> None:
     profile = load_profile("a100-sxm-80gb")
     dense, sparse = (StepCost(load_model("llama-2-7b", quantisation=q), profile) for q in ("none", "bf16_2of4"))
-    assert sparse.step_time(8, 8000, 1000, ()) < dense.step_time(8, 8000, 1000, ())
+    assert sparse.step_time(Step(8, 8000, 1000)) < dense.step_time(Step(8, 8000, 1000))
     assert any("2of4" in str(entry) for entry in sparse.describe()["unvalidated"])
 
 
 def test_a_device_with_little_arithmetic_still_reads_its_weights_at_memory_speed() -> None:
     profile, model = load_profile("h20"), load_model("llama-3.1-8b")
     reading_s = model.weight_bytes() / profile.device.hbm_bytes_per_s
-    assert reading_s < StepCost(model, profile).step_time(1, 100, 100, ()) < 1.6 * reading_s
+    assert reading_s < StepCost(model, profile).step_time(Step(1, 100, 100)) < 1.6 * reading_s

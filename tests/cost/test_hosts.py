@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simserve.config.engine_profile import host_speed, load_engine
+from simserve.contracts import Step
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
 from simserve.hardware import load_profile
@@ -26,7 +27,7 @@ def test_steps_bound_by_launches_take_what_each_machine_took(hardware: str, tp: 
     engine = load_engine("vllm-2023")
     host = HostOverheads(**engine.host.model_dump()).on(host_speed(engine, hardware))
     cost = StepCost(load_model("llama-2-70b"), load_profile(hardware), host, Parallel(tp), backend=engine.kernel_backend)
-    assert cost.step_time(1, 600, 600, []) == pytest.approx(measured_ms * 1e-3, rel=0.08)
+    assert cost.step_time(Step(1, 600, 600, [])) == pytest.approx(measured_ms * 1e-3, rel=0.08)
 
 
 def test_only_profiles_that_say_so_know_slower_hosts() -> None:

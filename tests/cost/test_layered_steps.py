@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simserve
-from simserve.cost import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.cost.energy import expert_bytes, traffic
 from simserve.cost.experts import coverage
 from simserve.cost.host import HostOverheads
@@ -29,8 +29,8 @@ COSTS = {"qwen3-30b-a3b": QWEN, "gpt-oss-20b": OSS, "qwen3-8b": DENSE}
 DECODES = (32, 32 * 4000, 5000)
 
 
-def chunks(sizes: list[tuple[int, int]], layers: tuple[int, int] | None = None) -> list[PrefillSlice]:
-    return [PrefillSlice(new, context, layers) for new, context in sizes]
+def chunks(sizes: list[tuple[int, int]], layers: tuple[int, int] | None = None) -> list[Slice]:
+    return [Slice(new, context, layers) for new, context in sizes]
 
 
 @pytest.mark.parametrize("name", COSTS)
@@ -38,10 +38,10 @@ def chunks(sizes: list[tuple[int, int]], layers: tuple[int, int] | None = None) 
 def test_a_sweep_over_the_groups_does_the_work_of_one_step(name: str, groups: int) -> None:
     """Without decodes, all groups together cost each part of an ordinary step once, and the host's share of a step each time."""
     sizes = [(3000, 0), (700, 4096)]
-    whole = COSTS[name].breakdown(0, 0, 0, chunks(sizes))
+    whole = COSTS[name].breakdown(Step(0, 0, 0, chunks(sizes)))
     swept: dict[str, float] = {}
     for group in range(groups):
-        for part, seconds in COSTS[name].breakdown(0, 0, 0, chunks(sizes, (group, groups))).items():
+        for part, seconds in COSTS[name].breakdown(Step(0, 0, 0, chunks(sizes, (group, groups)))).items():
             swept[part] = swept.get(part, 0.0) + seconds
     assert swept.pop("host") == pytest.approx(whole.pop("host") + (groups - 1) * HOST.per_step_s)
     swept.pop("launch", None)
@@ -53,7 +53,9 @@ def test_one_group_is_an_ordinary_step(name: str) -> None:
     """Cut into one group, the step costs what it costs uncut (the engine does not even ask for it so)."""
     cost = COSTS[name]
     for sizes in ([(480, 0)], [(3000, 0), (700, 4096)]):
-        assert cost.step_time(*DECODES, chunks(sizes, (0, 1))) == pytest.approx(cost.step_time(*DECODES, chunks(sizes)), rel=0.01)
+        assert cost.step_time(Step(*DECODES, chunks(sizes, (0, 1)))) == pytest.approx(
+            cost.step_time(Step(*DECODES, chunks(sizes))), rel=0.01
+        )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -63,12 +65,12 @@ def test_the_parts_add_up_and_lie_between_the_steps_around_them(name: str, n: in
     cost = COSTS[name]
     state = (n, n * 2000, 3000 if n else 0)
     prefills = chunks([(new, 512)], (data.draw(st.integers(0, groups - 1)), groups))
-    seconds = cost.step_time(*state, prefills)
-    assert sum(cost.breakdown(*state, prefills).values()) == seconds
-    assert cost.stage_times(*state, prefills) == (seconds,)
-    assert seconds <= cost.step_time(*state, chunks([(new, 512)])) * 1.001
+    seconds = cost.step_time(Step(*state, prefills))
+    assert sum(cost.breakdown(Step(*state, prefills)).values()) == seconds
+    assert cost.stage_times(Step(*state, prefills)) == (seconds,)
+    assert seconds <= cost.step_time(Step(*state, chunks([(new, 512)]))) * 1.001
     if n:
-        without = cost.breakdown(*state, ())
+        without = cost.breakdown(Step(*state))
         assert seconds >= sum(seconds for part, seconds in without.items() if part != "launch") * 0.999
 
 
@@ -78,8 +80,8 @@ def test_who_gains_when_a_layer_sees_a_long_prompt_once() -> None:
     few = (8, 8 * 4000, 5000)
     times = {}
     for name, cost in COSTS.items():
-        chunked = sum(cost.step_time(*few, chunks([(512, 512 * i)])) for i in range(16))
-        times[name] = sum(cost.step_time(*few, chunks([(8192, 0)], (g, 16))) for g in range(16)) / chunked
+        chunked = sum(cost.step_time(Step(*few, chunks([(512, 512 * i)]))) for i in range(16))
+        times[name] = sum(cost.step_time(Step(*few, chunks([(8192, 0)], (g, 16)))) for g in range(16)) / chunked
     assert times["qwen3-30b-a3b"] < 0.8
     assert times["qwen3-8b"] > 1.0
 
@@ -98,10 +100,10 @@ def test_what_is_not_modelled_is_refused() -> None:
     prefills = chunks([(100, 0)], (0, 2))
     staged = StepCost(load_model("qwen3-8b"), H100, HOST, Parallel(pp=2), max_context_tokens=4096)
     with pytest.raises(ModelError, match="one pipeline stage"):
-        staged.stage_times(0, 0, 0, prefills)
+        staged.stage_times(Step(0, 0, 0, prefills))
     skipping = StepCost(load_model("qwen3-8b"), H100, HOST, max_context_tokens=4096, options=CostOptions(prefill_layer_share=0.5))
     with pytest.raises(ModelError, match="prefill_layer_share"):
-        skipping.step_time(0, 0, 0, prefills)
+        skipping.step_time(Step(0, 0, 0, prefills))
 
 
 # -- experts -----------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.cost.step import StepCost
 from simserve.errors import ModelError
 from simserve.hardware.profile import load_profile
@@ -22,13 +22,13 @@ def llama(kept):
     return from_config({**LLAMA, "quantization_config": quantisation}, name="llama8b")
 
 
-@pytest.mark.parametrize(("decodes", "prefills"), [(1, ()), (64, ()), (8, (PrefillSlice(1024, 0),))])
+@pytest.mark.parametrize(("decodes", "prefills"), [(1, ()), (64, ()), (8, (Slice(1024, 0),))])
 def test_a_step_costs_what_its_layers_cost(decodes, prefills):
     """Eight of 32 MLPs unquantised: the multiplications take a quarter of the way from none to all of them unquantised (but for what the
     levelling of tables over token counts does)."""
     some = [f"model.layers.{i}.mlp" for i in (*range(4), *range(28, 32))]
     gemm = {
-        name: cost(llama(kept)).breakdown(decodes, decodes * 1000, 1000, prefills)["gemm"]
+        name: cost(llama(kept)).breakdown(Step(decodes, decodes * 1000, 1000, prefills))["gemm"]
         for name, kept in (("none", []), ("some", some), ("all", ["mlp"]))
     }
     assert gemm["none"] != gemm["all"]
@@ -38,7 +38,7 @@ def test_a_step_costs_what_its_layers_cost(decodes, prefills):
 def test_a_quantised_head_is_read_as_it_is_stored():
     whole = from_config({**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}, name="m")
     head = from_config({**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "lm_head": True}}, name="m")
-    times = [cost(model).breakdown(1, 1000, 1000, ())["lm_head"] for model in (whole, head)]
+    times = [cost(model).breakdown(Step(1, 1000, 1000))["lm_head"] for model in (whole, head)]
     assert times[1] < 0.6 * times[0]
 
 
@@ -47,27 +47,27 @@ def test_every_recent_model_has_a_step_time(name):
     """Nothing is faster than reading the weights that one token meets, at the device's full bandwidth."""
     model = from_config(CONFIGS[name], name=name)
     steps = cost(model)
-    one = steps.step_time(1, 1000, 1000, ())
+    one = steps.step_time(Step(1, 1000, 1000))
     read_s = 2 * (model.active_parameters() - model.parameter_parts()["embedding"]) / load_profile("h100-sxm-80gb").device.hbm_bytes_per_s
     assert 0.9 * read_s < one < 0.2
-    assert steps.step_time(0, 0, 0, (PrefillSlice(2048, 0),)) > one
+    assert steps.step_time(Step(0, 0, 0, (Slice(2048, 0),))) > one
 
 
 def test_recurrent_layers_are_estimates_and_read_their_state():
     model = from_config(CONFIGS["granite-4.0-h-small"], name="granite")
     steps = cost(model)
-    part = steps.breakdown(64, 64_000, 1000, ())["linear_attention"]
+    part = steps.breakdown(Step(64, 64_000, 1000))["linear_attention"]
     read_and_written_s = 2 * 64 * model.recurrent_state_bytes() / load_profile("h100-sxm-80gb").device.hbm_bytes_per_s
     assert part > read_and_written_s
     assert any("linear_attention" in name for name in steps.describe()["unvalidated"])
-    assert steps.breakdown(64, 640_000, 10_000, ())["linear_attention"] == part  # whatever the context
+    assert steps.breakdown(Step(64, 640_000, 10_000))["linear_attention"] == part  # whatever the context
 
 
 def test_experts_without_gate_cost_less():
     config = CONFIGS["nemotron-3-nano-30b"]
     steps = cost(from_config(config, name="nano"))
     gated = cost(from_config({**config, "moe_intermediate_size": 1856 * 3 // 2}, name="wider"))
-    assert steps.breakdown(512, 512, 1, ())["moe"] < gated.breakdown(512, 512, 1, ())["moe"]
+    assert steps.breakdown(Step(512, 512, 1))["moe"] < gated.breakdown(Step(512, 512, 1))["moe"]
     assert any("without gate" in name for name in steps.describe()["unvalidated"])
 
 
@@ -76,7 +76,7 @@ def test_what_was_assumed_of_a_model_is_in_the_result():
     said = cost(plain).describe()["unvalidated"]
     assert any("newcomer" in text and "plain decoder" in text for text in said)
     same = cost(from_config(LLAMA, name="newcomer"))
-    assert cost(plain).step_time(8, 8000, 1000, ()) == same.step_time(8, 8000, 1000, ())
+    assert cost(plain).step_time(Step(8, 8000, 1000)) == same.step_time(Step(8, 8000, 1000))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_formats_nobody_measured_are_estimates(method):
     """One token costs about the reading of the weights; every format of four bits is faster than sixteen."""
     steps = cost(load_model("llama-3.1-8b", quantisation=method))
     assert any(f"gemm {method}" in name.replace("/", " ") or method in name for name in steps.describe()["unvalidated"])
-    assert steps.step_time(1, 1000, 1000, ()) < cost(load_model("llama-3.1-8b")).step_time(1, 1000, 1000, ())
+    assert steps.step_time(Step(1, 1000, 1000)) < cost(load_model("llama-3.1-8b")).step_time(Step(1, 1000, 1000))
 
 
 def test_layers_without_attention_cannot_skip_prompts():
@@ -98,7 +98,7 @@ def test_layers_without_attention_cannot_skip_prompts():
 
 def test_pipeline_stages_of_unlike_layers():
     model = from_config(CONFIGS["nemotron-h-8b"], name="nemotron")
-    whole = cost(model).breakdown(8, 8000, 1000, ())
-    staged = cost(model, parallel=Parallel(pp=4)).breakdown(8, 8000, 1000, ())
+    whole = cost(model).breakdown(Step(8, 8000, 1000))
+    staged = cost(model, parallel=Parallel(pp=4)).breakdown(Step(8, 8000, 1000))
     assert staged["gemm"] == pytest.approx(whole["gemm"], rel=1e-6)
     assert staged["linear_attention"] == pytest.approx(whole["linear_attention"], rel=1e-6)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.prefill import PrefillAttention
 from simserve.hardware import load_profile
@@ -56,7 +56,7 @@ def test_an_estimate_is_the_naive_form_by_hand(tokens: int) -> None:
     arithmetic_s = flops(tokens, NOPE + ROPE + VALUE) / (0.55 * device.peak("bf16"))
     memory_s = traffic(tokens) / (0.75 * device.hbm_bytes_per_s)
     by_hand = LAYERS * (max(arithmetic_s, memory_s) + 6e-6)
-    assert attention.seconds([PrefillSlice(tokens, 0)]) == pytest.approx(by_hand, rel=1e-9)
+    assert attention.seconds([Slice(tokens, 0)]) == pytest.approx(by_hand, rel=1e-9)
 
 
 def test_short_prompts_are_bound_by_memory_and_long_ones_by_arithmetic() -> None:
@@ -67,7 +67,7 @@ def test_short_prompts_are_bound_by_memory_and_long_ones_by_arithmetic() -> None
     attention = PrefillAttention(KernelChoice(load_profile("l40s"), analytic=True), latent_layers(), 32_768)
 
     def doubled(tokens: int) -> float:
-        one, two = (attention.seconds([PrefillSlice(n, 0)]) - LAYERS * 6e-6 for n in (tokens, 2 * tokens))
+        one, two = (attention.seconds([Slice(n, 0)]) - LAYERS * 6e-6 for n in (tokens, 2 * tokens))
         return two / one
 
     assert crossing == pytest.approx(1351, rel=0.01)
@@ -82,7 +82,7 @@ def test_measured_prompts_run_faster_than_the_absorbed_form_could(hardware: str)
     kernels = KernelChoice(profile)
     attention = PrefillAttention(kernels, latent_layers(), 32_768)
     tokens, peak = 16_384, profile.device.peak("bf16")
-    seconds = attention.seconds([PrefillSlice(tokens, 0)])
+    seconds = attention.seconds([Slice(tokens, 0)])
     assert LAYERS * flops(tokens, NOPE + ROPE + VALUE) / peak < seconds < LAYERS * flops(tokens, 2 * LATENT + ROPE) / peak
     (used,) = [model for model in kernels.used.values() if model.operator.name == "mla"]
     assert used.entry is not None and used.entry.backend.startswith("trtllm") and "prefill" in used.entry.kernel
@@ -90,7 +90,7 @@ def test_measured_prompts_run_faster_than_the_absorbed_form_could(hardware: str)
 
 def test_a_context_costs_extra_and_no_context_nothing() -> None:
     attention = PrefillAttention(KernelChoice(load_profile("l40s"), analytic=True), latent_layers(), 32_768)
-    times = [attention.seconds([PrefillSlice(1024, context)]) for context in (0, 1024, 4096)]
+    times = [attention.seconds([Slice(1024, context)]) for context in (0, 1024, 4096)]
     assert all(np.diff(times) > 0)
     # 1,024 tokens after 1,024 make the pairs of a prompt of 2,048 but for those of its first half: three times as many as without.
-    assert times[1] < attention.seconds([PrefillSlice(2048, 0)])
+    assert times[1] < attention.seconds([Slice(2048, 0)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simserve.config.assemble import assemble
 from simserve.config.experiment import load
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.options import CostOptions
@@ -46,8 +46,8 @@ SCALAR = build("llama-3.1-8b", kv_bits=4.25, attention_scalar_share=0.2)
 
 def test_default_options_change_nothing() -> None:
     without = StepCost(load_model("llama-3.1-8b"), A100, HOST, max_context_tokens=16384)
-    for step in ((8, 8 * 900, 900, ()), (3, 4000, 2000, [PrefillSlice(300, 0), PrefillSlice(50, 700)])):
-        assert PLAIN.step_time(*step) == without.step_time(*step)
+    for step in ((8, 8 * 900, 900, ()), (3, 4000, 2000, [Slice(300, 0), Slice(50, 700)])):
+        assert PLAIN.step_time(Step(*step)) == without.step_time(Step(*step))
     assert PLAIN.describe() == without.describe()
 
 
@@ -61,19 +61,21 @@ def test_default_options_change_nothing() -> None:
 )
 def test_a_span_is_bit_identical_to_its_steps(cost: StepCost, n: int, mean: int, extra: int, steps: int) -> None:
     total, longest = n * mean + extra, mean + extra
-    assert list(cost.decode_times(n, total, longest, steps)) == [cost.step_time(n, total + i * n, longest + i, ()) for i in range(steps)]
+    assert list(cost.decode_times(Step(n, total, longest), steps)) == [
+        cost.step_time(Step(n, total + i * n, longest + i)) for i in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("cost", [SWIFT, SPARSE, XQUANT, SCALAR])
 def test_more_work_never_takes_less_time_and_parts_add_up(cost: StepCost) -> None:
-    by_tokens = [cost.step_time(0, 0, 0, [PrefillSlice(m, 0)]) for m in range(1, 9000, 61)]
-    by_context = [cost.step_time(32, 32 * c, c, ()) for c in range(1, 9000, 61)]
-    by_batch = [cost.step_time(n, n * 700, 700, ()) for n in range(1, 300)]
-    by_prefix = [cost.step_time(0, 0, 0, [PrefillSlice(256, c)]) for c in range(0, 16000, 97)]
+    by_tokens = [cost.step_time(Step(0, 0, 0, [Slice(m, 0)])) for m in range(1, 9000, 61)]
+    by_context = [cost.step_time(Step(32, 32 * c, c)) for c in range(1, 9000, 61)]
+    by_batch = [cost.step_time(Step(n, n * 700, 700)) for n in range(1, 300)]
+    by_prefix = [cost.step_time(Step(0, 0, 0, [Slice(256, c)])) for c in range(0, 16000, 97)]
     for times in (by_tokens, by_context, by_batch, by_prefix):
         assert all(a <= b for a, b in pairwise(times))
-    for step in ((16, 16 * 900, 900, ()), (3, 4000, 2000, [PrefillSlice(300, 0), PrefillSlice(50, 700)])):
-        assert sum(cost.breakdown(*step).values()) == pytest.approx(cost.step_time(*step))
+    for step in ((16, 16 * 900, 900, ()), (3, 4000, 2000, [Slice(300, 0), Slice(50, 700)])):
+        assert sum(cost.breakdown(Step(*step)).values()) == pytest.approx(cost.step_time(Step(*step)))
 
 
 @pytest.mark.parametrize(
@@ -117,26 +119,26 @@ def test_fewer_bits_make_room_for_more_tokens() -> None:
 
 
 def test_prompts_that_skip_layers_cost_their_share_and_decodes_cost_what_they_did() -> None:
-    prompt = (0, 0, 0, [PrefillSlice(8192, 0)])
-    plain, swift = PLAIN.breakdown(*prompt), SWIFT.breakdown(*prompt)
+    prompt = (0, 0, 0, [Slice(8192, 0)])
+    plain, swift = PLAIN.breakdown(Step(*prompt)), SWIFT.breakdown(Step(*prompt))
     # Of a layer of Llama-3.1-8B, keys and values of 2 layers that share a cache are 1/2 x 8.4 of 218 million weights: 2 %.
     assert swift["gemm"] / plain["gemm"] == pytest.approx(0.5 + 0.5 * 0.019, rel=0.05)
     assert swift["attention_prefill"] == pytest.approx(plain["attention_prefill"] / 2)
     for n in (1, 64, 200):
-        assert SWIFT.step_time(n, n * 900, 900, ()) == pytest.approx(PLAIN.step_time(n, n * 900, 900, ()), rel=0.01)
+        assert SWIFT.step_time(Step(n, n * 900, 900)) == pytest.approx(PLAIN.step_time(Step(n, n * 900, 900)), rel=0.01)
 
 
 def test_a_budget_bounds_decode_attention_and_streaming_heads_halve_prefill() -> None:
     dense, sparse = build("llama-3.1-8b", context=262144), build("llama-3.1-8b", context=262144, **LSERVE)
 
     def attention(cost: StepCost, context: int) -> float:
-        return cost.breakdown(1, context, context, ())["attention_decode"]
+        return cost.breakdown(Step(1, context, context))["attention_decode"]
 
     growth = attention(sparse, 262144) - attention(sparse, 16384)
     assert growth < 0.05 * (attention(dense, 262144) - attention(dense, 16384))
     assert attention(sparse, 262144) > attention(sparse, 16384)  # statistics of all pages are read to choose
-    prompt = (0, 0, 0, [PrefillSlice(262144, 0)])
-    ratio = sparse.breakdown(*prompt)["attention_prefill"] / dense.breakdown(*prompt)["attention_prefill"]
+    prompt = (0, 0, 0, [Slice(262144, 0)])
+    ratio = sparse.breakdown(Step(*prompt))["attention_prefill"] / dense.breakdown(Step(*prompt))["attention_prefill"]
     assert 0.5 < ratio < 0.6
 
 
@@ -144,22 +146,22 @@ def test_scalar_cores_bound_attention_by_pairs_of_query_heads_and_keys() -> None
     model = load_model("llama-3.1-8b")
     pairs = 256 * 1280 * model.num_attention_heads * model.num_layers
     floor = 4 * 128 * pairs / (0.2 * A100.device.peak_flops_per_s["fp32"])
-    assert SCALAR.breakdown(256, 256 * 1280, 1280, ())["attention_decode"] == pytest.approx(floor, rel=0.02)
+    assert SCALAR.breakdown(Step(256, 256 * 1280, 1280))["attention_decode"] == pytest.approx(floor, rel=0.02)
 
 
 def test_recomputed_keys_cost_their_flops() -> None:
     model, context = load_model("llama-2-7b"), 16000
     flops = 4 * model.hidden_size**2 * context * model.num_layers
-    attention = XQUANT.breakdown(1, context, context, ())["attention_decode"]
+    attention = XQUANT.breakdown(Step(1, context, context))["attention_decode"]
     assert flops / A100.device.peak("fp16") < attention < 1.3 * flops / A100.device.peak("fp16")
 
 
 def test_four_bit_matrices_keep_to_the_peaks_and_mix_by_share() -> None:
-    prompt = (0, 0, 0, [PrefillSlice(8192, 0)])
+    prompt = (0, 0, 0, [Slice(8192, 0)])
     seconds = {}
     for name, quantisation, share in (("a16", "none", 0.0), ("a8", "w4a8_int4", 0.0), ("a4", "w4a4_int4", 0.0), ("mix", "w4a4_int4", 0.16)):
         cost = build("llama-3.1-8b", quantisation, a8_share=share)
-        seconds[name] = cost.breakdown(*prompt)["gemm"]
+        seconds[name] = cost.breakdown(Step(*prompt))["gemm"]
     flops = 2 * 8192 * 32 * 218e6
     assert seconds["a8"] >= flops / A100.device.peak_flops_per_s["int8"]
     assert seconds["a4"] >= flops / A100.device.peak_flops_per_s["int4"]
@@ -173,7 +175,7 @@ def test_a_decode_step_reads_weights_and_cache_once() -> None:
     for n, context in ((1, 16000), (32, 4000), (256, 1200)):
         cache = n * context * model.kv_bytes_per_token(2 * 4.25 / 16)
         weights = rank_weight_bytes(model, Parallel()) - model.vocab_size * model.hidden_size * 2  # the embedding is looked up
-        assert cost.step_time(n, n * context, context, ()) >= (cache + weights - 5e8) / A100.device.hbm_bytes_per_s
+        assert cost.step_time(Step(n, n * context, context)) >= (cache + weights - 5e8) / A100.device.hbm_bytes_per_s
 
 
 def test_what_nobody_measured_is_said() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import simserve
 from simserve import resources
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.cost.host import HostOverheads
 from simserve.cost.memory import kv_capacity
 from simserve.cost.step import StepCost
@@ -52,7 +52,7 @@ UNTUNED = ("a100-sxm-80gb",)
 """vLLM's and SGLang's Triton experts are untuned on A100 for wide experts: measured, 8 experts of 6144 x 16384 take 53 ms over 8,192 tokens
 at tp 2 and 14 ms at tp 4 (aiconfigurator's tables); the same happens to Mixtral-8x7B."""
 
-Prefills = Sequence[PrefillSlice]
+Prefills = Sequence[Slice]
 
 
 @cache
@@ -82,7 +82,7 @@ def fitting(hardware: str, model: str) -> list[Parallel]:
 
 def seconds(cost: StepCost, n: int, mean: int, prefills: Prefills = ()) -> float:
     """A step of `n` sequences of `mean` tokens and some chunks, through all stages."""
-    return sum(cost.stage_times(n, n * mean, mean if n else 0, prefills))
+    return sum(cost.stage_times(Step(n, n * mean, mean if n else 0, prefills)))
 
 
 def layout_name(p: Parallel) -> str:
@@ -133,7 +133,7 @@ def test_no_step_beats_the_roofline(hardware: str, model: str) -> None:
     for parallel in fitting(hardware, model):
         cost = cost_of(hardware, model, parallel)
         for n, mean, chunks in STEPS:
-            prefills = [PrefillSlice(c, 0) for c in chunks]
+            prefills = [Slice(c, 0) for c in chunks]
             least = roofline_s(architecture, profile_of(hardware), parallel, n, mean, prefills)
             took = seconds(cost, n, mean, prefills)
             assert took > least, f"{layout_name(parallel)}, {n} x {mean} + {chunks}: {1e3 * took:.3f} ms, roofline {1e3 * least:.3f} ms"
@@ -147,10 +147,10 @@ def test_more_work_never_takes_less_time(hardware: str, model: str) -> None:
         sweeps = {
             "batch": [seconds(cost, n, 1000) for n in range(1, 300, 7)],
             "context": [seconds(cost, 32, c) for c in range(1, 30_000, 997)],
-            "prompt": [seconds(cost, 0, 0, [PrefillSlice(m, 0)]) for m in range(1, 12_000, 331)],
-            "prefix": [seconds(cost, 0, 0, [PrefillSlice(256, c)]) for c in range(0, 30_000, 997)],
-            "chunks": [seconds(cost, 8, 800, [PrefillSlice(200, 100)] * k) for k in range(1, 12)],
-            "decodes beside a chunk": [seconds(cost, n, 800, [PrefillSlice(300, 0)]) for n in range(0, 200, 9)],
+            "prompt": [seconds(cost, 0, 0, [Slice(m, 0)]) for m in range(1, 12_000, 331)],
+            "prefix": [seconds(cost, 0, 0, [Slice(256, c)]) for c in range(0, 30_000, 997)],
+            "chunks": [seconds(cost, 8, 800, [Slice(200, 100)] * k) for k in range(1, 12)],
+            "decodes beside a chunk": [seconds(cost, n, 800, [Slice(300, 0)]) for n in range(0, 200, 9)],
         }
         for what, times in sweeps.items():
             assert all(a <= b for a, b in pairwise(times)), f"{layout_name(parallel)}: {what}"
@@ -165,7 +165,7 @@ def test_throughput_saturates(hardware: str, model: str) -> None:
     for parallel in fitting(hardware, model):
         cost = cost_of(hardware, model, parallel)
         name = layout_name(parallel)
-        rate = {m: m / seconds(cost, 0, 0, [PrefillSlice(m, 0)]) for m in (16, 4096, 8192)}
+        rate = {m: m / seconds(cost, 0, 0, [Slice(m, 0)]) for m in (16, 4096, 8192)}
         assert rate[16] < 0.5 * rate[4096], name
         # One prompt's attention is quadratic, and under data parallelism one replica's business.
         assert 0.5 * rate[4096] < rate[8192] < 1.35 * rate[4096], name
@@ -185,8 +185,8 @@ def test_more_devices_help_as_far_as_communication_lets_them(hardware: str, mode
     if len(layouts) < 2:
         pytest.skip(f"{hardware} runs {model} at one tp only")
     for n, mean, chunks in ((1, 1000, ()), (64, 1000, ()), (0, 0, (4096,)), (32, 500, (480,))):
-        prefills = [PrefillSlice(c, 0) for c in chunks]
-        parts = [cost_of(hardware, model, p).breakdown(n, n * mean, mean if n else 0, prefills) for p in layouts]
+        prefills = [Slice(c, 0) for c in chunks]
+        parts = [cost_of(hardware, model, p).breakdown(Step(n, n * mean, mean if n else 0, prefills)) for p in layouts]
         whole = [sum(part.values()) for part in parts]
         # What waits for the links or the host's launches is not the devices' work.
         own = [total - part.get("collective", 0.0) - part.get("launch", 0.0) for total, part in zip(whole, parts, strict=True)]
@@ -202,7 +202,7 @@ def test_fp8_is_not_slower_than_bf16_where_compute_decides(hardware: str, model:
     if "fp8" not in profile_of(hardware).device.peak_flops_per_s:
         pytest.skip(f"{hardware} has no fp8 units")
     for parallel in fitting(hardware, model)[:2]:
-        prompt = [PrefillSlice(8192, 0)]
+        prompt = [Slice(8192, 0)]
         bf16, fp8 = (seconds(cost_of(hardware, model, parallel, GRAPHS, q), 0, 0, prompt) for q in ("none", "fp8"))
         assert fp8 < bf16, f"{layout_name(parallel)}: {1e3 * fp8:.1f} against {1e3 * bf16:.1f} ms"
         assert fp8 > 0.45 * bf16, "twice the peak, and attention stays as it was"
@@ -218,7 +218,7 @@ def test_expert_time_follows_the_experts_that_are_hit(hardware: str, model: str)
     layers = sum(architecture.moe_layers)
     for parallel in fitting(hardware, model):
         cost, ranks = cost_of(hardware, model, parallel), parallel.tp * parallel.dp
-        took = {t: cost.breakdown(t, t * 10, 10, ())["moe"] for t in (1, 2, 4, 16, 64, 256)}
+        took = {t: cost.breakdown(Step(t, t * 10, 10))["moe"] for t in (1, 2, 4, 16, 64, 256)}
         for tokens, moe_s in took.items():
             padded = GRAPHS.graph_size(tokens) or tokens
             read = layers * expert_bytes(architecture) * expected_experts(architecture, padded) / ranks
@@ -228,8 +228,8 @@ def test_expert_time_follows_the_experts_that_are_hit(hardware: str, model: str)
         if parallel.ep == 1:  # with expert parallelism the rank that decides may hold little more than what one token chooses
             assert took[1] < 0.8 * took[64] or took[1] < layers * 60e-6, "one token does not touch all experts"
         assert took[64] < 3.0 * everything + layers * 300e-6, f"{layout_name(parallel)}: all experts read once, or nearly"
-        large = cost.breakdown(0, 0, 0, [PrefillSlice(8192, 0)])["moe"]
-        assert large < cost.breakdown(0, 0, 0, [PrefillSlice(16384, 0)])["moe"] < 2.6 * large
+        large = cost.breakdown(Step(0, 0, 0, [Slice(8192, 0)]))["moe"]
+        assert large < cost.breakdown(Step(0, 0, 0, [Slice(16384, 0)]))["moe"] < 2.6 * large
 
 
 @pytest.mark.parametrize("model", LAYOUTS)
@@ -269,7 +269,7 @@ def test_a_better_device_is_faster(better: str, worse: str, what: str, model: st
     if what != "prefill":
         assert seconds(good, 32, 2000) < FIT_ERROR * seconds(bad, 32, 2000)
     if what != "decode":
-        prompt = [PrefillSlice(4096, 0)]
+        prompt = [Slice(4096, 0)]
         assert seconds(good, 0, 0, prompt) < FIT_ERROR * seconds(bad, 0, 0, prompt)
 
 
@@ -296,7 +296,7 @@ def check_run(summary: dict[str, Any], hardware: str, model: str, parallel: Para
     """First tokens take at least a prompt's multiplications, later ones at least the reading of the weights."""
     architecture, profile = load_model(model), profile_of(hardware)
     latency = summary["latency"]["all"]
-    assert latency["ttft_s"]["p50"] > roofline_s(architecture, profile, parallel, 0, 0, [PrefillSlice(512, 0)])
+    assert latency["ttft_s"]["p50"] > roofline_s(architecture, profile, parallel, 0, 0, [Slice(512, 0)])
     assert latency["tpot_s"]["p50"] > roofline_s(architecture, profile, parallel, 1, 512, ())
     assert latency["e2e_s"]["p50"] < 60.0
     assert 0.0 < summary["utilisation"]["compute_utilisation"] < 1.0

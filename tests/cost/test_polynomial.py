@@ -11,7 +11,7 @@ import pytest
 
 from simserve.config.assemble import assemble
 from simserve.config.experiment import load
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.cost import coefficients
 from simserve.cost.polynomial import PolynomialCost
 from simserve.errors import ConfigError, ModelError
@@ -39,44 +39,48 @@ def cost(model: str = "opt-13b", **parallel: int) -> PolynomialCost:
 
 def test_the_published_arithmetic() -> None:
     # OPT-13B on two A100s, prompts of 500 and 1000 tokens: 14.7 + 0.0686 x 1500 + 2.45e-6 x 1,250,000 ms; the engine's 2 + 1e-4 x 1500.
-    prefill = cost(tp=2).step_time(0, 0, 0, [PrefillSlice(500, 0), PrefillSlice(1000, 0)])
+    prefill = cost(tp=2).step_time(Step(0, 0, 0, [Slice(500, 0), Slice(1000, 0)]))
     assert prefill == pytest.approx((14.7 + 102.9 + 3.0625 + 2.0 + 0.15) * 1e-3, rel=1e-12)
     # Ten requests attending 8,000 tokens on one A100: 19.9 + 6.27e-4 x 8000 + 0.0385 x 10, and 2 + 0.8.
-    assert cost().step_time(10, 8000, 900, []) == pytest.approx((19.9 + 5.016 + 0.385 + 2.8) * 1e-3, rel=1e-12)
+    assert cost().step_time(Step(10, 8000, 900, [])) == pytest.approx((19.9 + 5.016 + 0.385 + 2.8) * 1e-3, rel=1e-12)
     # From 95 requests on the other regime: 7.17 + 5.8e-4 x 40,000 + 0.158 x 95, and 2 + 4.
-    assert cost().step_time(95, 40_000, 900, []) == pytest.approx((7.17 + 23.2 + 15.01 + 6.0) * 1e-3, rel=1e-12)
+    assert cost().step_time(Step(95, 40_000, 900, [])) == pytest.approx((7.17 + 23.2 + 15.01 + 6.0) * 1e-3, rel=1e-12)
 
 
 @pytest.mark.parametrize("steps", [3, 200])
 def test_runs_of_decode_steps_are_the_single_steps_bit_for_bit(steps: int) -> None:
     one = cost()
-    run = list(one.decode_times(7, 1234, 300, steps))
-    assert run == [one.step_time(7, 1234 + 7 * i, 300 + i, ()) for i in range(steps)]
+    run = list(one.decode_times(Step(7, 1234, 300), steps))
+    assert run == [one.step_time(Step(7, 1234 + 7 * i, 300 + i)) for i in range(steps)]
 
 
 def test_chunks_of_a_prompt_add_up_to_its_quadratic_term() -> None:
     one = cost()
 
-    def squares(pieces: list[PrefillSlice]) -> float:
+    def squares(pieces: list[Slice]) -> float:
         fixed = (18.1 + 2.0) * len(pieces) + (0.1019 + 1e-4) * sum(p.new_tokens for p in pieces)
-        return sum(one.step_time(0, 0, 0, [p]) for p in pieces) * 1e3 - fixed
+        return sum(one.step_time(Step(0, 0, 0, [p])) for p in pieces) * 1e3 - fixed
 
-    whole, chunks = [PrefillSlice(1500, 0)], [PrefillSlice(700, 0), PrefillSlice(800, 700)]
+    whole, chunks = [Slice(1500, 0)], [Slice(700, 0), Slice(800, 700)]
     assert squares(chunks) == pytest.approx(squares(whole)) and squares(whole) == pytest.approx(7.12e-6 * 1500**2)
 
 
 def test_stages_share_the_time_and_the_first_has_the_engine() -> None:
-    piece = [PrefillSlice(1000, 0)]
-    first, second = cost(pp=2).stage_times(0, 0, 0, piece)
-    assert first + second == pytest.approx(cost().step_time(0, 0, 0, piece))
+    piece = [Slice(1000, 0)]
+    first, second = cost(pp=2).stage_times(Step(0, 0, 0, piece))
+    assert first + second == pytest.approx(cost().step_time(Step(0, 0, 0, piece)))
     assert first - second == pytest.approx(2.1e-3)
 
 
 def test_a_mixed_step_is_dearer_than_its_parts_and_cheaper_than_both_in_turn() -> None:
-    one, piece = cost(), [PrefillSlice(300, 0)]
-    mixed, prefill, decode = one.step_time(8, 4000, 600, piece), one.step_time(0, 0, 0, piece), one.step_time(8, 4000, 600, [])
+    one, piece = cost(), [Slice(300, 0)]
+    mixed, prefill, decode = (
+        one.step_time(Step(8, 4000, 600, piece)),
+        one.step_time(Step(0, 0, 0, piece)),
+        one.step_time(Step(8, 4000, 600, [])),
+    )
     assert max(prefill, decode) < mixed < prefill + decode
-    assert sum(one.breakdown(8, 4000, 600, piece).values()) == pytest.approx(mixed)
+    assert sum(one.breakdown(Step(8, 4000, 600, piece)).values()) == pytest.approx(mixed)
 
 
 def test_every_published_fit_is_physical() -> None:
@@ -85,7 +89,7 @@ def test_every_published_fit_is_physical() -> None:
         for entry in coefficients.read(coefficients.FOLDER / f"{name}.json").layouts:
             assert all(term > 0 for terms in (entry.prefill_ms, entry.decode_ms, entry.large_decode_ms or (1,)) for term in terms)
     for model, degrees in (("opt-13b", (1, 2, 4)), ("opt-66b", (2, 4, 8))):
-        times = [cost(model, tp=tp).step_time(0, 0, 0, [PrefillSlice(1000, 0)]) for tp in degrees]
+        times = [cost(model, tp=tp).step_time(Step(0, 0, 0, [Slice(1000, 0)])) for tp in degrees]
         assert times == sorted(times, reverse=True) and len(set(times)) == 3
 
 
@@ -144,7 +148,7 @@ def test_a_file_of_ones_own_beside_the_experiment(tmp_path: Path) -> None:
     path.write_text(json.dumps({"source": "me", "hardware": "a100-sxm-80gb", "layouts": [entry]}))
     experiment = load(EXPERIMENT, {"cost": {"polynomial": "mine.json"}}, base_dir=tmp_path)
     (instance,) = assemble(load(experiment.resolved())).instances
-    assert instance.cost.step_time(0, 0, 0, [PrefillSlice(100, 0)]) == 0.25
+    assert instance.cost.step_time(Step(0, 0, 0, [Slice(100, 0)])) == 0.25
     before = experiment.fingerprint()
     path.write_text(path.read_text().replace("250", "260"))
     assert experiment.fingerprint() != before

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import pytest
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Slice, Step
 from simserve.cost.host import HostOverheads
 from simserve.cost.spread import UNVALIDATED_SPREAD, spread_log
 from simserve.cost.step import StepCost
@@ -17,7 +17,7 @@ from simserve.model.parallel import Parallel
 
 PROFILE = load_profile("a100-sxm-80gb")
 COST = StepCost(load_model("llama-3.1-8b"), PROFILE, HostOverheads(), Parallel(tp=2), backend="vllm", max_context_tokens=8192)
-PROMPT = [PrefillSlice(2048, 0)]
+PROMPT = [Slice(2048, 0)]
 
 
 def test_residuals_of_a_normal_error_give_its_standard_deviation() -> None:
@@ -38,22 +38,22 @@ def test_an_estimate_is_less_certain_than_a_measured_operator() -> None:
 
 def test_a_scaled_operator_takes_longer_and_the_others_do_not() -> None:
     (gemm,) = (label for label in COST.spreads() if label.startswith("gemm"))
-    before, after = (cost.breakdown(0, 0, 0, PROMPT) for cost in (COST, COST.scaled({gemm: 1.5})))
+    before, after = (cost.breakdown(Step(0, 0, 0, PROMPT)) for cost in (COST, COST.scaled({gemm: 1.5})))
     assert after["gemm"] == pytest.approx(1.5 * before["gemm"])
     assert after["lm_head"] == pytest.approx(1.5 * before["lm_head"])
     same = set(before) - {"gemm", "lm_head"}
     assert {part: after[part] for part in same} == {part: before[part] for part in same}
-    assert COST.breakdown(0, 0, 0, PROMPT) == before, "the central model is not touched"
+    assert COST.breakdown(Step(0, 0, 0, PROMPT)) == before, "the central model is not touched"
 
 
 def test_no_factor_of_one_changes_anything() -> None:
     neutral = COST.scaled(dict.fromkeys(COST.spreads(), 1.0))
-    assert neutral.step_time(16, 16_000, 1500, PROMPT) == COST.step_time(16, 16_000, 1500, PROMPT)
+    assert neutral.step_time(Step(16, 16_000, 1500, PROMPT)) == COST.step_time(Step(16, 16_000, 1500, PROMPT))
 
 
 def test_luck_does_not_beat_the_roofline() -> None:
     lucky = COST.scaled(dict.fromkeys(COST.spreads(), 1e-3))
     weights_s = 2 * 7.5e9 / 2 / PROFILE.device.hbm_bytes_per_s
-    assert lucky.step_time(1, 100, 100, ()) > weights_s
+    assert lucky.step_time(Step(1, 100, 100)) > weights_s
     useful = COST.flops(2048, 2048 * 2049 / 2) - 2047 * 2 * 128256 * 4096  # one row of logits
-    assert useful / lucky.step_time(0, 0, 0, PROMPT) < COST.peak_flops_per_s
+    assert useful / lucky.step_time(Step(0, 0, 0, PROMPT)) < COST.peak_flops_per_s

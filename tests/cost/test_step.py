@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simserve.contracts import CostModel, PrefillSlice
+from simserve.contracts import CostModel, Slice, Step
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
 from simserve.errors import ConfigError, ModelError
@@ -45,24 +45,26 @@ CHECKED: CostModel = A100
 )
 def test_a_span_is_bit_identical_to_its_steps(cost: StepCost, n: int, mean: int, extra: int, steps: int) -> None:
     total, longest = n * mean + extra, mean + extra
-    assert list(cost.decode_times(n, total, longest, steps)) == [cost.step_time(n, total + i * n, longest + i, ()) for i in range(steps)]
+    assert list(cost.decode_times(Step(n, total, longest), steps)) == [
+        cost.step_time(Step(n, total + i * n, longest + i)) for i in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("cost", [A100, EAGER, H100])
 def test_more_work_never_takes_less_time(cost: StepCost) -> None:
-    by_tokens = [cost.step_time(0, 0, 0, [PrefillSlice(m, 0)]) for m in range(1, 9000, 7)]
-    by_context = [cost.step_time(32, 32 * c, c, ()) for c in range(1, 9000, 37)]
-    by_batch = [cost.step_time(n, n * 700, 700, ()) for n in range(1, 600)]
-    by_prefix = [cost.step_time(0, 0, 0, [PrefillSlice(256, c)]) for c in range(0, 16000, 61)]
-    by_chunks = [cost.step_time(4, 4000, 1000, [PrefillSlice(100, 50)] * k) for k in range(40)]
+    by_tokens = [cost.step_time(Step(0, 0, 0, [Slice(m, 0)])) for m in range(1, 9000, 7)]
+    by_context = [cost.step_time(Step(32, 32 * c, c)) for c in range(1, 9000, 37)]
+    by_batch = [cost.step_time(Step(n, n * 700, 700)) for n in range(1, 600)]
+    by_prefix = [cost.step_time(Step(0, 0, 0, [Slice(256, c)])) for c in range(0, 16000, 61)]
+    by_chunks = [cost.step_time(Step(4, 4000, 1000, [Slice(100, 50)] * k)) for k in range(40)]
     for times in (by_tokens, by_context, by_batch, by_prefix, by_chunks):
         assert all(a <= b for a, b in pairwise(times))
 
 
 def test_a_batch_is_never_faster_than_its_longest_sequence_alone() -> None:
-    even = A100.step_time(8, 8 * 500, 500, ())
-    uneven = A100.step_time(8, 8 * 500, 4000, ())
-    assert uneven >= A100.breakdown(1, 4000, 4000, ())["attention_decode"]
+    even = A100.step_time(Step(8, 8 * 500, 500))
+    uneven = A100.step_time(Step(8, 8 * 500, 4000))
+    assert uneven >= A100.breakdown(Step(1, 4000, 4000))["attention_decode"]
     assert uneven >= even
 
 
@@ -74,43 +76,43 @@ def test_no_step_beats_the_roofline(cost: StepCost, model: object, tp: int) -> N
             kv = n * context * model.kv_bytes_per_token()  # type: ignore[attr-defined]
             weights = rank_weight_bytes(model, Parallel(tp=tp)) * 0.97  # type: ignore[arg-type]  # the embedding table is only looked up
             floor = (weights - LLAMA.vocab_size * LLAMA.hidden_size * 2 + max(kv - device.l2_bytes, 0)) / device.hbm_bytes_per_s
-            assert cost.step_time(n, n * context, context, ()) > floor
+            assert cost.step_time(Step(n, n * context, context)) > floor
     for new in (512, 4096, 8192):
         useful = cost.flops(new, new * (new + 1) / 2)
-        assert useful / cost.step_time(0, 0, 0, [PrefillSlice(new, 0)]) < cost.peak_flops_per_s
+        assert useful / cost.step_time(Step(0, 0, 0, [Slice(new, 0)])) < cost.peak_flops_per_s
 
 
 def test_throughput_saturates() -> None:
-    per_token = [A100.step_time(0, 0, 0, [PrefillSlice(m, 0)]) / m for m in (64, 256, 1024, 4096)]
+    per_token = [A100.step_time(Step(0, 0, 0, [Slice(m, 0)])) / m for m in (64, 256, 1024, 4096)]
     assert per_token[0] > 1.5 * per_token[1] > 1.5 * per_token[2]
     assert per_token[3] == pytest.approx(per_token[2], rel=0.15)
 
 
 def test_graphs_pad_decode_batches_and_nothing_else() -> None:
-    assert A100.breakdown(9, 9000, 1000, ())["gemm"] == A100.breakdown(16, 16000, 1000, ())["gemm"]
+    assert A100.breakdown(Step(9, 9000, 1000))["gemm"] == A100.breakdown(Step(16, 16000, 1000))["gemm"]
     # 257 tokens are beyond the largest graph: no padding, one tile more
-    assert A100.breakdown(256, 256, 1, ())["gemm"] < A100.breakdown(257, 257, 1, ())["gemm"]
-    mixed = A100.breakdown(3, 300, 100, [PrefillSlice(6, 0)])["gemm"]
-    assert mixed == A100.breakdown(0, 0, 0, [PrefillSlice(9, 0)])["gemm"]
+    assert A100.breakdown(Step(256, 256, 1))["gemm"] < A100.breakdown(Step(257, 257, 1))["gemm"]
+    mixed = A100.breakdown(Step(3, 300, 100, [Slice(6, 0)]))["gemm"]
+    assert mixed == A100.breakdown(Step(0, 0, 0, [Slice(9, 0)]))["gemm"]
 
 
 def test_outside_graphs_the_host_launches_every_kernel() -> None:
-    assert EAGER.breakdown(1, 10, 10, ())["launch"] > 0
-    assert EAGER.step_time(1, 10, 10, ()) >= 32 * 8 * 1e-4
-    assert "launch" not in EAGER.breakdown(0, 0, 0, [PrefillSlice(8192, 0)])
+    assert EAGER.breakdown(Step(1, 10, 10))["launch"] > 0
+    assert EAGER.step_time(Step(1, 10, 10)) >= 32 * 8 * 1e-4
+    assert "launch" not in EAGER.breakdown(Step(0, 0, 0, [Slice(8192, 0)]))
 
 
 @pytest.mark.parametrize("cost", [A100, EAGER, H100, build("llama-3.1-70b", "h100-sxm-80gb", tp=4)])
 def test_the_parts_add_up_to_the_step(cost: StepCost) -> None:
-    steps = ((7, 7000, 1500, ()), (0, 0, 0, [PrefillSlice(700, 0)]), (5, 500, 100, [PrefillSlice(300, 900)] * 3))
+    steps = ((7, 7000, 1500, ()), (0, 0, 0, [Slice(700, 0)]), (5, 500, 100, [Slice(300, 900)] * 3))
     for n, total, longest, prefills in steps:
-        parts = cost.breakdown(n, total, longest, prefills)
-        assert sum(parts.values()) == pytest.approx(cost.step_time(n, total, longest, prefills), rel=1e-9)
+        parts = cost.breakdown(Step(n, total, longest, prefills))
+        assert sum(parts.values()) == pytest.approx(cost.step_time(Step(n, total, longest, prefills)), rel=1e-9)
         assert all(seconds > 0 for seconds in parts.values())
 
 
 def test_tensor_parallel_divides_the_matrices_and_adds_communication() -> None:
-    one, four = (build("llama-2-13b", "a100-sxm-80gb", tp=tp).breakdown(0, 0, 0, [PrefillSlice(2048, 0)]) for tp in (1, 4))
+    one, four = (build("llama-2-13b", "a100-sxm-80gb", tp=tp).breakdown(Step(0, 0, 0, [Slice(2048, 0)])) for tp in (1, 4))
     assert one["gemm"] / 4 < four["gemm"] < one["gemm"] / 2.5
     assert "collective" not in one
     # 2 all-reduces a layer, each moves at least its buffer over a 300 GB/s link
@@ -119,12 +121,12 @@ def test_tensor_parallel_divides_the_matrices_and_adds_communication() -> None:
 
 def test_pipeline_stages_share_the_layers_and_hand_over() -> None:
     whole, staged = build("llama-2-7b", "a100-sxm-80gb"), build("llama-2-7b", "a100-sxm-80gb", pp=2)
-    times = staged.stage_times(8, 8000, 1000, ())
+    times = staged.stage_times(Step(8, 8000, 1000))
     assert staged.stages == len(times) == 2
-    assert sum(times) > whole.step_time(8, 8000, 1000, ())
-    assert max(times) < 0.65 * whole.step_time(8, 8000, 1000, ())
+    assert sum(times) > whole.step_time(Step(8, 8000, 1000))
+    assert max(times) < 0.65 * whole.step_time(Step(8, 8000, 1000))
     with pytest.raises(ModelError, match="stage_times"):
-        staged.step_time(8, 8000, 1000, ())
+        staged.step_time(Step(8, 8000, 1000))
 
 
 def test_swapping_moves_the_kv_cache_over_the_host_link() -> None:
@@ -147,18 +149,18 @@ def test_the_description_is_plain_json_and_names_errors() -> None:
 
 
 def test_mixtures_of_experts_and_latent_attention_have_costs() -> None:
-    moe = build("mixtral-8x7b", "h100-sxm-80gb", tp=2).breakdown(16, 16000, 1000, ())
+    moe = build("mixtral-8x7b", "h100-sxm-80gb", tp=2).breakdown(Step(16, 16000, 1000))
     assert moe["moe"] > moe["attention_decode"]
     latent = StepCost(load_model("deepseek-v3"), load_profile("h100-sxm-80gb"), HOST, Parallel(tp=8, ep=8))
-    few, many = (latent.step_time(n, n * 1000, 1000, ()) for n in (1, 64))
+    few, many = (latent.step_time(Step(n, n * 1000, 1000)) for n in (1, 64))
     assert few < many < 30 * few
 
 
 def test_answers_do_not_depend_on_what_was_asked_before() -> None:
     fresh, used = build("llama-2-7b", "a100-sxm-80gb"), build("llama-2-7b", "a100-sxm-80gb")
-    used.step_time(0, 0, 0, [PrefillSlice(70_000, 0)])
+    used.step_time(Step(0, 0, 0, [Slice(70_000, 0)]))
     for tokens in (100, 8192, 8193, 20_000, 40_000):
-        assert fresh.step_time(0, 0, 0, [PrefillSlice(tokens, 0)]) == used.step_time(0, 0, 0, [PrefillSlice(tokens, 0)])
+        assert fresh.step_time(Step(0, 0, 0, [Slice(tokens, 0)])) == used.step_time(Step(0, 0, 0, [Slice(tokens, 0)]))
 
 
 def test_host_overheads_are_checked() -> None:
@@ -170,8 +172,8 @@ def test_host_overheads_are_checked() -> None:
 
 def test_a_step_costs_microseconds_to_compute() -> None:
     """Best of several, with room for a busy machine: the contract is 4 us a mixed step and 0.35 us a step of a span."""
-    prefills = [PrefillSlice(400, 1000), PrefillSlice(100, 0)]
-    A100.step_time(64, 64_000, 3000, prefills)
+    prefills = [Slice(400, 1000), Slice(100, 0)]
+    A100.step_time(Step(64, 64_000, 3000, prefills))
 
     def best(work: object, repeat: int) -> float:
         times = []
@@ -182,8 +184,8 @@ def test_a_step_costs_microseconds_to_compute() -> None:
             times.append((time.perf_counter() - start) / repeat)
         return min(times)
 
-    assert best(lambda: A100.step_time(64, 64_000, 3000, prefills), 300) < 20e-6
-    assert best(lambda: A100.decode_times(64, 64_000, 3000, 500), 5) < 500 * 1.0e-6
+    assert best(lambda: A100.step_time(Step(64, 64_000, 3000, prefills)), 300) < 20e-6
+    assert best(lambda: A100.decode_times(Step(64, 64_000, 3000), 500), 5) < 500 * 1.0e-6
 
 
 def test_importing_is_light() -> None:

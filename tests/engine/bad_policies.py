@@ -87,7 +87,7 @@ class GreedyStarver(Bad):
         for r in sorted(view.waiting, key=lambda r: -r.prompt_tokens):
             if plan.admit(r):
                 plan.prefill(r, r.prefill_left)
-        if not plan.prefills:
+        if not plan.slices:
             plan.decode(view.decoding)
         return plan.hold(ignore_arrivals=False)
 
@@ -134,7 +134,7 @@ class RandomLegal(Bad):
                 c = int(self.rng.integers(1, r.prefill_left + 1))
                 if plan.admit(r, c + int(self.rng.integers(0, 9))):
                     plan.prefill(r, c)
-        if not plan.decodes and not plan.prefills:
+        if not plan.decodes and not plan.slices:
             self.something(view, plan)
         return plan
 
@@ -142,13 +142,13 @@ class RandomLegal(Bad):
         """The dice said nothing at all, which is not allowed: decode, else prefill (making room if need be), else admit."""
         if len(view.decoding) or view.swapped:
             plan.decode(view.decoding)
-        while not plan.decodes and not plan.prefills and view.prefilling:
+        while not plan.decodes and not plan.slices and view.prefilling:
             oldest = view.prefilling[0]
             if plan.grow(oldest, oldest.computed_tokens + 1):
                 plan.prefill(oldest, 1)
             else:
                 plan.preempt(view.prefilling[-1])
-        if not plan.decodes and not plan.prefills:
+        if not plan.decodes and not plan.slices:
             for r in list(view.waiting):
                 if plan.admit(r):
                     plan.prefill(r, r.prefill_left)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import Step
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
 from simserve.engine.spec import LinkSpec
@@ -27,19 +26,14 @@ class StagedCost:
         self._share = share
         self.stages = len(share)
 
-    def _seconds(self, prefills: Sequence[PrefillSlice]) -> float:
-        return 1.0 + sum(p.new_tokens for p in prefills) / 100
+    def step_time(self, step: Step) -> float:
+        return 1.0 + sum(piece.new_tokens for piece in step.slices) / 100
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
-        return self._seconds(prefills)
-
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
+    def decode_times(self, step: Step, steps: int) -> list[float]:
         return [1.0] * steps
 
-    def stage_times(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> tuple[float, ...]:
-        return tuple(s * self._seconds(prefills) for s in self._share)
+    def stage_times(self, step: Step) -> tuple[float, ...]:
+        return tuple(s * self.step_time(step) for s in self._share)
 
     def swap_time(self, tokens: int) -> float:
         return 0.5

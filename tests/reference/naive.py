@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from simserve.contracts import CostModel, PrefillSlice
+from simserve.contracts import CostModel, Slice, Step
 from simserve.workload.requests import Workload
 
 
@@ -45,7 +45,7 @@ class Req:
 
 
 @dataclass
-class Step:
+class StepTaken:
     """One step as it happened. `waiting` once it was planned; `kv_blocks` held while it runs."""
 
     start_s: float
@@ -83,7 +83,7 @@ class Naive:
         self.waiting: list[Req] = []
         self.running: list[Req] = []
         self.swapped: list[Req] = []
-        self.steps: list[Step] = []
+        self.steps: list[StepTaken] = []
 
     # questions a policy may ask
     def blocks(self, tokens: int) -> int:
@@ -125,7 +125,7 @@ class Naive:
         """`layers` = (group, groups): the tokens pass through this group of the layers, and are there after the last."""
         r.held = max(r.held, self.blocks(r.computed + tokens))
         assert self.free >= 0 and tokens > 0
-        self.slices.append((r, PrefillSlice(tokens, r.computed, layers if layers[1] > 1 else None)))
+        self.slices.append((r, Slice(tokens, r.computed, layers if layers[1] > 1 else None)))
 
     def preempt(self, r: Req) -> None:
         self.running.remove(r)
@@ -212,7 +212,7 @@ class Naive:
 
     def step(self) -> None:
         self.decodes: list[Req] = []
-        self.slices: list[tuple[Req, PrefillSlice]] = []
+        self.slices: list[tuple[Req, Slice]] = []
         self.swaps: list[int] = []
         self.preempted = False
         self.policy(self)
@@ -222,13 +222,13 @@ class Naive:
             return
         contexts = [r.computed + 1 for r in self.decodes]
         chunks = [s for _, s in self.slices]
-        dt = self.cost.step_time(len(contexts), sum(contexts), max(contexts, default=0), chunks)
+        dt = self.cost.step_time(Step(len(contexts), sum(contexts), max(contexts, default=0), chunks))
         for tokens in self.swaps:
             dt += self.cost.swap_time(tokens)
         start_s, self.now = self.now, self.now + dt
         for r in [*self.decodes, *(r for r, _ in self.slices)]:
             r.scheduled_s = start_s if math.isnan(r.scheduled_s) else r.scheduled_s
-        pairs = sum(c * k + c * (c + 1) // 2 for c, k, _ in chunks)
+        pairs = sum(c * k + c * (c + 1) // 2 for c, k, *_ in chunks)
         tokens, waiting = sum(c.new_tokens for c in chunks), len(self.waiting)
         self.enter_all(math.nextafter(self.now, 0.0))  # what enters during the step comes before what its end causes
         used = self.kv_blocks - self.free
@@ -241,7 +241,9 @@ class Naive:
                 r.computed += s.new_tokens
                 if not r.prefilling:
                     self.emit(r)
-        self.steps.append(Step(start_s, self.now, len(contexts), sum(contexts), len(chunks), tokens, pairs, waiting, used, (group, groups)))
+        self.steps.append(
+            StepTaken(start_s, self.now, len(contexts), sum(contexts), len(chunks), tokens, pairs, waiting, used, (group, groups))
+        )
 
     def emit(self, r: Req) -> None:
         r.generated += 1

@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simserve.contracts import CostModel
+from simserve.contracts import CostModel, Step
 from simserve.workload.requests import Workload
-from tests.reference.naive import Naive, Req, Step
+from tests.reference.naive import Naive, Req, StepTaken
 
 if TYPE_CHECKING:
     from tests.reference.naive_cluster import NaiveCluster
@@ -162,7 +162,7 @@ class NaiveInstance(Naive):
         self.busy, self.start_s, self.left_waiting = True, self.now, len(self.waiting)
         self.contexts = [r.computed + 1 for r in self.decodes]
         chunks = [s for _, s in self.slices]
-        dt = self.cost.step_time(len(self.contexts), sum(self.contexts), max(self.contexts, default=0), chunks)
+        dt = self.cost.step_time(Step(len(self.contexts), sum(self.contexts), max(self.contexts, default=0), chunks))
         for tokens in self.swaps:
             dt += self.cost.swap_time(tokens)
         self.end_s = self.now + dt
@@ -197,10 +197,10 @@ class NaiveInstance(Naive):
                 if self.role == "prefill" and r.generated < r.output:
                     self.cluster.hand_over(self, r)
         chunks = [s for _, s in self.slices]
-        pairs = sum(c * k + c * (c + 1) // 2 for c, k, _ in chunks)
+        pairs = sum(c * k + c * (c + 1) // 2 for c, k, *_ in chunks)
         new, held_up = sum(c.new_tokens for c in chunks), self.left_waiting
         args = (len(self.contexts), sum(self.contexts), len(chunks), new, pairs, held_up, used, (group, groups))
-        self.steps.append(Step(self.start_s, self.now, *args))
+        self.steps.append(StepTaken(self.start_s, self.now, *args))
         for r, _, _ in ended:
             self.running.remove(r)
             self.release(r)

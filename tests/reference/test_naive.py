@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.engine.strategies import Case, Row
-from tests.reference.naive import Step
+from tests.reference.naive import StepTaken
 from tests.reference.toy_cost import RoundCost
 
 # Steps take 1/4 s plus 1/4 s for every 8 tokens.
@@ -14,10 +14,10 @@ def test_sarathi_by_hand() -> None:
     rows = (Row(0, 12, 3), Row(0, 6, 2))
     naive = Case(rows, "sarathi", (("token_budget", 8),), RoundCost(), kv_blocks=100, block_tokens=4, max_seqs=4).naive()
     assert naive.steps == [
-        Step(0.0, 0.5, decodes=0, context_tokens=0, prefills=1, prefill_tokens=8, prefill_pairs=36, waiting=1, kv_blocks=3),
-        Step(0.5, 1.0, decodes=0, context_tokens=0, prefills=2, prefill_tokens=8, prefill_pairs=42 + 10, waiting=0, kv_blocks=5),
-        Step(1.0, 1.25, decodes=1, context_tokens=13, prefills=1, prefill_tokens=2, prefill_pairs=11, waiting=0, kv_blocks=6),
-        Step(1.25, 1.5, decodes=2, context_tokens=14 + 7, prefills=0, prefill_tokens=0, prefill_pairs=0, waiting=0, kv_blocks=6),
+        StepTaken(0.0, 0.5, decodes=0, context_tokens=0, prefills=1, prefill_tokens=8, prefill_pairs=36, waiting=1, kv_blocks=3),
+        StepTaken(0.5, 1.0, decodes=0, context_tokens=0, prefills=2, prefill_tokens=8, prefill_pairs=42 + 10, waiting=0, kv_blocks=5),
+        StepTaken(1.0, 1.25, decodes=1, context_tokens=13, prefills=1, prefill_tokens=2, prefill_pairs=11, waiting=0, kv_blocks=6),
+        StepTaken(1.25, 1.5, decodes=2, context_tokens=14 + 7, prefills=0, prefill_tokens=0, prefill_pairs=0, waiting=0, kv_blocks=6),
     ]
     assert [r.token_s for r in naive.reqs] == [[1.0, 1.25, 1.5], [1.25, 1.5]]
 

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simserve.contracts import PrefillSlice
+from simserve.contracts import CostModel, Step
 
 
-class _SingleStage:
-    """What both toys share: one stage, no hardware behind them."""
+class _SingleStage(CostModel):
+    """What the toys share: one stage, no hardware behind them; each writes `step_time`."""
 
-    stages = 1
-    peak_flops_per_s = 1e12
+    peak_flops_per_s = 1e12  # type: ignore[assignment,misc]
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
+    def stage_times(self, step: Step) -> tuple[float, ...]:
+        return (self.step_time(step),)
+
+    def step_time(self, step: Step) -> float:
         raise NotImplementedError
 
-    def decode_times(self, decode_requests: int, context_tokens: int, longest_tokens: int, steps: int) -> list[float]:
-        return [self.step_time(decode_requests, context_tokens + i * decode_requests, longest_tokens + i, ()) for i in range(steps)]
-
-    def stage_times(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> tuple[float, ...]:
-        return (self.step_time(decode_requests, context_tokens, longest_tokens, prefills),)
-
-    def breakdown(
-        self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]
-    ) -> dict[str, float]:
-        return {"toy": self.step_time(decode_requests, context_tokens, longest_tokens, prefills)}
+    def breakdown(self, step: Step) -> dict[str, float]:
+        return {"toy": self.step_time(step)}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
         return 1e6 * new_tokens + 10.0 * attended_pairs
@@ -48,10 +39,16 @@ class JaggedCost(_SingleStage):
 
     scale_s: float = 1.0
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
-        tokens = decode_requests + sum(p.new_tokens for p in prefills)
-        work = 0.0131927 + 0.00314159 * tokens + 0.0271828 * (tokens // 16) + 0.000141421 * context_tokens + 0.000057721 * longest_tokens
-        for place, p in enumerate(prefills):
+    def step_time(self, step: Step) -> float:
+        tokens = step.decodes + sum(p.new_tokens for p in step.slices)
+        work = (
+            0.0131927
+            + 0.00314159 * tokens
+            + 0.0271828 * (tokens // 16)
+            + 0.000141421 * step.context_tokens
+            + 0.000057721 * step.longest_tokens
+        )
+        for place, p in enumerate(step.slices):
             group, groups = p.layers or (0, 1)
             work += (0.00017320 + 0.0000016180 * place) * p.new_tokens * (p.context_tokens + 0.5 * p.new_tokens) / groups
             work += 0.00000223606 * group
@@ -65,8 +62,8 @@ class JaggedCost(_SingleStage):
 class RoundCost(_SingleStage):
     """Quarters of a second only: arrivals, ends of steps and think times fall on the same instants, exactly, all the time."""
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
-        return 0.25 * (1 + (decode_requests + sum(p.new_tokens for p in prefills)) // 8)
+    def step_time(self, step: Step) -> float:
+        return 0.25 * (1 + (step.decodes + sum(p.new_tokens for p in step.slices)) // 8)
 
     def swap_time(self, tokens: int) -> float:
         return 0.25 * (tokens // 8)
@@ -78,8 +75,8 @@ class PromptCost(_SingleStage):
 
     by_prompt_s: tuple[tuple[int, float], ...]
 
-    def step_time(self, decode_requests: int, context_tokens: int, longest_tokens: int, prefills: Sequence[PrefillSlice]) -> float:
-        tokens = sum(p.new_tokens for p in prefills)
+    def step_time(self, step: Step) -> float:
+        tokens = sum(p.new_tokens for p in step.slices)
         return dict(self.by_prompt_s)[tokens] if tokens else 1.0
 
     def swap_time(self, tokens: int) -> float:

@@ -9,6 +9,7 @@ import pytest
 from simserve.api import run
 from simserve.config.assemble import assemble
 from simserve.config.experiment import load
+from simserve.contracts import Step
 from simserve.study.claims import check_claims
 from simserve.study.probes import evaluate
 
@@ -35,7 +36,7 @@ def test_the_engine_takes_as_long_as_the_probe_says(message_bytes: float | None)
     experiment = load(SPLIT, {"cluster.network.message_bytes": message_bytes})
     transfer_s = evaluate(experiment).values["transfer"]
     requests = run(experiment).records.requests
-    decode_s = assemble(experiment).instances[1].cost.step_time(1, 1601, 1601, ())
+    decode_s = assemble(experiment).instances[1].cost.step_time(Step(1, 1601, 1601))
     assert requests.finish_s[0] - requests.first_token_s[0] - decode_s == pytest.approx(transfer_s, rel=1e-9)
     # 1600 tokens of 819,200 bytes; blocks of 16 tokens of the keys or values of one layer are 8,000 messages.
     wire_s = 1600 * 819_200 / 2.5e10

@@ -12,7 +12,7 @@ import numpy as np
 from simserve.calibration.replay.composition import chunks_of, contexts_of, pairs_of
 from simserve.calibration.replay.plan import ReplayPlan, ReplayStep
 from simserve.calibration.replay.sample import Steps, draw, read_steps, regimes
-from simserve.contracts import CostModel, PrefillSlice
+from simserve.contracts import CostModel, Slice, Step
 from simserve.cost.host import HostOverheads
 from simserve.errors import ConfigError
 from simserve.hardware import HardwareProfile
@@ -94,11 +94,10 @@ def _step(setup: _Setup, steps: Steps, i: int, spread: float, generator: np.rand
         host_s = host.per_step_s + requests * host.per_decode_request_s + tokens * host.per_prefill_token_s
         predicted_s = max(simulated_s - host_s, 0.0)
     else:
-        longest = max(contexts, default=0)
-        state = (requests, sum(contexts), longest, [PrefillSlice(new, context) for new, context in chunks])
-        parts = setup.cost.breakdown(*state)
+        step = Step.of(contexts, [Slice(new, context) for new, context in chunks])
+        parts = setup.cost.breakdown(step)
         outside_s = parts.get("host", 0.0) + sum(parts.get(name, 0.0) for name in _COMMUNICATION)
-        predicted_s = setup.cost.step_time(*state) - outside_s
+        predicted_s = setup.cost.step_time(step) - outside_s
     # One request or chunk leaves nothing to guess; a single decoding request's context is the total.
     exact = requests <= 1 and pieces <= 1 and pairs_of(chunks) == pairs
     graph = (setup.host.graph_size(requests) or 0) if not chunks else 0

@@ -39,7 +39,7 @@ class DistServe:
         plan = view.new_plan()
         if view.waiting and not view.swapped:
             self._prefill_step(plan, view)
-            if plan.prefills:
+            if plan.slices:
                 return plan
         plan.decode(view.decoding)
         return plan.hold()
@@ -48,7 +48,7 @@ class DistServe:
         tokens = 0
         for request in view.waiting:
             tokens += request.target_tokens
-            full = tokens > self.params.max_num_batched_tokens or len(plan.prefills) == self.params.max_batch_prompts
-            if (plan.prefills and full) or not plan.admit(request):
+            full = tokens > self.params.max_num_batched_tokens or len(plan.slices) == self.params.max_batch_prompts
+            if (plan.slices and full) or not plan.admit(request):
                 return
             plan.prefill(request, request.prefill_left)

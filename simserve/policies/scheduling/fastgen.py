@@ -31,7 +31,7 @@ class FastGen:
         plan = view.new_plan(budget=self.params.token_budget)
         plan.decode(view.decoding)
         fits = self._continue(plan, view)
-        while not plan.decodes and not plan.prefills and view.prefilling:  # all are stuck half-way: the youngest starts over
+        while not plan.decodes and not plan.slices and view.prefilling:  # all are stuck half-way: the youngest starts over
             plan.preempt(view.prefilling[-1])
             fits = self._continue(plan, view)
         if fits:

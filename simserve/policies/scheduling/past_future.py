@@ -7,6 +7,7 @@ memory the batch will need at most until the last of them ends. A request is adm
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS, MOST_SEED, MOST_TOKENS
-from simserve.contracts import DecodingView, InstanceView, OracleRequest, Request, SchedulerParams, State, StepPlan
+from simserve.contracts import DecodingView, InstanceView, OracleRequest, Request, Scheduler, SchedulerParams, StepPlan
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -69,8 +70,10 @@ class OutputHistory:
         return found
 
 
-class PastFuture:
+class PastFuture(Scheduler):
     """Prompts are admitted while the batch's foreseen peak of memory fits: whole, in steps of their own, every few decode steps."""
+
+    hears_ends = True
 
     class Params(SchedulerParams):
         max_num_batched_tokens: int = Field(
@@ -103,31 +106,28 @@ class PastFuture:
         self.oracle = params.predict == "oracle"
         self._past = OutputHistory(params.window)
         self._dice = np.random.Generator(np.random.PCG64(params.seed))
-        self._followed: dict[int, Request] = {}
         self._looked: dict[DecodingView, int] = {}  # tick of each lane's last prefill step
 
     def plan(self, view: InstanceView) -> StepPlan:
         plan = view.new_plan()
-        self._learn()
         group = view.decoding
         since = group.tick - self._looked.setdefault(group, group.tick)
         due = not view.running or (since > 0 and since % self.params.wait_steps == 0)
         if view.waiting and not view.swapped and due:
             self._admit(plan, view)
-        if plan.prefills:
+        if plan.slices:
             self._looked[group] = group.tick
         else:
             plan.decode(group)
             # With requests waiting nothing changes before the next look, whoever arrives.
             plan.hold(steps=self.params.wait_steps - since % self.params.wait_steps if view.waiting else None)
-        for request in (*view.prefilling, *group):
-            self._followed[request.row] = request
         return plan
 
-    def _learn(self) -> None:
-        """Lengths of the requests that have ended since the last plan, and no more than is known: they are over."""
-        for row in sorted(row for row, request in self._followed.items() if request.state is State.ENDED):
-            self._past.add(self._followed.pop(row).generated_tokens)
+    def ended(self, requests: Sequence[Request], now: float) -> None:
+        """Their lengths are known now."""
+        for request in sorted(requests, key=lambda request: request.row):
+            if request.generated_tokens:  # the others were refused
+                self._past.add(request.generated_tokens)
 
     def _admit(self, plan: StepPlan, view: InstanceView) -> None:
         """Whole prompts in order of the queue, until the first whose admission could one day need more memory than there is."""
@@ -142,7 +142,7 @@ class PastFuture:
         tokens = 0
         for request in view.waiting:
             tokens += request.target_tokens
-            if plan.prefills and tokens > self.params.max_num_batched_tokens:
+            if plan.slices and tokens > self.params.max_num_batched_tokens:
                 return
             held.append(request.target_tokens)
             left = np.hstack([left, self._left(view, [request], [request.generated_tokens], draws)])

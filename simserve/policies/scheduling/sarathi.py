@@ -73,7 +73,7 @@ class Sarathi:
             if refuses and request.prompt_tokens > self.params.token_budget:
                 plan.reject(request, TOO_LONG)
                 continue
-            if plan.prefills and tokens + request.target_tokens > self.params.token_budget:
+            if plan.slices and tokens + request.target_tokens > self.params.token_budget:
                 break
             if not plan.admit(request):
                 break
@@ -92,7 +92,7 @@ class Sarathi:
                 return plan
         fill(plan, view)
         self._last_was_decode = False
-        if not plan.prefills and decodes_wait:
+        if not plan.slices and decodes_wait:
             plan.decode(view.decoding)
             self._last_was_decode = True
             plan.hold()

@@ -46,7 +46,7 @@ class Sglang:
         plan = view.new_plan()
         if view.prefilling or view.waiting:
             self._prefill_step(plan, view)
-            if plan.prefills:
+            if plan.slices:
                 return plan
         plan.decode(view.decoding)
         return plan.hold()
@@ -63,7 +63,7 @@ class Sglang:
         for request in view.waiting:
             if chunk <= 0 or batch <= 0:
                 return
-            if plan.prefills and request.target_tokens - plan.cached_tokens(request) >= batch:
+            if plan.slices and request.target_tokens - plan.cached_tokens(request) >= batch:
                 return
             if not plan.admit(request):
                 return

@@ -51,7 +51,7 @@ class VllmV0:
         plan = view.new_plan()
         if view.waiting and not view.swapped:
             self._prefill_step(plan, view)
-            if plan.prefills:
+            if plan.slices:
                 return plan
         plan.decode(view.decoding)
         return plan.hold()
@@ -65,7 +65,7 @@ class VllmV0:
                 continue
             total += request.target_tokens
             longest = max(longest, request.target_tokens)
-            size = longest * (len(plan.prefills) + 1) if self.params.padded else total
-            if (plan.prefills and size > limit) or not plan.admit(request):
+            size = longest * (len(plan.slices) + 1) if self.params.padded else total
+            if (plan.slices and size > limit) or not plan.admit(request):
                 return
             plan.prefill(request, request.prefill_left)

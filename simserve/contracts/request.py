@@ -27,8 +27,13 @@ class Request(Protocol):
         """Index in the request table."""
 
     @property
-    def arrival_s(self) -> float:
-        """When it entered the instance, seconds of simulated time."""
+    def released_s(self) -> float:
+        """When it entered the system: its client sent it. Seconds of simulated time. (Its arrival time, in the request table, is when the
+        workload states that; in a closed loop or behind a client's bound it is released when its turn comes.)"""
+
+    @property
+    def entered_s(self) -> float:
+        """When it entered the instance it is in, after the time outside (HTTP, tokenising). Seconds of simulated time."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -31,9 +31,9 @@ def simulate_checked(
     """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError."""
     twins = [replace(spec, scheduler=copy.deepcopy(spec.scheduler)) for spec in specs]
     twin_cluster = copy.deepcopy(cluster)
-    simulation = Simulation(workload, specs, cluster, fast_forward, progress)
+    simulation = CheckedSimulation(workload, specs, cluster, fast_forward, progress)
     for instance in simulation.instances:
-        instance.audit = audit
+        instance.checked = True
     guard(simulation)
     records = simulation.run(until_s)
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
@@ -50,6 +50,14 @@ def simulate_checked(
     return records
 
 
+class CheckedSimulation(Simulation):
+    """A run that recounts after every span what instances keep as totals."""
+
+    def span_ended(self, lane: Lane) -> None:
+        """Raises InvariantError when something does not add up."""
+        audit(lane)
+
+
 def audit(lane: Lane) -> None:
     """Recounts, after a span of `lane`, what its instance keeps as running totals: blocks, contexts, seats, places of requests."""
     instance = lane.instance
@@ -57,9 +65,10 @@ def audit(lane: Lane) -> None:
     held, host = sum(kv.elsewhere.values()), 0
     held += kv.prefix.blocks_in_use if kv.prefix is not None else 0
     seen: set[int] = set()
-    for one in instance.lanes:
+    for other in instance.lanes:
+        one = other.batch
         group = one.group
-        ahead = 1 if one is not lane and one.busy and one.decodes_now else 0
+        ahead = 1 if other is not lane and other.busy and other.decodes_now else 0
         for request in group:
             blocks = request.held_blocks
             if request.grows:

@@ -7,14 +7,7 @@ from heapq import heappush
 from typing import Any
 
 import simpy
-from simpy.events import NORMAL, URGENT, Event
-
-ARRIVAL = URGENT
-"""Priority of events that bring work: at equal times they come before the ends of steps, so a plan made at t sees what arrived at t."""
-
-STEP = NORMAL
-"""Priority of step ends and of waking an idle instance; each lane adds its number, so that steps that end at the same time end in the order
-of the lanes, however they were scheduled."""
+from simpy.events import NORMAL, Event
 
 
 class Clock(simpy.Environment):
@@ -48,8 +41,9 @@ class Clock(simpy.Environment):
         that ends now; whether that step is over is this question."""
         return self._passed_s == self.now and priority <= self._passed
 
-    def at(self, time_s: float, callback: Callable[[Event], Any], priority: int = STEP) -> Event:
-        """Calls `callback(event)` at `time_s` (seconds, not before now). Returns the event."""
+    def at(self, time_s: float, callback: Callable[[Event], Any], priority: int = NORMAL) -> Event:
+        """Calls `callback(event)` at `time_s` (seconds, not before now); of one time, in order of `priority` (see `events.py`). Returns the
+        event."""
         event = Event(self)
         event._ok = True
         event._value = None

@@ -11,9 +11,10 @@ from simpy.events import Event
 
 from simserve import contracts
 from simserve.contracts import Refusal, Request, Router, capable
-from simserve.engine.clock import ARRIVAL, Clock
+from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import ClusterView, Signals
 from simserve.engine.control import ClusterControl
+from simserve.engine.events import TIMER, Listener
 from simserve.engine.handover import Handover
 from simserve.engine.instance import Instance
 from simserve.engine.life import Life
@@ -81,11 +82,7 @@ class _TheOne(Router):
 
 
 class Cluster:
-    """Routing, lives and failures of the instances of a run.
-
-    left   tells how many requests are in the system, and how many have not ended, those to come included
-    lost   told of each request whose instance has died, with the rule for it, when the instance is gone
-    """
+    """Routing, lives and failures of the instances of a run."""
 
     def __init__(
         self,
@@ -93,8 +90,7 @@ class Cluster:
         instances: list[Instance],
         signals: Signals,
         clock: Clock,
-        left: Callable[[], tuple[int, int]],
-        lost: Callable[[LiveRequest, str, float], None],
+        listener: Listener,
     ) -> None:
         self.spec = spec
         self.instances = instances
@@ -104,8 +100,7 @@ class Cluster:
         """Requests that no instance has taken yet, in order."""
         self.lives = [(0.0, instance.index, instance.life.value) for instance in instances if instance.life is not Life.UP]
         self.failures = 0
-        self._left = left
-        self._lost = lost
+        self._listener = listener
         stale = spec.refresh_s > 0
         router, decode_router = spec.router or _TheOne(), spec.decode_router or _TheOne()
         first, second = instances, instances
@@ -117,9 +112,7 @@ class Cluster:
             raise ConfigError("a router that crosses roles decides when the prefill has ended: the hand-over must be a pull")
         self.entry = Pool(first, router, signals, instances, stale)
         self.decode = Pool(second, decode_router, signals, instances, stale)
-        self.hear_ends: list[Router | contracts.Controller] = [
-            policy for policy in (router, decode_router, *spec.controllers) if capable(policy, "hears_ends")
-        ]
+        self.hear_ends: list[Any] = [policy for policy in (router, decode_router, *spec.controllers) if capable(policy, "hears_ends")]
         """Routers and controllers that are told of ends."""
         self.handover = self._connect()
         self._timers = Timers(clock, self._progress)
@@ -132,8 +125,6 @@ class Cluster:
             control = ClusterControl(self, type(controller).__name__)
             goes_on = self._somebody_is_left if capable(controller, "idle") else self._somebody_is_here
             self._tickers.append(Ticker(clock, controller.interval_s, _acts(controller, control), goes_on, self._timers))
-        for instance in instances:
-            instance.on_empty = self._emptied
         self._boots: dict[int, Event] = {}
         if spec.failures is not None:
             self._plan_failures(spec.failures)
@@ -191,13 +182,13 @@ class Cluster:
 
     def _progress(self) -> tuple[int, int, int]:
         """Differs when a request has come or ended, or a step has begun or ended."""
-        return *self._left(), sum(len(lane.step_end_s) for instance in self.instances for lane in instance.lanes)
+        return *self._listener.requests_left(), sum(len(lane.step_end_s) for instance in self.instances for lane in instance.lanes)
 
     def _somebody_is_here(self) -> bool:
-        return self._left()[0] > 0
+        return self._listener.requests_left()[0] > 0
 
     def _somebody_is_left(self) -> bool:
-        return self._left()[1] > 0
+        return self._listener.requests_left()[1] > 0
 
     # -- lives ---------------------------------------------------------------------------------------------------------------------
 
@@ -212,10 +203,7 @@ class Cluster:
                 self._wake()
             if self.handover is not None:
                 self.handover.retry()
-            self.on_available(self.clock.now)
-
-    on_available: Callable[[float], None] = staticmethod(lambda now: None)
-    """Called when an instance has begun to take requests."""
+            self._listener.instance_available(self.clock.now)
 
     def boot(self, instance: Instance, delay_s: float) -> None:
         """The instance serves after `delay_s` seconds."""
@@ -231,10 +219,7 @@ class Cluster:
         """The instance takes no more requests and stops when the last one has left it."""
         self.set_life(instance, Life.DRAINING)
         if not instance.outstanding:
-            self._emptied(instance)
-
-    def _emptied(self, instance: Instance) -> None:
-        self.set_life(instance, Life.OFF)
+            self.set_life(instance, Life.OFF)
 
     # -- failures ------------------------------------------------------------------------------------------------------------------
 
@@ -242,7 +227,7 @@ class Cluster:
         for at_s, number in failures.times:
             if not 0 <= number < len(self.instances):
                 raise ConfigError(f"failures: there is no instance {number}; instances are 0 to {len(self.instances) - 1}")
-            self.clock.at(at_s, _kills(self, self.instances[number]), ARRIVAL)
+            self.clock.at(at_s, _kills(self, self.instances[number]), TIMER)
         if failures.mtbf_s is not None:
             for instance, seed in zip(self.instances, np.random.SeedSequence(failures.seed).spawn(len(self.instances)), strict=True):
                 self._next_failure(instance, np.random.Generator(np.random.PCG64(seed)), failures.mtbf_s)
@@ -274,7 +259,7 @@ class Cluster:
         if comes_back:
             self.boot(instance, failures.restart_s)
         for request in lost:
-            self._lost(request, failures.rule, now)
+            self._listener.request_lost(request, failures.rule, now)
 
 
 def _acts(controller: Any, control: ClusterControl) -> Callable[[float], None]:

@@ -34,7 +34,7 @@ class ClusterControl:
     @property
     def roles(self) -> list[str]:
         """ "mixed", "prefill" or "decode", by instance number."""
-        return [instance.spec.role for instance in self._cluster.instances]
+        return [instance.role for instance in self._cluster.instances]
 
     @property
     def held(self) -> int:

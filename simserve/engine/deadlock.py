@@ -39,19 +39,18 @@ def who_waits(cluster: Cluster) -> str:
 
 
 def _present(instance: Instance) -> int:
-    lanes = sum(len(lane.group) + len(lane.prefilling) + len(lane.swapped) + len(lane.landed) for lane in instance.lanes)
-    return instance.queue_length + lanes
+    return len(instance.intake) + sum(len(lane.batch) for lane in instance.lanes)
 
 
 def _at(instance: Instance) -> str:
     """An instance with requests, none of which is in a step."""
-    lanes, kv = instance.lanes, instance.kv
+    batches, kv = [lane.batch for lane in instance.lanes], instance.kv
     places = {
-        "waiting": instance.queue_length,
-        "prefilling": sum(len(lane.prefilling) for lane in lanes),
-        "decoding": sum(len(lane.group) for lane in lanes),
-        "swapped out": sum(len(lane.swapped) for lane in lanes),
-        "arrived without a seat": sum(len(lane.landed) for lane in lanes),
+        "waiting": len(instance.intake),
+        "prefilling": sum(len(batch.prefilling) for batch in batches),
+        "decoding": sum(len(batch.group) for batch in batches),
+        "swapped out": sum(len(batch.swapped) for batch in batches),
+        "arrived without a seat": sum(len(batch.landed) for batch in batches),
     }
     elsewhere = sum(kv.elsewhere.values())
     aside = f", {elsewhere} held for requests between two instances" if elsewhere else ""

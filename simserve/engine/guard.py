@@ -105,16 +105,17 @@ def _guard_instance(instance: Instance) -> None:
     order = instance.order
     key, victim_key = order.key, _blamed(order.victim_key, name)
     instance.order = SimpleNamespace(key=key and _blamed(key, name), victim_key=victim_key, oracle=order.oracle, dynamic=order.dynamic)
-    waiting = instance.waiting
+    waiting = instance.intake.waiting
     if isinstance(waiting, SortedQueue) and key is not None:
         waiting._key = _blamed(key, name)
     write(waiting, "__class__", QUEUES[type(waiting)])
     for lane in instance.lanes:
-        view = lane.view
-        lane.prefilling = Prefilling(lane.prefilling)
-        lane.swapped = Swapped(lane.swapped)
-        write(view, "prefilling", lane.prefilling)
-        write(view, "swapped", lane.swapped)
+        batch = lane.batch
+        view = batch.view
+        batch.prefilling = Prefilling(batch.prefilling)
+        batch.swapped = Swapped(batch.swapped)
+        write(view, "prefilling", batch.prefilling)
+        write(view, "swapped", batch.swapped)
         lane.group.members = Members(lane.group.members)
         write(lane.group, "__class__", Group)
         write(view.kv, "__class__", Kv)

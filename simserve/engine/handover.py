@@ -54,7 +54,7 @@ class Handover:
 
     def admitted(self, source: Instance, request: LiveRequest) -> None:
         """The prefill of a request starts (or starts again) at `source`."""
-        if self._push and source.spec.role == "prefill" and request.row not in self.moves:
+        if self._push and source.role == "prefill" and request.row not in self.moves:
             self._send(Move(source, request))
 
     def leaves(self, request: LiveRequest) -> None:
@@ -69,7 +69,7 @@ class Handover:
         destination = None
         if request.row not in self.moves:
             destination = self._choose(request, source)
-            may_stay = self._may_stay or source.spec.role == "decode"
+            may_stay = self._may_stay or source.role == "decode"
             if destination is source or (may_stay and (destination is None or not _has_room(destination, request))):
                 return False
         request.state = State.MOVING
@@ -102,13 +102,13 @@ class Handover:
             self._homeless.append(move)
             return
         destination.expect(move.request)
-        if (self._may_stay or move.source.spec.role == "decode") and _has_room(destination, move.request):
+        if (self._may_stay or move.source.role == "decode") and _has_room(destination, move.request):
             self._reserve(destination, move)
-            destination.poke()
+            destination.runner.poke()
             return
         self._queues[destination.index].append(move)
-        if destination.is_busy:
-            destination.poke()  # it looks again at the end of its step, when it knows its memory
+        if destination.runner.busy:
+            destination.runner.poke()  # it looks again at the end of its step, when it knows its memory
         else:
             self.pull(destination)
 
@@ -178,7 +178,7 @@ class Handover:
             return
         if move.reserved_s < 0:
             self._queues[move.destination.index].remove(move)
-            move.destination.poke()  # it may have kept others waiting
+            move.destination.runner.poke()  # it may have kept others waiting
         move.destination.unreserve(move.request.row)
         move.destination.forget(move.request)
         move.destination, move.reserved_s = None, -1.0
@@ -208,4 +208,4 @@ def _blocks(destination: Instance, request: LiveRequest) -> int:
 
 def _has_room(destination: Instance, request: LiveRequest) -> bool:
     """Whether the destination has memory for the request at this moment, in the middle of its steps."""
-    return destination.kv.fits(_blocks(destination, request), destination.grown_blocks)
+    return destination.kv.fits(_blocks(destination, request), destination.runner.grown_blocks)

@@ -1,6 +1,6 @@
-"""One batch in flight: plans a step, lets its time pass, hands out the tokens.
+"""A lane plans steps of its batch, lets their time pass and hands out the tokens.
 
-An instance has one lane, or one per pipeline stage (then each lane is a micro-batch; the lanes share the waiting queue and the KV cache).
+An instance has one lane, or one per pipeline stage (then each has a micro-batch; the lanes share the waiting queue and the KV cache).
 """
 
 from __future__ import annotations
@@ -14,27 +14,41 @@ from typing import TYPE_CHECKING
 import numpy as np
 from simpy.events import Event
 
-from simserve.engine.clock import STEP
+from simserve.engine.batch import Batch
+from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.records import Span, span_of
 from simserve.engine.request import LiveRequest
-from simserve.engine.residents import Residents
 from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
+    from simserve.engine.runner import Runner
 
 FIRST_CHUNK_STEPS = 16
 LONGEST_CHUNK_STEPS = 4096
 
 
-class Lane(Residents):
-    """The requests of one micro-batch (Residents) and the step or span in progress."""
+class Lane:
+    """A batch and the step or span of steps in progress.
 
-    def __init__(self, instance: Instance, index: int) -> None:
-        super().__init__(instance, index)
-        self.priority = STEP + instance.lane_offset + index
+    number  of this lane among all lanes of the run
+    """
+
+    def __init__(self, instance: Instance, runner: Runner, index: int) -> None:
+        self.instance = instance
+        self.runner = runner
+        self.index = index
+        self.number = instance.lane_offset + index
+        self.priority = STEP_ENDS + self.number
+        self.batch = Batch(instance, runner, self.number)
+        self.clock = instance.clock
+        self.cost = instance.cost
+        self.intake = instance.intake
+        self.kv = instance.kv
+        self.group = self.batch.group
+        self.policy_name = instance.policy_name
         self.scheduler = instance.scheduler
         self.signals = instance.signals
         self.boundary: list[Callable[[float], None]] = []
@@ -48,37 +62,37 @@ class Lane(Residents):
         self._chunk = FIRST_CHUNK_STEPS
         self._end_event: Event | None = None
         self._span_first = 0
-        self._plan: StepPlan = self.view.plan
+        self._plan: StepPlan = self.batch.view.plan
 
     # -- the step ------------------------------------------------------------------------------------------------------------------
 
     def has_work(self) -> bool:
         """Whether a request waits for or runs in this lane."""
-        return bool(self.prefilling or self.group.members or self.swapped or self.landed or len(self.view.waiting))
+        return bool(len(self.batch) or len(self.intake.waiting))
 
     def plan_step(self, now: float) -> StepPlan | None:
         """Asks the policy for the step that starts now. None when there is nothing to do."""
-        view = self.view
-        self.now = now
+        batch, intake = self.batch, self.intake
+        batch.now = now
         self._plan.asked = True
-        if self.reorders:
-            self.instance.reorder()
-        if self.landed:
-            self.seat_landed()
+        if intake.reorders:
+            intake.reorder()
+        if batch.landed:
+            batch.seat_landed()
         try:
-            said = self.scheduler.plan(view)
+            said = self.scheduler.plan(batch.view)
         except ReadOnlyError as problem:
             blame(f"policy '{self.policy_name}'", problem)
         kv = self.kv
         if kv._free + kv._used != kv.total_blocks:  # kv.adds_up(), without a call in every step
             raise PolicyError(f"policy '{self.policy_name}' has written counts of KV blocks, which are the engine's (invariant I10)")
         plan = self._plan
-        if self.stalled:
-            self.go_on()
-        signals, index, waiting = self.signals, self.instance.index, len(view.waiting)
+        if batch.stalled:
+            batch.go_on()
+        signals, index, waiting = self.signals, self.instance.index, len(intake.waiting)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
-        signals.waiting[index] = self.instance.queue_length
+        signals.waiting[index] = len(intake)
         if said is not plan:
             raise PolicyError(
                 f"policy '{self.policy_name}' returned {said!r} instead of the plan it got from view.new_plan() (invariant I10)"
@@ -93,15 +107,14 @@ class Lane(Residents):
         if not plan.decodes and not plan.slices:
             # What has been preempted leaves room: whoever waits for a seat or memory is asked again before anybody is blamed.
             if plan.until_s is not None:
-                self.instance.ask_again(plan.until_s)
+                self.runner.ask_again(plan.until_s)
             elif self.has_work() and not plan.preempted and not self.instance.others_work(self):
                 raise PolicyError(
-                    f"policy '{self.policy_name}' plans no work at {now} s with {len(view.waiting)} waiting, "
-                    f"{len(self.prefilling)} prefilling, "
-                    f"{len(self.group)} decoding, {len(self.swapped)} swapped requests: no progress is possible (invariant I5)"
+                    f"policy '{self.policy_name}' plans no work at {now} s with {waiting} waiting, {len(batch.prefilling)} prefilling, "
+                    f"{len(self.group)} decoding, {len(batch.swapped)} swapped requests: no progress is possible (invariant I5)"
                 )
             return None
-        plan.waiting = len(view.waiting)
+        plan.waiting = waiting
         plan.seal()
         return plan
 
@@ -109,8 +122,8 @@ class Lane(Residents):
         """Plans and starts the next step (or span of steps); idles when there is nothing to do. Single-stage instances only."""
         self.busy = False
         plan = self.plan_step(now)
-        if plan is None and self.instance.unseen:
-            self.instance.see_all()
+        if plan is None and self.intake.unseen:
+            self.intake.see_all()
             plan = self.plan_step(now)
         while plan is None and self._plan.preempted:  # what it has freed is for those on their way here, then for whoever waits here
             self.instance.pull()
@@ -125,8 +138,8 @@ class Lane(Residents):
         plan.start_s = now
         if plan.repeat > 1 and self._fast:
             steps = min(plan.repeat, group.steps_to_next_change(), self._chunk)
-            if self.instance.unseen:
-                steps = min(steps, self.instance.unseen[0][1])
+            if self.intake.unseen:
+                steps = min(steps, self.intake.unseen[0][1])
             if steps > 1:
                 # Forgetting contents may change what those who wait need.
                 room = self.kv.spare_blocks if plan.waiting else self.kv.free_blocks
@@ -195,7 +208,7 @@ class Lane(Residents):
             self.clock.pass_by(self.priority)
             now = self.step_end_s[-1]
             self.finish(now)
-            self.instance.after_step(self, now)
+            self.runner.step_ended(self, now)
 
     def finish(self, now: float) -> None:
         """Hands out the tokens of the steps that have passed."""
@@ -216,6 +229,7 @@ class Lane(Residents):
         prefill_tokens = pairs = 0
         slices = plan.slices
         if slices:
+            prefix = self.kv.prefix
             if plan.layers is not None:
                 self.layered.extend((len(self.log) // len(Span._fields), *plan.layers))
             for request, (tokens, computed, layers, _, _) in zip(plan.prefilled, slices, strict=True):
@@ -228,18 +242,18 @@ class Lane(Residents):
                         continue
                     request.layer_pass = None
                 request.computed_tokens = computed = computed + tokens
-                if self.prefix is not None:
-                    self.prefix.add(request)
+                if prefix is not None:
+                    prefix.add(request)
                 if computed == request.target_tokens:
-                    self.first_token(request, now, ended)
+                    self.batch.first_token(request, now, ended)
         if ended:
             for request in ended:
-                self.end(request, now)
+                self.batch.end(request, now)
             self.instance.ended(ended, now)
         plan.prefill_requests, plan.prefill_tokens, plan.prefill_pairs = len(slices), prefill_tokens, pairs
         self.log.extend(span_of(plan))
-        if self.instance.audit is not None:
-            self.instance.audit(self)
+        if self.instance.checked:
+            self.instance.listener.span_ended(self)
 
     def blocks_grown(self, now: float) -> int:
         """KV blocks that the group has taken in the steps of the span in progress that are over, beyond those of the first."""
@@ -278,10 +292,4 @@ class Lane(Residents):
         self.stop(now)
         self.busy = False
         self.boundary.clear()
-        lost = [*self.prefilling, *self.swapped, *self.landed]
-        for request in list(self.group):
-            self.leave_unfinished(request)
-            lost.append(request)
-        for requests in (self.prefilling, self.swapped, self.landed):
-            requests.clear()
-        return lost
+        return self.batch.crash()

@@ -8,7 +8,8 @@ from itertools import count
 
 from simpy.events import Event
 
-from simserve.engine.clock import ARRIVAL, Clock
+from simserve.engine.clock import Clock
+from simserve.engine.events import COPY_ENDS, COPY_STARTS
 from simserve.errors import ConfigError
 
 
@@ -54,7 +55,7 @@ class Link:
         transfer = Transfer(size_bytes, done)
         delay_s = self._latency_s + max(0, messages - 1) * self._per_message_s
         if delay_s > 0:
-            self._clock.at(self._clock.now + delay_s, lambda event: self._enter(transfer), ARRIVAL)
+            self._clock.at(self._clock.now + delay_s, lambda event: self._enter(transfer), COPY_STARTS)
         else:
             self._enter(transfer)
         return transfer
@@ -99,7 +100,7 @@ class Link:
         if self._heap:
             left_bytes = max(0.0, self._heap[0][0] - self._virtual_bytes)
             at = max(self._clock.now, self._since_s + left_bytes * self._active / self._bytes_per_s)
-            self._next_event = self._clock.at(at, self._on_end, ARRIVAL)
+            self._next_event = self._clock.at(at, self._on_end, COPY_ENDS)
 
     def _on_end(self, event: Event) -> None:
         if event is not self._next_event:

@@ -90,7 +90,7 @@ class Migration:
         """Between two steps of the source: the request stops and the rest is copied."""
         if self._over:
             return
-        self._lane.detach(self.request)
+        self._lane.batch.detach(self.request)
         del self.source.migrating[self.request.row]
         self.stopped = True
         self._stop_s = now
@@ -156,7 +156,7 @@ class MigrationLog:
 
 def begin(log: MigrationLog, spec: MigrationSpec, source: Instance, destination: Instance, row: int) -> str:
     """Starts to move the request in `row` of the request table. Returns "" or why it cannot be moved."""
-    if destination.life is not Life.UP or source.spec.role != destination.spec.role or source.spec.role == "prefill":
+    if destination.life is not Life.UP or source.role != destination.role or source.role == "prefill":
         return "the destination does not take such requests"
     for lane in source.lanes:
         request = lane.group.members.get(row)

@@ -17,7 +17,7 @@ from simserve.errors import PolicyError
 from simserve.files.words import clipped
 
 if TYPE_CHECKING:
-    from simserve.engine.residents import Residents
+    from simserve.engine.batch import Batch
 
 UNTIL_EVENT = 1 << 60
 """StepPlan.repeat: the plan stays right until something happens."""
@@ -38,7 +38,7 @@ class InstanceView(ReadOnly):
     """
 
     __slots__ = (
-        "_lane",
+        "_batch",
         "decoding",
         "kv",
         "max_model_len",
@@ -50,7 +50,7 @@ class InstanceView(ReadOnly):
         "waiting",
     )
 
-    _lane: Residents
+    _batch: Batch
     waiting: WaitingQueue
     prefilling: list[LiveRequest]
     decoding: DecodeGroup
@@ -61,22 +61,22 @@ class InstanceView(ReadOnly):
     max_model_tokens: int
     plan: StepPlan
 
-    def __init__(self, lane: Residents, waiting: WaitingQueue, max_seqs: int, max_model_len: int | None, max_model_tokens: int) -> None:
-        write(self, "_lane", lane)
+    def __init__(self, batch: Batch, waiting: WaitingQueue, max_seqs: int, max_model_len: int | None, max_model_tokens: int) -> None:
+        write(self, "_batch", batch)
         write(self, "waiting", waiting)
-        write(self, "prefilling", lane.prefilling)
-        write(self, "decoding", lane.group)
-        write(self, "swapped", lane.swapped)
-        write(self, "kv", KvView(lane.kv))
+        write(self, "prefilling", batch.prefilling)
+        write(self, "decoding", batch.group)
+        write(self, "swapped", batch.swapped)
+        write(self, "kv", KvView(batch.kv))
         write(self, "max_seqs", max_seqs)
         write(self, "max_model_len", max_model_len)
         write(self, "max_model_tokens", max_model_tokens)
-        write(self, "plan", StepPlan(self, lane))
+        write(self, "plan", StepPlan(self, batch))
 
     @property
     def now(self) -> float:
         """Seconds of simulated time."""
-        return self._lane.now
+        return self._batch.now
 
     @property
     def running(self) -> int:
@@ -110,7 +110,7 @@ class StepPlan(Step):
     """
 
     __slots__ = (
-        "_lane",
+        "_batch",
         "_serial",
         "_view",
         "asked",
@@ -141,9 +141,9 @@ class StepPlan(Step):
     prefill_pairs: int
     kv_blocks: int
 
-    def __init__(self, view: InstanceView, lane: Residents) -> None:
+    def __init__(self, view: InstanceView, batch: Batch) -> None:
         self._view = view
-        self._lane = lane
+        self._batch = batch
         self._serial = 0
         super().__init__(0, slices=[])
         self.prefilled: list[LiveRequest] = []
@@ -173,7 +173,7 @@ class StepPlan(Step):
     def seal(self) -> None:
         """The plan is made: what the decoding group attends is known."""
         if self.decodes:
-            group = self._lane.group
+            group = self._batch.group
             self.context_tokens = group.context_tokens()
             self.longest_tokens = group.longest_tokens()
         else:
@@ -183,7 +183,7 @@ class StepPlan(Step):
         """Attended tokens of each decoding request, in the order in which they joined."""
         if not self.decodes:
             return ()
-        group = self._lane.group
+        group = self._batch.group
         attended = group.tick + 1
         return [request.base_computed + attended for request in group]
 
@@ -195,38 +195,37 @@ class StepPlan(Step):
         When memory is short, running requests are preempted from the tail (the ordering policy says who is last) until the others have
         their blocks; otherwise swapped requests come back first, as long as memory and seats allow.
         """
-        lane = self._lane
-        if group is not lane.group:
+        batch = self._batch
+        if group is not batch.group:
             self._refuse("may decode only view.decoding")
-        group = lane.group
+        group = batch.group
         if self.decodes:
             self._refuse("decodes its group twice in one step")
         need = group.blocks_needed()
-        while need and not lane.kv.take(need):
-            pipeline = lane.instance.pipeline
-            victim = lane.victim()
-            if pipeline is not None and pipeline.keeps_kv(victim):
-                lane.stall(victim)
+        while need and not batch.kv.take(need):
+            victim = batch.victim()
+            if batch.runner.keeps_kv(victim):
+                batch.stall(victim)
                 self.preempted = True
                 return
             self.preempt(victim)
             need = group.blocks_needed()
         self.decodes = len(group.members)
-        if lane.swapped and not self.preempted and not lane.instance.claimed:
+        if batch.swapped and not self.preempted and batch.runner.claim is None:
             self._swap_in()
         if self.budget_left is not None:
             self.budget_left -= self.decodes
 
     def _swap_in(self) -> None:
         """Brings swapped requests back, longest admitted first, while memory above the watermark and seats allow. They decode at once."""
-        lane = self._lane
-        while lane.swapped:
-            request = min(lane.swapped, key=lambda r: r.admission)
-            if self._view.free_seats <= 0 or not lane.kv.swap_in(request):
+        batch = self._batch
+        while batch.swapped:
+            request = min(batch.swapped, key=lambda r: r.admission)
+            if self._view.free_seats <= 0 or not batch.kv.swap_in(request):
                 return
-            lane.swapped.remove(request)
-            self.swap_times_s.append(lane.swap_time(request.computed_tokens))
-            lane.join_group(request)
+            batch.swapped.remove(request)
+            self.swap_times_s.append(batch.swap_time(request.computed_tokens))
+            batch.join_group(request)
             self.decodes += 1
 
     # -- prefilling ----------------------------------------------------------------------------------------------------------------
@@ -244,10 +243,10 @@ class StepPlan(Step):
             self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         if reserve_tokens.__class__ is not int and reserve_tokens is not None:
             reserve_tokens = self._whole(reserve_tokens, request)
-        lane, view = self._lane, self._view
-        if self.preempted or lane.swapped or view.free_seats <= 0 or lane.instance.claimed:
+        batch, view = self._batch, self._view
+        if self.preempted or batch.swapped or view.free_seats <= 0 or batch.runner.claim is not None:
             return False
-        kv = lane.kv
+        kv = batch.kv
         blocks = -(-(request.target_tokens if reserve_tokens is None else reserve_tokens) // kv.block_tokens)
         if not kv.admit(request, blocks):
             return False
@@ -257,12 +256,12 @@ class StepPlan(Step):
                 request.cached_tokens += found
             else:  # as vLLM counts (vllm-project/vllm issue 25780): what a request reads again after it lost its KV is no hit
                 request.reread_tokens += found
-        lane.start_prefill(request, lane.now)
+        batch.start_prefill(request, batch.now)
         return True
 
     def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
-        return self._lane.kv.cached_tokens(request)  # type: ignore[arg-type]
+        return self._batch.kv.cached_tokens(request)  # type: ignore[arg-type]
 
     def grow(self, request: Request, tokens: int) -> bool:
         """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
@@ -270,7 +269,7 @@ class StepPlan(Step):
             self._refuse(f"grows {request!r}, which is not prefilling")
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
-        return self._lane.kv.grow(request, tokens)  # type: ignore[arg-type]
+        return self._batch.kv.grow(request, tokens)  # type: ignore[arg-type]
 
     def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow).
@@ -287,7 +286,7 @@ class StepPlan(Step):
             self._refuse(f"prefills {tokens} tokens of {request!r}")
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
-        if request.held_blocks * self._lane.kv.block_tokens < computed + tokens:
+        if request.held_blocks * self._batch.kv.block_tokens < computed + tokens:
             self._refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
         if self.budget_left is not None:
             if tokens > self.budget_left:
@@ -295,8 +294,8 @@ class StepPlan(Step):
             self.budget_left -= tokens
         if layers is not None or self.layers is not None or request.layer_pass is not None:
             self._pass_layers(live, tokens, layers)
-        if kind is not PREFILL and kind not in self._lane.cost.slice_kinds:
-            known = ", ".join(sorted(self._lane.cost.slice_kinds))
+        if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
+            known = ", ".join(sorted(self._batch.cost.slice_kinds))
             self._refuse(
                 f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
             )
@@ -310,8 +309,8 @@ class StepPlan(Step):
             group, groups = layers
             if not 0 <= group < groups:
                 self._refuse(f"prefills {request!r} in layer group {group} of {groups}")
-            if self._lane.cost.stages > 1:
-                self._refuse(f"prefills by layer groups on an instance of {self._lane.cost.stages} pipeline stages: it must have one")
+            if self._batch.cost.stages > 1:
+                self._refuse(f"prefills by layer groups on an instance of {self._batch.cost.stages} pipeline stages: it must have one")
             if groups == 1:
                 layers = None
         if self.slices and layers != self.layers:
@@ -339,18 +338,17 @@ class StepPlan(Step):
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
             self._refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = True
-        pipeline = self._lane.instance.pipeline
-        if pipeline is not None and live.state is State.PREFILLING and pipeline.keeps_kv(live):
-            self._lane.stall(live)
+        if live.state is State.PREFILLING and self._batch.runner.keeps_kv(live):
+            self._batch.stall(live)
         else:
-            self._lane.preempt(live, self.swap_times_s)
+            self._batch.preempt(live, self.swap_times_s)
 
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"rejects {request!r}, which is not waiting")
         self._take(request)
-        self._lane.reject(request, reason)
+        self._batch.reject(request, reason)
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
 
@@ -364,7 +362,7 @@ class StepPlan(Step):
             self.until_s = until_s
         if not self.slices and not self.preempted and not self.swap_times_s:
             waiting = self._view.waiting
-            if self._lane.reorders and len(waiting):
+            if self._batch.reorders and len(waiting):
                 return self
             self.repeat = UNTIL_EVENT if steps is None else steps
             self.ignores_arrivals = waiting.fcfs and len(waiting) > 0 if ignore_arrivals is None else ignore_arrivals
@@ -386,7 +384,7 @@ class StepPlan(Step):
             self._refuse(f"states {clipped(repr(tokens))} tokens of {request!r}, which is no whole number")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise PolicyError(f"policy '{self._lane.policy_name}' {what} (invariant I10)")
+        raise PolicyError(f"policy '{self._batch.policy_name}' {what} (invariant I10)")
 
 
 def _layers_text(layers: tuple[int, int] | None) -> str:

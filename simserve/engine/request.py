@@ -11,7 +11,8 @@ class LiveRequest:
     """What a policy may know of a request. The true output length is not among it (I8); an oracle sees OracleRequest.
 
     row              index in the request table
-    arrival_s        when it entered the system, seconds
+    released_s       when it entered the system: its client sent it, seconds
+    entered_s        when it entered the instance
     prompt_tokens    length of its prompt (>= 1)
     priority, max_output_tokens, session   as in RequestTable
     state            State
@@ -32,12 +33,12 @@ class LiveRequest:
 
     __slots__ = (
         "admission",
-        "arrival_s",
         "base_computed",
         "base_generated",
         "cached_estimate",
         "cached_tokens",
         "computed_tokens",
+        "entered_s",
         "first_tick",
         "first_token_s",
         "generated_tokens",
@@ -55,6 +56,7 @@ class LiveRequest:
         "priority",
         "prompt_tokens",
         "recomputed_tokens",
+        "released_s",
         "reread_tokens",
         "row",
         "scheduled_s",
@@ -72,9 +74,9 @@ class LiveRequest:
     first_tick: int
     grows: bool
 
-    def __init__(self, row: int, arrival_s: float, prompt_tokens: int, priority: int, max_output_tokens: int, session: int) -> None:
+    def __init__(self, row: int, released_s: float, prompt_tokens: int, priority: int, max_output_tokens: int, session: int) -> None:
         self.row = row
-        self.arrival_s = arrival_s
+        self.released_s = self.entered_s = released_s
         self.prompt_tokens = prompt_tokens
         self.priority = priority
         self.max_output_tokens = max_output_tokens

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from simserve.contracts import Refusal, capable
-from simserve.engine.clock import ARRIVAL, Clock
+from simserve.engine.clock import Clock
 from simserve.engine.cluster import Cluster
 from simserve.engine.cluster_view import Signals
 from simserve.engine.deadlock import who_waits
+from simserve.engine.events import REQUEST_ENTERS
 from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane
 from simserve.engine.life import Life
@@ -105,14 +106,13 @@ class Simulation:
         lanes = 0
         for index, spec in enumerate(specs):
             instance = Instance(
-                *(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self._ended, fast_forward, signals),
+                *(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self, fast_forward, signals),
                 uplink=uplinks.get(spec.node) if spec.uplink is not None else None,
                 prefix_block_tokens=contents,
             )
             lanes += len(instance.lanes)
             self.instances.append(instance)
-        self.cluster = Cluster(cluster, self.instances, signals, self.clock, self._left, self._lost)
-        self.cluster.on_available = self._route_held
+        self.cluster = Cluster(cluster, self.instances, signals, self.clock, self)
         decoders = self.cluster.decode.members
         self._decode_limit = min(instance.limit_tokens for instance in decoders) if decoders else None
         # A request that can end up on any of several instances must fit on each: one that has lost a mixed instance may be prefilled again
@@ -123,7 +123,7 @@ class Simulation:
         self._reads_contents = any(instance.kv.prefix is not None for instance in self.instances) or bool(
             contents and capable(cluster.router, "reads_contents")
         )
-        self.source = Source(workload, self.clock, self._release)
+        self.source = Source(workload, self.clock, self)
 
     def run(self, until_s: float | None = None) -> RunRecords:
         """Lets time pass until everything has ended or `until_s`."""
@@ -138,7 +138,7 @@ class Simulation:
             self._progress(self.recorder.ended, len(self.table), self.clock.now)
         return self._records()
 
-    def _release(self, row: int, now: float) -> None:
+    def request_due(self, row: int, now: float) -> None:
         """A request enters the system at `now`."""
         recorder = self.recorder
         recorder.released_s[row] = now
@@ -166,9 +166,17 @@ class Simulation:
         if place is not None:
             self._place(request, place)
 
-    def _route_held(self, now: float) -> None:
+    def instance_available(self, now: float) -> None:
+        """An instance takes requests, or has room: those that are held are routed."""
         if self.cluster.held:
             self.cluster.release_held(now, self._place)
+
+    def instance_empty(self, instance: Instance) -> None:
+        """A draining instance has nothing left: it stops."""
+        self.cluster.set_life(instance, Life.OFF)
+
+    def span_ended(self, lane: Lane) -> None:
+        """Of interest to checked runs only."""
 
     def _place(self, request: LiveRequest, place: Instance | Refusal) -> None:
         """The router has spoken: the request is on its way to an instance, or ends."""
@@ -191,10 +199,10 @@ class Simulation:
         spec = place.spec
         outside_s = spec.request_s + spec.request_per_prompt_token_s * prompt
         place.expect(request)
-        request.arrival_s = now + outside_s
+        request.entered_s = now + outside_s
         if now + outside_s > now:
             self._coming[row] = request
-            self.clock.at(now + outside_s, lambda event: self._enter(request, place), ARRIVAL)
+            self.clock.at(now + outside_s, lambda event: self._enter(request, place), REQUEST_ENTERS)
         else:
             place.submit(request)
 
@@ -211,7 +219,7 @@ class Simulation:
         self.recorder.rejected(request.row, self.clock.now, reason)
         self.source.ended((request.row,), self.clock.now)
 
-    def _lost(self, request: LiveRequest, rule: str, now: float) -> None:
+    def request_lost(self, request: LiveRequest, rule: str, now: float) -> None:
         """A request's instance has died."""
         if rule == "fail":
             self.recorder.failed(request, now, DIED)
@@ -228,7 +236,7 @@ class Simulation:
             request.start_over()
         self._route(request, now)
 
-    def _left(self) -> tuple[int, int]:
+    def requests_left(self) -> tuple[int, int]:
         """Requests in the system, and requests that have not ended, those to come included."""
         return self._released - self.recorder.ended, len(self.table) - self.recorder.ended
 
@@ -250,7 +258,7 @@ class Simulation:
             if migration.stopped:
                 self.recorder.unfinished(migration.request, migration.source.index)
 
-    def _ended(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
+    def requests_ended(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
         """Requests have ended at an instance."""
         for policy in self.cluster.hear_ends:
             policy.ended(requests, instance.index, now)
@@ -258,16 +266,13 @@ class Simulation:
             self._last_progress = self.recorder.ended
             self._progress(self.recorder.ended, len(self.table), now)
         self.source.ended(sorted(request.row for request in requests), now)
-        self._route_held(now)
+        self.instance_available(now)
 
     def _leave_unfinished(self, instance: Instance) -> None:
         """The run is cut: the requests in the instance."""
-        left = instance.queued()
+        left = instance.intake.requests()
         for lane in instance.lanes:
-            left += lane.swapped + lane.prefilling + lane.landed
-            for request in list(lane.group):
-                lane.leave_unfinished(request)
-                left.append(request)
+            left += lane.batch.crash()
         for request in left:
             self.recorder.unfinished(request, instance.index)
 

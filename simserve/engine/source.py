@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from simpy.events import Event
 
-from simserve.engine.clock import ARRIVAL, Clock
+from simserve.engine.clock import Clock
+from simserve.engine.events import CLIENT_ANSWERED, REQUEST_DUE, Listener
 from simserve.workload.requests import Workload
 
 
 class Source:
-    """Calls `release(row, now)` for every row of the workload at its time. The engine reports endings with `ended`."""
+    """Tells the listener of every row of the workload at its time (`request_due`). The engine reports endings with `ended`."""
 
-    def __init__(self, workload: Workload, clock: Clock, release: Callable[[int, float], None]) -> None:
+    def __init__(self, workload: Workload, clock: Clock, listener: Listener) -> None:
         self._clock = clock
-        self._release = release
+        self._listener = listener
         table = workload.requests
         self._rows = len(table)
         self._concurrency = workload.concurrency
@@ -45,7 +46,7 @@ class Source:
         if self._concurrency is not None:
             first = min(self._concurrency, self._rows)
             self._next = first
-            self._clock.at(0.0, lambda event: self._release_now(range(first)), ARRIVAL)
+            self._clock.at(0.0, lambda event: self._release_now(range(first)), REQUEST_DUE)
         else:
             self._upcoming = iter(self._open)
             self._schedule_next()
@@ -54,7 +55,7 @@ class Source:
         row = next(self._upcoming, None)
         if row is not None:
             self._row = row
-            self._clock.at(self._arrival_s[row], self._on_arrival, ARRIVAL)
+            self._clock.at(self._arrival_s[row], self._on_arrival, REQUEST_DUE)
 
     def _on_arrival(self, event: Event) -> None:
         row = self._row
@@ -79,7 +80,7 @@ class Source:
 
     def _release_later(self, row: int, now: float, delay_s: float) -> None:
         if now + delay_s > now:
-            self._clock.at(now + delay_s, lambda event: self._arrive(row), ARRIVAL)
+            self._clock.at(now + delay_s, lambda event: self._arrive(row), REQUEST_DUE)
         else:
             self._arrive(row)
 
@@ -99,7 +100,7 @@ class Source:
             self._send_held()
 
         if now + self._think_s > now:
-            self._clock.at(now + self._think_s, answered, ARRIVAL)
+            self._clock.at(now + self._think_s, answered, CLIENT_ANSWERED)
         else:
             answered()
 
@@ -117,7 +118,7 @@ class Source:
         self._releasing = True
         try:
             for row in self._ready:
-                self._release(row, self._clock.now)
+                self._listener.request_due(row, self._clock.now)
         finally:
             self._ready.clear()
             self._releasing = False

@@ -9,7 +9,8 @@ from typing import Any
 
 from simpy.events import Event
 
-from simserve.engine.clock import ARRIVAL, Clock
+from simserve.engine.clock import Clock
+from simserve.engine.events import TIMER
 from simserve.errors import ConfigError
 
 PATIENCE = 1000
@@ -36,7 +37,7 @@ class Timers:
                 self._look()
             action(event)
 
-        return self._clock.at(at_s, ring, ARRIVAL)
+        return self._clock.at(at_s, ring, TIMER)
 
     def nothing_to_come(self) -> bool:
         """Whether all that is to come are ticks and random failures."""

@@ -71,7 +71,7 @@ PRIVATE = {"private-counts"}
 
 CHECKED: dict[str, tuple[Touch, str]] = {
     "priority": (first_waiting(more("priority")), "request.priority"),
-    "arrival": (first_waiting(more("arrival_s")), "request.arrival_s"),
+    "arrival": (first_waiting(more("entered_s")), "request.entered_s"),
     "held-blocks": (first_waiting(more("held_blocks")), "request.held_blocks"),
     "computed-tokens": (first_waiting(more("computed_tokens")), "request.computed_tokens"),
     "state": (first_waiting(lambda request: setattr(request, "state", 3)), "request.state"),

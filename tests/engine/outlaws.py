@@ -86,12 +86,12 @@ def admit_a_finished_request(view: Any, plan: Any, memory: dict[str, Any]) -> An
 
 
 def admit_a_stranger(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
-    plan.admit(LiveRequest(row=0, arrival_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1))
+    plan.admit(LiveRequest(row=0, released_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1))
     return serve(view, plan)
 
 
 def reject_a_stranger(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
-    plan.reject(LiveRequest(row=0, arrival_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1), "who are you")
+    plan.reject(LiveRequest(row=0, released_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1), "who are you")
     return serve(view, plan)
 
 

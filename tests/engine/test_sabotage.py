@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from simserve.engine import simulate
-from simserve.engine.clock import ARRIVAL, STEP, Clock
+from simserve.engine.clock import Clock
 from simserve.engine.decode_group import DecodeGroup
+from simserve.engine.events import REQUEST_DUE, STEP_ENDS
 from simserve.engine.recorder import Recorder
 from simserve.engine.records import RunRecords, Status
 from simserve.engine.waiting import FcfsQueue
@@ -153,8 +154,8 @@ def _forget_preemption(monkeypatch: pytest.MonkeyPatch) -> None:
 def _late_wake(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Clock.at
 
-    def at(self: Any, time_s: float, callback: Any, priority: int = STEP) -> Any:
-        return honest(self, time_s + 0.01 if time_s == self.now and priority == STEP else time_s, callback, priority)
+    def at(self: Any, time_s: float, callback: Any, priority: int = STEP_ENDS) -> Any:
+        return honest(self, time_s + 0.01 if time_s == self.now and priority == STEP_ENDS else time_s, callback, priority)
 
     monkeypatch.setattr(Clock, "at", at)
 
@@ -162,8 +163,8 @@ def _late_wake(monkeypatch: pytest.MonkeyPatch) -> None:
 def _early_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Clock.at
 
-    def at(self: Any, time_s: float, callback: Any, priority: int = STEP) -> Any:
-        return honest(self, max(self.now, time_s - 0.04) if priority == ARRIVAL else time_s, callback, priority)
+    def at(self: Any, time_s: float, callback: Any, priority: int = STEP_ENDS) -> Any:
+        return honest(self, max(self.now, time_s - 0.04) if priority == REQUEST_DUE else time_s, callback, priority)
 
     monkeypatch.setattr(Clock, "at", at)
 

@@ -1,4 +1,4 @@
-"""The requests in a lane: those that prefill, decode, wait on the host or have come from elsewhere, and how they come and go."""
+"""One batch: the requests that prefill, decode, wait on the host or have come from elsewhere, and how they come and go."""
 
 from __future__ import annotations
 
@@ -10,30 +10,42 @@ from simserve.engine.request import LiveRequest, State
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
+    from simserve.engine.runner import Runner
 
 
-class Residents:
-    """The part of a Lane that knows its requests; steps and time are the Lane's."""
+class Batch:
+    """The requests of a lane, in memory that it may share with other lanes. Steps and time are the lane's.
 
-    def __init__(self, instance: Instance, index: int) -> None:
+    number  of the lane among all lanes of the run
+    now     when the plan in hand is made, simulated seconds
+    """
+
+    def __init__(self, instance: Instance, runner: Runner, number: int) -> None:
         self.instance = instance
-        self.index = index
+        self.runner = runner
+        self.number = number
         self.policy_name = instance.policy_name
-        self.reorders = instance.reorders
-        self.clock = instance.clock
+        self.reorders = instance.intake.reorders
         self.cost = instance.cost
         self.kv = instance.kv
         self.now = 0.0
-        """When the plan in hand is made, simulated seconds."""
-        self.prefix = instance.kv.prefix
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
         self.landed: list[LiveRequest] = []
-        """Requests that have come from another instance with their KV and wait for a seat."""
+        """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
         self.group = DecodeGroup(instance.kv.block_tokens)
-        self.view = InstanceView(self, instance.waiting, instance.spec.max_seqs, instance.spec.max_model_len, instance.limit_tokens)
+        spec = instance.spec
+        self.view = InstanceView(self, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
+
+    def __len__(self) -> int:
+        return len(self.prefilling) + len(self.group.members) + len(self.swapped) + len(self.landed)
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a sequence slot."""
+        return len(self.prefilling) + len(self.group.members)
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its seat."""
@@ -74,7 +86,7 @@ class Residents:
 
     def _leaves(self, request: LiveRequest) -> bool:
         """Whether a request whose prefill has ended goes elsewhere to decode. One that had been decoding here and was preempted stays."""
-        role = self.instance.spec.role
+        role = self.instance.role
         return (role == "prefill" or (role == "decode" and request.generated_tokens == 1)) and self.instance.hand_over(request)
 
     def seat_landed(self) -> None:
@@ -98,7 +110,7 @@ class Residents:
 
     def _emitted(self, request: LiveRequest) -> None:
         """Notes the tokens since the request joined the group (or finished its prefill)."""
-        self.instance.recorder.segment(request, self.instance.lane_offset + self.index, self.group.tick - 1)
+        self.instance.recorder.segment(request, self.number, self.group.tick - 1)
         request.prefill_end_s = -1.0
 
     def detach(self, request: LiveRequest) -> None:
@@ -119,8 +131,7 @@ class Residents:
 
     def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
-        if self.instance.pipeline is not None:
-            self.instance.pipeline.preempted()
+        self.runner.gave_up_kv()
         request.preemptions += 1
         decoding = request.state is State.DECODING
         if self.instance.migrating and request.row in self.instance.migrating:
@@ -142,10 +153,9 @@ class Residents:
             self.view.waiting.give_back(request)
 
     def stall(self, request: LiveRequest) -> None:
-        """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Pipeline.keeps_kv`). One
+        """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Runner.keeps_kv`). One
         that prefills is out of the plan's sight until the plan is made."""
-        assert self.instance.pipeline is not None
-        self.instance.pipeline.claim = request
+        self.runner.claim = request
         if request.state is State.PREFILLING:
             self.prefilling.remove(request)
             request.state = State.STALLED
@@ -164,10 +174,24 @@ class Residents:
         request.state = State.ENDED
         instance = self.instance
         instance.recorder.rejected(request.row, self.now, reason)
-        instance.signals.waiting[instance.index] = instance.queue_length  # what its end releases is routed in the middle of this plan
+        instance.signals.waiting[instance.index] = len(instance.intake)  # what its end releases is routed in the middle of this plan
         instance.ended([request], self.now)
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens to or from the host."""
         self.instance.swapped_tokens += tokens
         return self.cost.swap_time(tokens)
+
+    def requests(self) -> list[LiveRequest]:
+        """All of them."""
+        return [*self.group, *self.prefilling, *self.swapped, *self.landed]
+
+    def crash(self) -> list[LiveRequest]:
+        """Everything is lost: takes all requests out, their counts up to date."""
+        lost = [*self.prefilling, *self.swapped, *self.landed]
+        for request in list(self.group):
+            self.leave_unfinished(request)
+            lost.append(request)
+        for requests in (self.prefilling, self.swapped, self.landed):
+            requests.clear()
+        return lost

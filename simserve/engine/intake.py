@@ -1,0 +1,89 @@
+"""How requests come into an instance: arrival, when the scheduler sees them, and the order in which they wait."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from simserve.contracts import QueueOrder
+from simserve.engine.kv_cache import KvCache
+from simserve.engine.request import LiveRequest
+from simserve.engine.waiting import FcfsQueue, SortedQueue, WaitingQueue
+
+MOST_REORDERED = 128
+"""With more waiting requests a cache-dependent order is left as it is (SGLang's rule for its longest-prefix order)."""
+
+
+class Intake:
+    """Requests of an instance that are not admitted.
+
+    inbox        have come since the last plan
+    unseen       newcomers that the coming steps have been scheduled without, each with how many of these are left; the least come first
+    waiting      the queue that policies see
+    steps_ahead  steps that are scheduled already when a request arrives while a step is in progress (InstanceSpec.steps_ahead)
+    reorders     whether the order depends on what the prefix cache holds now
+    """
+
+    def __init__(self, order: QueueOrder, steps_ahead: int, kv: KvCache) -> None:
+        self.inbox: list[LiveRequest] = []
+        self.unseen: deque[tuple[LiveRequest, int]] = deque()
+        self.waiting: WaitingQueue = FcfsQueue() if order.key is None else SortedQueue(order.key)
+        self.reorders = order.dynamic and kv.prefix is not None
+        self._steps_ahead = steps_ahead
+        self._kv = kv
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.unseen) + len(self.inbox)
+
+    def requests(self) -> list[LiveRequest]:
+        """All that wait, in order."""
+        return [*self.waiting, *(request for request, _ in self.unseen), *self.inbox]
+
+    @property
+    def head(self) -> LiveRequest:
+        """The first of them."""
+        return next(iter(self.waiting or self.inbox)) if not self.unseen else self.requests()[0]
+
+    def take_in(self, busy: bool = False) -> None:
+        """Newcomers queue, in order of (time, row): unseen for a while if a step is in progress and others are scheduled behind it."""
+        inbox = self.inbox
+        if len(inbox) > 1:
+            inbox.sort(key=lambda request: (request.entered_s, request.row))
+        for request in inbox:
+            if busy and self._steps_ahead:
+                self.unseen.append((request, self._steps_ahead))
+            else:
+                self.waiting.push(request)
+        inbox.clear()
+
+    def come_nearer(self, steps: int) -> None:
+        """Steps are over: newcomers for whom they were the last ones scheduled without them are seen."""
+        unseen = self.unseen
+        for _ in range(len(unseen)):
+            request, left = unseen.popleft()
+            if left > steps:
+                unseen.append((request, left - steps))
+            else:
+                self.waiting.push(request)
+
+    def see_all(self) -> None:
+        """Nothing else is to be done: the newcomers are seen."""
+        while self.unseen:
+            self.waiting.push(self.unseen.popleft()[0])
+
+    def reorder(self) -> None:
+        """Brings the waiting queue in order again where the order depends on what is cached now."""
+        waiting = self.waiting
+        if isinstance(waiting, SortedQueue) and len(waiting) <= MOST_REORDERED:
+            for request in list(waiting):
+                waiting.remove(request)
+                request.cached_estimate = self._kv.cached_tokens(request)
+                waiting.push(request)
+
+    def clear(self) -> list[LiveRequest]:
+        """Takes out all that wait, in order."""
+        left = self.requests()
+        for request in list(self.waiting):
+            self.waiting.remove(request)
+        self.inbox.clear()
+        self.unseen.clear()
+        return left

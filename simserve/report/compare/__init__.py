@@ -1,0 +1,1 @@
+"""Results side by side: the comparison, its table on a terminal, its page and plots."""

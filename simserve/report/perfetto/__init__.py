@@ -1,0 +1,1 @@
+"""timeline.json, the run as Perfetto shows it: instances, steps, requests."""

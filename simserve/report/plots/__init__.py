@@ -1,0 +1,1 @@
+"""Plots of one or several runs: what each draws, how they look."""

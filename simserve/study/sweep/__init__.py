@@ -1,0 +1,1 @@
+"""An experiment over many values of its keys: the points, their runs, the result with its page and plots."""

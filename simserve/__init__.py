@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from simserve.api import load, run
     from simserve.config.experiment import Experiment
     from simserve.errors import SimserveError
-    from simserve.report.compare import compare
+    from simserve.report.compare.comparison import compare
     from simserve.report.result import Result
-    from simserve.study.capacity import capacity
+    from simserve.study.capacity.search import capacity
     from simserve.study.paired import paired
-    from simserve.study.placement_search import place
-    from simserve.study.regress import regress
-    from simserve.study.sweep import sweep
+    from simserve.study.placement.search import place
+    from simserve.study.regress.check import regress
+    from simserve.study.sweep.run import sweep
 
 _HOMES = {
     "load": "simserve.api",
@@ -31,12 +31,12 @@ _HOMES = {
     "Experiment": "simserve.config.experiment",
     "Result": "simserve.report.result",
     "SimserveError": "simserve.errors",
-    "capacity": "simserve.study.capacity",
+    "capacity": "simserve.study.capacity.search",
     "paired": "simserve.study.paired",
-    "place": "simserve.study.placement_search",
-    "compare": "simserve.report.compare",
-    "regress": "simserve.study.regress",
-    "sweep": "simserve.study.sweep",
+    "place": "simserve.study.placement.search",
+    "compare": "simserve.report.compare.comparison",
+    "regress": "simserve.study.regress.check",
+    "sweep": "simserve.study.sweep.run",
 }
 
 __all__ = [

@@ -40,8 +40,8 @@ def capacity(
     from simserve.cli.study_output import changed, kept, share, show_frame, whole_numbers
     from simserve.cli.study_progress import shown
     from simserve.study.base import VARIANT
-    from simserve.study.capacity import find, specify
-    from simserve.study.capacity_result import CAPACITY
+    from simserve.study.capacity.result import CAPACITY
+    from simserve.study.capacity.search import find, specify
     from simserve.study.cells import in_order
     from simserve.study.folder import opened
     from simserve.study.rate_key import unit

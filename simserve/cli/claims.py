@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from simserve.config.experiment import Experiment
     from simserve.report.result import Result
-    from simserve.study.claims import ClaimsReport, Outcome
+    from simserve.study.claims.check import ClaimsReport, Outcome
 
 
 def run_claims(
@@ -21,7 +21,7 @@ def run_claims(
     from simserve import api
     from simserve.cli.output import staged
     from simserve.cli.progress import shown
-    from simserve.study.claims import check_claims
+    from simserve.study.claims.check import check_claims
 
     def one(experiment: Experiment) -> Result:
         if not quiet:
@@ -58,7 +58,7 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from simserve.study.claims_markdown import band_text, ours_text
+    from simserve.study.claims.markdown import band_text, ours_text
 
     if not outcomes:
         return

@@ -20,12 +20,12 @@ def compare(
     from simserve.report.result import Result
 
     if as_json:
-        from simserve.report.compare import compare as side_by_side
+        from simserve.report.compare.comparison import compare as side_by_side
 
         print(json.dumps(side_by_side([Result.read(path) for path in results]).as_dict(), indent=2, allow_nan=False))
         return
     from rich.console import Console
 
-    from simserve.report.terminal_compare import compare_table
+    from simserve.report.compare.terminal import compare_table
 
     Console().print(compare_table([Result.read(path) for path in results]))

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from simserve.config.experiment import Experiment
     from simserve.report.result import Result
-    from simserve.study.claims_record import Recorded
+    from simserve.study.claims.record import Recorded
 
 app = typer.Typer(help="The bundled experiments: their papers' claims, ours, in or out of the band.")
 
@@ -31,7 +31,7 @@ def listing(
         return
     from simserve import resources
     from simserve.files.yaml_text import read as read_yaml
-    from simserve.study import claims_record
+    from simserve.study.claims import record as claims_record
 
     _known_priority(priority)
     data = {name: content for name, content in claims_record.claimed().items() if claims_record.priority(content) in (priority or "ABC")}
@@ -69,7 +69,7 @@ def run(
     """Run experiments again, show their claims beside what comes out, and rewrite the record and the page made of it."""
     from simserve.cli.claims import show_outcomes
     from simserve.errors import ConfigError
-    from simserve.study import claims_record
+    from simserve.study.claims import record as claims_record
 
     _known_priority(priority)
     chosen = claims_record.chosen(names or (), priorities=priority, everything=everything)
@@ -93,7 +93,8 @@ def run(
 
 def _keep(found: dict[str, Recorded], record: Path | None) -> None:
     """Rewrites the record, and in a checkout the page that shows it."""
-    from simserve.study import claims_markdown, claims_record
+    from simserve.study.claims import markdown as claims_markdown
+    from simserve.study.claims import record as claims_record
 
     root = claims_record.checkout()
     if record is None and root is None:
@@ -124,7 +125,7 @@ def _heading(name: str, content: dict[str, Any], recorded: Recorded | None) -> N
     from rich.console import Console
     from rich.markup import escape
 
-    from simserve.study.claims_record import older_than
+    from simserve.study.claims.record import older_than
 
     paper = content.get("paper") or {"title": str(content.get("description", "")), "reference": ""}
     about = ", ".join(part for part in (paper["title"], paper["reference"]) if part)

@@ -58,8 +58,8 @@ def place(
     from simserve.cli.study_output import changed, kept, load_of, share, show_frame
     from simserve.cli.study_progress import shown
     from simserve.study.cells import in_order
-    from simserve.study.placement import KINDS
-    from simserve.study.placement_search import find, specify
+    from simserve.study.placement.placement import KINDS
+    from simserve.study.placement.search import find, specify
     from simserve.study.rate_key import unit
 
     spec = specify(

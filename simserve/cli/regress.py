@@ -25,7 +25,7 @@ def regress(
     """Check a suite of workloads and policies against its baselines. Exit code 1: something became worse; 2: bad input."""
     from simserve.cli.study_progress import shown
     from simserve.report.files import write_whole
-    from simserve.study.regress import regress as check
+    from simserve.study.regress.check import regress as check
 
     with shown(quiet) as progress:
         report = check(suite, update=update, jobs=jobs, progress=progress or False)

@@ -37,8 +37,8 @@ def sweep(
     """Run an experiment over values of its keys: a table on the terminal, and one Parquet file. Exit code 1: no run has figures."""
     from simserve.cli.study_output import changed, kept, show_frame, whole_numbers
     from simserve.cli.study_progress import shown
-    from simserve.study import axes
-    from simserve.study.sweep import Execution, run_sweep, specify
+    from simserve.study.sweep import axes
+    from simserve.study.sweep.run import Execution, run_sweep, specify
 
     spec = specify(
         source,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.engine.records import F64
-from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, log_seconds, nothing, one, style
+from simserve.report.plots.style import COLOURS, LIMIT_COLOUR, log_seconds, nothing, one, style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

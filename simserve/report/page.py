@@ -29,7 +29,7 @@ class Picture(NamedTuple):
 
 def pictures(figures: Iterable[tuple[str, str, Figure]]) -> list[Picture]:
     """(name, caption, figure) drawn, one at a time to keep memory small."""
-    from simserve.report.plot_style import off_screen, png_bytes
+    from simserve.report.plots.style import off_screen, png_bytes
 
     with off_screen():
         return [Picture(name, caption, png_bytes(figure)) for name, caption, figure in figures]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simserve.engine.records import RunRecords
 from simserve.report import files
 from simserve.report.metrics import Measurement, measure
-from simserve.report.plots import Plots
+from simserve.report.plots.run import Plots
 from simserve.report.slo import normalize_limits
 from simserve.report.stored import StoredResult
 from simserve.report.summary import summarise
@@ -119,7 +119,7 @@ class Result:
 
             files.write_whole(out / files.STEPS, lambda part: write_steps(self.records, part))
         if timeline:
-            from simserve.report.perfetto import write_timeline
+            from simserve.report.perfetto.timeline import write_timeline
 
             files.write_whole(out / files.TIMELINE, lambda part: write_timeline(self.records, part))
         if plots or report:

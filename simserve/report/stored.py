@@ -12,7 +12,7 @@ from simserve.report import files
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simserve.report.stored_plots import StoredPlots
+    from simserve.report.plots.stored import StoredPlots
 
 
 class StoredResult:
@@ -59,7 +59,7 @@ class StoredResult:
     @property
     def plot(self) -> StoredPlots:
         """Plots that the files still allow: each method returns matplotlib axes."""
-        from simserve.report.stored_plots import StoredPlots
+        from simserve.report.plots.stored import StoredPlots
 
         limits = (self._summary["slo"] or {}).get("all", {}).get("limits") or {}
         shared = {key: value for key, value in limits.items() if value is not None}
@@ -69,7 +69,7 @@ class StoredResult:
         """(report.html once more, a note on what it lacks or ""): the pictures in plots/, or else those that requests.parquet allows."""
         from simserve.report.html import run_html
         from simserve.report.page import Picture, pictures
-        from simserve.report.plots import CAPTIONS
+        from simserve.report.plots.run import CAPTIONS
 
         places = {name: self.directory / files.PLOTS / f"{name}.png" for name in CAPTIONS}
         missing = [name for name, place in places.items() if not place.is_file()]

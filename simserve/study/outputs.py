@@ -9,10 +9,10 @@ from typing import Any
 
 from simserve.errors import OutputError
 from simserve.report import files
-from simserve.study.capacity_result import CAPACITY
+from simserve.study.capacity.result import CAPACITY
 from simserve.study.folder import RUNS, unfinished
-from simserve.study.placement_result import PLACEMENT
-from simserve.study.sweep_result import FIXED, FRAME, SCHEMA_VERSION, SWEEP, SweepResult
+from simserve.study.placement.result import PLACEMENT
+from simserve.study.sweep.result import FIXED, FRAME, SCHEMA_VERSION, SWEEP, SweepResult
 
 _MARKERS = (files.SUMMARY, SWEEP, CAPACITY, PLACEMENT)
 _MOST_NAMED = 6

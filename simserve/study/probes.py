@@ -62,7 +62,7 @@ def _answer(experiment: Experiment, asked: _Asked, name: str, probe: ProbeSectio
 
 def _capacity(experiment: Experiment, name: str, probe: ProbeSection) -> float | None:
     """The load, or the figure asked for at that load: the mean over the replicates."""
-    from simserve.study.capacity import capacity
+    from simserve.study.capacity.search import capacity
 
     column = None if probe.report is None else parse_quantity(probe.report).column
     if column not in (None, *(quantity.column for quantity in standard())):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from simserve.study.regress_report import RegressReport
+    from simserve.study.regress.report import RegressReport
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,7 +35,7 @@ def simserve_suite(request: pytest.FixtureRequest) -> RegressReport:
     if marker is None or not marker.args:
         pytest.fail("simserve_suite: mark the test with @pytest.mark.simserve_suite('path/to/suite.yaml')", pytrace=False)
     from simserve.errors import SimserveError
-    from simserve.study.regress import regress
+    from simserve.study.regress.check import regress
 
     try:
         return regress(request.path.parent / marker.args[0], update=request.config.getoption("--simserve-update"), **marker.kwargs)

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from simserve.errors import OutputError
 from simserve.report import files
-from simserve.report.compare import compare
-from simserve.report.compare_html import comparison_page
+from simserve.report.compare.comparison import compare
+from simserve.report.compare.html import comparison_page
 from simserve.report.stored import StoredResult
-from simserve.study.capacity_file import read_capacity
-from simserve.study.capacity_page import capacity_page
-from simserve.study.claims_html import claims_page
+from simserve.study.capacity.file import read_capacity
+from simserve.study.capacity.page import capacity_page
+from simserve.study.claims.html import claims_page
 from simserve.study.outputs import Kind, read_sweep, recognise
-from simserve.study.placement_file import read_placement
-from simserve.study.placement_page import placement_page
-from simserve.study.sweep_page import sweep_page
+from simserve.study.placement.file import read_placement
+from simserve.study.placement.page import placement_page
+from simserve.study.sweep.page import sweep_page
 
 COMPARISON = "comparison.html"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simserve.cli.claims import show_outcomes
-from simserve.study.claims import Outcome
+from simserve.study.claims.check import Outcome
 
 VALUES: dict[str, float | None] = {"contiguous": 0.0671, "blocks_of_128_tokens": 0.0735, "blocks": 0.118, "blocks_of_8_heads": 0.323}
 ORDER = Outcome(

@@ -13,7 +13,7 @@ from trace_format import problems
 
 from simserve import api
 from simserve.report.cluster_rows import cluster_facts, cluster_head, cluster_rows
-from simserve.report.compare import compare
+from simserve.report.compare.comparison import compare
 from simserve.report.html import run_html
 from simserve.report.result import Result
 from simserve.report.terminal import summary_table

@@ -10,9 +10,9 @@ from synthetic import poisson, serve
 import simserve
 from simserve.errors import OutputError
 from simserve.report import Result
-from simserve.report.compare import compare
-from simserve.report.compare_html import comparison_page
-from simserve.report.differences import differences
+from simserve.report.compare.comparison import compare
+from simserve.report.compare.differences import differences
+from simserve.report.compare.html import comparison_page
 from simserve.report.frontier import Felt, border
 
 SLO = {"ttft_s": 0.2, "tpot_s": 0.05}

@@ -10,7 +10,7 @@ import pytest
 
 from simserve.engine.records import LaneLog
 from simserve.report.energy import _totals
-from simserve.report.perfetto_steps import step_events
+from simserve.report.perfetto.steps import step_events
 from simserve.report.rows import with_unit
 from simserve.report.series import prompt_tokens_in_bins
 from simserve.report.step_file import step_columns

@@ -12,8 +12,8 @@ from synthetic import poisson, serve
 
 from simserve.errors import ConfigError
 from simserve.report import Result
-from simserve.report.compare import compare
-from simserve.report.plot_style import figure_of, log_seconds
+from simserve.report.compare.comparison import compare
+from simserve.report.plots.style import figure_of, log_seconds
 
 SEVERAL = {
     "latency_cdf": ("ttft_s", "itl_s", "tpot_s", "e2e_s"),

@@ -12,8 +12,8 @@ import simserve
 from simserve.cli import main
 from simserve.engine.records import RunRecords
 from simserve.report import Result
+from simserve.report.compare.terminal import compare_table
 from simserve.report.terminal import summary_table
-from simserve.report.terminal_compare import compare_table
 from tests.engine.test_prefix_cache import serve, table
 from tests.report.printed import printed
 

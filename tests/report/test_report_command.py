@@ -9,11 +9,11 @@ from offline_page import Page
 
 import simserve
 from simserve.cli import main
-from simserve.study.capacity_file import read_capacity
-from simserve.study.claims import check_claims
+from simserve.study.capacity.file import read_capacity
+from simserve.study.claims.check import check_claims
 from simserve.study.outputs import Kind, read_sweep, recognise
-from simserve.study.sweep_page import sweep_page
-from simserve.study.sweep_result import SweepResult
+from simserve.study.sweep.page import sweep_page
+from simserve.study.sweep.result import SweepResult
 
 SHORT = {"workload.trace.duration_s": 150}
 BUDGET = "cluster.instances.0.scheduler.token_budget"

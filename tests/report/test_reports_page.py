@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from simserve.cli import main
-from simserve.report.compare_plots import ComparisonPlots
-from simserve.report.plots import Plots
-from simserve.report.stored_plots import StoredPlots
-from simserve.study.capacity_plots import CapacityPlots
-from simserve.study.sweep_plots import SweepPlots
+from simserve.report.compare.plots import ComparisonPlots
+from simserve.report.plots.run import Plots
+from simserve.report.plots.stored import StoredPlots
+from simserve.study.capacity.plots import CapacityPlots
+from simserve.study.sweep.plots import SweepPlots
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
 
@@ -48,10 +48,10 @@ def test_every_metric_is_listed() -> None:
     from synthetic import poisson, serve
 
     from simserve.report import Result
-    from simserve.report.plot_latency import cdf_panels, over_time_panels
-    from simserve.report.plot_load import queue_and_batch_panels, throughput_panels
-    from simserve.report.plot_requests import cdf_panels as stored_cdf
-    from simserve.report.plot_requests import over_time_panels as stored_over_time
+    from simserve.report.plots.latency import cdf_panels, over_time_panels
+    from simserve.report.plots.load import queue_and_batch_panels, throughput_panels
+    from simserve.report.plots.requests import cdf_panels as stored_cdf
+    from simserve.report.plots.requests import over_time_panels as stored_over_time
 
     result = Result(serve(*poisson(5, 5))[0], {})
     m, requests = result.measurement, result.requests

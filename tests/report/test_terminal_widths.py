@@ -11,10 +11,10 @@ from synthetic import poisson, serve
 from simserve.catalogue import METRICS
 from simserve.cli import main
 from simserve.report import Result
-from simserve.report.compare import compare
+from simserve.report.compare.comparison import compare
+from simserve.report.compare.terminal import compare_table, folded
 from simserve.report.rows import STATS
 from simserve.report.terminal import summary_table
-from simserve.report.terminal_compare import compare_table, folded
 from tests.report.printed import printed
 
 WIDTHS = (60, 80, 140)

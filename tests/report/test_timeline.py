@@ -11,7 +11,7 @@ from trace_format import problems
 
 import simserve
 from simserve.engine.records import Moves
-from simserve.report.perfetto import write_timeline
+from simserve.report.perfetto.timeline import write_timeline
 
 
 def events_of(records, path, **options):

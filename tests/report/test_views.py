@@ -12,12 +12,12 @@ from synthetic import poisson, serve
 
 from simserve.errors import OutputError
 from simserve.report import Result
-from simserve.report.compare import compare
-from simserve.report.compare_html import comparison_page
+from simserve.report.compare.comparison import compare
+from simserve.report.compare.html import comparison_page
+from simserve.report.compare.terminal import compare_table
 from simserve.report.html import run_html
 from simserve.report.page import Picture
 from simserve.report.terminal import summary_table
-from simserve.report.terminal_compare import compare_table
 from tests.report.printed import printed
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from simserve.errors import ConfigError
-from simserve.study.axes import Range, Values, axis, option
-from simserve.study.design import design, refuse_too_many
+from simserve.study.sweep.axes import Range, Values, axis, option
+from simserve.study.sweep.design import design, refuse_too_many
 
 
 def test_a_grid_is_every_combination_once() -> None:

@@ -13,8 +13,8 @@ from simserve.cli import main
 from simserve.cli.study_tables import show
 from simserve.errors import ConfigError
 from simserve.files.yaml_text import dump
-from simserve.study.sweep_best import best_points
-from simserve.study.sweep_page import sweep_page
+from simserve.study.sweep.best import best_points
+from simserve.study.sweep.page import sweep_page
 from tests.report.offline_page import Page
 from tests.study.conftest import BUDGET, RATE, TINY
 

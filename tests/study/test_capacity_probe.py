@@ -8,8 +8,8 @@ import pytest
 
 from simserve.config.experiment import load
 from simserve.errors import ConfigError
-from simserve.study.capacity import capacity
-from simserve.study.claims import check_claims
+from simserve.study.capacity.search import capacity
+from simserve.study.claims.check import check_claims
 from simserve.study.probes import evaluate
 from tests.study.test_claims import BASE as PAPER
 

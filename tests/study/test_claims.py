@@ -12,7 +12,7 @@ import pytest
 
 from simserve.config.claims import ClaimSection, band
 from simserve.errors import ConfigError
-from simserve.study.claims import check_claims
+from simserve.study.claims.check import check_claims
 
 BASE: dict[str, Any] = {
     "name": "paper",

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from simserve.cli import experiments as command
 from simserve.errors import ConfigError, OutputError
-from simserve.study import claims_markdown, claims_record
-from simserve.study.claims_record import Recorded
+from simserve.study.claims import markdown as claims_markdown
+from simserve.study.claims import record as claims_record
+from simserve.study.claims.record import Recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 AGAIN = "run: simserve experiments run"
@@ -46,7 +47,7 @@ def test_every_experiment_with_claims_is_recorded() -> None:
 @pytest.mark.parametrize("name", CHEAP)
 def test_the_record_of_cheap_experiments_is_what_they_give(name: str) -> None:
     """Every figure and every verdict. Five digits: a last bit of another machine's arithmetic is no news."""
-    from simserve.study.claims import check_claims
+    from simserve.study.claims.check import check_claims
 
     assert name in recorded(), f"{AGAIN} {name}"
     known, fresh = recorded()[name], check_claims(name)

@@ -15,7 +15,7 @@ import pytest
 
 import simserve
 from simserve.study.backends import execute
-from simserve.study.sweep_result import SweepResult
+from simserve.study.sweep.result import SweepResult
 from simserve.study.task import WORKER_DIED, Task
 from tests.study.conftest import RATE
 

@@ -15,7 +15,7 @@ import pytest
 
 from simserve.config.experiment import load
 from simserve.errors import ConfigError
-from simserve.study.claims import ClaimsReport, check_claims
+from simserve.study.claims.check import ClaimsReport, check_claims
 from simserve.study.probes import Figures, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,10 +12,10 @@ from simserve.cli import main
 from simserve.config.experiment import load
 from simserve.errors import ConfigError, OutputError
 from simserve.model import load_model
-from simserve.study import placement_search
-from simserve.study.capacity import capacity
-from simserve.study.placement import Affinity, Placement, Pool, placements
-from simserve.study.placement_search import place
+from simserve.study.capacity.search import capacity
+from simserve.study.placement import search as placement_search
+from simserve.study.placement.placement import Affinity, Placement, Pool, placements
+from simserve.study.placement.search import place
 
 WHEN = "ttft.p90 <= 0.2 and tpot.p90 <= 0.1"
 SCHEDULER = {"policy": "distserve"}

@@ -15,9 +15,9 @@ from simserve.cli import main
 from simserve.errors import ConfigError
 from simserve.files.yaml_text import dump
 from simserve.study.predicate import parse_quantity
-from simserve.study.regress import regress
-from simserve.study.suite import Kpi, load_suite
-from simserve.study.verdict import judge
+from simserve.study.regress.check import regress
+from simserve.study.regress.suite import Kpi, load_suite
+from simserve.study.regress.verdict import judge
 from tests.study.conftest import TINY
 
 SCHEDULER = "cluster.instances.0.scheduler"

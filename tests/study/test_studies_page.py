@@ -11,8 +11,8 @@ import yaml
 
 from simserve.cli import main
 from simserve.study.quantities import standard
-from simserve.study.suite import load_suite
-from simserve.study.sweep import specify
+from simserve.study.regress.suite import load_suite
+from simserve.study.sweep.run import specify
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "studies.md").read_text()

@@ -15,7 +15,7 @@ from simserve.cli import main
 from simserve.errors import OutputError
 from simserve.study.folder import RUNS, STUDY
 from simserve.study.outputs import Kind, recognise
-from simserve.study.placement_file import read_placement
+from simserve.study.placement.file import read_placement
 from tests.report.offline_page import Page
 from tests.study.conftest import RATE
 

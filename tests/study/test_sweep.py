@@ -12,7 +12,7 @@ import pytest
 import simserve
 from simserve.cli import main
 from simserve.errors import ConfigError, OutputError
-from simserve.study.sweep_result import SweepResult
+from simserve.study.sweep.result import SweepResult
 from tests.study.conftest import BUDGET, RATE
 
 

@@ -10,7 +10,7 @@ from simserve.api import run
 from simserve.config.assemble import assemble
 from simserve.config.experiment import load
 from simserve.contracts import Step
-from simserve.study.claims import check_claims
+from simserve.study.claims.check import check_claims
 from simserve.study.probes import evaluate
 
 SPLIT: dict[str, Any] = {

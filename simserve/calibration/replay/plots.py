@@ -15,7 +15,7 @@ _NAMES = {DECODE: "decode only", MIXED: "mixed", PREFILL: "prefill only"}
 
 def write_plot(measured: list[Measured], made: dict[str, Any], path: Path) -> None:
     """One PNG: points by regime, the diagonal with a band of 10 %; below, predicted / measured."""
-    from simserve.report import plot_style
+    from simserve.report.plots import style as plot_style
 
     with plot_style.off_screen(), plot_style.style():
         figure, axes = plot_style.grid(1, 2, (10.0, 4.4))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from simserve.catalogue import METRICS, OF_REQUESTS, Metric
 from simserve.errors import OutputError
-from simserve.report.differences import Difference, differences
+from simserve.report.compare.differences import Difference, differences
 from simserve.report.rows import FIGURES, Figure, milliseconds, value_at, with_unit
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from simserve.report.compare_plots import ComparisonPlots
+    from simserve.report.compare.plots import ComparisonPlots
 
 
 class Comparable(Protocol):
@@ -83,7 +83,7 @@ class Comparison:
     @property
     def plot(self) -> ComparisonPlots:
         """Plots of the runs together: each method returns matplotlib axes."""
-        from simserve.report.compare_plots import ComparisonPlots
+        from simserve.report.compare.plots import ComparisonPlots
 
         return ComparisonPlots(self.names, self.results)
 
@@ -91,7 +91,7 @@ class Comparison:
         return f"Comparison({', '.join(self.names)})"
 
     def _repr_html_(self) -> str:
-        from simserve.report.compare_html import fragment
+        from simserve.report.compare.html import fragment
 
         return fragment(self)
 

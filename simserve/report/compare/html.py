@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simserve.report.compare import Comparison
+from simserve.report.compare.comparison import Comparison
 from simserve.report.page import pictures, render
 from simserve.report.rows import outcome, stack
 
@@ -12,7 +12,7 @@ _MOST_DIFFERENCES = 60
 
 
 def comparison_page(comparison: Comparison, title: str = "Comparison", claims: Any = None) -> str:
-    """One self-contained page. `claims` is what study/claims_html.py says of a paper; it stands first."""
+    """One self-contained page. `claims` is what study/claims/html.py says of a paper; it stands first."""
     return render("compare.html.j2", title=title, claims=claims, **_content(comparison), plots=pictures(comparison.plot.figures()))
 
 

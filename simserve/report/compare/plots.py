@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simserve.report.frontier import Curve, Felt, slo_frontier
-from simserve.report.plot_panels import Metrics, draw_panels, dressed
-from simserve.report.plot_style import figure_of, style
+from simserve.report.plots.panels import Metrics, draw_panels, dressed
+from simserve.report.plots.style import figure_of, style
 from simserve.report.rows import value_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from simserve.report.compare import Comparable
+    from simserve.report.compare.comparison import Comparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ComparisonPlots:
     ) -> list[Axes]:
         """Distributions over requests, a line for each run. Metrics: ttft_s, tpot_s, e2e_s, itl_max_s (these four by itself), queueing_s
         and normalized_latency_s_per_token."""
-        from simserve.report.plot_requests import cdf_panels, share_legend
+        from simserve.report.plots.requests import cdf_panels, share_legend
 
         runs = list(zip(self.names, (result.requests for result in self.results), strict=True))
         axes = draw_panels(cdf_panels(runs, self._limits()), metric, ax, title, legend)
@@ -47,7 +47,7 @@ class ComparisonPlots:
 
     def goodput(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Requests finished per second, and those that met the SLO."""
-        from simserve.report.plot_requests import goodput
+        from simserve.report.plots.requests import goodput
 
         summaries = [result.summary_dict() for result in self.results]
         finished = [value_at(summary, ("throughput", "requests_per_s")) or 0.0 for summary in summaries]

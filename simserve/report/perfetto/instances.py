@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from simserve.engine.records import RunRecords
-from simserve.report.perfetto_steps import Event, life_thread, microseconds
+from simserve.report.perfetto.steps import Event, life_thread, microseconds
 
 
 def life_events(records: RunRecords, cut_s: float) -> Iterator[Event]:

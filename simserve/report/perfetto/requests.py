@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simserve.engine.records import RunRecords, Status
-from simserve.report.perfetto_steps import Event, counter, microseconds, thread_id
+from simserve.report.perfetto.steps import Event, counter, microseconds, thread_id
 from simserve.report.segments import Handovers, Segments
 from simserve.report.utilisation import level_steps
 

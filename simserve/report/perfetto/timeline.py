@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from simserve.engine.records import RunRecords
-from simserve.report.perfetto_instances import life_events, migration_events
-from simserve.report.perfetto_requests import request_events
-from simserve.report.perfetto_steps import life_thread, step_events, thread_id
+from simserve.report.perfetto.instances import life_events, migration_events
+from simserve.report.perfetto.requests import request_events
+from simserve.report.perfetto.steps import life_thread, step_events, thread_id
 from simserve.report.segments import Handovers, Segments, handovers, segments
 
 MAX_EVENTS = 300_000

@@ -11,8 +11,8 @@ from simserve.catalogue import METRICS, Metric
 from simserve.engine.records import F64
 from simserve.report.columns import Mask
 from simserve.report.metrics import ALL_CLASSES, Measurement, class_masks
-from simserve.report.plot_panels import Panels
-from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, duration, latency_axis, legend_above, log_seconds, nothing, time_unit
+from simserve.report.plots.panels import Panels
+from simserve.report.plots.style import COLOURS, LIMIT_COLOUR, duration, latency_axis, legend_above, log_seconds, nothing, time_unit
 from simserve.report.series import bin_edges, cdf_points, itl_percentiles_in_bins, percentiles_in_bins
 from simserve.report.slo import limits_of_class
 

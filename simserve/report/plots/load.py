@@ -9,8 +9,8 @@ import numpy as np
 
 from simserve.engine.records import F64
 from simserve.report.metrics import Measurement
-from simserve.report.plot_panels import Panels
-from simserve.report.plot_style import COLOURS, legend_above, nothing, one, style, time_unit
+from simserve.report.plots.panels import Panels
+from simserve.report.plots.style import COLOURS, legend_above, nothing, one, style, time_unit
 from simserve.report.series import (
     bin_edges,
     kv_used_in_bins,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from simserve.errors import ConfigError, nearest
-from simserve.report.plot_style import figure_of, grid, style
+from simserve.report.plots.style import figure_of, grid, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simserve.catalogue import OF_REQUESTS, Metric
-from simserve.report.plot_latency import PERCENTILES, percentile_lines
-from simserve.report.plot_panels import Panels
-from simserve.report.plot_style import (
+from simserve.report.plots.latency import PERCENTILES, percentile_lines
+from simserve.report.plots.panels import Panels
+from simserve.report.plots.style import (
     COLOURS,
     LIMIT_COLOUR,
     duration,

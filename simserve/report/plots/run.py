@@ -10,8 +10,8 @@ import numpy as np
 
 from simserve.engine.records import Status
 from simserve.report.metrics import Measurement, common_limits
-from simserve.report.plot_panels import Metrics, draw_panels, dressed
-from simserve.report.plot_style import figure_of
+from simserve.report.plots.panels import Metrics, draw_panels, dressed
+from simserve.report.plots.style import figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ class Plots:
     ) -> list[Axes]:
         """Distributions with the SLO. Metrics: ttft_s, itl_s, tpot_s, e2e_s (these four by itself), queueing_s, itl_max_s and
         normalized_latency_s_per_token."""
-        from simserve.report.plot_latency import cdf_panels
+        from simserve.report.plots.latency import cdf_panels
 
         return draw_panels(cdf_panels(self.measurement), metric, ax, title, legend)
 
@@ -58,7 +58,7 @@ class Plots:
         self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
     ) -> list[Axes]:
         """Latency over simulated time: requests, p50, p95 and p99. Metrics: ttft_s, itl_s."""
-        from simserve.report.plot_latency import over_time_panels
+        from simserve.report.plots.latency import over_time_panels
 
         return draw_panels(over_time_panels(self.measurement), metric, ax, title, legend)
 
@@ -66,13 +66,13 @@ class Plots:
         self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
     ) -> list[Axes]:
         """Waiting requests and batch size over simulated time. Metrics: waiting, batch."""
-        from simserve.report.plot_load import queue_and_batch_panels
+        from simserve.report.plots.load import queue_and_batch_panels
 
         return draw_panels(queue_and_batch_panels(self.measurement), metric, ax, title, legend)
 
     def kv_usage(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """KV cache in use over simulated time."""
-        from simserve.report.plot_load import kv_usage
+        from simserve.report.plots.load import kv_usage
 
         return dressed([kv_usage(self.measurement, ax)], title, legend)[0]
 
@@ -80,13 +80,13 @@ class Plots:
         self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
     ) -> list[Axes]:
         """Tokens and requests per second over simulated time. Metrics: tokens, requests."""
-        from simserve.report.plot_load import throughput_panels
+        from simserve.report.plots.load import throughput_panels
 
         return draw_panels(throughput_panels(self.measurement), metric, ax, title, legend)
 
     def step_time(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Step time against the tokens in the step."""
-        from simserve.report.plot_load import step_time
+        from simserve.report.plots.load import step_time
 
         return dressed([step_time(self.measurement, ax)], title, legend)[0]
 
@@ -104,7 +104,7 @@ class Plots:
         self, requests: int = 60, start_s: float = 0.0, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True
     ) -> Axes:
         """The first requests released at or after `start_s` as bars: waiting, prefill, decode."""
-        from simserve.report.plot_timeline import timeline
+        from simserve.report.plots.timeline import timeline
 
         return dressed([timeline(self.measurement, requests, start_s, ax)], title, legend)[0]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simserve.report.frontier import Felt, shares_of, slo_frontier
-from simserve.report.plot_panels import Metrics, draw_panels, dressed
-from simserve.report.plot_style import figure_of
-from simserve.report.plots import CAPTIONS
+from simserve.report.plots.panels import Metrics, draw_panels, dressed
+from simserve.report.plots.run import CAPTIONS
+from simserve.report.plots.style import figure_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ class StoredPlots:
     ) -> list[Axes]:
         """Distributions over requests. Metrics: ttft_s, tpot_s, e2e_s, itl_max_s (these four by itself), queueing_s and
         normalized_latency_s_per_token."""
-        from simserve.report.plot_requests import cdf_panels
+        from simserve.report.plots.requests import cdf_panels
 
         return draw_panels(cdf_panels([(self.name, self.requests)], self.limits), metric, ax, title, legend)
 
@@ -42,7 +42,7 @@ class StoredPlots:
         self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
     ) -> list[Axes]:
         """TTFT, and requests in the system, over simulated time. Metrics: ttft_s, requests."""
-        from simserve.report.plot_requests import over_time_panels
+        from simserve.report.plots.requests import over_time_panels
 
         return draw_panels(over_time_panels(self.requests, self.end_s), metric, ax, title, legend)
 

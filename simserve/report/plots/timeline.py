@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.report.metrics import Measurement
-from simserve.report.plot_style import COLOURS, legend_above, nothing, one, style
+from simserve.report.plots.style import COLOURS, legend_above, nothing, one, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

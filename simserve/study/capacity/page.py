@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from simserve.report.page import pictures, render
 from simserve.report.rows import number
-from simserve.study.capacity_result import CapacityResult
+from simserve.study.capacity.result import CapacityResult
 from simserve.study.cells import Cell, breakable, cells, headings, in_order, texts
 from simserve.study.rate_key import unit
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simserve.report.plot_panels import dressed
-from simserve.report.plot_style import COLOURS, LIMIT_COLOUR, figure_of, log_seconds, nothing, one, style
+from simserve.report.plots.panels import dressed
+from simserve.report.plots.style import COLOURS, LIMIT_COLOUR, figure_of, log_seconds, nothing, one, style
 from simserve.study.labels import title_with_unit
 from simserve.study.rate_key import unit
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simserve import __version__
 from simserve.report.files import write_json, write_whole
-from simserve.study.capacity_plots import CapacityPlots
-from simserve.study.capacity_words import answer
+from simserve.study.capacity.plots import CapacityPlots
+from simserve.study.capacity.words import answer
 from simserve.study.caveats import Run, losses, rare, unmeasured, unsteady
 from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
@@ -195,7 +195,7 @@ class CapacityResult:
         return f"CapacityResult({self.name!r}: {self.message})"
 
     def _repr_html_(self) -> str:
-        from simserve.study.capacity_page import fragment
+        from simserve.study.capacity.page import fragment
 
         return fragment(self)
 

@@ -9,7 +9,7 @@ from simserve.study.rate_key import unit
 from simserve.study.statistics import CONFIDENCE
 
 if TYPE_CHECKING:
-    from simserve.study.capacity_result import CapacityResult, Probe
+    from simserve.study.capacity.result import CapacityResult, Probe
 
 
 def answer(result: CapacityResult) -> str:

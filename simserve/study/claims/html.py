@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from simserve.errors import OutputError
 from simserve.report import files
-from simserve.report.compare import compare
-from simserve.report.compare_html import comparison_page
+from simserve.report.compare.comparison import compare
+from simserve.report.compare.html import comparison_page
 from simserve.report.page import render
 from simserve.report.rows import number
 from simserve.report.stored import StoredResult
-from simserve.study.claims import Outcome
-from simserve.study.claims_markdown import band_text, ours_text
+from simserve.study.claims.check import Outcome
+from simserve.study.claims.markdown import band_text, ours_text
 from simserve.study.outputs import summary_of
 
 

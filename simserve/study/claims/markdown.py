@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from simserve.errors import OutputError
-from simserve.study.claims import Outcome
-from simserve.study.claims_record import Recorded
+from simserve.study.claims.check import Outcome
+from simserve.study.claims.record import Recorded
 
 BEGIN = "<!-- claims: written by simserve experiments run -->"
 END = "<!-- end of claims -->"

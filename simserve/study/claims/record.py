@@ -15,7 +15,7 @@ from simserve.config.experiment import Experiment, load
 from simserve.errors import ConfigError, OutputError, SimserveError, nearest
 from simserve.files import yaml_text
 from simserve.report.files import write_whole
-from simserve.study.claims import Outcome, check_claims
+from simserve.study.claims.check import Outcome, check_claims
 
 if TYPE_CHECKING:
     from simserve.report.result import Result

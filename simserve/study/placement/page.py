@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from simserve.report.page import pictures, render
 from simserve.report.rows import number
 from simserve.study.cells import breakable, cells, headings, in_order, texts
-from simserve.study.placement_result import PlacementResult
-from simserve.study.placement_words import told_apart
+from simserve.study.placement.result import PlacementResult
+from simserve.study.placement.words import told_apart
 from simserve.study.rate_key import unit
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _facts(result: PlacementResult) -> Iterator[tuple[str, str]]:
 
 def _figures(result: PlacementResult) -> Iterator[tuple[str, str, Figure]]:
     """Loads per device: a bar up to what was seen to hold, a line on to what was seen to fail."""
-    from simserve.report.plot_style import COLOURS, figure_of, one, style
+    from simserve.report.plots.style import COLOURS, figure_of, one, style
 
     shown = [t for t in result.ranked if t.error is None and (t.low or t.high)][:_MOST_BARS]
     if not shown:

@@ -11,8 +11,8 @@ from simserve import __version__
 from simserve.report.files import write_json
 from simserve.study.cache import Row
 from simserve.study.caveats import rare, unsteady
-from simserve.study.placement import Placement
-from simserve.study.placement_words import answer, told_apart
+from simserve.study.placement.placement import Placement
+from simserve.study.placement.words import answer, told_apart
 from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
 
@@ -184,6 +184,6 @@ class PlacementResult:
         return f"PlacementResult({self.name!r}: {self.message})"
 
     def _repr_html_(self) -> str:
-        from simserve.study.placement_page import fragment
+        from simserve.study.placement.page import fragment
 
         return fragment(self)

@@ -22,11 +22,11 @@ from simserve.report.files import write_whole
 from simserve.study.backends import execute
 from simserve.study.base import Base, base
 from simserve.study.cache import Row, RunCache, run_key
-from simserve.study.capacity import DEFAULT_PREDICATE
+from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
 from simserve.study.folder import opened, strangers_note
-from simserve.study.placement import KINDS, Affinity, Kind, Placement, placements
-from simserve.study.placement_result import PLACEMENT, PlacementResult, Tried
+from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement, placements
+from simserve.study.placement.result import PLACEMENT, PlacementResult, Tried
 from simserve.study.predicate import Predicate, parse
 from simserve.study.progress import Progress, Step
 from simserve.study.rate_key import rate_key as find_rate_key

@@ -8,7 +8,7 @@ from simserve.study.caveats import at_an_end
 from simserve.study.rate_key import unit
 
 if TYPE_CHECKING:
-    from simserve.study.placement_result import PlacementResult, Tried
+    from simserve.study.placement.result import PlacementResult, Tried
 
 _MOST_TIES = 4
 

@@ -9,12 +9,12 @@ from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
 from simserve.study.backends import execute
 from simserve.study.base import with_seed
-from simserve.study.baseline import Baseline, Figures, differences, refuse_strangers, stack_of
 from simserve.study.progress import Meter, Progress
-from simserve.study.regress_report import RegressReport
-from simserve.study.suite import Suite, load_suite
+from simserve.study.regress.baseline import Baseline, Figures, differences, refuse_strangers, stack_of
+from simserve.study.regress.report import RegressReport
+from simserve.study.regress.suite import Suite, load_suite
+from simserve.study.regress.verdict import Row, judge
 from simserve.study.task import Task
-from simserve.study.verdict import Row, judge
 
 
 def regress(

@@ -7,8 +7,8 @@ from typing import Any
 
 from simserve import __version__
 from simserve.report.rows import milliseconds, number
-from simserve.study.suite import Kpi, Suite
-from simserve.study.verdict import Row
+from simserve.study.regress.suite import Kpi, Suite
+from simserve.study.regress.verdict import Row
 
 SCHEMA_VERSION = 1
 _ORDER = ("fail", "unclear", "better", "pass")

@@ -17,7 +17,7 @@ from simserve.study.base import Base
 from simserve.study.predicate import parse_quantity
 from simserve.study.prepare import seeds_from
 from simserve.study.quantities import Quantity
-from simserve.study.sweep_file import base_of
+from simserve.study.sweep.file import base_of
 
 DEFAULT_KPIS: tuple[tuple[str, str | float], ...] = (
     ("ttft.p50", "5%"),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from simserve.study.regress.suite import Kpi
 from simserve.study.statistics import mean_interval
-from simserve.study.suite import Kpi
 
 Verdict = Literal["fail", "unclear", "pass", "better"]
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from simserve.errors import ConfigError, nearest
 from simserve.files.words import shown
-from simserve.study.axes import Axis, Range
 from simserve.study.base import LABEL, VARIANT
+from simserve.study.sweep.axes import Axis, Range
 
 Method = Literal["grid", "random", "latin-hypercube"]
 METHODS: tuple[Method, ...] = ("grid", "random", "latin-hypercube")

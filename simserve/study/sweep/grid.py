@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simserve.report.plot_style import COLOURS, grid, log_seconds, nothing, style
+from simserve.report.plots.style import COLOURS, grid, log_seconds, nothing, style
 from simserve.study.cells import figure
 from simserve.study.labels import short, title, title_with_unit
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simserve.report.page import pictures, render
 from simserve.study.cells import Cell, cells, headings, texts
 from simserve.study.labels import short
-from simserve.study.sweep_best import best_points
-from simserve.study.sweep_result import SweepResult
+from simserve.study.sweep.best import best_points
+from simserve.study.sweep.result import SweepResult
 
 if TYPE_CHECKING:
     import pandas as pd

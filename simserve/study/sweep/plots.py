@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simserve.errors import ConfigError, nearest
-from simserve.report.plot_panels import dressed
-from simserve.report.plot_style import COLOURS, figure_of, log_seconds, nothing, one, style
+from simserve.report.plots.panels import dressed
+from simserve.report.plots.style import COLOURS, figure_of, log_seconds, nothing, one, style
 from simserve.study.labels import short, title, title_with_unit
-from simserve.study.sweep_grid import by_key, crossed, from_zero, heat_map, numeric, wide_seconds
+from simserve.study.sweep.grid import by_key, crossed, from_zero, heat_map, numeric, wide_seconds
 
 if TYPE_CHECKING:
     import pandas as pd

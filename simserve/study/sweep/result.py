@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from simserve import __version__
 from simserve.errors import ConfigError, OutputError, nearest
 from simserve.report.files import write_json, write_whole
-from simserve.study.axes import label, name_of
 from simserve.study.base import LABEL, VARIANT
 from simserve.study.labels import short
 from simserve.study.paired import PairedRow, compare
 from simserve.study.predicate import parse_quantity
 from simserve.study.prepare import Plan
 from simserve.study.statistics import CONFIDENCE, mean_interval
-from simserve.study.sweep_plots import SweepPlots
-from simserve.study.table import Rows
+from simserve.study.sweep.axes import label, name_of
+from simserve.study.sweep.plots import SweepPlots
+from simserve.study.sweep.table import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +176,7 @@ class SweepResult:
         return f"SweepResult({self.name!r}: {len(self.frame)} runs over {keys}{f', {bad} without figures' if bad else ''})"
 
     def _repr_html_(self) -> str:
-        from simserve.study.sweep_page import fragment
+        from simserve.study.sweep.page import fragment
 
         return fragment(self)
 

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
-from simserve.study import sweep_file
-from simserve.study.axes import Axis, Values, axis
 from simserve.study.backends import execute, starting
 from simserve.study.base import VARIANT, Base, base
-from simserve.study.design import DEFAULT_LIMIT, Design, design, refuse_too_many
 from simserve.study.folder import opened, strangers_note
 from simserve.study.prepare import Plan, prepare, seeds_from
 from simserve.study.progress import Meter, Progress
-from simserve.study.sweep_result import SWEEP, SweepResult, frame
-from simserve.study.table import Rows
+from simserve.study.sweep import file as sweep_file
+from simserve.study.sweep.axes import Axis, Values, axis
+from simserve.study.sweep.design import DEFAULT_LIMIT, Design, design, refuse_too_many
+from simserve.study.sweep.result import SWEEP, SweepResult, frame
+from simserve.study.sweep.table import Rows
 from simserve.study.task import Task
 
 

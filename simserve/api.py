@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,12 @@ from simserve.config.experiment import Experiment
 from simserve.config.python_policies import Arguments
 from simserve.config.schema import check_draws
 from simserve.policies import blame
+from simserve.progress.run import Progress, shown
 
 if TYPE_CHECKING:
     from simserve.config.assemble import Assembly
     from simserve.engine.records import InstanceInfo
     from simserve.report.result import Result
-
-Progress = Callable[[int, int, float], None]
-"""Called now and then with (requests ended, requests in all, simulated seconds)."""
 
 
 def load(source: str | Path | Mapping[str, Any], /, **overrides: Any) -> Experiment:
@@ -72,25 +69,13 @@ def run(
     policies = python_policies.checked(loaded, given)
     draws = loaded.spec.intervals if intervals is None else intervals
     check_draws(draws)
-    with blame.named(), _shown(progress) as callback:
+    with blame.named(), shown(progress) as callback:
         result = measured(loaded, assemble(loaded, policies), progress=callback, check=check)
     if draws:
         from simserve.study.intervals import bands
 
         result.intervals = bands(loaded, draws, progress is True, given=policies)
     return result
-
-
-@contextmanager
-def _shown(progress: bool | Progress) -> Iterator[Progress | None]:
-    """The function to call with progress, if any."""
-    if progress is True:
-        from simserve.cli.progress import shown
-
-        with shown() as callback:
-            yield callback
-    else:
-        yield progress or None
 
 
 def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False) -> Result:

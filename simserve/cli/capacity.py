@@ -38,7 +38,7 @@ def capacity(
 ) -> None:
     """Find the highest load at which a predicate holds and the queue does not grow."""
     from simserve.cli.study_output import changed, kept, share, show_frame, whole_numbers
-    from simserve.cli.study_progress import shown
+    from simserve.progress.study import shown
     from simserve.study.base import VARIANT
     from simserve.study.capacity.result import CAPACITY
     from simserve.study.capacity.search import find, specify
@@ -60,7 +60,7 @@ def capacity(
         seeds=whole_numbers(seeds, "--seeds"),
     )
     cache = None if out is None else opened(out, "capacity search", CAPACITY, resume=resume, force=force)
-    with kept(out), shown(quiet) as progress:
+    with kept(out), shown(not quiet) as progress:
         result = find(spec, jobs, progress, cache)
     if out is not None:
         result.write(out)

@@ -20,13 +20,13 @@ def run_claims(
     """`simserve run` for an experiment with variants: a folder per variant, the claims on the terminal or as JSON."""
     from simserve import api
     from simserve.cli.output import staged
-    from simserve.cli.progress import shown
+    from simserve.progress.run import shown
     from simserve.study.claims.check import check_claims
 
     def one(experiment: Experiment) -> Result:
         if not quiet:
             print(experiment.name, file=sys.stderr)
-        with shown(quiet) as progress:
+        with shown(not quiet) as progress:
             return api.run(experiment, progress=progress or False, check=check)
 
     with staged(target, force=force) as folder:

@@ -109,12 +109,12 @@ def _keep(found: dict[str, Recorded], record: Path | None) -> None:
 
 def _with_progress(quiet: bool) -> Any:
     from simserve import api
-    from simserve.cli.progress import shown
+    from simserve.progress.run import shown
 
     def one(experiment: Experiment) -> Result:
         if not quiet:
             print(experiment.name, file=sys.stderr)
-        with shown(quiet) as progress:
+        with shown(not quiet) as progress:
             return api.run(experiment, progress=progress or False)
 
     return one

@@ -29,9 +29,9 @@ def paired(
 ) -> None:
     """Compare two configurations seed by seed: the mean difference of each figure, its confidence interval, and a verdict."""
     from simserve.cli.study_output import changed, share, whole_numbers
-    from simserve.cli.study_progress import shown
     from simserve.cli.study_tables import show
     from simserve.errors import ConfigError
+    from simserve.progress.study import shown
     from simserve.study.base import base
     from simserve.study.paired import HEADINGS, METRICS, find
 
@@ -42,7 +42,7 @@ def paired(
     asked = METRICS if metrics is None else [text.strip() for text in metrics.split(",")]
     level = share(confidence, "--confidence")
     names = None if second is not None else (first, ", ".join(of_second or ()))
-    with shown(quiet) as progress:
+    with shown(not quiet) as progress:
         found = find(ours, theirs, asked, replicates, whole_numbers(seeds, "--seeds"), level, names, jobs, progress)
     if as_json:
         print(json.dumps(found.as_dict(), indent=2, sort_keys=True, allow_nan=False))

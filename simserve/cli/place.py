@@ -56,7 +56,7 @@ def place(
 ) -> None:
     """Find the placement with the highest load per device at which a predicate holds. Exit code 1: it holds nowhere."""
     from simserve.cli.study_output import changed, kept, load_of, share, show_frame
-    from simserve.cli.study_progress import shown
+    from simserve.progress.study import shown
     from simserve.study.cells import in_order
     from simserve.study.placement.placement import KINDS
     from simserve.study.placement.search import find, specify
@@ -75,7 +75,7 @@ def place(
         changes=changed(changes),
     )
     asked = None if rate is None else load_of(rate, spec.rate_key)
-    with kept(out), shown(quiet) as progress:
+    with kept(out), shown(not quiet) as progress:
         result = find(spec, jobs, out, resume, progress)
     if as_json:
         print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))

@@ -23,11 +23,11 @@ def regress(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Check a suite of workloads and policies against its baselines. Exit code 1: something became worse; 2: bad input."""
-    from simserve.cli.study_progress import shown
+    from simserve.progress.study import shown
     from simserve.report.files import write_whole
     from simserve.study.regress.check import regress as check
 
-    with shown(quiet) as progress:
+    with shown(not quiet) as progress:
         report = check(suite, update=update, jobs=jobs, progress=progress or False)
     if markdown is not None:
         write_whole(markdown, lambda part: part.write_text(report.markdown(), encoding="utf-8"))

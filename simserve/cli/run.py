@@ -44,8 +44,8 @@ def run(
     """Simulate an experiment: a table on the terminal, and a directory with summary, requests, plots and a report."""
     from simserve import api
     from simserve.cli.output import staged
-    from simserve.cli.progress import shown
     from simserve.config.experiment import load
+    from simserve.progress.run import shown
 
     wanted = {"timeline=true": timeline, "steps=true": steps, "plots=false": no_plots, "report=false": no_report}
     draws = [f"intervals={intervals}"] if intervals is not None else []
@@ -58,7 +58,7 @@ def run(
         run_claims(experiment, [*(changes or []), *draws], target, output, force=force, as_json=as_json, check=check, quiet=quiet)
         return
     with staged(target, force=force) as folder:
-        with shown(quiet) as progress:
+        with shown(not quiet) as progress:
             result = api.run(loaded, progress=progress or False, check=check, intervals=0)
         if loaded.spec.intervals:
             from simserve.study.intervals import bands

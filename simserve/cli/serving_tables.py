@@ -1,35 +1,12 @@
-"""What `validate serving` and `fit-engine` show: tables on stdout, progress on stderr."""
+"""What `validate serving` and `fit-engine` show: tables on stdout."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from simserve.serving.fit import FitResult
     from simserve.serving.validation import ServingValidation
-
-_LINE_EVERY_S = 10.0
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """The function to call with (done, in all): a line on stderr that is rewritten on a terminal, one every ten seconds elsewhere."""
-    terminal = sys.stderr.isatty()
-    state = {"next_s": 0.0 if terminal else time.monotonic() + _LINE_EVERY_S}
-
-    def update(done: int, total: int) -> None:
-        if time.monotonic() < state["next_s"] and done < total:
-            return
-        state["next_s"] = time.monotonic() + (0.2 if terminal else _LINE_EVERY_S)
-        print(f"{done:,} of {total:,} {what}", end="\r" if terminal else "\n", file=sys.stderr, flush=True)
-
-    yield update
-    if terminal:
-        print(" " * 60, end="\r", file=sys.stderr, flush=True)
 
 
 def show_validation(result: ServingValidation) -> None:

@@ -36,7 +36,7 @@ def sweep(
 ) -> None:
     """Run an experiment over values of its keys: a table on the terminal, and one Parquet file. Exit code 1: no run has figures."""
     from simserve.cli.study_output import changed, kept, show_frame, whole_numbers
-    from simserve.cli.study_progress import shown
+    from simserve.progress.study import shown
     from simserve.study.sweep import axes
     from simserve.study.sweep.run import Execution, run_sweep, specify
 
@@ -52,7 +52,7 @@ def sweep(
         limit=limit,
     )
     target = out if out is not None else Path("out") / f"{spec.name}-sweep"
-    with kept(target), shown(quiet) as progress:
+    with kept(target), shown(not quiet) as progress:
         result = run_sweep(spec, Execution(backend, jobs, address, target, resume), progress)
     if as_json:
         print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))

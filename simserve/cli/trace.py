@@ -50,10 +50,10 @@ def fetch(
     mirror: Annotated[str | None, typer.Option("--mirror", help="Base URL to use instead of the publisher's.")] = None,
 ) -> None:
     """Download a publisher's trace; checked against its sha256, resumed when interrupted."""
+    from simserve.progress.download import downloads
     from simserve.workload.fetch import fetch_trace
-    from simserve.workload.report import download_progress
 
-    with download_progress() as progress:
+    with downloads() as progress:
         paths = fetch_trace(name, out, mirror=mirror, progress=progress)
     for path in paths:
         typer.echo(str(path))

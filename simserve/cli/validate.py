@@ -78,7 +78,8 @@ def serving(
     """
     import json
 
-    from simserve.cli.serving_tables import counting, show_budgets, show_validation
+    from simserve.cli.serving_tables import show_budgets, show_validation
+    from simserve.progress.count import counting
     from simserve.serving.cache_place import cache_folder
     from simserve.serving.readers.client_results import completed_by
     from simserve.serving.validation import chosen_part, validate_serving

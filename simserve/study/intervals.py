@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from simserve.catalogue import METRICS, SHOWN_FIGURES
-from simserve.study.progress import Meter, Progress
+from simserve.progress.study import Meter, Progress, shown
 
 if TYPE_CHECKING:
     from simserve.config.assemble import Assembly
@@ -72,15 +72,11 @@ def bands(
     from simserve.config.schema import check_draws
 
     check_draws(draws)
-    if progress is True:
-        from simserve.cli.study_progress import shown
-
-        with shown() as show:
-            return bands(experiment, draws, show or False, spreads, given)
     parts = assemble(experiment, given or NONE)
     known = operator_spreads(parts) | dict(spreads or {})
     factors = draw(known, draws, experiment.spec.seed)
-    found = list(_simulate(experiment, parts, factors, progress or None))
+    with shown(progress) as show:
+        found = list(_simulate(experiment, parts, factors, show))
     return {
         "draws": draws,
         "low_quantile": LOW,

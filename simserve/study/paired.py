@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from simserve import __version__
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
+from simserve.progress.study import Meter, Progress, shown
 from simserve.report.rows import milliseconds, number
 from simserve.study.backends import execute
 from simserve.study.base import Base, base, with_seed
 from simserve.study.predicate import parse_quantity
 from simserve.study.prepare import seeds_from
-from simserve.study.progress import Meter, Progress
 from simserve.study.quantities import Quantity
 from simserve.study.statistics import CONFIDENCE, mean_interval
 from simserve.study.task import Task
@@ -127,12 +127,8 @@ def paired(
 
     Raises ConfigError for experiments or figures that make no sense, and for a run that fails.
     """
-    if progress is True:
-        from simserve.cli.study_progress import shown
-
-        with shown() as show:
-            return find(base(first), base(second), metrics, replicates, seeds, confidence, names, jobs, show)
-    return find(base(first), base(second), metrics, replicates, seeds, confidence, names, jobs, progress or None)
+    with shown(progress) as show:
+        return find(base(first), base(second), metrics, replicates, seeds, confidence, names, jobs, show)
 
 
 def find(

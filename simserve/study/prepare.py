@@ -10,9 +10,9 @@ from typing import Any
 
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError, SimserveError
+from simserve.progress.study import Meter, Progress
 from simserve.study.base import LABEL, Base, with_seed
 from simserve.study.cache import run_key
-from simserve.study.progress import Meter, Progress
 
 
 @dataclass(slots=True)

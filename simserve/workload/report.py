@@ -1,12 +1,9 @@
-"""Trace statistics and download progress on the terminal, for `simserve trace`."""
+"""Trace statistics on the terminal, for `simserve trace`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-
-from simserve.workload.fetch import Progress
 
 
 def print_statistics(statistics: dict[str, Any], provenance: dict[str, Any], *, as_json: bool) -> None:
@@ -99,21 +96,3 @@ def _number(value: float) -> str:
     if value == int(value) and abs(value) < 1e7:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
-
-
-@contextmanager
-def download_progress() -> Iterator[Progress]:
-    """Progress bars of downloads on stderr; on anything but a terminal they stay silent."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def update(name: str, have: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=have, total=total)
-
-        yield update

@@ -1,49 +1,34 @@
-"""Where the measurement is, on stderr: one line that is overwritten on a terminal, a new line now and then elsewhere."""
+"""Where the measurement is, on stderr: points done, failed, the time left."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TextIO
 
 from simserve.calibration.measure.points import Point
-
-_LINE_EVERY_S = 10.0
-_REDRAW_S = 0.2
+from simserve.progress.stderr import Line
 
 
 class Progress:
     """Counts points and guesses the time left from the points of the last minute or so."""
 
     def __init__(self, total: int, stream: TextIO | None = None, budget_s: float | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
+        self._line = Line(stream)
         self._total, self._budget_s = total, budget_s
         self._start_s = time.monotonic()
-        self._next_s = self._start_s
         self._recent: list[tuple[float, int]] = [(self._start_s, 0)]
-        self._drawn = False
 
     def update(self, done: int, failed: int, point: Point) -> None:
         """Called before each point."""
-        now = time.monotonic()
-        if now < self._next_s:
+        if not self._line.due():
             return
-        self._next_s = now + (_REDRAW_S if self._terminal else _LINE_EVERY_S)
+        now = time.monotonic()
         self._recent = [*self._recent[-20:], (now, done)]
-        text = f"{done:,} of {self._total:,} points{f', {failed} failed' if failed else ''}{self._left(now, done)}: {point}"
-        if self._terminal:
-            print(f"\r\x1b[K{text[:118]}", end="", file=self._stream, flush=True)
-            self._drawn = True
-        else:
-            print(text[:160], file=self._stream, flush=True)
+        self._line.draw(f"{done:,} of {self._total:,} points{f', {failed} failed' if failed else ''}{self._left(now, done)}: {point}")
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        if self._drawn:
-            print("\r\x1b[K", end="", file=self._stream)
-            self._drawn = False
-        print(text, file=self._stream, flush=True)
+        self._line.say(text)
 
     def _left(self, now: float, done: int) -> str:
         then, before = self._recent[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
+from simserve.progress.study import Progress, Step, shown
 from simserve.study.backends import execute
 from simserve.study.base import VARIANT, Base, base, with_seed
 from simserve.study.cache import RunCache, run_key
@@ -17,7 +18,6 @@ from simserve.study.caveats import at_an_end
 from simserve.study.folder import opened, strangers_note
 from simserve.study.predicate import Predicate, parse
 from simserve.study.prepare import seeds_from
-from simserve.study.progress import Progress, Step
 from simserve.study.rate_key import rate_key as find_rate_key
 from simserve.study.rate_key import value_at
 from simserve.study.search import Search
@@ -77,13 +77,8 @@ def capacity(
     changes = {} if variant is None else {VARIANT: variant}
     spec = specify(source, when, changes=changes, rate_key=rate_key, tolerance=tolerance, replicates=replicates, seeds=seeds)
     cache = None if out is None else opened(Path(out), "capacity search", CAPACITY, resume=resume)
-    if progress is True:
-        from simserve.cli.study_progress import shown
-
-        with shown() as show:
-            result = find(spec, jobs, show, cache)
-    else:
-        result = find(spec, jobs, progress or None, cache)
+    with shown(progress) as show:
+        result = find(spec, jobs, show, cache)
     if out is not None:
         result.write(out)
     return result

@@ -18,6 +18,7 @@ from simserve.errors import ConfigError
 from simserve.files import yaml_text
 from simserve.hardware import load_profile
 from simserve.model import load_model
+from simserve.progress.study import Progress, Step, shown
 from simserve.report.files import write_whole
 from simserve.study.backends import execute
 from simserve.study.base import Base, base
@@ -28,7 +29,6 @@ from simserve.study.folder import opened, strangers_note
 from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement, placements
 from simserve.study.placement.result import PLACEMENT, PlacementResult, Tried
 from simserve.study.predicate import Predicate, parse
-from simserve.study.progress import Progress, Step
 from simserve.study.rate_key import rate_key as find_rate_key
 from simserve.study.rate_key import value_at
 from simserve.study.search import Search
@@ -127,12 +127,8 @@ def place(
         rate_key=rate_key, tolerance=tolerance,
     )  # fmt: skip
     folder = None if out is None else Path(out)
-    if progress is True:
-        from simserve.cli.study_progress import shown
-
-        with shown() as show:
-            return find(spec, jobs, folder, resume, show)
-    return find(spec, jobs, folder, resume, progress or None)
+    with shown(progress) as show:
+        return find(spec, jobs, folder, resume, show)
 
 
 def specify(

@@ -7,9 +7,9 @@ from pathlib import Path
 from simserve import __version__
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
+from simserve.progress.study import Meter, Progress, shown
 from simserve.study.backends import execute
 from simserve.study.base import with_seed
-from simserve.study.progress import Meter, Progress
 from simserve.study.regress.baseline import Baseline, Figures, differences, refuse_strangers, stack_of
 from simserve.study.regress.report import RegressReport
 from simserve.study.regress.suite import Suite, load_suite
@@ -27,11 +27,6 @@ def regress(
     Raises ConfigError for a suite that makes no sense, and for baselines that are missing or of another model, hardware, workload or
     version (unless `update`).
     """
-    if progress is True:
-        from simserve.cli.study_progress import shown
-
-        with shown() as show:
-            return regress(suite, update=update, jobs=jobs, progress=show or False)
     loaded = suite if isinstance(suite, Suite) else load_suite(suite)
     experiments = _load(loaded)
     stacks = {name: stack_of(experiment) for name, experiment in experiments.items()}
@@ -40,7 +35,8 @@ def regress(
         if baseline is None:
             raise ConfigError(f"{loaded.baseline}: no baselines yet; record them with --update")
         refuse_strangers(baseline, loaded.baseline, stacks, loaded.seeds)
-    figures, errors = _measure(loaded, experiments, jobs, progress or None)
+    with shown(progress) as show:
+        figures, errors = _measure(loaded, experiments, jobs, show)
     if update and errors:
         case, error = next(iter(errors.items()))
         raise ConfigError(f"{case}: {error}; no baseline was written")

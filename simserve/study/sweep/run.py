@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
+from simserve.progress.study import Meter, Progress, shown
 from simserve.study.backends import execute, starting
 from simserve.study.base import VARIANT, Base, base
 from simserve.study.folder import opened, strangers_note
 from simserve.study.prepare import Plan, prepare, seeds_from
-from simserve.study.progress import Meter, Progress
 from simserve.study.sweep import file as sweep_file
 from simserve.study.sweep.axes import Axis, Values, axis
 from simserve.study.sweep.design import DEFAULT_LIMIT, Design, design, refuse_too_many
@@ -87,12 +87,8 @@ def sweep(
         limit=limit,
     )  # fmt: skip
     execution = Execution(backend, jobs, address, None if out is None else Path(out), resume)
-    if progress is True:
-        from simserve.cli.study_progress import shown
-
-        with shown() as show:
-            return run_sweep(spec, execution, show)
-    return run_sweep(spec, execution, progress or None)
+    with shown(progress) as show:
+        return run_sweep(spec, execution, show)
 
 
 def specify(

@@ -1,10 +1,13 @@
-"""How far a study is, for whoever shows it."""
+"""How far a study is: counted, and shown."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from simserve.progress.stderr import Mark, drawn
 
 
 class Step(NamedTuple):
@@ -18,6 +21,34 @@ class Step(NamedTuple):
 
 
 Progress = Callable[[Step], None]
+
+
+def shown(progress: bool | Progress | None = True) -> AbstractContextManager[Progress | None]:
+    """The function to call with each Step: True draws on stderr, a function is called itself; None when nothing shall be shown."""
+    return drawn(progress, _mark, _columns)
+
+
+def words(step: Step) -> str:
+    """'120 of 200 runs (60 %), 2 failed, 1:20 left'."""
+    text = f"{step.done:,} of {step.total:,} {step.what} ({100 * step.done / max(step.total, 1):.0f} %)"
+    if step.failed:
+        text += f", {step.failed:,} failed"
+    if step.eta_s is not None and step.done < step.total:
+        minutes, seconds = divmod(round(step.eta_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        text += f", {f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} left"
+    return text
+
+
+def _mark(step: Step) -> Mark:
+    text = words(step)
+    return Mark(step.done, step.total, text, text)
+
+
+def _columns() -> tuple[Any, ...]:
+    from rich.progress import BarColumn, TextColumn
+
+    return BarColumn(), TextColumn("{task.description}")
 
 
 class Meter:

@@ -8,7 +8,7 @@ The engine implements the views and plans described here; policies and cost mode
 from pydantic import Field
 
 from simserve.contracts.cluster import ClusterControl, ClusterView, Decoding, Load, Refusal, Score
-from simserve.contracts.cost import PREFILL, VERIFY, CostModel, CostWrapper, Slice, Step
+from simserve.contracts.cost import PREFILL, VERIFY, Acceptance, CostModel, CostWrapper, Slice, Step
 from simserve.contracts.instance import DecodingView, InstanceView, KvView, StepPlan, WaitingView
 from simserve.contracts.policies import (
     CAPABILITIES,
@@ -30,6 +30,7 @@ __all__ = [
     "PREFILL",
     "SMALLEST_STEP_TOKENS",
     "VERIFY",
+    "Acceptance",
     "ClusterControl",
     "ClusterView",
     "Controller",

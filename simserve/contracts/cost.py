@@ -83,6 +83,15 @@ class Step:
         return f"Step({self.decodes}, {self.context_tokens}, {self.longest_tokens}, {list(self.slices)!r})"
 
 
+class Acceptance(Protocol):
+    """How many drafted tokens the model accepts (speculative decoding): known to the engine, not to policies."""
+
+    def accepted(self, row: int, generated_tokens: int, drafted: int) -> int:
+        """Of `drafted` tokens drafted for the request in `row` of the request table after `generated_tokens` of its output: the first so
+        many are right, 0 to `drafted`. The same for equal arguments, so that it does not depend on scheduling."""
+        ...
+
+
 class CostModel(Protocol):
     """Seconds of engine steps for one model on one instance (its devices, its parallel layout, its engine profile).
 

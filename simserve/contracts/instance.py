@@ -92,6 +92,10 @@ class InstanceView(Protocol):
         """The group of requests that decode."""
 
     @property
+    def verifying(self) -> Sequence[Request]:
+        """Decoding requests outside the group: their last step verified drafted tokens, and no plan has decoded the group since."""
+
+    @property
     def swapped(self) -> Sequence[Request]:
         """Requests whose KV is on the host."""
 
@@ -101,7 +105,7 @@ class InstanceView(Protocol):
 
     @property
     def running(self) -> int:
-        """Requests that hold a sequence slot: prefilling and decoding."""
+        """Requests that hold a sequence slot: prefilling, decoding and verifying."""
 
     @property
     def max_seqs(self) -> int:
@@ -164,6 +168,12 @@ class StepPlan(Protocol):
         """Computes the next `tokens` tokens of an admitted request in this step. `layers=(group, groups)` takes them through one of so
         many groups of the layers only; the same tokens must then pass through groups 0, 1, ... in order, one a step. `kind` names a kind
         of slice that the instance's cost model prices in its own way (`CostModel.slice_kinds`)."""
+
+    def verify(self, request: Request, drafted: int) -> bool:
+        """A decoding request (of the group, or one that is verifying) computes its next token and `drafted` drafted ones together. It gets
+        one token and as many of the drafted as are accepted (`InstanceSpec.acceptance`), at most what is left of its output; the KV of the
+        others is rolled back in place. To be planned before `decode`, which takes those that are not verified back into the group. False,
+        and nothing changes, when memory for all of them is short."""
 
     def preempt(self, request: Request) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by

@@ -17,6 +17,7 @@ class State(IntEnum):
     ENDED = 4
     MOVING = 5
     STALLED = 6
+    VERIFYING = 7
 
 
 class Request(Protocol):

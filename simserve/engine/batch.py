@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.plan import InstanceView
 from simserve.engine.request import LiveRequest, State
+from simserve.errors import ConfigError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
@@ -31,6 +32,8 @@ class Batch:
         self.now = 0.0
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
+        self.verifying: list[LiveRequest] = []
+        """Decoding requests outside the group: each step gives them tokens of a number of their own."""
         self.landed: list[LiveRequest] = []
         """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
@@ -40,12 +43,12 @@ class Batch:
         self.view = InstanceView(self, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
 
     def __len__(self) -> int:
-        return len(self.prefilling) + len(self.group.members) + len(self.swapped) + len(self.landed)
+        return self.running + len(self.swapped) + len(self.landed)
 
     @property
     def running(self) -> int:
         """Requests that hold a sequence slot."""
-        return len(self.prefilling) + len(self.group.members)
+        return len(self.prefilling) + len(self.group.members) + len(self.verifying)
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its seat."""
@@ -67,6 +70,46 @@ class Batch:
         final = self.instance.final_tokens[request.row]
         last_computed = request.prompt_tokens + final - 1
         self.group.join(request, final, request.held_blocks * self.kv.block_tokens < last_computed)
+
+    def start_verifying(self, request: LiveRequest, tokens: int) -> bool:
+        """A decoding request leaves the group, with memory for so many more tokens; False, and nothing changes, when it is short."""
+        if request.state is State.VERIFYING:
+            return self.kv.grow(request, request.computed_tokens + tokens)
+        if self.instance.migrating and request.row in self.instance.migrating:
+            self.instance.migrating[request.row].abort("the request verifies drafted tokens")
+        first_tick = request.first_tick
+        self.group.leave(request)
+        if not self.kv.grow(request, request.computed_tokens + tokens):
+            self.join_group(request)
+            request.first_tick = first_tick
+            return False
+        self._emitted(request)
+        request.state = State.VERIFYING
+        self.verifying.append(request)
+        return True
+
+    def rejoin(self, serial: int) -> None:
+        """Those that the plan in hand does not verify decode with the group again."""
+        for request in [request for request in self.verifying if request.planned != serial]:
+            self.verifying.remove(request)
+            self.join_group(request)
+
+    def verified(self, request: LiveRequest, drafted: int, now: float, ended: list[LiveRequest]) -> None:
+        """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
+        acceptance = self.instance.spec.acceptance
+        assert acceptance is not None
+        accepted = acceptance.accepted(request.row, request.generated_tokens, drafted)
+        if not 0 <= accepted <= drafted:
+            raise ConfigError(f"acceptance: {accepted} of {drafted} drafted tokens of request {request.row} are accepted")
+        left = self.instance.final_tokens[request.row] - request.generated_tokens
+        tokens = min(accepted + 1, left)
+        request.computed_tokens += tokens
+        request.generated_tokens += tokens
+        self.instance.recorder.burst(request, self.number, self.group.tick, tokens, now)
+        if tokens == left:
+            self.verifying.remove(request)
+            request.first_tick = self.group.tick
+            ended.append(request)
 
     def first_token(self, request: LiveRequest, now: float, ended: list[LiveRequest]) -> None:
         """A finished prefill emits a token; the request then decodes, or has ended if that was all."""
@@ -133,12 +176,14 @@ class Batch:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         self.runner.gave_up_kv()
         request.preemptions += 1
-        decoding = request.state is State.DECODING
+        decoding = request.state is not State.PREFILLING
         if self.instance.migrating and request.row in self.instance.migrating:
             self.instance.migrating[request.row].abort("the request was preempted")
-        if decoding:
+        if request.state is State.DECODING:
             self.group.leave(request)
             self._emitted(request)
+        elif request.state is State.VERIFYING:
+            self.verifying.remove(request)
         else:
             self.prefilling.remove(request)
             if self.instance.handover is not None:
@@ -184,14 +229,14 @@ class Batch:
 
     def requests(self) -> list[LiveRequest]:
         """All of them."""
-        return [*self.group, *self.prefilling, *self.swapped, *self.landed]
+        return [*self.group, *self.prefilling, *self.verifying, *self.swapped, *self.landed]
 
     def crash(self) -> list[LiveRequest]:
         """Everything is lost: takes all requests out, their counts up to date."""
-        lost = [*self.prefilling, *self.swapped, *self.landed]
+        lost = [*self.prefilling, *self.verifying, *self.swapped, *self.landed]
         for request in list(self.group):
             self.leave_unfinished(request)
             lost.append(request)
-        for requests in (self.prefilling, self.swapped, self.landed):
+        for requests in (self.prefilling, self.verifying, self.swapped, self.landed):
             requests.clear()
         return lost

@@ -81,12 +81,18 @@ def audit(lane: Lane) -> None:
         for request in one.prefilling:
             held += request.held_blocks - kv.shared_blocks(request)
             _require(request.state is State.PREFILLING, "I3", f"{request!r} prefills on {name}")
+        for request in one.verifying:
+            held += request.held_blocks - kv.shared_blocks(request)
+            _require(request.state is State.VERIFYING, "I3", f"{request!r} verifies on {name}")
+            _require(
+                request.held_blocks * kv.block_tokens >= request.computed_tokens, "I3", f"{request!r} has more tokens than blocks on {name}"
+            )
         for request in one.landed:
             held += request.held_blocks - kv.shared_blocks(request)
         for request in one.swapped:
             host += request.held_blocks
             _require(request.state is State.SWAPPED, "I3", f"{request!r} is swapped out of {name}")
-        places = [r.row for r in [*group, *one.prefilling, *one.swapped, *one.landed]]
+        places = [r.row for r in [*group, *one.prefilling, *one.verifying, *one.swapped, *one.landed]]
         _require(len(set(places)) == len(places) and not seen & set(places), "I3", f"a request is in two places of {name}")
         seen.update(places)
         bases = [r.base_computed for r in group]
@@ -94,9 +100,7 @@ def audit(lane: Lane) -> None:
         longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would mend what it has forgotten
         _require(longest == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
         _require(sum(group.growth) == sum(r.grows for r in group), "I3", f"the growth histogram of {name} has drifted")
-        _require(
-            len(group) + len(one.prefilling) <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests"
-        )
+        _require(one.running <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests")
     _require(held == kv.total_blocks - kv.free_blocks, "I3", f"{name}: requests hold {held} KV blocks, {kv.used_blocks} are in use")
     _require(kv.adds_up(), "I3", f"{name}: {kv.used_blocks} KV blocks in use and {kv.free_blocks} free are not {kv.total_blocks}")
     _require(0 <= kv.free_blocks <= kv.total_blocks, "I3", f"{name} has {kv.free_blocks} of {kv.total_blocks} KV blocks free")
@@ -133,12 +137,13 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
     whole = done & (r.reason == 0)
     _require(bool((r.generated_tokens[whole] == table.output_tokens[whole]).all()), "I2", "a completed request lacks tokens")
     e = records.emissions
-    emitted = np.bincount(e.request, weights=np.isfinite(e.prefill_end_s) + (e.last_tick - e.first_tick + 1), minlength=len(table))
+    emitted = np.bincount(e.request, weights=e.at_once() + (e.last_tick - e.first_tick + 1), minlength=len(table))
     _require(bool((emitted == r.generated_tokens).all()), "I2", "tokens emitted differ from tokens generated")
     if finished:
         # Of a request whose instance died, everything computed counts as recomputed.
         again = r.recomputed_tokens - r.cached_tokens - r.reread_tokens
         asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + again)[done].sum() + again[died].sum()
+        asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - int(e.bursts[:, 1].sum())  # drafted in vain
         _require(
             int(asked) == int(records.counters["computed_tokens"]),
             "I2",

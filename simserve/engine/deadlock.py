@@ -48,7 +48,7 @@ def _at(instance: Instance) -> str:
     places = {
         "waiting": len(instance.intake),
         "prefilling": sum(len(batch.prefilling) for batch in batches),
-        "decoding": sum(len(batch.group) for batch in batches),
+        "decoding": sum(len(batch.group) + len(batch.verifying) for batch in batches),
         "swapped out": sum(len(batch.swapped) for batch in batches),
         "arrived without a seat": sum(len(batch.landed) for batch in batches),
     }

@@ -79,7 +79,7 @@ Plan = guarded(StepPlan, "plan", private=True, free=("repeat",))
 Group = guarded(DecodeGroup, "view.decoding", private=True)
 Members = guarded(dict, "view.decoding")
 Router = guarded(ClusterView, "view", private=True)
-Prefilling, Swapped = guarded(list, "view.prefilling"), guarded(list, "view.swapped")
+Prefilling, Swapped, Verifying = (guarded(list, f"view.{name}") for name in ("prefilling", "swapped", "verifying"))
 COLUMNS = {name: guarded(list, f"view.{name}") for name in ("outstanding", "waiting", "prompt_tokens")}
 QUEUES = {kind: guarded(kind, "view.waiting", private=True) for kind in (FcfsQueue, SortedQueue)}
 
@@ -114,6 +114,8 @@ def _guard_instance(instance: Instance) -> None:
         view = batch.view
         batch.prefilling = Prefilling(batch.prefilling)
         batch.swapped = Swapped(batch.swapped)
+        batch.verifying = Verifying(batch.verifying)
+        write(view, "verifying", batch.verifying)
         write(view, "prefilling", batch.prefilling)
         write(view, "swapped", batch.swapped)
         lane.group.members = Members(lane.group.members)

@@ -230,7 +230,7 @@ class Instance:
             head_blocks = kv.blocks(self.intake.head.target_tokens)
         for lane in self.runner.lanes:
             batch = lane.batch
-            running += len(batch.prefilling) + len(batch.group.members)
+            running += len(batch.prefilling) + len(batch.group.members) + len(batch.verifying)
             if batch.swapped or batch.landed:
                 running += len(batch.swapped) + len(batch.landed)
         free_blocks = kv.free_blocks - self.runner.grown_blocks if exact else kv.free_blocks

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from simpy.events import Event
 
+from simserve.contracts import VERIFY
 from simserve.engine.batch import Batch
 from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
@@ -57,6 +58,8 @@ class Lane:
         self.log = array("d")
         self.layered = array("q")
         """Span, layer group and groups of each step whose chunks passed through a part of the layers (LaneLog.layered)."""
+        self.verified = array("q")
+        """Span, requests, tokens and pairs of each step that verified drafted tokens (LaneLog.verified)."""
         self.busy = False
         self._fast = instance.fast_forward
         self._chunk = FIRST_CHUNK_STEPS
@@ -232,7 +235,10 @@ class Lane:
             prefix = self.kv.prefix
             if plan.layers is not None:
                 self.layered.extend((len(self.log) // len(Span._fields), *plan.layers))
-            for request, (tokens, computed, layers, _, _) in zip(plan.prefilled, slices, strict=True):
+            for request, (tokens, computed, layers, kind, _) in zip(plan.sliced, slices, strict=True):
+                if kind is VERIFY:
+                    self.batch.verified(request, tokens - 1, now, ended)
+                    continue
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
                 if layers is not None:
@@ -250,7 +256,11 @@ class Lane:
             for request in ended:
                 self.batch.end(request, now)
             self.instance.ended(ended, now)
-        plan.prefill_requests, plan.prefill_tokens, plan.prefill_pairs = len(slices), prefill_tokens, pairs
+        verified = plan.verified
+        if verified is not None:
+            self.verified.extend((len(self.log) // len(Span._fields), *verified))
+        plan.prefill_requests = len(slices) - (verified[0] if verified is not None else 0)
+        plan.prefill_tokens, plan.prefill_pairs = prefill_tokens, pairs
         self.log.extend(span_of(plan))
         if self.instance.checked:
             self.instance.listener.span_ended(self)

@@ -83,7 +83,7 @@ class Pipeline:
         key = self._instance.order.victim_key
         last = key(request)
         for lane in self.lanes:
-            running = (*lane.group.members.values(), *lane.batch.prefilling)
+            running = (*lane.group.members.values(), *lane.batch.prefilling, *lane.batch.verifying)
             if any(key(other) < last for other in running):
                 return False
             if request in running:
@@ -142,7 +142,7 @@ class Pipeline:
                     self._yielding.append(lane)
                 continue
             self._next_lane = (lane.index + 1) % len(lanes)
-            if self.claim is not None and (self.claim in plan.prefilled or (plan.decodes and self.claim.row in lane.group.members)):
+            if self.claim is not None and (self.claim in plan.sliced or (plan.decodes and self.claim.row in lane.group.members)):
                 self.claim = None
             end = now
             for stage, stage_s in enumerate(lane.stage_times(plan)):

@@ -7,7 +7,7 @@ from math import inf
 from operator import index
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from simserve.contracts import PREFILL, DecodingView, Request, Slice, Step
+from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_cache import KvView
 from simserve.engine.readonly import ReadOnly, write
@@ -47,6 +47,7 @@ class InstanceView(ReadOnly):
         "plan",
         "prefilling",
         "swapped",
+        "verifying",
         "waiting",
     )
 
@@ -55,6 +56,7 @@ class InstanceView(ReadOnly):
     prefilling: list[LiveRequest]
     decoding: DecodeGroup
     swapped: list[LiveRequest]
+    verifying: list[LiveRequest]
     kv: KvView
     max_seqs: int
     max_model_len: int | None
@@ -67,6 +69,7 @@ class InstanceView(ReadOnly):
         write(self, "prefilling", batch.prefilling)
         write(self, "decoding", batch.group)
         write(self, "swapped", batch.swapped)
+        write(self, "verifying", batch.verifying)
         write(self, "kv", KvView(batch.kv))
         write(self, "max_seqs", max_seqs)
         write(self, "max_model_len", max_model_len)
@@ -80,13 +83,13 @@ class InstanceView(ReadOnly):
 
     @property
     def running(self) -> int:
-        """Requests that hold a seat: prefilling and decoding."""
-        return len(self.prefilling) + len(self.decoding.members)
+        """Requests that hold a sequence slot: prefilling, decoding and verifying."""
+        return len(self.prefilling) + len(self.decoding.members) + len(self.verifying)
 
     @property
     def free_seats(self) -> int:
         """Requests that may still be admitted under max_seqs."""
-        return self.max_seqs - len(self.prefilling) - len(self.decoding.members)
+        return self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
 
     def new_plan(self, budget: int | None = None) -> StepPlan:
         """An empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride, prefill slices
@@ -106,6 +109,7 @@ class StepPlan(Step):
     budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
     preempted    a request was preempted in this plan: nothing is admitted or swapped in any more
     repeat       how many steps in a row this plan is what the policy would choose, if nothing happens (see `hold`)
+    verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
     until_s      when the policy wants to be asked again, seconds; None = when something happens
     """
 
@@ -122,12 +126,13 @@ class StepPlan(Step):
         "prefill_pairs",
         "prefill_requests",
         "prefill_tokens",
-        "prefilled",
         "repeat",
+        "sliced",
         "start_s",
         "steps",
         "swap_times_s",
         "until_s",
+        "verified",
         "waiting",
     )
 
@@ -146,7 +151,7 @@ class StepPlan(Step):
         self._batch = batch
         self._serial = 0
         super().__init__(0, slices=[])
-        self.prefilled: list[LiveRequest] = []
+        self.sliced: list[LiveRequest] = []
         self.layers: tuple[int, int] | None = None
         self.swap_times_s: list[float] = []
         self.asked = True
@@ -160,13 +165,14 @@ class StepPlan(Step):
         self._serial += 1
         self.decodes = 0
         self.slices = []
-        self.prefilled = []
+        self.sliced = []
         self.layers = None
         self.swap_times_s = []
         self.budget_left = budget
         self.preempted = False
         self.repeat = 1
         self.until_s: float | None = None
+        self.verified: tuple[int, int, int] | None = None
         self.ignores_arrivals = False
         return self
 
@@ -201,6 +207,8 @@ class StepPlan(Step):
         group = batch.group
         if self.decodes:
             self._refuse("decodes its group twice in one step")
+        if batch.verifying:
+            batch.rejoin(self._serial)
         need = group.blocks_needed()
         while need and not batch.kv.take(need):
             victim = batch.victim()
@@ -227,6 +235,30 @@ class StepPlan(Step):
             self.swap_times_s.append(batch.swap_time(request.computed_tokens))
             batch.join_group(request)
             self.decodes += 1
+
+    def verify(self, request: Request, drafted: int) -> bool:
+        """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""
+        batch = self._batch
+        live: LiveRequest = request  # type: ignore[assignment]
+        if batch.instance.spec.acceptance is None or VERIFY not in batch.cost.slice_kinds:
+            self._refuse(f"verifies drafted tokens of {request!r}, and the instance does not speculate")
+        if live.state not in (State.DECODING, State.VERIFYING) or live.planned == self._serial or self.decodes:
+            self._refuse(f"verifies {request!r}, which is not decoding or already in the step")
+        if drafted.__class__ is not int:
+            drafted = self._whole(drafted, request)
+        if drafted < 1 or (self.budget_left is not None and drafted >= self.budget_left):
+            self._refuse(f"verifies {drafted} drafted tokens of {request!r}{'' if drafted < 1 else ' over its budget'}")
+        if not batch.start_verifying(live, drafted + 1):
+            return False
+        if self.budget_left is not None:
+            self.budget_left -= drafted + 1
+        live.planned = self._serial
+        new, context = drafted + 1, live.computed_tokens
+        self.slices.append(Slice(new, context, None, VERIFY, live.row))
+        requests, tokens, pairs = self.verified or (0, 0, 0)
+        self.verified = requests + 1, tokens + new, pairs + new * context + new * (new + 1) // 2
+        self.sliced.append(live)
+        return True
 
     # -- prefilling ----------------------------------------------------------------------------------------------------------------
 
@@ -301,7 +333,7 @@ class StepPlan(Step):
             )
         live.planned = self._serial
         self.slices.append(Slice(tokens, computed, self.layers, kind, live.row))
-        self.prefilled.append(live)
+        self.sliced.append(live)
 
     def _pass_layers(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None) -> None:
         """Checks that the slice may pass through `layers` next, and notes them. One group of all layers is an ordinary slice."""
@@ -332,7 +364,7 @@ class StepPlan(Step):
         With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
         any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
         """
-        if request.state is not State.DECODING and request.state is not State.PREFILLING:
+        if request.state not in (State.DECODING, State.PREFILLING, State.VERIFYING):
             self._refuse(f"preempts {request!r}, which is not running")
         live: LiveRequest = request  # type: ignore[assignment]
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):

@@ -34,6 +34,7 @@ class Recorder:
         self.ended = 0
         self._segments = array("q")
         self._segment_prefill_end_s = array("d")
+        self._bursts = array("q")
         self._void: dict[int, int] = {}
 
     def completed(self, request: LiveRequest, instance: int, now: float) -> None:
@@ -81,6 +82,12 @@ class Recorder:
         self._segments.extend((request.row, lane, request.first_tick, last_tick))
         self._segment_prefill_end_s.append(request.prefill_end_s if request.prefill_end_s >= 0 else NAN)
 
+    def burst(self, request: LiveRequest, lane: int, tick: int, tokens: int, now: float) -> None:
+        """A step that verified drafted tokens has emitted `tokens` tokens at `now`."""
+        self._bursts.extend((len(self._segment_prefill_end_s), tokens))
+        self._segments.extend((request.row, lane, tick, tick - 1))
+        self._segment_prefill_end_s.append(now)
+
     def unfinished(self, request: LiveRequest, instance: int) -> None:
         """The run is cut while the request is in the system."""
         row = request.row
@@ -124,13 +131,17 @@ class Recorder:
         flat = self._segments
         table = np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if len(flat) else np.empty((0, 4), dtype=np.int64)
         prefill_end_s = np.array(self._segment_prefill_end_s)
+        bursts = np.array(self._bursts, dtype=np.int64).reshape(-1, 2)
         if self._void:
             counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())], dtype=bool)
             table, prefill_end_s = table[counts], prefill_end_s[counts]
+            bursts = bursts[counts[bursts[:, 0]]]
+            bursts[:, 0] = np.cumsum(counts)[bursts[:, 0]] - 1
         return Emissions(
             request=table[:, 0].copy(),
             lane=table[:, 1].copy(),
             prefill_end_s=prefill_end_s,
             first_tick=table[:, 2].copy(),
             last_tick=table[:, 3].copy(),
+            bursts=bursts,
         )

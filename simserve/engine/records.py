@@ -90,6 +90,8 @@ class LaneLog:
     span_prefill_pairs    (query, key) pairs of the chunks: sum of new * context + new * (new + 1) / 2
     span_kv_blocks        KV blocks in use on the instance in the last step of the span, before the requests that end with it free theirs
     span_waiting          requests in the waiting queue when the span was planned
+    verified  one row (span, requests, tokens, pairs) for each span in which drafted tokens were verified; the columns of prompt chunks do
+              not count them
     layered   one row (span, group, groups) for each span whose chunks passed through one of so many groups of layers only: their tokens
               and pairs stand in each of these spans, and are computed in that of the last group
     """
@@ -108,6 +110,17 @@ class LaneLog:
     span_kv_blocks: I64
     span_waiting: I64
     layered: I64 = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
+    verified: I64 = field(default_factory=lambda: np.empty((0, 4), dtype=np.int64))
+
+    def sliced(self) -> tuple[I64, I64, I64]:
+        """By span: slices, their tokens and their (query, key) pairs, of prompt chunks and drafted tokens together."""
+        columns = self.span_prefill_requests, self.span_prefill_tokens, self.span_prefill_pairs
+        if not len(self.verified):
+            return columns
+        requests, tokens, pairs = (column.copy() for column in columns)
+        for column, more in zip((requests, tokens, pairs), self.verified.T[1:], strict=True):
+            column[self.verified[:, 0]] += more
+        return requests, tokens, pairs
 
     def layer_group(self) -> tuple[I64, I64]:
         """By span: the group of layers that its chunks passed through, and of how many; 0 of 1 for all layers."""
@@ -140,7 +153,10 @@ class Emissions:
     `prefill_end_s[k]` (NaN when the segment has none: the request came back from swap), then one token at the end of each tick
     first_tick[k] .. last_tick[k] (none if last_tick < first_tick). Segments of one request are in order of time; a new one begins
     after a preemption or a move. Sum over a request's segments of (isfinite(prefill_end_s) + last_tick - first_tick + 1) = its
-    generated tokens.
+    generated tokens, bursts aside.
+
+    bursts  one row (segment, tokens) for each step that verified drafted tokens of a request: a segment without ticks, so many tokens of
+            which appeared at the end of that step, which stands in `prefill_end_s`
     """
 
     request: I64
@@ -148,6 +164,19 @@ class Emissions:
     prefill_end_s: F64
     first_tick: I64
     last_tick: I64
+    bursts: I64 = field(default_factory=lambda: np.empty((0, 2), dtype=np.int64))
+
+    def at_once(self) -> I64:
+        """By segment: the tokens that appeared together at `prefill_end_s`."""
+        tokens = np.isfinite(self.prefill_end_s).astype(np.int64)
+        tokens[self.bursts[:, 0]] = self.bursts[:, 1]
+        return tokens
+
+    def of_prefill(self) -> NDArray[np.bool_]:
+        """By segment: whether it begins with the end of a prefill."""
+        ends = np.isfinite(self.prefill_end_s)
+        ends[self.bursts[:, 0]] = False
+        return ends
 
 
 @dataclass(frozen=True, slots=True)

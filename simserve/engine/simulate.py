@@ -285,8 +285,10 @@ class Simulation:
             for lane in lanes[instance.lane_offset : instance.lane_offset + len(instance.lanes)]:
                 n, k = lane.span_decode_requests.astype(np.float64), lane.span_steps.astype(np.float64)
                 prompt_tokens, prompt_pairs = lane.computed_prefills()
-                new = float((n * k).sum() + prompt_tokens.sum())
-                attended = float((k * lane.span_context_tokens + n * k * (k - 1) / 2).sum() + prompt_pairs.sum())
+                new = float((n * k).sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
+                attended = float(
+                    (k * lane.span_context_tokens + n * k * (k - 1) / 2).sum() + prompt_pairs.sum() + lane.verified[:, 3].sum()
+                )
                 new_tokens += new
                 pairs += attended
                 flops += instance.cost.flops(new, attended)
@@ -341,6 +343,7 @@ def _lane_log(lane: Lane) -> LaneLog:
         span_start_s=np.array(numbers.start_s),
         span_decode_requests=whole.pop("decodes"),
         layered=np.array(lane.layered, dtype=np.int64).reshape(-1, 3),
+        verified=np.array(lane.verified, dtype=np.int64).reshape(-1, 4),
         **{f"span_{name}": column for name, column in whole.items()},
     )
 

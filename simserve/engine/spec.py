@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from simserve.contracts import FCFS, Controller, CostModel, QueueOrder, Router, Scheduler
+from simserve.contracts import FCFS, Acceptance, Controller, CostModel, QueueOrder, Router, Scheduler
 from simserve.errors import ConfigError, nearest
 
 ROLES = ("mixed", "prefill", "decode")
@@ -61,6 +61,7 @@ class InstanceSpec:
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
     order             queue discipline
+    acceptance        how many drafted tokens the model accepts; None = policies may not verify any
     """
 
     name: str
@@ -75,6 +76,7 @@ class InstanceSpec:
     preemption: str = "recompute"
     host_kv_blocks: int = 0
     order: QueueOrder = FCFS
+    acceptance: Acceptance | None = None
     prefix_caching: bool = False
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0

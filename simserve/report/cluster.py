@@ -65,8 +65,8 @@ def _each(records: RunRecords, experiment: Mapping[str, Any]) -> list[dict[str, 
     size, of, emitted = len(records.instances), records.requests, records.emissions
     done = of.instance[(of.status == Status.COMPLETED) & (of.instance >= 0)]
     at = np.array([lane.instance for lane in records.lanes], dtype=np.int64)[emitted.lane]
-    first = np.isfinite(emitted.prefill_end_s)
-    tokens = first + np.maximum(emitted.last_tick - emitted.first_tick + 1, 0)
+    first = emitted.of_prefill()
+    tokens = emitted.at_once() + np.maximum(emitted.last_tick - emitted.first_tick + 1, 0)
     columns: dict[str, Any] = {
         "requests": np.bincount(done, minlength=size),
         "prefills": np.bincount(at[first], minlength=size),

@@ -91,10 +91,10 @@ def _totals(lanes: Sequence[LaneLog]) -> tuple[F64, F64, F64, F64]:
     columns: list[tuple[F64, F64, F64, F64]] = []
     for lane in lanes:
         steps, decodes, context = (a.astype(np.float64) for a in (lane.span_steps, lane.span_decode_requests, lane.span_context_tokens))
-        prompt, pairs = lane.span_prefill_tokens.astype(np.float64), lane.span_prefill_pairs.astype(np.float64)
+        slices, prompt, pairs = (column.astype(np.float64) for column in lane.sliced())
         decoded = steps * context + decodes * steps * (steps - 1.0) / 2.0
         # A chunk reads its keys once: as many as its mean query attends.
-        chunk_keys = lane.span_prefill_requests * np.divide(pairs, prompt, out=np.zeros(len(prompt)), where=prompt > 0)
+        chunk_keys = slices * np.divide(pairs, prompt, out=np.zeros(len(prompt)), where=prompt > 0)
         part = 1.0 / lane.layer_group()[1]
         columns.append((steps * part, decodes + prompt, decoded / steps + chunk_keys, (decoded + pairs) * part))
         rest = part < 1.0

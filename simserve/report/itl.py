@@ -66,14 +66,19 @@ class TokenGaps:
         by_request = with_tokens[np.argsort(emissions.request[with_tokens], kind="stable")]
         again = np.flatnonzero(emissions.request[by_request[1:]] == emissions.request[by_request[:-1]])
         before, after = by_request[again], by_request[again + 1]
+        burst, together = emissions.bursts[:, 0], np.maximum(emissions.bursts[:, 1] - 1, 0)  # tokens of one step follow at once
         return TokenGaps(
             emissions=emissions,
             requests=len(records.table),
             tick_end_s=ticks,
             lane_rows=tuple(lane_rows),
-            single_request=np.concatenate([emissions.request[joins], emissions.request[after]]),
-            single_s=np.concatenate([first_tick_s[joins] - emissions.prefill_end_s[joins], begins_s[after] - ends_s[before]]),
-            single_end_s=np.concatenate([first_tick_s[joins], begins_s[after]]),
+            single_request=np.concatenate(
+                [emissions.request[joins], emissions.request[after], np.repeat(emissions.request[burst], together)]
+            ),
+            single_s=np.concatenate(
+                [first_tick_s[joins] - emissions.prefill_end_s[joins], begins_s[after] - ends_s[before], np.zeros(int(together.sum()))]
+            ),
+            single_end_s=np.concatenate([first_tick_s[joins], begins_s[after], np.repeat(emissions.prefill_end_s[burst], together)]),
         )
 
     def stats(self, selected: Mask) -> Stats:
@@ -151,7 +156,7 @@ def _counts(sorted_ticks: I64, begin: int, stop: int) -> I64:
 def tokens_between(records: RunRecords, gaps: TokenGaps, start_s: float, end_s: float) -> int:
     """Output tokens that appeared at times in [start_s, end_s], exactly."""
     emissions = records.emissions
-    total = int(((emissions.prefill_end_s >= start_s) & (emissions.prefill_end_s <= end_s)).sum())
+    total = int(emissions.at_once()[(emissions.prefill_end_s >= start_s) & (emissions.prefill_end_s <= end_s)].sum())
     for number, ticks in enumerate(gaps.tick_end_s):
         rows = (emissions.lane == number) & (emissions.last_tick >= emissions.first_tick)
         low = int(np.searchsorted(ticks, start_s, side="left"))

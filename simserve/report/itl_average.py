@@ -32,13 +32,14 @@ def _gaps(records: RunRecords) -> tuple[F64, I64, I64]:
     """The gaps of all requests one after the other, and where each request's begin and how many they are."""
     emissions, requests = records.emissions, len(records.table)
     order = np.argsort(emissions.request, kind="stable")
+    at_once = emissions.at_once()
     ticks = [lane.tick_end_s() for lane in records.lanes]
     pieces: list[F64] = []
     owners: list[int] = []
     for segment in order:
         times = ticks[emissions.lane[segment]][emissions.first_tick[segment] : emissions.last_tick[segment] + 1]
         of_prefill = emissions.prefill_end_s[segment]
-        pieces.append(times if math.isnan(of_prefill) else np.concatenate([[of_prefill], times]))
+        pieces.append(times if math.isnan(of_prefill) else np.concatenate([[of_prefill] * int(at_once[segment]), times]))
         owners.append(int(emissions.request[segment]))
     lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
     tokens = np.zeros(requests, dtype=np.int64)

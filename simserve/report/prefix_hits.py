@@ -22,7 +22,7 @@ def prefix_hits(m: Measurement) -> dict[str, Any] | None:
     if not caches.any():
         return None
     emitted = m.records.emissions
-    ended = np.flatnonzero(np.isfinite(emitted.prefill_end_s))
+    ended = np.flatnonzero(emitted.of_prefill())
     request, first = np.unique(emitted.request[ended], return_index=True)  # segments of one request are in order of time
     lanes = np.array([lane.instance for lane in m.records.lanes], dtype=np.int64)
     rows = request[caches[lanes[emitted.lane[ended[first]]]]]

@@ -69,7 +69,7 @@ def segments(records: RunRecords, until_s: float = math.inf) -> Segments:
         first_step = step[e.first_tick[back]]
         begin[back], first[back] = step_start_s[first_step], middle_s[first_step]
     kept = kept[np.argsort(e.request[kept], kind="stable")]
-    return Segments(e.request[kept], e.lane[kept], prefilled[kept], begin[kept], end[kept], first[kept], last[kept])
+    return Segments(e.request[kept], e.lane[kept], e.of_prefill()[kept], begin[kept], end[kept], first[kept], last[kept])
 
 
 def handovers(records: RunRecords, of: Segments) -> Handovers:

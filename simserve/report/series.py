@@ -47,7 +47,7 @@ def level_in_bins(from_s: F64, to_s: F64, edges: F64) -> tuple[F64, F64]:
 
 def running_in_bins(lane: LaneLog, edges: F64) -> F64:
     """Mean number of requests in the steps of a lane, per bin (0 while it is idle)."""
-    return mean_in_bins(lane.span_start_s, span_end_s(lane), lane.span_decode_requests + lane.span_prefill_requests, edges)
+    return mean_in_bins(lane.span_start_s, span_end_s(lane), lane.span_decode_requests + lane.sliced()[0], edges)
 
 
 def kv_used_in_bins(records: RunRecords, instance: int, edges: F64) -> F64:
@@ -61,8 +61,8 @@ def kv_used_in_bins(records: RunRecords, instance: int, edges: F64) -> F64:
 
 def output_tokens_in_bins(records: RunRecords, gaps: TokenGaps, edges: F64) -> F64:
     """Output tokens that appeared in each bin."""
-    first = records.emissions.prefill_end_s
-    tokens = np.histogram(first[~np.isnan(first)], edges)[0].astype(np.float64)
+    first, at_once = records.emissions.prefill_end_s, records.emissions.at_once()
+    tokens = np.histogram(first[at_once > 0], edges, weights=at_once[at_once > 0])[0].astype(np.float64)
     for lane, ticks in zip(records.lanes, gaps.tick_end_s, strict=True):
         decodes = lane.span_decode_requests > 0
         group = np.repeat(lane.span_decode_requests[decodes], lane.span_steps[decodes])

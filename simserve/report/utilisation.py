@@ -59,8 +59,9 @@ def _use(lanes: list[LaneLog], kv_blocks: int, window: Window) -> dict[str, floa
     for lane in lanes:
         time.append(window.overlap_s(lane.span_start_s, span_end_s(lane)))
         blocks.append(lane.span_kv_blocks)
-        requests.append(lane.span_decode_requests + lane.span_prefill_requests)
-        tokens.append(lane.span_decode_requests + lane.span_prefill_tokens)
+        slices, new_tokens, _ = lane.sliced()
+        requests.append(lane.span_decode_requests + slices)
+        tokens.append(lane.span_decode_requests + new_tokens)
         first = np.searchsorted(lane.step_end_s, window.start_s, side="left")
         steps += int(np.searchsorted(lane.step_end_s, window.end_s, side="right") - first)
     weight = np.concatenate(time)

@@ -29,9 +29,11 @@ def token_times(records: RunRecords) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in range(len(records.table))]
     ticks = [lane.tick_end_s().tolist() for lane in records.lanes]
     e = records.emissions
-    for request, lane, prefill_end_s, first, last in zip(e.request, e.lane, e.prefill_end_s, e.first_tick, e.last_tick, strict=True):
+    bursts = {int(segment): int(tokens) for segment, tokens in e.bursts}
+    columns = (e.request, e.lane, e.prefill_end_s, e.first_tick, e.last_tick)
+    for segment, (request, lane, prefill_end_s, first, last) in enumerate(zip(*columns, strict=True)):
         if math.isfinite(prefill_end_s):
-            times[request].append(float(prefill_end_s))
+            times[request].extend([float(prefill_end_s)] * bursts.get(segment, 1))
         if last >= first:
             assert first >= 0 and last < len(ticks[lane]), f"a segment of request {request} ends at tick {last} of {len(ticks[lane])}"
             times[request].extend(ticks[lane][first : last + 1])

@@ -101,7 +101,7 @@ def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
             pick = np.arange(0, len(lane.span_steps), 1 + len(lane.span_steps) * len(m.records.lanes) // _MAX_STEPS)
             first = lane.span_first_step[pick]
             seconds.append(lane.step_end_s[first] - lane.span_start_s[pick])
-            tokens.append((lane.span_decode_requests + lane.span_prefill_tokens)[pick])
+            tokens.append((lane.span_decode_requests + lane.sliced()[1])[pick])
             mixed.append(lane.span_prefill_tokens[pick] > 0)
         if not sum(map(len, tokens)):
             nothing(ax, "no steps")

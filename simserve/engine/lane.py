@@ -95,7 +95,7 @@ class Lane:
         signals, index, waiting = self.signals, self.instance.index, len(intake.waiting)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
-        signals.waiting[index] = len(intake)
+        signals.waiting[index] = waiting + len(intake.unseen) + len(intake.inbox)  # len(intake), without a call in every step
         if said is not plan:
             raise PolicyError(
                 f"policy '{self.policy_name}' returned {said!r} instead of the plan it got from view.new_plan() (invariant I10)"
@@ -228,7 +228,7 @@ class Lane:
             group.tick += steps
             ended = group.pop_ended()
         plan.steps = steps
-        plan.kv_blocks = self.kv.used_blocks
+        plan.kv_blocks = self.kv._used  # used_blocks, without a call in every step
         prefill_tokens = pairs = 0
         slices = plan.slices
         if slices:
@@ -256,11 +256,12 @@ class Lane:
             for request in ended:
                 self.batch.end(request, now)
             self.instance.ended(ended, now)
-        verified = plan.verified
-        if verified is not None:
-            self.verified.extend((len(self.log) // len(Span._fields), *verified))
-        plan.prefill_requests = len(slices) - (verified[0] if verified is not None else 0)
-        plan.prefill_tokens, plan.prefill_pairs = prefill_tokens, pairs
+        plan.prefill_requests = len(slices)
+        plan.prefill_tokens = prefill_tokens
+        plan.prefill_pairs = pairs
+        if plan.verified is not None:
+            self.verified.extend((len(self.log) // len(Span._fields), *plan.verified))
+            plan.prefill_requests -= plan.verified[0]
         self.log.extend(span_of(plan))
         if self.instance.checked:
             self.instance.listener.span_ended(self)

@@ -98,7 +98,7 @@ class Pipeline:
 
     def step_ended(self, lane: Lane, now: float) -> None:
         """A lane's step has left the last stage: the next steps."""
-        self._waker.progress()
+        self._waker.postponed = 0
         while lane.boundary:
             lane.boundary.pop(0)(now)
         self._instance.pull()

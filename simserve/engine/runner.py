@@ -68,7 +68,10 @@ class Runner(Protocol):
 
 
 class Waker:
-    """Calls `action(now)` at the present time, after all that brings work at it: once, however often it is asked."""
+    """Calls `action(now)` at the present time, after all that brings work at it: once, however often it is asked.
+
+    postponed  times in a row that a policy has planned nothing until a later time; a step that ends sets it to 0
+    """
 
     def __init__(self, clock: Clock, lane: int, action: Callable[[float], None]) -> None:
         self._clock = clock
@@ -76,7 +79,7 @@ class Waker:
         self._action = action
         self._soon: Event | None = None
         self._again: Event | None = None
-        self._postponed = 0
+        self.postponed = 0
 
     def soon(self) -> None:
         """Now."""
@@ -85,17 +88,13 @@ class Waker:
 
     def later(self, at_s: float, who: str) -> None:
         """At `at_s`, unless another time is stated before. Raises PolicyError for a policy that postpones for ever."""
-        self._postponed += 1
-        if self._postponed > PATIENCE:
+        self.postponed += 1
+        if self.postponed > PATIENCE:
             raise PolicyError(
                 f"policy '{who}' has planned nothing {PATIENCE} times in a row, until a later time each time, and requests wait: no "
                 "progress is possible (invariant I5)"
             )
         self._again = self._clock.at(at_s, self._ring_again, self._priority)
-
-    def progress(self) -> None:
-        """A step has ended."""
-        self._postponed = 0
 
     def _ring(self, event: Event) -> None:
         self._soon = None
@@ -155,10 +154,11 @@ class SingleLane:
     def step_ended(self, lane: Lane, now: float) -> None:
         """The next step."""
         intake = self._intake
-        self._waker._postponed = 0
+        self._waker.postponed = 0
         while lane.boundary:
             lane.boundary.pop(0)(now)
-        self._instance.pull()
+        if self._instance.handover is not None:
+            self._instance.pull()
         if intake.unseen:
             intake.come_nearer(lane.steps)
         if intake.inbox:

@@ -2,7 +2,7 @@
 
     python benchmarks/serving_accuracy.py fit [PROFILE ...]   learn from the fit part, write simserve/config/engines/*.yaml
     python benchmarks/serving_accuracy.py report              judge: tables in docs/serving-validation.md and docs/serving-accuracy.md,
-                                                              simserve/serving/accuracy.yaml
+                                                              simserve/validation/accuracy.yaml
 
 Needs the measurements in ../shared/serving_measurements.
 """
@@ -21,20 +21,20 @@ from serving_goals import goal_table
 from simserve.config import engine_profile
 from simserve.errors import SimserveError
 from simserve.model import load_model
-from simserve.serving.cache_place import cache_folder
-from simserve.serving.engine_file import with_overheads
-from simserve.serving.evaluate import Outcome
-from simserve.serving.fit import fit_overheads
-from simserve.serving.groups import dataset_table, skipped_reasons, worst_rows
-from simserve.serving.learn import LESSONS, cases_for, is_held_out
-from simserve.serving.readers import read_directory
-from simserve.serving.validation import validate_serving
+from simserve.validation.cache_place import cache_folder
+from simserve.validation.engine_file import with_overheads
+from simserve.validation.evaluate import Outcome
+from simserve.validation.fit import fit_overheads
+from simserve.validation.groups import dataset_table, skipped_reasons, worst_rows
+from simserve.validation.learn import LESSONS, cases_for, is_held_out
+from simserve.validation.readers import read_directory
+from simserve.validation.validate import validate_serving
 
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = ROOT.parent / "shared" / "serving_measurements"
 DOCUMENT = ROOT / "docs" / "serving-validation.md"
 GOALS = ROOT / "docs" / "serving-accuracy.md"
-ACCURACY = ROOT / "simserve" / "serving" / "accuracy.yaml"
+ACCURACY = ROOT / "simserve" / "validation" / "accuracy.yaml"
 BEGIN, END = "<!-- begin: written by benchmarks/serving_accuracy.py -->", "<!-- end -->"
 NO_TAILS = ("ttft_mean", "tpot_mean", "e2e_mean", "makespan", "output_tokens_per_s", "latency_sum", "prompt_phase", "decode_step")
 

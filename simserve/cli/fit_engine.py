@@ -33,10 +33,10 @@ def fit_engine(
     from simserve.cli.serving_tables import show_fit
     from simserve.config import engine_profile
     from simserve.errors import ConfigError, OutputError
-    from simserve.serving.engine_file import with_overheads
-    from simserve.serving.fit import fit_overheads
-    from simserve.serving.readers import read_measurements
-    from simserve.serving.readers.client_results import completed_by
+    from simserve.validation.engine_file import with_overheads
+    from simserve.validation.fit import fit_overheads
+    from simserve.validation.readers import read_measurements
+    from simserve.validation.readers.client_results import completed_by
 
     base = engine_profile.find(engine)
     if out is not None and out.exists():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simserve.serving.fit import FitResult
-    from simserve.serving.validation import ServingValidation
+    from simserve.validation.fit import FitResult
+    from simserve.validation.validate import ServingValidation
 
 
 def show_validation(result: ServingValidation) -> None:
@@ -81,7 +81,7 @@ def show_fit(engine: str, result: FitResult) -> None:
 def show_budgets(result: ServingValidation) -> None:
     """Where the errors of the worst runs come from."""
     from simserve.cli.tables import show
-    from simserve.serving.budget import budgets_of_worst
+    from simserve.validation.budget import budgets_of_worst
 
     print("\nError budget of the runs furthest off, percent of the measured value:")
     rows = [

@@ -80,9 +80,9 @@ def serving(
 
     from simserve.cli.serving_tables import show_budgets, show_validation
     from simserve.progress.count import counting
-    from simserve.serving.cache_place import cache_folder
-    from simserve.serving.readers.client_results import completed_by
-    from simserve.serving.validation import chosen_part, validate_serving
+    from simserve.validation.cache_place import cache_folder
+    from simserve.validation.readers.client_results import completed_by
+    from simserve.validation.validate import chosen_part, validate_serving
 
     told = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)
     with counting("runs simulated") as progress:

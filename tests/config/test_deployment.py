@@ -26,7 +26,7 @@ ALONE = Deployment(MODEL, A100, Parallel(), VllmV1(VllmV1.Params()), kv=KvSectio
 
 BUILT_BY_IT = {"StepCost", "PolynomialCost", "InstanceSpec", "kv_capacity", "HostOverheads"}
 DEFINED_IN = {"cost/step.py", "cost/polynomial.py", "cost/host.py", "cost/memory.py"}
-NO_HOST = {"calibration/replay/prediction.py", "serving/machine.py"}
+NO_HOST = {"calibration/replay/prediction.py", "validation/machine.py"}
 """Where a free host stands for no engine, or for kernels alone: `HostOverheads` without an engine's seconds."""
 
 
@@ -50,7 +50,7 @@ def test_no_engine_is_known_by_the_beginning_of_its_name():
     found = []
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
-        if name in ("serving/readers/launch.py", "serving/names.py"):
+        if name in ("validation/readers/launch.py", "validation/names.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "startswith":

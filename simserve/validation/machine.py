@@ -1,0 +1,194 @@
+"""A case's instance: model, device, layout and engine profile put together as the run states them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.config.deployment import Deployment, host_overheads
+from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
+from simserve.config.schema import KvSection
+from simserve.contracts import Scheduler
+from simserve.cost.host import HostOverheads
+from simserve.cost.options import CostOptions
+from simserve.engine import InstanceSpec
+from simserve.model import ModelArchitecture, Parallel, load_model
+from simserve.policies import registry
+from simserve.validation.batch_wait import BatchWait
+from simserve.validation.case import Case
+from simserve.validation.devices import device_profile
+
+F64 = NDArray[np.float64]
+
+LONGEST_STEP_TOKENS = 32_768
+"""Models with longer contexts are served with chunked prefill (vLLM since 0.5.4), which the V0 policy does not do."""
+
+LONGEST_CONTEXT_TOKENS = 40_960
+"""Contexts the cost tables cover unless a case needs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """The learned part of an engine profile: host work in a step, and time outside the engine per request.
+
+    request_s, request_per_prompt_token_s  HTTP, tokenising and hand-over before the scheduler sees a request, first answer after it
+    steps_ahead  steps already scheduled beyond the one in progress when a request arrives: it waits for them too
+    """
+
+    host: HostOverheads
+    request_s: float = 0.0
+    request_per_prompt_token_s: float = 0.0
+    steps_ahead: int = 0
+
+    def request_path_s(self, prompt_tokens: F64) -> F64:
+        """Seconds outside the engine for prompts of these lengths."""
+        return self.request_s + self.request_per_prompt_token_s * prompt_tokens
+
+
+def overheads_of(profile: EngineProfile) -> Overheads:
+    """What an engine profile states."""
+    path = profile.request_path
+    return Overheads(host_overheads(profile), path.per_request_s, path.per_prompt_token_s, path.steps_ahead)
+
+
+def without_overheads(overheads: Overheads) -> Overheads:
+    """Kernels only: same CUDA graphs, free host."""
+    return Overheads(HostOverheads(kernel_launch_s=0.0, cuda_graph_sizes=overheads.host.cuda_graph_sizes))
+
+
+def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSpec:
+    """The instance of a case; `overheads` replaces the engine profile's.
+
+    Raises SimserveError: an impossible layout, weights that do not fit, settings that the policy refuses.
+    """
+    profile = load_engine(case.profile)
+    overheads = overheads or overheads_of(profile)
+    parameters = _scheduler(case, profile)
+    scheduler = registry.scheduler_class(_policy(case, profile))
+    params = scheduler.Params(**parameters)
+    seats = params.max_seqs * case.dp
+    budget = params.step_tokens(0)
+    if case.dp > 1:
+        params = params.model_copy(update=_of_all_replicas(params, case.dp, seats, profile.dp_shares_step_tokens))
+    kv_bits = case.settings.get("kv_bits")
+    deployed = Deployment(
+        model=_model(case.model, case.quantisation),
+        hardware=device_profile(case.gpu),
+        parallel=Parallel(case.tp, case.pp, case.dp, case.ep),
+        scheduler=scheduler(params),
+        policy=_policy(case, profile),
+        engine=profile,
+        kv=_kv(case, profile, budget),
+        options=CostOptions(kv_bits=kv_bits) if kv_bits else CostOptions(),
+        host=replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)),
+        max_seqs=seats,
+        table_tokens=_context_limit(case),
+        activation_tokens=budget // case.dp if profile.dp_shares_step_tokens else budget,
+        activation_seqs=min(seats, 256),
+        kv_replicas=case.dp,
+    )
+    spec = deployed.instance_spec(case.label)
+    # Time outside the engine is added to what the clients see (`predict.outside_s`); a run does not state its longest sequence.
+    return replace(
+        spec,
+        scheduler=_patient(spec.scheduler, case, budget),
+        max_model_len=None,
+        request_s=0.0,
+        request_per_prompt_token_s=0.0,
+        steps_ahead=overheads.steps_ahead,
+    )
+
+
+def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
+    """The KV cache as the run states it: its numbers are judged where they are used."""
+    blocks = case.settings.get("kv_blocks") or None
+    return KvSection.model_construct(
+        blocks=blocks,
+        memory_utilisation=None if blocks else _utilisation(case, profile, budget),
+        block_tokens=int(case.settings.get("block_tokens", profile.kv.block_tokens)),
+        watermark=profile.kv.watermark,
+        preemption="recompute",
+        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.distinct_prompts > 0,
+    )
+
+
+def _of_all_replicas(params: Any, dp: int, seats: int, shared_budget: bool) -> dict[str, int]:
+    """Seats and token budget of all attention replicas together: each has its own, unless the engine divides the budget among them."""
+    update = {"max_seqs": seats} if "max_seqs" in type(params).model_fields else {}
+    for name in ("max_num_batched_tokens", "token_budget", "chunked_prefill_size"):
+        value = getattr(params, name, None)
+        if value and not shared_budget:
+            update[name] = value * dp
+    return update
+
+
+def _utilisation(case: Case, profile: EngineProfile, budget: int) -> float:
+    """The engine's memory fraction: what the run states, or what the engine chooses on this device."""
+    stated = case.settings.get("memory_utilisation")
+    if stated is not None:
+        return float(stated)
+    memory = device_profile(case.gpu).device.hbm_bytes
+    return profile.fraction(memory, devices=case.tp * case.pp * case.dp, dp=case.dp, step_tokens=budget)
+
+
+def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
+    """The policy, holding newcomers back where the run states that (see `BatchWait`)."""
+    if "balance_wait_steps" in case.settings and case.dp > 1:
+        one_each = round(case.dp * sum(1.0 / k for k in range(1, case.dp + 1)))  # newcomers until every replica has got one, on average
+        return BatchWait(scheduler, case.settings["balance_wait_steps"], requests=one_each)
+    if "batch_wait_steps" in case.settings:
+        return BatchWait(scheduler, case.settings["batch_wait_steps"], tokens=int(case.settings["batch_wait_share"] * budget))
+    return scheduler
+
+
+def _graphs(case: Case, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch sizes captured as CUDA graphs: the engine's, none, or up to the largest one that the run states (every 16 from the
+    engine's own largest)."""
+    if not case.settings.get("cuda_graphs", True):
+        return ()
+    largest = case.settings.get("largest_graph")
+    if largest is None or not sizes:
+        return sizes
+    kept = [size for size in (*sizes, *range(sizes[-1] + 16, largest, 16)) if size < largest]
+    return (*kept, largest)
+
+
+def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
+    """The policy's parameters: the engine's defaults on this device, then what the run states."""
+    fields = registry.scheduler_class(_policy(case, profile)).Params.model_fields
+    defaults = scheduler_defaults(profile, case.gpu, device_profile(case.gpu).device.hbm_bytes)
+    parameters = {key: value for key, value in defaults.items() if key in fields}
+    own_words = ("max_seqs", "max_num_batched_tokens", "chunked_prefill_size")
+    stated: dict[str, Any] = {key: case.settings[key] for key in own_words if key in case.settings}
+    for own in ("token_budget", "chunked_prefill_size"):
+        if own in fields and "max_num_batched_tokens" in stated:
+            stated[own] = stated.pop("max_num_batched_tokens")
+    if "longer_prompts" in fields:
+        parameters["longer_prompts"] = "run"  # the run was served, so its launch allowed for its prompts whether it says so or not
+    if "max_num_batched_tokens" in fields and not fields["max_num_batched_tokens"].default:
+        # vLLM V0 without chunked prefill: a step must be able to hold the longest sequence, and the engine sets its limit so.
+        parameters.setdefault(
+            "max_num_batched_tokens", min(max(2048, _model(case.model, None).max_position_embeddings), LONGEST_STEP_TOKENS)
+        )
+    parameters |= {key: value for key, value in stated.items() if key in fields}
+    return parameters
+
+
+def _policy(case: Case, profile: EngineProfile) -> str:
+    policy = case.settings.get("policy") or profile.scheduler.policy
+    assert policy is not None  # every bundled profile names one
+    return policy
+
+
+def _context_limit(case: Case) -> int:
+    longest = max((case.load.prompt.mean + case.load.output.mean) * 4, *(case.load.prompts or (0,)), 1)
+    return LONGEST_CONTEXT_TOKENS if longest <= LONGEST_CONTEXT_TOKENS else 262_144
+
+
+@lru_cache(maxsize=64)
+def _model(name: str, quantisation: str | None) -> ModelArchitecture:
+    return load_model(name, quantisation=quantisation)

@@ -1,0 +1,129 @@
+"""Names in measurement files -> names of simserve: hardware profiles, engine profiles, quantisation."""
+
+from __future__ import annotations
+
+import re
+
+from simserve import resources
+from simserve.errors import ModelError
+from simserve.model import ModelArchitecture, load_model
+from simserve.validation import devices
+
+_GPUS = (  # first match wins; on the lower-case name without spaces, dashes and underscores
+    ("rtxpro6000", "rtx-pro-6000"),
+    ("rtx4090", "rtx-4090"),
+    ("gh200", "gh200"),
+    ("h100", "h100-sxm-80gb"),
+    ("h200", "h200-sxm-141gb"),
+    ("h800", "h800"),
+    ("h20", "h20"),
+    ("a100", "a100-sxm-80gb"),
+    ("a800", "a800"),
+    ("l40s", "l40s"),
+    ("b200", "b200"),
+    ("910c", "ascend-910c"),
+    ("a3node", "ascend-910c"),
+    ("910b", "ascend-910b"),
+    ("a264g", "ascend-910b"),
+    ("310p", "ascend-310p"),
+)
+
+
+_LONGEST_NAME = 200
+"""Hugging Face allows 96 characters for each of the two parts of a name."""
+
+_UNSTATED_VLLM = (0, 11)
+"""The release a run without a version is read as."""
+
+
+def hardware_name(gpu: str) -> str:
+    """The hardware profile for a device as a file spells it; the spelling itself when nothing is known of it."""
+    word = re.sub(r"[\s_\-]", "", gpu.lower())
+    wanted = next((name for part, name in _GPUS if part in word), gpu)
+    installed = resources.available("hardware_profiles")
+    if wanted in installed:
+        return wanted
+    return next((name for name in installed if name.startswith(wanted)), wanted)
+
+
+def hardware_exists(name: str) -> bool:
+    """Whether a profile of that name is installed."""
+    return devices.exists(name)
+
+
+def engine_profile_name(engine: str, version: str = "") -> str:
+    """The engine profile for an engine and a version ('' = not stated: the current generation). '' when the engine is unknown."""
+    word = re.sub(r"[\s_\-]", "", engine.lower())
+    if "ascend" in word and "vllm" in word:
+        return "vllm-ascend"
+    if word.startswith("vllm"):
+        number = re.search(r"(\d+)\.(\d+)", version)
+        if "2023" in version:
+            return "vllm-2023"
+        release = (int(number[1]), int(number[2])) if number else _UNSTATED_VLLM
+        if release >= (0, 19):
+            return "vllm-0.19"
+        return "vllm-v0" if release < (0, 8) else "vllm-v1" if release < (0, 14) else "vllm-v1-async"
+    if "trtllm" in word or "tensorrt" in word:
+        numbers = _numbers(version)
+        return "tensorrt-llm-1.0" if numbers and numbers < (1, 1) else "tensorrt-llm"
+    if "sglang" in word:
+        number = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
+        return "sglang-0.5.1" if number and tuple(map(int, number.groups())) < (0, 5, 6) else "sglang"
+    for part, name in (
+        ("mindie", "mindie"),
+        ("lightllm", "lightllm"),
+        ("llama.cpp", "llama.cpp"),
+        ("mii", "deepspeed-fastgen"),
+        ("fastgen", "deepspeed-fastgen"),
+    ):
+        if part in word:
+            return name
+    return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: '1.0.0rc3' -> (1, 0, 0)."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", version.strip())
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
+
+
+_MODES = {"fp8": "fp8", "fp8_block": "fp8_block128", "int8": "w8a8_int8", "w8a8": "w8a8_int8", "int4_wo": "w4a16_int4", "awq": "w4a16_int4"}
+
+
+def find_model(name: str) -> str:
+    """A model name that `load_model` knows: as it is, or the same architecture under the plain name. '' when there is none."""
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        return ""
+    tail = name.rsplit("/", 1)[-1]
+    plain = re.sub(r"(?i)[-_](awq|gptq|fp8|w8a8|w4a8|int8|int4|hf|instruct|it|quarot|mtp)\b", "", tail)
+    dashed = re.sub(r"(?i)^llama(\d)", r"llama-\1", plain)
+    for candidate in (name, tail, plain, dashed, f"{plain}-Instruct", f"Qwen/{plain}", f"meta-llama/{plain}-hf", f"meta-llama/{plain}"):
+        try:
+            load_model(candidate)
+        except ModelError:
+            continue
+        return candidate
+    return ""
+
+
+def that_fits(model: str, gpu: str, count: int) -> str:
+    """The model, or its fp8 checkpoint where only that one's weights fit `count` devices (a page need not say which was served)."""
+    fp8 = find_model(f"{model}-fp8") if model else ""
+    if not fp8 or not hardware_exists(gpu):
+        return model
+    held = count * devices.device_profile(gpu).device.hbm_bytes
+    return fp8 if load_model(model).weight_bytes() > held >= load_model(fp8).weight_bytes() else model
+
+
+def quantisation_for(model: str, mode: str) -> str | None:
+    """The override that makes `model` run as the file says. None when its own checkpoint is quantised or `mode` is 16-bit."""
+    if load_model(model).quantisation.name != "none" or not mode:
+        return None
+    return _MODES.get(mode)
+
+
+def is_sparse(model: str) -> bool:
+    """Whether the model has routed experts."""
+    architecture: ModelArchitecture = load_model(model)
+    return architecture.experts is not None

@@ -1,0 +1,101 @@
+"""Simulates a case and reads the metrics that were measured off the result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from simserve.config.engine_profile import load_engine
+from simserve.contracts import Slice, Step
+from simserve.engine import InstanceSpec, simulate
+from simserve.engine.records import RunRecords, Status
+from simserve.errors import SimserveError
+from simserve.validation.case import Case
+from simserve.validation.disaggregated import as_clients_see, build_instances, routed
+from simserve.validation.machine import Overheads, build_instance, overheads_of
+from simserve.validation.metrics import F64, summarise
+from simserve.validation.workloads import build_workload
+from simserve.workload.requests import Workload
+
+WARM_UP_SHARE = 0.1
+"""Share of a load stage's requests that are not counted: the stage is measured for minutes, the simulation starts empty."""
+
+_REJECTED_SHARE = 0.01
+_WORTH_A_SECOND_RUN = 0.01
+
+
+class UnsimulableError(SimserveError):
+    """The case describes something the engine would not run as stated."""
+
+
+def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
+    """Every metric of the simulated run. `overheads` replaces those of the engine profile.
+
+    Raises SimserveError when the case cannot be run: an impossible layout, weights or prompts that do not fit.
+    """
+    overheads = overheads or overheads_of(load_engine(case.profile))
+    overheads = _inside_the_engine(case, overheads)
+    if case.load.kind == "phases":
+        return _phases(case, build_instance(case, overheads))
+    workload, records = simulate_case(case, overheads)
+    warm_up = WARM_UP_SHARE if case.load.kind == "repeated" else case.load.warm_up_share
+    rows = len(workload.requests)
+    return summarise(records, outside_s(workload, overheads), int(warm_up * rows), rows - int(case.load.cool_down_share * rows))
+
+
+def _inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
+    """What is left where no client is: times taken by the engine's own scheduler, and batches given to it in the same process, know no
+    request path, and such batches no streaming of every token either (a server's host time for each decoding request)."""
+    offline = bool(case.settings.get("offline"))
+    if offline and overheads.request_s > 0:
+        overheads = replace(overheads, host=replace(overheads.host, per_decode_request_s=0.0))
+    if offline or case.settings.get("clock") == "engine":
+        return replace(overheads, request_s=0.0, request_per_prompt_token_s=0.0, steps_ahead=0)
+    return overheads
+
+
+def simulate_case(case: Case, overheads: Overheads) -> tuple[Workload, RunRecords]:
+    """The case's requests and what happened to them. A client that waits for answers is away for the time spent outside the engine.
+
+    Raises UnsimulableError when requests are rejected.
+    """
+    think_s = 0.0
+    if case.load.kind == "closed" or (case.load.kind == "open" and case.load.concurrency):
+        think_s = float(overheads.request_path_s(np.array([case.load.prompt.mean]))[0])
+    return _run(case, overheads, think_s)
+
+
+def outside_s(workload: Workload, overheads: Overheads) -> F64:
+    """Seconds of each request on the request path, which the engine's own clock does not see."""
+    return overheads.request_path_s(workload.requests.prompt_tokens.astype(np.float64))
+
+
+def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, RunRecords]:
+    workload = build_workload(case, think_s)
+    specs = build_instances(case, overheads)
+    records = simulate(workload, specs, routed())
+    if case.pools is not None:
+        records = as_clients_see(records, specs)
+    refused = records.requests.status != Status.COMPLETED
+    if int(refused.sum()) > _REJECTED_SHARE * len(records.table):
+        raise UnsimulableError(f"requests are rejected: {records.requests.reasons[int(records.requests.reason[refused][0])]}")
+    if case.settings.get("kv_offload") and records.lanes[0].span_kv_blocks.max(initial=0) >= specs[0].kv_blocks - specs[0].max_seqs:
+        raise UnsimulableError("the KV cache overflows to the CPU, which is not simulated yet")
+    return workload, records
+
+
+def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:
+    """One step with all prompts, then the mean of the decode steps.
+
+    Raises UnsimulableError when the prompts do not fit the KV cache: then the engine ran them as several batches.
+    """
+    load = case.load
+    batch, prompt, steps = load.concurrency, int(load.prompt.mean), max(int(load.output.mean) - 1, 1)
+    if batch * (prompt + int(load.output.mean)) > instance.kv_blocks * instance.block_tokens:
+        raise UnsimulableError("the batch and its answers do not fit the KV cache at once")
+    cost = instance.cost
+    return {
+        "prompt_phase": case.settings.get("prompt_slowdown", 1.0) * cost.step_time(Step(0, slices=[Slice(prompt, 0)] * batch)),
+        "decode_step": float(np.mean(cost.decode_times(Step(batch, batch * (prompt + 1), prompt + 1), steps))),
+    }

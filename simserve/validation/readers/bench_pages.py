@@ -1,0 +1,101 @@
+"""Outputs of `vllm bench serve` collected with the command that served the model."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from simserve.validation import names
+from simserve.validation.case import Case, Lengths, Load
+from simserve.validation.readers.command_line import CommandLine, read_command
+from simserve.validation.readers.common import SPECULATIVE, number, reason, seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHAREGPT = (1.1, 0.95)
+"""Sigma of lognormal prompt and output lengths for ShareGPT rows."""
+
+
+def read(table: pd.DataFrame, dataset: str) -> list[Case]:
+    """One case for each result."""
+    return [_case(row, dataset, index) for index, row in table.iterrows()]
+
+
+def _case(row: Any, dataset: str, index: Any) -> Case:
+    command = read_command(str(row["serve_command"]))
+    gpu = names.hardware_name(str(row["gpu_page"]))
+    page = str(row["page"]).split("/")[0]
+    model_name = _model_name(page, command.model)
+    model = names.that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)
+    version = _version(str(row["engine_versions"]), command.engine)
+    engine = "vLLM-Ascend" if gpu.startswith("ascend") and command.engine == "vLLM" else command.engine
+    profile = names.engine_profile_name(engine, version)
+    skip = reason(profile, engine or "a command that names none", gpu, model, model_name) or command.unsupported
+    section = f"{row['section']} {row['serve_command']}".lower()
+    if not skip and ("mtp" in section or "speculative" in section):
+        skip = SPECULATIVE
+    if not skip and str(row["serve_command"]).rstrip().endswith("\\"):
+        skip = "the serve command is cut off"
+    measured = seconds(row, tpot_mean="mean_tpot_ms", ttft_mean="mean_ttft_ms")
+    throughput = number(row["output_tokens_per_s"])
+    if throughput:
+        measured["output_tokens_per_s"] = throughput
+    total = number(row["total_tokens_per_s"])
+    if total:
+        measured["total_tokens_per_s"] = total
+    concurrency = int(number(row["max_concurrency"]) or 0)
+    count = int(number(row["successful_requests"]) or 0)
+    prompt, output = number(row["mean_input_tokens"]), number(row["mean_output_tokens"])
+    if not skip and not (count and prompt and output):
+        skip = "the result lacks its request count or lengths"
+    text_lengths = "sharegpt" in str(row["case"]).lower() or not str(row["case"])
+    load = Load(
+        "closed" if concurrency else "burst",
+        Lengths(prompt or 1.0, "lognormal", spread=_SHAREGPT[0]) if text_lengths else Lengths(prompt or 1.0),
+        Lengths(output or 1.0, "lognormal", spread=_SHAREGPT[1]) if text_lengths else Lengths(output or 1.0),
+        requests=count,
+        concurrency=concurrency,
+    )
+    return Case(
+        dataset=dataset,
+        label=f"{row['page']} row {index}: {str(row['serve_command'])[:60]} [{row['case']}]",
+        run=f"{row['page']}/{engine}",
+        engine=engine or "unknown",
+        version=version,
+        profile=profile,
+        gpu=gpu,
+        model=model or model_name,
+        quantisation=names.quantisation_for(model, command.quantisation) if model else None,
+        load=load,
+        measured=measured,
+        tp=command.tp,
+        pp=command.pp,
+        dp=command.dp,
+        ep=command.ep,
+        settings=command.settings,
+        skip=skip,
+    )
+
+
+def _model_name(page: str, commanded: str) -> str:
+    """The model of a result: the command's, unless that is another model than the page is about.
+
+    A few commands on a page name a neighbour (Qwen3-14B on the page of Qwen3-32B); their results are those of the page's model.
+    """
+    about = names.find_model(page)
+    if not commanded or (about and page.lower() not in commanded.lower()):
+        return page
+    return commanded
+
+
+def _version(listed: str, engine: str) -> str:
+    """The version of an engine in a page's list of versions."""
+    for part in listed.split(";"):
+        found = re.search(r"([A-Za-z\-]+):?\s*v?([\d][\w.\-]*)", part)
+        if found and names.engine_profile_name(found[1]) == names.engine_profile_name(engine):
+            return found[2]
+    return ""
+
+
+__all__ = ["CommandLine", "read"]

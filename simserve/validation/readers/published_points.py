@@ -1,0 +1,66 @@
+"""Single published figures: TPOT and throughput of a page or a paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simserve.validation import names
+from simserve.validation.case import Case, Lengths, Load
+from simserve.validation.readers.common import number, reason, seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NO_LOAD = "the figure's load is not stated in requests"
+
+
+def read(table: pd.DataFrame, dataset: str) -> list[Case]:
+    """One case for each figure; those without a stated load are skipped."""
+    return [_case(row, dataset, index) for index, row in table.iterrows()]
+
+
+def _case(row: Any, dataset: str, index: Any) -> Case:
+    hardware, engine = str(row["hardware"]), str(row["engine"]).split(",")[0]
+    gpu, model = names.hardware_name(hardware), names.find_model(str(row["model"]).split()[0])
+    profile = names.engine_profile_name(engine)
+    told = {key: number(row[key]) if key in row else None for key in ("concurrency", "input_tokens", "output_tokens", "num_requests")}
+    skip = reason(profile, engine, gpu, model, row["model"])
+    measured: dict[str, float] = {}
+    if "tokens_per_s_per_gpu" in row:
+        measured["tokens_per_s_per_device"] = float(row["tokens_per_s_per_gpu"])
+        skip = skip or _NO_LOAD
+    else:
+        measured = seconds(row, tpot_mean="tpot_ms", ttft_mean="ttft_ms")
+        for metric, column in (("output_tokens_per_s", "output_tokens_per_s"), ("tokens_per_s_per_device", "tokens_per_s_per_npu")):
+            value = number(row[column])
+            if value:
+                measured[metric] = value
+    if not skip and (told["input_tokens"] is None or told["num_requests"] is None):
+        skip = _NO_LOAD
+    if not skip and "MTP" in str(row["engine"]):
+        skip = "speculative decoding is not simulated yet"
+    devices = 16 if "16 x" in hardware else 1
+    sparse = bool(model) and names.is_sparse(model)
+    rate = told["concurrency"] is None
+    return Case(
+        dataset=dataset,
+        label=f"{row['model']} {hardware} {row['workload'] if 'workload' in row else row['phase']} row {index}",
+        run=f"{row['model']}/{hardware}",
+        engine=engine,
+        version="",
+        profile=profile,
+        gpu=gpu,
+        model=model or str(row["model"]),
+        load=Load(
+            "open" if rate else "closed",
+            Lengths(told["input_tokens"] or 1.0),
+            Lengths(told["output_tokens"] or 1.0),
+            requests=int(told["num_requests"] or 0),
+            concurrency=int(told["concurrency"] or 0),
+            rate_per_s=1.0 if rate else 0.0,
+        ),
+        measured=measured,
+        tp=devices,
+        ep=devices if sparse else 1,
+        skip=skip,
+    )

@@ -154,8 +154,8 @@ def test_the_readme_counts_the_models() -> None:
 
 
 def test_the_numbers_that_a_profile_learns_are_counted() -> None:
+    from benchmarks.measured_runs.lessons import LESSONS
     from simserve.validation.fit import SCALE_S
-    from simserve.validation.learn import LESSONS
 
     page = (ROOT / "docs" / "serving-validation.md").read_text(encoding="utf-8")
     words = {4: "four", 5: "five", 6: "six"}

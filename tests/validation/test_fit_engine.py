@@ -7,6 +7,7 @@ import pytest
 import yaml
 from builders import case
 
+from benchmarks.measured_runs.lessons import LESSONS
 from simserve.config.engine_profile import FOLDER, load_engine, names
 from simserve.errors import ConfigError
 from simserve.validation.budget import error_budget
@@ -14,7 +15,6 @@ from simserve.validation.case import Lengths, Load
 from simserve.validation.engine_file import with_overheads
 from simserve.validation.fit import fit_overheads
 from simserve.validation.identify import doubts, identified, refusal
-from simserve.validation.learn import LESSONS
 from simserve.validation.machine import overheads_of
 from simserve.validation.predict import predict
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from builders import case
 
+from benchmarks.measured_runs.lessons import is_held_out
 from simserve.validation.evaluate import Outcome, evaluate
 from simserve.validation.groups import error_groups, skipped_reasons, worst_rows
-from simserve.validation.learn import is_held_out
 from simserve.validation.split import check_part, fit_part, is_check
 
 KEYS = {"dataset", "engine", "gpu", "model", "metric", "rows", "skipped", "mape_percent", "median_percent"}

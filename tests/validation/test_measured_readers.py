@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from benchmarks.measured_runs.command_line import read_command
 from simserve.errors import ConfigError
 from simserve.model import load_model
 from simserve.validation.case import Pool
 from simserve.validation.predict import predict
 from simserve.validation.readers import read_directory, read_file
 from simserve.validation.readers.client_results import completed_by
-from simserve.validation.readers.command_line import read_command
 
 FIXED = {
     "id": "x_h200_sxm_trtllm_agg_1024x1024_c64_tp8_ep8_1",

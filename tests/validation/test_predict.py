@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from builders import case
 
+from benchmarks.measured_runs.cells import cache_settings
 from simserve.config.engine_profile import load_engine
 from simserve.cost.host import HostOverheads
 from simserve.validation.case import Lengths, Load
 from simserve.validation.machine import Overheads, build_instance, overheads_of, without_overheads
 from simserve.validation.predict import UnsimulableError, predict, simulate_case
-from simserve.validation.readers.common import cache_settings
 from simserve.validation.workloads import build_workload
 
 FREE = without_overheads(overheads_of(load_engine("vllm-v1")))

@@ -91,7 +91,7 @@ def read_file(file: Path) -> list[Case]:
         raise ConfigError(f"{file}: not a readable Parquet table ({clipped(str(problem) or type(problem).__name__, 120)})") from None
     for columns, module in _BY_COLUMNS:
         if columns <= set(table.columns):
-            reader: Any = importlib.import_module(f"simserve.validation.readers.{module}")
+            reader: Any = importlib.import_module(f"benchmarks.measured_runs.{module}")
             try:
                 found: Iterable[Case] = reader.read(_plain(table), file.stem)
                 return list(found)

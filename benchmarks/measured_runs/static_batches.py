@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs.cells import number, reason
 from simserve.model import Parallel, load_model, rank_weight_bytes
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 from simserve.validation.devices import device_profile
-from simserve.validation.readers.common import number, reason
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs import launch
+from benchmarks.measured_runs.cells import cache_settings, number, reason, seconds, text
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load, Pool
-from simserve.validation.readers import launch
-from simserve.validation.readers.common import cache_settings, number, reason, seconds, text
 
 if TYPE_CHECKING:
     import pandas as pd

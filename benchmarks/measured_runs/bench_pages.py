@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs.cells import SPECULATIVE, number, reason, seconds
+from benchmarks.measured_runs.command_line import CommandLine, read_command
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
-from simserve.validation.readers.command_line import CommandLine, read_command
-from simserve.validation.readers.common import SPECULATIVE, number, reason, seconds
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs.cells import cache_settings, reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
-from simserve.validation.readers.common import cache_settings, reason
 
 if TYPE_CHECKING:
     import pandas as pd

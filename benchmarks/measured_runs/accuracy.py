@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from serving_goals import goal_table
 
+from benchmarks.measured_runs.goals import goal_table
+from benchmarks.measured_runs.lessons import LESSONS, cases_for, is_held_out
 from simserve.config import engine_profile
 from simserve.errors import SimserveError
 from simserve.model import load_model
@@ -26,11 +27,10 @@ from simserve.validation.engine_file import with_overheads
 from simserve.validation.evaluate import Outcome
 from simserve.validation.fit import fit_overheads
 from simserve.validation.groups import dataset_table, skipped_reasons, worst_rows
-from simserve.validation.learn import LESSONS, cases_for, is_held_out
 from simserve.validation.readers import read_directory
 from simserve.validation.validate import validate_serving
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MEASUREMENTS = ROOT.parent / "shared" / "serving_measurements"
 DOCUMENT = ROOT / "docs" / "serving-validation.md"
 GOALS = ROOT / "docs" / "serving-accuracy.md"

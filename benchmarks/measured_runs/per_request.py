@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks.measured_runs.cells import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
-from simserve.validation.readers.common import reason
 
 if TYPE_CHECKING:
     import pandas as pd

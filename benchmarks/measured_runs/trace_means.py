@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs.cells import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
-from simserve.validation.readers.common import reason
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.measured_runs.lessons import is_held_out
 from simserve.validation.evaluate import Outcome
 from simserve.validation.groups import dataset_table
-from simserve.validation.learn import is_held_out
 
 
 class Goal(NamedTuple):

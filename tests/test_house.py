@@ -37,7 +37,7 @@ ROOMS = {
     "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},
     "api": {"config", "engine", "policies.blame", "report", "validation.accuracy", "study", "progress"},
     "study": {"api", "config", "cost", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "workload"},
-    "validation": {"api", "config", "cost", "engine", "hardware", "model", "policies", "report", "resources", "workload"},
+    "validation": {"config", "cost", "engine", "hardware", "model", "policies", "resources", "workload"},
     "cli": {
         "api",
         "calibration",
@@ -48,8 +48,8 @@ ROOMS = {
         "progress",
         "report",
         "resources",
-        "validation",
         "study",
+        "validation",
         "workload",
     },
     "contracts": set(),

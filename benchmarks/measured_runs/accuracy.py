@@ -1,9 +1,5 @@
 """Learns the bundled engine profiles' overheads from measured runs and writes down how wrong the simulator is on them.
 
-    python benchmarks/serving_accuracy.py fit [PROFILE ...]   learn from the fit part, write simserve/config/engines/*.yaml
-    python benchmarks/serving_accuracy.py report              judge: tables in docs/serving-validation.md and docs/serving-accuracy.md,
-                                                              simserve/validation/accuracy.yaml
-
 Needs the measurements in ../shared/serving_measurements.
 """
 
@@ -17,16 +13,17 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.measured_runs import TABLES
 from benchmarks.measured_runs.goals import goal_table
 from benchmarks.measured_runs.lessons import LESSONS, cases_for, is_held_out
 from simserve.config import engine_profile
 from simserve.errors import SimserveError
 from simserve.model import load_model
-from simserve.validation.cache_place import cache_folder
 from simserve.validation.engine_file import with_overheads
 from simserve.validation.evaluate import Outcome
 from simserve.validation.fit import fit_overheads
 from simserve.validation.groups import dataset_table, skipped_reasons, worst_rows
+from simserve.validation.prediction_cache import cache_folder
 from simserve.validation.readers import read_directory
 from simserve.validation.validate import validate_serving
 
@@ -35,13 +32,13 @@ MEASUREMENTS = ROOT.parent / "shared" / "serving_measurements"
 DOCUMENT = ROOT / "docs" / "serving-validation.md"
 GOALS = ROOT / "docs" / "serving-accuracy.md"
 ACCURACY = ROOT / "simserve" / "validation" / "accuracy.yaml"
-BEGIN, END = "<!-- begin: written by benchmarks/serving_accuracy.py -->", "<!-- end -->"
+BEGIN, END = "<!-- begin: written by python -m benchmarks.measured_runs report -->", "<!-- end -->"
 NO_TAILS = ("ttft_mean", "tpot_mean", "e2e_mean", "makespan", "output_tokens_per_s", "latency_sum", "prompt_phase", "decode_step")
 
 
 def fit(wanted: list[str]) -> None:
     """Learns and writes the profiles named, or all."""
-    cases = read_directory(MEASUREMENTS)
+    cases = read_directory(MEASUREMENTS, readers=TABLES)
     for lesson in LESSONS:
         if wanted and lesson.profile not in wanted:
             continue
@@ -73,7 +70,9 @@ def fit(wanted: list[str]) -> None:
 
 def report() -> None:
     """Predicts everything and writes the tables."""
-    result = validate_serving(MEASUREMENTS, cache=cache_folder(), progress=lambda done, total: print(f"{done} of {total}", file=sys.stderr))
+    result = validate_serving(
+        MEASUREMENTS, readers=TABLES, cache=cache_folder(), progress=lambda done, total: print(f"{done} of {total}", file=sys.stderr)
+    )
     outcomes = result.outcomes
     check = [o for o in outcomes if is_held_out(o.case)]
     parts = [
@@ -97,6 +96,10 @@ def report() -> None:
     ACCURACY.write_text(_accuracy(outcomes), encoding="utf-8")
     print(_dataset_lines(check))
     print(_dataset_lines(outcomes))
+
+
+def _told(done: int, total: int) -> None:
+    print(f"{done} of {total}", file=sys.stderr)
 
 
 def _write(page: Path, text: str) -> None:
@@ -156,14 +159,7 @@ def _accuracy(outcomes: Any) -> str:
                 },
             }
         )
-    note = "# Errors on measured runs, written by benchmarks/serving_accuracy.py report. held_out: on runs no overhead was learned from.\n"
+    note = (
+        "# Errors on measured runs, written by python -m benchmarks.measured_runs report. held_out: on runs no overhead was learned from.\n"
+    )
     return note + yaml.safe_dump({"combinations": combinations}, sort_keys=False, default_flow_style=None, width=150)
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["fit"]:
-        fit(sys.argv[2:])
-    elif sys.argv[1:] == ["report"]:
-        report()
-    else:
-        sys.exit(__doc__)

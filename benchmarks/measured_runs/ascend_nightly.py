@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measured_runs.cells import DISAGGREGATED, SPECULATIVE, number, reason
+from benchmarks.measured_runs.cells import number
+from benchmarks.measured_runs.checkpoints import is_sparse, quantisation_for
+from benchmarks.measured_runs.skips import DISAGGREGATED, SPECULATIVE, reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -21,7 +23,7 @@ def _case(row: Any, dataset: str) -> Case:
     gpu, model = names.hardware_name(str(row["hardware"])), names.find_model(str(row["model"]))
     profile = names.engine_profile_name("vllm-ascend")
     tp, dp = int(number(row["tensor_parallel"]) or 0), int(number(row["data_parallel"]) or 1)
-    sparse = bool(model) and names.is_sparse(model)
+    sparse = bool(model) and is_sparse(model)
     skip = reason(profile, "vllm-ascend", gpu, model, row["model"])
     if not skip and row["speculative"]:
         skip = SPECULATIVE
@@ -46,7 +48,7 @@ def _case(row: Any, dataset: str) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or str(row["model"]),
-        quantisation=names.quantisation_for(model, "w8a8" if w8a8 else "") if model else None,
+        quantisation=quantisation_for(model, "w8a8" if w8a8 else "") if model else None,
         load=Load(
             "closed",
             Lengths(float(row["input_tokens"])),

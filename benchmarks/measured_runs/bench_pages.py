@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measured_runs.cells import SPECULATIVE, number, reason, seconds
-from benchmarks.measured_runs.command_line import CommandLine, read_command
+from benchmarks.measured_runs.cells import number, seconds
+from benchmarks.measured_runs.checkpoints import quantisation_for, that_fits
+from benchmarks.measured_runs.command_line import read_command
+from benchmarks.measured_runs.skips import SPECULATIVE, reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -27,7 +29,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     gpu = names.hardware_name(str(row["gpu_page"]))
     page = str(row["page"]).split("/")[0]
     model_name = _model_name(page, command.model)
-    model = names.that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)
+    model = that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)
     version = _version(str(row["engine_versions"]), command.engine)
     engine = "vLLM-Ascend" if gpu.startswith("ascend") and command.engine == "vLLM" else command.engine
     profile = names.engine_profile_name(engine, version)
@@ -66,7 +68,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or model_name,
-        quantisation=names.quantisation_for(model, command.quantisation) if model else None,
+        quantisation=quantisation_for(model, command.quantisation) if model else None,
         load=load,
         measured=measured,
         tp=command.tp,
@@ -96,6 +98,3 @@ def _version(listed: str, engine: str) -> str:
         if found and names.engine_profile_name(found[1]) == names.engine_profile_name(engine):
             return found[2]
     return ""
-
-
-__all__ = ["CommandLine", "read"]

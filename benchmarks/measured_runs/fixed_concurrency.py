@@ -6,7 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measured_runs import launch
-from benchmarks.measured_runs.cells import cache_settings, number, reason, seconds, text
+from benchmarks.measured_runs.cells import number, seconds, text
+from benchmarks.measured_runs.checkpoints import cache_settings, is_sparse, quantisation_for
+from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load, Pool
 
@@ -35,8 +37,8 @@ def _case(row: Any, dataset: str) -> Case:
     pools = _pools(row, gpu, concurrency) if not skip and disaggregated else None
     if not skip and disaggregated and pools is None:
         skip = "the numbers of prefill and decode workers are not known"
-    weights = "moe_quant_mode" if model and names.is_sparse(model) else "gemm_quant_mode"  # nearly all weights are the experts'
-    quantisation = names.quantisation_for(model, text(row.get(weights))) if model else None
+    weights = "moe_quant_mode" if model and is_sparse(model) else "gemm_quant_mode"  # nearly all weights are the experts'
+    quantisation = quantisation_for(model, text(row.get(weights))) if model else None
     prompt, output = int(row["input_tokens"]), int(row["output_tokens"])
     run = launch.Run(profile, gpu, tail, prompt, output, concurrency, parallel.get("tp", 1))
     load = Load(
@@ -97,7 +99,7 @@ def _parallel(row: Any, model: str) -> dict[str, int]:
     tp, pp = int(number(row["tp_size"]) or 1), int(number(row["pp_size"]) or 1)
     moe_tp, ep = int(number(row["moe_tp_size"]) or 1), int(number(row["moe_ep_size"]) or 1)
     dp = int(number(row["attention_dp_size"]) or 0)
-    if not names.is_sparse(model):
+    if not is_sparse(model):
         return {"tp": tp, "pp": pp}
     told = re.search(r"_tp(\d+)_ep(\d+)_", str(row["id"]))
     devices = int(told[1]) if told else moe_tp if moe_tp * ep > _NODE_DEVICES else moe_tp * ep

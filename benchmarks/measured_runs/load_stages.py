@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measured_runs.cells import number, reason, seconds
+from benchmarks.measured_runs.cells import number, seconds
+from benchmarks.measured_runs.checkpoints import quantisation_for
+from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -67,7 +69,7 @@ def _case(row: Any, dataset: str, stages: list[tuple[float, int]]) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or str(row["model"]),
-        quantisation=names.quantisation_for(model, "fp8" if row["precision"] == "FP8" else "") if model else None,
+        quantisation=quantisation_for(model, "fp8" if row["precision"] == "FP8" else "") if model else None,
         load=load,
         measured=seconds(
             row,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measured_runs.cells import cache_settings, reason
+from benchmarks.measured_runs.checkpoints import cache_settings, quantisation_for
+from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -31,7 +32,7 @@ def _case(row: Any, dataset: str) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or str(row["model"]),
-        quantisation=names.quantisation_for(model, str(row["dtype"])) if model else None,
+        quantisation=quantisation_for(model, str(row["dtype"])) if model else None,
         load=Load("burst", Lengths(float(row["input_tokens"])), Lengths(float(row["output_tokens"])), requests=int(row["num_requests"])),
         measured={"output_tokens_per_s": float(row["output_tokens_per_s"])},
         tp=tp,

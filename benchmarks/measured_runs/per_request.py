@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.measured_runs.cells import reason
+from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measured_runs.cells import number, reason, seconds
+from benchmarks.measured_runs.cells import number, seconds
+from benchmarks.measured_runs.checkpoints import is_sparse
+from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -40,7 +42,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     if not skip and "MTP" in str(row["engine"]):
         skip = "speculative decoding is not simulated yet"
     devices = 16 if "16 x" in hardware else 1
-    sparse = bool(model) and names.is_sparse(model)
+    sparse = bool(model) and is_sparse(model)
     rate = told["concurrency"] is None
     return Case(
         dataset=dataset,

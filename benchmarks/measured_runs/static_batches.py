@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measured_runs.cells import number, reason
+from benchmarks.measured_runs.cells import number
+from benchmarks.measured_runs.skips import reason
 from simserve.model import Parallel, load_model, rank_weight_bytes
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load

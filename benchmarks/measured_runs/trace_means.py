@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.measured_runs.cells import reason
+from benchmarks.measured_runs.checkpoints import quantisation_for
+from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -58,7 +59,7 @@ def _case(row: Any, dataset: str) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or model_name,
-        quantisation=names.quantisation_for(model, "fp8" if fp8 else "") if model else None,
+        quantisation=quantisation_for(model, "fp8" if fp8 else "") if model else None,
         load=load,
         measured=measured,
         tp=degree or 1,

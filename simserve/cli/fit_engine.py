@@ -13,13 +13,15 @@ app = typer.Typer()
 
 @app.command()
 def fit_engine(
-    measurements: Annotated[
-        Path, typer.Argument(help="Directory (or one file) of results: benchmark clients' JSON files or measurement tables.")
-    ],
+    measurements: Annotated[Path, typer.Argument(help="Directory (or one file) of results of load generators (JSON), or of tables.")],
     engine: Annotated[str, typer.Option("--engine", help="Engine profile to start from: its scheduler, cache rules and flags are kept.")],
     hardware: Annotated[str | None, typer.Option("--hardware", help="Hardware profile that the runs were made on.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model that was served, where the results do not name it.")] = None,
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor-parallel degree, where the results do not name it.")] = 1,
+    readers: Annotated[
+        str | None,
+        typer.Option("--readers", metavar="MODULE", help="Module with readers of tables; benchmarks.measured_runs in a checkout."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the engine profile here (.yaml); an experiment's `engine` can name it.")
     ] = None,
@@ -35,13 +37,13 @@ def fit_engine(
     from simserve.errors import ConfigError, OutputError
     from simserve.validation.engine_file import with_overheads
     from simserve.validation.fit import fit_overheads
-    from simserve.validation.readers import read_measurements
+    from simserve.validation.readers import read_measurements, readers_of
     from simserve.validation.readers.client_results import completed_by
 
     base = engine_profile.find(engine)
     if out is not None and out.exists():
         raise OutputError(f"{out} exists already; choose another name")
-    found = read_measurements(measurements)
+    found = read_measurements(measurements, readers=readers_of(readers) if readers else ())
     for reason in found.unreadable.values():
         typer.echo(f"not read: {reason}", err=True)
     cases = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)(found.cases)

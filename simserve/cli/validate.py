@@ -60,11 +60,15 @@ def kernels(
 
 @app.command()
 def serving(
-    measurements: Annotated[Path, typer.Argument(help="Directory (or one file) of measured serving runs.")],
+    measurements: Annotated[Path, typer.Argument(help="Directory (or one file) of results of load generators (JSON), or of tables.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the grouped errors as JSON on stdout.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Directory for plots, grouped errors and the predictions of every row.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only the file of this name, without suffix.")] = None,
     part: Annotated[str, typer.Option("--part", help="all, fit (overheads are learned from them) or check (kept for judging).")] = "all",
+    readers: Annotated[
+        str | None,
+        typer.Option("--readers", metavar="MODULE", help="Module with readers of tables; benchmarks.measured_runs in a checkout."),
+    ] = None,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep predictions between calls.")] = True,
     hardware: Annotated[str | None, typer.Option("--hardware", help="Hardware profile of results that do not name their device.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model of results that do not name one simserve knows.")] = None,
@@ -80,14 +84,21 @@ def serving(
 
     from simserve.cli.serving_tables import show_budgets, show_validation
     from simserve.progress.count import counting
-    from simserve.validation.cache_place import cache_folder
+    from simserve.validation.prediction_cache import cache_folder
+    from simserve.validation.readers import readers_of
     from simserve.validation.readers.client_results import completed_by
     from simserve.validation.validate import chosen_part, validate_serving
 
     told = completed_by(hardware=hardware, model=model, engine=engine, tp=tp)
     with counting("runs simulated") as progress:
         result = validate_serving(
-            measurements, dataset=dataset, part=chosen_part(part), cache=cache_folder() if cache else None, prepare=told, progress=progress
+            measurements,
+            dataset=dataset,
+            part=chosen_part(part),
+            readers=readers_of(readers) if readers else (),
+            cache=cache_folder() if cache else None,
+            prepare=told,
+            progress=progress,
         )
     if out is not None:
         for path in result.write(out):

@@ -1,4 +1,4 @@
-"""Names in measurement files -> names of simserve: hardware profiles, engine profiles, quantisation."""
+"""Names in measurement files -> names of simserve: hardware profiles, engine profiles, models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from simserve import resources
 from simserve.errors import ModelError
-from simserve.model import ModelArchitecture, load_model
+from simserve.model import load_model
 from simserve.validation import devices
 
 _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and underscores
@@ -88,9 +88,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
-_MODES = {"fp8": "fp8", "fp8_block": "fp8_block128", "int8": "w8a8_int8", "w8a8": "w8a8_int8", "int4_wo": "w4a16_int4", "awq": "w4a16_int4"}
-
-
 def find_model(name: str) -> str:
     """A model name that `load_model` knows: as it is, or the same architecture under the plain name. '' when there is none."""
     if len(name) > _LONGEST_NAME or not name.isprintable():
@@ -105,25 +102,3 @@ def find_model(name: str) -> str:
             continue
         return candidate
     return ""
-
-
-def that_fits(model: str, gpu: str, count: int) -> str:
-    """The model, or its fp8 checkpoint where only that one's weights fit `count` devices (a page need not say which was served)."""
-    fp8 = find_model(f"{model}-fp8") if model else ""
-    if not fp8 or not hardware_exists(gpu):
-        return model
-    held = count * devices.device_profile(gpu).device.hbm_bytes
-    return fp8 if load_model(model).weight_bytes() > held >= load_model(fp8).weight_bytes() else model
-
-
-def quantisation_for(model: str, mode: str) -> str | None:
-    """The override that makes `model` run as the file says. None when its own checkpoint is quantised or `mode` is 16-bit."""
-    if load_model(model).quantisation.name != "none" or not mode:
-        return None
-    return _MODES.get(mode)
-
-
-def is_sparse(model: str) -> bool:
-    """Whether the model has routed experts."""
-    architecture: ModelArchitecture = load_model(model)
-    return architecture.experts is not None

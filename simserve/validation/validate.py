@@ -13,7 +13,7 @@ from simserve.errors import ConfigError, nearest
 from simserve.validation import groups
 from simserve.validation.case import Case
 from simserve.validation.evaluate import Outcome, evaluate
-from simserve.validation.readers import read_measurements
+from simserve.validation.readers import TableReader, read_measurements
 from simserve.validation.split import is_check
 
 Part = Literal["all", "fit", "check"]
@@ -77,6 +77,7 @@ def validate_serving(
     *,
     dataset: str | None = None,
     part: Part = "all",
+    readers: Sequence[TableReader] = (),
     cache: Path | None = None,
     prepare: Callable[[list[Case]], list[Case]] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -85,12 +86,13 @@ def validate_serving(
 
     dataset  only the file of that name (without suffix)
     part     "fit" or "check" keeps the runs that overheads may be learned from, or those kept for judging
+    readers  of Parquet tables, one for each schema; results of load generators need none
     cache    directory of earlier predictions
     prepare  a last change to the cases, such as a device that the files do not name
 
     A file that no reader knows is left out and told in `unreadable`. Raises ConfigError for a place without a measurement that can be read.
     """
-    found = read_measurements(place, dataset)
+    found = read_measurements(place, dataset, readers=readers)
     cases = found.cases
     if part != "all":
         cases = [case for case in cases if is_check(case) == (part == "check")]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.measured_runs import TABLES
 from simserve.validation.evaluate import predict_one
 from simserve.validation.readers import read_directory
 
@@ -22,7 +23,11 @@ SLACK_PERCENT = 1.5
 def test_accuracy_has_not_fallen(entry: dict) -> None:  # type: ignore[type-arg]
     import numpy as np
 
-    cases = [c for c in read_directory(MEASUREMENTS, entry["dataset"]) if entry["contains"] in f"{c.profile}/{c.gpu}/{c.model}/{c.label}"]
+    cases = [
+        c
+        for c in read_directory(MEASUREMENTS, entry["dataset"], readers=TABLES)
+        if entry["contains"] in f"{c.profile}/{c.gpu}/{c.model}/{c.label}"
+    ]
     cases = [c for c in cases if not c.skip][:: entry.get("every", 1)]
     outcomes = [predict_one(case) for case in cases]
     predicted = [o for o in outcomes if o.predicted]

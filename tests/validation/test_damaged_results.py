@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-import random
 from pathlib import Path
 from typing import Any
 
 import mutants
-import numpy as np
-import pandas as pd
 import pytest
 import results
+from judging import judge
 
 from simserve.cli import main
-from simserve.errors import ConfigError
-from simserve.validation.evaluate import predict_one
-from simserve.validation.readers import read_file
-from simserve.validation.readers.client_results import completed_by
-
-TOLD = completed_by(hardware="h100-sxm-80gb", engine="vllm-v1", model="llama-3.1-8b")
 
 SOUND: dict[str, dict[str, Any]] = {
     "vllm": results.vllm(max_concurrency=16),
@@ -35,21 +26,6 @@ SOUND: dict[str, dict[str, Any]] = {
     "llmperf": results.llmperf(),
     "inference-perf": results.inference_perf(concurrency=3),
 }
-
-
-def judge(path: Path, said: str) -> str:
-    """Reads and predicts a file; what came of it: 'predicted', 'skipped' or 'refused'. Fails on anything else."""
-    try:
-        cases = TOLD(read_file(path))
-    except ConfigError as problem:
-        assert len(str(problem)) < 1000, f"{said}: a message of {len(str(problem))} characters"
-        return "refused"
-    outcomes = [predict_one(case) for case in cases]
-    for outcome in outcomes:
-        assert outcome.skip or outcome.predicted, said
-        assert len(outcome.skip) < 400, said
-        assert all(math.isfinite(v) and v >= 0 for v in outcome.predicted.values()), said
-    return "skipped" if any(o.skip for o in outcomes) else "predicted"
 
 
 def hunt(folder: Path, count: int, seed: int) -> dict[str, int]:
@@ -78,34 +54,6 @@ def test_damaged_results_are_told(tmp_path: Path) -> None:
 def test_many_damaged_results_are_told(tmp_path: Path) -> None:
     for seed in range(1, 4):
         hunt(tmp_path, 88, seed)
-
-
-FIXED = {
-    "id": "x_h200_sxm_vllm_agg_256x32_c4_tp1_1", "backend": "vllm", "backend_version": "0.12", "model_path": "meta-llama/Llama-3.1-8B",
-    "system": "h200_sxm", "precision": "bf16", "mode": "agg", "input_tokens": 256, "output_tokens": 32, "gemm_quant_mode": "bfloat16",
-    "tp_size": 1.0, "pp_size": 1.0, "attention_dp_size": 1.0, "moe_tp_size": 1.0, "moe_ep_size": 1.0, "ttft_ms": 40.0, "tpot_ms": 8.0,
-    "concurrency": 4.0, "collection": "mine",
-}  # fmt: skip
-
-
-def test_damaged_tables_are_told(tmp_path: Path) -> None:
-    rng = random.Random(3)
-    seen = set()
-    for i in range(60):
-        table = pd.DataFrame([FIXED])
-        column = rng.choice(list(FIXED))
-        odd = rng.choice(
-            [None, "abc", "", -1.0, 0.0, 1e30, float("inf"), float("nan"), True, 2**62, b"\xff", [1, 2], np.datetime64("2020-01-01")]
-        )
-        table[column] = pd.Series([odd], dtype=object)
-        if rng.random() < 0.15:
-            table = table.drop(columns=[rng.choice(list(FIXED))])
-        try:
-            table.to_parquet(tmp_path / "t.parquet")
-        except (OverflowError, ValueError, TypeError):
-            continue
-        seen.add(judge(tmp_path / "t.parquet", f"{column} = {odd!r} ({i})"))
-    assert seen == {"predicted", "skipped", "refused"}
 
 
 def test_one_unreadable_file_of_a_folder_is_counted_and_the_others_are_judged(

@@ -7,7 +7,6 @@ import pytest
 import yaml
 from builders import case
 
-from benchmarks.measured_runs.lessons import LESSONS
 from simserve.config.engine_profile import FOLDER, load_engine, names
 from simserve.errors import ConfigError
 from simserve.validation.budget import error_budget
@@ -73,10 +72,6 @@ def test_the_origin_of_overheads_may_be_any_text() -> None:
         assert f"host seconds - {provenance}" in yaml.safe_load(written)["sources"]
         again = yaml.safe_load(with_overheads(written, TRUTH, "later"))["sources"]
         assert "host seconds - later" in again and len(again) == len(yaml.safe_load(text)["sources"])
-
-
-def test_every_lesson_is_of_a_bundled_profile() -> None:
-    assert {lesson.profile for lesson in LESSONS} <= set(names())
 
 
 def test_a_budget_gives_slow_steps_to_the_steps_and_a_late_start_to_the_rest() -> None:

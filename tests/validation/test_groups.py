@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from builders import case
 
-from benchmarks.measured_runs.lessons import is_held_out
 from simserve.validation.evaluate import Outcome, evaluate
 from simserve.validation.groups import error_groups, skipped_reasons, worst_rows
 from simserve.validation.split import check_part, fit_part, is_check
@@ -51,8 +50,3 @@ def test_runs_are_never_torn_apart_by_the_split() -> None:
     assert not fit & check and len(fit | check) == 50
     assert 0.2 < len(check) / 50 < 0.6
     assert is_check(cases[0]) == is_check(case(run="run 0", measured={"e2e_mean": 9.0}, tp=8))
-
-
-def test_a_profile_that_learned_from_its_only_run_is_not_judged_by_it() -> None:
-    kept = next(case(run=f"run {i}") for i in range(50) if is_check(case(run=f"run {i}")))
-    assert is_held_out(kept) and not is_held_out(case(run=kept.run, profile="vllm-0.19"))

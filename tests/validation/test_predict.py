@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from builders import case
 
-from benchmarks.measured_runs.cells import cache_settings
 from simserve.config.engine_profile import load_engine
 from simserve.cost.host import HostOverheads
 from simserve.validation.case import Lengths, Load
@@ -94,8 +93,3 @@ def test_replicas_divide_the_step_where_the_engine_says_so() -> None:
     assert vllm[1].scheduler.params.max_num_batched_tokens == 2 * vllm[0].scheduler.params.max_num_batched_tokens
     for one, two in (sglang, vllm):
         assert two.max_seqs == 2 * one.max_seqs and two.kv_blocks > 1.9 * one.kv_blocks
-
-
-def test_a_cache_follows_its_checkpoint_where_the_engine_says_so() -> None:
-    assert [cache_settings(name, "fp8") for name in ("tensorrt-llm", "tensorrt-llm-1.0")] == [{"kv_bits": 8.0}] * 2
-    assert [cache_settings(*given) for given in (("tensorrt-llm", "fp8_block"), ("vllm-v1", "fp8"), ("", "fp8"))] == [{}] * 3

@@ -1,34 +1,17 @@
-"""Readers of measurement files: a file -> its cases. Each module knows one schema."""
+"""Readers of measurement files: a file -> its cases. Results of load generators are known by their keys, tables by their columns."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from simserve.errors import ConfigError, nearest
-from simserve.files.words import clipped
 from simserve.validation.case import Case
+from simserve.validation.readers import client_results
+from simserve.validation.readers.tables import TableReader, read_table, readers_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_BY_COLUMNS: tuple[tuple[frozenset[str], str], ...] = (
-    (frozenset({"queued_s", "first_token_s", "last_token_s", "request_id"}), "per_request"),
-    (frozenset({"stage_index", "itl_mean_ms", "question_tokens"}), "load_stages"),
-    (frozenset({"backend", "system", "ttft_ms", "tpot_ms", "concurrency"}), "fixed_concurrency"),
-    (frozenset({"serve_command", "mean_tpot_ms", "successful_requests"}), "bench_pages"),
-    (frozenset({"prompt_phase_ms", "decode_step_ms"}), "batch_phases"),
-    (frozenset({"trace", "rate_tag", "sum_request_latency_s"}), "trace_means"),
-    (frozenset({"num_gpus", "batch", "latency_s"}), "static_batches"),
-    (frozenset({"num_gpus", "batch", "ttft_s"}), "static_batches"),
-    (frozenset({"arrival", "output_tokens_per_s", "num_requests", "tensor_parallel"}), "offline_throughput"),
-    (frozenset({"baseline_output_tokens_per_s", "serve_options"}), "ascend_nightly"),
-    (frozenset({"workload", "tpot_ms", "output_tokens_per_s", "engine"}), "published_points"),
-    (frozenset({"tokens_per_s_per_gpu", "phase"}), "published_points"),
-)
+__all__ = ["Measurements", "TableReader", "read_directory", "read_file", "read_measurements", "readers_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +22,21 @@ class Measurements:
     unreadable: dict[str, str]
 
 
-def read_directory(place: Path, dataset: str | None = None) -> list[Case]:
+def read_directory(place: Path, dataset: str | None = None, *, readers: Sequence[TableReader] = ()) -> list[Case]:
     """The cases of every measurement file in a directory (or of one file), all of which must be readable.
 
     Raises ConfigError as `read_measurements`, and for the first file that cannot be read.
     """
-    found = read_measurements(place, dataset)
+    found = read_measurements(place, dataset, readers=readers)
     for reason in found.unreadable.values():
         raise ConfigError(reason)
     return found.cases
 
 
-def read_measurements(place: Path, dataset: str | None = None) -> Measurements:
+def read_measurements(place: Path, dataset: str | None = None, *, readers: Sequence[TableReader] = ()) -> Measurements:
     """The cases of every measurement file in a directory (or of one file); files that cannot be read are left out and told.
+
+    readers  of Parquet tables; without any, only results of load generators (JSON) can be read
 
     Raises ConfigError: no such place, no measurement file in it, none that can be read, an unknown `dataset` (with the nearest).
     """
@@ -69,7 +54,7 @@ def read_measurements(place: Path, dataset: str | None = None) -> Measurements:
     unreadable: dict[str, str] = {}
     for file in files:
         try:
-            cases += read_file(file)
+            cases += read_file(file, readers)
         except ConfigError as problem:
             unreadable[file.name] = str(problem)
     if len(unreadable) == len(files):
@@ -78,29 +63,6 @@ def read_measurements(place: Path, dataset: str | None = None) -> Measurements:
     return Measurements(cases, unreadable)
 
 
-def read_file(file: Path) -> list[Case]:
+def read_file(file: Path, readers: Sequence[TableReader] = ()) -> list[Case]:
     """The cases of one file. Raises ConfigError when its columns or keys are those of no known schema."""
-    if file.suffix in (".json", ".jsonl"):
-        clients: Any = importlib.import_module("simserve.validation.readers.client_results")
-        return list(clients.read(file))
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(file)
-    except Exception as problem:  # pyarrow raises several unrelated types
-        raise ConfigError(f"{file}: not a readable Parquet table ({clipped(str(problem) or type(problem).__name__, 120)})") from None
-    for columns, module in _BY_COLUMNS:
-        if columns <= set(table.columns):
-            reader: Any = importlib.import_module(f"benchmarks.measured_runs.{module}")
-            try:
-                found: Iterable[Case] = reader.read(_plain(table), file.stem)
-                return list(found)
-            except Exception as problem:  # a column or a value that this kind of table does not have: the reader need not foresee which
-                said = clipped(f"{type(problem).__name__}: {problem}", 100)
-                raise ConfigError(f"{file}: not a sound table of the kind that its columns say ({module}: {said})") from problem
-    raise ConfigError(f"{file}: no reader for a table with the columns {clipped(', '.join(map(str, table.columns)), 300)}")
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Categories as plain strings, so that missing values and comparisons behave."""
-    return table.assign(**{c: table[c].astype(object) for c in table.columns if str(table[c].dtype) == "category"})
+    return client_results.read(file) if file.suffix in (".json", ".jsonl") else read_table(file, readers)

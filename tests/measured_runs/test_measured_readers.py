@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from benchmarks.measured_runs import TABLES
 from benchmarks.measured_runs.command_line import read_command
-from simserve.errors import ConfigError
 from simserve.model import load_model
 from simserve.validation.case import Pool
 from simserve.validation.predict import predict
-from simserve.validation.readers import read_directory, read_file
-from simserve.validation.readers.client_results import completed_by
+from simserve.validation.readers import read_file
 
 FIXED = {
     "id": "x_h200_sxm_trtllm_agg_1024x1024_c64_tp8_ep8_1",
@@ -38,25 +36,11 @@ FIXED = {
     "collection": "public inference benchmark dump",
 }
 
-VLLM_RESULT = {
-    "backend": "vllm",
-    "model_id": "meta-llama/Llama-3.1-8B-Instruct",
-    "request_rate": 4.0,
-    "max_concurrency": None,
-    "completed": 100,
-    "total_input_tokens": 51200,
-    "total_output_tokens": 12800,
-    "output_throughput": 500.0,
-    "mean_ttft_ms": 40.0,
-    "p99_ttft_ms": 90.0,
-    "mean_tpot_ms": 9.0,
-}
-
 
 def fixed(tmp_path: Path, **changes: Any) -> Any:
     path = tmp_path / "runs.parquet"
     pd.DataFrame([FIXED | changes]).to_parquet(path)
-    return read_file(path)[0]
+    return read_file(path, TABLES)[0]
 
 
 def test_one_node_whose_degrees_were_multiplied_is_read_from_its_id(tmp_path: Path) -> None:
@@ -136,80 +120,6 @@ def test_unknown_device_and_model_are_named(tmp_path: Path) -> None:
     assert fixed(tmp_path, model_path="who/knows").skip == "unknown model who/knows"
 
 
-def test_a_result_of_a_benchmark_client_needs_its_device(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text(json.dumps(VLLM_RESULT))
-    found = read_directory(tmp_path)
-    assert "--hardware" in found[0].skip
-    told = completed_by(hardware="h100-sxm-80gb", tp=2)(found)[0]
-    assert told.skip == "" and told.gpu == "h100-sxm-80gb" and told.tp == 2
-    assert told.load.kind == "open" and told.load.rate_per_s == 4.0 and told.load.prompt.mean == 512
-    assert told.measured["ttft_mean"] == pytest.approx(0.04)
-
-
-def test_sglang_lines_aiperf_and_guidellm_are_understood(tmp_path: Path) -> None:
-    sglang = VLLM_RESULT | {"backend": "sglang", "request_rate": "inf", "max_concurrency": 16}
-    (tmp_path / "sglang.jsonl").write_text(json.dumps(sglang) + "\n" + json.dumps(sglang) + "\n")
-    both = read_file(tmp_path / "sglang.jsonl")
-    assert [c.load.kind for c in both] == ["closed", "closed"] and both[0].profile == "sglang"
-    aiperf = {
-        "time_to_first_token": {"unit": "ms", "avg": 50.0, "p99": 80.0},
-        "inter_token_latency": {"unit": "ms", "avg": 8.0},
-        "request_count": {"unit": "requests", "avg": 90.0},
-        "input_sequence_length": {"unit": "tokens", "avg": 512.0},
-        "output_sequence_length": {"unit": "tokens", "avg": 128.0},
-        "input_config": {"endpoint": {"model_names": ["meta-llama/Llama-3.1-8B"]}, "loadgen": {"concurrency": 8}},
-    }
-    (tmp_path / "aiperf.json").write_text(json.dumps(aiperf))
-    one = read_file(tmp_path / "aiperf.json")[0]
-    assert one.measured["ttft_p99"] == pytest.approx(0.08) and one.load.concurrency == 8
-    metric = {"successful": {"mean": 30.0, "percentiles": {"p99": 60.0}}}
-    guide = {
-        "benchmarks": [
-            {
-                "config": {"strategy": {"type_": "concurrent", "streams": 4}},
-                "metrics": {
-                    "time_to_first_token_ms": metric,
-                    "inter_token_latency_ms": metric,
-                    "prompt_token_count": metric,
-                    "output_token_count": metric,
-                    "request_totals": {"successful": 40},
-                },
-            }
-        ]
-    }
-    (tmp_path / "guide.json").write_text(json.dumps(guide))
-    two = read_file(tmp_path / "guide.json")[0]
-    assert two.measured["ttft_mean"] == pytest.approx(0.03) and two.load.requests == 40 and two.load.concurrency == 4
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("empty.json", "", "is empty"),
-        ("cut.json", '{"mean_ttft_ms": 3, "comp', "line 1, column 21: not valid JSON"),
-        ("other.json", '{"hello": 1}', "not a result of a known client"),
-    ],
-)
-def test_broken_results_are_refused_in_one_sentence(tmp_path: Path, name: str, text: str, says: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=says):
-        read_directory(tmp_path)
-
-
-def test_unreadable_and_unknown_tables_are_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(ConfigError, match="not a readable Parquet table"):
-        read_directory(tmp_path)
-    (tmp_path / "broken.parquet").unlink()
-    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "odd.parquet")
-    with pytest.raises(ConfigError, match="no reader for a table with the columns a"):
-        read_directory(tmp_path)
-    with pytest.raises(ConfigError, match="did you mean 'odd'"):
-        read_directory(tmp_path, "ood")
-    with pytest.raises(ConfigError, match="no such file or directory"):
-        read_directory(tmp_path / "nowhere")
-
-
 def test_serve_commands_give_layout_and_settings() -> None:
     vllm = read_command("vllm serve openai/gpt-oss-120b --max-model-len 32768 --max-num-batched-tokens 4096 -tp 2")
     assert (vllm.engine, vllm.model, vllm.tp) == ("vLLM", "openai/gpt-oss-120b", 2)
@@ -241,7 +151,7 @@ PAGE = {
 def page(tmp_path: Path, **changes: Any) -> Any:
     path = tmp_path / "pages.parquet"
     pd.DataFrame([PAGE | changes]).to_parquet(path)
-    return read_file(path)[0]
+    return read_file(path, TABLES)[0]
 
 
 def test_a_command_that_names_a_neighbour_of_the_pages_model_is_a_slip(tmp_path: Path) -> None:
@@ -260,6 +170,6 @@ def test_a_power_cap_slows_prompts_and_not_decodes_and_stays_with_its_device_in_
     row = {"model": "llama2-70b", "prompt_tokens": 512, "batch": 4, "output_tokens": 128, "tensor_parallel": 8, "dtype": "fp16"}
     row |= {"prompt_phase_ms": 100.0, "decode_step_ms": 30.0}
     pd.DataFrame([row | {"hardware": "h100-80gb"}, row | {"hardware": "h100-80gb-pcap"}]).to_parquet(tmp_path / "phases.parquet")
-    free, capped = (predict(found) for found in read_file(tmp_path / "phases.parquet"))
+    free, capped = (predict(found) for found in read_file(tmp_path / "phases.parquet", TABLES))
     assert capped["prompt_phase"] == pytest.approx(1.3 * free["prompt_phase"]) and capped["decode_step"] == free["decode_step"]
-    assert len({found.run for found in read_file(tmp_path / "phases.parquet")}) == 1
+    assert len({found.run for found in read_file(tmp_path / "phases.parquet", TABLES)}) == 1

@@ -20,6 +20,7 @@ from simserve import resources
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "simserve"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+BESIDE = sorted((ROOT / "benchmarks" / "measured_runs").rglob("*.py"))  # in a checkout only, kept like the package
 
 # What each package may import at run time, besides itself, EVERYWHERE and the version. One that is not here may import nothing.
 # A name with a dot allows that module only.
@@ -58,6 +59,8 @@ ROOMS = {
     "__init__": {"api", "config", "report", "study"},
     "__main__": {"cli"},
 }
+
+NOT_SHIPPED = {"benchmarks", "tests"}
 
 EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints"}
 """What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
@@ -110,6 +113,8 @@ def trespasses(path: Path) -> list[str]:
     found = []
     for item in imports(path):
         parts = item.name.split(".")
+        if parts[0] in NOT_SHIPPED:
+            found.append(f"{path.relative_to(ROOT)}:{item.line}: imports {item.name}, which is not installed with it")
         if parts[0] != "simserve" or len(parts) == 1 or parts[1].startswith("__"):
             continue
         if not {".".join(parts[1:n]) for n in range(2, len(parts) + 1)} & allowed:
@@ -130,6 +135,8 @@ def test_the_import_rules_see_a_trespasser(tmp_path, monkeypatch):
     assert trespasses(bad) == []
     bad.write_text("def plan(view):\n    from simserve.engine.plan import StepPlan\n")
     assert trespasses(bad) == ["policies/bad.py:2: policies imports simserve.engine.plan.StepPlan"]
+    bad.write_text("from benchmarks.measured_runs import TABLES\n")
+    assert trespasses(bad) == ["policies/bad.py:1: imports benchmarks.measured_runs.TABLES, which is not installed with it"]
 
 
 def test_only_the_engine_knows_simpy():
@@ -188,7 +195,7 @@ def fits_in_a_head(text: str) -> bool:
 
 
 def test_files_fit_in_a_head():
-    assert [path.relative_to(ROOT).as_posix() for path in SOURCES if not fits_in_a_head(path.read_text(encoding="utf-8"))] == []
+    assert [path.relative_to(ROOT).as_posix() for path in SOURCES + BESIDE if not fits_in_a_head(path.read_text(encoding="utf-8"))] == []
     assert not [path for path in SOURCES if path.stem in ("utils", "helpers", "misc")]
 
 
@@ -212,7 +219,7 @@ def test_no_two_test_files_have_one_name():
 
 
 def test_every_module_says_what_it_is():
-    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES}
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES + BESIDE}
     assert [name for name, text in texts.items() if text.strip() and not ast.get_docstring(ast.parse(text))] == []
 
 

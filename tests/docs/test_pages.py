@@ -28,6 +28,7 @@ ELSEWHERE = {
     "placement.md": "tests/study/test_placement_page.py",
     "clusters.md": "tests/docs/test_clusters_page.py",
     "metrics.md": "tests/report/test_metric_of_a_package.py",
+    "serving-validation.md": "tests/validation/test_table_readers.py",
 }
 INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
 

@@ -51,12 +51,12 @@ class TableReader:
 
 
 def readers_of(module: str) -> tuple[TableReader, ...]:
-    """The readers that a module lists as `TABLES`; it is looked for where Python looks, then in the working directory.
+    """The readers that a module lists as `TABLES`; it is looked for in the working directory, then where Python looks.
 
     Raises ConfigError for a module that cannot be imported or lists something else.
     """
     try:
-        with _working_directory_last():
+        with _working_directory_first():
             found = importlib.import_module(module)
     except Exception as problem:  # somebody's module may fail in any way while it is imported
         raise ConfigError(
@@ -100,10 +100,10 @@ def _hint(module: str) -> str:
 
 
 @contextmanager
-def _working_directory_last() -> Iterator[None]:
-    """A command's own script has not its directory among Python's places, `python -m` has."""
+def _working_directory_first() -> Iterator[None]:
+    """As `python -m` has it: a checkout's own `benchmarks` comes before somebody else's. The script `simserve` looks elsewhere only."""
     here = str(Path.cwd())
-    sys.path.append(here)
+    sys.path.insert(0, here)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from simserve.validation.devices import device_profile
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
-NO_PART = frozenset({"_data", "calibration", "cli", "report", "study"})
+NO_PART = frozenset({"_data", "calibration", "cli", "progress", "report", "study"})
 """What no prediction goes through: it makes profiles, runs experiments or shows results. Profiles count by their content (`key`)."""
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from simserve.contracts.cluster import ClusterControl, ClusterView, Decoding, Load, Refusal, Score
 from simserve.contracts.cost import PREFILL, VERIFY, Acceptance, CostModel, CostWrapper, Slice, Step
 from simserve.contracts.instance import DecodingView, InstanceView, KvView, StepPlan, WaitingView
+from simserve.contracts.loads import Loading, LoadSource
 from simserve.contracts.policies import (
     CAPABILITIES,
     FCFS,
@@ -42,6 +43,8 @@ __all__ = [
     "InstanceView",
     "KvView",
     "Load",
+    "LoadSource",
+    "Loading",
     "OracleRequest",
     "PolicyParams",
     "QueueOrder",

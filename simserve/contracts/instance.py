@@ -156,7 +156,8 @@ class StepPlan(Protocol):
     def admit(self, request: Request, reserve_tokens: int | None = None) -> bool:
         """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill). False, and
         nothing changes, when there is no slot, when memory above the watermark is short, when requests wait on the host, or when this
-        plan has preempted."""
+        plan has preempted. False too when the request has its memory now and waits for a load (`InstanceSpec.loads`): it is out of the
+        queue, and comes back before all others when it can be admitted."""
 
     def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""

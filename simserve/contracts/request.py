@@ -18,6 +18,7 @@ class State(IntEnum):
     MOVING = 5
     STALLED = 6
     VERIFYING = 7
+    LOADING = 8
 
 
 class Request(Protocol):

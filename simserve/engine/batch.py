@@ -29,6 +29,7 @@ class Batch:
         self.reorders = instance.intake.reorders
         self.cost = instance.cost
         self.kv = instance.kv
+        self.loads = instance.loads
         self.now = 0.0
         self.prefilling: list[LiveRequest] = []
         self.swapped: list[LiveRequest] = []
@@ -216,6 +217,8 @@ class Batch:
 
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Ends a waiting request without service."""
+        if request.held_blocks:  # it has waited for a load
+            self.kv.release(request)
         request.state = State.ENDED
         instance = self.instance
         instance.recorder.rejected(request.row, self.now, reason)

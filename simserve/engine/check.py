@@ -29,7 +29,8 @@ def simulate_checked(
     progress: Progress | None,
 ) -> RunRecords:
     """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError."""
-    twins = [replace(spec, scheduler=copy.deepcopy(spec.scheduler)) for spec in specs]
+    state = [(spec.scheduler, spec.loads) for spec in specs]
+    twins = [replace(spec, scheduler=policy, loads=loads) for spec, (policy, loads) in zip(specs, copy.deepcopy(state), strict=True)]
     twin_cluster = copy.deepcopy(cluster)
     simulation = CheckedSimulation(workload, specs, cluster, fast_forward, progress)
     for instance in simulation.instances:
@@ -38,7 +39,8 @@ def simulate_checked(
     records = simulation.run(until_s)
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)
-    outside = any(spec.request_s or spec.request_per_prompt_token_s for spec in specs) or bool(records.lives)
+    outside = any(spec.request_s or spec.request_per_prompt_token_s or spec.loads for spec in specs) or bool(records.lives)
+    outside = outside or any(instance.postponed for instance in simulation.instances)
     check_records(records, finished=until_s is None, outside=outside)
     if until_s is None:
         for instance in simulation.instances:
@@ -64,7 +66,9 @@ def audit(lane: Lane) -> None:
     kv, name = instance.kv, instance.spec.name
     held, host = sum(kv.elsewhere.values()), 0
     held += kv.prefix.blocks_in_use if kv.prefix is not None else 0
-    seen: set[int] = set()
+    for request in (*instance.loads.requests(), *instance.intake.waiting):  # those who wait have blocks after a load only
+        held += request.held_blocks - kv.shared_blocks(request)
+    seen = {request.row for request in instance.loads.requests()}
     for other in instance.lanes:
         one = other.batch
         group = one.group
@@ -123,7 +127,8 @@ def same_records(one: RunRecords, other: RunRecords) -> None:
 
 def check_records(records: RunRecords, finished: bool, outside: bool = False) -> None:
     """I1, I2, I4, I5 and I9 on the columns of a run. `finished` = it was not cut by a time limit; `outside` = requests spend time outside
-    instances: on their way to one, or held while none serves. An instance may then well be idle (I5 is not checked)."""
+    batches though there is room: on their way to an instance, held while none serves, loading, or postponed by a policy. An instance may
+    then well be idle (I5 is not checked)."""
     table, r = records.table, records.requests
     status = r.status
     done = status == Status.COMPLETED

@@ -39,7 +39,7 @@ def who_waits(cluster: Cluster) -> str:
 
 
 def _present(instance: Instance) -> int:
-    return len(instance.intake) + sum(len(lane.batch) for lane in instance.lanes)
+    return len(instance.intake) + len(instance.loads) + sum(len(lane.batch) for lane in instance.lanes)
 
 
 def _at(instance: Instance) -> str:

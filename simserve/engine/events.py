@@ -52,7 +52,7 @@ EVENTS = {
     "REQUEST_DUE": (REQUEST_DUE, "source"),
     "CLIENT_ANSWERED": (CLIENT_ANSWERED, "source"),
     "REQUEST_ENTERS": (REQUEST_ENTERS, "simulate"),
-    "LOAD_ENDS": (LOAD_ENDS, "intake"),
+    "LOAD_ENDS": (LOAD_ENDS, "loading"),
     "CLIENT_GIVES_UP": (CLIENT_GIVES_UP, "simulate"),
     "COPY_STARTS": (COPY_STARTS, "link"),
     "COPY_ENDS": (COPY_ENDS, "link"),

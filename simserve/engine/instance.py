@@ -15,6 +15,7 @@ from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.life import Life
 from simserve.engine.link import Link
+from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.recorder import Recorder
@@ -33,6 +34,7 @@ class Instance:
     """The running form of an InstanceSpec.
 
     intake   requests that are not admitted
+    loads    requests that have memory and wait for a load
     kv       its memory
     runner   when its lanes, each a batch, take steps
     role     "mixed", "prefill" or "decode"; may change while running
@@ -87,7 +89,10 @@ class Instance:
         """Migrations from here to elsewhere, by row of the request."""
         self.admissions = 0
         self.swapped_tokens = 0
+        self.postponed = 0
+        """Plans of nothing until a later time (`hold(until_s=)`)."""
         self.signals = signals
+        self.loads = Loads(self)
         self.runner: Runner = Pipeline(self) if spec.cost.stages > 1 else SingleLane(self)
 
     # -- requests ------------------------------------------------------------------------------------------------------------------
@@ -158,19 +163,18 @@ class Instance:
 
     def others_work(self, lane: Lane) -> bool:
         """Whether memory will be freed by others than this lane."""
-        return bool(self.kv.elsewhere) or self.handover is not None or self.runner.others_work(lane)
+        return bool(self.kv.elsewhere) or bool(len(self.loads)) or self.handover is not None or self.runner.others_work(lane)
 
     def requests(self) -> list[LiveRequest]:
         """All that wait here or are in a lane."""
-        return self.intake.requests() + [request for lane in self.lanes for request in lane.batch.requests()]
+        return self.intake.requests() + self.loads.requests() + [request for lane in self.lanes for request in lane.batch.requests()]
 
     def crash(self, now: float) -> list[LiveRequest]:
         """The instance dies: its KV is gone. Returns the requests that were in its queue and lanes, waiting again, in order of their rows;
         tokens of the step in progress were never computed."""
-        lost = self.intake.requests()
+        lost = self.intake.clear() + self.loads.clear()
         for lane in self.lanes:
             lost += lane.crash(now)
-        self.intake.clear()
         self.runner.crash(now)
         self.kv.clear()
         self.signals.waiting[self.index] = 0
@@ -225,7 +229,7 @@ class Instance:
     def load(self, exact: bool = True) -> Load:
         """Memory and requests at this moment; not `exact` = the memory as if no step had passed since the last plan."""
         kv = self.kv
-        head_blocks, running = 0, 0
+        head_blocks, running = 0, len(self.loads)
         if waiting := self.signals.waiting[self.index]:
             head_blocks = kv.blocks(self.intake.head.target_tokens)
         for lane in self.runner.lanes:

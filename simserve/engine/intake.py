@@ -79,6 +79,15 @@ class Intake:
                 request.cached_estimate = self._kv.cached_tokens(request)
                 waiting.push(request)
 
+    def give_up_memory(self) -> bool:
+        """The last of those that wait with memory, after a load, gives it up, and will load again; False when there is none."""
+        for request in reversed(list(self.waiting)):
+            if request.held_blocks:
+                self._kv.release(request)
+                request.lose_kv()
+                return True
+        return False
+
     def clear(self) -> list[LiveRequest]:
         """Takes out all that wait, in order."""
         left = self.requests()

@@ -108,10 +108,14 @@ class Lane:
                 "nothing but decode can be the same again (invariant I10)"
             )
         if not plan.decodes and not plan.slices:
+            if plan.loads:
+                return self.plan_step(now)
             # What has been preempted leaves room: whoever waits for a seat or memory is asked again before anybody is blamed.
             if plan.until_s is not None:
                 self.runner.ask_again(plan.until_s)
             elif self.has_work() and not plan.preempted and not self.instance.others_work(self):
+                if intake.give_up_memory():  # those that have been loaded wait for each other's
+                    return self.plan_step(now)
                 raise PolicyError(
                     f"policy '{self.policy_name}' plans no work at {now} s with {waiting} waiting, {len(batch.prefilling)} prefilling, "
                     f"{len(self.group)} decoding, {len(batch.swapped)} swapped requests: no progress is possible (invariant I5)"

@@ -55,6 +55,7 @@ class Pipeline:
 
     def ask_again(self, at_s: float) -> None:
         """A policy that plans nothing now wants to be asked at `at_s`."""
+        self._instance.postponed += 1
         self._waker.later(at_s, self._instance.policy_name)
 
     def _wake(self, now: float) -> None:

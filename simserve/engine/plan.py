@@ -110,6 +110,7 @@ class StepPlan(Step):
     layers       (group, groups) of layers that the slices pass through in this step; None = all layers
     budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
     preempted    a request was preempted in this plan: nothing is admitted or swapped in any more
+    loads        requests that this plan gave memory, and that wait for a load now
     repeat       how many steps in a row this plan is what the policy would choose, if nothing happens (see `hold`)
     verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
     until_s      when the policy wants to be asked again, seconds; None = when something happens
@@ -124,6 +125,7 @@ class StepPlan(Step):
         "ignores_arrivals",
         "kv_blocks",
         "layers",
+        "loads",
         "preempted",
         "prefill_pairs",
         "prefill_requests",
@@ -172,6 +174,7 @@ class StepPlan(Step):
         self.swap_times_s = []
         self.budget_left = budget
         self.preempted = False
+        self.loads = 0
         self.repeat = 1
         self.until_s: float | None = None
         self.verified: tuple[int, int, int] | None = None
@@ -281,8 +284,14 @@ class StepPlan(Step):
         if self.preempted or batch.swapped or view.free_seats <= 0 or batch.runner.claim is not None:
             return False
         kv = batch.kv
-        blocks = -(-(request.target_tokens if reserve_tokens is None else reserve_tokens) // kv.block_tokens)
-        if not kv.admit(request, blocks):
+        tokens = request.target_tokens if reserve_tokens is None else reserve_tokens
+        if request.loaded:  # its memory it has
+            if not kv.grow(request, tokens):
+                return False
+            self._take(request)
+            batch.start_prefill(request, batch.now)
+            return True
+        if not kv.admit(request, -(-tokens // kv.block_tokens)):
             return False
         self._take(request)
         if found := request.computed_tokens:
@@ -290,11 +299,16 @@ class StepPlan(Step):
                 request.cached_tokens += found
             else:  # as vLLM counts (vllm-project/vllm issue 25780): what a request reads again after it lost its KV is no hit
                 request.reread_tokens += found
+        if batch.loads and batch.loads.begin(request, batch.now):
+            self.loads += 1
+            return False
         batch.start_prefill(request, batch.now)
         return True
 
     def cached_tokens(self, request: Request) -> int:
-        """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
+        """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one), or has been loaded."""
+        if request.loaded:  # type: ignore[attr-defined]
+            return request.computed_tokens
         return self._batch.kv.cached_tokens(request)  # type: ignore[arg-type]
 
     def grow(self, request: Request, tokens: int) -> bool:
@@ -394,7 +408,7 @@ class StepPlan(Step):
             if not self._view.now < until_s < inf:
                 self._refuse(f"holds its plan until {until_s!r} s, which is not after {self._view.now} s")
             self.until_s = until_s
-        if not self.slices and not self.preempted and not self.swap_times_s:
+        if not self.slices and not self.preempted and not self.swap_times_s and not self.loads:
             waiting = self._view.waiting
             if self._batch.reorders and len(waiting):
                 return self

@@ -25,6 +25,7 @@ class LiveRequest:
     reread_tokens    tokens that later admissions found there: after a preemption or a failure it reads again what has been computed
     cached_estimate  while it waits under a cache-dependent order: prompt tokens found in the prefix cache at the last plan
     prefix_ids       contents of its prompt for the prefix cache (see PrefixCache); empty when unknown
+    loaded           whether what it has to wait for is there (`InstanceSpec.loads`)
     losses           instances that have died with it
     admission        number of its admission, rising over the instance's life; larger = more recent
     layer_pass       while a chunk of it is on its way through the layers group by group: (tokens of the chunk, groups passed, groups in
@@ -45,6 +46,7 @@ class LiveRequest:
         "grows",
         "held_blocks",
         "layer_pass",
+        "loaded",
         "losses",
         "max_output_tokens",
         "offered_ids",
@@ -97,6 +99,7 @@ class LiveRequest:
         self.first_token_s = -1.0
         self.prefill_end_s = -1.0
         self.planned = -1
+        self.loaded = False
         self.layer_pass: tuple[int, int, int] | None = None
         self.prefix_ids: list[int] = []
         self.pinned_ids: list[int] = []
@@ -110,6 +113,7 @@ class LiveRequest:
         self.target_tokens = self.prompt_tokens + self.generated_tokens
         self.pinned_ids = []
         self.offered_ids = 0
+        self.loaded = False
         self.prefill_end_s = -1.0
         self.state = State.WAITING
 

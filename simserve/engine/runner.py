@@ -149,6 +149,7 @@ class SingleLane:
 
     def ask_again(self, at_s: float) -> None:
         """A policy that plans nothing now wants to be asked at `at_s`."""
+        self._instance.postponed += 1
         self._waker.later(at_s, self._instance.policy_name)
 
     def step_ended(self, lane: Lane, now: float) -> None:

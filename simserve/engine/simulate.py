@@ -270,7 +270,7 @@ class Simulation:
 
     def _leave_unfinished(self, instance: Instance) -> None:
         """The run is cut: the requests in the instance."""
-        left = instance.intake.requests()
+        left = instance.intake.requests() + instance.loads.requests()
         for lane in instance.lanes:
             left += lane.batch.crash()
         for request in left:

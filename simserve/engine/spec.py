@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from simserve.contracts import FCFS, Acceptance, Controller, CostModel, QueueOrder, Router, Scheduler
+from simserve.contracts import FCFS, Acceptance, Controller, CostModel, LoadSource, QueueOrder, Router, Scheduler
 from simserve.errors import ConfigError, nearest
 
 ROLES = ("mixed", "prefill", "decode")
@@ -61,6 +61,7 @@ class InstanceSpec:
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
     order             queue discipline
+    loads             what requests may have to wait for between having memory and being admitted
     acceptance        how many drafted tokens the model accepts; None = policies may not verify any
     """
 
@@ -77,6 +78,7 @@ class InstanceSpec:
     host_kv_blocks: int = 0
     order: QueueOrder = FCFS
     acceptance: Acceptance | None = None
+    loads: tuple[LoadSource, ...] = ()
     prefix_caching: bool = False
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0

@@ -1,0 +1,80 @@
+"""Requests that have memory and wait for a load (`InstanceSpec.loads`): they are in no batch, take no sequence slot, and go back to the
+front of the queue when everything is there, as in vLLM (WAITING_FOR_REMOTE_KVS, vllm/v1/core/sched/scheduler.py)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simpy.events import Event
+
+from simserve.engine.events import LOAD_ENDS
+from simserve.engine.request import LiveRequest, State
+from simserve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from simserve.engine.instance import Instance
+
+
+class Loads:
+    """The loads under way at an instance. Those of one request run side by side."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._sources = instance.spec.loads
+        self._under_way: dict[int, tuple[LiveRequest, int, Event]] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def __bool__(self) -> bool:
+        """Whether anything is ever loaded here."""
+        return bool(self._sources)
+
+    def requests(self) -> list[LiveRequest]:
+        """Those that wait for a load."""
+        return [request for request, _, _ in self._under_way.values()]
+
+    def begin(self, request: LiveRequest, now: float) -> bool:
+        """A request has been given memory: whether it has to wait. Raises ConfigError for a load of negative or endless time."""
+        asked = [loading for source in self._sources if (loading := source.load(request, now)) is not None]
+        request.loaded = not asked
+        if not asked:
+            return False
+        seconds, tokens = max(loading.seconds for loading in asked), max(loading.tokens for loading in asked)
+        if not 0 <= seconds < float("inf") or not all(loading.seconds >= 0 for loading in asked):
+            raise ConfigError(f"loads: request {request.row} waits for {seconds} s; a load takes at least 0 s and ends")
+        request.state = State.LOADING
+        event = self._instance.clock.at(now + seconds, lambda event: self._end(request, event), LOAD_ENDS)
+        self._under_way[request.row] = request, tokens, event
+        return True
+
+    def _end(self, request: LiveRequest, event: Event) -> None:
+        """Everything is there: the request waits for its sequence slot, before all others."""
+        entry = self._under_way.get(request.row)
+        if entry is None or entry[2] is not event:
+            return  # its instance has died, or it was cancelled
+        self.take_out(request)
+        # As after a prefix hit, one token at least is left to compute.
+        brought = min(entry[1], request.target_tokens - 1) - request.computed_tokens
+        if brought > 0:
+            request.computed_tokens += brought
+            if request.scheduled_s < 0:
+                request.cached_tokens += brought
+            else:
+                request.reread_tokens += brought
+        request.loaded = True
+        request.state = State.WAITING
+        instance = self._instance
+        instance.intake.waiting.give_back(request)
+        instance.signals.waiting[instance.index] += 1
+        instance.runner.poke()
+
+    def take_out(self, request: LiveRequest) -> None:
+        """The request does not wait for its load any more."""
+        del self._under_way[request.row]
+
+    def clear(self) -> list[LiveRequest]:
+        """Takes out all of them."""
+        left = self.requests()
+        self._under_way.clear()
+        return left

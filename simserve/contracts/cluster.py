@@ -126,3 +126,7 @@ class ClusterControl(Protocol):
 
     def drain(self, instance: int) -> None:
         """Stops an instance as soon as the requests it has are done or gone."""
+
+    def set_role(self, instance: int, role: str) -> None:
+        """Makes an instance a "mixed", "prefill" or "decode" one, in a cluster that has prefill and decode instances and keeps them.
+        Requests it has to decode go on there; what it prefills from now on leaves, or stays, as its new role has it."""

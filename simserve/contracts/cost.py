@@ -41,13 +41,15 @@ class Step:
     contexts()      attended tokens of each decoding sequence; costs time, so only cost models that need the distribution ask
     """
 
-    __slots__ = ("context_tokens", "decodes", "known_contexts", "longest_tokens", "slices")
+    __slots__ = ("before", "context_tokens", "decodes", "known_contexts", "longest_tokens", "slices")
 
     decodes: int
     context_tokens: int
     longest_tokens: int
     slices: Sequence[Slice]
     known_contexts: tuple[int, ...] | None
+    before: tuple[Step, int] | None
+    """The step that this one follows after so many steps: its contexts are worked out when asked."""
 
     def __init__(self, decodes: int, context_tokens: int = 0, longest_tokens: int = 0, slices: Sequence[Slice] = ()) -> None:
         self.decodes = decodes
@@ -55,6 +57,7 @@ class Step:
         self.longest_tokens = longest_tokens
         self.slices = slices
         self.known_contexts = None
+        self.before = None
 
     @staticmethod
     def of(contexts: Sequence[int], slices: Sequence[Slice] = ()) -> Step:
@@ -67,6 +70,9 @@ class Step:
         """Attended tokens of each decoding sequence. Where only total and longest are known: one is the longest, the others are equal."""
         if self.known_contexts is not None:
             return self.known_contexts
+        if self.before is not None:
+            step, steps = self.before
+            return tuple(tokens + steps for tokens in step.contexts())
         if not self.decodes:
             return ()
         others = self.decodes - 1
@@ -75,9 +81,9 @@ class Step:
 
     def after(self, steps: int) -> Step:
         """The decode-only step of the same batch so many steps later: each context is longer by as many tokens."""
-        if self.known_contexts is not None:
-            return Step.of([tokens + steps for tokens in self.known_contexts])
-        return Step(self.decodes, self.context_tokens + steps * self.decodes, self.longest_tokens + steps)
+        later = Step(self.decodes, self.context_tokens + steps * self.decodes, self.longest_tokens + steps)
+        later.before = self, steps
+        return later
 
     def __repr__(self) -> str:
         return f"Step({self.decodes}, {self.context_tokens}, {self.longest_tokens}, {list(self.slices)!r})"

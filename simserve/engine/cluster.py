@@ -21,27 +21,30 @@ from simserve.engine.life import Life
 from simserve.engine.migration import MigrationLog
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest
-from simserve.engine.spec import ClusterSpec, Failures
+from simserve.engine.spec import ROLES, ClusterSpec, Failures
 from simserve.engine.timers import Ticker, Timers
 from simserve.errors import ConfigError, PolicyError
 from simserve.files.words import clipped
 
 
 class Pool:
-    """Instances among which one router chooses."""
+    """Instances among which one router chooses: those whose role is one of `takes`, now."""
 
-    def __init__(self, members: list[Instance], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
-        self.members = members
+    def __init__(self, takes: tuple[str, ...], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
+        self._takes = takes
+        self._everybody = everybody
         self.router = router
         self._signals = signals
         self.crosses = capable(router, "crosses_roles")
-        names, roles = (tuple(getattr(instance.spec, key) for instance in everybody) for key in ("name", "role"))
+        names, roles = tuple(instance.spec.name for instance in everybody), tuple(instance.role for instance in everybody)
         loads = [instance.load for instance in everybody]
         self.view = ClusterView(names, roles, signals, lambda number, exact: loads[number](exact), stale)
         self.update()
 
     def update(self) -> None:
-        """An instance has changed its life."""
+        """An instance has changed its life or its role."""
+        self.members = [instance for instance in self._everybody if instance.role in self._takes]
+        self.view.set_roles(tuple(instance.role for instance in self._everybody))
         self.view.set_open([instance.index for instance in self.members if instance.life is Life.UP])
         self._open = set(self.view.open)
 
@@ -103,15 +106,13 @@ class Cluster:
         self._listener = listener
         stale = spec.refresh_s > 0
         router, decode_router = spec.router or _TheOne(), spec.decode_router or _TheOne()
-        first, second = instances, instances
-        if not capable(router, "crosses_roles"):
-            first = [instance for instance in instances if instance.spec.role != "decode"]
-        if not capable(decode_router, "crosses_roles"):
-            second = [instance for instance in instances if instance.spec.role == "decode"]
-        elif spec.push:
+        if capable(decode_router, "crosses_roles") and spec.push:
             raise ConfigError("a router that crosses roles decides when the prefill has ended: the hand-over must be a pull")
+        first, second = ROLES if capable(router, "crosses_roles") else ("mixed", "prefill"), ("decode",)
         self.entry = Pool(first, router, signals, instances, stale)
-        self.decode = Pool(second, decode_router, signals, instances, stale)
+        self.decode = Pool(ROLES if capable(decode_router, "crosses_roles") else second, decode_router, signals, instances, stale)
+        self.roles: list[tuple[float, int, str]] = []
+        """Changes of roles: seconds, number, the new role."""
         self.hear_ends: list[Any] = [policy for policy in (router, decode_router, *spec.controllers) if capable(policy, "hears_ends")]
         """Routers and controllers that are told of ends."""
         self.handover = self._connect()
@@ -137,7 +138,7 @@ class Cluster:
         if not {"decode", "prefill"} <= roles:
             found, missing = ("prefill", "decode") if "prefill" in roles else ("decode", "prefill")
             raise ConfigError(f"the cluster has {found} instances and no {missing} instance: requests could not be finished")
-        handover = Handover(self.decode.members, self._decoder, self.spec.push, self.spec.layerwise, self.decode.crosses)
+        handover = Handover(self._decoder, self.spec.push, self.spec.layerwise, self.decode.crosses)
         for instance in self.instances:
             if instance.spec.role != "mixed":
                 instance.handover = handover
@@ -189,6 +190,19 @@ class Cluster:
 
     def _somebody_is_left(self) -> bool:
         return self._listener.requests_left()[1] > 0
+
+    def set_role(self, instance: Instance, role: str) -> None:
+        """An instance takes other requests from now on. Those it has go on where they are, or leave as its new role has it; those on their
+        way here to decode still come."""
+        instance.role = role
+        instance.handover = instance.handover or self.handover
+        self.roles.append((self.clock.now, instance.index, role))
+        self.entry.update()
+        self.decode.update()
+        if instance.life is Life.UP:
+            if self.handover is not None:
+                self.handover.retry()
+            self._listener.instance_available(self.clock.now)
 
     # -- lives ---------------------------------------------------------------------------------------------------------------------
 

@@ -130,6 +130,11 @@ class ClusterView(ReadOnly):
         write(self, "waiting", waiting)
         write(self, "prompt_tokens", prompt_tokens)
 
+    def set_roles(self, roles: tuple[str, ...]) -> None:
+        """An instance may have another role from now on."""
+        if roles != self.roles:
+            write(self, "roles", roles)
+
     def set_open(self, numbers: list[int]) -> None:
         """Other instances take requests from now on."""
         write(self, "open", tuple(numbers))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from simserve.contracts.cluster import Decoding, Load
 from simserve.engine import migration
 from simserve.engine.instance import Instance
 from simserve.engine.life import Life
+from simserve.engine.spec import ROLES
 from simserve.errors import PolicyError
+from simserve.files.words import clipped
 
 if TYPE_CHECKING:
     from simserve.engine.cluster import Cluster
@@ -92,6 +94,25 @@ class ClusterControl:
             self._cluster.drain(one)
         elif one.life is Life.BOOTING:
             self._cluster.set_life(one, Life.OFF)
+
+    def set_role(self, instance: int, role: str) -> None:
+        """Makes an instance a "mixed", "prefill" or "decode" one. Raises PolicyError where requests could not be finished."""
+        one, cluster = self._instance(instance), self._cluster
+        if role not in ROLES:
+            self._refuse(f"makes instance {instance} {clipped(repr(role))}; roles are {', '.join(ROLES)}")
+        if role == one.role:
+            return
+        if cluster.handover is None:
+            self._refuse(f"makes instance {instance} '{role}', and the cluster has no prefill and decode instances")
+        if role == "prefill" and one.link is None:
+            self._refuse(f"makes instance {instance} 'prefill', and no link leaves it for its KV")
+        others = {other.role for other in cluster.instances if other is not one} | {role}
+        if not {"prefill", "decode"} <= others:
+            self._refuse(f"makes instance {instance} '{role}', and leaves no {'decode' if 'prefill' in others else 'prefill'} instance")
+        cluster.set_role(one, role)
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise PolicyError(f"controller '{self._name}' {what} (invariant I10)")
 
     def _instance(self, number: int) -> Instance:
         instances = self._cluster.instances

@@ -8,7 +8,7 @@ the link of the prefill instance or of its node, which other copies share.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 from simserve.engine.instance import Instance
@@ -41,12 +41,13 @@ class Handover:
     layerwise   each layer's KV leaves as soon as it is computed; otherwise the copy begins with the end of the prefill
     """
 
-    def __init__(self, decoders: list[Instance], choose: Choose, push: bool, layerwise: bool, may_stay: bool) -> None:
+    def __init__(self, choose: Choose, push: bool, layerwise: bool, may_stay: bool) -> None:
         self._choose = choose
         self._push = push
         self._layerwise = layerwise
         self._may_stay = may_stay
-        self._queues: dict[int, deque[Move]] = {instance.index: deque() for instance in decoders}
+        self._queues: defaultdict[int, deque[Move]] = defaultdict(deque)
+        """By number of the decode instance: requests that wait for its memory."""
         self._homeless: list[Move] = []
         self.moves: dict[int, Move] = {}
         """By row of the request."""

@@ -111,7 +111,7 @@ class Lane:
             if plan.loads:
                 return self.plan_step(now)
             # What has been preempted leaves room: whoever waits for a seat or memory is asked again before anybody is blamed.
-            if plan.until_s is not None:
+            if plan.until_s is not None and self.has_work():
                 self.runner.ask_again(plan.until_s)
             elif self.has_work() and not plan.preempted and not self.instance.others_work(self):
                 if intake.give_up_memory():  # those that have been loaded wait for each other's

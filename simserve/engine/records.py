@@ -247,6 +247,8 @@ class RunRecords:
     lives: tuple[tuple[float, int, str], ...] = ()
     """(seconds, instance number, what it became: up, draining, booting, off), in order of time. Instances are up at time 0 if nothing else
     is said."""
+    roles: tuple[tuple[float, int, str], ...] = ()
+    """Changes of roles while running: (seconds, instance number, the new role), in order of time."""
     counters: dict[str, float] = field(default_factory=dict)
     """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, reread_tokens, swapped_tokens,
     kv_blocks_in_use_at_end."""

@@ -305,6 +305,7 @@ class Simulation:
             end_s=max(ends, default=0.0),
             moves=self.cluster.migrations.columns() if self.cluster.spec.controllers else None,
             lives=tuple(self.cluster.lives),
+            roles=tuple(self.cluster.roles),
             counters={
                 "steps": float(sum(len(lane.step_end_s) for lane in lanes)),
                 "plans": float(sum(len(lane.span_steps) for lane in lanes)),

@@ -35,9 +35,13 @@ ROOMS = {
     "report": {"engine.records"},
     "calibration": {"config", "cost", "hardware", "model", "progress", "report.plots.style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},
-    "api": {"config", "engine", "policies.blame", "report", "serving.accuracy", "study", "progress"},
-    "study": {"api", "config", "cost", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "workload"},
-    "serving": {"api", "config", "cost", "engine", "hardware", "model", "policies", "report", "resources", "workload"},
+    "api": {"config", "policies.blame", "progress", "report", "simulation", "study"},
+    "simulation": {"config", "engine", "policies.blame", "report", "serving.accuracy"},
+    "study": {
+        *("config", "cost", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "simulation"),
+        "workload",
+    },
+    "serving": {"config", "cost", "engine", "hardware", "model", "policies", "report", "resources", "workload"},
     "cli": {
         "api",
         "calibration",
@@ -54,14 +58,15 @@ ROOMS = {
     },
     "contracts": set(),
     "errors": set(),
+    "version": set(),
     "files": {"bounds", "hints"},
     "__init__": {"api", "config", "report", "study"},
     "__main__": {"cli"},
 }
 
-EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints"}
+EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "version"}
 """What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
-wrong words understood."""
+wrong words understood, what records a version."""
 
 # Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
 LIGHT = {"numpy", "pydantic"}

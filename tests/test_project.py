@@ -39,7 +39,7 @@ def test_every_page_of_the_python_reference_names_something():
 
 def test_the_version_has_one_source():
     assert "version" in PROJECT["project"]["dynamic"]
-    assert PROJECT["tool"]["hatch"]["version"]["path"] == "simserve/__init__.py"
+    assert PROJECT["tool"]["hatch"]["version"]["path"] == "simserve/version.py"
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert str(citation["version"]) == simserve.__version__
     log = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

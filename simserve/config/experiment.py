@@ -23,7 +23,7 @@ from simserve.config.paths import (
     model_reference,
     trace_reference,
 )
-from simserve.config.python_policies import Arguments
+from simserve.config.python_names import Arguments
 from simserve.config.schema import ExperimentSpec
 from simserve.errors import SimserveError
 from simserve.files import messages, yaml_text
@@ -90,7 +90,7 @@ class Experiment:
 
         Equal fingerprints mean equal results. Name, description and `output` do not count.
         """
-        from simserve import __version__
+        from simserve.version import __version__
 
         resolved = self.resolved()
         meaning = {key: value for key, value in resolved.items() if key not in ("name", "description", "output")}
@@ -134,7 +134,7 @@ def load(
         document = overrides.apply(document, given.placeholders(document.data))
     engine, of_engine = _engine(document, folder)
     if engine is not None:
-        document, found = engine_flags.model_flags(document, engine)
+        document, found = engine_flags.model_flags(document, engine.flag_rules)
         of_engine += found
     section, mistakes = messages.check(ExperimentSpec, document.data, document)
     mistakes += of_engine

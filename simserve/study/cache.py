@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from simserve import __version__
 from simserve.catalogue import METRICS
 from simserve.config.experiment import Experiment
 from simserve.errors import OutputError
 from simserve.policies import registry
+from simserve.version import __version__
 
 Row = dict[str, float | None]
 

@@ -145,7 +145,7 @@ def _assemble_and_run(experiment: Experiment, given: PythonPolicies, factors: Se
 
 
 def _run(experiment: Experiment, parts: Assembly, factors: Iterable[Factors]) -> Iterator[Headlines]:
-    from simserve.api import measured
+    from simserve.simulation import simulated_parts
 
     for of_draw in factors:
         # Instances of a group share one cost model. Schedulers and routers keep state: every draw starts with fresh ones.
@@ -157,7 +157,7 @@ def _run(experiment: Experiment, parts: Assembly, factors: Iterable[Factors]) ->
             for spec, scheduler in zip(parts.instances, schedulers, strict=True)
         )
         drawn = replace(parts, instances=instances, cluster=cluster)
-        yield headlines_of(measured(experiment, drawn).summary_dict())
+        yield headlines_of(simulated_parts(experiment, drawn).summary_dict())
 
 
 def headlines_of(summary: Mapping[str, Any]) -> Headlines:

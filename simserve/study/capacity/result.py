@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simserve import __version__
 from simserve.report.files import write_json, write_whole
 from simserve.study.capacity.plots import CapacityPlots
 from simserve.study.capacity.words import answer
@@ -16,6 +15,7 @@ from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
 from simserve.study.search import Outcome
 from simserve.study.statistics import mean_interval
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd

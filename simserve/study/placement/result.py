@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simserve import __version__
 from simserve.report.files import write_json
 from simserve.study.cache import Row
 from simserve.study.caveats import rare, unsteady
@@ -15,6 +14,7 @@ from simserve.study.placement.placement import Placement
 from simserve.study.placement.words import answer, told_apart
 from simserve.study.predicate import Predicate
 from simserve.study.rate_key import unit
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simserve import __version__
 from simserve.errors import ConfigError, OutputError, nearest
 from simserve.report.files import write_json, write_whole
 from simserve.study.base import LABEL, VARIANT
@@ -21,6 +20,7 @@ from simserve.study.statistics import CONFIDENCE, mean_interval
 from simserve.study.sweep.axes import label, name_of
 from simserve.study.sweep.plots import SweepPlots
 from simserve.study.sweep.table import Rows
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -58,13 +58,15 @@ ROOMS = {
     },
     "contracts": set(),
     "errors": set(),
+    "plugins": set(),
     "version": set(),
     "files": {"bounds", "hints"},
+    "catalogue": {"plugins"},
     "__init__": {"api", "config", "report", "study"},
     "__main__": {"cli"},
 }
 
-EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "version"}
+EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "plugins", "version"}
 """What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
 wrong words understood, what records a version."""
 

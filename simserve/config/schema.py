@@ -66,13 +66,25 @@ class EngineSection(OpenSection):
     name: str = Field(description="An engine profile (`simserve engines`), or a path to a profile's YAML file.")
 
 
-class CostSection(Section):
-    """Where the seconds of a step come from. Without this section: from the kernel models of the hardware profile."""
+class CostSection(OpenSection):
+    """Where the seconds of a step come from. Without this section: from the kernel models of the hardware profile. Further keys are
+    parameters of `model`."""
 
-    polynomial: str = Field(
+    polynomial: str | None = Field(
+        default=None,
         description="Published coefficients instead of kernel models: the name of a bundled file, or a path to a JSON file of the same form"
-        " (docs/cost-models.md). The engine profile's host overheads are then not added."
+        " (docs/cost-models.md). The engine profile's host overheads are then not added.",
     )
+    model: str | None = Field(
+        default=None,
+        description="A cost model of an installed package (`simserve plugins`), which changes what kernel models or coefficients give.",
+    )
+
+    @model_validator(mode="after")
+    def _some_source(self) -> CostSection:
+        if self.polynomial is None and self.model is None:
+            raise ValueError("state where step times come from: polynomial or model")
+        return self
 
 
 class ParallelSection(Section):

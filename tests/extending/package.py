@@ -58,6 +58,6 @@ class Package:
     def run(self, experiment: str, *arguments: str) -> tuple[dict[str, Any], pd.DataFrame]:
         """summary.json and requests.parquet of an experiment, every invariant checked."""
         (self.folder / "experiment.yaml").write_text(experiment + QUICK)
-        self.simserve("run", "experiment.yaml", "--check", "--out", "out", *arguments)
+        self.simserve("run", "experiment.yaml", "--check", "--force", "--out", "out", *arguments)
         out = self.folder / "out"
         return json.loads((out / "summary.json").read_text()), pd.read_parquet(out / "requests.parquet")

@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any
 
 from simserve import hints, plugins
+from simserve.config.cost_section import CostSection
 from simserve.config.instances import Setting, policy_params
-from simserve.config.schema import CostSection
 from simserve.contracts import CostModel, CostWrapper, PolicyParams, Step
 from simserve.errors import ConfigError, PolicyError, SimserveError, nearest
 from simserve.files import messages

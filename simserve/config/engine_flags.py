@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from simserve.config.schema import Section
+from simserve.config.section import Section
 from simserve.errors import nearest
 from simserve.files import messages
 from simserve.files.messages import Mistake

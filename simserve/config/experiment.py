@@ -14,6 +14,7 @@ from simserve import resources
 from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.cost_models import CostChoice
+from simserve.config.cost_section import CostSection
 from simserve.config.engine_profile import EngineOverrides, EngineProfile
 from simserve.config.instances import InstanceGroup
 from simserve.config.paths import (
@@ -25,7 +26,7 @@ from simserve.config.paths import (
     trace_reference,
 )
 from simserve.config.python_names import Arguments
-from simserve.config.schema import CostSection, ExperimentSpec
+from simserve.config.schema import ExperimentSpec
 from simserve.errors import SimserveError
 from simserve.files import messages, yaml_text
 from simserve.files.messages import Mistake

@@ -24,10 +24,6 @@ KNOWN = (
     _of("engine", "batch events handover instance lane link migration pipeline plan runner timers"),
     _of("engine", "cluster control"),
     _of("engine", "check guard simulate"),
-    _of("report", "compare.comparison compare.html compare.plots"),
-    _of("study", "capacity.page capacity.result capacity.words"),
-    _of("study", "placement.page placement.result placement.words"),
-    _of("study", "sweep.page sweep.result"),
 )
 """Groups of modules that still import each other. None may be added, and none may stay here that has been taken apart."""
 

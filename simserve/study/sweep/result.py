@@ -38,6 +38,10 @@ _SHOWN = (
 )  # fmt: skip
 
 
+_FEW = 40
+"""Points that a notebook shows."""
+
+
 class SweepResult:
     """The rows of a sweep.
 
@@ -176,9 +180,10 @@ class SweepResult:
         return f"SweepResult({self.name!r}: {len(self.frame)} runs over {keys}{f', {bad} without figures' if bad else ''})"
 
     def _repr_html_(self) -> str:
-        from simserve.study.sweep.page import fragment
+        from simserve.study.notebook import fragment
 
-        return fragment(self)
+        table = self.shown()
+        return fragment(repr(self), table.head(_FEW), self.notes, max(0, len(table) - _FEW))
 
 
 def frame(plan: Plan, keys: Sequence[str], rows: Rows, names: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:

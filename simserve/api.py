@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve.config import experiment as experiments
 from simserve.config import python_policies
 from simserve.config.experiment import Experiment
-from simserve.config.python_policies import Arguments
+from simserve.config.python_names import Arguments
 from simserve.config.schema import check_draws
 from simserve.policies import blame
 from simserve.progress.run import Progress, shown
 
 if TYPE_CHECKING:
-    from simserve.config.assemble import Assembly
-    from simserve.engine.records import InstanceInfo
     from simserve.report.result import Result
 
 
@@ -56,7 +53,7 @@ def run(
     The result says which objects were given: the experiment's YAML alone does not reproduce it.
     Raises SimserveError for anything the user can mend.
     """
-    from simserve.config.assemble import assemble
+    from simserve.simulation import simulated
 
     given = Arguments(scheduler, router, decode_router)
     if isinstance(experiment, Experiment):
@@ -69,54 +66,10 @@ def run(
     policies = python_policies.checked(loaded, given)
     draws = loaded.spec.intervals if intervals is None else intervals
     check_draws(draws)
-    with blame.named(), shown(progress) as callback:
-        result = measured(loaded, assemble(loaded, policies), progress=callback, check=check)
+    with shown(progress) as callback:
+        result = simulated(loaded, policies, progress=callback, check=check)
     if draws:
         from simserve.study.intervals import bands
 
         result.intervals = bands(loaded, draws, progress is True, given=policies)
     return result
-
-
-def measured(experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False) -> Result:
-    """Simulates what was assembled of an experiment. `parts` is used up: policies keep state."""
-    from simserve.engine import simulate
-    from simserve.report.energy import run_energy, run_experts
-    from simserve.report.result import Result
-
-    records = simulate(
-        parts.workload,
-        parts.instances,
-        parts.cluster,
-        fast_forward=experiment.spec.fast_forward,
-        check=check,
-        until_s=experiment.spec.until_s,
-        progress=progress,
-    )
-    about = zip(records.instances, parts.memory_notes, strict=True)
-    records = replace(records, instances=tuple(_with_engine(info, experiment, notes) for info, notes in about))
-    metrics = experiment.spec.metrics
-    slo = experiment.spec.slo.by_class(records.table.slo_class.names)
-    result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
-    costs = [spec.cost for spec in parts.instances]
-    result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
-    return result
-
-
-def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...]) -> InstanceInfo:
-    """The instance's description with the engine profile that its host overheads and defaults came from, and where its memory differs."""
-    engine = experiment.engine
-    about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
-    profile = {**about, "validated": engine.validated, "sources": list(engine.sources)}
-    notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
-    return replace(info, cost={**info.cost, "engine_profile": profile, "measured_runs": _measured_runs(engine.name, info), **notes})
-
-
-def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:
-    """How wrong the simulator was on measured runs of this engine, device and model, or that nobody has compared it."""
-    from simserve.validation.accuracy import accuracy_of
-
-    hardware, model = str(info.cost.get("hardware", "")), str(info.cost.get("model", ""))
-    name = f"serving runs of {engine} with {model} on {hardware}"
-    found = accuracy_of(engine, hardware, model)
-    return {"name": name, "validated": found is not None, **(found or {})}

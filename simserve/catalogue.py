@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, Literal
 
+from simserve import plugins
 from simserve.errors import ConfigError
 
 Better = Literal["higher", "lower"]
@@ -232,7 +232,7 @@ _TIMES = {"released_s", "scheduled_s", "first_token_s", "finish_s"}
 """Columns of requests that end like a metric."""
 
 
-def _checked(name: str, found: Any, known: Iterable[Metric]) -> Metric:
+def _checked(words: str, found: Any, known: Iterable[Metric]) -> Metric:
     """What an entry point gave, if it is a metric that stands beside the known ones. Raises ConfigError."""
     problem = ""
     if not isinstance(found, Metric) or found.formula is None or found.over != "request":
@@ -244,7 +244,7 @@ def _checked(name: str, found: Any, known: Iterable[Metric]) -> Metric:
     elif taken := {found.name, found.quantity} & _names(known):
         problem = f"the name '{min(taken)}' is taken"
     if problem:
-        raise ConfigError(f"metric '{name}': {problem}")
+        raise ConfigError(f"{words}: {problem}")
     assert isinstance(found, Metric)
     return found
 
@@ -258,13 +258,8 @@ def _names(metrics: Iterable[Metric]) -> set[str]:
 
 def _metrics() -> tuple[Metric, ...]:
     found = list(_OWN)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        try:
-            loaded = point.load()
-        except Exception as problem:  # a third party's module may fail in any way while it is imported
-            where = f"metric '{point.name}' cannot be loaded from {point.value}"
-            raise ConfigError(f"{where}: {type(problem).__name__}: {problem}") from problem
-        found.append(_checked(point.name, loaded, found))
+    for plugin in plugins.found(GROUP).values():
+        found.append(_checked(plugin.words, plugin.load(), found))
     return tuple(found)
 
 

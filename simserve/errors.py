@@ -37,7 +37,8 @@ class OutputError(SimserveError):
 
 
 class PolicyError(SimserveError):
-    """A policy broke a rule of the engine (invariant I10): over budget, over memory, unknown request, no progress."""
+    """A policy broke a rule of the engine (invariant I10): over budget, over memory, unknown request, no progress; or a
+    cost model of a package gave what is no time."""
 
 
 class InvariantError(SimserveError):

@@ -36,8 +36,12 @@ ROOMS = {
     "report": {"engine.records"},
     "calibration": {"config", "cost", "hardware", "model", "progress", "report.plots.style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},
-    "api": {"config", "engine", "policies.blame", "report", "validation.accuracy", "study", "progress"},
-    "study": {"api", "config", "cost", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "workload"},
+    "api": {"config", "policies.blame", "progress", "report", "simulation", "study"},
+    "simulation": {"config", "engine", "policies.blame", "report", "validation.accuracy"},
+    "study": {
+        *("config", "cost", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "simulation"),
+        "workload",
+    },
     "validation": {"config", "cost", "engine", "hardware", "model", "policies", "resources", "workload"},
     "cli": {
         "api",
@@ -55,16 +59,19 @@ ROOMS = {
     },
     "contracts": set(),
     "errors": set(),
+    "plugins": set(),
+    "version": set(),
     "files": {"bounds", "hints"},
+    "catalogue": {"plugins"},
     "__init__": {"api", "config", "report", "study"},
     "__main__": {"cli"},
 }
 
 NOT_SHIPPED = {"benchmarks", "tests"}
 
-EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints"}
+EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "plugins", "version"}
 """What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
-wrong words understood."""
+wrong words understood, what records a version."""
 
 # Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
 LIGHT = {"numpy", "pydantic"}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import pytest
 import yaml
 
 import simserve
+from simserve import contracts
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -21,12 +27,59 @@ EXPORTED = {
 """Adding a name is a decision; taking one away breaks somebody's notebook."""
 
 
+def exports(package: ModuleType) -> dict[str, set[str]]:
+    """The names that a package gives away, in each way that it says so."""
+    own = {name for name, value in vars(package).items() if getattr(value, "__module__", None) == package.__name__}
+    return {
+        "listed": set(package.__all__),
+        "loaded when asked for": {*package._HOMES, "__version__"},
+        "defined here": {name for name in own if not name.startswith("_")} | EXPORTED,
+        "known to dir()": {name for name in dir(package) if name.isidentifier() and not name.startswith("_")} - HARMLESS | {"__version__"},
+    }
+
+
+HARMLESS = {"Any", "TYPE_CHECKING", "annotations"} | {path.stem for path in (ROOT / "simserve").iterdir()}
+"""What else stands in the package: what it is written with, and its modules once they are imported."""
+
+
+def _package(change: Callable[[str], str]) -> ModuleType:
+    """simserve's own `__init__.py`, changed."""
+    module = ModuleType("changed")
+    exec(compile(change((ROOT / "simserve" / "__init__.py").read_text(encoding="utf-8")), "changed", "exec"), vars(module))
+    return module
+
+
 def test_the_exported_names_are_these_and_each_is_there():
-    assert set(simserve.__all__) == EXPORTED
+    assert {way: names ^ EXPORTED for way, names in exports(simserve).items() if names != EXPORTED} == {}
     assert all(getattr(simserve, name) is not None for name in EXPORTED)
-    assert set(dir(simserve)) >= EXPORTED
+    for name, home in simserve._HOMES.items():
+        assert getattr(importlib.import_module(home), name) is getattr(simserve, name)
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     assert {name for name in EXPORTED if f"::: simserve.{name}\n" not in page} <= {"__version__", "Experiment"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"compare", "load",', '"compare", "load", "more",'),
+        ('"compare", "load",', '"load",'),
+        ('    "load": "simserve.api",\n', '    "load": "simserve.api",\n    "load_engine": "simserve.config.engine_profile",\n'),
+        ('    "load": "simserve.api",\n', ""),
+        ("def __dir__()", "def more():\n    pass\n\n\ndef __dir__()"),
+        ("def __dir__()", "more = 1\n\n\ndef __dir__()"),
+    ],
+)
+def test_a_name_that_is_added_or_lost_is_seen(old, new):
+    assert all(names == EXPORTED for names in exports(_package(lambda text: text)).values())
+    changed = _package(lambda text: text.replace(old, new, 1))
+    assert any(names != EXPORTED for names in exports(changed).values())
+
+
+def test_every_name_of_the_contracts_is_exported():
+    own = {name for name, value in vars(contracts).items() if str(getattr(value, "__module__", "")).startswith("simserve.contracts")}
+    capitals = {name for name, value in vars(contracts).items() if name.isupper() and not isinstance(value, ModuleType)}
+    assert {name for name in own | capitals if not name.startswith("_")} <= set(contracts.__all__)
+    assert all(hasattr(contracts, name) for name in contracts.__all__)
 
 
 def test_every_page_of_the_python_reference_names_something():
@@ -39,7 +92,7 @@ def test_every_page_of_the_python_reference_names_something():
 
 def test_the_version_has_one_source():
     assert "version" in PROJECT["project"]["dynamic"]
-    assert PROJECT["tool"]["hatch"]["version"]["path"] == "simserve/__init__.py"
+    assert PROJECT["tool"]["hatch"]["version"]["path"] == "simserve/version.py"
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert str(citation["version"]) == simserve.__version__
     log = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -51,15 +104,42 @@ def test_types_ship():
     assert "Typing :: Typed" in PROJECT["project"]["classifiers"]
 
 
-def test_no_entry_point_of_ours_is_dead():
-    # A built-in policy needs none: its name cannot be taken over, so an entry point of that name is never looked at.
-    points = PROJECT["project"].get("entry-points", {})
-    assert not [group for group in points if group.startswith("simserve.")]
-    for values in (*points.values(), PROJECT["project"]["scripts"]):
-        for target in values.values():
+def dead(project: dict[str, Any]) -> list[str]:
+    """Entry points and scripts of a pyproject.toml that lead nowhere, or that nobody looks at."""
+    points = project.get("entry-points", {})
+    # A built-in thing needs none: its name cannot be taken over, so an entry point of that name is never looked at.
+    found = [f"{group}: {name}" for group, values in points.items() if group.split(".")[0] == "simserve" for name in values]
+    for group, values in {**points, "scripts": project["scripts"]}.items():
+        for name, target in values.items():
             module, _, attribute = target.partition(":")
-            found = importlib.import_module(module)
-            assert not attribute or callable(getattr(found, attribute)), target
+            try:
+                loaded = importlib.import_module(module)
+            except ImportError:
+                found.append(f"{group}: {name}")
+                continue
+            if attribute and not callable(getattr(loaded, attribute, None)):
+                found.append(f"{group}: {name}")
+    return found
+
+
+def test_no_entry_point_of_ours_is_dead():
+    project = PROJECT["project"]
+    assert dead(project) == [] and set(project["scripts"]) == {"simserve"} and set(project["entry-points"]) == {"pytest11"}
+
+
+@pytest.mark.parametrize(
+    ("group", "target"),
+    [
+        ("pytest11", "simserve.study.no_such_plugin"),
+        ("scripts", "simserve.cli:no_such_function"),
+        ("scripts", "simserve.cli:__doc__"),
+        ("simserve.schedulers", "simserve.policies.scheduling.sarathi:Sarathi"),
+    ],
+)
+def test_a_dead_entry_point_is_seen(group, target):
+    project = copy.deepcopy(PROJECT["project"])
+    (project["scripts"] if group == "scripts" else project["entry-points"].setdefault(group, {}))["dead"] = target
+    assert dead(project) == [f"{group}: dead"]
 
 
 def test_every_extra_that_is_named_exists():

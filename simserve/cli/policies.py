@@ -16,6 +16,9 @@ from simserve.files.words import clipped
 if TYPE_CHECKING:
     from simserve.config.parameters import Parameter
 
+OWN = "simserve"
+"""The package of what is built in."""
+
 app = typer.Typer()
 
 
@@ -29,43 +32,53 @@ def policies(
     from simserve.config.parameters import parameters
     from simserve.policies import registry
 
-    kinds: tuple[tuple[str, list[str], Callable[[str], Any]], ...] = (
-        ("scheduling policy", registry.scheduler_names(), registry.scheduler_class),
-        ("router", registry.router_names(), registry.router_class),
-        ("controller", registry.controller_names(), registry.controller_class),
+    kinds: tuple[tuple[str, list[str], Callable[[str], Any], str], ...] = (
+        ("scheduling policy", registry.scheduler_names(), registry.scheduler_class, "schedulers"),
+        ("router", registry.router_names(), registry.router_class, "routers"),
+        ("controller", registry.controller_names(), registry.controller_class, "controllers"),
     )
+    orders = {order: registry.package("orders", order) for order in registry.order_names()}
     if name is None and as_json:
-        listed = [_as_dict(kind, n, class_of(n)) for kind, names, class_of in kinds for n in names]
-        tables.as_json([*listed, *({"kind": "waiting order", "policy": order} for order in registry.order_names())])
+        listed = [_as_dict(kind, n, class_of(n), registry.package(group, n)) for kind, names, class_of, group in kinds for n in names]
+        tables.as_json([*listed, *({"kind": "waiting order", "policy": order, "package": orders[order] or OWN} for order in orders)])
         return
     if name is None:
-        for number, (kind, names, class_of) in enumerate(kinds):
-            classes = [class_of(policy) for policy in names]
-            rows = [(n, _first_sentence(_about(c)), _settings(parameters(c.Params))) for n, c in zip(names, classes, strict=True)]
+        for number, (kind, names, class_of, group) in enumerate(kinds):
+            rows = []
+            for one in names:
+                policy, package = class_of(one), registry.package(group, one)
+                rows.append((one, _first_sentence(_about(policy)) + _of(package), _settings(parameters(policy.Params))))
             last = number == len(kinds) - 1
-            tables.show((kind, "what it does", "parameters"), rows, f"Waiting orders: {', '.join(registry.order_names())}" if last else "")
+            note = f"Waiting orders: {', '.join(order + _of(package) for order, package in orders.items())}" if last else ""
+            tables.show((kind, "what it does", "parameters"), rows, note)
             if not last:
                 print()
         return
-    found_in = [(kind, class_of) for kind, names, class_of in kinds if name in names]
+    found_in = [(kind, class_of, group) for kind, names, class_of, group in kinds if name in names]
     if not found_in:
-        raise ConfigError(f"unknown policy '{clipped(name)}'{nearest(name, [one for _, names, _ in kinds for one in names])}")
-    kind, class_of = found_in[0]
-    found = class_of(name)
+        raise ConfigError(f"unknown policy '{clipped(name)}'{nearest(name, [one for _, names, _, _ in kinds for one in names])}")
+    kind, class_of, group = found_in[0]
+    found, package = class_of(name), registry.package(group, name)
     if as_json:
-        print(json.dumps(_as_dict(kind, name, found), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(_as_dict(kind, name, found, package), indent=2, ensure_ascii=False, allow_nan=False))
         return
-    print(f"{name}: {_about(found)}")
+    print(f"{name}{_of(package)}: {_about(found)}")
     settings = [(p.name, p.kind, p.default, p.description) for p in parameters(found.Params)]
     if settings:
         print()
         tables.show(("parameter", "type", "default", "what it means"), settings)
 
 
-def _as_dict(kind: str, name: str, policy: Any) -> dict[str, Any]:
+def _of(package: str) -> str:
+    """The package that a policy comes from, if that is not simserve."""
+    return f" ({package})" if package else ""
+
+
+def _as_dict(kind: str, name: str, policy: Any, package: str) -> dict[str, Any]:
     from simserve.config.parameters import parameters
 
-    return {"kind": kind, "policy": name, "description": _about(policy), "parameters": [row._asdict() for row in parameters(policy.Params)]}
+    settings = [row._asdict() for row in parameters(policy.Params)]
+    return {"kind": kind, "policy": name, "package": package or OWN, "description": _about(policy), "parameters": settings}
 
 
 def _about(policy: Any) -> str:

@@ -25,6 +25,7 @@ COMMANDS = {
     "regress": "Check a suite against its recorded baselines.",
     "experiments": "The bundled experiments: what their papers claim, and ours.",
     "policies": "List the scheduling policies and their parameters.",
+    "plugins": "List what installed packages add.",
     "models": "List the bundled model architectures.",
     "hardware": "List the bundled hardware profiles.",
     "engines": "List the engine profiles and their flags.",

@@ -1,4 +1,4 @@
-"""`simserve trace`: fetch, info, convert, generate."""
+"""`simserve trace`: fetch, info, formats, convert, generate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Fetch, inspect, convert and genera
 
 _Format = Annotated[
     str | None,
-    typer.Option("--format", help="burstgpt, azure, mooncake, qwen-bailian, ragpulse, vidur or simserve; else told by the file."),
+    typer.Option("--format", help="A name that `simserve trace formats` lists; else told by the file."),
 ]
 _Start = Annotated[float, typer.Option("--start-s", help="Window start, seconds after the first request.")]
 _Duration = Annotated[float | None, typer.Option("--duration-s", help="Window length, seconds.")]
@@ -83,6 +83,33 @@ def info(
         from simserve.workload.plot import plot_trace
 
         plot_trace(table, plot, table.provenance["file"])
+
+
+@app.command(name="formats")
+def list_formats(json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False) -> None:
+    """List the trace formats: what their files are known by, and the package of those that are not built in."""
+    from simserve.cli import tables
+    from simserve.workload import formats
+    from simserve.workload.readers import known
+
+    packages = {name: plugin.package for name, plugin in formats.of_packages().items()}
+    if json:
+        tables.as_json(
+            {
+                "format": name,
+                "files": one.files,
+                "known_by": list(one.known_by),
+                "about": one.about,
+                "package": packages.get(name, "simserve"),
+            }
+            for name, one in known().items()
+        )
+        return
+    rows = []
+    for name, one in known().items():
+        about = f"{one.about} ({packages[name]})" if packages.get(name) else one.about
+        rows.append((name, one.files, ", ".join(one.known_by), about))
+    tables.show(("format", "files", "known by", "what it is"), rows)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from simserve import __version__
+from simserve.version import __version__
 
 app = typer.Typer()
 

@@ -85,6 +85,7 @@ def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchite
         kv=group.kv,
         options=experiment.spec.model_section.options,
         published=published(experiment),
+        cost_model=experiment.cost_model,
         max_model_len=group.max_model_len,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simserve.bounds import MOST_INSTANCES
-from simserve.config import python_policies
+from simserve.config import python_names
 from simserve.config.instances import InstanceGroup, Setting, policy_params
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
 from simserve.contracts import PolicyParams, capable
@@ -87,8 +87,8 @@ def _choice(
     if policy not in names:
         found = kind_of(policy) if not isinstance(policy, str) else f"'{clipped(policy)}'"
         text = f"unknown {words} {found}{nearest(str(policy), names)}"
-        if python_policies.is_from_python(policy):
-            text = python_policies.lost(policy, "router" if key == "policy" else "decode_router")
+        if python_names.is_from_python(policy):
+            text = python_names.lost(policy, "router" if key == "policy" else "decode_router")
         return None, [messages.at(document, (*place, key), text)]
     settings = {name: Setting(value, (*place, name)) for name, value in section.items() if name not in own_keys}
     params, mistakes = policy_params(policy, class_of(policy).Params, settings, document, own_keys)

@@ -11,6 +11,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any
 
+from simserve.config.cost_models import CostChoice
 from simserve.config.engine_profile import EngineProfile, RequestPathSection, host_speed
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
@@ -46,6 +47,7 @@ class Deployment:
     kv           the KV cache; what is left out is 16-token blocks in 0.9 of the memory, without watermark
     options      a paper's changes to formats, layers and attention
     published    step times from published coefficients instead of kernel models
+    cost_model   a package's cost model around these
     max_model_len      longest sequence, tokens; None = the model's own limit
 
     What a run may state apart from all that:
@@ -68,6 +70,7 @@ class Deployment:
     kv: KvSection = field(default_factory=KvSection)
     options: CostOptions = field(default_factory=CostOptions)
     published: Published | None = None
+    cost_model: CostChoice | None = None
     max_model_len: int | None = None
     host: HostOverheads | None = None
     max_seqs: int | None = None
@@ -123,6 +126,10 @@ class Deployment:
 
         Raises ModelError for a layout that the model cannot take or operators without a kernel model.
         """
+        return self._own_cost if self.cost_model is None else self.cost_model.around(self._own_cost)
+
+    @functools.cached_property
+    def _own_cost(self) -> CostModel:
         if self.published is not None:
             known, element = self.published, self.kv_element_bytes
             return PolynomialCost(self.model, self.hardware, self.parallel, known.coefficients, name=known.name, kv_dtype_bytes=element)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
-from simserve.config.schema import Section
+from simserve.config.section import Section
 from simserve.errors import nearest
 from simserve.files import messages
 from simserve.files.messages import Mistake
 from simserve.files.words import shown
 from simserve.files.yaml_text import Document, KeyPath, kind_of
-
-if TYPE_CHECKING:
-    from simserve.config.engine_profile import EngineProfile
 
 ALL_RANKS = "tp x dp"
 """A value of a flag's rule: as many as the tensor-parallel ranks of all attention replicas (vLLM: enable_expert_parallel has no degree of
@@ -51,10 +48,10 @@ class FlagRule(Section):
         return self.values[word]
 
 
-def model_flags(document: Document, engine: EngineProfile) -> tuple[Document, list[Mistake]]:
-    """The document with flags that concern the model written under `model`, as if the experiment said so itself."""
+def model_flags(document: Document, rules: Mapping[str, FlagRule]) -> tuple[Document, list[Mistake]]:
+    """The document with an engine's flags that concern the model written under `model`, as if the experiment said so itself."""
     changed, mistakes = document, list[Mistake]()
-    for flag, rule, value in _stated(document, engine):
+    for flag, rule, value in _stated(document, rules):
         if not rule.of_model:
             continue
         try:
@@ -70,11 +67,11 @@ def model_flags(document: Document, engine: EngineProfile) -> tuple[Document, li
     return changed, mistakes
 
 
-def _stated(document: Document, engine: EngineProfile) -> Iterator[tuple[str, FlagRule, Any]]:
+def _stated(document: Document, rules: Mapping[str, FlagRule]) -> Iterator[tuple[str, FlagRule, Any]]:
     section = document.data.get("engine")
     for flag, value in section.items() if isinstance(section, Mapping) else ():
-        if flag in engine.flag_rules:
-            yield flag, engine.flag_rules[flag], value
+        if flag in rules:
+            yield flag, rules[flag], value
 
 
 def _write(document: Document, flag: str, written: Any, key: str, value: Any) -> list[Mistake]:

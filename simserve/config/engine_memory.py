@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from simserve.config.schema import Section
+from simserve.config.section import Section
 from simserve.cost.kv_groups import WindowedLayers
 from simserve.cost.memory import FractionOf
 

@@ -19,7 +19,8 @@ from simserve import hints
 from simserve.bounds import MOST_STEP_S, MOST_TOKENS
 from simserve.config.engine_flags import FlagRule
 from simserve.config.engine_memory import MemorySection
-from simserve.config.schema import OpenSection, SchedulerSection, Section
+from simserve.config.schema import SchedulerSection
+from simserve.config.section import OpenSection, Section
 from simserve.errors import ConfigError
 from simserve.files import messages, yaml_text
 from simserve.files.words import clipped, shown

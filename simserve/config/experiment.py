@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import cluster, engine_flags, engine_profile, instances, overrides
+from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides
 from simserve.config.cluster import ClusterPolicies
+from simserve.config.cost_models import CostChoice
+from simserve.config.cost_section import CostSection
 from simserve.config.engine_profile import EngineOverrides, EngineProfile
 from simserve.config.instances import InstanceGroup
 from simserve.config.paths import (
@@ -23,7 +25,7 @@ from simserve.config.paths import (
     model_reference,
     trace_reference,
 )
-from simserve.config.python_policies import Arguments
+from simserve.config.python_names import Arguments
 from simserve.config.schema import ExperimentSpec
 from simserve.errors import SimserveError
 from simserve.files import messages, yaml_text
@@ -45,6 +47,7 @@ class Experiment:
     groups: tuple[InstanceGroup, ...]
     policies: ClusterPolicies
     document: Document
+    cost_model: CostChoice | None = None
 
     def resolved(self) -> dict[str, Any]:
         """The experiment with everything explicit, as plain values: loading it again gives the same run, from any folder.
@@ -72,7 +75,7 @@ class Experiment:
                 "request_path": self.engine.request_path.model_dump(),
                 "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
             },
-            **({} if spec.cost is None else {"cost": {"polynomial": coefficients_reference(spec.cost.polynomial, self.base_dir)}}),
+            **({} if spec.cost is None else {"cost": self._resolved_cost(spec.cost)}),
             "cluster": {"instances": groups, **cluster.resolved(spec.cluster, self.policies)},
             **({"workload": _with_trace_paths(workload, self.base_dir)} if workload else {}),
             **({"probes": {name: probe.model_dump(exclude_defaults=True) for name, probe in spec.probes.items()}} if spec.probes else {}),
@@ -85,12 +88,16 @@ class Experiment:
             **({} if spec.until_s is None else {"until_s": spec.until_s}),
         }
 
+    def _resolved_cost(self, section: CostSection) -> dict[str, Any]:
+        named = {} if section.polynomial is None else {"polynomial": coefficients_reference(section.polynomial, self.base_dir)}
+        return named | ({} if self.cost_model is None else self.cost_model.resolved())
+
     def fingerprint(self) -> str:
         """sha256 (hex) of what determines the results: the resolved experiment, the content of the files it names, simserve's version.
 
         Equal fingerprints mean equal results. Name, description and `output` do not count.
         """
-        from simserve import __version__
+        from simserve.version import __version__
 
         resolved = self.resolved()
         meaning = {key: value for key, value in resolved.items() if key not in ("name", "description", "output")}
@@ -102,7 +109,7 @@ class Experiment:
         found = [engine_profile.find(self.spec.engine_section.name, self.base_dir)]
         for name in sorted({resolved["hardware"], *(group["hardware"] for group in resolved["cluster"]["instances"])}):
             found.append(Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name))
-        if "cost" in resolved:
+        if "polynomial" in resolved.get("cost", {}):
             found.append(coefficients_file(resolved["cost"]["polynomial"]))
         if Path(resolved["model"]["name"]).is_absolute():
             found.append(Path(resolved["model"]["name"]))
@@ -134,7 +141,7 @@ def load(
         document = overrides.apply(document, given.placeholders(document.data))
     engine, of_engine = _engine(document, folder)
     if engine is not None:
-        document, found = engine_flags.model_flags(document, engine)
+        document, found = engine_flags.model_flags(document, engine.flag_rules)
         of_engine += found
     section, mistakes = messages.check(ExperimentSpec, document.data, document)
     mistakes += of_engine
@@ -144,11 +151,13 @@ def load(
         mistakes += found
     policies, found = cluster.complete(document)
     mistakes += found
+    cost_model, found = cost_models.complete(document)
+    mistakes += found
     mistakes += _names(document, folder)
     messages.fail(document.source, mistakes)
     assert isinstance(section, ExperimentSpec) and engine is not None and policies is not None
     messages.fail(document.source, cluster.misfits(document, section.cluster, policies, groups))
-    experiment = Experiment(section, section.name or default_name, folder, engine, tuple(groups), policies, document)
+    experiment = Experiment(section, section.name or default_name, folder, engine, tuple(groups), policies, document, cost_model)
     messages.fail(document.source, _layouts(experiment))
     return experiment
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from simserve import hints
-from simserve.config import engine_flags, engine_profile, python_policies
+from simserve.config import engine_flags, engine_profile, python_names
 from simserve.config.engine_profile import EngineProfile
 from simserve.config.hardware_file import device_memory_bytes
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
@@ -81,8 +81,8 @@ def complete(
     if policy not in registry.scheduler_names():
         found = kind_of(policy) if not isinstance(policy, str) else f"'{clipped(policy)}'"
         text = f"unknown policy {found}{nearest(str(policy), registry.scheduler_names())}"
-        if python_policies.is_from_python(policy):
-            text = python_policies.lost(policy, "scheduler")
+        if python_names.is_from_python(policy):
+            text = python_names.lost(policy, "scheduler")
         return None, [*mistakes, messages.at(document, (*prefix, "scheduler", "policy"), text)]
     settings: dict[str, Setting] = {}
     if policy == engine.scheduler.policy:

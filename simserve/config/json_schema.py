@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simserve.config import engine_profile
+from simserve.config import cost_models, engine_profile
 from simserve.config.schema import ExperimentSpec
 from simserve.policies import registry
 
@@ -32,6 +32,7 @@ def experiment_schema() -> dict[str, Any]:
         "type": "object",
         "oneOf": [_policy("controller", name, registry.controller_class(name), {}, definitions) for name in controllers],
     }
+    definitions["CostSection"] = _cost(definitions["CostSection"])
     definitions["EngineSection"] = _engine(definitions["EngineSection"], definitions)
     return {"$schema": _DIALECT, "title": "simserve experiment", **{key: value for key, value in schema.items() if key != "title"}}
 
@@ -49,6 +50,28 @@ def _router(section: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     branches = [_policy("router", name, registry.router_class(name), common, definitions) for name in names]
     unnamed = {"type": "object", "properties": common, "additionalProperties": False, "title": "the default router"}
     return {"description": section["description"], "type": "object", "oneOf": [*branches, unnamed]}
+
+
+def _cost(section: dict[str, Any]) -> dict[str, Any]:
+    """The cost models of installed packages, each with its own parameters; without one, published coefficients."""
+    polynomial = {"polynomial": section["properties"]["polynomial"]}
+    branches: list[dict[str, Any]] = [
+        {"title": "coefficients", "type": "object", "properties": polynomial, "required": ["polynomial"], "additionalProperties": False}
+    ]
+    for name in cost_models.names():
+        params = getattr(cost_models.cost_class(name), "Params", None)
+        own = params.model_json_schema() if params else {"properties": {}}
+        branches.append(
+            {
+                **own,
+                "title": f"cost model {name}",
+                "type": "object",
+                "properties": {**polynomial, "model": {"const": name}, **own.get("properties", {})},
+                "required": ["model", *own.get("required", ())],
+                "additionalProperties": False,
+            }
+        )
+    return {"description": section["description"], "type": "object", "oneOf": branches}
 
 
 def _policy(kind: str, name: str, policy: Any, common: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

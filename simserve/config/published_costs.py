@@ -31,7 +31,7 @@ def published(experiment: Experiment) -> Published | None:
 
     Raises ConfigError for what coefficients do not cover.
     """
-    if experiment.spec.cost is None:
+    if experiment.spec.cost is None or experiment.spec.cost.polynomial is None:
         return None
     section = experiment.spec.model_section
     if section.quantisation is not None or not section.options.is_plain:

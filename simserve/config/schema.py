@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     StrictBool,
@@ -20,28 +18,13 @@ from pydantic import (
 from simserve.bounds import LEAST_INTERVAL_S, MOST_BLOCKS, MOST_BYTES_PER_S, MOST_DEVICES, MOST_INSTANCES, MOST_S, MOST_STEP_S, MOST_TOKENS
 from simserve.catalogue import TARGETS
 from simserve.config.claims import ClaimSection, PaperSection
+from simserve.config.cost_section import CostSection
 from simserve.config.probes import ProbeSection
+from simserve.config.section import OpenSection, Section
 from simserve.cost.options import CostOptions
 from simserve.errors import ConfigError
 from simserve.model.weight_format import QuantMethod
 from simserve.workload.config import WorkloadConfig
-
-
-class Section(BaseModel):
-    """Unknown keys are errors; a section does not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OpenSection(BaseModel):
-    """A section whose further keys belong to the thing it names (a policy's parameters, an engine's flags) and are checked against it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The further keys, as written."""
-        return dict(self.model_extra or {})
 
 
 def _name_or_mapping(value: Any) -> str:
@@ -64,15 +47,6 @@ class EngineSection(OpenSection):
     """The serving engine to imitate. Further keys are the engine's own flags, such as vLLM's `max_num_seqs` (`simserve engines NAME`)."""
 
     name: str = Field(description="An engine profile (`simserve engines`), or a path to a profile's YAML file.")
-
-
-class CostSection(Section):
-    """Where the seconds of a step come from. Without this section: from the kernel models of the hardware profile."""
-
-    polynomial: str = Field(
-        description="Published coefficients instead of kernel models: the name of a bundled file, or a path to a JSON file of the same form"
-        " (docs/cost-models.md). The engine profile's host overheads are then not added."
-    )
 
 
 class ParallelSection(Section):

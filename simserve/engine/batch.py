@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simserve.engine.decode_group import DecodeGroup
-from simserve.engine.plan import InstanceView
 from simserve.engine.request import LiveRequest, State
 from simserve.errors import ConfigError
 
@@ -40,8 +39,7 @@ class Batch:
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
         self.group = DecodeGroup(instance.kv.block_tokens)
-        spec = instance.spec
-        self.view = InstanceView(self, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
+        self.max_seqs = instance.spec.max_seqs
 
     def __len__(self) -> int:
         return self.running + len(self.swapped) + len(self.landed)
@@ -136,7 +134,7 @@ class Batch:
     def seat_landed(self) -> None:
         """Requests from elsewhere take free seats, in order of landing. They hold the block of their next token already."""
         landed = self.landed
-        while landed and self.view.free_seats > 0:
+        while landed and self.running < self.max_seqs:
             request = landed.pop(0)
             self.instance.admissions += 1
             request.admission = self.instance.admissions
@@ -196,7 +194,7 @@ class Batch:
         else:
             self.kv.release(request)
             request.lose_kv()
-            self.view.waiting.give_back(request)
+            self.instance.intake.waiting.give_back(request)
 
     def stall(self, request: LiveRequest) -> None:
         """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Runner.keeps_kv`). One

@@ -14,10 +14,11 @@ from simserve.contracts import Refusal, Request, Router, capable
 from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import ClusterView, Signals
 from simserve.engine.control import ClusterControl
-from simserve.engine.events import TIMER, Listener
+from simserve.engine.events import TIMER
 from simserve.engine.handover import Handover
 from simserve.engine.instance import Instance
 from simserve.engine.life import Life
+from simserve.engine.listener import Listener
 from simserve.engine.migration import MigrationLog
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest

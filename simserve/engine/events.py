@@ -1,4 +1,4 @@
-"""What happens in a run, by name: the events of the clock, and what the parts of a run tell each other.
+"""The events of the clock, by name.
 
 Events of one time come in the order of their numbers. Those that bring work come first, so a plan made at t sees what arrived at t. Those
 of a lane have the lane's number added: steps that end at the same time end in the order of the lanes, however they were scheduled.
@@ -6,14 +6,7 @@ of a lane have the lane's number added: steps that end at the same time end in t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 from simpy.events import NORMAL, URGENT
-
-if TYPE_CHECKING:
-    from simserve.engine.instance import Instance
-    from simserve.engine.lane import Lane
-    from simserve.engine.request import LiveRequest
 
 REQUEST_DUE = URGENT
 """The time of a row has come: its arrival, its think time after another one, the first of a closed loop."""
@@ -62,29 +55,3 @@ EVENTS = {
     "LANE_WAKES": (LANE_WAKES, "runner"),
 }
 """Event -> its number and the modules of the engine that schedule it."""
-
-
-class Listener(Protocol):
-    """What the parts of a run tell the run; one object hears all of it."""
-
-    def request_due(self, row: int, now: float) -> None:
-        """A row of the request table is released: it enters the system."""
-
-    def requests_ended(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
-        """Requests have ended at an instance, in order."""
-
-    def request_lost(self, request: LiveRequest, rule: str, now: float) -> None:
-        """The instance of a request has died and is gone; `rule` says what becomes of it."""
-
-    def instance_empty(self, instance: Instance) -> None:
-        """The last request has left a draining instance."""
-
-    def instance_available(self, now: float) -> None:
-        """An instance has begun to take requests."""
-
-    def requests_left(self) -> tuple[int, int]:
-        """Requests in the system, and requests that have not ended, those to come included."""
-        ...
-
-    def span_ended(self, lane: Lane) -> None:
-        """A lane's span is over and handed out. Told in checked runs only."""

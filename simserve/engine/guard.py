@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from simserve.engine.cluster_view import ClusterView
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_cache import KvView
-from simserve.engine.plan import InstanceView, StepPlan
+from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame, write
 from simserve.engine.request import LiveRequest, OracleRequest
+from simserve.engine.view import InstanceView
 from simserve.engine.waiting import FcfsQueue, SortedQueue
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _guard_instance(instance: Instance) -> None:
     write(waiting, "__class__", QUEUES[type(waiting)])
     for lane in instance.lanes:
         batch = lane.batch
-        view = batch.view
+        view = lane.view
         batch.prefilling = Prefilling(batch.prefilling)
         batch.swapped = Swapped(batch.swapped)
         batch.verifying = Verifying(batch.verifying)
@@ -121,7 +122,7 @@ def _guard_instance(instance: Instance) -> None:
         lane.group.members = Members(lane.group.members)
         write(lane.group, "__class__", Group)
         write(view.kv, "__class__", Kv)
-        write(view.plan, "__class__", Plan)
+        write(lane.plan, "__class__", Plan)
         write(view, "__class__", View)
 
 

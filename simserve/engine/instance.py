@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from simserve.contracts import Load, capable
 from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import Signals
-from simserve.engine.events import Listener
 from simserve.engine.intake import Intake
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.life import Life
 from simserve.engine.link import Link
+from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import PrefixCache

@@ -21,6 +21,7 @@ from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.records import Span, span_of
 from simserve.engine.request import LiveRequest
+from simserve.engine.view import InstanceView
 from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Lane:
         self.index = index
         self.number = instance.lane_offset + index
         self.priority = STEP_ENDS + self.number
-        self.batch = Batch(instance, runner, self.number)
+        self.batch = batch = Batch(instance, runner, self.number)
+        spec = instance.spec
+        self.view = InstanceView(batch, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
         self.clock = instance.clock
         self.cost = instance.cost
         self.intake = instance.intake
@@ -65,7 +68,7 @@ class Lane:
         self._chunk = FIRST_CHUNK_STEPS
         self._end_event: Event | None = None
         self._span_first = 0
-        self._plan: StepPlan = self.batch.view.plan
+        self.plan = StepPlan(self.view, batch)
 
     # -- the step ------------------------------------------------------------------------------------------------------------------
 
@@ -77,19 +80,19 @@ class Lane:
         """Asks the policy for the step that starts now. None when there is nothing to do."""
         batch, intake = self.batch, self.intake
         batch.now = now
-        self._plan.asked = True
+        self.plan.asked = True
         if intake.reorders:
             intake.reorder()
         if batch.landed:
             batch.seat_landed()
         try:
-            said = self.scheduler.plan(batch.view)
+            said = self.scheduler.plan(self.view)
         except ReadOnlyError as problem:
             blame(f"policy '{self.policy_name}'", problem)
         kv = self.kv
         if kv._free + kv._used != kv.total_blocks:  # kv.adds_up(), without a call in every step
             raise PolicyError(f"policy '{self.policy_name}' has written counts of KV blocks, which are the engine's (invariant I10)")
-        plan = self._plan
+        plan = self.plan
         if batch.stalled:
             batch.go_on()
         signals, index, waiting = self.signals, self.instance.index, len(intake.waiting)
@@ -132,7 +135,7 @@ class Lane:
         if plan is None and self.intake.unseen:
             self.intake.see_all()
             plan = self.plan_step(now)
-        while plan is None and self._plan.preempted:  # what it has freed is for those on their way here, then for whoever waits here
+        while plan is None and self.plan.preempted:  # what it has freed is for those on their way here, then for whoever waits here
             self.instance.pull()
             plan = self.plan_step(now)
         if plan is None:
@@ -182,13 +185,13 @@ class Lane:
         """Starts the planned step, which leaves the last pipeline stage at `end`."""
         self.busy = True
         self._span_first = len(self.step_end_s)
-        self._plan.start_s = now
+        self.plan.start_s = now
         self.step_end_s.append(end)
         self._end_event = self.clock.at(end, self._on_end, self.priority)
 
     def arrival(self, now: float) -> None:
         """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
-        if not self._plan.ignores_arrivals or self.instance.spec.steps_ahead:
+        if not self.plan.ignores_arrivals or self.instance.spec.steps_ahead:
             self.interrupt(now)
 
     def interrupt(self, now: float) -> None:
@@ -220,7 +223,7 @@ class Lane:
     def finish(self, now: float) -> None:
         """Hands out the tokens of the steps that have passed."""
         steps = len(self.step_end_s) - self._span_first
-        plan = self._plan
+        plan = self.plan
         ended: list[LiveRequest] = []
         if plan.decodes:
             group = self.group
@@ -272,7 +275,7 @@ class Lane:
 
     def blocks_grown(self, now: float) -> int:
         """KV blocks that the group has taken in the steps of the span in progress that are over, beyond those of the first."""
-        if not self.busy or not self._plan.decodes or len(self.step_end_s) - self._span_first < 2:
+        if not self.busy or not self.plan.decodes or len(self.step_end_s) - self._span_first < 2:
             return 0
         steps = self.steps_done(now)
         return self.group.growth_over(steps) if steps else 0
@@ -291,7 +294,7 @@ class Lane:
     @property
     def decodes_now(self) -> int:
         """Requests that decode in the step in progress."""
-        return self._plan.decodes
+        return self.plan.decodes
 
     def stop(self, now: float) -> None:
         """The run is cut at `now`: the steps that have ended by then count, the one in progress does not."""

@@ -139,7 +139,7 @@ class Pipeline:
                 continue
             plan = lane.plan_step(now)
             if plan is None:
-                if lane.batch.view.plan.preempted:
+                if lane.plan.preempted:
                     self._yielding.append(lane)
                 continue
             self._next_lane = (lane.index + 1) % len(lanes)

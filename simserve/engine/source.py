@@ -13,7 +13,8 @@ import numpy as np
 from simpy.events import Event
 
 from simserve.engine.clock import Clock
-from simserve.engine.events import CLIENT_ANSWERED, REQUEST_DUE, Listener
+from simserve.engine.events import CLIENT_ANSWERED, REQUEST_DUE
+from simserve.engine.listener import Listener
 from simserve.workload.requests import Workload
 
 

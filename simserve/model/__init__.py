@@ -1,6 +1,6 @@
 """Model architectures and how they are laid out over devices."""
 
-from simserve.model.architecture import LayerKind, ModelArchitecture
+from simserve.model.architecture import ModelArchitecture
 from simserve.model.huggingface import from_config
 from simserve.model.layout import (
     HeadOperators,
@@ -17,6 +17,7 @@ from simserve.model.layout import (
     stage_weight_bytes,
 )
 from simserve.model.library import load_model, model_ids, model_names
+from simserve.model.matrices import LayerKind
 from simserve.model.quantisation import QUANT_METHODS, Quantisation
 
 __all__ = [

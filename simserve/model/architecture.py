@@ -5,35 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from simserve.errors import ModelError
-from simserve.model.matrices import layer_matrices
+from simserve.model.matrices import LayerKind, layer_matrices
 from simserve.model.parts import Experts, LatentAttention, LinearAttention, SparseIndexer, StateSpace
 from simserve.model.quantisation import UNQUANTISED, ComputeDtype, Quantisation
 from simserve.model.weight_format import PLAIN
 
 _AT_LEAST_ONE = ("num_layers", "hidden_size", "num_attention_heads", "num_kv_heads", "head_dim", "vocab_size", "max_position_embeddings")
-
-
-class LayerKind(NamedTuple):
-    """What tells two layers of one model apart.
-
-    mixer          attention (gqa, mla), `linear` (recurrent: delta rule or state space), both side by side, or none
-    window_tokens  attention window, 0 = full
-    indexer        whether an indexer of its own chooses the tokens it attends to
-    kv_heads       key/value heads of grouped-query attention
-    mlp_width      of the dense MLP, 0 = none (experts instead, or nothing)
-    formats        how its matrices are stored: index into `quantisation.formats`
-    """
-
-    mixer: Literal["gqa", "mla", "linear", "gqa+linear", "none"]
-    window_tokens: int
-    moe: bool
-    indexer: bool = False
-    kv_heads: int = 0
-    mlp_width: int = 0
-    formats: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from simserve.model.architecture import LayerKind, ModelArchitecture
+from simserve.model.architecture import ModelArchitecture
+from simserve.model.matrices import LayerKind
 from simserve.model.quantisation import LayerFormats
 from simserve.model.weight_format import WeightFormat
 

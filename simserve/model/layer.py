@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
-from simserve.model.architecture import LayerKind, ModelArchitecture
+from simserve.model.architecture import ModelArchitecture
 from simserve.model.blocks import ACTIVATION_BYTES, add, all_reduce, fused, gemm, kernel_format, norm, plain
+from simserve.model.matrices import LayerKind
 from simserve.model.operators import (
     MLA,
     Attention,

@@ -6,9 +6,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from simserve.model.architecture import LayerKind, ModelArchitecture
+from simserve.model.architecture import ModelArchitecture
 from simserve.model.blocks import ACTIVATION_BYTES, all_reduce, kernel_format, norm
 from simserve.model.layer import layer_operators
+from simserve.model.matrices import LayerKind
 from simserve.model.operators import AllGather, Elementwise, Gemm, Operator, weight_bytes
 from simserve.model.parallel import Parallel, check
 from simserve.model.weight_format import PLAIN

@@ -1,12 +1,56 @@
-"""The weight matrices of one layer with their shapes: what a quantised checkpoint stores in a format of its own."""
+"""Kinds of layers, and the weight matrices of one with their shapes: what a quantised checkpoint stores in a format of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from simserve.model.architecture import LayerKind, ModelArchitecture
+from simserve.model.parts import Experts, LatentAttention, LinearAttention, SparseIndexer, StateSpace
+
+
+class LayerKind(NamedTuple):
+    """What tells two layers of one model apart.
+
+    mixer          attention (gqa, mla), `linear` (recurrent: delta rule or state space), both side by side, or none
+    window_tokens  attention window, 0 = full
+    indexer        whether an indexer of its own chooses the tokens it attends to
+    kv_heads       key/value heads of grouped-query attention
+    mlp_width      of the dense MLP, 0 = none (experts instead, or nothing)
+    formats        how its matrices are stored: index into `quantisation.formats`
+    """
+
+    mixer: Literal["gqa", "mla", "linear", "gqa+linear", "none"]
+    window_tokens: int
+    moe: bool
+    indexer: bool = False
+    kv_heads: int = 0
+    mlp_width: int = 0
+    formats: int = 0
+
+
+class Dimensions(Protocol):
+    """What a model must tell for its matrices to be known; `ModelArchitecture` does."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_attention_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def query_rank(self) -> int: ...
+    @property
+    def attention_output_gate(self) -> bool: ...
+    @property
+    def gated_mlp(self) -> bool: ...
+    @property
+    def mla(self) -> LatentAttention | None: ...
+    @property
+    def indexer(self) -> SparseIndexer | None: ...
+    @property
+    def linear_attention(self) -> LinearAttention | StateSpace | None: ...
+    @property
+    def experts(self) -> Experts | None: ...
 
 
 class Matrix(NamedTuple):
@@ -19,7 +63,7 @@ class Matrix(NamedTuple):
     copies: int = 1
 
 
-def layer_matrices(model: ModelArchitecture, kind: LayerKind) -> Iterator[Matrix]:
+def layer_matrices(model: Dimensions, kind: LayerKind) -> Iterator[Matrix]:
     """The matrices of a layer of this kind; router, convolution and biases are none."""
     h = model.hidden_size
     if kind.mixer in ("gqa", "gqa+linear"):
@@ -47,7 +91,7 @@ def layer_matrices(model: ModelArchitecture, kind: LayerKind) -> Iterator[Matrix
         yield Matrix("mlp", "down", h, kind.mlp_width)
 
 
-def _grouped(model: ModelArchitecture, kind: LayerKind, h: int) -> Iterator[Matrix]:
+def _grouped(model: Dimensions, kind: LayerKind, h: int) -> Iterator[Matrix]:
     q, kv = model.num_attention_heads * model.head_dim, kind.kv_heads * model.head_dim
     if model.query_rank:
         yield Matrix("attention", "q", model.query_rank, h)
@@ -59,7 +103,7 @@ def _grouped(model: ModelArchitecture, kind: LayerKind, h: int) -> Iterator[Matr
     yield Matrix("attention", "o", h, q)
 
 
-def _latent(model: ModelArchitecture, kind: LayerKind, h: int) -> Iterator[Matrix]:
+def _latent(model: Dimensions, kind: LayerKind, h: int) -> Iterator[Matrix]:
     mla, heads = model.mla, model.num_attention_heads
     assert mla is not None
     if mla.q_lora_rank is not None:

@@ -1,4 +1,5 @@
-"""Whose mistake an exception is: a third party's policy that raises is named with the file and the line, not reported as a bug of ours."""
+"""Whose mistake an exception is: a third party's policy or cost model that raises is named with the file and the line, and is no bug of
+ours."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from simserve import plugins
 from simserve.errors import PolicyError, SimserveError
 from simserve.files.words import clipped
 from simserve.policies import registry
@@ -38,12 +40,16 @@ def named() -> Iterator[None]:
 
 def as_policy_error(problem: BaseException) -> PolicyError | None:
     """The exception as one of a third party's policy; None when no code of an installed policy was running."""
-    policies = registry.third_party()
+    policies = [*registry.third_party(), *_cost_models()]
     origin = _origin(problem, policies) if policies else None
     if origin is None:
         return _incomplete(problem, policies) if isinstance(problem, AttributeError) else None
     what = f"{type(problem).__name__}: {clipped(str(problem), 200)}" if str(problem) else type(problem).__name__
     return PolicyError(f"{origin.policy} failed in {origin.function}, {origin.file}:{origin.line}: {what} (--debug shows the traceback)")
+
+
+def _cost_models() -> list[tuple[str, str, str]]:
+    return [(plugin.point.module, plugin.point.attr, plugin.words) for plugin in plugins.found("simserve.cost_models").values()]
 
 
 def _incomplete(problem: AttributeError, policies: list[tuple[str, str, str]]) -> PolicyError | None:

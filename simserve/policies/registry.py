@@ -7,14 +7,15 @@ Entry-point groups: `simserve.schedulers`, `simserve.routers`, `simserve.control
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
 from types import ModuleType
 from typing import Any
 
+from simserve import plugins
 from simserve.contracts import PolicyParams, SchedulerParams
 from simserve.errors import ConfigError, nearest
 from simserve.files.words import clipped
+from simserve.plugins import KINDS, Plugin
 
 _BUILT_IN_SCHEDULERS = {
     "vllm-v0": "simserve.policies.scheduling.vllm_v0:VllmV0",
@@ -56,10 +57,10 @@ _BUILT_IN_ORDERS = {
 }
 
 _BUILT_IN = {
-    "schedulers": ("scheduling policy", _BUILT_IN_SCHEDULERS),
-    "routers": ("routing policy", _BUILT_IN_ROUTERS),
-    "controllers": ("controller", _BUILT_IN_CONTROLLERS),
-    "orders": ("waiting order", _BUILT_IN_ORDERS),
+    "schedulers": _BUILT_IN_SCHEDULERS,
+    "routers": _BUILT_IN_ROUTERS,
+    "controllers": _BUILT_IN_CONTROLLERS,
+    "orders": _BUILT_IN_ORDERS,
 }
 
 _PARTS = {
@@ -75,24 +76,18 @@ _PARAMS: dict[str, type[PolicyParams]] = {"schedulers": SchedulerParams, "router
 
 
 @cache
-def _points(kind: str) -> dict[str, EntryPoint]:
+def _points(kind: str) -> dict[str, Plugin]:
     group = f"simserve.{kind}"
-    found = {name: EntryPoint(name, value, group) for name, value in _BUILT_IN[kind][1].items()}
-    for point in entry_points(group=group):
-        found.setdefault(point.name, point)
-    return found
+    return plugins.found(group) | plugins.own(group, _BUILT_IN[kind])
 
 
 @cache
 def _load(kind: str, name: str) -> Any:
-    points, words = _points(kind), _BUILT_IN[kind][0]
+    points = _points(kind)
     if name not in points:
-        raise ConfigError(f"unknown {words} '{clipped(name)}'{nearest(name, points)}")
-    where = f"{words} '{name}' cannot be loaded from {points[name].value}"
-    try:
-        found = points[name].load()
-    except Exception as problem:  # a third party's module may fail in any way while it is imported
-        raise ConfigError(f"{where}: {type(problem).__name__}: {clipped(str(problem), 300)}") from problem
+        raise ConfigError(f"unknown {KINDS[f'simserve.{kind}']} '{clipped(name)}'{nearest(name, points)}")
+    where = f"{points[name].words} cannot be loaded from {points[name].point.value}"
+    found = points[name].load()
     missing = [part for part in _PARTS[kind] if not hasattr(found, part)]
     if missing or isinstance(found, ModuleType) != (kind == "orders"):
         what = "a module" if kind == "orders" else "a class"
@@ -115,11 +110,16 @@ def _check_class(found: Any, where: str, base: type[PolicyParams]) -> None:
 def third_party() -> list[tuple[str, str, str]]:
     """Policies that are not built in: the module each is in, its name there, and its own in words ("scheduling policy 'mine'")."""
     return [
-        (point.module, point.attr, f"{words} '{name}'")
-        for kind, (words, built_in) in _BUILT_IN.items()
-        for name, point in _points(kind).items()
+        (plugin.point.module, plugin.point.attr, plugin.words)
+        for kind, built_in in _BUILT_IN.items()
+        for name, plugin in _points(kind).items()
         if name not in built_in
     ]
+
+
+def package(kind: str, name: str) -> str:
+    """The package that a policy comes from, with its version; "" of a built-in one. `kind`: schedulers, routers, controllers or orders."""
+    return _points(kind)[name].package
 
 
 def scheduler_names() -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from simserve.contracts.wrapping import innermost
 from simserve.engine.records import F64, LaneLog, RunRecords, Status
 from simserve.report.utilisation import busy_s
 from simserve.report.window import Window
@@ -40,6 +41,7 @@ def run_experts(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | N
     total = 0.0
     for number, cost in enumerate(costs):
         steps, tokens, *_ = _totals([lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)])
+        cost = innermost(cost)
         read = cost.expert_bytes(steps, tokens) if isinstance(cost, ReadsExperts) else None
         if read is None:
             return None
@@ -65,6 +67,7 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
     for number, (info, cost) in enumerate(zip(records.instances, costs, strict=True)):
         lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
         busy = busy_s(lanes, whole) if lanes else 0.0
+        cost = innermost(cost)
         joules = cost.energy(*_totals(lanes), busy, records.end_s) if isinstance(cost, Metered) else None
         if joules is None:
             return None

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from simserve import __version__
 from simserve.report.cluster import cluster_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
 from simserve.report.provenance import compared, from_python, memory_notes, simulated, unvalidated
 from simserve.report.workload_notes import workload_notes
+from simserve.version import __version__
 
 SCHEMA_VERSION = 1
 

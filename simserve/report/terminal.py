@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.catalogue import METRICS
 from simserve.report.cluster_rows import SINGLE_ROWS, cluster_facts, cluster_head, cluster_rows
-from simserve.report.compare.comparison import Comparable
+from simserve.report.compare.comparable import Comparable
 from simserve.report.rows import (
     FIGURES,
     INTERVAL_STATS,

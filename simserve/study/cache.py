@@ -9,15 +9,18 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeGuard
 
-from simserve import __version__
 from simserve.catalogue import METRICS
+from simserve.config.cost_models import cost_class
 from simserve.config.experiment import Experiment
 from simserve.errors import OutputError
 from simserve.policies import registry
+from simserve.version import __version__
+from simserve.workload import formats
 
 Row = dict[str, float | None]
 
@@ -85,14 +88,32 @@ def _row_digest(key: str, row: Row) -> str:
 
 
 def run_key(experiment: Experiment) -> str:
-    """What a run's row depends on, as a name: the experiment's fingerprint and the source of policies and metrics of other packages."""
+    """What a run's row depends on, as a name: the experiment's fingerprint and the source of what other packages have a part in it."""
     digest = hashlib.sha256(experiment.fingerprint().encode())
-    for policy in sorted({group.policy for group in experiment.groups}):
-        digest.update(_source_digest(registry.scheduler_class(policy)).encode())
-    for metric in METRICS:
-        if metric.formula is not None:
-            digest.update(_source_digest(metric.formula).encode())
+    for thing in _things(experiment):
+        digest.update(_source_digest(thing).encode())
     return digest.hexdigest()
+
+
+def _things(experiment: Experiment) -> Iterator[Any]:
+    """The policies, cost model, reader of a trace and metrics of a run."""
+    for policy in sorted({group.policy for group in experiment.groups}):
+        yield registry.scheduler_class(policy)
+    for order in sorted({group.order for group in experiment.groups}):
+        yield registry.order(order)
+    for router in (experiment.policies.router, experiment.policies.decode_router):
+        yield registry.router_class(router.policy)
+    for controller in experiment.policies.controllers:
+        yield registry.controller_class(controller.policy)
+    if experiment.cost_model is not None:
+        yield cost_class(experiment.cost_model.name)
+    workload = experiment.spec.workload
+    sources = [] if workload is None else [workload.trace, workload.lengths.trace if workload.lengths else None]
+    for trace in sources:
+        if trace is not None:
+            # A file of no stated format may be of any of them.
+            yield from (formats.load(name).read for name in formats.of_packages() if trace.format in (None, name))
+    yield from (metric.formula for metric in METRICS if metric.formula is not None)
 
 
 @functools.lru_cache(maxsize=1)
@@ -108,9 +129,9 @@ def code_digest() -> str:
 
 @functools.lru_cache(maxsize=64)
 def _source_digest(thing: Any) -> str:
-    """Digest of the module file of a policy or formula that is not part of the package; "" of one that is, or that has no file."""
-    module = sys.modules.get(thing.__module__)
-    file = getattr(module, "__file__", None)
-    if thing.__module__.startswith("simserve.") or file is None:
+    """Digest of the module file of a policy, a formula or the like of another package; "" of our own, and of one without a file."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if name.startswith("simserve.") or file is None:
         return ""
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()

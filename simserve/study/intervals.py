@@ -13,11 +13,13 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from simserve.catalogue import METRICS, SHOWN_FIGURES
+from simserve.contracts.wrapping import innermost, rewrapped
 from simserve.progress.study import Meter, Progress, shown
 
 if TYPE_CHECKING:
@@ -91,8 +93,9 @@ def operator_spreads(parts: Assembly) -> dict[str, float]:
     """The spread of every operator that the instances' steps are made of; equal labels are one operator."""
     out: dict[str, float] = {}
     for spec in parts.instances:
-        if isinstance(spec.cost, Uncertain):
-            for label, spread in spec.cost.spreads().items():
+        cost = innermost(spec.cost)
+        if isinstance(cost, Uncertain):
+            for label, spread in cost.spreads().items():
                 out[label] = max(spread, out.get(label, 0.0))
     return out
 
@@ -145,19 +148,23 @@ def _assemble_and_run(experiment: Experiment, given: PythonPolicies, factors: Se
 
 
 def _run(experiment: Experiment, parts: Assembly, factors: Iterable[Factors]) -> Iterator[Headlines]:
-    from simserve.api import measured
+    from simserve.simulation import simulated_parts
 
     for of_draw in factors:
         # Instances of a group share one cost model. Schedulers and routers keep state: every draw starts with fresh ones.
         costs = {id(spec.cost): spec.cost for spec in parts.instances}
-        scaled = {key: cost.scaled(of_draw) if isinstance(cost, Uncertain) else cost for key, cost in costs.items()}
+        scaled = {key: rewrapped(cost, partial(_scaled, factors=of_draw)) for key, cost in costs.items()}
         schedulers, cluster = copy.deepcopy(([s.scheduler for s in parts.instances], parts.cluster))
         instances = tuple(
             replace(spec, cost=scaled[id(spec.cost)], scheduler=scheduler)
             for spec, scheduler in zip(parts.instances, schedulers, strict=True)
         )
         drawn = replace(parts, instances=instances, cluster=cluster)
-        yield headlines_of(measured(experiment, drawn).summary_dict())
+        yield headlines_of(simulated_parts(experiment, drawn).summary_dict())
+
+
+def _scaled(cost: Any, factors: Factors) -> Any:
+    return cost.scaled(factors) if isinstance(cost, Uncertain) else cost
 
 
 def headlines_of(summary: Mapping[str, Any]) -> Headlines:

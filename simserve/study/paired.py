@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from simserve import __version__
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
 from simserve.progress.study import Meter, Progress, shown
@@ -20,6 +19,7 @@ from simserve.study.prepare import seeds_from
 from simserve.study.quantities import Quantity
 from simserve.study.statistics import CONFIDENCE, mean_interval
 from simserve.study.task import Task
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simserve.bounds import MOST_EXACT, MOST_REQUESTS, MOST_S, MOST_SEED, MOST_TOKENS
 from simserve.errors import ConfigError, TraceError
+from simserve.workload import formats
 from simserve.workload.generators.arrivals import Arrivals, arrival_times
 from simserve.workload.generators.lengths import LengthDistribution
 from simserve.workload.requests import Labels, RequestTable, Workload
 from simserve.workload.shaping import Shaping, rows_with_label, shape
 
-FormatName = Literal["burstgpt", "azure", "mooncake", "qwen-bailian", "ragpulse", "vidur", "simserve"]
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[formats.names()]  # those of installed packages included
 
 
 class _Section(BaseModel):

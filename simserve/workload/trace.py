@@ -33,8 +33,7 @@ def read_trace(
 ) -> RequestTable:
     """Reads a trace of any known format, plain or gzip.
 
-    format    burstgpt, azure, mooncake, qwen-bailian, ragpulse, vidur or simserve; None = told by the names of columns or fields, and
-              checked against the content.
+    format    a name that `simserve trace formats` lists; None = told by the names of columns or fields, and checked against the content.
     options   window, filters, limits and so on; or the same as keywords (`start_s=0, duration_s=3600, clip_total_tokens=4096`).
     seed      for `resample`.
     time_unit     s, ms, us or ns, where times are numbers and not in the unit of the format.

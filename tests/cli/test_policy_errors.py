@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import simserve
+from simserve import plugins
 from simserve.cli import main
 from simserve.errors import PolicyError
 from simserve.policies import registry
@@ -115,7 +116,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     (tmp_path / "order_of_theirs.py").write_text(ORDER)
     (tmp_path / "e.yaml").write_text(EXPERIMENT)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint(n, v, group) for n, v in POINTS.get(group, {}).items()])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [EntryPoint(n, v, group) for n, v in POINTS.get(group, {}).items()])
     registry._points.cache_clear()
     registry._load.cache_clear()
     yield tmp_path / "e.yaml"

@@ -88,7 +88,8 @@ def test_its_parameters_size_the_memory():
 
 def test_each_instance_has_its_own():
     from simserve.config.assemble import assemble
-    from simserve.config.python_policies import Arguments, checked
+    from simserve.config.python_names import Arguments
+    from simserve.config.python_policies import checked
 
     experiment = simserve.load(THREE)
     parts = assemble(experiment, checked(experiment, Arguments(ShortFirst, Last)))

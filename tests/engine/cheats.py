@@ -19,7 +19,7 @@ def touching(touch: Touch) -> Planner:
     """A plain policy that begins with the crime."""
 
     def plan(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
-        touch(view)
+        touch(plan if touch in OF_PLANS else view)
         return serve(view, plan)
 
     return plan
@@ -30,7 +30,7 @@ def after_serving(touch: Touch) -> Planner:
 
     def plan(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
         serve(view, plan)
-        touch(view)
+        touch(plan if touch in OF_PLANS else view)
         return plan
 
     return plan
@@ -48,6 +48,15 @@ def more(name: str) -> Touch:
     return touch
 
 
+OF_PLANS: set[Touch] = set()
+"""Crimes at a plan."""
+
+
+def of_plan(touch: Touch) -> Touch:
+    OF_PLANS.add(touch)
+    return touch
+
+
 def first_waiting(touch: Touch) -> Touch:
     return lambda view: [touch(request) for request in list(view.waiting)[:1]]
 
@@ -61,7 +70,7 @@ ALWAYS: dict[str, tuple[Touch, str]] = {
     "moves-time": (more("now"), "view.now"),
     "longer-model": (more("max_model_tokens"), "view.max_model_tokens"),
     "another-queue": (lambda view: setattr(view, "waiting", []), "view.waiting"),
-    "another-plan": (lambda view: delattr(view, "plan"), "view.plan"),
+    "another-plan": (lambda view: delattr(view, "new_plan"), "view.new_plan"),
     "its-own-attribute": (lambda view: setattr(view, "memory", 1), "view.memory"),
     "private-counts": (more("kv._kv._free"), "counts of KV blocks"),
 }
@@ -83,9 +92,9 @@ CHECKED: dict[str, tuple[Touch, str]] = {
     "members": (lambda view: view.decoding.members.clear(), "view.decoding"),
     "leaves": (lambda view: [view.decoding.leave(request) for request in list(view.decoding)], "view.decoding"),
     "private-verbs": (lambda view: view.kv._kv.take(1), "view.kv._kv"),
-    "private-lane": (lambda view: view._lane, "view._lane"),
-    "private-plan": (lambda view: view.plan._lane, "plan._lane"),
-    "budget": (lambda view: setattr(view.plan, "budget_left", 10**6), "plan.budget_left"),
+    "private-lane": (lambda view: view._batch, "view._batch"),
+    "private-plan": (of_plan(lambda plan: plan._batch), "plan._batch"),
+    "budget": (of_plan(lambda plan: setattr(plan, "budget_left", 10**6)), "plan.budget_left"),
 }
 """Refused under `--check`."""
 

@@ -15,6 +15,7 @@ import pytest
 from simserve.engine import simulate
 from simserve.engine.clock import Clock
 from simserve.engine.decode_group import DecodeGroup
+from simserve.engine.plan import StepPlan
 from simserve.engine.events import REQUEST_DUE, STEP_ENDS
 from simserve.engine.recorder import Recorder
 from simserve.engine.records import RunRecords, Status
@@ -119,8 +120,13 @@ def _one_token_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _context_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = DecodeGroup.context_tokens
-    monkeypatch.setattr(DecodeGroup, "context_tokens", lambda self: honest(self) + 1)
+    honest = StepPlan.seal
+
+    def seal(self: StepPlan) -> None:
+        honest(self)
+        self.context_tokens += 1
+
+    monkeypatch.setattr(StepPlan, "seal", seal)
 
 
 def _grow_for_free(monkeypatch: pytest.MonkeyPatch) -> None:

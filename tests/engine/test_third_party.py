@@ -174,10 +174,20 @@ def test_their_parameters_are_checked_listed_and_in_the_schema(package: Path) ->
 @pytest.mark.parametrize(
     ("group", "name", "target", "words"),
     [
-        ("schedulers", "one-by-one", "their_policies:Absent", "scheduling policy 'one-by-one' cannot be loaded from their_policies:Absent"),
-        ("routers", "long-and-short", "nowhere:X", "routing policy 'long-and-short' cannot be loaded from nowhere:X: ModuleNotFoundError"),
+        (
+            "schedulers",
+            "one-by-one",
+            "their_policies:Absent",
+            "policy 'one-by-one' of their-policies 1.0 cannot be loaded from their_policies:Absent",
+        ),
+        (
+            "routers",
+            "long-and-short",
+            "nowhere:X",
+            "'long-and-short' of their-policies 1.0 cannot be loaded from nowhere:X: ModuleNotFoundError",
+        ),
         ("routers", "long-and-short", "their_policies:Curfew", "it must be a class with Params, choose"),
-        ("controllers", "curfew", "broken", "controller 'curfew' cannot be loaded from broken: ZeroDivisionError"),
+        ("controllers", "curfew", "broken", "controller 'curfew' of their-policies 1.0 cannot be loaded from broken: ZeroDivisionError"),
         ("orders", "latest-first", "their_policies:Curfew", "it must be a module with key, victim_key, oracle, dynamic"),
     ],
 )

@@ -130,12 +130,16 @@ def test_the_one_of_the_documentation_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("formula=first_to_tenth_s", "formula=None", "metric 'first-ten': it must be a simserve.catalogue.Metric over requests"),
+        (
+            "formula=first_to_tenth_s",
+            "formula=None",
+            "'first-ten' of their-metric 1.0: it must be a simserve.catalogue.Metric",
+        ),
         ('"first_ten_s",', '"first_ten",', "its name must be lower case and end in _s"),
         ('"first_ten_s",', '"ttft_s",', "the name 'ttft_s' is taken"),
         ('"first_ten_s",', '"finish_s",', "the name 'finish_s' is taken"),
         ('"first_ten",', '"goodput",', "the name 'goodput' is taken"),
-        ("import numpy", "import nowhere", "cannot be loaded from their_metric:first_ten: ModuleNotFoundError"),
+        ("import numpy", "import nowhere", "of their-metric 1.0 cannot be loaded from their_metric:first_ten: ModuleNotFoundError"),
         ("for at in times]", "for at in times[1:]]", "metric 'first_ten_s': its formula gave an array of shape"),
         ("at[9] - at[0]", "at[0] - at[9]", "its formula gave values that are negative or infinite"),
         ("at[9] - at[0]", "at[99999]", "metric 'first_ten_s': its formula failed: IndexError"),

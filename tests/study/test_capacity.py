@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import simserve
-import simserve.api
+import simserve.simulation
 from simserve.cli import main
 from simserve.errors import ConfigError
 from simserve.study.search import Search
@@ -122,11 +122,11 @@ def test_the_command_writes_what_it_says(tiny_file: Path, capsys: pytest.Capture
 
 
 class _Counted:
-    """Stands in for `simserve.run`: counts, and interrupts where it is told to."""
+    """Stands in for one simulation: counts, and interrupts where it is told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls, self.interrupt_at, self.run = 0, 0, simserve.api.run
-        monkeypatch.setattr("simserve.api.run", self)
+        self.calls, self.interrupt_at, self.run = 0, 0, simserve.simulation.simulated
+        monkeypatch.setattr("simserve.simulation.simulated", self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         self.calls += 1

@@ -8,10 +8,12 @@ import pytest
 
 import simserve
 from simserve.errors import ConfigError
-from simserve.study.capacity.result import CapacityResult, Probe, Replicate
+from simserve.study.capacity.figures import Probe, Replicate
+from simserve.study.capacity.result import CapacityResult
 from simserve.study.caveats import Run, at_an_end, losses, rare, unmeasured, unsteady
+from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import Placement, Pool
-from simserve.study.placement.result import PlacementResult, Tried
+from simserve.study.placement.result import PlacementResult
 from simserve.study.predicate import parse
 from simserve.study.rate_key import unit
 from tests.study.conftest import RATE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import simserve
-import simserve.api
+import simserve.simulation
 from simserve.cli import main
 from simserve.errors import OutputError
 from simserve.study.folder import RUNS, STUDY
@@ -43,8 +43,8 @@ class _Interrupt:
     """Lets so many runs end, and interrupts the next."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-        self.left, self.run = after, simserve.api.run
-        monkeypatch.setattr("simserve.api.run", self)
+        self.left, self.run = after, simserve.simulation.simulated
+        monkeypatch.setattr("simserve.simulation.simulated", self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if self.left == 0:

@@ -164,14 +164,14 @@ def test_bad_input_is_one_message(tiny_file: Path, arguments: list[str], message
 
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The rates of the experiments that are really run from now on."""
-    import simserve.api
+    import simserve.simulation
 
     calls: list[float] = []
-    run = simserve.api.run
+    run = simserve.simulation.simulated
 
     def counting(experiment: Any, **options: Any) -> Any:
         calls.append(experiment.spec.workload.arrivals.rate_per_s)
         return run(experiment, **options)
 
-    monkeypatch.setattr(simserve.api, "run", counting)
+    monkeypatch.setattr(simserve.simulation, "simulated", counting)
     return calls

@@ -57,6 +57,7 @@ def test_all_that_runs_in_a_prediction_is_in_the_key() -> None:
             "catalogue.py",
             "errors.py",
             "hints.py",
+            "plugins.py",
         }
     )
 

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import simserve
 from simserve.calibration.measure.devices import TorchDevice
 from simserve.calibration.measure.random_data import RandomData
 from simserve.calibration.measure.timing import TimingRule, time_calls
 from simserve.calibration.measure.torch_library import load_optional
+from simserve.version import __version__
 
 FILE = "environment.json"
 DRIFT_WARNING_PERCENT = 5.0
@@ -50,7 +50,7 @@ def describe(device: TorchDevice) -> dict[str, Any]:
     torch = device.torch
     versions = {name: getattr(load_optional(name), "__version__", None) for name in ("flashinfer", "flash_attn", "triton", "pyarrow")}
     return {
-        "simserve": simserve.__version__,
+        "simserve": __version__,
         "device": device.name,
         "kind": device.kind,
         "index": device.index,

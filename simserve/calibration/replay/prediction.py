@@ -119,7 +119,7 @@ def _setup(request: ReplayRequest) -> _Setup:
 def _from_experiment(request: ReplayRequest, path: Path) -> _Setup:
     from simserve.config.assemble import deployment
     from simserve.config.experiment import load
-    from simserve.config.python_policies import WHATEVER
+    from simserve.config.python_names import WHATEVER
 
     experiment = load(path, given=WHATEVER)
     section = experiment.spec.model_section

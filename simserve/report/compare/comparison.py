@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from simserve.catalogue import METRICS, OF_REQUESTS, Metric
 from simserve.errors import OutputError
+from simserve.report.compare.comparable import Comparable, tables
 from simserve.report.compare.differences import Difference, differences
 from simserve.report.rows import FIGURES, Figure, milliseconds, value_at, with_unit
 
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from simserve.report.compare.plots import ComparisonPlots
-
-
-class Comparable(Protocol):
-    """A Result or a StoredResult."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def requests(self) -> pd.DataFrame: ...
-
-    def summary_dict(self) -> dict[str, Any]: ...
 
 
 Verdict = Literal["better", "worse", ""]
@@ -91,9 +80,9 @@ class Comparison:
         return f"Comparison({', '.join(self.names)})"
 
     def _repr_html_(self) -> str:
-        from simserve.report.compare.html import fragment
+        from simserve.report.page import render
 
-        return fragment(self)
+        return render("notebook_compare.html.j2", comparison=self, **tables(self.results, self.differences))
 
 
 def compare(results: Sequence[Comparable | str | Path], names: Sequence[str] = ()) -> Comparison:

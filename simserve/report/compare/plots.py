@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from simserve.report.compare.comparison import Comparable
+    from simserve.report.compare.comparable import Comparable
 
 
 @dataclass(frozen=True, slots=True)

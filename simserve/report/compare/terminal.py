@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from simserve.report.compare.comparison import Comparable, Comparison, compare
+from simserve.report.compare.comparable import Comparable
+from simserve.report.compare.comparison import Comparison, compare
 from simserve.report.terminal import natural_width
 
 if TYPE_CHECKING:

@@ -67,9 +67,9 @@ def _once_each(jobs: int) -> Iterator[Any]:
 
 
 def _import_early() -> None:
-    import simserve.api
     import simserve.config.assemble
-    import simserve.report.result  # noqa: F401
+    import simserve.report.result
+    import simserve.simulation  # noqa: F401
 
     _leave_with(os.getppid())
 

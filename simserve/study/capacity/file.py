@@ -10,7 +10,8 @@ from typing import Any
 
 from simserve.errors import OutputError
 from simserve.study import predicate
-from simserve.study.capacity.result import CAPACITY, PROBES, SCHEMA_VERSION, CapacityResult, Probe, Replicate
+from simserve.study.capacity.figures import Probe, Replicate
+from simserve.study.capacity.result import CAPACITY, PROBES, SCHEMA_VERSION, CapacityResult
 
 _NOT_FIGURES = ("seed", "rate", "holds", "stable", "reasons")
 

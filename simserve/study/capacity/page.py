@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from simserve.report.page import pictures, render
 from simserve.report.rows import number
 from simserve.study.capacity.result import CapacityResult
-from simserve.study.cells import Cell, breakable, cells, headings, in_order, texts
+from simserve.study.cells import Cell, breakable, cells, headings, in_order
 from simserve.study.rate_key import unit
 
 _SHOWN = (
@@ -36,13 +36,6 @@ def capacity_page(result: CapacityResult) -> str:
         probes=list(zip(_plain(rows), frame["reasons"].tolist(), strict=True)),
         plots=pictures(result.plot.figures()),
     )
-
-
-def fragment(result: CapacityResult) -> str:
-    """The answer and the runs that led to it: what a notebook shows."""
-    columns = ["rate", "seed", "holds", *(quantity.column for quantity in result.predicate.quantities), "reasons"]
-    rows = texts(result.frame[columns])
-    return render("notebook_table.html.j2", sentence=result.message, headings=headings(columns), rows=rows, more=0, notes=result.notes)
 
 
 def _plain(rows: list[list[Cell]]) -> list[list[Cell]]:

@@ -13,7 +13,8 @@ from simserve.progress.study import Progress, Step, shown
 from simserve.study.backends import execute
 from simserve.study.base import VARIANT, Base, base, with_seed
 from simserve.study.cache import RunCache, run_key
-from simserve.study.capacity.result import CAPACITY, CapacityResult, Probe, Replicate
+from simserve.study.capacity.figures import Probe, Replicate
+from simserve.study.capacity.result import CAPACITY, CapacityResult
 from simserve.study.caveats import at_an_end
 from simserve.study.folder import opened, strangers_note
 from simserve.study.predicate import Predicate, parse

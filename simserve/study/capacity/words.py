@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from simserve.study.capacity.figures import CapacityFigures, Probe
 from simserve.study.caveats import at_an_end
 from simserve.study.rate_key import unit
 from simserve.study.statistics import CONFIDENCE
 
-if TYPE_CHECKING:
-    from simserve.study.capacity.result import CapacityResult, Probe
 
-
-def answer(result: CapacityResult) -> str:
+def answer(result: CapacityFigures) -> str:
     """The answer, whatever it is."""
     if result.outcome == "never":
         return _never(result)
@@ -21,7 +17,7 @@ def answer(result: CapacityResult) -> str:
     return _found(result)
 
 
-def _never(result: CapacityResult) -> str:
+def _never(result: CapacityFigures) -> str:
     lightest = min(_of(result, "never"), key=lambda probe: probe.rate)
     what = unit(result.rate_key)
     where = "where no two requests meet" if at_an_end(lightest.values, holds=False) else "the lightest load that was tried"
@@ -29,7 +25,7 @@ def _never(result: CapacityResult) -> str:
     return text + "; ".join(lightest.reasons) + "."
 
 
-def _always(result: CapacityResult) -> str:
+def _always(result: CapacityFigures) -> str:
     heaviest = max(_of(result, "always"), key=lambda probe: probe.rate)
     what = unit(result.rate_key)
     text = f"Always holds{_share(result, 'always')}: '{result.predicate.text}' holds up to {heaviest.rate:.4g} {what}, "
@@ -39,7 +35,7 @@ def _always(result: CapacityResult) -> str:
     return text + "the heaviest load that was tried. What it tests may not depend on this load at all."
 
 
-def _found(result: CapacityResult) -> str:
+def _found(result: CapacityFigures) -> str:
     assert result.rate is not None and result.resolution is not None
     what = unit(result.rate_key)
     text = f"Capacity {result.rate:.4g} {what}"
@@ -57,11 +53,11 @@ def _found(result: CapacityResult) -> str:
     return text + f"It fails {first}: {result.limit}."
 
 
-def _of(result: CapacityResult, outcome: str) -> list[Probe]:
+def _of(result: CapacityFigures, outcome: str) -> list[Probe]:
     seeds = {replicate.seed for replicate in result.replicates if replicate.outcome == outcome}
     return [probe for probe in result.probes if probe.seed in seeds]
 
 
-def _share(result: CapacityResult, outcome: str) -> str:
+def _share(result: CapacityFigures, outcome: str) -> str:
     number = sum(replicate.outcome == outcome for replicate in result.replicates)
     return "" if number == len(result.replicates) else f" for {number} of {len(result.replicates)} seeds"

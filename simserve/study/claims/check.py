@@ -63,17 +63,25 @@ class ClaimsReport:
         (directory / "summary.json").write_text(json.dumps(self.as_dict(), indent=2, sort_keys=True) + "\n")
 
 
+def _run(experiment: Experiment) -> Result:
+    from simserve.simulation import simulated
+    from simserve.study.intervals import bands
+
+    result = simulated(experiment)
+    if experiment.spec.intervals:
+        result.intervals = bands(experiment, experiment.spec.intervals)
+    return result
+
+
 def check_claims(
     source: str | Path | Mapping[str, Any], changes: Iterable[str] = (), *, run: Callable[[Experiment], Result] | None = None
 ) -> ClaimsReport:
     """Runs every variant of the experiment and judges its claims.
 
     An experiment with probes asks them of its variants, and runs only the variants of which a claim names another figure; a capacity is
-    searched for where a claim names it. `run` runs one variant (default: `simserve.run`).
+    searched for where a claim names it. `run` runs one variant (default: as `simserve.run` does).
     Raises ConfigError for variants or figures that do not exist.
     """
-    from simserve import api
-
     changes = list(changes)
     base = load(source, changes)
     variants = base.spec.variants
@@ -94,7 +102,7 @@ def check_claims(
         if wanted:
             probed[name] = evaluate(experiment, wanted)
         if not probes or not all(figure.startswith(_PROBE) for figure in figures):
-            results[name] = (run or api.run)(experiment)
+            results[name] = (run or _run)(experiment)
     outcomes = tuple(_judge(claim, results, probed) for claim in base.spec.claims)
     paper = base.spec.paper.model_dump() if base.spec.paper else {}
     both = {name: figures for name, figures in probed.items() if name in results}

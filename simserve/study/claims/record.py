@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simserve import __version__, resources
+from simserve import resources
 from simserve.config import engine_profile
 from simserve.config.experiment import Experiment, load
 from simserve.errors import ConfigError, OutputError, SimserveError, nearest
 from simserve.files import yaml_text
 from simserve.report.files import write_whole
 from simserve.study.claims.check import Outcome, check_claims
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     from simserve.report.result import Result

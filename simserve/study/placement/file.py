@@ -9,8 +9,9 @@ from typing import Any
 from simserve.errors import ConfigError, OutputError
 from simserve.files.json_text import read_json
 from simserve.study import predicate
+from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import Placement, Pool
-from simserve.study.placement.result import PLACEMENT, SCHEMA_VERSION, PlacementResult, Tried
+from simserve.study.placement.result import PLACEMENT, SCHEMA_VERSION, PlacementResult
 
 
 def read_placement(directory: str | Path) -> PlacementResult:

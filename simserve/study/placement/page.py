@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from simserve.report.page import pictures, render
 from simserve.report.rows import number
-from simserve.study.cells import breakable, cells, headings, in_order, texts
+from simserve.study.cells import breakable, cells, headings, in_order
+from simserve.study.placement.figures import told_apart
 from simserve.study.placement.result import PlacementResult
-from simserve.study.placement.words import told_apart
 from simserve.study.rate_key import unit
 
 if TYPE_CHECKING:
@@ -36,13 +36,6 @@ def placement_page(result: PlacementResult) -> str:
         errors=[(str(t.placement), t.error) for t in result.tried if t.error is not None],
         plots=pictures(_figures(result)),
     )
-
-
-def fragment(result: PlacementResult) -> str:
-    """The answer and the placements: what a notebook shows."""
-    columns = ["placement", "devices", "place", "holds_at", "fails_at", "fails_because"]
-    rows = texts(result.frame[columns])
-    return render("notebook_table.html.j2", sentence=result.message, headings=headings(columns), rows=rows, more=0, notes=result.notes)
 
 
 def _facts(result: PlacementResult) -> Iterator[tuple[str, str]]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from simserve import __version__
 from simserve.report.files import write_json
-from simserve.study.cache import Row
 from simserve.study.caveats import rare, unsteady
-from simserve.study.placement.placement import Placement
-from simserve.study.placement.words import answer, told_apart
-from simserve.study.predicate import Predicate
+from simserve.study.placement.figures import PlacementFigures, Tried, told_apart
+from simserve.study.placement.words import answer
 from simserve.study.rate_key import unit
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,62 +26,8 @@ _SHOWN = (
 )  # fmt: skip
 
 
-class Tried(NamedTuple):
-    """One placement: the highest rate per device that held (`low`), the lowest that did not (`high`), as far as there are any.
-
-    dropped  another placement of the kind was seen to hold at `high`, so the search went no further
-    limit    why it fails at `high`
-    error    instead, where it cannot be run at all (the model does not fit)
-    values   the figures of the run at `low`
-    saturates  whether at `high` only the queue grew, the predicate still holding
-    """
-
-    placement: Placement
-    low: float | None
-    high: float | None
-    dropped: bool
-    probes: int
-    limit: str
-    error: str | None
-    values: Row
-    saturates: bool = False
-
-
-@dataclass(frozen=True)
-class PlacementResult:
+class PlacementResult(PlacementFigures):
     """The answer: `best`, or None when the predicate holds nowhere."""
-
-    name: str
-    predicate: Predicate
-    rate_key: str
-    tolerance: float
-    affinity: str
-    tried: tuple[Tried, ...]
-    search_notes: tuple[str, ...] = ()
-
-    @property
-    def ranked(self) -> list[Tried]:
-        """From the best to the worst: by the rate that holds, then the rate that does not, then fewer devices."""
-        return sorted(self.tried, key=lambda t: (-(t.low or 0.0), -(t.high or math.inf), t.placement.devices))
-
-    @property
-    def best(self) -> Tried | None:
-        """The placement with the highest rate per device that was seen to hold; of equals the one with the fewest devices. Others may be
-        as good: see `ties`."""
-        return self.best_of("disaggregated", "mixed")
-
-    @property
-    def ties(self) -> tuple[Tried, ...]:
-        """Placements that the search does not tell from the best: they were not seen to fail at a rate at which it holds."""
-        best = self.best
-        if best is None:
-            return ()
-        return tuple(t for t in self.ranked if t is not best and t.low is not None and t.error is None and not told_apart(best, t))
-
-    def best_of(self, *kinds: str) -> Tried | None:
-        """The best of some kinds of placement."""
-        found = [t for t in self.ranked if t.placement.kind in kinds and t.low is not None and t.error is None]
-        return found[0] if found else None
 
     def replicas(self, rate: float, *, per_s: bool = False) -> int:
         """How many of the best placement serve `rate` in all, in the unit of the search or, with `per_s`, in requests/s. 0 when there is
@@ -184,6 +127,7 @@ class PlacementResult:
         return f"PlacementResult({self.name!r}: {self.message})"
 
     def _repr_html_(self) -> str:
-        from simserve.study.placement.page import fragment
+        from simserve.study.notebook import fragment
 
-        return fragment(self)
+        columns = ["placement", "devices", "place", "holds_at", "fails_at", "fails_because"]
+        return fragment(self.message, self.frame[columns], self.notes)

@@ -26,8 +26,9 @@ from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
 from simserve.study.folder import opened, strangers_note
+from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement, placements
-from simserve.study.placement.result import PLACEMENT, PlacementResult, Tried
+from simserve.study.placement.result import PLACEMENT, PlacementResult
 from simserve.study.predicate import Predicate, parse
 from simserve.study.rate_key import rate_key as find_rate_key
 from simserve.study.rate_key import value_at

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simserve.study.caveats import at_an_end
+from simserve.study.placement.figures import PlacementFigures, Tried, told_apart
 from simserve.study.rate_key import unit
-
-if TYPE_CHECKING:
-    from simserve.study.placement.result import PlacementResult, Tried
 
 _MOST_TIES = 4
 
 
-def told_apart(best: Tried, other: Tried) -> bool:
-    """Whether `other` was seen to fail at a rate per device at which `best` holds."""
-    return best.low is not None and other.high is not None and other.high <= best.low
-
-
-def answer(result: PlacementResult) -> str:
+def answer(result: PlacementFigures) -> str:
     """The answer, whatever it is."""
     best, what = result.best, unit(result.rate_key)
     if best is None or best.low is None:
@@ -42,7 +33,7 @@ def answer(result: PlacementResult) -> str:
     return text + _ties(result) + _other_kind(result, best)
 
 
-def _ties(result: PlacementResult) -> str:
+def _ties(result: PlacementFigures) -> str:
     ties = result.ties
     if not ties:
         return ""
@@ -51,7 +42,7 @@ def _ties(result: PlacementResult) -> str:
     return f" At this tolerance ({100 * result.tolerance:g} %) the search does not tell it from {names}{more}; a smaller --tolerance may."
 
 
-def _other_kind(result: PlacementResult, best: Tried) -> str:
+def _other_kind(result: PlacementFigures, best: Tried) -> str:
     other = result.best_of("mixed" if best.placement.kind == "disaggregated" else "disaggregated")
     if other is None or not other.low or best.low is None:
         return ""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simserve import __version__, resources
+from simserve import resources
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
 from simserve.report.files import write_json
+from simserve.version import __version__
 
 SCHEMA_VERSION = 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simserve import __version__
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
 from simserve.progress.study import Meter, Progress, shown
@@ -15,6 +14,7 @@ from simserve.study.regress.report import RegressReport
 from simserve.study.regress.suite import Suite, load_suite
 from simserve.study.regress.verdict import Row, judge
 from simserve.study.task import Task
+from simserve.version import __version__
 
 
 def regress(

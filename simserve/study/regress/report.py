@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from simserve import __version__
 from simserve.report.rows import milliseconds, number
 from simserve.study.regress.suite import Kpi, Suite
 from simserve.study.regress.verdict import Row
+from simserve.version import __version__
 
 SCHEMA_VERSION = 1
 _ORDER = ("fail", "unclear", "better", "pass")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from simserve.config.paths import find_experiment
-from simserve.config.schema import Section
+from simserve.config.section import Section
 from simserve.errors import ConfigError
 from simserve.files import messages, yaml_text
 from simserve.files.yaml_text import Document

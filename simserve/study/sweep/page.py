@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simserve.report.page import pictures, render
-from simserve.study.cells import Cell, cells, headings, texts
+from simserve.study.cells import Cell, cells, headings
 from simserve.study.labels import short
 from simserve.study.sweep.best import best_points
 from simserve.study.sweep.result import SweepResult
@@ -19,7 +19,6 @@ _SHOWN = (
     "kv_used_max", "preemptions", "saturated",
 )  # fmt: skip
 _MOST_POINTS = 2000
-_FEW = 40
 _MOST_ERRORS = 50
 
 
@@ -56,14 +55,6 @@ def sweep_page(result: SweepResult) -> str:
         table_note=_table_note(len(points)),
         plots=pictures(result.plot.figures()) if len(points) else [],
     )
-
-
-def fragment(result: SweepResult) -> str:
-    """The keys and a few figures of the first points: what a notebook shows."""
-    table = result.shown()
-    columns = list(table.columns)
-    rows, more = texts(table.head(_FEW)), max(0, len(table) - _FEW)
-    return render("notebook_table.html.j2", sentence=repr(result), headings=headings(columns), rows=rows, more=more, notes=result.notes)
 
 
 def _sentence(result: SweepResult) -> str:

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simserve import __version__
 from simserve.errors import ConfigError, OutputError, nearest
 from simserve.report.files import write_json, write_whole
 from simserve.study.base import LABEL, VARIANT
@@ -21,6 +20,7 @@ from simserve.study.statistics import CONFIDENCE, mean_interval
 from simserve.study.sweep.axes import label, name_of
 from simserve.study.sweep.plots import SweepPlots
 from simserve.study.sweep.table import Rows
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,10 @@ _SHOWN = (
     "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "output_tokens_per_s",
     "goodput_per_s", "saturated",
 )  # fmt: skip
+
+
+_FEW = 40
+"""Points that a notebook shows."""
 
 
 class SweepResult:
@@ -176,9 +180,10 @@ class SweepResult:
         return f"SweepResult({self.name!r}: {len(self.frame)} runs over {keys}{f', {bad} without figures' if bad else ''})"
 
     def _repr_html_(self) -> str:
-        from simserve.study.sweep.page import fragment
+        from simserve.study.notebook import fragment
 
-        return fragment(self)
+        table = self.shown()
+        return fragment(repr(self), table.head(_FEW), self.notes, max(0, len(table) - _FEW))
 
 
 def frame(plan: Plan, keys: Sequence[str], rows: Rows, names: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:

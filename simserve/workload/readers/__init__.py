@@ -1,39 +1,45 @@
 """Readers of trace formats, one file each. What a file is, is told by the names of its columns or fields; the readers then check that the
-content agrees (`hashed_lines.py`), so that a file is not taken for what it merely looks like."""
+content agrees (`hashed_lines.py`), so that a file is not taken for what it merely looks like.
+
+What a reader of another package is written with is here as well: `Format`, `Source`, `ReadOptions`, `TraceColumns`; `CsvTable` for CSV,
+`objects`, `number` and `text` for JSONL and Parquet.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 
 from simserve.errors import TraceError, nearest
+from simserve.workload import formats
+from simserve.workload.formats import Format
 from simserve.workload.readers import azure, burstgpt, mooncake, qwen_bailian, ragpulse, simserve_schema, vidur
 from simserve.workload.readers.columns import ReadOptions, TraceColumns
 from simserve.workload.readers.csv_layout import layout_of, listed, named_as, plain
-from simserve.workload.readers.json_lines import parse_line
+from simserve.workload.readers.csv_table import CsvTable
+from simserve.workload.readers.json_lines import number, objects, parse_line, text
+from simserve.workload.readers.of_package import read_by
 from simserve.workload.readers.parquet_table import fields
 from simserve.workload.source import Source
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """What a format is known by: the columns of its header, or the fields of its records, and its reader."""
-
-    read: Callable[[Source, ReadOptions], TraceColumns]
-    known_by: tuple[str, ...]
-    csv: bool = True
-    records: bool = False
-
-
 READERS: dict[str, Format] = {
-    "burstgpt": Format(burstgpt.read, burstgpt.KNOWN_BY),
-    "azure": Format(azure.read, azure.COLUMNS),
-    "ragpulse": Format(ragpulse.read, ("session_id", "hash_ids", "input_length"), csv=False, records=True),
-    "qwen-bailian": Format(qwen_bailian.read, ("chat_id", "input_length", "output_length"), csv=False, records=True),
-    "mooncake": Format(mooncake.read, ("input_length", "output_length"), csv=False, records=True),
-    "vidur": Format(vidur.read, vidur.COLUMNS),
-    "simserve": Format(simserve_schema.read, simserve_schema.REQUIRED, records=True),
+    "burstgpt": Format(burstgpt.read, burstgpt.KNOWN_BY, about="BurstGPT, any release"),
+    "azure": Format(azure.read, azure.COLUMNS, about="Azure LLM inference traces 2023, 2024, 2025"),
+    "ragpulse": Format(ragpulse.read, ("session_id", "hash_ids", "input_length"), csv=False, records=True, about="RAGPulse"),
+    "qwen-bailian": Format(
+        qwen_bailian.read, ("chat_id", "input_length", "output_length"), csv=False, records=True, about="Qwen-Bailian usage traces"
+    ),
+    "mooncake": Format(
+        mooncake.read, ("input_length", "output_length"), csv=False, records=True, about="Mooncake, and what load generators write like it"
+    ),
+    "vidur": Format(vidur.read, vidur.COLUMNS, about="Vidur's processed traces"),
+    "simserve": Format(simserve_schema.read, simserve_schema.REQUIRED, records=True, about="every column of a workload"),
 }
+"""simserve's own formats, in the order in which a file is held against them."""
+
+
+def known() -> dict[str, Format]:
+    """Every format, simserve's own first. Raises ConfigError for one of a package that cannot be loaded."""
+    return READERS | {name: formats.load(name) for name in formats.of_packages()}
 
 
 def sniff_format(source: Source) -> str:
@@ -41,51 +47,70 @@ def sniff_format(source: Source) -> str:
     line = source.first_line()
     if line.startswith("["):
         raise TraceError(f"{source.path}: line 1: begins a list; a trace is JSONL, one object a line (jq -c '.[]' makes it of a list)")
-    if source.is_parquet or line.startswith("{"):
-        return _by_fields(source, fields(source) if source.is_parquet else parse_line(line, f"{source.path}: line 1"))
-    header = layout_of(source).header
-    for name, known in READERS.items():
-        if known.csv and len(named_as(header, known.known_by)) == len(known.known_by):
-            return name
-    raise _unknown(source, header, [name for name, known in READERS.items() if known.csv])
+    records = source.is_parquet or line.startswith("{")
+    if records:
+        first = fields(source) if source.is_parquet else parse_line(line, f"{source.path}: line 1")
+        if isinstance(first.get("hash_ids"), dict):
+            return "ragpulse"
+        found: Collection[str] = list(first)
+    else:
+        found = layout_of(source).header
+    names = _followed(READERS, found, records) or _followed(known(), found, records)  # packages are asked about what is not our own
+    if not names:
+        raise _unknown(source, found, records)
+    return names[0]
 
 
-def _by_fields(source: Source, first: dict[str, object]) -> str:
-    if "hash_ids" in first and isinstance(first["hash_ids"], dict):
-        return "ragpulse"
-    for name, known in READERS.items():
-        if known.records and name != "ragpulse" and set(known.known_by) <= first.keys():
-            return name
-    raise _unknown(source, list(first), [name for name, known in READERS.items() if known.records])
+def _followed(readers: dict[str, Format], found: Collection[str], records: bool) -> list[str]:
+    """The formats whose columns or fields are all there."""
+    if records:
+        return [name for name, one in readers.items() if one.records and name != "ragpulse" and set(one.known_by) <= set(found)]
+    return [name for name, one in readers.items() if one.csv and len(named_as(found, one.known_by)) == len(one.known_by)]
 
 
-def _unknown(source: Source, found: Collection[str], candidates: list[str]) -> TraceError:
+def _unknown(source: Source, found: Collection[str], records: bool) -> TraceError:
+    every = known()
+    candidates = [name for name, one in every.items() if (one.records if records else one.csv)]
     alike = {plain(name) for name in found}
-    other = next((name for name, known in READERS.items() if name not in candidates and {plain(c) for c in known.known_by} <= alike), None)
+    other = next((name for name, one in every.items() if name not in candidates and {plain(c) for c in one.known_by} <= alike), None)
     if other:  # e.g. pandas wrote a CSV trace as Parquet
-        kind = "CSV" if READERS[other].csv else "JSONL"
+        kind = every[other].files
         return TraceError(f"{source.path}: has the columns of format '{other}', which is read as {kind} only; write it as {kind}")
-    shares = {name: sum(plain(c) in alike for c in READERS[name].known_by) / len(READERS[name].known_by) for name in candidates}
+    shares = {name: sum(plain(c) in alike for c in every[name].known_by) / len(every[name].known_by) for name in candidates}
     best = max(shares, key=lambda name: shares[name])
     text = f"{source.path}: line 1: no known trace format has the columns {listed(found)}. "
     if shares[best]:
-        missing = [c for c in READERS[best].known_by if plain(c) not in alike]
+        missing = [c for c in every[best].known_by if plain(c) not in alike]
         lacks = f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         text += f"Nearest is {best} (--format {best}, in an experiment workload.trace.format), but {lacks}. "
-    return TraceError(text + f"Allowed: {', '.join(READERS)}")
+    return TraceError(text + f"Allowed: {', '.join(every)}")
 
 
 def read_columns(source: Source, format: str | None, options: ReadOptions) -> tuple[str, TraceColumns]:
     """(format name, columns). Raises TraceError for an unknown format or a file that does not follow it."""
     name = format or sniff_format(source)
-    if name not in READERS:
-        raise TraceError(f"unknown trace format '{name}'{nearest(name, READERS)}")
-    if source.is_parquet and not READERS[name].records:
+    if name not in formats.names():
+        raise TraceError(f"unknown trace format '{name}'{nearest(name, formats.names())}")
+    one = READERS[name] if name in READERS else formats.load(name)
+    if source.is_parquet and not one.records:
         raise TraceError(f"{source.path}: is a Parquet file, format '{name}' is CSV")
-    is_record = source.is_parquet or source.first_line().startswith("{")
-    if is_record != READERS[name].records and name != "simserve":
-        raise TraceError(f"{source.path}: format '{name}' is {'CSV' if READERS[name].csv else 'JSONL'}, which this file is not")
-    return name, READERS[name].read(source, options._replace(sniffed=format is None))
+    if not (one.records if source.is_parquet or source.first_line().startswith("{") else one.csv):
+        raise TraceError(f"{source.path}: format '{name}' is {one.files}, which this file is not")
+    options = options._replace(sniffed=format is None)
+    return name, one.read(source, options) if name in READERS else read_by(formats.of_packages()[name].words, one, source, options)
 
 
-__all__ = ["READERS", "ReadOptions", "TraceColumns", "read_columns", "sniff_format"]
+__all__ = [
+    "READERS",
+    "CsvTable",
+    "Format",
+    "ReadOptions",
+    "Source",
+    "TraceColumns",
+    "known",
+    "number",
+    "objects",
+    "read_columns",
+    "sniff_format",
+    "text",
+]

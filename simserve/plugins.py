@@ -1,0 +1,85 @@
+"""What installed packages add: policies, cost models, metrics, trace formats, each found by an entry point and known by its package.
+
+A package names what it adds in its pyproject.toml, under the group of its kind:
+
+    [project.entry-points."simserve.routers"]
+    mine = "my_package.my_module:MyRouter"
+
+Names of simserve's own things cannot be taken over. A thing that cannot be loaded is an error for who uses it, and only then.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from simserve.errors import ConfigError
+
+_MOST = 300
+"""Characters of a third party's own message."""
+
+KINDS = {
+    "simserve.schedulers": "scheduling policy",
+    "simserve.routers": "routing policy",
+    "simserve.controllers": "controller",
+    "simserve.orders": "waiting order",
+    "simserve.cost_models": "cost model",
+    "simserve.metrics": "metric",
+    "simserve.trace_formats": "trace format",
+}
+"""Entry-point groups, and what a thing of each is called."""
+
+
+class Plugin(NamedTuple):
+    """A thing by its entry point. `rival`: another package that has one of the same name."""
+
+    point: EntryPoint
+    rival: str = ""
+
+    @property
+    def name(self) -> str:
+        """By which users know it."""
+        return self.point.name
+
+    @property
+    def package(self) -> str:
+        """'their-package 1.0'; "" of simserve's own things and where no package is known."""
+        return _package(self.point)
+
+    @property
+    def words(self) -> str:
+        """ "routing policy 'mine' of their-package 1.0": how errors call it."""
+        kind = KINDS[self.point.group]
+        return f"{kind} '{self.name}' of {self.package}" if self.package else f"{kind} '{self.name}'"
+
+    def load(self) -> Any:
+        """The thing itself. Raises ConfigError, which names the package, for whatever goes wrong."""
+        if self.rival:
+            raise ConfigError(f"{self.words}: {self.rival} has one of the same name; uninstall one of them")
+        try:
+            return self.point.load()
+        except Exception as problem:  # a third party's module may fail in any way while it is imported
+            what = str(problem) if len(str(problem)) <= _MOST else str(problem)[: _MOST - 3] + "..."
+            raise ConfigError(f"{self.words} cannot be loaded from {self.point.value}: {type(problem).__name__}: {what}") from problem
+
+
+def found(group: str) -> dict[str, Plugin]:
+    """What installed packages add to a group of KINDS, by name, in the order of names. Nothing is imported."""
+    assert group in KINDS
+    plugins: dict[str, Plugin] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        known = plugins.get(point.name)
+        if known is None:
+            plugins[point.name] = Plugin(point)
+        elif known.point.value != point.value:  # the same package may be found twice on the path
+            plugins[point.name] = known._replace(rival=_package(point) or point.value)
+    return plugins
+
+
+def own(group: str, things: dict[str, str]) -> dict[str, Plugin]:
+    """simserve's own things of a group, from their place as entry points write it (`module:attribute`, or a module)."""
+    return {name: Plugin(EntryPoint(name, value, group)) for name, value in things.items()}
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else ""

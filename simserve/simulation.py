@@ -1,0 +1,73 @@
+"""One simulation of an experiment, as a result: what the Python API and every run of a study do, each with its own extras."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from simserve.config.python_policies import NONE, PythonPolicies
+from simserve.policies import blame
+
+if TYPE_CHECKING:
+    from simserve.config.assemble import Assembly
+    from simserve.config.experiment import Experiment
+    from simserve.engine.records import InstanceInfo
+    from simserve.progress.run import Progress
+    from simserve.report.result import Result
+
+
+def simulated(experiment: Experiment, given: PythonPolicies = NONE, *, progress: Progress | None = None, check: bool = False) -> Result:
+    """Runs an experiment once, without bands.
+
+    given  policy objects that stand in for those that the experiment names
+    check  verify the invariants while running
+    Raises SimserveError; PolicyError names a third party's policy that failed.
+    """
+    from simserve.config.assemble import assemble
+
+    with blame.named():
+        return simulated_parts(experiment, assemble(experiment, given), progress=progress, check=check)
+
+
+def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False) -> Result:
+    """Simulates what was assembled of an experiment. `parts` is used up: policies keep state."""
+    from simserve.engine import simulate
+    from simserve.report.energy import run_energy, run_experts
+    from simserve.report.result import Result
+
+    records = simulate(
+        parts.workload,
+        parts.instances,
+        parts.cluster,
+        fast_forward=experiment.spec.fast_forward,
+        check=check,
+        until_s=experiment.spec.until_s,
+        progress=progress,
+    )
+    about = zip(records.instances, parts.memory_notes, strict=True)
+    records = replace(records, instances=tuple(_with_engine(info, experiment, notes) for info, notes in about))
+    metrics = experiment.spec.metrics
+    slo = experiment.spec.slo.by_class(records.table.slo_class.names)
+    result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
+    costs = [spec.cost for spec in parts.instances]
+    result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
+    return result
+
+
+def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...]) -> InstanceInfo:
+    """The instance's description with the engine profile that its host overheads and defaults came from, and where its memory differs."""
+    engine = experiment.engine
+    about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
+    profile = {**about, "validated": engine.validated, "sources": list(engine.sources)}
+    notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
+    return replace(info, cost={**info.cost, "engine_profile": profile, "measured_runs": _measured_runs(engine.name, info), **notes})
+
+
+def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:
+    """How wrong the simulator was on measured runs of this engine, device and model, or that nobody has compared it."""
+    from simserve.validation.accuracy import accuracy_of
+
+    hardware, model = str(info.cost.get("hardware", "")), str(info.cost.get("model", ""))
+    name = f"serving runs of {engine} with {model} on {hardware}"
+    found = accuracy_of(engine, hardware, model)
+    return {"name": name, "validated": found is not None, **(found or {})}

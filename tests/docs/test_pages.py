@@ -20,6 +20,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))
 
 # Who executes the blocks of a page that this module does not. Plain fences are drawings and signatures.
 ELSEWHERE = {
+    "architecture.md": "tests/engine/test_a_step_in_60_lines.py",
     "cost-models.md": "tests/extending/test_add_a_cost_model.py",
     "policies.md": "tests/docs/test_policies_page.py",
     "models.md": "tests/model/test_docs.py",

@@ -24,6 +24,7 @@ from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Span, Sta
 from simserve.engine.request import LiveRequest
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
+from simserve.engine.stated_columns import StatedColumns
 from simserve.engine.timers import PATIENCE
 from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
@@ -91,6 +92,8 @@ class Simulation:
         self._max_output = array("q", self.table.max_output_tokens.tobytes())
         self._priority = array("q", self.table.priority.tobytes())
         self._session = array("q", self.table.session.tobytes())
+        self._stated = StatedColumns(self.table)
+        self._has_stated = bool(self._stated)
         self._progress = progress
         self.request_kind: type[LiveRequest] = LiveRequest
         self._last_progress = 0
@@ -155,6 +158,8 @@ class Simulation:
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
         request = self.request_kind(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
+        if self._has_stated:
+            request.stated = self._stated
         if self._reads_contents:
             contents = self._contents
             assert contents is not None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simserve.workload.requests import Workload
+from tests.reference.naive import parents_of
 from tests.reference.naive_instance import ClusterReq, NaiveInstance
 from tests.reference.naive_link import FIRST, Copy, NaiveLink
 
@@ -60,6 +61,7 @@ class NaiveCluster:
             for i in range(len(t))
         ]
         self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
+        self.parents, self.gone = parents_of(work), set[int]()
         self.concurrency, self.think_s = work.concurrency, work.think_s
         self.most, self.under_way, self.held_back = work.max_concurrency or 10**9, 0, []
         self.instances: list[NaiveInstance] = []
@@ -163,8 +165,9 @@ class NaiveCluster:
                 self.let_in(len(rows))
         for row in rows:
             if self.concurrency is None:
-                for child, after in enumerate(self.after):
-                    if after == row:
+                self.gone.add(row)
+                for child, parents in enumerate(self.parents):
+                    if row in parents and parents <= self.gone:
                         self.release_later(child, self.delay_s[child])
             elif self.sent < len(self.reqs):
                 self.sent += 1

@@ -94,11 +94,11 @@ class _Lists(ContentIds):
 
     def parents(self) -> AlsoAfter:
         """As rows that rows wait for. Raises TraceError for what is no number of a row."""
-        blocks = self.blocks(1)
+        offsets = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         for place, one in enumerate(self.raw):
             if type(one) is not int or not 0 <= one < len(self.lines):
-                raise self.wrong(self.line_of(blocks.offsets, place), f"holds {shown(one)}, which is the number of no row")
-        return AlsoAfter(blocks.offsets, blocks.ids.astype(np.int64))
+                raise self.wrong(self.line_of(offsets, place), f"holds {shown(one)}, which is the number of no row")
+        return AlsoAfter(offsets, np.array(self.raw, dtype=np.int64))
 
 
 def _columns(source: Source, values: dict[str, Any], lists: dict[str, _Lists], block_tokens: Any, unused: tuple[str, ...]) -> TraceColumns:

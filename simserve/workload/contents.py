@@ -116,6 +116,12 @@ class PrefixBlocks:
         offsets, index = parts(self.offsets, rows)
         return replace(self, offsets=offsets, ids=self.ids[index])
 
+    def first(self, row: int, count: int) -> list[int]:
+        """The first `count` ids of a row, or all."""
+        begin = self.offsets[row]
+        found: list[int] = self.ids[begin : min(begin + count, self.offsets[row + 1])].tolist()
+        return found
+
     def clipped(self, prompt_tokens: I64, output_tokens: I64, cut: NDArray[np.bool_]) -> PrefixBlocks:
         """What is left when requests are shortened to these lengths. `cut` = rows whose prompt lost its end: what was said of the block
         there, and of all that followed, holds no more."""

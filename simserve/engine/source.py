@@ -6,6 +6,7 @@ Open arrivals may be under a bound of the client (`Workload.max_concurrency`): t
 from __future__ import annotations
 
 from array import array
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable
 
@@ -47,7 +48,7 @@ class Source:
             for row in np.flatnonzero(counts).tolist():
                 self._waits[row] = 1 + int(counts[row])
                 for parent in table.also_after.of(row):
-                    self._children.setdefault(parent, []).append(row)
+                    insort(self._children.setdefault(parent, []), row)
 
     def start(self) -> None:
         """Schedules the first releases."""

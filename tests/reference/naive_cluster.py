@@ -49,6 +49,8 @@ class NaiveCluster:
         self.hand_over_by, self.layers = hand_over, layers
         self.now, self.agenda, self.serial = 0.0, [], 0
         t, ids = work.requests, work.requests.prefix
+        columns = [t.column(name) for name in ("adapter", "salt")]
+        whose = [tuple("" if c is None else c.names[c.codes[i]] for c in columns) for i in range(len(t))]
         self.reqs = [
             ClusterReq(
                 i,
@@ -56,7 +58,7 @@ class NaiveCluster:
                 int(t.output_tokens[i]),
                 int(t.max_output_tokens[i]) if t.max_output_tokens[i] >= t.output_tokens[i] else -1,
                 int(t.priority[i]),
-                ids=ids.ids[ids.offsets[i] : ids.offsets[i + 1]].tolist() if ids is not None else [],
+                ids=[(*whose[i], key) for key in ids.ids[ids.offsets[i] : ids.offsets[i + 1]].tolist()] if ids is not None else [],
             )
             for i in range(len(t))
         ]
@@ -71,7 +73,8 @@ class NaiveCluster:
             link = shape.pop("link", None)
             self.links.append(NaiveLink(self, *link) if link else None)
             caching = shape.pop("prefix_caching", False) and ids is not None
-            instance = NaiveInstance(self, number, work, run_tokens=ids.block_tokens if caching else 0, **shape)
+            keeps = bool(caching and ids.outputs and shape.pop("caches_outputs", True))
+            instance = NaiveInstance(self, number, work, run_tokens=ids.block_tokens if caching else 0, keeps_outputs=keeps, **shape)
             self.instances.append(instance)
         self.routers, self.last = {"entry": router, "decode": decode_router}, {"entry": -1, "decode": -1}
         self.kv_bytes_per_token, self.restart_s, self.rule = kv_bytes_per_token, restart_s, rule

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from simserve.engine import InstanceSpec, simulate
+from simserve.engine.spec import ClusterSpec
 from simserve.errors import OutputError, TraceError
-from simserve.policies.registry import scheduler_class
+from simserve.policies.registry import router_class, scheduler_class
 from simserve.workload.requests import AlsoAfter, RequestTable, Workload
 from simserve.workload.shaping import root_arrival_s
 from simserve.workload.trace import read_trace, write_trace
@@ -152,3 +153,13 @@ def test_turns_that_depend_leave_a_row_with_several_parents_as_it_is(tmp_path: P
     path.write_text("arrival_s,prompt_tokens,output_tokens,session,after,also_after\n0,1,1,7,,\n3,2,1,,,\n0.5,3,1,7,1,0\n9,4,1,7,,\n")
     t = read_trace(path, sessions="dependent")
     assert t.after.tolist() == [-1, -1, 1, 2] and t.also_after.of(2) == [0]
+
+
+def test_rows_that_one_ending_releases_come_in_order_of_rows() -> None:
+    t = table([2, 9, 3, 3], [-1, -1, 0, 1], {2: [1]})
+    cls = scheduler_class("vllm-v1")
+    specs = [InstanceSpec(f"i{n}", cls(cls.Params(max_seqs=8)), JaggedCost(), kv_blocks=100, block_tokens=8, max_seqs=8) for n in range(2)]
+    round_robin = router_class("round-robin")
+    r = simulate(Workload(t), specs, ClusterSpec(router=round_robin(round_robin.Params())), check=True).requests
+    assert r.released_s[2] == r.released_s[3] == r.finish_s[1]
+    assert r.instance.tolist() == [0, 1, 0, 1]

@@ -167,6 +167,20 @@ def test_unknown_columns_and_columns_of_the_other_kind_are_refused() -> None:
         RequestTable.build(np.zeros(1), one, one, adapter=Labels(np.array([3], dtype=np.int16), ("a", "b")))
 
 
+def test_the_page_on_workloads_lists_the_columns() -> None:
+    page = (Path(simserve.__file__).resolve().parents[1] / "docs" / "workloads.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `") and line.count("|") == 5]
+    told = {name.strip("` "): (cells[2].strip(), cells[4].strip()) for cells in rows for name in cells[1].split(",")}
+    for column in COLUMNS.values():
+        kind, seen = told.pop(column.name)
+        assert kind.split(",")[0] == column.kind
+        assert kind.endswith(", s") == (column.unit == "s")
+        if column.name not in ATTRIBUTES:
+            assert (seen == f'`request.column("{column.name}")`') == column.visible
+        elif column.name != "arrival_s":
+            assert seen == ("yes" if column.visible else "no")
+
+
 def test_every_attribute_of_a_table_is_declared() -> None:
     lists = {"prefix", "also_after", "others", "provenance"}
     assert ATTRIBUTES - lists <= COLUMNS.keys()
@@ -182,6 +196,7 @@ def test_adapters_and_salts_are_in_the_result_of_a_run(tmp_path: Path) -> None:
     experiment.write_text(f"name: e\nmodel: llama-3.1-8b\nhardware: a100-sxm-80gb\nworkload:\n  trace: {trace}\n")
     result = simserve.run(experiment)
     result.write(tmp_path / "out")
+    assert any("requests ask for 2 adapters" in line for line in result.summary_dict()["warnings"])
     assert result.requests["adapter"].astype(object).where(result.requests["adapter"].notna(), None).tolist() == ["a", None, "b"]
     assert pq.read_schema(tmp_path / "out" / "requests.parquet").names[-1] == "adapter"
 

@@ -122,6 +122,10 @@ def _columns(source: Source, values: dict[str, Any], lists: dict[str, _Lists], b
         if cut:
             what = count_of(cut, "request" if prefix.outputs else "prompt")
             remarks.append(f"{what} had more content ids than blocks of {prefix.block_tokens} tokens: those beyond were left out")
+    adapters = set(values["adapter"].names) - {""} if "adapter" in values else ()
+    if adapters:
+        told = "prefix caches and policies tell them apart, their weights and kernels are not simulated"
+        remarks.append(f"requests ask for {count_of(len(adapters), 'adapter')}: {told}")
     return TraceColumns.of(
         values,
         prefix=prefix,

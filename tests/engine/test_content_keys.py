@@ -130,6 +130,12 @@ def test_what_a_preempted_request_generated_is_read_again() -> None:
     assert told.finish_s[1] < silent.finish_s[1]
 
 
+def test_a_prompt_shorter_than_a_run_finds_again_what_followed_it() -> None:
+    told = serve(table([4, 4], [28, 28], [[1, 2, 3, 4], [5, 6, 7, 8]], gap_s=0.0, told=True), blocks=6)
+    assert told.preemptions.tolist() == [0, 1]
+    assert told.reread_tokens[1] >= 8
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_contents_of_outputs_survive_a_file(tmp_path: Path, ending: str) -> None:
     prompts, outputs, ids = turns()
@@ -168,3 +174,6 @@ def test_the_statistics_of_a_trace_find_what_a_run_finds() -> None:
         t = table(prompts, outputs, ids if told else [ids[0][:5], ids[1][:12]], told=told, salt=salts)
         ratio = trace_statistics(t)["prefix"]["token_hit_ratio"]
         assert ratio == serve(t).cached_tokens.sum() / sum(prompts)
+    for output, found in ((8, 8), (9, 16)):
+        t = table([8, 24], [output, 1], [[0, 1, 2], [0, 1, 2]], told=True)
+        assert trace_statistics(t)["prefix"]["token_hit_ratio"] == found / 32

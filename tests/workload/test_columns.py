@@ -106,7 +106,8 @@ def test_values_out_of_a_columns_bounds_are_refused_with_their_row(tmp_path: Pat
 
 @pytest.mark.usefixtures("made_up")
 def test_what_policies_may_not_see_they_cannot_ask_for() -> None:
-    table = RequestTable.build(np.zeros(1), np.array([5]), np.array([2]), team=Labels.of(["red"]), copy_of=np.array([-1]))
+    two = np.array([5, 5])
+    table = RequestTable.build(np.zeros(2), two, two, team=Labels.of(["red", "red"]), copy_of=np.array([-1, 0]))
 
     def ask(name: str) -> Router:
         class Asking(Router):

@@ -53,6 +53,10 @@ class Request(Protocol):
     def session(self) -> int:
         """Requests of one conversation have the same number; -1 = none."""
 
+    def column(self, name: str) -> int | float | str | None:
+        """What the workload states of it in a column that has no property here, such as `adapter` or `salt`; None where it states nothing.
+        Raises PolicyError for a name that is none of a column that policies may see."""
+
     @property
     def state(self) -> State:
         """Where it is."""

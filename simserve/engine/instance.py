@@ -22,6 +22,7 @@ from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.runner import Runner, SingleLane
 from simserve.engine.spec import InstanceSpec, LinkSpec
+from simserve.workload.requests import PrefixBlocks
 
 if TYPE_CHECKING:
     from simserve.engine.handover import Handover
@@ -41,7 +42,7 @@ class Instance:
     final_tokens[row]  output tokens at which a request ends (hidden from policies), shared by all instances
     signals            the cluster's counters, of which this instance keeps its own up to date
     listener           hears of what happens here
-    prefix_block_tokens  tokens per id of the workload's prompt contents, 0 = contents unknown
+    contents           ids of what requests contain, as keys of prefix caches; None = unknown
     checked            whether the listener hears of every span
     """
 
@@ -57,7 +58,7 @@ class Instance:
         fast_forward: bool,
         signals: Signals,
         uplink: Link | None = None,
-        prefix_block_tokens: int = 0,
+        contents: PrefixBlocks | None = None,
     ) -> None:
         self.spec = spec
         self.index = index
@@ -73,7 +74,10 @@ class Instance:
         self.cost = spec.cost
         self.order = spec.order
         self.role = spec.role
-        prefix = PrefixCache(spec.block_tokens, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
+        prefix = None
+        if spec.prefix_caching and contents is not None:
+            outputs = contents if contents.outputs and spec.caches_outputs else None
+            prefix = PrefixCache(spec.block_tokens, contents.block_tokens, outputs)
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix)
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self._hears_ends = capable(spec.scheduler, "hears_ends")

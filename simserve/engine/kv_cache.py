@@ -95,7 +95,8 @@ class KvCache:
         """Gives a newcomer `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
         prefix = self.prefix
         ids = new = idle = 0
-        if prefix is None or not request.prefix_ids:
+        known = prefix is not None and (request.prefix_ids or prefix.outputs is not None)
+        if prefix is None or not known:
             new = blocks
         else:
             ids = prefix.match(request)
@@ -107,7 +108,7 @@ class KvCache:
         self._used += new + idle
         request.held_blocks = new
         if prefix is not None:
-            if request.prefix_ids:
+            if known:
                 prefix.pin(request, ids)
                 request.held_blocks += ids * prefix.blocks_per_id
                 request.computed_tokens = ids * prefix.tokens_per_id
@@ -145,6 +146,8 @@ class KvCache:
         """Frees the blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
         blocks = request.held_blocks
         if self.prefix is not None:
+            if self.prefix.outputs is not None:
+                self.prefix.add(request)
             blocks -= self.shared_blocks(request)
             blocks += self.prefix.release(request)
         if not 0 <= blocks <= self._used:

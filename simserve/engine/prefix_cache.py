@@ -1,9 +1,9 @@
 """Prefix caching: KV of prompts kept after their requests end, found again by content (vLLM's automatic prefix caching).
 
-Contents are known as ids of runs of prompt tokens (RequestTable.prefix: Mooncake's hash ids, 512 tokens each). Each id stands for
-`blocks_per_id` KV blocks. Blocks in use by at least one request are pinned; the others are free to the allocator but keep their contents
-until it takes them back, least recently used first. So free blocks include idle cached ones, as in vLLM. The blocks themselves are counted
-by KvCache, which has this index.
+Contents are known as ids of runs of tokens (RequestTable.prefix: Mooncake's hash ids, 512 tokens each); as keys here they stand for a run,
+all before it, the adapter and the cache salt. Each id stands for `blocks_per_id` KV blocks. Blocks in use by at least one request are
+pinned; the others are free to the allocator but keep their contents until it takes them back, least recently used first. So free blocks
+include idle cached ones, as in vLLM. The blocks themselves are counted by KvCache, which has this index.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ from collections import OrderedDict
 
 from simserve.engine.request import LiveRequest
 from simserve.errors import ConfigError
+from simserve.workload.requests import PrefixBlocks
 
 
 class PrefixCache:
-    """The index of one instance."""
+    """The index of one instance.
 
-    def __init__(self, block_tokens: int, tokens_per_id: int) -> None:
+    outputs  where generated tokens are kept too, the ids of all requests by row; None = prompts only. They are offered to others when their
+             request leaves its batch, as in SGLang (`RadixCache.cache_finished_req`); vLLM does it block by block
+             (`BlockPool.cache_full_blocks`), which is the same for all who come later. On the request are the prompt's ids only, since
+             policies see them (I8)
+    """
+
+    def __init__(self, block_tokens: int, tokens_per_id: int, outputs: PrefixBlocks | None = None) -> None:
         if tokens_per_id % block_tokens:
             raise ConfigError(
                 f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, "
                 f"found block_tokens {block_tokens}"
             )
+        self.outputs = outputs
         self.tokens_per_id = tokens_per_id
         self.blocks_per_id = tokens_per_id // block_tokens
         self._users: dict[int, int] = {}
@@ -30,21 +38,27 @@ class PrefixCache:
 
     def match(self, request: LiveRequest) -> int:
         """Leading ids of the request that are cached, leaving at least one token to compute."""
-        most = (request.target_tokens - 1) // self.tokens_per_id
         found = 0
-        for key in request.prefix_ids[: min(most, request.prompt_tokens // self.tokens_per_id)]:
+        for key in self._leading(request, (request.target_tokens - 1) // self.tokens_per_id):
             if key not in self._users and key not in self._idle:
                 break
             found += 1
         return found
 
+    def _leading(self, request: LiveRequest, ids: int) -> list[int]:
+        """The first `ids` ids of what the request contains, as far as they are known and kept here."""
+        of_prompt = request.prompt_tokens // self.tokens_per_id
+        if self.outputs is None or ids <= of_prompt:
+            return request.prefix_ids[: min(ids, of_prompt)]
+        return self.outputs.first(request.row, ids)
+
     def blocks_to_pin(self, request: LiveRequest, ids: int) -> int:
         """Free blocks that pinning the first `ids` ids takes from the allocator (those of ids in use cost nothing)."""
-        return sum(key in self._idle for key in request.prefix_ids[:ids]) * self.blocks_per_id
+        return sum(key in self._idle for key in self._leading(request, ids)) * self.blocks_per_id
 
     def pin(self, request: LiveRequest, ids: int) -> None:
         """The request uses its first `ids` ids, all of them cached."""
-        keys = request.prefix_ids[:ids]
+        keys = self._leading(request, ids)
         for key in keys:
             self._idle.pop(key, None)
             self._users[key] = self._users.get(key, 0) + 1
@@ -53,15 +67,19 @@ class PrefixCache:
 
     def add(self, request: LiveRequest) -> None:
         """What the request has computed by now can be found by others; a copy of something cached already stays its own."""
-        full = min(request.computed_tokens, request.prompt_tokens) // self.tokens_per_id
-        for key in request.prefix_ids[request.offered_ids : full]:
+        full = request.computed_tokens // self.tokens_per_id
+        if self.outputs is None:
+            full = min(full, request.prompt_tokens // self.tokens_per_id)
+        if full <= request.offered_ids:
+            return
+        for key in self._leading(request, full)[request.offered_ids :]:
             if key not in self._users and key not in self._idle:
                 self._users[key] = 1
                 request.pinned_ids.append(key)
-        request.offered_ids = max(request.offered_ids, full)
+        request.offered_ids = full
 
     def release(self, request: LiveRequest) -> int:
-        """The request lets go of its cached blocks; those nobody else uses become idle, the end of the prompt to be evicted first.
+        """The request lets go of its cached blocks; those nobody else uses become idle, its end to be evicted before its beginning.
         Returns how many these are."""
         idle = len(self._idle)
         for key in reversed(request.pinned_ids):

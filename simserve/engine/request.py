@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from simserve.contracts.request import State as State
+from simserve.engine.stated_columns import NONE_STATED, StatedColumns, Value
 
 
 class LiveRequest:
@@ -26,6 +27,7 @@ class LiveRequest:
     cached_estimate  while it waits under a cache-dependent order: prompt tokens found in the prefix cache at the last plan
     prefix_ids       contents of its prompt for the prefix cache (see PrefixCache); empty when unknown
     loaded           whether what it has to wait for is there (`InstanceSpec.loads`)
+    stated           further columns of the workload, where it has any (see `column`)
     losses           instances that have died with it
     admission        number of its admission, rising over the instance's life; larger = more recent
     layer_pass       while a chunk of it is on its way through the layers group by group: (tokens of the chunk, groups passed, groups in
@@ -64,6 +66,7 @@ class LiveRequest:
         "scheduled_s",
         "session",
         "state",
+        "stated",
         "target_tokens",
     )
 
@@ -75,6 +78,8 @@ class LiveRequest:
     base_generated: int
     first_tick: int
     grows: bool
+    # Set where the workload has such columns.
+    stated: StatedColumns
 
     def __init__(self, row: int, released_s: float, prompt_tokens: int, priority: int, max_output_tokens: int, session: int) -> None:
         self.row = row
@@ -124,6 +129,11 @@ class LiveRequest:
         self.generated_tokens = 0
         self.target_tokens = self.prompt_tokens
         self.scheduled_s = self.first_token_s = -1.0
+
+    def column(self, name: str) -> Value:
+        """What the workload states of it in a further column, such as its adapter; None where it states nothing. Raises PolicyError for a
+        name that is none of a column that policies may see."""
+        return getattr(self, "stated", NONE_STATED).value(name, self.row)
 
     @property
     def prefill_left(self) -> int:

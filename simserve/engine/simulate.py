@@ -24,6 +24,7 @@ from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Span, Sta
 from simserve.engine.request import LiveRequest
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
+from simserve.engine.stated_columns import StatedColumns
 from simserve.engine.timers import PATIENCE
 from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
@@ -91,6 +92,8 @@ class Simulation:
         self._max_output = array("q", self.table.max_output_tokens.tobytes())
         self._priority = array("q", self.table.priority.tobytes())
         self._session = array("q", self.table.session.tobytes())
+        self._stated = StatedColumns(self.table)
+        self._has_stated = bool(self._stated)
         self._progress = progress
         self.request_kind: type[LiveRequest] = LiveRequest
         self._last_progress = 0
@@ -100,15 +103,14 @@ class Simulation:
         self.instances: list[Instance] = []
         signals = Signals(len(specs))
         uplinks = _uplinks(specs, self.clock)
-        # Ids that name a block alone become keys of a block and all before it, as prefix caches have them.
-        self._contents = self.table.prefix.chained() if self.table.prefix is not None else None
-        contents = self._contents.block_tokens if self._contents is not None else 0
+        # Ids that name a block alone become keys of a block, all before it and whose it is, as prefix caches have them.
+        self._contents = contents = self.table.prefix.chained(self.table.content_owners()) if self.table.prefix is not None else None
         lanes = 0
         for index, spec in enumerate(specs):
             instance = Instance(
                 *(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self, fast_forward, signals),
                 uplink=uplinks.get(spec.node) if spec.uplink is not None else None,
-                prefix_block_tokens=contents,
+                contents=contents,
             )
             lanes += len(instance.lanes)
             self.instances.append(instance)
@@ -121,7 +123,7 @@ class Simulation:
         everybody = (*self.cluster.entry.members, *decoders)
         self._entry_limit = min(instance.limit_tokens for instance in everybody) if moves else None
         self._reads_contents = any(instance.kv.prefix is not None for instance in self.instances) or bool(
-            contents and capable(cluster.router, "reads_contents")
+            contents is not None and capable(cluster.router, "reads_contents")
         )
         self.source = Source(workload, self.clock, self)
 
@@ -155,10 +157,15 @@ class Simulation:
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
         request = self.request_kind(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
+        if self._has_stated:
+            request.stated = self._stated
         if self._reads_contents:
             contents = self._contents
             assert contents is not None
-            request.prefix_ids = contents.ids[contents.offsets[row] : contents.offsets[row + 1]].tolist()
+            begin, end = contents.offsets[row], contents.offsets[row + 1]
+            if contents.outputs:  # what it will generate is nobody's to know
+                end = min(end, begin + request.prompt_tokens // contents.block_tokens)
+            request.prefix_ids = contents.ids[begin:end].tolist()
         self._route(request, now)
 
     def _route(self, request: LiveRequest, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Releases the requests of a workload: each at its time, after the request it depends on, or as a closed loop of clients.
+"""Releases the requests of a workload: each at its time, after the last of those it depends on, or as a closed loop of clients.
 
 Open arrivals may be under a bound of the client (`Workload.max_concurrency`): those that have come wait here for one to end.
 """
@@ -6,6 +6,7 @@ Open arrivals may be under a bound of the client (`Workload.max_concurrency`): t
 from __future__ import annotations
 
 from array import array
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable
 
@@ -41,6 +42,14 @@ class Source:
             for row in np.flatnonzero(table.after >= 0).tolist():
                 self._children.setdefault(int(table.after[row]), []).append(row)
             self._open = np.flatnonzero(table.after < 0).tolist()
+        self._waits: dict[int, int] = {}
+        """Of rows that wait for several others, how many of these have not ended."""
+        if self._children and table.also_after is not None:
+            counts = table.also_after.counts
+            for row in np.flatnonzero(counts).tolist():
+                self._waits[row] = 1 + int(counts[row])
+                for parent in table.also_after.of(row):
+                    insort(self._children.setdefault(parent, []), row)
 
     def start(self) -> None:
         """Schedules the first releases."""
@@ -77,7 +86,13 @@ class Source:
         if self._children:
             for row in rows:
                 for child in self._children.pop(row, ()):
-                    self._release_later(child, now, self._arrival_s[child])
+                    if child not in self._waits or self._is_last(child):
+                        self._release_later(child, now, self._arrival_s[child])
+
+    def _is_last(self, row: int) -> bool:
+        """One of several that a row waits for has ended: whether it was the last."""
+        self._waits[row] -= 1
+        return not self._waits[row]
 
     def _release_later(self, row: int, now: float, delay_s: float) -> None:
         if now + delay_s > now:

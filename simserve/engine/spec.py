@@ -56,6 +56,7 @@ class InstanceSpec:
     devices           accelerators it occupies
     preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
     prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
+    caches_outputs    with `prefix_caching`, keep the KV of generated tokens too, where the workload tells what they are (`content_ids`)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
@@ -80,6 +81,7 @@ class InstanceSpec:
     acceptance: Acceptance | None = None
     loads: tuple[LoadSource, ...] = ()
     prefix_caching: bool = False
+    caches_outputs: bool = True
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
     steps_ahead: int = 0

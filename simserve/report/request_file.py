@@ -1,4 +1,5 @@
-"""requests.parquet: one row a request. The schema below is stable: columns are only ever added, at the end."""
+"""requests.parquet: one row a request. The schema below is stable: columns are only ever added, at the end. After them stand columns that
+this workload has beyond them (`workload/columns.py`: an adapter, a cache salt)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from simserve.catalogue import OF_REQUESTS
 from simserve.engine.records import Status
 from simserve.report.arrow import column, names_column
 from simserve.report.metrics import Measurement
+from simserve.workload.columns import Labels
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
@@ -111,6 +113,14 @@ def request_table(m: Measurement) -> pa.Table:
             values = column(arrays[name], arrays[name] < 0 if name == "session" else None)
         columns.append(values)
         fields.append(pa.field(name, values.type, metadata={"unit": unit, "meaning": meaning}))
+    for stated, found in m.records.table.other_columns():  # columns that policies or caches read, where the workload has them
+        if isinstance(found, Labels):
+            codes = np.where(stated.stated(found), found.codes, -1).astype(np.int32)
+            values = names_column(codes, list(found.names))
+        else:
+            values = column(found, ~stated.stated(found))
+        columns.append(values)
+        fields.append(pa.field(stated.name, values.type, metadata={"unit": stated.unit, "meaning": stated.meaning}))
     schema = pa.schema(fields, metadata={"simserve_schema": "requests/1"})
     return pa.Table.from_arrays(columns, schema=schema)
 

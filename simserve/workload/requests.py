@@ -2,105 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from simserve.errors import nearest
+from simserve.workload.columns import COLUMNS, F64, I64, Column, Labels, Values
+from simserve.workload.contents import AlsoAfter, PrefixBlocks
 
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """A column of names stored as small integers: `names[codes[i]]` is the name of row i."""
-
-    codes: NDArray[np.int16]
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PrefixBlocks:
-    """Content identity of prompts for prefix reuse: row i owns `ids[offsets[i]:offsets[i + 1]]`, one id per `block_tokens` tokens.
-
-    Two prompts share a prefix as far as their leading ids are equal (Mooncake's `hash_ids`). Ids are whole numbers of 64 bits, signed or
-    unsigned; they say whether contents are equal and nothing else. The last id may stand for a block that the prompt fills in part.
-    """
-
-    offsets: I64
-    ids: I64 | NDArray[np.uint64]
-    block_tokens: int
-
-    def within(self, prompt_tokens: I64) -> PrefixBlocks:
-        """The blocks that begin inside their prompt, of so many tokens."""
-        counts = np.diff(self.offsets)
-        kept = np.minimum(counts, -(-prompt_tokens // self.block_tokens))
-        if np.array_equal(kept, counts):
-            return self
-        return self.leading(kept)
-
-    def whole(self, prompt_tokens: I64) -> PrefixBlocks:
-        """The blocks that their prompt fills: what a prefix cache keeps (vLLM and SGLang cache full blocks only)."""
-        return self.leading(np.minimum(np.diff(self.offsets), prompt_tokens // self.block_tokens))
-
-    def leading(self, kept: I64) -> PrefixBlocks:
-        """The first `kept[i]` blocks of each row i."""
-        offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        index = np.repeat(self.offsets[:-1] - offsets[:-1], kept) + np.arange(offsets[-1])
-        return PrefixBlocks(offsets, self.ids[index], self.block_tokens)
-
-    def chained(self) -> PrefixBlocks:
-        """The same prompts with ids that stand for a block *and everything before it*, as the keys of engines' prefix caches do (vLLM
-        hashes a block's tokens together with the hash of the block before it).
-
-        A trace whose ids name the block alone may repeat an id inside one prompt, or have it after different beginnings: the same text,
-        but another key, whose KV cannot be reused. Where every id has one predecessor only, nothing changes and `self` is returned.
-        """
-        previous, first = self._predecessors()
-        if not len(self.ids):
-            return self
-        order = np.lexsort((previous, first, self.ids))
-        same_id = self.ids[order][1:] == self.ids[order][:-1]
-        same_before = (previous[order][1:] == previous[order][:-1]) & (first[order][1:] == first[order][:-1])
-        if not bool(np.any(same_id & ~same_before)):
-            return self
-        return PrefixBlocks(self.offsets, self._numbered_by_beginning(), self.block_tokens)
-
-    def _predecessors(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """The id before each id, and whether it is the first of its prompt."""
-        previous = np.zeros_like(self.ids)
-        previous[1:] = self.ids[:-1]
-        first = np.zeros(len(self.ids), dtype=bool)
-        starts = self.offsets[:-1][np.diff(self.offsets) > 0]
-        first[starts] = True
-        previous[starts] = 0
-        return previous, first
-
-    def _numbered_by_beginning(self) -> I64:
-        """One number for each distinct beginning: place by place, a pair (number of the beginning before it, id) is a beginning."""
-        _, code = np.unique(self.ids, return_inverse=True)
-        kinds = int(code.max()) + 1
-        keys = np.empty(len(code), dtype=np.int64)
-        lengths = np.diff(self.offsets)
-        rows = np.flatnonzero(lengths > 0)
-        before = np.zeros(len(rows), dtype=np.int64)
-        used, place = 0, 0
-        while len(rows) > 1:
-            at = self.offsets[rows] + place
-            distinct, number = np.unique(before * kinds + code[at], return_inverse=True)
-            keys[at] = used + number
-            used, place = used + len(distinct), place + 1
-            longer = lengths[rows] > place
-            rows, before = rows[longer], number[longer].astype(np.int64)
-        if len(rows):  # the rest of the longest prompt is shared with nobody
-            keys[self.offsets[rows[0]] + place : self.offsets[rows[0] + 1]] = used + np.arange(lengths[rows[0]] - place)
-        return keys
+__all__ = ["ATTRIBUTES", "F64", "I64", "AlsoAfter", "Labels", "PrefixBlocks", "RequestTable", "Workload"]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTable:
-    """Requests in order of arrival, one row a request, every column of equal length n.
+    """Requests in order of arrival, one row a request, every column of equal length n. `columns.COLUMNS` says what each holds and which
+    values it may have.
 
     arrival_s      seconds from the start of the workload, non-decreasing, finite, >= 0. For a row with `after[i] >= 0` it is
                    instead the delay in seconds (think time) after the completion of row `after[i]`, which must be < i.
@@ -113,9 +31,11 @@ class RequestTable:
     session        session number, -1 = none.
     after          row whose completion releases this one, -1 = released at its own arrival time.
     label_model, log_type   what the trace says (kept for filters and reports only), or None.
-    prefix         block identities of the prompts, or None.
     elapsed_s      seconds the source system took to answer, from request to last token; NaN = not recorded; or None. Think times are
                    told from it (`sessions: dependent`), and it is kept when the trace is written.
+    prefix         identities of contents, or None.
+    also_after     further rows that rows wait for, or None.
+    others         columns without an attribute here, by name, where a row states them: see `column`.
     """
 
     arrival_s: F64
@@ -130,6 +50,8 @@ class RequestTable:
     log_type: Labels | None = None
     prefix: PrefixBlocks | None = None
     elapsed_s: F64 | None = None
+    also_after: AlsoAfter | None = None
+    others: Mapping[str, Values] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -141,95 +63,121 @@ class RequestTable:
         prompt_tokens: I64,
         output_tokens: I64,
         *,
-        max_output_tokens: I64 | None = None,
-        priority: I64 | None = None,
-        slo_class: Labels | None = None,
-        session: I64 | None = None,
-        after: I64 | None = None,
-        label_model: Labels | None = None,
-        log_type: Labels | None = None,
         prefix: PrefixBlocks | None = None,
-        elapsed_s: F64 | None = None,
+        also_after: AlsoAfter | None = None,
         provenance: dict[str, Any] | None = None,
+        **columns: Values | None,
     ) -> RequestTable:
-        """A table with defaults for the columns that a source lacks. Raises ValueError when lengths differ or a value is illegal."""
-        n = len(arrival_s)
-        arrival = np.ascontiguousarray(arrival_s, dtype=np.float64)
-        none = np.full(n, -1, dtype=np.int64)
-        table = RequestTable(
-            arrival_s=arrival,
-            prompt_tokens=np.ascontiguousarray(prompt_tokens, dtype=np.int64),
-            output_tokens=np.ascontiguousarray(output_tokens, dtype=np.int64),
-            max_output_tokens=none if max_output_tokens is None else np.ascontiguousarray(max_output_tokens, dtype=np.int64),
-            priority=np.zeros(n, dtype=np.int64) if priority is None else np.ascontiguousarray(priority, dtype=np.int64),
-            slo_class=slo_class or Labels(np.zeros(n, dtype=np.int16), ("default",)),
-            session=none if session is None else np.ascontiguousarray(session, dtype=np.int64),
-            after=none if after is None else np.ascontiguousarray(after, dtype=np.int64),
-            label_model=label_model,
-            log_type=log_type,
-            prefix=prefix,
-            elapsed_s=None if elapsed_s is None else np.ascontiguousarray(elapsed_s, dtype=np.float64),
-            provenance=dict(provenance or {}),
-        )
+        """A table of these and any other declared columns (arrays, names as `Labels`), with defaults for those that a source lacks.
+
+        Raises ValueError when lengths differ, a value is illegal or no such column is declared.
+        """
+        given = {"arrival_s": arrival_s, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, **columns}
+        unknown = given.keys() - COLUMNS.keys()
+        if unknown:
+            raise ValueError(f"requests have no column '{min(unknown)}'{nearest(min(unknown), COLUMNS)}")
+        own: dict[str, Any] = {}
+        others: dict[str, Values] = {}
+        for column in COLUMNS.values():
+            values = given.get(column.name)
+            found = None if values is None else column.values(values)
+            if found is None and column.always:
+                found = column.default(len(arrival_s))
+            if column.name in ATTRIBUTES:
+                own[column.name] = found
+            elif found is not None:
+                others[column.name] = found
+        table = RequestTable(**own, prefix=prefix, also_after=also_after, others=others, provenance=dict(provenance or {}))
         table.validate()
-        return table
+        stated = {name: values for name, values in others.items() if bool(COLUMNS[name].stated(values).any())}
+        return table if len(stated) == len(others) else replace(table, others=stated)
+
+    def column(self, name: str) -> Values | None:
+        """The column of that name, None where no row states it. Raises ValueError for one that is not declared."""
+        if name not in COLUMNS:
+            raise ValueError(f"requests have no column '{name}'{nearest(name, COLUMNS)}")
+        found: Values | None = getattr(self, name) if name in ATTRIBUTES else self.others.get(name)
+        return found
+
+    def stated_columns(self) -> Iterator[tuple[Column, Values]]:
+        """The columns that say something: those that every row must state, those that some row states."""
+        for column in COLUMNS.values():
+            values = self.column(column.name)
+            if values is None:
+                continue
+            if isinstance(values, Labels) and not column.always:
+                says = column.name in ATTRIBUTES or values.names != (column.absent,)
+            elif isinstance(values, Labels):
+                says = values.names != (column.absent,)
+            else:
+                says = column.absent is None or bool(column.stated(values).any())
+            if says:
+                yield column, values
+
+    def other_columns(self) -> Iterator[tuple[Column, Values]]:
+        """The columns without an attribute of their own."""
+        for name, values in self.others.items():
+            yield COLUMNS[name], values
+
+    def content_owners(self) -> I64 | None:
+        """A number for each row: requests with different ones share no prefix, whatever they contain; None = all may.
+
+        vLLM puts the adapter's name and the cache salt among the keys of a block's hash (`vllm/v1/core/kv_cache_utils.py`,
+        `generate_block_hash_extra_keys`); SGLang keeps a radix tree for each such key (`srt/mem_cache/radix_cache.py`, `extra_key`).
+        """
+        owner: I64 | None = None
+        for column in COLUMNS.values():
+            values = self.column(column.name) if column.content_key else None
+            if values is None:
+                continue
+            names = values.codes if isinstance(values, Labels) else values
+            _, code = np.unique(names, return_inverse=True)
+            owner = (
+                code.astype(np.int64) if owner is None else np.unique(owner * (int(code.max(initial=0)) + 1) + code, return_inverse=True)[1]
+            )
+        return owner
 
     def validate(self) -> None:
         """Raises ValueError naming the first column and row that break the rules above."""
         n = len(self)
-        for name in ("prompt_tokens", "output_tokens", "max_output_tokens", "priority", "session", "after"):
-            if len(getattr(self, name)) != n:
-                raise ValueError(f"column {name} has {len(getattr(self, name))} rows, arrival_s has {n}")
-        for name in ("slo_class", "label_model", "log_type"):
-            labels = getattr(self, name)
-            if labels is not None and len(labels.codes) != n:
-                raise ValueError(f"column {name} has {len(labels.codes)} rows, arrival_s has {n}")
-        if self.elapsed_s is not None and len(self.elapsed_s) != n:
-            raise ValueError(f"column elapsed_s has {len(self.elapsed_s)} rows, arrival_s has {n}")
+        columns = [(column, values) for column in COLUMNS.values() if (values := self.column(column.name)) is not None]
+        for column, values in columns:
+            if len(values) != n:
+                raise ValueError(f"column {column.name} has {len(values)} rows, arrival_s has {n}")
         if n == 0:
             return
-        _first_bad(~np.isfinite(self.arrival_s), "arrival_s", "is not a finite number")
-        _first_bad(self.arrival_s < 0, "arrival_s", "is negative")
-        _first_bad(self.prompt_tokens < 0, "prompt_tokens", "is negative")
-        _first_bad(self.output_tokens < 0, "output_tokens", "is negative")
-        _first_bad(self.after >= np.arange(n), "after", "does not point to an earlier row")
+        for column, values in columns:
+            column.check(values)
+        if self.also_after is not None:
+            self.also_after.check(self.after)
         own = self.arrival_s[self.after < 0]
         if len(own) > 1 and bool(np.any(np.diff(own) < 0)):
             raise ValueError("arrival_s is not in order of time")
 
     def take(self, rows: I64) -> RequestTable:
-        """The rows given by index, in that order. Dependencies (`after`) on rows left out become -1 with their delay as arrival."""
+        """The rows given by index, in that order. Dependencies (`after`, `also_after`) on rows left out are dropped; where all are, the
+        delay becomes the arrival."""
         where = np.full(len(self), -1, dtype=np.int64)
         where[rows] = np.arange(len(rows))
-        after = self.after[rows]
-        prefix = None
-        if self.prefix is not None:
-            p = self.prefix
-            lengths = (p.offsets[1:] - p.offsets[:-1])[rows]
-            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-            index = np.repeat(p.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-            prefix = PrefixBlocks(offsets, p.ids[index], p.block_tokens)
-
-        def labels(column: Labels | None) -> Labels | None:
-            return None if column is None else Labels(column.codes[rows], column.names)
-
-        slo = labels(self.slo_class)
-        assert slo is not None
+        taken: dict[str, Any] = {}
+        for column in COLUMNS.values():
+            values = self.column(column.name)
+            taken[column.name] = None if values is None else column.take(values, rows, where)
+        others = {name: taken.pop(name) for name in list(taken) if name not in ATTRIBUTES}
+        also_after = None
+        if self.also_after is not None:
+            also_after, taken["after"] = self.also_after.take(rows, where, taken["after"])
         return replace(
             self,
-            arrival_s=self.arrival_s[rows],
-            prompt_tokens=self.prompt_tokens[rows],
-            output_tokens=self.output_tokens[rows],
-            max_output_tokens=self.max_output_tokens[rows],
-            priority=self.priority[rows],
-            slo_class=slo,
-            session=self.session[rows],
-            after=np.where(after >= 0, where[after], -1),
-            label_model=labels(self.label_model),
-            log_type=labels(self.log_type),
-            prefix=prefix,
-            elapsed_s=None if self.elapsed_s is None else self.elapsed_s[rows],
+            **taken,
+            prefix=None if self.prefix is None else self.prefix.take(rows),
+            also_after=also_after,
+            others={name: values for name, values in others.items() if values is not None},
         )
+
+
+ATTRIBUTES = {item.name for item in fields(RequestTable)}
+"""Columns among them have an attribute of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +201,3 @@ class Workload:
         """Raises ValueError for a bound below 1, or a bound on a closed loop, whose `concurrency` is the bound."""
         if self.max_concurrency is not None and (self.max_concurrency < 1 or self.concurrency is not None):
             raise ValueError("max_concurrency is at least 1, and bounds open arrivals: a closed loop has its concurrency")
-
-
-def _first_bad(bad: NDArray[np.bool_], column: str, what: str) -> None:
-    if bool(bad.any()):
-        raise ValueError(f"row {int(np.argmax(bad))}: {column} {what}")

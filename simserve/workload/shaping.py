@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from simserve.bounds import LEAST_RATE_PER_S, MOST_RATE_PER_S, MOST_REQUESTS, MOST_S, MOST_TOKENS
 from simserve.errors import TraceError, nearest
-from simserve.workload.requests import F64, I64, Labels, RequestTable
+from simserve.workload.requests import F64, I64, AlsoAfter, Labels, RequestTable
 
 
 class _Strict(BaseModel):
@@ -88,7 +88,7 @@ def shape(table: RequestTable, options: Shaping, seed: int, where: str) -> Reque
     if bool(dependent.any()):
         if options.resample:
             raise TraceError(f"{where}: resample would break the dependencies between rows (column 'after')")
-        keep = _with_ancestors(keep, table.after)
+        keep = _with_ancestors(keep, table)
     rows = np.flatnonzero(keep)
     if len(rows) == 0:
         last = float(origin.max(initial=0.0))
@@ -109,11 +109,16 @@ def shape(table: RequestTable, options: Shaping, seed: int, where: str) -> Reque
 
 def root_arrival_s(table: RequestTable) -> F64:
     """Arrival of each row, or of the row at the start of its chain of dependencies."""
-    return root_arrivals(table.arrival_s, table.after)
+    return root_arrivals(table.arrival_s, table.after, table.also_after)
 
 
-def root_arrivals(arrival_s: F64, after: I64) -> F64:
-    """As `root_arrival_s`, from the columns."""
+def root_arrivals(arrival_s: F64, after: I64, also_after: AlsoAfter | None = None) -> F64:
+    """As `root_arrival_s`, from the columns. Of several chains, the one that begins last."""
+    if also_after is not None:
+        begins: list[float] = arrival_s.tolist()
+        for row in np.flatnonzero(after >= 0).tolist():  # those it waits for are earlier rows
+            begins[row] = max(begins[parent] for parent in (after[row], *also_after.of(row)))
+        return np.array(begins)
     root = np.arange(len(after))
     parent = np.where(after >= 0, after, root)
     # Pointer jumping: the distance to the root halves each round.
@@ -123,8 +128,14 @@ def root_arrivals(arrival_s: F64, after: I64) -> F64:
     return out
 
 
-def _with_ancestors(keep: NDArray[np.bool_], after: I64) -> NDArray[np.bool_]:
+def _with_ancestors(keep: NDArray[np.bool_], table: RequestTable) -> NDArray[np.bool_]:
     """A turn is kept only with every turn before it: its context would not exist otherwise."""
+    after = table.after
+    if table.also_after is not None:
+        kept: list[bool] = keep.tolist()
+        for row in np.flatnonzero(after >= 0).tolist():
+            kept[row] = kept[row] and all(kept[parent] for parent in (after[row], *table.also_after.of(row)))
+        return np.array(kept)
     own = np.arange(len(after))
     parent = np.where(after >= 0, after, own)
     while True:
@@ -177,20 +188,24 @@ def clip_tokens(table: RequestTable, limits: TokenLimits) -> RequestTable:
     if prompt is table.prompt_tokens and output is table.output_tokens:
         return table
     prefix = table.prefix
-    if prefix is not None and prompt is not table.prompt_tokens:
-        prefix = prefix.within(prompt)
+    if prefix is not None and (prefix.outputs or prompt is not table.prompt_tokens):
+        prefix = prefix.clipped(prompt, output, prompt < table.prompt_tokens)
     return replace(table, prompt_tokens=prompt, output_tokens=output, prefix=prefix)
 
 
 def make_dependent(table: RequestTable) -> RequestTable:
     """Turn k + 1 of a session waits for turn k: `after` points to it and the arrival becomes max(0, gap - elapsed of turn k) seconds.
 
-    An answer time that the trace does not have counts as 0: the whole gap is then think time.
+    An answer time that the trace does not have counts as 0: the whole gap is then think time. A row that waits for several others says so
+    itself and is left as it is.
     """
     rows = np.flatnonzero(table.session >= 0)
     rows = rows[np.argsort(table.session[rows], kind="stable")]
     later = np.flatnonzero(table.session[rows[1:]] == table.session[rows[:-1]]) + 1
     turn, before = rows[later], rows[later - 1]
+    if table.also_after is not None:
+        one = table.also_after.counts[turn] == 0
+        turn, before = turn[one], before[one]
     answer = 0.0 if table.elapsed_s is None else np.nan_to_num(table.elapsed_s[before])
     after, arrival = table.after.copy(), table.arrival_s.copy()
     after[turn] = before

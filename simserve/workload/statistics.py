@@ -36,7 +36,9 @@ def trace_statistics(table: RequestTable) -> dict[str, Any]:
         "slo_classes": _counts(table.slo_class),
         "arrivals": _arrivals(own) if table.provenance.get("has_arrivals", True) else None,
         "sessions": _sessions(table),
-        "prefix": None if table.prefix is None else prefix_reuse(table.prefix, table.prompt_tokens, ok),
+        "prefix": None
+        if table.prefix is None
+        else prefix_reuse(table.prefix, table.prompt_tokens, ok, table.output_tokens, table.content_owners()),
     }
     return out
 
@@ -116,7 +118,13 @@ def _sessions(table: RequestTable) -> dict[str, Any] | None:
     }
 
 
-def prefix_reuse(prefix: PrefixBlocks, prompt_tokens: I64, served: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+def prefix_reuse(
+    prefix: PrefixBlocks,
+    prompt_tokens: I64,
+    served: NDArray[np.bool_] | None = None,
+    output_tokens: I64 | None = None,
+    owner: I64 | None = None,
+) -> dict[str, Any]:
     """What a prefix cache that forgets nothing finds when each prompt has been computed before the next arrives.
 
     block_hit_ratio  of all blocks, the leading ones of their prompt that an earlier row had: the figure that Mooncake publishes, in which
@@ -124,14 +132,18 @@ def prefix_reuse(prefix: PrefixBlocks, prompt_tokens: I64, served: NDArray[np.bo
     token_hit_ratio  of all prompt tokens, those that an engine need not compute: full blocks only are kept, and one token of each
                      prompt is always computed. What a run counts as cached tokens
     served           rows that are served; the others (failed in the source) neither find nor leave anything
+    output_tokens    where the ids go on through outputs, what these leave is found too (but for each last token, which is never computed)
+    owner            rows of different numbers find nothing of each other (`RequestTable.content_owners`)
     """
     if served is None:
         served = np.ones(len(prompt_tokens), dtype=bool)
     kept = np.where(served, np.diff(prefix.offsets), 0)
-    prefix, tokens = prefix.leading(kept).chained(), prompt_tokens * served
+    prefix, tokens = prefix.leading(kept).chained(owner), prompt_tokens * served
+    left = tokens if output_tokens is None else np.where(served, prefix.told(tokens, np.maximum(output_tokens - 1, 0)), 0)
     hits, unique = _leading_hits(prefix)
-    found = np.minimum(_leading_hits(prefix.whole(tokens))[0], np.maximum(tokens - 1, 0) // prefix.block_tokens) * prefix.block_tokens
-    total = len(prefix.ids)
+    found = np.minimum(_leading_hits(prefix.whole(left))[0], np.maximum(tokens - 1, 0) // prefix.block_tokens) * prefix.block_tokens
+    of_prompts = prefix.whole(tokens) if prefix.outputs else prefix
+    total, hits = len(of_prompts.ids), np.minimum(hits, np.diff(of_prompts.offsets))
     return {
         "block_tokens": prefix.block_tokens,
         "blocks": total,

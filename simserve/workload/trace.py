@@ -17,7 +17,6 @@ from simserve.workload.shaping import Shaping, options_from, root_arrivals, shap
 from simserve.workload.source import open_source
 from simserve.workload.writing import to_arrow, write_trace
 
-_OTHER_COLUMNS = ("max_output_tokens", "priority", "slo_class", "session", "label_model", "log_type", "prefix", "elapsed_s")
 _MOST_NAMED = 40
 
 
@@ -128,7 +127,9 @@ def _in_order(columns: TraceColumns, strict: bool) -> tuple[RequestTable, float,
         row = int(np.flatnonzero(own)[backward[0] + 1])
         raise ValueError(f"request {row + 1} arrives before the one above it ({arrival[row]:g} s); times must not decrease")
     arrival = np.where(own, arrival - origin, arrival)
-    others = {name: getattr(columns, name) for name in _OTHER_COLUMNS}
+    own_arguments = ("arrival_s", "prompt_tokens", "output_tokens", "after")
+    others: dict[str, Any] = {name: values for name, values in columns.declared().items() if name not in own_arguments}
+    others |= {"prefix": columns.prefix, "also_after": columns.also_after}
     if columns.elapsed_s is not None and bool(np.all(np.isnan(columns.elapsed_s))):
         others["elapsed_s"] = None
     if not len(backward):
@@ -139,7 +140,7 @@ def _in_order(columns: TraceColumns, strict: bool) -> tuple[RequestTable, float,
 
 def _sorted(table: RequestTable, arrival: F64, after: I64) -> RequestTable:
     """By time, ties as they were; a request that waits for another keeps its place behind the one it finally waits for."""
-    order = np.argsort(root_arrivals(arrival, after), kind="stable")
+    order = np.argsort(root_arrivals(arrival, after, table.also_after), kind="stable")
     return replace(table.take(order), arrival_s=arrival[order])
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Schema = Literal["simserve", "burstgpt"]
 
+IN_BURSTGPT = ("arrival_s", "prompt_tokens", "output_tokens", "elapsed_s", "session", "after", "label_model", "log_type")
+"""Columns that the BurstGPT schema has a place for (`after` is refused)."""
+
 
 def write_trace(table: RequestTable, path: str | Path, *, schema: Schema = "simserve", overwrite: bool = False) -> Path:
     """Writes .csv, .jsonl (both also .gz) or .parquet in simserve's schema (every column), or a .csv in BurstGPT's columns: the 6 of
@@ -60,12 +63,7 @@ def not_written(table: RequestTable, schema: Schema) -> list[str]:
         out.append("contents of the prompts")
     if not table.provenance.get("has_arrivals", True):
         out.append("that there are no arrival times (all are 0)")
-    for name, default in (("max_output_tokens", -1), ("priority", 0)):
-        if bool(np.any(getattr(table, name) != default)):
-            out.append(f"column {name}")
-    if table.slo_class.names != ("default",):
-        out.append("column slo_class")
-    return out
+    return out + [f"column {column.name}" for column, _ in table.stated_columns() if column.name not in IN_BURSTGPT]
 
 
 def to_arrow(table: RequestTable) -> pa.Table:
@@ -74,21 +72,16 @@ def to_arrow(table: RequestTable) -> pa.Table:
     import pyarrow as pa
 
     out: dict[str, Any] = {}
-    if table.provenance.get("has_arrivals", True):
-        out["arrival_s"] = table.arrival_s
-    out |= {"prompt_tokens": table.prompt_tokens, "output_tokens": table.output_tokens}
-    if table.elapsed_s is not None and not bool(np.all(np.isnan(table.elapsed_s))):
-        out["elapsed_s"] = pa.array(table.elapsed_s, from_pandas=True)  # NaN is null
-    for name, default in (("max_output_tokens", -1), ("priority", 0), ("session", -1), ("after", -1)):
-        values = getattr(table, name)
-        if bool(np.any(values != default)):
-            out[name] = values
-    for name in ("slo_class", "label_model", "log_type"):
-        labels: Labels | None = getattr(table, name)
-        if labels is not None and (name != "slo_class" or labels.names != ("default",)):
-            out[name] = pa.DictionaryArray.from_arrays(pa.array(labels.codes), list(labels.names)).cast(pa.string())
+    for column, values in table.stated_columns():
+        if isinstance(values, Labels):
+            out[column.name] = pa.DictionaryArray.from_arrays(pa.array(values.codes), list(values.names)).cast(pa.string())
+        elif column.name != "arrival_s" or table.provenance.get("has_arrivals", True):
+            out[column.name] = pa.array(values, from_pandas=True) if column.kind == "number" and column.absent is not None else values
+    if table.also_after is not None and len(table.also_after.rows):
+        out["also_after"] = pa.LargeListArray.from_arrays(pa.array(table.also_after.offsets), pa.array(table.also_after.rows))
     if table.prefix is not None:
-        out["prefix_ids"] = pa.LargeListArray.from_arrays(pa.array(table.prefix.offsets), pa.array(table.prefix.ids))
+        name = "content_ids" if table.prefix.outputs else "prefix_ids"
+        out[name] = pa.LargeListArray.from_arrays(pa.array(table.prefix.offsets), pa.array(table.prefix.ids))
         out["prefix_block_tokens"] = np.full(len(table), table.prefix.block_tokens)
     return pa.table(out)
 
@@ -121,10 +114,9 @@ def _csv(columns: pa.Table, path: Path, *, quoted: bool) -> bytes:
     import pyarrow as pa
     from pyarrow import csv
 
-    if "prefix_ids" in columns.column_names:
-        texts = [" ".join(map(str, ids)) for ids in columns.column("prefix_ids").to_pylist()]
-        at = columns.column_names.index("prefix_ids")
-        columns = columns.set_column(at, "prefix_ids", pa.array(texts))
+    for at, column in enumerate(columns.schema):
+        if pa.types.is_large_list(column.type):
+            columns = columns.set_column(at, column.name, pa.array([" ".join(map(str, each)) for each in columns.column(at).to_pylist()]))
     names = {name for column in columns.columns if pa.types.is_string(column.type) for name in column.unique().to_pylist() if name}
     if any(character in name for name in names for character in "\r\n\0"):
         raise OutputError(f"{path}: a name in the table holds a line break, which a CSV cannot say; write .jsonl or .parquet")

@@ -12,7 +12,7 @@ from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords
 from simserve.engine.spec import ClusterSpec, Failures, LinkSpec
 from simserve.policies.registry import router_class, scheduler_class
-from simserve.workload.requests import PrefixBlocks, Workload
+from simserve.workload.requests import Labels, PrefixBlocks, Workload
 from tests.engine.strategies import POLICIES, Case, cases
 from tests.reference.naive_cluster import NaiveCluster
 from tests.reference.naive_policies import NAIVE_POLICIES
@@ -22,13 +22,17 @@ ROUTERS = ("round-robin", "least-outstanding", "least-tokens", "shortest-queue")
 
 @dataclass(frozen=True)
 class ClusterCase:
-    """`base` gives the requests, and the policy and size of every instance; `extra_blocks[i]` more KV blocks has instance i."""
+    """`base` gives the requests, and the policy and size of every instance; `extra_blocks[i]` more KV blocks has instance i. `contents`
+    are of prompts, or with `outputs` of prompts and outputs."""
 
     base: Case
     roles: tuple[str, ...] = ("mixed",)
     extra_blocks: tuple[int, ...] = (0,)
     contents: tuple[tuple[int, ...], ...] = ()
     run_blocks: int = 1
+    outputs: bool = False
+    adapters: tuple[str, ...] = ()
+    salts: tuple[str, ...] = ()
     router: str = "round-robin"
     decode_router: str = "least-outstanding"
     link: tuple[float, float] = (1024.0, 0.0)
@@ -45,7 +49,10 @@ class ClusterCase:
             return work
         offsets = np.cumsum([0, *map(len, self.contents)]).astype(np.int64)
         ids = np.array([key for one in self.contents for key in one], dtype=np.int64)
-        return replace(work, requests=replace(work.requests, prefix=PrefixBlocks(offsets, ids, self.run_blocks * self.base.block_tokens)))
+        prefix = PrefixBlocks(offsets, ids, self.run_blocks * self.base.block_tokens, self.outputs)
+        given = {"adapter": self.adapters, "salt": self.salts}
+        others = {name: Labels.of(list(texts)) for name, texts in given.items() if any(texts)}
+        return replace(work, requests=replace(work.requests, prefix=prefix, others=others))
 
     def engine(self, **options: Any) -> RunRecords:
         return simulate(self.workload(), [self._spec(i) for i in range(len(self.roles))], self._cluster(), **options)
@@ -90,11 +97,11 @@ class ClusterCase:
 
 
 @st.composite
-def contents(draw: st.DrawFn, base: Case, run_blocks: int) -> tuple[tuple[int, ...], ...]:
-    """Every prompt begins like one of two, as far as a point where it goes its own way."""
+def contents(draw: st.DrawFn, base: Case, run_blocks: int, outputs: bool) -> tuple[tuple[int, ...], ...]:
+    """Every prompt (with its output) begins like one of two, as far as a point where it goes its own way."""
     out = []
     for row in base.rows:
-        runs = -(-row.prompt // (run_blocks * base.block_tokens))
+        runs = -(-(row.prompt + row.output * outputs) // (run_blocks * base.block_tokens))
         family, alike = draw(st.integers(0, 1)), draw(st.sampled_from([99, 99, 99, 2, 1]))
         out.append(tuple(1000 * family + j if j < alike else 10_000 + 1000 * len(out) + j for j in range(runs)))
     return tuple(out)
@@ -120,13 +127,20 @@ def clusters(
     run_blocks = draw(st.sampled_from([1, 1, 2])) if caching else 1
     round_times = type(base.cost).__name__ == "RoundCost"
     when = st.integers(0, 24).map(lambda k: k * 0.25) if round_times else st.integers(1, 40).map(lambda k: k * 0.0317 + 0.0001)
+    outputs = caching and draw(st.booleans())
+    whose = st.sampled_from(["", "", "", "a", "b"])
+    owners = caching and draw(st.integers(0, 3)) == 0
+    adapters, salts = (tuple(draw(whose) for _ in base.rows) if owners else () for _ in range(2))
     times = draw(st.lists(st.tuples(when, st.integers(0, size - 1)), min_size=1, max_size=3)) if deaths else []
     return ClusterCase(
         base,
         roles=tuple(roles),
         extra_blocks=tuple(draw(st.sampled_from([0, 0, 1, 4])) for _ in roles),
-        contents=draw(contents(base, run_blocks)) if caching else (),
+        contents=draw(contents(base, run_blocks, outputs)) if caching else (),
         run_blocks=run_blocks,
+        outputs=outputs,
+        adapters=adapters,
+        salts=salts,
         router=draw(st.sampled_from(ROUTERS)),
         decode_router=draw(st.sampled_from(ROUTERS)),
         link=draw(st.sampled_from([(1024.0, 0.0), (512.0, 0.25), (256.0, 0.0), (64.0, 0.5)])) if round_times

@@ -16,7 +16,7 @@ from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords
 from simserve.policies import registry
 from simserve.policies.registry import scheduler_class
-from simserve.workload.requests import RequestTable, Workload
+from simserve.workload.requests import AlsoAfter, RequestTable, Workload
 from tests.reference.naive import Naive
 from tests.reference.naive_policies import NAIVE_POLICIES
 from tests.reference.toy_cost import JaggedCost, RoundCost
@@ -27,7 +27,7 @@ POLICIES = tuple(NAIVE_POLICIES)
 
 @dataclass(frozen=True)
 class Row:
-    """One request: `arrival_s` is a delay where `after` >= 0."""
+    """One request: `arrival_s` is a delay where `after` >= 0; `also_after` = further rows it waits for."""
 
     arrival_s: float
     prompt: int
@@ -35,6 +35,7 @@ class Row:
     max_output: int = -1
     priority: int = 0
     after: int = -1
+    also_after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,13 @@ class Case:
             max_output_tokens=column("max_output"),
             priority=column("priority"),
             after=column("after"),
+            also_after=self._also_after(),
         )
         return Workload(table, self.concurrency, self.think_s)
+
+    def _also_after(self) -> AlsoAfter | None:
+        offsets = np.cumsum([0, *(len(r.also_after) for r in self.rows)]).astype(np.int64)
+        return AlsoAfter(offsets, np.array([p for r in self.rows for p in r.also_after], dtype=np.int64)) if offsets[-1] else None
 
     def _instance(self) -> dict[str, Any]:
         names = ("kv_blocks", "block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order")
@@ -144,7 +150,10 @@ def rows(draw: st.DrawFn, max_requests: int, quarter: bool, dependent: bool, cro
         clock += gap if after < 0 else 0.0
         output = draw(outputs)
         max_output = draw(st.sampled_from([-1, -1, 0, 1, output, output + 3, 2 * longest]))
-        out.append(Row(gap if after >= 0 else clock, draw(st.integers(0, longest)), output, max_output, draw(st.integers(-1, 2)), after))
+        prompt, priority = draw(st.integers(0, longest)), draw(st.integers(-1, 2))
+        others = [row for row in range(i) if row != after]
+        also = draw(st.lists(st.sampled_from(others), max_size=3, unique=True)) if after >= 0 and others else []
+        out.append(Row(gap if after >= 0 else clock, prompt, output, max_output, priority, after, tuple(also)))
     return tuple(out)
 
 

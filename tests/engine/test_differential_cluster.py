@@ -93,6 +93,9 @@ def notice(seen: Counter[str], case: ClusterCase, naive: NaiveCluster) -> None:
         preempted=any(r.preemptions for r in naive.reqs),
         cached=any(r.cached for r in naive.reqs),
         reread=any(r.reread for r in naive.reqs),
+        found_with_outputs=case.outputs and any(r.cached for r in naive.reqs),
+        reread_with_outputs=case.outputs and any(r.reread for r in naive.reqs),
+        shared_with_owners=any(case.adapters) and any(r.cached for r in naive.reqs),
         shared_out=len({r.served_by for r in naive.reqs if r.served_by >= 0}) > 1,
         tied_ends=len(set(ends)) < len(ends),
         followed=case.base.concurrency is not None or any(row.after >= 0 for row in case.base.rows),
@@ -108,7 +111,11 @@ def notice(seen: Counter[str], case: ClusterCase, naive: NaiveCluster) -> None:
 PUSHES = ("push", "push-layerwise")
 
 KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
-    "prefix caching": ({"sizes": (1,), "caching": True}, equal, {"preempted": 30, "cached": 50, "reread": 20}),
+    "prefix caching": (
+        {"sizes": (1,), "caching": True},
+        equal,
+        {"preempted": 30, "cached": 50, "reread": 20, "found_with_outputs": 20, "reread_with_outputs": 10, "shared_with_owners": 5},
+    ),
     "several instances": ({"sizes": (2, 3)}, equal, {"preempted": 20, "shared_out": 80, "tied_ends": 40, "followed": 80}),
     "hand-over": (
         {"sizes": (2, 3, 4), "handover": True},

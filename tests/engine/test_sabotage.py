@@ -15,8 +15,8 @@ import pytest
 from simserve.engine import simulate
 from simserve.engine.clock import Clock
 from simserve.engine.decode_group import DecodeGroup
-from simserve.engine.plan import StepPlan
 from simserve.engine.events import REQUEST_DUE, STEP_ENDS
+from simserve.engine.plan import StepPlan
 from simserve.engine.recorder import Recorder
 from simserve.engine.records import RunRecords, Status
 from simserve.engine.waiting import FcfsQueue

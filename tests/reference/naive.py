@@ -60,6 +60,15 @@ class StepTaken:
     layers: tuple[int, int] = (0, 1)
 
 
+def parents_of(work: Workload) -> list[set[int]]:
+    """Of each row, all the rows that must have ended before it is due."""
+    t, also = work.requests, work.requests.also_after
+    parents = [{int(after)} if after >= 0 else set() for after in t.after]
+    for row, mine in enumerate(parents):
+        mine.update(also.rows[also.offsets[row] : also.offsets[row + 1]].tolist() if also is not None else ())
+    return parents
+
+
 class Naive:
     """State and clock. A policy is a function of this object that calls `admit`, `slice_`, `decode_all`, `preempt`, `reject`."""
 
@@ -78,6 +87,7 @@ class Naive:
             for i in range(len(t))
         ]
         self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
+        self.parents = parents_of(work)
         self.now, self.admissions, self.last_was_decode = 0.0, 0, False
         self.entries: list[tuple[float, int]] = []
         self.waiting: list[Req] = []
@@ -187,8 +197,8 @@ class Naive:
     def end(self, r: Req, t: float, status: str, reason: str) -> None:
         r.finish_s, r.status, r.reason, r.held = t, status, reason, 0
         if self.concurrency is None:
-            for row, after in enumerate(self.after):
-                if after == r.row:
+            for row, parents in enumerate(self.parents):
+                if r.row in parents and all(self.reqs[p].status for p in parents):
                     heapq.heappush(self.entries, (t + self.delay_s[row], row))
         elif self.sent < len(self.reqs):
             heapq.heappush(self.entries, (t + self.think_s, self.sent))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simserve.workload.requests import Workload
+from tests.reference.naive import parents_of
 from tests.reference.naive_instance import ClusterReq, NaiveInstance
 from tests.reference.naive_link import FIRST, Copy, NaiveLink
 
@@ -48,6 +49,8 @@ class NaiveCluster:
         self.hand_over_by, self.layers = hand_over, layers
         self.now, self.agenda, self.serial = 0.0, [], 0
         t, ids = work.requests, work.requests.prefix
+        columns = [t.column(name) for name in ("adapter", "salt")]
+        whose = [tuple("" if c is None else c.names[c.codes[i]] for c in columns) for i in range(len(t))]
         self.reqs = [
             ClusterReq(
                 i,
@@ -55,11 +58,12 @@ class NaiveCluster:
                 int(t.output_tokens[i]),
                 int(t.max_output_tokens[i]) if t.max_output_tokens[i] >= t.output_tokens[i] else -1,
                 int(t.priority[i]),
-                ids=ids.ids[ids.offsets[i] : ids.offsets[i + 1]].tolist() if ids is not None else [],
+                ids=[(*whose[i], key) for key in ids.ids[ids.offsets[i] : ids.offsets[i + 1]].tolist()] if ids is not None else [],
             )
             for i in range(len(t))
         ]
         self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
+        self.parents, self.gone = parents_of(work), set[int]()
         self.concurrency, self.think_s = work.concurrency, work.think_s
         self.most, self.under_way, self.held_back = work.max_concurrency or 10**9, 0, []
         self.instances: list[NaiveInstance] = []
@@ -69,7 +73,8 @@ class NaiveCluster:
             link = shape.pop("link", None)
             self.links.append(NaiveLink(self, *link) if link else None)
             caching = shape.pop("prefix_caching", False) and ids is not None
-            instance = NaiveInstance(self, number, work, run_tokens=ids.block_tokens if caching else 0, **shape)
+            keeps = bool(caching and ids.outputs and shape.pop("caches_outputs", True))
+            instance = NaiveInstance(self, number, work, run_tokens=ids.block_tokens if caching else 0, keeps_outputs=keeps, **shape)
             self.instances.append(instance)
         self.routers, self.last = {"entry": router, "decode": decode_router}, {"entry": -1, "decode": -1}
         self.kv_bytes_per_token, self.restart_s, self.rule = kv_bytes_per_token, restart_s, rule
@@ -163,8 +168,9 @@ class NaiveCluster:
                 self.let_in(len(rows))
         for row in rows:
             if self.concurrency is None:
-                for child, after in enumerate(self.after):
-                    if after == row:
+                self.gone.add(row)
+                for child, parents in enumerate(self.parents):
+                    if row in parents and parents <= self.gone:
                         self.release_later(child, self.delay_s[child])
             elif self.sent < len(self.reqs):
                 self.sent += 1

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from tests.reference.naive_cluster import NaiveCluster
 
 
+Key = tuple[str, str, int]
+
+
 @dataclass(eq=False)
 class ClusterReq(Req):
-    """`place` = instance it counts at, -1 = none; `ahead` = decode instance that expects it while it prefills; `pinned` =
-    contents it shares; `offered` = leading ones it need not offer; `cached`, `reread` = found at its first admission, at later ones."""
+    """`ids` = what it contains, as (adapter, salt, id of the run); `place` = instance it counts at, -1 = none; `ahead` = decode instance
+    that expects it while it prefills; `pinned` = contents it shares; `offered` = leading ones it need not offer; `cached`, `reread` =
+    found at its first admission, at later ones."""
 
-    ids: list[int] = field(default_factory=list)
+    ids: list[Key] = field(default_factory=list)
     place: int = -1
     ahead: int = -1
     queued_s: float = math.nan
-    pinned: list[int] = field(default_factory=list)
+    pinned: list[Key] = field(default_factory=list)
     offered: int = 0
     cached: int = 0
     reread: int = 0
@@ -35,14 +39,15 @@ class ClusterReq(Req):
 
 
 class NaiveInstance(Naive):
-    """`run_tokens` = tokens that one content id stands for, 0 = nothing is found again."""
+    """`run_tokens` = tokens that one content id stands for, 0 = nothing is found again; `keeps_outputs` = of generated tokens too."""
 
     def __init__(
-        self, cluster: NaiveCluster, number: int, work: Workload, policy: Any, cost: CostModel, role: str, run_tokens: int, **shape: Any
+        self, cluster: NaiveCluster, number: int, work: Workload, policy: Any, cost: CostModel, role: str, run_tokens: int,
+        keeps_outputs: bool, **shape: Any,
     ) -> None:  # fmt: skip
         super().__init__(work, policy, cost, **shape)
         self.cluster, self.number, self.role, self.run_tokens = cluster, number, role, run_tokens
-        self.run_blocks = run_tokens // self.B
+        self.run_blocks, self.keeps_outputs = run_tokens // self.B, keeps_outputs
         self.up, self.busy, self.wake_set = True, False, False
         self.waiting: list[ClusterReq] = []  # type: ignore[assignment]
         self.running: list[ClusterReq] = []  # type: ignore[assignment]
@@ -51,7 +56,7 @@ class NaiveInstance(Naive):
         self.aside: list[ClusterReq] = []  # handed over, their KV still here
         self.reserved: list[tuple[ClusterReq, int]] = []  # blocks for requests that are being copied here
         self.cut_after: list[int] = []  # number of the last step that had ended when it died
-        self.idle: list[int] = []  # contents nobody uses, least recently used first
+        self.idle: list[Key] = []  # contents nobody uses, least recently used first
 
     # memory
     @property
@@ -59,7 +64,7 @@ class NaiveInstance(Naive):
         return [*self.running, *self.landed, *self.aside]
 
     @property
-    def shared(self) -> set[int]:
+    def shared(self) -> set[Key]:
         return {key for r in self.holders for key in r.pinned}
 
     @property
@@ -73,24 +78,28 @@ class NaiveInstance(Naive):
             self.idle.pop(0)
 
     def cached(self, r: ClusterReq) -> int:
-        """Leading prompt tokens that are known here, but for at least one token of its target."""
+        """Leading tokens that are known here, but for at least one token of its target; generated ones where these are kept."""
         tokens, known = 0, [*self.idle, *self.shared]
         for key in r.ids if self.run_tokens else ():
-            if key not in known or tokens + self.run_tokens > min(r.prompt, r.prompt + r.generated - 1):
+            most = r.prompt + r.generated - 1
+            if key not in known or tokens + self.run_tokens > (most if self.keeps_outputs else min(r.prompt, most)):
                 break
             tokens += self.run_tokens
         return tokens
 
     def offer(self, r: ClusterReq) -> None:
-        """What it has computed of its prompt can be found by others, unless it is a copy of something known."""
-        full = min(r.computed, r.prompt) // self.run_tokens if self.run_tokens else 0
+        """What it has computed (of its prompt, or at all) can be found by others, unless it is a copy of something known."""
+        told = r.computed if self.keeps_outputs else min(r.computed, r.prompt)
+        full = told // self.run_tokens if self.run_tokens else 0
         for key in r.ids[r.offered : full]:
             if key not in self.shared and key not in self.idle:
                 r.pinned.append(key)
         r.offered = max(r.offered, full)
 
     def release(self, r: ClusterReq) -> None:
-        """It uses no contents any more; the end of the prompt is forgotten before its beginning."""
+        """It uses no contents any more; its end is forgotten before its beginning."""
+        if self.keeps_outputs:
+            self.offer(r)
         others = {key for other in self.holders if other is not r for key in other.pinned}
         self.idle += [key for key in reversed(r.pinned) if key not in others]
         r.pinned, r.offered = [], 0

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
-from simserve.workload.requests import F64, I64, Labels, PrefixBlocks
+from simserve.workload.columns import COLUMNS, F64, I64, MOST_SECONDS, MOST_TOKENS, Labels, Values
+from simserve.workload.contents import AlsoAfter, PrefixBlocks
 
 PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 """Units of a trace's times in a second."""
-
-MOST_TOKENS = 10**9
-"""Tokens of one request: a hundred times the longest context of any model; more is another quantity."""
-
-MOST_SECONDS = 1e11
-"""No clock of an operating system counts so many seconds (the year 5138): it counts milliseconds or less."""
 
 
 class ReadOptions(NamedTuple):
@@ -35,7 +31,7 @@ class TraceColumns:
     """One row a request, in file order.
 
     arrival_s   seconds on the trace's own clock (any origin), or None when the format has no arrivals. Where `after[i] >= 0` it is a delay.
-    elapsed_s   seconds the source system took to answer (NaN = not recorded), or None.
+    others      columns without an attribute here, by name
     The rest as in RequestTable.
 
     times_in    what the file's times were taken for: "s", "ms", "us", "ns" or "dates"; None without times
@@ -56,12 +52,33 @@ class TraceColumns:
     label_model: Labels | None = None
     log_type: Labels | None = None
     prefix: PrefixBlocks | None = None
+    also_after: AlsoAfter | None = None
+    others: Mapping[str, Values] = field(default_factory=dict)
     times_in: str | None = None
     evidence: tuple[str, ...] = field(default=())
     unused: tuple[str, ...] = field(default=())
     remarks: tuple[str, ...] = field(default=())
 
+    @staticmethod
+    def of(values: Mapping[str, Any], **rest: Any) -> TraceColumns:
+        """From declared columns by name; `rest` as attributes."""
+        own = {item.name for item in fields(TraceColumns)}
+        others = {name: column for name, column in values.items() if name not in own}
+        return TraceColumns(**{name: column for name, column in values.items() if name in own}, others=others, **rest)
+
+    def column(self, name: str) -> Values | None:
+        """The declared column of that name, or None."""
+        found: Values | None = getattr(self, name, None) if name not in self.others else self.others[name]
+        return found
+
+    def declared(self) -> dict[str, Values | None]:
+        """All declared columns by name."""
+        return {name: self.column(name) for name in COLUMNS}
+
 
 def count_of(number: int, singular: str, plural: str | None = None) -> str:
     """'1 request', '12,031 requests'."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+__all__ = ["MOST_SECONDS", "MOST_TOKENS", "PER_SECOND", "ReadOptions", "TraceColumns", "count_of"]

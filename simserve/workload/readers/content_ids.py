@@ -21,7 +21,7 @@ class ContentIds:
 
     def __init__(self, source: Source, key: str) -> None:
         self._source, self._key = source, key
-        self._ids: list[Any] = []
+        self.raw: list[Any] = []
         self._counts: list[int] = []
         self.lines: list[int] = []
         self._kind: type | None = None
@@ -32,18 +32,18 @@ class ContentIds:
         if raw is None:
             raw = []
         if not isinstance(raw, list):
-            raise self._wrong(line, f"is {shown(raw)}, not a list of integers (or of text)")
+            raise self.wrong(line, f"is {shown(raw)}, not a list of integers (or of text)")
         kinds = set(map(type, raw))
         if kinds - {int, str}:
             odd = next(i for i in raw if type(i) not in (int, str))
-            raise self._wrong(line, f"holds {shown(odd)}; ids are integers (or text)")
+            raise self.wrong(line, f"holds {shown(odd)}; ids are integers (or text)")
         if len(kinds) > 1 or (kinds and self._kind not in (None, *kinds)):
-            raise self._wrong(line, "mixes integers and text")
+            raise self.wrong(line, "mixes integers and text")
         self._kind = kinds.pop() if kinds else self._kind
         self._counts.append(len(raw))
-        self._ids.extend(raw)
+        self.raw.extend(raw)
 
-    def _wrong(self, line: int, what: str) -> TraceError:
+    def wrong(self, line: int, what: str) -> TraceError:
         return TraceError(f"{self._source.path}: line {line}: '{self._key}' {what}")
 
     @property
@@ -53,39 +53,41 @@ class ContentIds:
 
     @property
     def any(self) -> bool:
-        return bool(self._ids)
+        return bool(self.raw)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         if self._kind is not str:
             return ()
-        return (f"'{self._key}' holds text: {count_of(len(set(self._ids)), 'content')} numbered by first appearance",)
+        return (f"'{self._key}' holds text: {count_of(len(set(self.raw)), 'content')} numbered by first appearance",)
 
-    def blocks(self, block_tokens: int) -> PrefixBlocks:
+    def blocks(self, block_tokens: int, outputs: bool = False) -> PrefixBlocks:
         """The ids as they are; text as numbers in order of first appearance. Raises TraceError for an integer beyond 64 bits."""
         offsets = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         if self._kind is str:
             number: dict[str, int] = {}
-            return PrefixBlocks(offsets, np.array([number.setdefault(i, len(number)) for i in self._ids], dtype=np.int64), block_tokens)
-        if -1 in self._ids:  # a hash of 64 bits is -1 once in 2^64: it is a mark
-            line = self._line_of(offsets, self._ids.index(-1))
-            raise self._wrong(line, "holds -1, which may mark a block of unknown content; leave the ids from there on out")
+            return PrefixBlocks(
+                offsets, np.array([number.setdefault(i, len(number)) for i in self.raw], dtype=np.int64), block_tokens, outputs
+            )
+        if -1 in self.raw:  # a hash of 64 bits is -1 once in 2^64: it is a mark
+            line = self.line_of(offsets, self.raw.index(-1))
+            raise self.wrong(line, "holds -1, which may mark a block of unknown content; leave the ids from there on out")
         try:
-            return PrefixBlocks(offsets, np.array(self._ids, dtype=np.int64), block_tokens)
+            return PrefixBlocks(offsets, np.array(self.raw, dtype=np.int64), block_tokens, outputs)
         except OverflowError:
             pass
         try:
-            return PrefixBlocks(offsets, np.array(self._ids, dtype=np.uint64), block_tokens)
+            return PrefixBlocks(offsets, np.array(self.raw, dtype=np.uint64), block_tokens, outputs)
         except OverflowError:
             pass
-        for place, one in enumerate(self._ids):
+        for place, one in enumerate(self.raw):
             if not -(2**63) <= one < 2**64:
                 what = f"holds {shown(one)}: an integer of more than 64 bits; write such ids as text"
-                raise self._wrong(self._line_of(offsets, place), what)
-        line = self._line_of(offsets, self._ids.index(min(self._ids)))
-        raise self._wrong(line, "holds a negative integer, and others are above 2^63 - 1: signed and unsigned ids in one file")
+                raise self.wrong(self.line_of(offsets, place), what)
+        line = self.line_of(offsets, self.raw.index(min(self.raw)))
+        raise self.wrong(line, "holds a negative integer, and others are above 2^63 - 1: signed and unsigned ids in one file")
 
-    def _line_of(self, offsets: I64, place: int) -> int:
+    def line_of(self, offsets: I64, place: int) -> int:
         return self.lines[int(np.searchsorted(offsets, place, side="right")) - 1]
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from simserve.errors import TraceError
 from simserve.files.words import clipped, shown
+from simserve.workload.columns import F64, I64, MOST_NAMES, Labels, small
 from simserve.workload.readers import dates, unused
 from simserve.workload.readers.columns import MOST_SECONDS, PER_SECOND, ReadOptions
 from simserve.workload.readers.csv_layout import layout_of, listed, named_as, rows
-from simserve.workload.requests import F64, I64, Labels
 from simserve.workload.source import Source
 
 if TYPE_CHECKING:
@@ -113,9 +113,12 @@ class CsvTable:
         if bool(bad.any()):
             raise self.fail(int(np.argmax(bad)), name, what)
 
-    def floats(self, name: str, *, empty: float | None = None, minimum: float | None = 0.0) -> F64:
-        """A column of finite numbers >= minimum; empty fields become `empty`, or are an error when that is None."""
-        return self._floats(name, _number, empty, minimum)
+    def floats(self, name: str, *, empty: float | None = None, minimum: float | None = 0.0, maximum: float | None = None) -> F64:
+        """A column of finite numbers from minimum to maximum; empty fields become `empty`, or are an error when that is None."""
+        values = self._floats(name, _number, empty, minimum)
+        if maximum is not None:
+            self._refuse(values > maximum, name, f"more than {maximum:,.0f}")
+        return values
 
     def _floats(self, name: str, number: Callable[[str], float], empty: float | None, minimum: float | None) -> F64:
         self.used.add(name)
@@ -169,12 +172,12 @@ class CsvTable:
         except dates.DateError as e:
             raise self.fail(e.row, name, str(e)) from None
 
-    def labels(self, name: str) -> Labels:
+    def labels(self, name: str, most: int = MOST_NAMES) -> Labels:
         """A text column as codes and names, names in order of first appearance."""
         codes, names = self.codes(name)
-        if len(names) > np.iinfo(np.int16).max:
+        if len(names) > most:
             raise TraceError(f"{self.source.path}: column '{name}' has {len(names)} different values; names are expected, not free text")
-        return Labels(codes.astype(np.int16), names)
+        return Labels(small(codes, len(names)), names)
 
     def codes(self, name: str) -> tuple[I64, tuple[str, ...]]:
         """A text column as integer codes and the texts they stand for, in order of first appearance."""

@@ -1,0 +1,48 @@
+"""Columns of the workload that policies may see and that no attribute of a request stands for (`request.column`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simserve.errors import PolicyError, nearest
+from simserve.workload.columns import COLUMNS, Column, Labels, Values
+from simserve.workload.requests import ATTRIBUTES, RequestTable
+
+Value = int | float | str | None
+
+
+class StatedColumns:
+    """The columns of one run. A request of a workload without any is not told of them and costs nothing."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, table: RequestTable | None = None) -> None:
+        others = [] if table is None else table.other_columns()
+        self._values = {column.name: _plain(column, values) for column, values in others if column.visible}
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def value(self, name: str, row: int) -> Value:
+        """What a row states, None where it states nothing. Raises PolicyError for a column that is none, is hidden from policies or is a
+        property of requests."""
+        values = self._values.get(name)
+        if values is not None:
+            return values[row]
+        column = COLUMNS.get(name)
+        if column is None or not column.visible:
+            visible = [each.name for each in COLUMNS.values() if each.visible and each.name not in ATTRIBUTES]
+            raise PolicyError(f"requests have no column '{name}' that policies may see{nearest(name, visible)}")
+        if name in ATTRIBUTES:
+            raise PolicyError(f"column '{name}' is a property of requests: request.{name}")
+        return None
+
+
+def _plain(column: Column, values: Values) -> list[Value]:
+    """Plain values, which come out faster than NumPy's, None where a row states nothing. Names are shared."""
+    stated = column.stated(values).tolist()
+    found = np.array(values.names, dtype=object)[values.codes] if isinstance(values, Labels) else values
+    return [value if says else None for value, says in zip(found.tolist(), stated, strict=True)]
+
+
+NONE_STATED = StatedColumns()

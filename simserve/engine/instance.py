@@ -73,8 +73,11 @@ class Instance:
         self.cost = spec.cost
         self.order = spec.order
         self.role = spec.role
-        prefix = PrefixCache(spec.block_tokens, prefix_block_tokens) if spec.prefix_caching and prefix_block_tokens else None
-        self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix)
+        groups = spec.kv_groups
+        prefix = None
+        if spec.prefix_caching and prefix_block_tokens:
+            prefix = PrefixCache(spec.block_tokens, prefix_block_tokens, 1 if groups is None else groups.full)
+        self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix, groups)
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"
@@ -197,9 +200,10 @@ class Instance:
         """Calls `action(now)` when the lane is between two steps: now, or at the end of the step in progress."""
         self.runner.at_boundary(lane, action)
 
-    def reserve(self, row: int, blocks: int) -> None:
-        """Takes free KV blocks for a request on its way here: between steps, or with a poke afterwards; only as many as are free now."""
-        self.kv.reserve(row, blocks)
+    def reserve(self, row: int, blocks: int, last: bool = True) -> None:
+        """Takes free KV blocks for (more of) the table of a request on its way here: between steps, or with a poke afterwards; only as many
+        as are free now."""
+        self.kv.reserve(row, blocks, last)
 
     def unreserve(self, row: int) -> None:
         """The request will not come."""

@@ -21,10 +21,13 @@ from simserve.engine.records import Status
 from simserve.engine.request import LiveRequest
 from simserve.engine.spec import ClusterSpec, LinkSpec, MigrationSpec
 from simserve.errors import ConfigError, InvariantError
+from simserve.policies.routing.freeness import MostFree
 from simserve.workload.requests import Workload
 from tests.engine.cluster_world import LINK, Orders, contents, moves, one_long, serve, spec, work
 from tests.engine.strategies import POLICIES, Case, cases
 from tests.engine.test_cluster_random import clusters
+from tests.engine.test_pipeline import StagedCost
+from tests.engine.test_routers import Looks
 from tests.reference.toy_cost import RoundCost
 
 WINDOW = KvGroups(1, (KvWindow(2, 6, 3),), 0)
@@ -275,13 +278,42 @@ def test_the_random_windows_are_hard() -> None:
     assert seen["swapped"] >= 5, seen
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
-@given(case=clusters(), groups=st.sampled_from([WINDOW, MIXED, KvGroups(1, (), 4), KvGroups(3, (KvWindow(1, 9, 1),), 0)]))
-def test_invariants_hold_in_clusters_whose_layers_differ(case: tuple[Workload, list[InstanceSpec], ClusterSpec], groups: KvGroups) -> None:
-    load, specs, cluster = case
+GROUPS = st.sampled_from([WINDOW, MIXED, KvGroups(1, (), 4), KvGroups(3, (KvWindow(1, 9, 1),), 0)])
+Cluster = tuple[Workload, list[InstanceSpec], ClusterSpec]
+
+
+def with_groups(specs: list[InstanceSpec], groups: KvGroups) -> list[InstanceSpec]:
+    """The same instances with layers of these groups, and as much memory for them."""
     blocks = groups.pool_blocks(specs[0].kv_blocks, False) + groups.per_block - groups.full + groups.state
     host = specs[0].host_kv_blocks * groups.per_block
-    simulate(load, [replace(one, kv_groups=groups, kv_blocks=blocks, host_kv_blocks=host) for one in specs], cluster, check=True)
+    return [replace(one, kv_groups=groups, kv_blocks=blocks, host_kv_blocks=host) for one in specs]
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(case=clusters(), groups=GROUPS)
+def test_invariants_hold_in_clusters_whose_layers_differ(case: Cluster, groups: KvGroups) -> None:
+    load, specs, cluster = case
+    simulate(load, with_groups(specs, groups), cluster, check=True)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(case=clusters(), groups=GROUPS)
+def test_a_router_learns_what_windows_have_given_back(case: Cluster, groups: KvGroups) -> None:
+    """The lazy ranking chooses what looking at every instance would."""
+    load, specs, cluster = case
+    watched = replace(cluster, router=Looks(MostFree.Params()), decode_router=Looks(MostFree.Params()))
+    simulate(load, with_groups(specs, groups), watched)
+
+
+@pytest.mark.parametrize("policy", ["vllm-v1", "sarathi", "fastgen", "vllm-v0"])
+@pytest.mark.parametrize("stages", [2, 3])
+def test_lanes_share_a_pool_of_windows(policy: str, stages: int) -> None:
+    """Pipeline stages: memory for two of six requests that together want three times as much; everybody finishes, blocks add up."""
+    groups = KvGroups(1, (KvWindow(2, 20, 3),), 5)
+    cost = StagedCost(*[1 / stages] * stages)
+    one = replace(spec(policy=policy, cost=cost), kv_groups=groups, kv_blocks=groups.pool_blocks(30, False) + 40)
+    records = serve(work([0.0] * 6, [40, 70, 30, 90, 10, 60], [30, 20, 50, 25, 60, 40]), one)
+    assert (records.requests.status == Status.COMPLETED).all() and len(records.lanes) == stages
 
 
 def test_a_migration_copies_windows_and_state_last_and_only_what_exists() -> None:

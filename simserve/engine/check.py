@@ -67,7 +67,7 @@ def audit(lane: Lane) -> None:
     held, host = sum(kv.elsewhere.values()), 0
     held += kv.prefix.blocks_in_use if kv.prefix is not None else 0
     for request in (*instance.loads.requests(), *instance.intake.waiting):  # those who wait have blocks after a load only
-        held += request.held_blocks - kv.shared_blocks(request)
+        held += kv.owned(request) - kv.shared_blocks(request)
     seen = {request.row for request in instance.loads.requests()}
     for other in instance.lanes:
         one = other.batch

@@ -23,6 +23,8 @@ from simserve.engine.spec import ClusterSpec, LinkSpec, MigrationSpec
 from simserve.errors import ConfigError, InvariantError
 from simserve.policies.routing.freeness import MostFree
 from simserve.workload.requests import Workload
+from tests.engine.clients import test_asynchronous_load as loading
+from tests.engine.clients import test_uneven_emission as speculating
 from tests.engine.cluster_world import LINK, Orders, contents, moves, one_long, serve, spec, work
 from tests.engine.strategies import POLICIES, Case, cases
 from tests.engine.test_cluster_random import clusters
@@ -349,6 +351,21 @@ def test_prefix_hits_are_found_where_windows_are_kept_too() -> None:
     ids = contents([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]])
     records = serve(work([0.0, 50.0], [21, 21], [4, 4], prefix=ids), replace(spec(), kv_groups=MIXED, prefix_caching=True))
     assert records.requests.cached_tokens.tolist() == [0, 20] and np.isfinite(records.requests.finish_s).all()
+
+
+@pytest.mark.parametrize("groups", [WINDOW, MIXED, KvGroups(1, (), 4)])
+@pytest.mark.parametrize("more", [200, 4])
+def test_requests_that_verify_drafted_tokens_keep_windows_like_those_that_decode(groups: KvGroups, more: int) -> None:
+    """With memory for all, and for the longest and little more."""
+    kv_blocks = groups.pool_blocks(15, False) + groups.per_block - groups.full + groups.state + more
+    records = speculating.serve([30, 50, 20], speculating.Every(), kv_blocks=kv_blocks, pause=3, kv_groups=groups)
+    assert records.requests.generated_tokens.tolist() == [30, 50, 20]
+
+
+@pytest.mark.parametrize("policy", ["vllm-v1", "sarathi", "fastgen"])
+def test_requests_that_wait_for_a_load_hold_their_windows_and_state(policy: str) -> None:
+    records = loading.serve([16, 40, 30], (loading.Tier({0, 2}),), policy, output=12, kv_groups=MIXED)
+    assert (records.requests.status == Status.COMPLETED).all() and records.requests.cached_tokens.tolist() == [12, 0, 26]
 
 
 def test_an_instance_without_groups_takes_no_notice() -> None:

@@ -17,14 +17,15 @@ from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
 from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
 from simserve.cost.host import HostOverheads
-from simserve.cost.kv_groups import kv_groups, pool_notes
+from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
 from simserve.cost.memory import FractionOf, KVCapacity, kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.cost.polynomial import PolynomialCost
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
+from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.spec import LinkSpec
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, ModelError
 from simserve.hardware import HardwareProfile
 from simserve.model import ModelArchitecture, Parallel, rank_kv_bytes_per_token
 
@@ -158,26 +159,69 @@ class Deployment:
         )
 
     @functools.cached_property
+    def kv_layout(self) -> PoolLayout | None:
+        """How the layers share the KV cache; None where all of them keep every token."""
+        groups = kv_groups(self.model, self.parallel, self.kv_element_bytes)
+        return pool_layout(groups, self._windowed_layers, self.block_tokens, self.params.step_tokens(self.longest_tokens))
+
+    @functools.cached_property
+    def kv_groups(self) -> KvGroups | None:
+        """How many blocks a sequence holds; None where all layers keep every token."""
+        layout = self.kv_layout
+        return layout and KvGroups(layout.full, tuple(KvWindow(*window) for window in layout.windows), layout.state)
+
+    def pool_blocks(self, capacity: KVCapacity) -> int:
+        """KV blocks of an attention replica with such a capacity."""
+        return capacity.blocks if self.kv_layout is None else capacity.blocks_of(self.kv_layout.block_bytes)
+
+    def sequences_that_fit(self, capacity: KVCapacity, tokens: int) -> int:
+        """Sequences that decode at once when each has so many tokens; where all layers keep every token, without rounding to blocks."""
+        if self.kv_groups is None:
+            return capacity.tokens // tokens
+        return self.pool_blocks(capacity) // self.kv_groups.pool_blocks(-(-tokens // self.block_tokens), True)
+
+    @functools.cached_property
     def kv_blocks(self) -> int:
-        """KV blocks of an instance: as stated, else those that fit. Raises ModelError like `capacity`."""
-        return self.kv.blocks or self.kv_replicas * self.capacity().blocks
+        """KV blocks of an instance: as stated, else those that fit. Raises ModelError like `capacity`, and when no sequence fits."""
+        if self.kv.blocks:
+            return self.kv.blocks
+        capacity = self.capacity()
+        blocks, groups = self.pool_blocks(capacity), self.kv_groups
+        if groups is not None and groups.longest_table(blocks) == 0:
+            raise ModelError(
+                f"model '{self.model.name}' on {self.hardware.name} with tp {self.parallel.tp}, pp {self.parallel.pp}: the"
+                f" {capacity.kv_bytes / _GIB:.1f} GiB that are left for the KV cache do not hold the recurrent state and the first tokens"
+                " of one sequence; more devices or a larger part of their memory would do"
+            )
+        return self.kv_replicas * blocks
 
     @property
     def host_kv_blocks(self) -> int:
         """Blocks of host memory for swapped KV."""
+        memory_bytes = (self.kv.host_memory_gib or 0.0) * _GIB
+        if self.kv_layout is not None:
+            return int(memory_bytes // self.kv_layout.block_bytes)
         per_token = rank_kv_bytes_per_token(self.model, self.parallel, self.kv_element_bytes)
-        return int((self.kv.host_memory_gib or 0.0) * _GIB / per_token // self.block_tokens)
+        return int(memory_bytes / per_token // self.block_tokens)
 
     def link(self, network: NetworkSection) -> LinkSpec:
         """How KV leaves an instance: as the experiment says, else through the devices' scale-up link, else through the host."""
         default = self.hardware.device.scale_up or self.hardware.device.host
+        every_token: float = self.model.kv_bytes_per_token(self.kv_element_bytes)
+        windows: tuple[tuple[int, float], ...] = ()
+        groups = kv_groups(self.model, Parallel(), self.kv_element_bytes)
+        if keeps_windows(groups, self._windowed_layers):
+            windows = tuple((group.window_tokens, group.bytes_per_token) for group in groups if group.kind == "window")
+            every_token -= sum(per_token for _, per_token in windows)
         return LinkSpec(
             bytes_per_s=network.bytes_per_s if network.bytes_per_s is not None else default.bytes_per_s,
             latency_s=network.latency_s if network.latency_s is not None else default.latency_s,
-            kv_bytes_per_token=float(self.model.kv_bytes_per_token(self.kv_element_bytes)),
+            kv_bytes_per_token=float(every_token),
             per_message_s=network.per_message_s,
             message_bytes=network.message_bytes,
             layers=self.model.num_layers,
+            windows=windows,
+            state_bytes=float(self.model.recurrent_state_bytes()),
         )
 
     def instance_spec(self, name: str, **place: Any) -> InstanceSpec:
@@ -202,21 +246,22 @@ class Deployment:
             preemption=self.kv.preemption or "recompute",
             host_kv_blocks=self.host_kv_blocks,
             order=self.order,
-            prefix_caching=bool(self.kv.prefix_caching),
+            prefix_caching=bool(self.kv.prefix_caching) and (self.kv_groups is None or self.kv_groups.full > 0),
             request_s=path.per_request_s,
             request_per_prompt_token_s=path.per_prompt_token_s,
             steps_ahead=path.steps_ahead,
             policy=self.policy or type(scheduler).__name__,
+            kv_groups=self.kv_groups,
             **place,
         )
 
     def memory_notes(self) -> tuple[str, ...]:
-        """Where one pool of equal blocks is not what the engine has."""
+        """Where the memory is not what the engine has."""
         if self.engine is None:
             return ()
-        kv_bytes = self.kv_blocks * self.block_tokens * rank_kv_bytes_per_token(self.model, self.parallel, self.kv_element_bytes)
-        groups, windows = kv_groups(self.model, self.parallel, self.kv_element_bytes), self.engine.memory.windowed_layers
-        notes = pool_notes(self.model, self.engine.engine, groups, windows, self.seats, kv_bytes)
+        notes, groups = [], self.kv_groups
+        if groups is not None and not groups.full and self.kv.prefix_caching:
+            notes.append(f"All attention layers of {self.model.name} have a window: its prefix cache is not simulated.")
         bits = self.options.kv_bits
         if self.model.mla and bits:
             stored = f"The cache of {self.model.name} is stored in {bits:g} bits an element"
@@ -228,6 +273,10 @@ class Deployment:
         if self.scheduler is None:
             raise ConfigError(f"{self.model.name}: a deployment without a scheduler has step times, but no capacity and no instances")
         return self.scheduler
+
+    @property
+    def _windowed_layers(self) -> WindowedLayers:
+        return "full" if self.engine is None else self.engine.memory.windowed_layers
 
     @property
     def _fraction_of(self) -> FractionOf:

@@ -1,11 +1,11 @@
 """What a sequence holds in memory where layers differ: full attention, attention in a window, recurrent state.
 
-The engine of this simulator has one pool of blocks, in which every attention layer is charged for every token; what engines with a pool
-for each group hold is calculated here, and a result says where the two differ (`pool_notes`).
+`kv_groups` says what the layers of a model keep, in bytes; `pool_layout` how an engine puts that into one pool of equal blocks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -17,8 +17,8 @@ WindowedLayers = Literal["full", "uniform", "window"]
 """What an engine keeps of a layer that attends in a window.
 
 full     The KV of every token.
-uniform  Of the window only in models whose attention layers all have the same window (a block table used round and round: vLLM's first
-         engine, vllm/core/block_manager.py); of every token in others.
+uniform  Of the window only in models whose attention layers all have the same window (vLLM's first engine, vllm/core/block_manager.py,
+         max_block_sliding_window); of every token in others.
 window   Of the window only. Layers are then in groups, each with its own block table (vLLM's hybrid KV cache manager).
 """
 
@@ -26,15 +26,31 @@ window   Of the window only. Layers are then in groups, each with its own block 
 class KvGroup(NamedTuple):
     """Layers of one rank that keep the same tokens.
 
+    kind             "draft" are layers of a draft model, which keep every token; no model has them yet
     bytes_per_token  of all layers of the group together, of each token kept
     state_bytes      of all layers of the group together, of a sequence of any length (recurrent and convolution state)
     """
 
-    kind: Literal["full", "window", "recurrent"]
+    kind: Literal["full", "window", "recurrent", "draft"]
     layers: int
     window_tokens: int = 0
     bytes_per_token: float = 0.0
     state_bytes: float = 0.0
+
+
+class PoolLayout(NamedTuple):
+    """How groups share a pool of equal blocks: numbers of blocks, as simserve.engine.kv_groups.KvGroups wants them.
+
+    block_bytes  of a block of the pool, on one rank
+    full         blocks for `block_tokens` tokens in the layers that keep every token
+    windows      (blocks for `block_tokens` tokens, most such runs of tokens kept while a prompt is computed, while decoding)
+    state        blocks for the recurrent state of a sequence
+    """
+
+    block_bytes: float
+    full: int
+    windows: tuple[tuple[int, int, int], ...]
+    state: int
 
 
 def kv_groups(model: ModelArchitecture, parallel: Parallel, kv_dtype_bytes: float = 2.0) -> tuple[KvGroup, ...]:
@@ -60,57 +76,46 @@ def kv_groups(model: ModelArchitecture, parallel: Parallel, kv_dtype_bytes: floa
     return tuple(groups)
 
 
-def sequence_bytes(
-    groups: Sequence[KvGroup], tokens: int, windowed_layers: WindowedLayers, *, block_tokens: int = 1, step_tokens: int = 1
-) -> float:
-    """Bytes that a sequence of `tokens` tokens holds on a rank, in blocks of `block_tokens`, while a step computes `step_tokens` of them.
+def pool_layout(groups: Sequence[KvGroup], windowed_layers: WindowedLayers, block_tokens: int, step_tokens: int) -> PoolLayout | None:
+    """How an engine that keeps `windowed_layers` shares a pool among these groups; None where all layers keep every token: one group, one
+    block for `block_tokens` tokens in all layers.
 
-    A layer that keeps its window holds the window's earlier tokens and those of the step, which need not begin with a block: at most
-    ceil((window - 1 + step_tokens) / block) + 1 blocks (vllm/v1/kv_cache_interface.py, SlidingWindowSpec).
+    Blocks have the size of the smallest group, and a larger one takes as many as it needs, the last partly unused; where no group is half
+    as large again as the smallest, blocks have the size of the largest (vllm/v1/core/kv_cache_utils.py,
+    _get_kv_cache_groups_uniform_page_size; where layers cache different numbers of heads, vLLM varies the tokens of a block, and bytes are
+    compared here). A window keeps its earlier tokens and those of a step of `step_tokens`, which need not begin with a block:
+    ceil((window - 1 + step) / block) + 1 blocks at most (vllm/v1/kv_cache_interface.py, SlidingWindowSpec); vLLM's first engine
+    window // block + 2, whatever the step (vllm/core/block_manager.py).
+
+    The recurrent state of a sequence is a number of whole blocks. Engines round otherwise: vLLM makes the blocks of attention as large as
+    the state of a layer, SGLang and LightLLM give states a pool of their own.
     """
-    total = 0.0
-    keeps_window = _keeps_window(groups, windowed_layers)
-    all_blocks = -(-tokens // block_tokens)
-    for group in groups:
-        blocks = all_blocks
-        if group.kind == "window" and keeps_window:
-            blocks = min(blocks, -(-(group.window_tokens - 1 + step_tokens) // block_tokens) + 1)
-        total += blocks * block_tokens * group.bytes_per_token + group.state_bytes
-    return total
+    keeps = keeps_windows(groups, windowed_layers)
+    whole = [group for group in groups if group.kind in ("full", "draft") or (group.kind == "window" and not keeps)]
+    windows = [group for group in groups if group.kind == "window" and keeps]
+    state_bytes = sum(group.state_bytes for group in groups)
+    if not windows and not state_bytes:
+        return None
+    kept = sum(group.bytes_per_token for group in whole)
+    sizes = [size for size in (kept, *(group.bytes_per_token for group in windows)) if size]
+    unit = max(sizes) if max(sizes) < 1.5 * min(sizes) else min(sizes)
+    block_bytes = unit * block_tokens
+    found = []
+    for group in windows:
+        if windowed_layers == "window":
+            prefill, decode = (-(-(group.window_tokens - 1 + step) // block_tokens) + 1 for step in (max(1, step_tokens), 1))
+        else:
+            prefill = decode = group.window_tokens // block_tokens + 2
+        found.append((_blocks(group.bytes_per_token, unit), prefill, decode))
+    return PoolLayout(block_bytes, _blocks(kept, unit), tuple(found), _blocks(state_bytes, block_bytes))
 
 
-def sequences_that_fit(
-    kv_bytes: float, groups: Sequence[KvGroup], tokens: int, windowed_layers: WindowedLayers, *, block_tokens: int = 1
-) -> int:
-    """Sequences of `tokens` tokens that decode at once in `kv_bytes` of a rank."""
-    return int(kv_bytes // sequence_bytes(groups, tokens, windowed_layers, block_tokens=block_tokens))
-
-
-def pool_notes(
-    model: ModelArchitecture, engine: str, groups: Sequence[KvGroup], windowed_layers: WindowedLayers, seats: int, kv_bytes: float
-) -> list[str]:
-    """What a reader must know where one pool of equal blocks is not what the engine has; empty where it is."""
-    notes = []
-    windowed = [group for group in groups if group.kind == "window"]
-    if windowed and _keeps_window(groups, windowed_layers):
-        layers = sum(group.layers for group in windowed)
-        attention = sum(group.layers for group in groups if group.kind != "recurrent")
-        tokens = " or ".join(f"{group.window_tokens:,}" for group in windowed)
-        longest = model.max_position_embeddings
-        factor = sequence_bytes(groups, longest, "full") / sequence_bytes(groups, longest, windowed_layers)
-        notes.append(
-            f"{layers} of the {attention} attention layers of {model.name} attend in a window of {tokens} tokens. {engine} keeps no more"
-            f" of them; here their KV cache is charged in full: a sequence of {longest:,} tokens takes {factor:.1f} times the memory."
-        )
-    state = sum(group.state_bytes for group in groups)
-    if state:
-        notes.append(
-            f"The recurrent state of {model.name}, {state / 1e6:.0f} MB a sequence on each rank, is not charged: {seats:,} sequences hold"
-            f" {seats * state / 2**30:.1f} GiB beside the {kv_bytes / 2**30:.1f} GiB of KV cache."
-        )
-    return notes
-
-
-def _keeps_window(groups: Sequence[KvGroup], windowed_layers: WindowedLayers) -> bool:
+def keeps_windows(groups: Sequence[KvGroup], windowed_layers: WindowedLayers) -> bool:
+    """Whether an engine keeps no more than their window of the layers that have one."""
     attention = [group.kind for group in groups if group.kind != "recurrent"]
     return windowed_layers == "window" or (windowed_layers == "uniform" and attention == ["window"])
+
+
+def _blocks(size_bytes: float, unit_bytes: float) -> int:
+    """Units that hold so many bytes; a rounding error is no unit."""
+    return math.ceil(size_bytes / unit_bytes - 1e-9)

@@ -42,8 +42,8 @@ free           Of what weights and the peak of a dummy run leave, for the KV cac
 class KVCapacity:
     """KV cache of one instance and what leaves room for it, bytes on the fullest rank.
 
-    tokens is blocks x block_tokens; bytes_per_token is of one rank. usable_bytes: what weights, activations, context and KV cache may
-    take together.
+    blocks hold `block_tokens` tokens of all layers; tokens is blocks x block_tokens; bytes_per_token is of one rank. usable_bytes: what
+    weights, activations, context and KV cache may take together.
     """
 
     blocks: int
@@ -63,6 +63,10 @@ class KVCapacity:
     def kv_bytes(self) -> float:
         """Bytes of the KV cache on one rank."""
         return self.tokens * self.bytes_per_token
+
+    def blocks_of(self, block_bytes: float) -> int:
+        """Blocks of so many bytes that fit on one rank."""
+        return math.floor((self.usable_bytes - self.weight_bytes - self.activation_bytes - self.context_bytes) / block_bytes)
 
 
 class _Rule(NamedTuple):

@@ -38,7 +38,7 @@ class Batch:
         """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
-        self.group = DecodeGroup(instance.kv.block_tokens)
+        self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups)
         self.max_seqs = instance.spec.max_seqs
 
     def __len__(self) -> int:
@@ -68,6 +68,9 @@ class Batch:
         """From the next tick on the request decodes."""
         final = self.instance.final_tokens[request.row]
         last_computed = request.prompt_tokens + final - 1
+        if self.kv.groups is not None:
+            self.kv.decode(request)
+            self.instance.signals.ease(self.instance.index)
         self.group.join(request, final, request.held_blocks * self.kv.block_tokens < last_computed)
 
     def start_verifying(self, request: LiveRequest, tokens: int) -> bool:

@@ -67,34 +67,35 @@ def audit(lane: Lane) -> None:
     held, host = sum(kv.elsewhere.values()), 0
     held += kv.prefix.blocks_in_use if kv.prefix is not None else 0
     for request in (*instance.loads.requests(), *instance.intake.waiting):  # those who wait have blocks after a load only
-        held += request.held_blocks - kv.shared_blocks(request)
+        held += kv.owned(request) - kv.shared_blocks(request)
     seen = {request.row for request in instance.loads.requests()}
     for other in instance.lanes:
         one = other.batch
         group = one.group
         ahead = 1 if other is not lane and other.busy and other.decodes_now else 0
         for request in group:
-            blocks = request.held_blocks
+            blocks, owned = request.held_blocks, kv.owned(request)
             if request.grows:
-                blocks = max(kv.blocks(request.base_computed + group.tick), kv.blocks(request.base_computed + group.tick + ahead))
-            held += blocks - kv.shared_blocks(request)
+                tokens = request.base_computed + group.tick + ahead
+                blocks, owned = kv.table(tokens), kv.blocks(tokens, decodes=True)
+            held += owned - kv.shared_blocks(request)
             _require(request.state is State.DECODING, "I3", f"{request!r} decodes on {name}")
             _require(
                 blocks * kv.block_tokens >= request.base_computed + group.tick, "I3", f"{request!r} has more tokens than blocks on {name}"
             )
         for request in one.prefilling:
-            held += request.held_blocks - kv.shared_blocks(request)
+            held += kv.owned(request) - kv.shared_blocks(request)
             _require(request.state is State.PREFILLING, "I3", f"{request!r} prefills on {name}")
         for request in one.verifying:
-            held += request.held_blocks - kv.shared_blocks(request)
+            held += kv.owned(request) - kv.shared_blocks(request)
             _require(request.state is State.VERIFYING, "I3", f"{request!r} verifies on {name}")
             _require(
                 request.held_blocks * kv.block_tokens >= request.computed_tokens, "I3", f"{request!r} has more tokens than blocks on {name}"
             )
         for request in one.landed:
-            held += request.held_blocks - kv.shared_blocks(request)
+            held += kv.owned(request) - kv.shared_blocks(request)
         for request in one.swapped:
-            host += request.held_blocks
+            host += kv.owned(request)
             _require(request.state is State.SWAPPED, "I3", f"{request!r} is swapped out of {name}")
         places = [r.row for r in [*group, *one.prefilling, *one.verifying, *one.swapped, *one.landed]]
         _require(len(set(places)) == len(places) and not seen & set(places), "I3", f"a request is in two places of {name}")
@@ -103,7 +104,9 @@ def audit(lane: Lane) -> None:
         _require(group.sum_base == sum(bases), "I2", f"the context total of {name} has drifted")
         longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would mend what it has forgotten
         _require(longest == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
-        _require(sum(group.growth) == sum(r.grows for r in group), "I3", f"the growth histogram of {name} has drifted")
+        _require(
+            sum(group.growth) == sum(group.growth_of(r) for r in group if r.grows), "I3", f"the growth histogram of {name} has drifted"
+        )
         _require(one.running <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests")
     _require(held == kv.total_blocks - kv.free_blocks, "I3", f"{name}: requests hold {held} KV blocks, {kv.used_blocks} are in use")
     _require(kv.adds_up(), "I3", f"{name}: {kv.used_blocks} KV blocks in use and {kv.free_blocks} free are not {kv.total_blocks}")

@@ -48,8 +48,8 @@ class ClusterControl:
         return self._instance(instance).load()
 
     def blocks(self, instance: int, tokens: int) -> int:
-        """KV blocks of an instance that hold `tokens` tokens."""
-        return self._instance(instance).kv.blocks(tokens)
+        """KV blocks of an instance that a decoding request of `tokens` tokens holds."""
+        return self._instance(instance).kv.blocks(tokens, decodes=True)
 
     def decoding(self, instance: int) -> list[Decoding]:
         """The decoding requests of an instance that are not on their way to another, in order of joining."""

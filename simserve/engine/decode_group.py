@@ -3,6 +3,8 @@
 The group counts *ticks* (steps in which it decoded). A member that joined with c computed tokens at tick t keeps `base = c - t`; its
 computed tokens at tick u are `base + u`. So one addition to the tick advances everybody, sums are kept as sums of bases, and a member
 needs a KV block at the ticks u where `base + u` is a multiple of the block size: a histogram of `base mod block` answers how many do.
+Where some layers keep a window (`groups`), the histogram counts the blocks of the pool that a member takes then: fewer, once its table is
+as long as a window.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
 from simserve.contracts import Request
+from simserve.engine.kv_groups import KvGroups
 from simserve.engine.request import LiveRequest, State
 
 NO_END = 1 << 60
@@ -19,19 +22,33 @@ NO_END = 1 << 60
 class DecodeGroup:
     """Members, their total context and the blocks they will need. `tick` is the number of the next tick."""
 
-    __slots__ = ("_endings", "_finish", "_later", "_longest_base", "block_tokens", "growth", "members", "sum_base", "tick")
+    __slots__ = (
+        "_endings",
+        "_finish",
+        "_full_windows",
+        "_later",
+        "_longest_base",
+        "block_tokens",
+        "groups",
+        "growth",
+        "members",
+        "sum_base",
+        "tick",
+    )
 
-    def __init__(self, block_tokens: int) -> None:
+    def __init__(self, block_tokens: int, groups: KvGroups | None = None) -> None:
         self.block_tokens = block_tokens
+        self.groups = groups
         self.members: dict[int, LiveRequest] = {}
         self.tick = 0
         self.sum_base = 0
         self.growth = [0] * block_tokens
-        """growth[u mod block_tokens] = members that need a new block before tick u."""
+        """growth[u mod block_tokens] = blocks that members need before tick u."""
         self._longest_base: int | None = None  # None = to be found again: the longest member has left
         self._finish: dict[int, int] = {}  # tick of each member's last token: not on the request, policies must not see it
         self._endings: list[tuple[int, int, LiveRequest]] = []
-        self._later: list[tuple[int, int, LiveRequest]] = []
+        self._later: list[tuple[int, int, int, LiveRequest]] = []  # tick, row, window that is full from then on (-1: starts to grow)
+        self._full_windows: dict[int, int] = {}  # of each member that grows, windows that need no more; only with groups
 
     def __len__(self) -> int:
         return len(self.members)
@@ -56,11 +73,13 @@ class DecodeGroup:
         self.sum_base += base
         if grows:
             first_need = request.held_blocks * self.block_tokens - base
-            if first_need - tick < self.block_tokens:
-                self.growth[first_need % self.block_tokens] += 1
-            else:  # it reserved more than it has computed: it starts to grow when that is used up
+            if first_need - tick >= self.block_tokens:  # it reserved more than it has computed: it starts to grow when that is used up
                 request.grows = False
-                heappush(self._later, (first_need, request.row, request))
+                heappush(self._later, (first_need, request.row, -1, request))
+            elif self.groups is None:
+                self.growth[first_need % self.block_tokens] += 1
+            else:
+                self._grow(request, self.groups)
         if len(self.members) == 1 or (self._longest_base is not None and base > self._longest_base):
             self._longest_base = base
         heappush(self._endings, (finish, request.row, request))
@@ -74,8 +93,13 @@ class DecodeGroup:
         request.computed_tokens = computed = base + tick
         request.generated_tokens = request.base_generated + tick
         if request.grows:
-            self.growth[-base % self.block_tokens] -= 1
-            request.held_blocks = -(-computed // self.block_tokens)
+            request.held_blocks = held = -(-computed // self.block_tokens)
+            if self.groups is None:
+                self.growth[-base % self.block_tokens] -= 1
+            else:
+                self.growth[-base % self.block_tokens] -= self.growth_of(request)
+                del self._full_windows[request.row]
+                request.beside_blocks = self.groups.beside(held, True)
         if base == self._longest_base:
             self._longest_base = None
         if not self.members:
@@ -138,7 +162,8 @@ class DecodeGroup:
         return total
 
     def steps_to_next_change(self) -> int:
-        """Ticks up to and including the one at which the next member emits its last token (or just before one starts to need blocks)."""
+        """Ticks up to and including the one at which the next member emits its last token (or just before one starts to need blocks, or
+        other numbers of them)."""
         endings = self._endings
         while endings:
             if self._is_current(endings[0]):
@@ -147,14 +172,45 @@ class DecodeGroup:
             heappop(endings)
         return NO_END
 
+    def growth_of(self, request: LiveRequest) -> int:
+        """Blocks that a member which grows takes with each block of its table."""
+        groups = self.groups
+        if groups is None:
+            return 1
+        return groups.per_block - sum(window.pool_blocks for window in groups.windows[: self._full_windows[request.row]])
+
+    def _grow(self, request: LiveRequest, groups: KvGroups) -> None:
+        """A member takes blocks from the end of its table on."""
+        held = request.held_blocks
+        self._full_windows[request.row] = full = sum(window.decode_blocks <= held for window in groups.windows)
+        self.growth[-request.base_computed % self.block_tokens] += self.growth_of(request)
+        self._expect_full(request, groups, full)
+
+    def _expect_full(self, request: LiveRequest, groups: KvGroups, window: int) -> None:
+        """Notes the tick at which a member would need one block more than the next window keeps."""
+        if window < len(groups.windows):
+            tick = groups.windows[window].decode_blocks * self.block_tokens - request.base_computed
+            heappush(self._later, (tick, request.row, window, request))
+
     def _start_growing(self) -> None:
-        """Members whose reservation ends with the coming ticks grow like the others from now on."""
-        while self._later and self._later[0][0] - self.tick < self.block_tokens:
-            first_need, row, request = heappop(self._later)
-            unchanged = request.held_blocks * self.block_tokens - request.base_computed == first_need
-            if self.members.get(row) is request and unchanged and not request.grows:
+        """Members whose reservation ends with the coming ticks grow like the others from now on, those whose window is full grow less."""
+        groups, size = self.groups, self.block_tokens
+        while self._later and self._later[0][0] - self.tick < size:
+            need, row, window, request = heappop(self._later)
+            if self.members.get(row) is not request:
+                continue
+            if window >= 0 and groups is not None:
+                known = request.grows and self._full_windows[row] == window
+                if known and groups.windows[window].decode_blocks * size - request.base_computed == need:
+                    self.growth[need % size] -= groups.windows[window].pool_blocks
+                    self._full_windows[row] = window + 1
+                    self._expect_full(request, groups, window + 1)
+            elif request.held_blocks * size - request.base_computed == need and not request.grows:
                 request.grows = True
-                self.growth[first_need % self.block_tokens] += 1
+                if groups is None:
+                    self.growth[need % size] += 1
+                else:
+                    self._grow(request, groups)
 
     def pop_ended(self) -> list[LiveRequest]:
         """Takes out the members that emitted their last token before the next tick, in order (tick, row)."""

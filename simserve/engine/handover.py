@@ -121,7 +121,7 @@ class Handover:
     def waiting_for_room(self) -> list[tuple[int, int, int]]:
         """Decode instances that lack memory for requests on their way: (number, requests, blocks that the first of them takes)."""
         return [
-            (move.destination.index, len(queue), _blocks(move.destination, move.request))
+            (move.destination.index, len(queue), move.destination.kv.arriving(_table(move.destination, move.request)))
             for queue in self._queues.values()
             if queue and (move := queue[0]).destination is not None
         ]
@@ -137,14 +137,14 @@ class Handover:
         queue = self._queues.get(destination.index)
         while queue:
             move = queue[0]
-            if not destination.kv.fits(_blocks(destination, move.request)):
+            if not destination.kv.fits(destination.kv.arriving(_table(destination, move.request))):
                 return
             queue.popleft()
             self._reserve(destination, move)
 
     def _reserve(self, destination: Instance, move: Move) -> None:
         """Takes the memory; a request that has been prefilled leaves at once."""
-        destination.reserve(move.request.row, _blocks(destination, move.request))
+        destination.reserve(move.request.row, _table(destination, move.request))
         move.reserved_s = destination.clock.now
         if move.prefilled:
             self._copy(move)
@@ -153,11 +153,12 @@ class Handover:
         """The request's KV leaves; what a layer-wise push has sent during the prefill is there already, the last layer never is."""
         assert move.destination is not None
         link, spec = move.source.path_to(move.destination)
-        size_bytes = float(move.request.computed_tokens * spec.kv_bytes_per_token)
+        tokens = move.request.computed_tokens
+        size_bytes = float(tokens * spec.kv_bytes_per_token + spec.beside_bytes(tokens))
         if self._layerwise:
             overlap_s = move.source.clock.now - max(move.reserved_s, move.request.scheduled_s)
             size_bytes = max(size_bytes / spec.layers, size_bytes - spec.bytes_per_s * overlap_s)
-        self.moved_tokens += move.request.computed_tokens
+        self.moved_tokens += tokens
         move.transfer = (link, link.start(size_bytes, lambda now: self._arrived(move), spec.messages(size_bytes)))
 
     def _arrived(self, move: Move) -> None:
@@ -202,11 +203,11 @@ class Handover:
         return lost
 
 
-def _blocks(destination: Instance, request: LiveRequest) -> int:
-    """KV blocks that a request takes at its destination: of what it has, or will have, computed, and of its next token."""
-    return destination.kv.blocks(max(request.computed_tokens, request.target_tokens) + 1)
+def _table(destination: Instance, request: LiveRequest) -> int:
+    """Length of the block table of a request at its destination: of what it has, or will have, computed, and of its next token."""
+    return destination.kv.table(max(request.computed_tokens, request.target_tokens) + 1)
 
 
 def _has_room(destination: Instance, request: LiveRequest) -> bool:
     """Whether the destination has memory for the request at this moment, in the middle of its steps."""
-    return destination.kv.fits(_blocks(destination, request), destination.runner.grown_blocks)
+    return destination.kv.fits(destination.kv.arriving(_table(destination, request)), destination.runner.grown_blocks)

@@ -74,11 +74,11 @@ class Instance:
         self.cost = spec.cost
         self.order = spec.order
         self.role = spec.role
-        prefix = None
+        groups, prefix = spec.kv_groups, None
         if spec.prefix_caching and contents is not None:
             outputs = contents if contents.outputs and spec.caches_outputs else None
-            prefix = PrefixCache(spec.block_tokens, contents.block_tokens, outputs)
-        self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix)
+            prefix = PrefixCache(spec.block_tokens, contents.block_tokens, outputs, 1 if groups is None else groups.full)
+        self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix, groups)
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"
@@ -201,9 +201,10 @@ class Instance:
         """Calls `action(now)` when the lane is between two steps: now, or at the end of the step in progress."""
         self.runner.at_boundary(lane, action)
 
-    def reserve(self, row: int, blocks: int) -> None:
-        """Takes free KV blocks for a request on its way here: between steps, or with a poke afterwards; only as many as are free now."""
-        self.kv.reserve(row, blocks)
+    def reserve(self, row: int, blocks: int, last: bool = True) -> None:
+        """Takes free KV blocks for (more of) the table of a request on its way here: between steps, or with a poke afterwards; only as many
+        as are free now."""
+        self.kv.reserve(row, blocks, last)
 
     def unreserve(self, row: int) -> None:
         """The request will not come."""

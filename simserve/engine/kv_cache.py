@@ -1,33 +1,45 @@
-"""The KV cache of an instance as counts of blocks (PagedAttention, arXiv 2309.06180, section 4), changed by verbs that keep I3."""
+"""The KV cache of an instance as counts of blocks (PagedAttention, arXiv 2309.06180, section 4), changed by verbs that keep I3.
+
+Where layers keep different tokens (`groups`), a block of a request's table is not a block of the pool: `blocks` of the table of a request
+(`held_blocks`) take `KvGroups.pool_blocks`. All counts here are of the pool, `held_blocks` alone is of the table.
+
+Contents that a prefix cache keeps and shares are those of layers that keep every token. Windows are a request's own: in vLLM a hit needs
+the blocks of the last window too (docs/design/hybrid_kv_cache_manager.md, "Prefix caching", case 2), which lie in the same pool and are the
+first to be forgotten there; here a hit finds them for free, and its request takes a window of its own from the beginning.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from simserve.engine.kv_groups import KvGroups
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.readonly import ReadOnly, write
-from simserve.engine.request import LiveRequest
+from simserve.engine.request import LiveRequest, State
 from simserve.errors import InvariantError
 
 
 class KvCache:
     """Blocks on the devices and on the host; no other file writes a count of them. Owners know their own (`request.held_blocks`).
 
-    total_blocks      blocks of the instance (each `block_tokens` tokens of all layers on all ranks)
+    total_blocks      blocks of the instance (each `block_tokens` tokens of all layers on all ranks; with `groups`, of a group of layers)
     watermark_blocks  free blocks an admission must leave (against preempting soon after); growth of running requests may use them
     host_total_blocks  blocks of host memory for requests that are swapped out
     prefix            contents of prompts that are kept, None without prefix caching
+    groups            how a block table is kept where layers differ; None = all layers keep every token
     elsewhere         blocks held here for requests that run nowhere, by row: handed over and not yet copied, or on their way here
 
     Verbs that answer False have changed nothing. Contents without users are forgotten as soon as a verb takes their blocks.
     """
 
     __slots__ = (
+        "_coming",
         "_free",
         "_host_free",
         "_used",
         "block_tokens",
         "elsewhere",
+        "groups",
         "host_total_blocks",
         "prefix",
         "total_blocks",
@@ -35,23 +47,40 @@ class KvCache:
     )
 
     def __init__(
-        self, total_blocks: int, block_tokens: int, watermark_blocks: int, host_blocks: int, prefix: PrefixCache | None = None
+        self,
+        total_blocks: int,
+        block_tokens: int,
+        watermark_blocks: int,
+        host_blocks: int,
+        prefix: PrefixCache | None = None,
+        groups: KvGroups | None = None,
     ) -> None:
         self.total_blocks = total_blocks
         self.block_tokens = block_tokens
         self.watermark_blocks = watermark_blocks
         self.host_total_blocks = host_blocks
         self.prefix = prefix
+        self.groups = groups
         self.elsewhere: dict[int, int] = {}
+        self._coming: dict[int, int] = {}  # blocks of the tables of those on their way here, by row; only with groups
         self._free = total_blocks
         self._used = 0  # counted apart: what writes one of the two alone is found by `adds_up`
         self._host_free = host_blocks
 
     # -- questions -----------------------------------------------------------------------------------------------------------------
 
-    def blocks(self, tokens: int) -> int:
-        """Blocks that hold `tokens` tokens."""
+    def table(self, tokens: int) -> int:
+        """Blocks of a block table of so many tokens."""
         return -(-tokens // self.block_tokens)
+
+    def blocks(self, tokens: int, decodes: bool = False) -> int:
+        """Blocks that a sequence of `tokens` tokens holds, while its prompt is computed or while it `decodes`."""
+        table = -(-tokens // self.block_tokens)
+        return table if self.groups is None else self.groups.pool_blocks(table, decodes)
+
+    def owned(self, request: LiveRequest) -> int:
+        """Blocks of a request whose counts are up to date, those included that it shares."""
+        return request.held_blocks if self.groups is None else self.groups.full * request.held_blocks + request.beside_blocks
 
     @property
     def free_blocks(self) -> int:
@@ -87,13 +116,23 @@ class KvCache:
 
     def shared_blocks(self, request: LiveRequest) -> int:
         """Of the blocks of a request, those that are counted once for all who use their contents."""
-        return 0 if self.prefix is None else len(request.pinned_ids) * self.prefix.blocks_per_id
+        return 0 if self.prefix is None else len(request.pinned_ids) * self.prefix.pool_blocks_per_id
+
+    def arriving(self, blocks: int, before: int = 0, last: bool = True) -> int:
+        """Blocks that `blocks` more blocks of a table take which has `before` of them here; windows and state come with the `last` ones."""
+        if self.groups is None:
+            return blocks
+        return self.groups.full * blocks + (self.groups.beside(before + blocks, True) if last else 0)
+
+    def table_here(self, row: int) -> int:
+        """Blocks of the table of a request on its way here that are reserved."""
+        return self.elsewhere[row] if self.groups is None else self._coming[row]
 
     # -- taking --------------------------------------------------------------------------------------------------------------------
 
     def admit(self, request: LiveRequest, blocks: int) -> bool:
-        """Gives a newcomer `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
-        prefix = self.prefix
+        """Gives a newcomer a table of `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
+        prefix, groups = self.prefix, self.groups
         ids = new = idle = 0
         known = prefix is not None and (request.prefix_ids or prefix.outputs is not None)
         if prefix is None or not known:
@@ -102,11 +141,18 @@ class KvCache:
             ids = prefix.match(request)
             new = max(0, blocks - ids * prefix.blocks_per_id)
             idle = prefix.blocks_to_pin(request, ids)
-        if self._free - new - idle < self.watermark_blocks:
+        if groups is None:
+            taken = new + idle
+        else:
+            beside = groups.beside(new + ids * prefix.blocks_per_id if prefix is not None else new, False)
+            taken = groups.full * new + idle + beside
+        if self._free - taken < self.watermark_blocks:
             return False
-        self._free -= new + idle
-        self._used += new + idle
+        self._free -= taken
+        self._used += taken
         request.held_blocks = new
+        if groups is not None:
+            request.beside_blocks = beside
         if prefix is not None:
             if known:
                 prefix.pin(request, ids)
@@ -116,12 +162,24 @@ class KvCache:
         return True
 
     def grow(self, request: LiveRequest, tokens: int) -> bool:
-        """Makes a request hold blocks for `tokens` tokens in all."""
+        """Makes a request hold a table for `tokens` tokens in all."""
         more = -(-tokens // self.block_tokens) - request.held_blocks
         if more > 0:
+            if self.groups is not None:
+                return self._grow(request, more, self.groups)
             if not self.take(more):
                 return False
             request.held_blocks += more
+        return True
+
+    def _grow(self, request: LiveRequest, more: int, groups: KvGroups) -> bool:
+        # Drafted tokens that are verified are few: a request that has decoded keeps no more of its windows for them.
+        decodes = request.state is State.DECODING or request.state is State.VERIFYING
+        beside = groups.beside(request.held_blocks + more, decodes)
+        if not self.take(groups.full * more + beside - request.beside_blocks):
+            return False
+        request.held_blocks += more
+        request.beside_blocks = beside
         return True
 
     def take(self, blocks: int) -> bool:
@@ -134,17 +192,26 @@ class KvCache:
             self.prefix.trim(self._free)
         return True
 
-    def reserve(self, row: int, blocks: int) -> None:
-        """Takes blocks for a request on its way here. The caller has asked `fits`; InvariantError when it does not."""
-        if not self.take(blocks):
-            raise InvariantError(f"invariant I3 is broken: {blocks} KV blocks are reserved for request {row} and {self._free} are free")
-        self.elsewhere[row] = self.elsewhere.get(row, 0) + blocks
+    def reserve(self, row: int, blocks: int, last: bool = True) -> None:
+        """Takes what `arriving` says for `blocks` more blocks of the table of a request on its way here. The caller has asked whether
+        that `fits`; InvariantError when it does not."""
+        taken = blocks
+        if self.groups is not None:
+            before = self._coming.get(row, 0)
+            taken = self.arriving(blocks, before, last)
+            self._coming[row] = before + blocks
+        if not self.take(taken):
+            raise InvariantError(f"invariant I3 is broken: {taken} KV blocks are reserved for request {row} and {self._free} are free")
+        self.elsewhere[row] = self.elsewhere.get(row, 0) + taken
 
     # -- giving back ---------------------------------------------------------------------------------------------------------------
 
     def release(self, request: LiveRequest) -> None:
         """Frees the blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
         blocks = request.held_blocks
+        if self.groups is not None:
+            blocks = self.groups.full * blocks + request.beside_blocks
+            request.beside_blocks = 0
         if self.prefix is not None:
             if self.prefix.outputs is not None:
                 self.prefix.add(request)
@@ -156,8 +223,18 @@ class KvCache:
         self._used -= blocks
         request.held_blocks = 0
 
+    def decode(self, request: LiveRequest) -> None:
+        """Frees what windows kept beside their length while the prompt of a request was computed. Only with groups."""
+        assert self.groups is not None
+        beside = self.groups.beside(request.held_blocks, True)
+        freed = request.beside_blocks - beside
+        self._free += freed
+        self._used -= freed
+        request.beside_blocks = beside
+
     def cancel(self, row: int, grown: int) -> bool:
         """Frees what is reserved for a request that will not come; False when that is nothing. `grown` as in `fits`."""
+        self._coming.pop(row, None)
         blocks = self.elsewhere.pop(row, 0)
         if not blocks:
             return False
@@ -169,6 +246,7 @@ class KvCache:
     def clear(self) -> None:
         """Everything is lost, on the host too (the instance has died)."""
         self.elsewhere.clear()
+        self._coming.clear()
         if self.prefix is not None:
             self.prefix.clear()
         self._free, self._used, self._host_free = self.total_blocks, 0, self.host_total_blocks
@@ -177,27 +255,29 @@ class KvCache:
 
     def swap_out(self, request: LiveRequest) -> bool:
         """Moves the blocks of a request to the host, if there is room."""
-        held = request.held_blocks
-        if held > self._host_free:
+        held, beside, owned = request.held_blocks, request.beside_blocks, self.owned(request)
+        if owned > self._host_free:
             return False
         self.release(request)
-        self._host_free -= held
-        request.held_blocks = held
+        self._host_free -= owned
+        request.held_blocks, request.beside_blocks = held, beside
         return True
 
     def swap_in(self, request: LiveRequest) -> bool:
         """Brings the blocks of a request back above the watermark, with the one of its next token."""
-        need = max(request.held_blocks, self.blocks(request.computed_tokens + 1))
+        need = max(request.held_blocks, self.table(request.computed_tokens + 1))
+        if self.groups is not None:
+            need = self.groups.pool_blocks(need, True)
         if not self.fits(need):
             return False
-        self._host_free += request.held_blocks
+        self._host_free += self.owned(request)
         return self.take(need)
 
     # -- between instances ---------------------------------------------------------------------------------------------------------
 
     def set_aside(self, request: LiveRequest) -> None:
         """The blocks of a request stay here while the request runs nowhere."""
-        self.elsewhere[request.row] = request.held_blocks - self.shared_blocks(request)
+        self.elsewhere[request.row] = self.owned(request) - self.shared_blocks(request)
 
     def take_back(self, request: LiveRequest) -> None:
         """A request that was set aside goes on here."""
@@ -211,7 +291,12 @@ class KvCache:
 
     def receive(self, request: LiveRequest) -> None:
         """The KV of a request has come: what was reserved for it is what it holds."""
-        request.held_blocks = self.elsewhere.pop(request.row)
+        blocks = self.elsewhere.pop(request.row)
+        if self.groups is None:
+            request.held_blocks = blocks
+        else:
+            request.held_blocks = table = self._coming.pop(request.row)
+            request.beside_blocks = blocks - self.groups.full * table
 
     # ------------------------------------------------------------------------------------------------------------------------------
 
@@ -249,9 +334,10 @@ class KvView(ReadOnly):
 
     @property
     def free_tokens(self) -> int:
-        """Tokens that fit in the free blocks above the watermark (>= 0)."""
-        return max(0, self._kv._free - self.watermark_blocks) * self.block_tokens
+        """Tokens that fit in the free blocks above the watermark (>= 0): of a new sequence, and no window of it full."""
+        free, groups = self._kv._free - self.watermark_blocks, self._kv.groups
+        return max(0, free if groups is None else (free - groups.state) // groups.per_block) * self.block_tokens
 
     def blocks(self, tokens: int) -> int:
-        """Blocks that hold `tokens` tokens."""
-        return -(-tokens // self.block_tokens)
+        """Blocks that a new sequence of `tokens` tokens takes."""
+        return self._kv.blocks(tokens)

@@ -59,31 +59,31 @@ class Migration:
             return
         kv = self.destination.kv
         computed = self._computed_now()
-        left = kv.blocks(computed + 1) - self._copied
+        left = kv.table(computed + 1) - self._copied
         last = left <= self._spec.last_stage_blocks
         if not last and self._stages >= self._spec.max_stages:
             self.abort("the copy did not catch up")
             return
         # The request may get one more token before it stops, and holds the block of the one after that when it goes on.
-        blocks = (kv.blocks(computed + 2) if last else computed // kv.block_tokens) - self._copied
-        if not kv.fits(blocks):
+        blocks = (kv.table(computed + 2) if last else computed // kv.block_tokens) - self._copied
+        if not kv.fits(kv.arriving(blocks, self._copied, last)):
             self.abort("the destination is full")
             return
-        self.destination.reserve(self.request.row, blocks)
+        self.destination.reserve(self.request.row, blocks, last)
         self._stages += 1
         if last:
             self.source.at_boundary(self._lane, self._stop)
         else:
-            self._copy(blocks * kv.block_tokens, self._stage_copied)
+            self._copy(blocks * kv.block_tokens, 0.0, self._stage_copied)
 
-    def _copy(self, tokens: int, done: Callable[[float], None]) -> None:
+    def _copy(self, tokens: int, more_bytes: float, done: Callable[[float], None]) -> None:
         link, spec = self.source.path_to(self.destination)
-        size_bytes = tokens * spec.kv_bytes_per_token
+        size_bytes = tokens * spec.kv_bytes_per_token + more_bytes
         self._log.moved_tokens += tokens
         self._transfer = (link, link.start(size_bytes, done, spec.messages(size_bytes)))
 
     def _stage_copied(self, now: float) -> None:
-        self._copied = self.destination.kv.elsewhere[self.request.row]
+        self._copied = self.destination.kv.table_here(self.request.row)
         self.destination.at_boundary(self.destination.lanes[0], self._next_stage)
 
     def _stop(self, now: float) -> None:
@@ -94,7 +94,9 @@ class Migration:
         del self.source.migrating[self.request.row]
         self.stopped = True
         self._stop_s = now
-        self._copy(self.request.computed_tokens - self._copied * self.source.kv.block_tokens, self._arrived)
+        computed, (_, spec) = self.request.computed_tokens, self.source.path_to(self.destination)
+        # Windows and recurrent state change with every token: they leave when the request has stopped.
+        self._copy(computed - self._copied * self.source.kv.block_tokens, spec.beside_bytes(computed), self._arrived)
 
     def _arrived(self, now: float) -> None:
         """Everything is there: the request decodes on as soon as it has a seat."""

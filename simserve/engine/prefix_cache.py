@@ -18,13 +18,14 @@ from simserve.workload.requests import PrefixBlocks
 class PrefixCache:
     """The index of one instance.
 
+    pool_blocks  blocks of the pool that a block of tokens takes (KvGroups.full; at least 1)
     outputs  where generated tokens are kept too, the ids of all requests by row; None = prompts only. They are offered to others when their
              request leaves its batch, as in SGLang (`RadixCache.cache_finished_req`); vLLM does it block by block
              (`BlockPool.cache_full_blocks`), which is the same for all who come later. On the request are the prompt's ids only, since
              policies see them (I8)
     """
 
-    def __init__(self, block_tokens: int, tokens_per_id: int, outputs: PrefixBlocks | None = None) -> None:
+    def __init__(self, block_tokens: int, tokens_per_id: int, outputs: PrefixBlocks | None = None, pool_blocks: int = 1) -> None:
         if tokens_per_id % block_tokens:
             raise ConfigError(
                 f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, "
@@ -33,6 +34,7 @@ class PrefixCache:
         self.outputs = outputs
         self.tokens_per_id = tokens_per_id
         self.blocks_per_id = tokens_per_id // block_tokens
+        self.pool_blocks_per_id = self.blocks_per_id * pool_blocks
         self._users: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
 
@@ -54,7 +56,7 @@ class PrefixCache:
 
     def blocks_to_pin(self, request: LiveRequest, ids: int) -> int:
         """Free blocks that pinning the first `ids` ids takes from the allocator (those of ids in use cost nothing)."""
-        return sum(key in self._idle for key in self._leading(request, ids)) * self.blocks_per_id
+        return sum(key in self._idle for key in self._leading(request, ids)) * self.pool_blocks_per_id
 
     def pin(self, request: LiveRequest, ids: int) -> None:
         """The request uses its first `ids` ids, all of them cached."""
@@ -91,7 +93,7 @@ class PrefixCache:
                 self._idle[key] = None
         request.pinned_ids = []
         request.offered_ids = 0
-        return (len(self._idle) - idle) * self.blocks_per_id
+        return (len(self._idle) - idle) * self.pool_blocks_per_id
 
     def clear(self) -> None:
         """Forgets everything, users included."""
@@ -101,16 +103,16 @@ class PrefixCache:
     def trim(self, free_blocks: int) -> None:
         """Forgets idle contents whose blocks the allocator has given away, so that `free_blocks` hold the rest. Called whenever blocks
         have been given away, and before any come back: what survives must not depend on when somebody looks."""
-        room = free_blocks // self.blocks_per_id
+        room = free_blocks // self.pool_blocks_per_id
         while len(self._idle) > room:
             self._idle.popitem(last=False)
 
     @property
     def idle_blocks(self) -> int:
         """Free blocks whose contents are kept."""
-        return len(self._idle) * self.blocks_per_id
+        return len(self._idle) * self.pool_blocks_per_id
 
     @property
     def blocks_in_use(self) -> int:
         """Cached blocks that requests use."""
-        return len(self._users) * self.blocks_per_id
+        return len(self._users) * self.pool_blocks_per_id

@@ -21,7 +21,8 @@ class LiveRequest:
                      the tokens generated so far. vLLM V1's idea: a request has tokens computed and tokens to compute, no phases
     computed_tokens  tokens in the KV cache; kept up to date except while it decodes (then the group's tick knows, see DecodeGroup)
     generated_tokens tokens emitted; likewise
-    held_blocks      KV blocks it owns; likewise
+    held_blocks      KV blocks of its block table; likewise
+    beside_blocks    KV blocks it owns beside its table, of windows and recurrent state (KvGroups); likewise
     cached_tokens    prompt tokens that its first admission found in the prefix cache
     reread_tokens    tokens that later admissions found there: after a preemption or a failure it reads again what has been computed
     cached_estimate  while it waits under a cache-dependent order: prompt tokens found in the prefix cache at the last plan
@@ -38,6 +39,7 @@ class LiveRequest:
         "admission",
         "base_computed",
         "base_generated",
+        "beside_blocks",
         "cached_estimate",
         "cached_tokens",
         "computed_tokens",
@@ -93,6 +95,7 @@ class LiveRequest:
         self.computed_tokens = 0
         self.generated_tokens = 0
         self.held_blocks = 0
+        self.beside_blocks = 0
         self.cached_tokens = 0
         self.reread_tokens = 0
         self.cached_estimate = 0
@@ -114,7 +117,7 @@ class LiveRequest:
         """Its KV is gone: it waits, and what it had computed is to be computed again. Its counts must be up to date."""
         self.recomputed_tokens += self.computed_tokens
         self.computed_tokens = 0
-        self.held_blocks = 0
+        self.held_blocks = self.beside_blocks = 0
         self.target_tokens = self.prompt_tokens + self.generated_tokens
         self.pinned_ids = []
         self.offered_ids = 0

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from simserve.contracts import FCFS, Acceptance, Controller, CostModel, LoadSource, QueueOrder, Router, Scheduler
+from simserve.engine.kv_groups import NO_LIMIT, KvGroups
 from simserve.errors import ConfigError, nearest
 
 ROLES = ("mixed", "prefill", "decode")
@@ -20,8 +21,10 @@ class LinkSpec:
     latency_s           before the first byte
     per_message_s       for every further message of a copy
     message_bytes       bytes of one message; None = a copy is one contiguous message
-    kv_bytes_per_token  KV of one token of the model, all layers and ranks together
+    kv_bytes_per_token  KV of one token in all layers that keep every token, all ranks together
     layers              of the model
+    windows             (tokens, bytes of one token) of layers that keep a window only
+    state_bytes         recurrent state of a sequence
     """
 
     bytes_per_s: float
@@ -30,6 +33,12 @@ class LinkSpec:
     per_message_s: float = 0.0
     message_bytes: float | None = None
     layers: int = 1
+    windows: tuple[tuple[int, float], ...] = ()
+    state_bytes: float = 0.0
+
+    def beside_bytes(self, tokens: int) -> float:
+        """Bytes of the windows and the recurrent state of a sequence of so many tokens."""
+        return sum((min(tokens, window) * per_token for window, per_token in self.windows), self.state_bytes)
 
     def messages(self, size_bytes: float) -> int:
         """Messages that a copy of so many bytes takes."""
@@ -50,6 +59,7 @@ class InstanceSpec:
     scheduler         the policy object (one per instance: policies may keep state)
     cost              seconds of its steps
     kv_blocks         KV blocks of `block_tokens` tokens each, all ranks together holding one copy
+    kv_groups         how many of them a sequence takes where layers keep different tokens; None = all layers keep every token
     max_seqs          most requests that run at once (per micro-batch with pipeline parallelism)
     watermark_blocks  free blocks an admission must leave
     max_model_len     longest prompt + output in tokens; None = as far as the KV cache reaches
@@ -92,6 +102,7 @@ class InstanceSpec:
     uplink: LinkSpec | None = None
     starts: bool = True
     boot_s: float = 0.0
+    kv_groups: KvGroups | None = None
 
     def __post_init__(self) -> None:
         for name in ("kv_blocks", "block_tokens", "max_seqs", "devices"):
@@ -101,7 +112,8 @@ class InstanceSpec:
             raise ConfigError(f"instance '{self.name}': watermark_blocks must be in [0, kv_blocks), found {self.watermark_blocks}")
         if self.preemption not in ("recompute", "swap"):
             raise ConfigError(f"instance '{self.name}': preemption must be 'recompute' or 'swap', found '{self.preemption}'")
-
+        if self.prefix_caching and self.kv_groups is not None and not self.kv_groups.full:
+            raise ConfigError(f"instance '{self.name}': prefix caching needs layers that keep every token, and all layers have a window")
         if not self.boot_s >= 0:
             raise ConfigError(f"instance '{self.name}': boot_s must be at least 0, found {self.boot_s}")
         if self.role not in ROLES:
@@ -117,7 +129,10 @@ class InstanceSpec:
     @property
     def limit_tokens(self) -> int:
         """Longest prompt + output a request may reach: the model's length or what the KV cache above the watermark holds."""
-        fits = (self.kv_blocks - self.watermark_blocks) * self.block_tokens
+        blocks: int | None = self.kv_blocks - self.watermark_blocks
+        if self.kv_groups is not None:
+            blocks = self.kv_groups.longest_table(self.kv_blocks - self.watermark_blocks)
+        fits = NO_LIMIT if blocks is None else blocks * self.block_tokens
         return fits if self.max_model_len is None else min(self.max_model_len, fits)
 
 

@@ -22,7 +22,6 @@ __all__ = [
     "layer_groups",
     "layer_operators",
     "rank_kv_bytes_per_token",
-    "rank_recurrent_state_bytes",
     "rank_weight_bytes",
     "stage_handover_bytes_per_token",
     "stage_layers",
@@ -111,16 +110,6 @@ def rank_kv_bytes_per_token(model: ModelArchitecture, parallel: Parallel, kv_dty
     """
     check(model, parallel)
     return max(model.kv_bytes_of_layers(stage, kv_dtype_bytes, parallel.tp) for stage in stage_layers(model, parallel))
-
-
-def rank_recurrent_state_bytes(model: ModelArchitecture, parallel: Parallel) -> int:
-    """Bytes of recurrent and convolution state that one sequence takes on the fullest rank, whatever its length: the stage with most
-    recurrent layers, heads split over tp. 0 for a model without recurrent layers."""
-    check(model, parallel)
-    if model.linear_attention is None:
-        return 0
-    layers = max(sum(model.linear_layers[layer] for layer in stage) for stage in stage_layers(model, parallel))
-    return layers * model.linear_attention.rank(parallel.tp).state_bytes()
 
 
 def stage_handover_bytes_per_token(model: ModelArchitecture, parallel: Parallel) -> int:

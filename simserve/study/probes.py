@@ -84,7 +84,7 @@ def _devices(experiment: Experiment) -> int:
 
 def _transfer_s(experiment: Experiment, of: Deployment, tokens: int) -> float:
     link = of.link(experiment.spec.cluster.network)
-    size_bytes = tokens * link.kv_bytes_per_token
+    size_bytes = tokens * link.kv_bytes_per_token + link.beside_bytes(tokens)
     return link.latency_s + (link.messages(size_bytes) - 1) * link.per_message_s + size_bytes / link.bytes_per_s
 
 
@@ -135,20 +135,20 @@ class _Asked:
         """The largest batch that fits. With `prefill_together` its activations grow with it, so it is searched for."""
         most, tokens = self.deployed.seats, probe.prompt_tokens + probe.output_tokens
         if not probe.prefill_together:
-            return min(most, self._cached_tokens(self._budget) // tokens)
+            return min(most, self._sequences(self._budget, tokens))
         low, high = 0, most
         while low < high:
             middle = (low + high + 1) // 2
-            if self._cached_tokens(middle * probe.prompt_tokens) >= middle * tokens:
+            if self._sequences(middle * probe.prompt_tokens, tokens) >= middle:
                 low = middle
             else:
                 high = middle - 1
         return low
 
-    def _cached_tokens(self, step_tokens: int) -> int:
-        """Tokens whose cache fits beside the weights and a step of `step_tokens`; 0 when not even a block does."""
+    def _sequences(self, step_tokens: int, tokens: int) -> int:
+        """Sequences of so many tokens whose cache fits beside the weights and a step of `step_tokens`; 0 when not even a block does."""
         try:
-            return self.deployed.capacity(step_tokens, max_seqs=1).tokens
+            return self.deployed.sequences_that_fit(self.deployed.capacity(step_tokens, max_seqs=1), tokens)
         except ModelError:
             return 0
 

@@ -85,6 +85,12 @@ def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, Ru
     return workload, records
 
 
+def _held_blocks(instance: InstanceSpec, tokens: int) -> float:
+    """KV blocks of a sequence of so many tokens; where all layers keep every token, without rounding to blocks."""
+    groups = instance.kv_groups
+    return tokens / instance.block_tokens if groups is None else groups.pool_blocks(-(-tokens // instance.block_tokens), True)
+
+
 def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:
     """One step with all prompts, then the mean of the decode steps.
 
@@ -92,7 +98,7 @@ def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:
     """
     load = case.load
     batch, prompt, steps = load.concurrency, int(load.prompt.mean), max(int(load.output.mean) - 1, 1)
-    if batch * (prompt + int(load.output.mean)) > instance.kv_blocks * instance.block_tokens:
+    if batch * _held_blocks(instance, prompt + int(load.output.mean)) > instance.kv_blocks:
         raise UnsimulableError("the batch and its answers do not fit the KV cache at once")
     cost = instance.cost
     return {

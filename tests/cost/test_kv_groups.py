@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from simserve.cost.kv_groups import KvGroup, kv_groups, pool_notes, sequence_bytes, sequences_that_fit
+from simserve.cost.kv_groups import KvGroup, PoolLayout, kv_groups, pool_layout
 from simserve.cost.memory import kv_capacity
 from simserve.hardware import load_profile
 from simserve.model import load_model
 from simserve.model.parallel import Parallel
 
 ONE = Parallel()
-FULL = KvGroup("full", 2, 0, 100.0)
 WINDOW = KvGroup("window", 3, 128, 150.0)
 
 
@@ -25,28 +25,46 @@ def test_gpt_oss_has_twelve_layers_of_each_kind() -> None:
     assert [group.bytes_per_token for group in halved] == [12 * 512, 12 * 512]
 
 
-def test_sixty_thousand_tokens_of_gpt_oss_on_one_h100() -> None:
-    """60,200 tokens take 12 x 2,048 bytes each, and 144 more in the windows: 1.48 GB. With windows kept, 36 to 40 of them fit."""
-    model, groups = load_model("gpt-oss-20b"), kv_groups(load_model("gpt-oss-20b"), ONE)
-    capacity = kv_capacity(model, load_profile("h100-sxm-80gb"), ONE, max_batched_tokens=8192, max_seqs=1024)
-    assert sequence_bytes(groups, 60_200, "window", block_tokens=16) == 12 * 2048 * (60_208 + 144)
-    assert 36 <= sequences_that_fit(capacity.kv_bytes, groups, 60_200, "window", block_tokens=16) <= 40
-    assert sequences_that_fit(capacity.kv_bytes, groups, 60_200, "full", block_tokens=16) in (19, 20, 21)
+def layout(model: str, windows: Any = "window", step_tokens: int = 8192) -> PoolLayout | None:
+    return pool_layout(kv_groups(load_model(model), ONE), windows, 16, step_tokens)
 
 
-def test_a_sequence_shorter_than_its_window_holds_its_own_tokens() -> None:
-    assert sequence_bytes((FULL, WINDOW), 100, "window") == sequence_bytes((FULL, WINDOW), 100, "full") == 100 * 250
+def test_gpt_oss_takes_a_block_for_each_kind_of_layer() -> None:
+    """A block: 16 tokens of 12 layers. The window touches 9 blocks of 16 tokens at most, with a step of 8,192 tokens 521."""
+    assert layout("gpt-oss-20b") == PoolLayout(12 * 2048 * 16, 1, ((1, 521, 9),), 0)
 
 
 def test_a_window_need_not_begin_with_a_block_and_a_chunk_is_held_beside_it() -> None:
     """Window 128, blocks of 16: the last 128 tokens touch 9 blocks at most; with a chunk of 2,048, 137 (2,175 / 16, and one)."""
-    assert sequence_bytes((WINDOW,), 10_000, "window", block_tokens=16) == 9 * 16 * 150
-    assert sequence_bytes((WINDOW,), 10_000, "window", block_tokens=16, step_tokens=2048) == 137 * 16 * 150
+    assert pool_layout((WINDOW,), "window", 16, 1) == PoolLayout(16 * 150, 0, ((1, 9, 9),), 0)
+    assert pool_layout((WINDOW,), "window", 16, 2048) == PoolLayout(16 * 150, 0, ((1, 137, 9),), 0)
+
+
+def test_larger_groups_take_several_blocks_the_last_of_which_may_be_partly_unused() -> None:
+    """Gemma 3 27B: 10 layers keep every token and 52 a window, in groups of 10 and with 8 layers of padding (vLLM's own example). Of 20
+    and 25 layers the smaller group is padded instead."""
+    gemma = (KvGroup("full", 10, 0, 10 * 8192), KvGroup("window", 52, 1024, 52 * 8192))
+    assert pool_layout(gemma, "window", 16, 1) == PoolLayout(10 * 8192 * 16, 1, ((6, 65, 65),), 0)
+    alike = (KvGroup("full", 20, 0, 2000), KvGroup("window", 25, 64, 2500))
+    assert pool_layout(alike, "window", 16, 1) == PoolLayout(2500 * 16, 1, ((1, 5, 5),), 0)
+
+
+def test_llama_4_keeps_a_quarter_of_its_layers_in_full() -> None:
+    found = layout("llama-4-scout", step_tokens=1)
+    assert found is not None and (found.full, found.windows) == (1, ((3, 513, 513),))
+
+
+def test_a_draft_model_keeps_every_token() -> None:
+    groups = (KvGroup("full", 12, 0, 1200.0), KvGroup("window", 12, 128, 1200.0), KvGroup("draft", 1, 0, 100.0))
+    found = pool_layout(groups, "window", 16, 1)
+    assert found == PoolLayout(1300.0 * 16, 1, ((1, 9, 9),), 0)
 
 
 def test_a_block_table_used_round_and_round_serves_models_of_one_window_only() -> None:
-    assert sequence_bytes((WINDOW,), 10_000, "uniform") == sequence_bytes((WINDOW,), 10_000, "window")
-    assert sequence_bytes((FULL, WINDOW), 10_000, "uniform") == sequence_bytes((FULL, WINDOW), 10_000, "full")
+    """4,096 tokens in blocks of 16: 256 blocks and two more, whatever the step."""
+    assert layout("mistral-7b", "uniform") == PoolLayout(32 * 4096 * 16, 0, ((1, 258, 258),), 0)
+    assert layout("gpt-oss-20b", "uniform") is None
+    assert layout("mistral-7b", "full") is None and layout("llama-3.1-8b") is None
 
 
 def test_the_stage_with_most_attention_is_the_one_that_counts() -> None:
@@ -76,17 +94,8 @@ def test_recurrent_state_of_qwen3_next(tmp_path: Path) -> None:
     assert whole.kind == "recurrent" and whole.layers == 36
     assert whole.state_bytes == 36 * (32 * 128 * 128 * 4 + 8192 * 3 * 2) == pytest.approx(77e6, rel=0.01)
     assert half.state_bytes == whole.state_bytes / 2
-    assert sequence_bytes(kv_groups(model, ONE), 1000, "full") == whole.state_bytes + 12 * 2 * 2 * 256 * 2 * 1000
-
-
-def test_notes_say_where_one_pool_is_not_what_the_engine_has() -> None:
-    model = load_model("gpt-oss-20b")
-    groups = kv_groups(model, ONE)
-    (note,) = pool_notes(model, "vLLM", groups, "window", 256, 1e10)
-    assert "12 of the 24 attention layers" in note and "2.0 times" in note
-    assert pool_notes(model, "SGLang", groups, "full", 256, 1e10) == []
-    plain = load_model("llama-3.1-8b")
-    assert pool_notes(plain, "vLLM", kv_groups(plain, ONE), "window", 256, 1e10) == []
-    state = (FULL, KvGroup("recurrent", 3, state_bytes=64 * 2**20))
-    (note,) = pool_notes(plain, "vLLM", state, "window", 256, 10 * 2**30)
-    assert "256 sequences hold 16.0 GiB beside the 10.0 GiB" in note
+    block_bytes = 12 * 2 * 2 * 256 * 2 * 16
+    assert pool_layout(kv_groups(model, ONE), "full", 16, 2048) == PoolLayout(block_bytes, 1, (), 197)
+    assert 196 * block_bytes < whole.state_bytes <= 197 * block_bytes
+    # On two ranks half the heads: half the state, in blocks of half the bytes.
+    assert pool_layout(kv_groups(model, Parallel(tp=2)), "full", 16, 2048) == PoolLayout(block_bytes / 2, 1, (), 197)

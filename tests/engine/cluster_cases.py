@@ -42,6 +42,8 @@ class ClusterCase:
     failures: tuple[tuple[float, int], ...] = ()
     restart_s: float = 1.0
     rule: str = "resume"
+    windows: tuple[tuple[int, float], ...] = ()
+    state_bytes: float = 0.0
 
     def workload(self) -> Workload:
         work = self.base.workload()
@@ -66,7 +68,11 @@ class ClusterCase:
             name=f"i{i}",
             kv_blocks=self.base.kv_blocks + self.extra_blocks[i],
             role=self.roles[i],
-            link=LinkSpec(bytes_per_s, latency_s, self.kv_bytes_per_token, layers=self.layers) if self.roles[i] == "prefill" else None,
+            link=LinkSpec(
+                bytes_per_s, latency_s, self.kv_bytes_per_token, layers=self.layers, windows=self.windows, state_bytes=self.state_bytes
+            )
+            if self.roles[i] == "prefill"
+            else None,
             prefix_caching=bool(self.contents),
         )
 
@@ -87,12 +93,13 @@ class ClusterCase:
                 "role": role,
                 "prefix_caching": bool(self.contents),
                 "link": self.link,
+                "groups": base.groups,
             }
             for role, extra in zip(self.roles, self.extra_blocks, strict=True)
         ]
         return NaiveCluster(
             self.workload(), instances, self.router, self.decode_router, self.kv_bytes_per_token, self.failures, self.restart_s, self.rule,
-            self.hand_over, self.layers,
+            self.hand_over, self.layers, self.windows, self.state_bytes,
         ).run()  # fmt: skip
 
 
@@ -116,9 +123,13 @@ def clusters(
     handover: bool = False,
     deaths: bool = False,
     ways: tuple[str, ...] = ("pull",),
+    grouped: bool = False,
 ) -> ClusterCase:
-    """A random cluster. `caching`, `handover` (by one of `ways`): always, otherwise never; `deaths`: one to three."""
-    base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14))
+    """A random cluster. `caching`, `handover` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers keep
+    different tokens."""
+    base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped))
+    if caching and not base.groups[0]:
+        base = replace(base, groups=(1, *base.groups[1:]))
     size = draw(st.sampled_from(sizes))
     roles = ["mixed"] * size
     if handover:
@@ -150,4 +161,6 @@ def clusters(
         failures=tuple(sorted(times)),
         restart_s=draw(st.sampled_from([0.25, 1.0, 4.0] if round_times else [0.0501, 0.7, 3.3])),
         rule=draw(st.sampled_from(["resume", "retry", "fail"])),
+        windows=draw(st.sampled_from([(), ((3, 8.0),), ((2, 8.0), (20, 4.0))])) if grouped else (),
+        state_bytes=draw(st.sampled_from([0.0, 64.0])) if grouped else 0.0,
     )  # fmt: skip

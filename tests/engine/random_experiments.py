@@ -2,7 +2,8 @@
 
 `experiment(seed)` is a function of the seed alone. What the random clusters of `test_cluster_random.py` draw as engine objects is drawn
 here as YAML: pipeline stages with roles, oracles on any instance, scaling with roles, cuts at any time, failures under every rule,
-migrations, every hand-over, stale signals, contents of prompts, swap, every policy, order, router and engine profile.
+migrations, every hand-over, stale signals, contents of prompts, swap, every policy, order, router and engine profile, windows and recurrent
+state.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from simserve.policies import registry
 
 HARDWARE = "h100-sxm-80gb"
 MODELS = ("llama-3-8b", "llama-3-8b", "qwen2-7b", "deepseek-v2-lite")
+KINDS_OF_LAYERS = {"gpt-oss-20b": 0, "llama-4-scout": 0, "mistral-7b": 0, "qwen3.5-35b-a3b": 3145}
+"""Models with a window or a recurrent state -> tokens whose KV cache takes as much as the state of a sequence."""
+
 STAGES = (1, 1, 1, 2, 2, 3, 4)
 ENGINES = ("vllm-v1", "vllm-v1", "vllm-v0", "sarathi-serve", "vllm-v1-async", "orca", "fastertransformer", "deepspeed-fastgen", "lightllm")
 ORDERS = ("fcfs", "fcfs", "fcfs", "priority", "shortest-job", "longest-prefix")
@@ -33,8 +37,21 @@ class RandomExperiment:
 
 
 def experiment(seed: int) -> RandomExperiment:
-    """The experiment of this seed."""
-    return _Draw(seed).experiment()
+    """The experiment of this seed. One in seven has a model whose layers keep different tokens, drawn apart: the rest stay as they were."""
+    drawn, dice = _Draw(seed).experiment(), Random(f"tokens kept {seed}")
+    if dice.random() < 1 / 7:
+        with_kinds_of_layers(drawn.mapping, dice.choice((*KINDS_OF_LAYERS, "gpt-oss-20b")))
+    return drawn
+
+
+def with_kinds_of_layers(mapping: Mapping, model: str) -> None:
+    """Puts a model with windows or recurrent state in the place of an experiment's, with memory for as many requests."""
+    mapping["model"] = model
+    for group in mapping["cluster"]["instances"]:
+        kv = group["kv"]
+        if "blocks" in kv:
+            state_blocks = -(-KINDS_OF_LAYERS[model] // kv.get("block_tokens", 16))
+            kv["blocks"] = 2 * kv["blocks"] + (state_blocks and (2 + kv["blocks"] % 4) * state_blocks)
 
 
 class _Draw:

@@ -13,11 +13,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from simserve.engine import InstanceSpec, simulate
+from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.records import RunRecords
 from simserve.policies import registry
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import AlsoAfter, RequestTable, Workload
-from tests.reference.naive import Naive
+from tests.reference.naive import EVERY_TOKEN, Groups, Naive
 from tests.reference.naive_policies import NAIVE_POLICIES
 from tests.reference.toy_cost import JaggedCost, RoundCost
 
@@ -54,6 +55,7 @@ class Case:
     order: str = "fcfs"
     concurrency: int | None = None
     think_s: float = 0.0
+    groups: Groups = EVERY_TOKEN
 
     def workload(self) -> Workload:
         def column(name: str) -> Any:
@@ -83,13 +85,22 @@ class Case:
         if scheduler is None:
             cls = scheduler_class(self.policy)
             scheduler = cls(cls.Params(**dict(self.params), max_seqs=self.max_seqs))
-        return InstanceSpec(name="i0", scheduler=scheduler, cost=self.cost, **{**self._instance(), "order": registry.order(self.order)})
+        shape = {**self._instance(), "order": registry.order(self.order), "kv_groups": self.kv_groups}
+        return InstanceSpec(name="i0", scheduler=scheduler, cost=self.cost, **shape)
+
+    @property
+    def kv_groups(self) -> KvGroups | None:
+        """None where all layers keep every token."""
+        full, windows, state = self.groups
+        return None if self.groups == EVERY_TOKEN else KvGroups(full, tuple(KvWindow(*window) for window in windows), state)
 
     def engine(self, scheduler: Any = None, **options: Any) -> RunRecords:
         return simulate(self.workload(), [self.spec(scheduler)], **options)
 
     def naive(self) -> Naive:
-        return Naive(self.workload(), NAIVE_POLICIES[self.policy](**dict(self.params)), self.cost, **self._instance()).run()
+        return Naive(
+            self.workload(), NAIVE_POLICIES[self.policy](**dict(self.params)), self.cost, **self._instance(), groups=self.groups
+        ).run()
 
 
 def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
@@ -158,8 +169,26 @@ def rows(draw: st.DrawFn, max_requests: int, quarter: bool, dependent: bool, cro
 
 
 @st.composite
-def cases(draw: st.DrawFn, policies: tuple[str, ...] = POLICIES, orders: tuple[str, ...] = ORDERS, max_requests: int = 9) -> Case:
-    """A random case. Two in three are crowded: memory for the longest request and a few blocks more, several requests that want it."""
+def kv_groups(draw: st.DrawFn) -> Groups:
+    """Layers of several kinds: windows of one block to more than most requests have, recurrent state, seldom no layer that keeps all."""
+    windows = []
+    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2]))):
+        decoding = draw(st.integers(1, 8))
+        windows.append((draw(st.integers(1, 3)), decoding + draw(st.sampled_from([0, 0, 0, 1, 3, 20])), decoding))
+    full = draw(st.sampled_from([1, 1, 1, 2, 0] if windows else [1, 2]))
+    return full, tuple(sorted(windows, key=lambda window: window[2])), draw(st.sampled_from([0, 0, 1, 5]))
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    policies: tuple[str, ...] = POLICIES,
+    orders: tuple[str, ...] = ORDERS,
+    max_requests: int = 9,
+    grouped: bool = False,
+) -> Case:
+    """A random case. Two in three are crowded: memory for the longest request and a few blocks more, several requests that want it.
+    `grouped`: layers keep different tokens."""
     policy = draw(st.sampled_from(policies))
     quarter = draw(st.booleans())
     closed = draw(st.integers(0, 3)) == 0
@@ -167,11 +196,16 @@ def cases(draw: st.DrawFn, policies: tuple[str, ...] = POLICIES, orders: tuple[s
     block_tokens = draw(st.sampled_from([1, 2, 3, 4, 8]))
     watermark_blocks = draw(st.sampled_from([0, 0, 0, 1, 2]))
     requests = draw(rows(max_requests, quarter, not closed, crowded))
+    groups = draw(kv_groups()) if grouped else EVERY_TOKEN
+    per_block = groups[0] + sum(window[0] for window in groups[1])
     if crowded:
         longest = max(max(1, r.prompt) + r.output for r in requests)
-        kv_blocks = -(-longest // block_tokens) + watermark_blocks + draw(st.integers(1, 1 + 8 // block_tokens))
+        table = -(-longest // block_tokens)
+        more = per_block - groups[0] + groups[2]
+        held = groups[0] * table + sum(blocks * min(table, kept) for blocks, kept, _ in groups[1]) + groups[2] + more
+        kv_blocks = (held if grouped else table) + watermark_blocks + draw(st.integers(1, 1 + 8 // block_tokens)) * per_block
     else:
-        kv_blocks = watermark_blocks + draw(st.integers(2, 24))
+        kv_blocks = watermark_blocks + draw(st.integers(2, 24)) * per_block + 2 * groups[2]
     return Case(
         rows=requests,
         policy=policy,
@@ -183,8 +217,9 @@ def cases(draw: st.DrawFn, policies: tuple[str, ...] = POLICIES, orders: tuple[s
         watermark_blocks=watermark_blocks,
         max_model_len=None if crowded else draw(st.none() | st.integers(2, 70)),
         preemption=draw(st.sampled_from(["recompute", "swap"])),
-        host_kv_blocks=draw(st.sampled_from([100, 10, 3, 0])),
+        host_kv_blocks=draw(st.sampled_from([100, 10, 3, 0])) * (per_block + groups[2]),
         order=draw(st.sampled_from(orders)),
         concurrency=draw(st.integers(3, 5) if crowded else st.integers(1, 4)) if closed else None,
         think_s=draw(st.sampled_from([0.0, 0.0, 0.25, 0.6180339887])) if closed else 0.0,
+        groups=groups,
     )

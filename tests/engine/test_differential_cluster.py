@@ -138,6 +138,12 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         close,
         {"died": 80, "cached": 40, "tied_ends": 20, "waited_for_room": 15},
     ),
+    "windows and states": ({"sizes": (1, 2), "caching": True, "grouped": True}, equal, {"preempted": 30, "cached": 50, "reread": 20}),
+    "windows and states, push and deaths": (
+        {"sizes": (2, 3, 4), "handover": True, "deaths": True, "ways": ("pull", *PUSHES), "grouped": True},
+        close,
+        {"died": 80, "sent_ahead": 20, "waited_for_room": 15},
+    ),
 }
 """What a cluster does -> how to draw one, how times are compared, how many of 200 cases at least show what."""
 

@@ -11,13 +11,13 @@ import json
 from random import Random
 from typing import Any
 
-from tests.engine.random_experiments import Mapping, RandomExperiment, experiment
+from tests.engine.random_experiments import KINDS_OF_LAYERS, Mapping, RandomExperiment, experiment, with_kinds_of_layers
 
 ENGINES = (
     *("deepspeed-fastgen", "fastertransformer", "lightllm", "llama.cpp", "mindie", "orca", "sarathi-serve", "sglang", "sglang-0.5.1"),
     *("tensorrt-llm", "tensorrt-llm-1.0", "vllm-0.19", "vllm-2023", "vllm-ascend", "vllm-v0", "vllm-v0-offline", "vllm-v1-async"),
 )
-MODELS = ("gpt-oss-20b", "llama-3.2-1b", "mistral-7b", "llama-3.1-8b-fp8", "deepseek-v2-lite")
+MODELS = ("gpt-oss-20b", "llama-3.2-1b", "mistral-7b", "llama-3.1-8b-fp8", "deepseek-v2-lite", "qwen3.5-35b-a3b")
 HARDWARE = ("a100-sxm-80gb", "ascend-910b", "h200-sxm-141gb", "h100-sxm-80gb")
 PROMPTS = (
     {"kind": "lognormal", "median_tokens": 20, "sigma": 1.0, "max_tokens": 60},
@@ -60,7 +60,10 @@ class _Widening:
         if self.chance(0.5):
             mapping["engine"] = self.one_of(*ENGINES)
         if self.chance(0.4):
-            mapping["model"] = self.one_of(*MODELS)
+            model = self.one_of(*MODELS)
+            if model in KINDS_OF_LAYERS:
+                with_kinds_of_layers(mapping, model)
+            mapping["model"] = model
         self.requests(mapping["workload"])
         if self.chance(0.2):
             mapping["slo"] = SLO

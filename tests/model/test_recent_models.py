@@ -2,8 +2,9 @@
 
 import pytest
 
+from simserve.cost.kv_groups import kv_groups
 from simserve.errors import ModelError
-from simserve.model import Parallel, from_config, layer_operators, rank_kv_bytes_per_token, rank_recurrent_state_bytes, rank_weight_bytes
+from simserve.model import Parallel, from_config, layer_operators, rank_kv_bytes_per_token, rank_weight_bytes
 from simserve.model.operators import Attention, Gemm, LinearAttentionCore, MoE
 from tests.model.recent_configs import ACTIVE_BILLIONS, CONFIGS, PUBLISHED_BILLIONS
 
@@ -73,9 +74,9 @@ def test_recurrent_state_of_a_sequence(name, layers, state, convolution):
     model = read(name)
     assert model.recurrent_layers == layers
     assert model.recurrent_state_bytes() == layers * (state + convolution)
-    assert rank_recurrent_state_bytes(model, Parallel()) == model.recurrent_state_bytes()
+    assert kv_groups(model, Parallel())[-1].state_bytes == model.recurrent_state_bytes()
     assert model.kv_bytes_of_sequence(1000) == 1000 * model.kv_bytes_per_token() + model.recurrent_state_bytes()
-    assert rank_recurrent_state_bytes(model, Parallel(pp=2)) == pytest.approx(model.recurrent_state_bytes() / 2, rel=0.1)
+    assert kv_groups(model, Parallel(pp=2))[-1].state_bytes == pytest.approx(model.recurrent_state_bytes() / 2, rel=0.1)
 
 
 def test_a_stated_state_type_halves_the_state():
@@ -86,7 +87,7 @@ def test_a_stated_state_type_halves_the_state():
 def test_one_group_of_state_space_heads_is_on_every_rank():
     """Granite 4: B and C of the one group are needed by all heads (vLLM, mamba_mixer2.py), x and the state are split."""
     model = read("granite-4.0-h-small")
-    assert rank_recurrent_state_bytes(model, Parallel(tp=4)) == 36 * (128 * 64 * 128 * 4 // 4 + 3 * (8192 // 4 + 2 * 128) * 2)
+    assert kv_groups(model, Parallel(tp=4))[-1].state_bytes == 36 * (128 * 64 * 128 * 4 // 4 + 3 * (8192 // 4 + 2 * 128) * 2)
 
 
 @pytest.mark.parametrize(

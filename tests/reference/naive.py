@@ -18,7 +18,7 @@ from simserve.workload.requests import Workload
 
 @dataclass(eq=False)
 class Req:
-    """One request. `computed` = tokens whose KV exists, `held` = its KV blocks, on the device or (swapped) on the host."""
+    """One request. `computed` = tokens whose KV exists, `held` = blocks of its table, on the device or (swapped) on the host."""
 
     row: int
     prompt: int
@@ -60,6 +60,13 @@ class StepTaken:
     layers: tuple[int, int] = (0, 1)
 
 
+Groups = tuple[int, tuple[tuple[int, int, int], ...], int]
+"""What a table block takes of the pool: blocks in layers that keep every token; for each window (blocks, table blocks kept of a prompt,
+table blocks kept while decoding); blocks of a sequence of any length."""
+
+EVERY_TOKEN: Groups = (1, (), 0)
+
+
 def parents_of(work: Workload) -> list[set[int]]:
     """Of each row, all the rows that must have ended before it is due."""
     t, also = work.requests, work.requests.also_after
@@ -75,12 +82,14 @@ class Naive:
     def __init__(
         self, work: Workload, policy: Any, cost: CostModel, *, kv_blocks: int, block_tokens: int, max_seqs: int, watermark_blocks: int = 0,
         max_model_len: int | None = None, preemption: str = "recompute", host_kv_blocks: int = 0, order: str = "fcfs",
+        groups: Groups = EVERY_TOKEN,
     ) -> None:  # fmt: skip
         self.policy, self.cost, self.order, self.mode = policy, cost, order, preemption
         self.kv_blocks, self.B, self.W, self.host_kv_blocks = kv_blocks, block_tokens, watermark_blocks, host_kv_blocks
         self.max_seqs = max_seqs
         self.max_model_len, self.concurrency, self.think_s = max_model_len, work.concurrency, work.think_s
-        self.limit = min(max_model_len or 10**12, (kv_blocks - watermark_blocks) * block_tokens)
+        self.groups = groups
+        self.limit = min(max_model_len or 10**12, self.longest())
         t = work.requests
         self.reqs = [
             Req(i, max(1, int(t.prompt_tokens[i])), int(t.output_tokens[i]), int(t.max_output_tokens[i]), int(t.priority[i]))
@@ -95,13 +104,45 @@ class Naive:
         self.swapped: list[Req] = []
         self.steps: list[StepTaken] = []
 
+    # memory
+    def table(self, tokens: int) -> int:
+        return -(-tokens // self.B)
+
+    def size(self, table: int, prompt: bool) -> int:
+        """Blocks of the pool for a table: of a `prompt` that is computed, or of a request that decodes."""
+        full, windows, state = self.groups
+        return full * table + sum(w * min(table, of_prompt if prompt else decoding) for w, of_prompt, decoding in windows) + state
+
+    def held_by(self, r: Req) -> int:
+        return self.size(r.held, r.prefilling)
+
+    def longest(self) -> int:
+        """Tokens of the longest sequence whose prompt fits when its next block counts in full, and another state."""
+        full, windows, state = self.groups
+        room, table = self.kv_blocks - self.W - state - sum(w for w, _, _ in windows), 0
+        if not full and self.size(10**9, True) <= room:
+            return 10**12
+        while self.size(table + 1, True) <= room:
+            table += 1
+        return table * self.B
+
     # questions a policy may ask
     def blocks(self, tokens: int) -> int:
-        return -(-tokens // self.B)
+        return self.size(self.table(tokens), True)
+
+    def more(self, r: Req, tokens: int) -> int:
+        """Blocks that a prompt needs to be computed as far as `tokens`."""
+        return self.size(max(r.held, self.table(tokens)), True) - self.size(r.held, True)
+
+    @property
+    def room(self) -> int:
+        """Tokens of a new sequence that surely fit above the watermark."""
+        full, windows, state = self.groups
+        return max(0, (self.free - self.W - state) // (full + sum(w for w, _, _ in windows))) * self.B
 
     @property
     def free(self) -> int:
-        return self.kv_blocks - sum(r.held for r in self.running)
+        return self.kv_blocks - sum(self.held_by(r) for r in self.running)
 
     @property
     def prefilling(self) -> list[Req]:
@@ -127,13 +168,13 @@ class Naive:
     def admit(self, r: Req, tokens: int) -> None:
         self.waiting.remove(r)
         self.running.append(r)
-        r.held, r.computed, r.target = self.blocks(tokens), 0, r.prompt + r.generated
+        r.held, r.computed, r.target = self.table(tokens), 0, r.prompt + r.generated
         r.admission = self.admissions
         self.admissions += 1
 
     def slice_(self, r: Req, tokens: int, layers: tuple[int, int] = (0, 1)) -> None:
         """`layers` = (group, groups): the tokens pass through this group of the layers, and are there after the last."""
-        r.held = max(r.held, self.blocks(r.computed + tokens))
+        r.held = max(r.held, self.table(r.computed + tokens))
         assert self.free >= 0 and tokens > 0
         self.slices.append((r, Slice(tokens, r.computed, layers if layers[1] > 1 else None)))
 
@@ -141,8 +182,8 @@ class Naive:
         self.running.remove(r)
         self.preempted = True
         r.preemptions += 1
-        host_free = self.host_kv_blocks - sum(s.held for s in self.swapped)
-        if self.mode == "swap" and not r.prefilling and r.held <= host_free:
+        host_free = self.host_kv_blocks - sum(self.held_by(s) for s in self.swapped)
+        if self.mode == "swap" and not r.prefilling and self.held_by(r) <= host_free:
             self.swapped.append(r)
             self.swaps.append(r.computed)
         else:
@@ -154,17 +195,17 @@ class Naive:
         return max(self.running, key=lambda r: (-r.priority, r.row) if self.order == "priority" else (r.admission,))
 
     def decode_all(self) -> None:
-        while sum(self.blocks(r.computed + 1) > r.held for r in self.decoding) > self.free:
+        while sum(self.size(max(r.held, self.table(r.computed + 1)), False) - self.held_by(r) for r in self.decoding) > self.free:
             self.preempt(self.victim())
         self.decodes = self.decoding
         for r in self.decodes:
-            r.held = max(r.held, self.blocks(r.computed + 1))
+            r.held = max(r.held, self.table(r.computed + 1))
 
     def swap_in(self) -> None:
         while self.swapped and not self.preempted:
             s = min(self.swapped, key=lambda r: r.admission)
-            held = max(s.held, self.blocks(s.computed + 1))
-            if self.free - held < self.W or len(self.running) >= self.max_seqs:
+            held = max(s.held, self.table(s.computed + 1))
+            if self.free - self.size(held, False) < self.W or len(self.running) >= self.max_seqs:
                 return
             self.swapped.remove(s)
             self.running.append(s)

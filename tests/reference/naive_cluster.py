@@ -45,8 +45,10 @@ class NaiveCluster:
         rule: str = "resume",
         hand_over: str = "pull",
         layers: int = 1,
+        windows: tuple[tuple[int, float], ...] = (),
+        state_bytes: float = 0.0,
     ) -> None:
-        self.hand_over_by, self.layers = hand_over, layers
+        self.hand_over_by, self.layers, self.windows, self.state_bytes = hand_over, layers, windows, state_bytes
         self.now, self.agenda, self.serial = 0.0, [], 0
         t, ids = work.requests, work.requests.prefix
         columns = [t.column(name) for name in ("adapter", "salt")]
@@ -297,12 +299,12 @@ class NaiveCluster:
         queue = self.queues.get(i.number, [])
         while queue:
             move = queue[0]
-            blocks = i.blocks(max(move.r.computed, move.r.target) + 1)
-            if i.free - blocks < i.W:
+            table = i.table(max(move.r.computed, move.r.target) + 1)
+            if i.free - i.size(table, False) < i.W:
                 self.waited_for_room += 1
                 return
             queue.remove(move)
-            i.reserved.append((move.r, blocks))
+            i.reserved.append((move.r, table))
             i.trim()
             move.reserved_s = self.now
             if move.prefilled:
@@ -312,7 +314,8 @@ class NaiveCluster:
         """What a layer-wise push has sent while the prompt was computed need not be sent any more; the last layer must."""
         link = self.links[move.source.number]
         assert link is not None and move.reserved_s is not None
-        size_bytes = move.r.computed * self.kv_bytes_per_token
+        tokens = move.r.computed
+        size_bytes = tokens * self.kv_bytes_per_token + sum(min(tokens, kept) * each for kept, each in self.windows) + self.state_bytes
         if self.hand_over_by == "push-layerwise":
             ahead_s = self.now - max(move.reserved_s, move.r.scheduled_s)
             self.sent_ahead += ahead_s > 0
@@ -326,9 +329,9 @@ class NaiveCluster:
         source.release(r)
         source.aside.remove(r)
         self.wake(source)
-        (blocks,) = (blocks for other, blocks in destination.reserved if other is r)
-        destination.reserved.remove((r, blocks))
-        r.held = blocks
+        (table,) = (table for other, table in destination.reserved if other is r)
+        destination.reserved.remove((r, table))
+        r.held = table
         destination.landed.append(r)
         self.wake(destination)
 

@@ -54,7 +54,7 @@ class NaiveInstance(Naive):
         self.inbox: list[ClusterReq] = []
         self.landed: list[ClusterReq] = []  # arrived with their KV, without a seat yet
         self.aside: list[ClusterReq] = []  # handed over, their KV still here
-        self.reserved: list[tuple[ClusterReq, int]] = []  # blocks for requests that are being copied here
+        self.reserved: list[tuple[ClusterReq, int]] = []  # tables of requests that are being copied here
         self.cut_after: list[int] = []  # number of the last step that had ended when it died
         self.idle: list[Key] = []  # contents nobody uses, least recently used first
 
@@ -69,12 +69,19 @@ class NaiveInstance(Naive):
 
     @property
     def free(self) -> int:
-        private = sum(r.held - len(r.pinned) * self.run_blocks for r in self.holders)
-        return self.kv_blocks - private - len(self.shared) * self.run_blocks - sum(blocks for _, blocks in self.reserved)
+        held = sum(self.held_by(r) for r in [*self.running, *self.landed]) + sum(self.size(r.held, True) for r in self.aside)
+        shared_more = sum(len(r.pinned) for r in self.holders) - len(self.shared)
+        reserved = sum(self.size(table, False) for _, table in self.reserved)
+        return self.kv_blocks - held + shared_more * self.shared_blocks - reserved
+
+    @property
+    def shared_blocks(self) -> int:
+        """Blocks of one content: of the layers that keep every token."""
+        return self.run_blocks * self.groups[0]
 
     def trim(self) -> None:
         """Idle contents live in free blocks only."""
-        while len(self.idle) * self.run_blocks > self.free:
+        while len(self.idle) * self.shared_blocks > self.free:
             self.idle.pop(0)
 
     def cached(self, r: ClusterReq) -> int:
@@ -114,8 +121,9 @@ class NaiveInstance(Naive):
     def can_admit(self, tokens: int) -> bool:
         r = self.head
         known = self.cached(r) // self.run_tokens if self.run_tokens else 0
-        new = max(0, self.blocks(tokens) - known * self.run_blocks)
-        woken = sum(key in self.idle for key in r.ids[:known]) * self.run_blocks
+        table = max(self.table(tokens), known * self.run_blocks)
+        new = self.size(table, True) - known * self.shared_blocks
+        woken = sum(key in self.idle for key in r.ids[:known]) * self.shared_blocks
         fits = self.free - new - woken >= self.W and len(self.running) < self.max_seqs
         return fits and not self.preempted and not self.swapped
 

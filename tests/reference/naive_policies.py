@@ -97,7 +97,7 @@ def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: in
             if budget <= 0:
                 break
             c = min(p.target - p.computed, cap, budget)
-            while p in s.running and s.blocks(p.computed + c) - p.held > s.free:
+            while p in s.running and s.more(p, p.computed + c) > s.free:
                 s.preempt(s.prefilling[-1])
             if p not in s.running:
                 break
@@ -183,7 +183,7 @@ def fastgen(token_budget: int = 768) -> Planner:
             for p in s.prefilling:
                 if left <= 0:
                     break
-                room = (p.held + max(0, s.free - s.W)) * s.B - p.computed
+                room = p.held * s.B + s.room - p.computed
                 c = min(p.target - p.computed, left, room)
                 if c <= 0:
                     cramped = True
@@ -195,7 +195,7 @@ def fastgen(token_budget: int = 768) -> Planner:
                 while s.waiting and left > 0 and len(s.running) < s.max_seqs:
                     r = s.head
                     known = s.cached(r)
-                    c = min(r.prompt + r.generated - known, left, max(0, s.free - s.W) * s.B)
+                    c = min(r.prompt + r.generated - known, left, s.room)
                     if c <= 0 or not s.can_admit(known + c):
                         break
                     s.admit(r, known + c)

@@ -221,7 +221,7 @@ class Batch:
         request = self.group.members.get(row)
         if request is not None:
             return request
-        return next((request for request in (*self.prefilling, *self.swapped, *self.landed) if request.row == row), None)
+        return next((request for request in (*self.prefilling, *self.verifying, *self.swapped, *self.landed) if request.row == row), None)
 
     def runs(self, request: LiveRequest) -> bool:
         """Whether a request of the batch holds a sequence slot: it may be in the step in progress."""
@@ -238,7 +238,7 @@ class Batch:
                 self.group.leave(request)
                 self._emitted(request)
             else:
-                (self.landed if request in self.landed else self.prefilling).remove(request)
+                next(part for part in (self.prefilling, self.verifying, self.landed) if request in part).remove(request)
             self.kv.give_up(request, runner.grown_blocks)
         if runner.claim is request:
             runner.claim = None

@@ -98,7 +98,7 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
 def test_invariants_hold_under_random_failures_migrations_and_transfers() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @settings(max_examples=400, deadline=None, derandomize=True)
     @given(case=clusters())
     def look(case: tuple[Workload, list[InstanceSpec], ClusterSpec]) -> None:
         load, specs, cluster = case

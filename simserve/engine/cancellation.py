@@ -118,6 +118,11 @@ class Cancellations:
         request = instance.intake.withdraw(row)
         if request is not None:
             instance.signals.waiting[instance.index] -= 1
+        else:
+            request = instance.loads.withdraw(row)
+        if request is not None:
+            if request.held_blocks:  # it waits for a load, or has waited for one
+                instance.kv.give_up(request, instance.runner.grown_blocks)
             self._gone(instance, request)
             return True
         for lane in instance.lanes:

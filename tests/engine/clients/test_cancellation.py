@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simserve.contracts import InstanceView, Request, Router, Scheduler, StepPlan
+from simserve.contracts import ClusterControl, Controller, InstanceView, Loading, Request, Router, Scheduler, StepPlan
 from simserve.engine import ClusterSpec, InstanceSpec, LiveRun, simulate
 from simserve.engine.records import RunRecords, Status
-from simserve.engine.spec import Failures, LinkSpec
+from simserve.engine.spec import Failures, LinkSpec, MigrationSpec
 from simserve.workload.requests import RequestTable, Workload
 from tests.engine.unrolled import token_times
 from tests.reference.toy_cost import RoundCost
@@ -202,3 +202,42 @@ def test_a_table_in_which_all_are_patient_leaves_the_records_of_one_without_the_
     one, other = serve(without), serve(table(NEVER, NEVER, 1e6))
     assert one.requests.finish_s.tolist() == other.requests.finish_s.tolist()
     assert one.counters == other.counters and one.end_s == other.end_s
+
+
+class Slow:
+    """Everybody waits a second for a load that brings nothing."""
+
+    def load(self, request: Request, now: float) -> Loading | None:
+        return Loading(1.0)
+
+
+@pytest.mark.parametrize(("patience_s", "seats"), [(0.4, 8), (1.0, 8), (1.2, 8), (1.6, 1), (2.1, 1)])
+def test_one_that_waits_for_a_load_or_has_waited_gives_its_memory_back(patience_s: float, seats: int) -> None:
+    """While it loads, when it is loaded, in its step, and (one seat) behind another one with its memory."""
+    spec = instance(loads=(Slow(),), max_seqs=seats)
+    records = serve(table(NEVER, patience_s), spec)
+    assert gave_up(records) == [1]
+    assert records.counters["kv_blocks_in_use_at_end"] == 0
+
+
+class Moves(Controller):
+    """Orders the migration of row 0 as soon as it decodes."""
+
+    interval_s = 0.25
+
+    def act(self, cluster: ClusterControl) -> None:
+        if any(decoding.row == 0 for decoding in cluster.decoding(0)):
+            cluster.migrate(0, 0, 1)
+
+
+@pytest.mark.parametrize("patience_s", [float(x) for x in np.arange(0.8, 6.0, 0.3)])
+def test_one_on_the_move_leaves_both_instances(patience_s: float) -> None:
+    """Copied while it decodes, or stopped for the last copy of 1.3 s or more: at every time, nothing stays behind."""
+    two = [instance(link=LINK), instance(link=LINK)]
+    cluster = ClusterSpec(router=First(), controllers=(Moves(),), migration=MigrationSpec(last_stage_blocks=3, max_stages=3))
+    records = serve(table(patience_s, NEVER), *two, cluster=cluster)
+    assert gave_up(records) == [0]
+    assert records.moves is not None and len(records.moves.request) >= 1
+    if 1.1 <= patience_s < 2.0:  # it has stopped: nobody waits for a step
+        assert records.moves.outcomes[records.moves.outcome[0]] == "the request ended"
+        assert records.requests.finish_s[0] == patience_s

@@ -186,6 +186,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("rejected", "lower", "rejected", ("requests", "rejected")),
     Figure("failed", "lower", "failed", ("requests", "failed")),
     Figure("failed_in_trace", "lower", "failed.in_trace"),
+    Figure("cancelled", "lower", "cancelled", ("requests", "cancelled")),
     Figure("unfinished", "lower", "unfinished", ("requests", "unfinished")),
     Figure("saturated", "lower", "saturated", ("saturation", "saturated")),
     Figure("waiting_mean", "lower", "queue.mean", ("queue", "waiting_mean"), "Waiting requests, mean"),

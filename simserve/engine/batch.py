@@ -216,6 +216,36 @@ class Batch:
         self.prefilling.sort(key=lambda request: request.admission)
         self.stalled.clear()
 
+    def find(self, row: int) -> LiveRequest | None:
+        """The request of a row, None if it is not here."""
+        request = self.group.members.get(row)
+        if request is not None:
+            return request
+        return next((request for request in (*self.prefilling, *self.verifying, *self.swapped, *self.landed) if request.row == row), None)
+
+    def runs(self, request: LiveRequest) -> bool:
+        """Whether a request of the batch holds a sequence slot: it may be in the step in progress."""
+        return request not in self.swapped and request not in self.landed
+
+    def give_up(self, request: LiveRequest) -> None:
+        """Takes out a request whose client has given up. Between steps, unless it does not run."""
+        runner, instance = self.runner, self.instance
+        if request in self.swapped:
+            self.swapped.remove(request)
+            self.kv.drop(request)
+        else:
+            if request.row in self.group.members:
+                self.group.leave(request)
+                self._emitted(request)
+            else:
+                next(part for part in (self.prefilling, self.verifying, self.landed) if request in part).remove(request)
+            self.kv.give_up(request, runner.grown_blocks)
+        if runner.claim is request:
+            runner.claim = None
+        runner.gave_up_kv()
+        if instance.handover is not None:
+            instance.handover.leaves(request)
+
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Ends a waiting request without service."""
         if request.held_blocks:  # it has waited for a load

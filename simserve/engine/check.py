@@ -13,7 +13,7 @@ from simserve.engine.guard import guard
 from simserve.engine.lane import Lane
 from simserve.engine.records import LaneLog, RequestColumns, RunRecords, Status
 from simserve.engine.request import State
-from simserve.engine.simulate import DIED, Progress, Simulation
+from simserve.engine.simulate import DIED, Progress, Simulation, Sink
 from simserve.engine.spec import ClusterSpec, InstanceSpec
 from simserve.errors import InvariantError
 from simserve.workload.requests import Workload
@@ -27,12 +27,13 @@ def simulate_checked(
     fast_forward: bool,
     until_s: float | None,
     progress: Progress | None,
+    sink: Sink | None = None,
 ) -> RunRecords:
     """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError."""
     state = [(spec.scheduler, spec.loads) for spec in specs]
     twins = [replace(spec, scheduler=policy, loads=loads) for spec, (policy, loads) in zip(specs, copy.deepcopy(state), strict=True)]
     twin_cluster = copy.deepcopy(cluster)
-    simulation = CheckedSimulation(workload, specs, cluster, fast_forward, progress)
+    simulation = CheckedSimulation(workload, specs, cluster, fast_forward, progress, sink)
     for instance in simulation.instances:
         instance.checked = True
     guard(simulation)
@@ -140,6 +141,9 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         _require(bool(np.isfinite(r.finish_s).all()), "I1", "a request ended at no time")
     refused = (status == Status.REJECTED) | (status == Status.FAILED)
     _require(bool((r.reason[refused] > 0).all()), "I1", "a request was refused without a reason")
+    cancelled = status == Status.CANCELLED
+    _require(bool((r.reason[cancelled] > 0).all()), "I1", "a request was cancelled without a reason")
+    _require(bool((r.generated_tokens <= table.output_tokens).all()), "I1", "a request has more tokens than were asked")
     died = refused & (r.reason == r.reasons.index(DIED)) if DIED in r.reasons else np.zeros(len(table), dtype=bool)
     _require(bool((r.generated_tokens[refused & ~died] == 0).all()), "I1", "a refused request has generated tokens")
     whole = done & (r.reason == 0)
@@ -152,6 +156,8 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         again = r.recomputed_tokens - r.cached_tokens - r.reread_tokens
         asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + again)[done].sum() + again[died].sum()
         asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - int(e.bursts[:, 1].sum())  # drafted in vain
+        # Of one whose client gave up: what it had in memory then, and what it had lost before.
+        asked += again[cancelled].sum() + records.counters.get("cancelled_tokens", 0)
         _require(
             int(asked) == int(records.counters["computed_tokens"]),
             "I2",

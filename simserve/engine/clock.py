@@ -21,11 +21,42 @@ class Clock(simpy.Environment):
         super().__init__()
         self._passed_s = -1.0
         self._passed = -1
+        self._withdrawn = 0
+        self._reserved = 0
 
     @property
     def pending(self) -> int:
-        """Events to come."""
-        return len(self._queue)
+        """Events to come, those included for which there is a place and not yet a time."""
+        return len(self._queue) - self._withdrawn + self._reserved
+
+    def run_before(self, until_s: float) -> None:
+        """Lets time pass to `until_s`: everything before it happens, and nothing at it."""
+        queue = self._queue
+        while queue and queue[0][0] < until_s:
+            self.step()
+        self._now = until_s
+
+    def withdraw(self, event: Event) -> None:
+        """An event that has not happened will not."""
+        self._withdrawn += 1
+        event.callbacks = [self._pass_over]
+
+    def _pass_over(self, event: Event) -> None:
+        self._withdrawn -= 1
+
+    def reserve(self) -> int:
+        """A place, among the events of one time, for one whose time is not known yet: as if it were scheduled now. See `redeem`."""
+        self._reserved += 1
+        return next(self._eid)
+
+    def redeem(self, place: int, time_s: float, callback: Callable[[Event], Any], priority: int) -> None:
+        """Schedules what a place was reserved for."""
+        self.give_back(place)
+        heappush(self._queue, (time_s, priority, place, self._event(callback)))  # type: ignore[misc]
+
+    def give_back(self, place: int) -> None:
+        """What a place was reserved for will not happen."""
+        self._reserved -= 1
 
     def pass_by(self, priority: int) -> None:
         """Events of this priority have their turn now."""
@@ -49,4 +80,11 @@ class Clock(simpy.Environment):
         event._value = None
         event.callbacks.append(callback)
         heappush(self._queue, (time_s, priority, next(self._eid), event))  # type: ignore[misc]
+        return event
+
+    def _event(self, callback: Callable[[Event], Any]) -> Event:
+        event = Event(self)
+        event._ok = True
+        event._value = None
+        event.callbacks.append(callback)
         return event

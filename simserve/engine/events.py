@@ -46,7 +46,7 @@ EVENTS = {
     "CLIENT_ANSWERED": (CLIENT_ANSWERED, "source"),
     "REQUEST_ENTERS": (REQUEST_ENTERS, "simulate"),
     "LOAD_ENDS": (LOAD_ENDS, "loading"),
-    "CLIENT_GIVES_UP": (CLIENT_GIVES_UP, "simulate"),
+    "CLIENT_GIVES_UP": (CLIENT_GIVES_UP, "cancellation"),
     "COPY_STARTS": (COPY_STARTS, "link"),
     "COPY_ENDS": (COPY_ENDS, "link"),
     "TIMER": (TIMER, "timers, cluster"),

@@ -185,6 +185,12 @@ class Handover:
         move.destination.forget(move.request)
         move.destination, move.reserved_s = None, -1.0
 
+    def give_up(self, move: Move) -> None:
+        """A client has given up while its request is between two instances."""
+        del self.moves[move.request.row]
+        self._withdraw(move)
+        move.source.let_go(move.request)
+
     def crash(self, instance: Instance) -> list[LiveRequest]:
         """An instance dies. Returns the requests whose KV it held for others; those on their way to it choose again."""
         lost: list[LiveRequest] = []

@@ -17,12 +17,11 @@ from simserve.engine.link import Link
 from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
-from simserve.engine.prefix_cache import PrefixCache
+from simserve.engine.prefix_cache import Contents, PrefixCache
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.runner import Runner, SingleLane
 from simserve.engine.spec import InstanceSpec, LinkSpec
-from simserve.workload.requests import PrefixBlocks
 
 if TYPE_CHECKING:
     from simserve.engine.handover import Handover
@@ -58,7 +57,7 @@ class Instance:
         fast_forward: bool,
         signals: Signals,
         uplink: Link | None = None,
-        contents: PrefixBlocks | None = None,
+        contents: Contents | None = None,
     ) -> None:
         self.spec = spec
         self.index = index

@@ -70,6 +70,20 @@ class Intake:
         while self.unseen:
             self.waiting.push(self.unseen.popleft()[0])
 
+    def withdraw(self, row: int) -> LiveRequest | None:
+        """Takes out the request of a row; None when it does not wait here."""
+        for number, request in enumerate(self.inbox):
+            if request.row == row:
+                return self.inbox.pop(number)
+        for number, (request, _) in enumerate(self.unseen):
+            if request.row == row:
+                del self.unseen[number]
+                return request
+        found = self.waiting.find(row)
+        if found is not None:
+            self.waiting.remove(found)
+        return found
+
     def reorder(self) -> None:
         """Brings the waiting queue in order again where the order depends on what is cached now."""
         waiting = self.waiting

@@ -232,6 +232,11 @@ class KvCache:
         self._used -= freed
         request.beside_blocks = beside
 
+    def give_up(self, request: LiveRequest, grown: int) -> None:
+        """Frees the blocks of a request whose client has given up, in the middle of steps; `grown` as in `fits`."""
+        self._forget_taken(grown)
+        self.release(request)
+
     def cancel(self, row: int, grown: int) -> bool:
         """Frees what is reserved for a request that will not come; False when that is nothing. `grown` as in `fits`."""
         self._coming.pop(row, None)
@@ -272,6 +277,11 @@ class KvCache:
             return False
         self._host_free += self.owned(request)
         return self.take(need)
+
+    def drop(self, request: LiveRequest) -> None:
+        """Frees the host's blocks of a request that was swapped out and will not come back."""
+        self._host_free += self.owned(request)
+        request.held_blocks = request.beside_blocks = 0
 
     # -- between instances ---------------------------------------------------------------------------------------------------------
 

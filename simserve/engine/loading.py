@@ -73,6 +73,11 @@ class Loads:
         """The request does not wait for its load any more."""
         del self._under_way[request.row]
 
+    def withdraw(self, row: int) -> LiveRequest | None:
+        """Takes out the request of a row; None when it does not load here."""
+        entry = self._under_way.pop(row, None)
+        return None if entry is None else entry[0]
+
     def clear(self) -> list[LiveRequest]:
         """Takes out all of them."""
         left = self.requests()

@@ -9,10 +9,26 @@ include idle cached ones, as in vLLM. The blocks themselves are counted by KvCac
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
 from simserve.engine.request import LiveRequest
 from simserve.errors import ConfigError
-from simserve.workload.requests import PrefixBlocks
+
+
+class Contents(Protocol):
+    """What requests contain, as keys (`PrefixBlocks.chained`, `GrowingContents`)."""
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of an id."""
+
+    @property
+    def outputs(self) -> bool:
+        """Whether the ids go on through the generated tokens."""
+
+    def first(self, row: int, count: int) -> list[int]:
+        """The first `count` ids of a row, or all."""
+        ...
 
 
 class PrefixCache:
@@ -25,7 +41,7 @@ class PrefixCache:
              policies see them (I8)
     """
 
-    def __init__(self, block_tokens: int, tokens_per_id: int, outputs: PrefixBlocks | None = None, pool_blocks: int = 1) -> None:
+    def __init__(self, block_tokens: int, tokens_per_id: int, outputs: Contents | None = None, pool_blocks: int = 1) -> None:
         if tokens_per_id % block_tokens:
             raise ConfigError(
                 f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, "

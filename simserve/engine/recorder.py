@@ -7,35 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from simserve.engine.records import Emissions, RequestColumns, Status
+from simserve.engine.records import Emissions, EndedRequest, RequestColumns, Status
 from simserve.engine.request import LiveRequest
 
 NAN = float("nan")
+
+GAVE_UP = "the client gave up"
 
 
 class Recorder:
     """Columns of n requests, filled as they end."""
 
     def __init__(self, rows: int) -> None:
-        nan, zero, none = array("d", [NAN]), array("q", [0]), array("q", [-1])
-        self.released_s = nan * rows
-        self.scheduled_s = nan * rows
-        self.first_token_s = nan * rows
-        self.finish_s = nan * rows
-        self.status = bytearray(rows)
-        self.reason = zero * rows
-        self.instance = none * rows
-        self.generated = zero * rows
-        self.preemptions = zero * rows
-        self.recomputed = zero * rows
-        self.cached = zero * rows
-        self.reread = zero * rows
+        self.released_s, self.scheduled_s, self.first_token_s, self.finish_s = (array("d") for _ in range(4))
+        self.status = bytearray()
+        self.reason, self.instance, self.generated, self.preemptions = (array("q") for _ in range(4))
+        self.recomputed, self.cached, self.reread = (array("q") for _ in range(3))
+        self.append(rows)
         self.reasons: dict[str, int] = {"": 0}
         self.ended = 0
+        self.cancelled_tokens = 0
+        """In the KV cache of requests when their clients gave up."""
         self._segments = array("q")
         self._segment_prefill_end_s = array("d")
         self._bursts = array("q")
         self._void: dict[int, int] = {}
+
+    def append(self, rows: int) -> None:
+        """There are so many more requests."""
+        nan, zero, none = array("d", [NAN]), array("q", [0]), array("q", [-1])
+        for times_s in (self.released_s, self.scheduled_s, self.first_token_s, self.finish_s):
+            times_s.extend(nan * rows)
+        for counts in (self.reason, self.generated, self.preemptions, self.recomputed, self.cached, self.reread):
+            counts.extend(zero * rows)
+        self.instance.extend(none * rows)
+        self.status.extend(bytes(rows))
 
     def completed(self, request: LiveRequest, instance: int, now: float) -> None:
         """The request has emitted its last token at `now` (seconds)."""
@@ -73,6 +79,12 @@ class Recorder:
         self.unfinished(request, self.instance[request.row])
         self.rejected(request.row, now, reason, Status.FAILED)
 
+    def cancelled(self, request: LiveRequest, instance: int, now: float) -> None:
+        """The client of a request has given up, and the request has left."""
+        self.unfinished(request, instance)
+        self.cancelled_tokens += request.computed_tokens
+        self.rejected(request.row, now, GAVE_UP, Status.CANCELLED)
+
     def void(self, row: int) -> None:
         """Tokens that the request has emitted so far do not count: it starts from the beginning."""
         self._void[row] = len(self._segment_prefill_end_s)
@@ -100,6 +112,24 @@ class Recorder:
         self.preemptions[row] = request.preemptions
         self.recomputed[row] = request.recomputed_tokens
         self._found(request)
+
+    def ended_request(self, row: int) -> EndedRequest:
+        """What has become of a request that has ended."""
+        return EndedRequest(
+            row=row,
+            status=Status(self.status[row]),
+            reason=list(self.reasons)[self.reason[row]],
+            instance=self.instance[row],
+            released_s=self.released_s[row],
+            scheduled_s=self.scheduled_s[row],
+            first_token_s=self.first_token_s[row],
+            finish_s=self.finish_s[row],
+            generated_tokens=self.generated[row],
+            preemptions=self.preemptions[row],
+            recomputed_tokens=self.recomputed[row],
+            cached_tokens=self.cached[row],
+            reread_tokens=self.reread[row],
+        )
 
     def request_columns(self) -> RequestColumns:
         """The columns as arrays (no copies of the large ones)."""

@@ -18,12 +18,13 @@ _tuple = tuple.__new__  # half the time of the named tuple's own, once a span
 
 
 class Status(IntEnum):
-    """How a request ended. UNFINISHED occurs only in runs cut by a time limit."""
+    """How a request ended. UNFINISHED occurs only in runs cut by a time limit; CANCELLED: its client gave up."""
 
     UNFINISHED = 0
     COMPLETED = 1
     REJECTED = 2
     FAILED = 3
+    CANCELLED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class RequestColumns:
     released_s     when the request entered the system (its arrival; in a closed loop when the client sent it)
     scheduled_s    start of the first step that worked on it
     first_token_s  end of the step that produced its first output token
-    finish_s       end of the step that produced its last token; for rejected and failed requests the time of that verdict
+    finish_s       end of the step that produced its last token; for rejected and failed requests the time of that verdict,
+                   for cancelled ones the time at which they had left: the client gave up then, or during the step that ended then
     status         Status
     reason         index into `reasons`; entry 0 is "" (completed normally)
     instance       instance that served it, -1 = none
@@ -57,6 +59,24 @@ class RequestColumns:
     cached_tokens: I64
     reread_tokens: I64
     reasons: tuple[str, ...]
+
+
+class EndedRequest(NamedTuple):
+    """What has become of one request, as a sink is told when it ends: `row` of the request table, and its entries of RequestColumns."""
+
+    row: int
+    status: Status
+    reason: str
+    instance: int
+    released_s: float
+    scheduled_s: float
+    first_token_s: float
+    finish_s: float
+    generated_tokens: int
+    preemptions: int
+    recomputed_tokens: int
+    cached_tokens: int
+    reread_tokens: int
 
 
 class Span(NamedTuple):

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 from array import array
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
 
 import numpy as np
 
 from simserve.contracts import Refusal, capable
+from simserve.engine.cancellation import Cancellations
 from simserve.engine.clock import Clock
 from simserve.engine.cluster import Cluster
 from simserve.engine.cluster_view import Signals
+from simserve.engine.collection import collected
 from simserve.engine.deadlock import who_waits
 from simserve.engine.events import REQUEST_ENTERS
 from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane
 from simserve.engine.life import Life
 from simserve.engine.link import Link
-from simserve.engine.recorder import Recorder
-from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Span, Status
+from simserve.engine.prefix_cache import Contents
+from simserve.engine.recorder import GAVE_UP, Recorder
+from simserve.engine.records import EndedRequest, RunRecords, Status
 from simserve.engine.request import LiveRequest
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
@@ -40,6 +42,9 @@ PROGRESS_EVERY = 256
 Progress = Callable[[int, int, float], None]
 """Called now and then with (requests ended, requests in all, simulated seconds)."""
 
+Sink = Callable[[EndedRequest], None]
+"""Called with each request that has ended."""
+
 
 def simulate(
     workload: Workload,
@@ -50,6 +55,7 @@ def simulate(
     check: bool = False,
     until_s: float | None = None,
     progress: Progress | None = None,
+    sink: Sink | None = None,
 ) -> RunRecords:
     """Serves the workload and returns what happened.
 
@@ -57,6 +63,7 @@ def simulate(
     fast_forward  run steps with an unchanged plan as one span. False steps one by one; the records are identical (I7)
     check         also verify the invariants of docs/invariants.md while running and afterwards (slower); raises InvariantError
     until_s       stop at this simulated time; requests still in the system are UNFINISHED
+    sink          called with what has become of each request, once, when it ends, in that order; what it raises ends the run
 
     Raises PolicyError when a policy breaks a rule, ConfigError for impossible instances.
     """
@@ -68,8 +75,8 @@ def simulate(
     if check:
         from simserve.engine.check import simulate_checked
 
-        return simulate_checked(workload, instances, cluster, fast_forward=fast_forward, until_s=until_s, progress=progress)
-    return Simulation(workload, instances, cluster, fast_forward, progress).run(until_s)
+        return simulate_checked(workload, instances, cluster, fast_forward=fast_forward, until_s=until_s, progress=progress, sink=sink)
+    return Simulation(workload, instances, cluster, fast_forward, progress, sink).run(until_s)
 
 
 class Simulation:
@@ -82,7 +89,11 @@ class Simulation:
         cluster: ClusterSpec,
         fast_forward: bool,
         progress: Progress | None = None,
+        sink: Sink | None = None,
+        open_ended: bool = False,
+        contents: Contents | None = None,
     ) -> None:
+        """`open_ended`: rows will be appended, and their `contents` grow (see `LiveRun`)."""
         self.table: RequestTable = workload.requests
         self.clock = Clock()
         self.recorder = Recorder(len(self.table))
@@ -94,23 +105,27 @@ class Simulation:
         self._session = array("q", self.table.session.tobytes())
         self._stated = StatedColumns(self.table)
         self._has_stated = bool(self._stated)
+        patience_s = self.table.column("patience_s")
+        self._patience_s = array("d", patience_s.tobytes()) if isinstance(patience_s, np.ndarray) else None
         self._progress = progress
         self.request_kind: type[LiveRequest] = LiveRequest
         self._last_progress = 0
         self._released = 0
-        self._coming: dict[int, LiveRequest] = {}
-        """Requests on their way to their instance, by row."""
+        self.coming: dict[int, tuple[LiveRequest, Instance]] = {}
+        """Requests on their way to their instance, and that, by row."""
         self.instances: list[Instance] = []
         signals = Signals(len(specs))
         uplinks = _uplinks(specs, self.clock)
         # Ids that name a block alone become keys of a block, all before it and whose it is, as prefix caches have them.
-        self._contents = contents = self.table.prefix.chained(self.table.content_owners()) if self.table.prefix is not None else None
+        self._contents: Contents | None = contents
+        if self.table.prefix is not None:
+            self._contents = self.table.prefix.chained(self.table.content_owners())
         lanes = 0
         for index, spec in enumerate(specs):
             instance = Instance(
                 *(spec, index, lanes, self.clock, self.recorder, self.final_tokens, self, fast_forward, signals),
                 uplink=uplinks.get(spec.node) if spec.uplink is not None else None,
-                contents=contents,
+                contents=self._contents,
             )
             lanes += len(instance.lanes)
             self.instances.append(instance)
@@ -123,22 +138,58 @@ class Simulation:
         everybody = (*self.cluster.entry.members, *decoders)
         self._entry_limit = min(instance.limit_tokens for instance in everybody) if moves else None
         self._reads_contents = any(instance.kv.prefix is not None for instance in self.instances) or bool(
-            contents is not None and capable(cluster.router, "reads_contents")
+            self._contents is not None and capable(cluster.router, "reads_contents")
         )
-        self.source = Source(workload, self.clock, self)
+        self.source = Source(workload, self.clock, self, open_ended)
+        self.cancellations = Cancellations(self)
+        self._sink = sink
+        self.ended: Callable[[Iterable[int], float], None] = self.source.ended
+        """Called with the rows of requests that have ended, in order: what waited for them is released."""
+        self._watched = sink is not None or self._patience_s is not None or open_ended
+        if self._watched:
+            self.ended = self._note_ends
 
     def run(self, until_s: float | None = None) -> RunRecords:
         """Lets time pass until everything has ended or `until_s`."""
         self.source.start()
+        self.serve(until_s)
+        return self.records()
+
+    def serve(self, until_s: float | None = None) -> None:
+        """Lets time pass until everything has ended or `until_s`."""
+        rows = len(self.recorder.status)
         self.clock.run(until=until_s)
         if until_s is not None:
             self._cut(until_s)
-        elif self.recorder.ended < len(self.table):
-            left = len(self.table) - self.recorder.ended
+        elif self.recorder.ended < rows:
+            left = rows - self.recorder.ended
             raise PolicyError(f"nothing happens any more and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
         if self._progress is not None:
-            self._progress(self.recorder.ended, len(self.table), self.clock.now)
-        return self._records()
+            self._progress(self.recorder.ended, rows, self.clock.now)
+
+    def append(self, table: RequestTable) -> None:
+        """More rows, whose `after` are rows of the run; `LiveRun.append` has checked them."""
+        rows = len(table)
+        self.recorder.append(rows)
+        for column, values in (
+            (self.final_tokens, table.output_tokens),
+            (self._prompt, table.prompt_tokens),
+            (self._max_output, table.max_output_tokens),
+            (self._priority, table.priority),
+            (self._session, table.session),
+        ):
+            column.frombytes(values.tobytes())
+        if self._patience_s is None:
+            self._patience_s = array("d")
+        patience_s = table.column("patience_s")
+        self._patience_s.frombytes(patience_s.tobytes() if isinstance(patience_s, np.ndarray) else np.full(rows, inf).tobytes())
+        self._stated.append(table)
+        self._has_stated = bool(self._stated)
+        self.source.append(table, self.end_of)
+
+    def end_of(self, row: int) -> float | None:
+        """When a row has ended, seconds; None if it has not."""
+        return self.recorder.finish_s[row] if self.recorder.status[row] else None
 
     def request_due(self, row: int, now: float) -> None:
         """A request enters the system at `now`."""
@@ -148,7 +199,7 @@ class Simulation:
         if final <= 0:
             self._released += 1
             recorder.rejected(row, now, FAILED_IN_TRACE, Status.FAILED)
-            self.source.ended((row,), now)
+            self.ended((row,), now)
             return
         self._released += 1
         # An unsatisfiable limit must not be the router's concern: what a request may not reach anywhere is cut or refused when it is
@@ -162,11 +213,31 @@ class Simulation:
         if self._reads_contents:
             contents = self._contents
             assert contents is not None
-            begin, end = contents.offsets[row], contents.offsets[row + 1]
-            if contents.outputs:  # what it will generate is nobody's to know
-                end = min(end, begin + request.prompt_tokens // contents.block_tokens)
-            request.prefix_ids = contents.ids[begin:end].tolist()
+            # Of what it will generate the ids are nobody's to know.
+            request.prefix_ids = contents.first(row, request.prompt_tokens // (contents.block_tokens if contents.outputs else 1))
+        if self._patience_s is not None and self._patience_s[row] < inf:
+            self.cancellations.at(row, now + self._patience_s[row])
         self._route(request, now)
+
+    def cancel(self, row: int) -> None:
+        """The client of a row gives up now, whether it has sent the request or not. No effect on one that has ended."""
+        self.cancellations.at(row, self.clock.now)
+
+    def never_sent(self, row: int, now: float) -> None:
+        """A client gives up before it sends a request."""
+        self._released += 1
+        self.source.drop(row)
+        self.recorder.rejected(row, now, GAVE_UP, Status.CANCELLED)
+        self.ended((row,), now)
+
+    def _note_ends(self, rows: Iterable[int], now: float) -> None:
+        """Requests have ended in a run in which somebody wants to know."""
+        rows = list(rows)
+        for row in rows:
+            self.cancellations.ended(row)
+            if self._sink is not None:
+                self._sink(self.recorder.ended_request(row))
+        self.source.ended(rows, now)
 
     def _route(self, request: LiveRequest, now: float) -> None:
         place = self.cluster.route(request, now)
@@ -206,16 +277,19 @@ class Simulation:
         spec = place.spec
         outside_s = spec.request_s + spec.request_per_prompt_token_s * prompt
         place.expect(request)
+        if self._watched:
+            self.cancellations.sent(row, place)
         request.entered_s = now + outside_s
         if now + outside_s > now:
-            self._coming[row] = request
+            self.coming[row] = request, place
             self.clock.at(now + outside_s, lambda event: self._enter(request, place), REQUEST_ENTERS)
         else:
             place.submit(request)
 
     def _enter(self, request: LiveRequest, place: Instance) -> None:
-        """A request reaches its instance, which may have died meanwhile."""
-        del self._coming[request.row]
+        """A request reaches its instance, which may have died meanwhile, unless its client has given up."""
+        if self.coming.pop(request.row, None) is None:
+            return
         if place.life is Life.UP or place.life is Life.DRAINING:
             place.submit(request)
         else:
@@ -224,13 +298,17 @@ class Simulation:
 
     def _refuse(self, request: LiveRequest, reason: str) -> None:
         self.recorder.rejected(request.row, self.clock.now, reason)
-        self.source.ended((request.row,), self.clock.now)
+        self.ended((request.row,), self.clock.now)
 
     def request_lost(self, request: LiveRequest, rule: str, now: float) -> None:
         """A request's instance has died."""
+        if self.cancellations.is_leaving(request.row):
+            self.cancellations.record(request, -1)
+            self.ended((request.row,), now)
+            return
         if rule == "fail":
             self.recorder.failed(request, now, DIED)
-            self.source.ended((request.row,), now)
+            self.ended((request.row,), now)
             return
         request.losses += 1
         if request.losses > PATIENCE:
@@ -245,7 +323,8 @@ class Simulation:
 
     def requests_left(self) -> tuple[int, int]:
         """Requests in the system, and requests that have not ended, those to come included."""
-        return self._released - self.recorder.ended, len(self.table) - self.recorder.ended
+        ended = self.recorder.ended
+        return self._released - ended, len(self.recorder.status) + self.source.open_ended - ended
 
     def _cut(self, now: float) -> None:
         """The run is cut: what everybody who is in the system has got so far, wherever it is: in an instance, between two, on its way to
@@ -255,7 +334,7 @@ class Simulation:
                 lane.stop(now)
         for instance in self.instances:
             self._leave_unfinished(instance)
-        for request in (*self.cluster.held, *self._coming.values()):
+        for request in (*self.cluster.held, *(request for request, _ in self.coming.values())):
             self.recorder.unfinished(request, -1)
         handover = self.cluster.handover
         for move in handover.moves.values() if handover is not None else ():
@@ -271,8 +350,8 @@ class Simulation:
             policy.ended(requests, instance.index, now)
         if self._progress is not None and self.recorder.ended - self._last_progress >= PROGRESS_EVERY:
             self._last_progress = self.recorder.ended
-            self._progress(self.recorder.ended, len(self.table), now)
-        self.source.ended(sorted(request.row for request in requests), now)
+            self._progress(self.recorder.ended, len(self.recorder.status), now)
+        self.ended(sorted(request.row for request in requests), now)
         self.instance_available(now)
 
     def _leave_unfinished(self, instance: Instance) -> None:
@@ -283,51 +362,9 @@ class Simulation:
         for request in left:
             self.recorder.unfinished(request, instance.index)
 
-    def _records(self) -> RunRecords:
-        lanes = tuple(_lane_log(lane) for instance in self.instances for lane in instance.lanes)
-        columns = self.recorder.request_columns()
-        new_tokens = pairs = 0.0
-        flops = 0.0
-        for instance in self.instances:
-            for lane in lanes[instance.lane_offset : instance.lane_offset + len(instance.lanes)]:
-                n, k = lane.span_decode_requests.astype(np.float64), lane.span_steps.astype(np.float64)
-                prompt_tokens, prompt_pairs = lane.computed_prefills()
-                new = float((n * k).sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
-                attended = float(
-                    (k * lane.span_context_tokens + n * k * (k - 1) / 2).sum() + prompt_pairs.sum() + lane.verified[:, 3].sum()
-                )
-                new_tokens += new
-                pairs += attended
-                flops += instance.cost.flops(new, attended)
-        ends = [float(lane.step_end_s[-1]) for lane in lanes if len(lane.step_end_s)]
-        finished = columns.finish_s[np.isfinite(columns.finish_s)]
-        if len(finished):
-            ends.append(float(finished.max()))
-        return RunRecords(
-            table=self.table,
-            requests=columns,
-            lanes=lanes,
-            emissions=self.recorder.emissions(),
-            instances=_infos(self.instances),
-            end_s=max(ends, default=0.0),
-            moves=self.cluster.migrations.columns() if self.cluster.spec.controllers else None,
-            lives=tuple(self.cluster.lives),
-            roles=tuple(self.cluster.roles),
-            counters={
-                "steps": float(sum(len(lane.step_end_s) for lane in lanes)),
-                "plans": float(sum(len(lane.span_steps) for lane in lanes)),
-                "computed_tokens": new_tokens,
-                "attended_pairs": pairs,
-                "useful_flops": flops,
-                "preemptions": float(columns.preemptions.sum()),
-                "reread_tokens": float(columns.reread_tokens.sum()),
-                "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in self.instances)),
-                "swapped_tokens": float(sum(instance.swapped_tokens for instance in self.instances)),
-                "instance_failures": float(self.cluster.failures),
-                "handed_over_tokens": float(self.cluster.handover.moved_tokens if self.cluster.handover is not None else 0),
-                "migrated_tokens": float(self.cluster.migrations.moved_tokens),
-            },
-        )
+    def records(self) -> RunRecords:
+        """What has happened."""
+        return collected(self)
 
 
 def _uplinks(specs: Sequence[InstanceSpec], clock: Clock) -> dict[int, Link]:
@@ -337,44 +374,3 @@ def _uplinks(specs: Sequence[InstanceSpec], clock: Clock) -> dict[int, Link]:
         if spec.uplink is not None and spec.node not in found:
             found[spec.node] = Link(clock, spec.uplink.bytes_per_s, spec.uplink.latency_s, spec.uplink.per_message_s)
     return found
-
-
-def _lane_log(lane: Lane) -> LaneLog:
-    log = np.frombuffer(lane.log, dtype=np.float64).reshape(-1, len(Span._fields)) if len(lane.log) else np.empty((0, len(Span._fields)))
-    numbers = Span(*log.T)  # of each field, the column
-    whole = {name: column.astype(np.int64) for name, column in numbers._asdict().items() if name != "start_s"}
-    return LaneLog(
-        instance=lane.instance.index,
-        lane=lane.index,
-        step_end_s=np.frombuffer(lane.step_end_s, dtype=np.float64) if len(lane.step_end_s) else np.empty(0),
-        span_first_step=np.cumsum(whole["steps"]) - whole["steps"],
-        span_start_s=np.array(numbers.start_s),
-        span_decode_requests=whole.pop("decodes"),
-        layered=np.array(lane.layered, dtype=np.int64).reshape(-1, 3),
-        verified=np.array(lane.verified, dtype=np.int64).reshape(-1, 4),
-        **{f"span_{name}": column for name, column in whole.items()},
-    )
-
-
-def _infos(instances: Sequence[Instance]) -> tuple[InstanceInfo, ...]:
-    """What each instance was. Instances that share a cost model share its description: a large cluster is thousands of equal ones."""
-    described: dict[int, dict[str, Any]] = {}
-    return tuple(_info(instance, described) for instance in instances)
-
-
-def _info(instance: Instance, described: dict[int, dict[str, Any]]) -> InstanceInfo:
-    spec = instance.spec
-    key = id(spec.cost)
-    if key not in described:
-        described[key] = copy.deepcopy(spec.cost.describe())
-    return InstanceInfo(
-        name=spec.name,
-        policy=spec.policy_name,
-        devices=spec.devices,
-        kv_blocks=spec.kv_blocks,
-        block_tokens=spec.block_tokens,
-        max_seqs=spec.max_seqs,
-        peak_flops_per_s=spec.cost.peak_flops_per_s,
-        cost=described[key],
-        prefix_caching=instance.kv.prefix is not None,
-    )

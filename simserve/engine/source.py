@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from simpy.events import Event
@@ -16,13 +16,16 @@ from simpy.events import Event
 from simserve.engine.clock import Clock
 from simserve.engine.events import CLIENT_ANSWERED, REQUEST_DUE
 from simserve.engine.listener import Listener
-from simserve.workload.requests import Workload
+from simserve.workload.requests import RequestTable, Workload
 
 
 class Source:
-    """Tells the listener of every row of the workload at its time (`request_due`). The engine reports endings with `ended`."""
+    """Tells the listener of every row of the workload at its time (`request_due`). The engine reports endings with `ended`.
 
-    def __init__(self, workload: Workload, clock: Clock, listener: Listener) -> None:
+    open_ended  rows will be appended; until `close` another arrival is to come, at a time that is not known yet
+    """
+
+    def __init__(self, workload: Workload, clock: Clock, listener: Listener, open_ended: bool = False) -> None:
         self._clock = clock
         self._listener = listener
         table = workload.requests
@@ -32,6 +35,12 @@ class Source:
         self._most = workload.max_concurrency
         self._under_way = 0
         self._held: deque[int] = deque()
+        self.open_ended = open_ended
+        self._place: int | None = None
+        """Among the events of one time, of the arrival that is to be appended."""
+        self._appended: deque[int] = deque()
+        self._dropped: set[int] = set()
+        """Rows that their clients have given up before they sent them."""
         self._arrival_s = array("d", table.arrival_s.tobytes())
         self._children: dict[int, list[int]] = {}
         self._open: Iterable[int] = range(self._rows)
@@ -54,18 +63,62 @@ class Source:
     def start(self) -> None:
         """Schedules the first releases."""
         if self._concurrency is not None:
-            first = min(self._concurrency, self._rows)
-            self._next = first
-            self._clock.at(0.0, lambda event: self._release_now(range(first)), REQUEST_DUE)
+            clients = self._concurrency
+            self._clock.at(0.0, lambda event: self._release_now(self._next_rows(clients)), REQUEST_DUE)
         else:
             self._upcoming = iter(self._open)
             self._schedule_next()
 
+    def append(self, table: RequestTable, end_of: Callable[[int], float | None]) -> None:
+        """More rows, in an open-ended run; they name rows of the run. `end_of(row)` = when a row has ended, None if it has not."""
+        first = self._rows
+        self._rows += len(table)
+        self._arrival_s.frombytes(table.arrival_s.tobytes())
+        for place, parent in enumerate(table.after.tolist()):
+            row = first + place
+            if parent < 0:
+                self._appended.append(row)
+                continue
+            parents = [parent] if table.also_after is None else [parent, *table.also_after.of(place)]
+            ends_s = [end_of(parent) for parent in parents]
+            left = [parent for parent, end_s in zip(parents, ends_s, strict=True) if end_s is None]
+            for parent in left:
+                self._children.setdefault(parent, []).append(row)
+            if len(left) > 1:
+                self._waits[row] = len(left)
+            elif not left:
+                end_s = max(end_s for end_s in ends_s if end_s is not None)
+                self._clock.at(end_s + self._arrival_s[row], _calls(self._arrive, row), REQUEST_DUE)
+        if self._place is not None and self._appended:
+            place, self._place = self._place, None
+            self._row = self._appended.popleft()
+            self._clock.redeem(place, self._arrival_s[self._row], self._on_arrival, REQUEST_DUE)
+
+    def close(self) -> None:
+        """No more rows will be appended."""
+        self.open_ended = False
+        if self._place is not None:
+            self._clock.give_back(self._place)
+            self._place = None
+
+    def _next_rows(self, count: int) -> list[int]:
+        """The next rows that the clients of a closed loop send, at most so many."""
+        rows: list[int] = []
+        while len(rows) < count and self._next < self._rows:
+            if self._next not in self._dropped:
+                rows.append(self._next)
+            self._next += 1
+        return rows
+
     def _schedule_next(self) -> None:
         row = next(self._upcoming, None)
+        if row is None and self._appended:
+            row = self._appended.popleft()
         if row is not None:
             self._row = row
             self._clock.at(self._arrival_s[row], self._on_arrival, REQUEST_DUE)
+        elif self.open_ended:
+            self._place = self._clock.reserve()
 
     def _on_arrival(self, event: Event) -> None:
         row = self._row
@@ -75,14 +128,14 @@ class Source:
     def ended(self, rows: Iterable[int], now: float) -> None:
         """Requests have ended: release what waited for them."""
         if self._concurrency is not None:
-            for _ in rows:
-                if self._next < self._rows:
+            for row in rows:
+                if self._next < self._rows and row not in self._dropped:
                     self._next += 1
                     self._release_later(self._next - 1, now, self._think_s)
             return
         if self._most is not None:
             rows = list(rows)
-            self._free(len(rows), now)
+            self._free(sum(row not in self._dropped for row in rows), now)
         if self._children:
             for row in rows:
                 for child in self._children.pop(row, ()):
@@ -102,11 +155,20 @@ class Source:
 
     def _arrive(self, row: int) -> None:
         """The time of a row has come: it is released, or waits at the client for one of those under way to end."""
-        if self._most is None:
+        if self._dropped and row in self._dropped:
+            if self._concurrency is not None:  # its client sends another
+                self._release_now(self._next_rows(1))
+        elif self._most is None:
             self._release_now((row,))
         else:
             self._held.append(row)
             self._send_held()
+
+    def drop(self, row: int) -> None:
+        """The client of a row will not send it."""
+        self._dropped.add(row)
+        if row in self._held:
+            self._held.remove(row)
 
     def _free(self, count: int, now: float) -> None:
         """So many answers are on their way to the client, which has them `think_s` later and may then send as many others."""
@@ -138,3 +200,7 @@ class Source:
         finally:
             self._ready.clear()
             self._releasing = False
+
+
+def _calls(action: Callable[[int], None], row: int) -> Callable[[Event], None]:
+    return lambda event: action(row)

@@ -14,14 +14,24 @@ Value = int | float | str | None
 class StatedColumns:
     """The columns of one run. A request of a workload without any is not told of them and costs nothing."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_rows", "_values")
 
     def __init__(self, table: RequestTable | None = None) -> None:
         others = [] if table is None else table.other_columns()
+        self._rows = 0 if table is None else len(table)
         self._values = {column.name: _plain(column, values) for column, values in others if column.visible}
 
     def __bool__(self) -> bool:
         return bool(self._values)
+
+    def append(self, table: RequestTable) -> None:
+        """The columns of further rows."""
+        more = {column.name: _plain(column, values) for column, values in table.other_columns() if column.visible}
+        for name in more.keys() - self._values.keys():
+            self._values[name] = [None] * self._rows
+        for name, values in self._values.items():
+            values.extend(more.get(name, [None] * len(table)))
+        self._rows += len(table)
 
     def value(self, name: str, row: int) -> Value:
         """What a row states, None where it states nothing. Raises PolicyError for a column that is none, is hidden from policies or is a

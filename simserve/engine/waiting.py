@@ -47,6 +47,10 @@ class FcfsQueue:
         else:
             self._queue.remove(request)
 
+    def find(self, row: int) -> LiveRequest | None:
+        """The request of a row, None if it is not here."""
+        return next((request for request in self._queue if request.row == row), None)
+
 
 class SortedQueue:
     """Ordered by a key; preempted requests return to the place of their key."""
@@ -81,6 +85,11 @@ class SortedQueue:
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request. Raises KeyError if it is not here."""
         self._queue.remove(self._keys.pop(request.row))
+
+    def find(self, row: int) -> LiveRequest | None:
+        """The request of a row, None if it is not here."""
+        entry = self._keys.get(row)
+        return None if entry is None else entry[1]
 
 
 WaitingQueue = FcfsQueue | SortedQueue

@@ -91,11 +91,11 @@ def request_counts(m: Measurement) -> dict[str, Any]:
     counts.update(
         {
             status.name.lower(): int((r.status == status).sum())
-            for status in (Status.COMPLETED, Status.REJECTED, Status.FAILED, Status.UNFINISHED)
+            for status in (Status.COMPLETED, Status.REJECTED, Status.FAILED, Status.CANCELLED, Status.UNFINISHED)
         }
     )
     reasons: dict[str, dict[str, int]] = {}
-    for status in (Status.REJECTED, Status.FAILED, Status.COMPLETED):
+    for status in (Status.REJECTED, Status.FAILED, Status.CANCELLED, Status.COMPLETED):
         number = np.bincount(r.reason[r.status == status], minlength=len(r.reasons))
         reasons[status.name.lower()] = {
             r.reasons[k] or "unstated": int(number[k]) for k in np.flatnonzero(number) if k or status != Status.COMPLETED

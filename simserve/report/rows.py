@@ -116,7 +116,7 @@ def outcome(summary: dict[str, Any]) -> str:
     """One sentence: how the requests ended and how much time was simulated."""
     counts = summary["requests"]
     parts = [f"{counts['completed']:,} completed"]
-    parts += [f"{counts[key]:,} {key}" for key in ("rejected", "failed", "unfinished") if counts[key]]
+    parts += [f"{counts[key]:,} {key}" for key in ("rejected", "failed", "cancelled", "unfinished") if counts.get(key)]
     return f"{counts['total']:,} requests: {', '.join(parts)}. {summary['window']['run_s']:,.1f} s simulated."
 
 

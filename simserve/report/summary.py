@@ -93,6 +93,11 @@ def warnings(m: Measurement, energy: Mapping[str, Any] | None = None, experts: M
         out.append(f"{number} of {counts['total']} requests were rejected: {reason}.")
     if counts["rejected"] and counts["completed"]:
         out.append(f"Latencies and rates are of the {counts['completed']} requests that were completed, not of those refused.")
+    if counts["cancelled"]:
+        out.append(
+            f"{counts['cancelled']} of {counts['total']} requests were cancelled, because their clients gave up. End-to-end latencies are "
+            f"of the {counts['completed']} that were completed: those who waited longest are not among them."
+        )
     out += memory_notes(m.records)
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):
         out.append(f"The SLO names the class '{name}', which no request of this workload has.")

@@ -15,11 +15,11 @@ _FEW = 10
 _SHORT = 10.0
 """Releases must last this many times the median request for a run to tell of a steady state."""
 
-_COUNTS_LOSSES = ("completed", "attainment", "goodput", "rejected", "failed", "unfinished")
+_COUNTS_LOSSES = ("completed", "attainment", "goodput", "rejected", "failed", "cancelled", "unfinished")
 """Figures that a lost request makes worse (it meets no SLO), so a predicate with one of them has seen it."""
 
 
-LOSSES = ("requests", "completed_share", "rejected", "failed", "failed_in_trace", "unfinished")
+LOSSES = ("requests", "completed_share", "rejected", "failed", "failed_in_trace", "cancelled", "unfinished")
 """Columns that `losses` reads."""
 
 
@@ -55,7 +55,8 @@ def losses(runs: Sequence[Run], tested: Sequence[Quantity]) -> list[str]:
     if seen:
         return notes
     parts = []
-    for column, what in (("rejected", "rejected"), ("failed", "failed"), ("unfinished", "unfinished when the run was cut (until_s)")):
+    lost = {"rejected": "rejected", "failed": "failed", "cancelled": "cancelled", "unfinished": "unfinished when the run was cut (until_s)"}
+    for column, what in lost.items():
         of_trace = source if column == "failed" else 0.0
         most, least = _most(column, holding) - of_trace, min(_value(run, column) for run in known) - of_trace
         if most > 0:
@@ -95,7 +96,8 @@ def unsteady(values: Mapping[str, float | None]) -> list[str]:
 def unmeasured(values: Mapping[str, float | None], load: str) -> list[str]:
     """A note on a failing run none of whose requests were measured, though not all were refused: it fails for want of figures."""
     requests = values.get("requests")
-    if requests is None or values.get("measured_requests") != 0 or _value_of(values, "rejected") + _value_of(values, "failed") >= requests:
+    lost = sum(_value_of(values, column) for column in ("rejected", "failed", "cancelled"))
+    if requests is None or values.get("measured_requests") != 0 or lost >= requests:
         return []
     return [
         f"at {load} no completed request was released in the measured window, so that nothing can be tested and the run fails: see "

@@ -138,6 +138,10 @@ COLUMNS: dict[str, Column] = {
         Column("log_type", "name", "kind of log in the trace", absent="", most=MOST_NAMES, visible=False),
         Column("adapter", "name", "LoRA adapter it asks for", absent="", most=MOST_NAMES, content_key=True),
         Column("salt", "name", "cache salt: prefixes are shared within one only", absent="", most=10_000_000, content_key=True),
+        Column(
+            "patience_s", "number", "time after its release at which the client gives up", "s", math.nan, 0, MOST_SECONDS, visible=False
+        ),
+        Column("attempt_of", "row", "first attempt of which this one is a repetition", absent=-1, least=-1, visible=False),
     )
 }
 """By name, in the order in which files have them: a new one goes at the end."""

@@ -138,6 +138,14 @@ class WorkloadConfig(_Section):
         le=MOST_EXACT,
         description="priority of every request that no slo_classes rule gives one; larger is more urgent",
     )
+    patience_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_S,
+        allow_inf_nan=False,
+        description="seconds after its release at which the client of a request gives up and the request is cancelled; where the trace"
+        " states it, the trace is believed. Absent = they wait as long as it takes",
+    )
     max_output_tokens: int | Literal["output"] | None = Field(
         default=None,
         description="output limit the clients state, tokens; 'output' = exactly what they will get; absent = as the trace says, or none",
@@ -206,6 +214,11 @@ def build_workload(config: WorkloadConfig, base_dir: Path, seed: int) -> Workloa
         )
         output = np.minimum(table.output_tokens, limit)  # the serving engine stops there
         table = replace(table, max_output_tokens=limit, output_tokens=output)
+    if config.patience_s is not None:
+        stated = table.column("patience_s")
+        patience_s = np.full(len(table), np.nan) if stated is None else np.asarray(stated)
+        patience_s = np.where(np.isnan(patience_s), config.patience_s, patience_s)
+        table = replace(table, others={**table.others, "patience_s": patience_s})
     if config.closed_loop is None:
         return Workload(table, max_concurrency=config.max_concurrency)
     return Workload(table, config.closed_loop.concurrency, config.closed_loop.think_s)

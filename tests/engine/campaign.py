@@ -93,6 +93,7 @@ def outcome(case: RandomExperiment, folder: Path, seconds: int = SECONDS, check:
             "died": bool(records.counters["instance_failures"]),
             "scaled": any(state == "draining" for _, _, state in records.lives),
             "staged": len(records.lanes) > len(records.instances),
+            "cancelled": bool((r.status == Status.CANCELLED).any()),
             "cut": bool((r.status == Status.UNFINISHED).any()),
         }
     except (ConfigError, TraceError) as problem:

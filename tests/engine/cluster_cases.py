@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,9 +45,10 @@ class ClusterCase:
     rule: str = "resume"
     windows: tuple[tuple[int, float], ...] = ()
     state_bytes: float = 0.0
+    patience_s: tuple[float, ...] = ()
 
     def workload(self) -> Workload:
-        work = self.base.workload()
+        work = self._of_clients(self.base.workload())
         if not self.contents:
             return work
         offsets = np.cumsum([0, *map(len, self.contents)]).astype(np.int64)
@@ -54,7 +56,12 @@ class ClusterCase:
         prefix = PrefixBlocks(offsets, ids, self.run_blocks * self.base.block_tokens, self.outputs)
         given = {"adapter": self.adapters, "salt": self.salts}
         others = {name: Labels.of(list(texts)) for name, texts in given.items() if any(texts)}
-        return replace(work, requests=replace(work.requests, prefix=prefix, others=others))
+        return replace(work, requests=replace(work.requests, prefix=prefix, others={**work.requests.others, **others}))
+
+    def _of_clients(self, work: Workload) -> Workload:
+        if not self.patience_s:
+            return work
+        return replace(work, requests=replace(work.requests, others={"patience_s": np.array(self.patience_s)}))
 
     def engine(self, **options: Any) -> RunRecords:
         return simulate(self.workload(), [self._spec(i) for i in range(len(self.roles))], self._cluster(), **options)
@@ -124,9 +131,10 @@ def clusters(
     deaths: bool = False,
     ways: tuple[str, ...] = ("pull",),
     grouped: bool = False,
+    impatient: bool = False,
 ) -> ClusterCase:
     """A random cluster. `caching`, `handover` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers keep
-    different tokens."""
+    different tokens; `impatient`: some clients give up."""
     base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped))
     if caching and not base.groups[0]:
         base = replace(base, groups=(1, *base.groups[1:]))
@@ -163,4 +171,5 @@ def clusters(
         rule=draw(st.sampled_from(["resume", "retry", "fail"])),
         windows=draw(st.sampled_from([(), ((3, 8.0),), ((2, 8.0), (20, 4.0))])) if grouped else (),
         state_bytes=draw(st.sampled_from([0.0, 64.0])) if grouped else 0.0,
+        patience_s=tuple(draw(st.one_of(when, when, st.just(math.nan))) for _ in base.rows) if impatient else (),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simserve.engine import InstanceSpec, simulate
+from simserve.engine.records import Status
 from simserve.engine.spec import ClusterSpec, Failures, MigrationSpec
 from simserve.policies import registry
 from simserve.workload.requests import RequestTable, Workload
@@ -33,7 +34,12 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
     if draw(st.booleans()):  # every prompt begins like one of two others
         kinds = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
         prefix = contents([[100 * kind + k for k in range(-(-int(tokens) // 4))] for kind, tokens in zip(kinds, prompts, strict=True)])
-    table = RequestTable.build(arrivals, prompts, np.array(draw(lengths)), session=session, priority=priority, prefix=prefix)
+    patience_s = None
+    if draw(st.booleans()):
+        patience_s = np.array(draw(st.lists(st.sampled_from([0.0, 0.25, 0.7, 2.0, 3.31, np.nan]), min_size=n, max_size=n)))
+    table = RequestTable.build(
+        arrivals, prompts, np.array(draw(lengths)), session=session, priority=priority, prefix=prefix, patience_s=patience_s
+    )
     load = Workload(table, concurrency=draw(st.sampled_from([None, None, 3])))
     cost = draw(st.sampled_from([RoundCost(), JaggedCost()]))
     disaggregated = draw(st.booleans())
@@ -43,6 +49,7 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
         "kv_blocks": draw(st.integers(34, 60)),
         "boot_s": 1.0,
         "steps_ahead": draw(st.integers(0, 2)),
+        "request_s": draw(st.sampled_from([0.0, 0.0, 0.3])),
         "order": registry.order(draw(st.sampled_from(["fcfs", "priority"]))),
     }
     if policy != "orca":
@@ -91,7 +98,7 @@ def clusters(draw: st.DrawFn) -> tuple[Workload, list[InstanceSpec], ClusterSpec
 def test_invariants_hold_under_random_failures_migrations_and_transfers() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @settings(max_examples=400, deadline=None, derandomize=True)
     @given(case=clusters())
     def look(case: tuple[Workload, list[InstanceSpec], ClusterSpec]) -> None:
         load, specs, cluster = case
@@ -107,13 +114,13 @@ def test_invariants_hold_under_random_failures_migrations_and_transfers() -> Non
             scaled=any(state == "draining" for _, _, state in records.lives),
             preempted=bool(records.requests.preemptions.any()),
             cached=bool(records.requests.cached_tokens.any()),
+            cancelled=bool((records.requests.status == Status.CANCELLED).any()),
+            cancelled_late=bool((records.requests.generated_tokens[records.requests.status == Status.CANCELLED] > 0).any()),
         )
 
     look()
-    rare = [
-        what for what in ("migrated", "gave_up", "died", "lost_work", "handed_over", "scaled", "preempted", "cached") if seen[what] < 10
-    ]
-    assert not rare, seen
+    everything = "migrated", "gave_up", "died", "lost_work", "handed_over", "scaled", "preempted", "cached", "cancelled", "cancelled_late"
+    assert not [what for what in everything if seen[what] < 10], seen
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

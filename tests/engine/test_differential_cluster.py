@@ -56,7 +56,7 @@ def assert_agree(records: RunRecords, naive: NaiveCluster, same: Times) -> None:
         }
         first_token_s = q.token_s[0] if q.token_s else math.nan
         counts, found = (q.generated, q.preemptions, q.recomputed), (q.cached, q.reread)
-        served_by = q.served_by if q.status == "COMPLETED" else -1
+        served_by = q.served_by if q.status in ("COMPLETED", "CANCELLED") else -1
         theirs = (q.status, q.reason), q.released_s, q.scheduled_s, q.finish_s, q.token_s, first_token_s, counts, found, served_by
         for (name, a), b in zip(ours.items(), theirs, strict=True):
             assert same(a, b), f"request {i}: {name} is {a!r}, the naive cluster says {b!r}"
@@ -104,6 +104,7 @@ def notice(seen: Counter[str], case: ClusterCase, naive: NaiveCluster) -> None:
         waited_for_room=naive.waited_for_room > 0,
         died=naive.deaths > 0,
         lost_tokens=case.rule != "fail" and naive.deaths > 0 and any(r.recomputed and not r.preemptions for r in naive.reqs),
+        **{f"gave_up_{where}": where in naive.gave_up for where in ("waiting", "running", "swapped", "landed", "aside", "held")},
         failed=any(r.reason == "its instance died" for r in naive.reqs),
     )
 
@@ -123,6 +124,18 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {"preempted": 30, "shared_out": 40, "tied_ends": 30, "waited_for_room": 20},
     ),
     "deaths": ({"sizes": (1, 2, 3), "deaths": True}, equal, {"died": 80, "lost_tokens": 15, "failed": 15}),
+    "clients that give up": (
+        {
+            "sizes": (2, 3, 4),
+            "caching": True,
+            "handover": True,
+            "deaths": True,
+            "ways": ("pull", "push", "push-layerwise"),
+            "impatient": True,
+        },
+        close,
+        {"gave_up_waiting": 15, "gave_up_running": 30, "gave_up_aside": 30, "gave_up_held": 4},
+    ),
     "push": (
         {"sizes": (2, 3, 4), "handover": True, "ways": PUSHES},
         close,

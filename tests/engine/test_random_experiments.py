@@ -62,7 +62,7 @@ def test_wider_experiments_keep_the_invariants_or_are_refused(tmp_path: Path) ->
         assert found["kind"] in ("ok", "refused"), shown(found, "--wider ")
     served = [found for found in seen if found["kind"] == "ok"]
     assert len(served) > len(seen) / 2
-    for what in ("preemptions", "staged", "cut", "handed_over", "died"):
+    for what in ("preemptions", "staged", "cut", "cancelled", "handed_over", "died"):
         assert any(found[what] for found in served), what
 
 

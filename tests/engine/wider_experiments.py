@@ -1,6 +1,6 @@
 """What `random_experiments` cannot draw, put on top of its experiments: caps on open arrivals, windows of traces, resampled and dependent
-sessions, every engine profile, models with windows and experts over several ranks, instances of different hardware, SGLang's and long
-prompts' parameters, contexts shorter than the requests, targets by class with warm-ups, several controllers.
+sessions, clients that give up, every engine profile, models with windows and experts over several ranks, instances of different hardware,
+SGLang's and long prompts' parameters, contexts shorter than the requests, targets by class with warm-ups, several controllers.
 
 `wider(seed)` is a function of the seed alone. Not all of it is valid: what does not fit together is to be refused plainly.
 """
@@ -43,7 +43,16 @@ def wider(seed: int) -> RandomExperiment:
     drawn = experiment(seed)
     mapping = json.loads(json.dumps(drawn.mapping)) | {"name": f"wider-{seed}"}
     _Widening(seed).widen(mapping)
-    return RandomExperiment(seed, mapping, drawn.trace)
+    return RandomExperiment(seed, mapping, _impatient(Random(f"patience {seed}"), mapping, drawn.trace))
+
+
+def _impatient(random: Random, mapping: Mapping, trace: tuple[Mapping, ...]) -> tuple[Mapping, ...]:
+    """Clients that give up after some of the time that answers take: all alike, or each as its row says. Returns the rows."""
+    if random.random() < 0.4:
+        mapping["workload"]["patience_s"] = random.choice((0.0, 0.003, 0.02, 0.1, 1.0, 20.0))
+    if random.random() < 0.6:
+        return trace
+    return tuple({**line, "patience_s": random.choice((None, 0.0, 0.01, 0.05, 0.3))} for line in trace)
 
 
 class _Widening:

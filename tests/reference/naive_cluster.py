@@ -7,6 +7,7 @@ rules of a cluster"; shares no code with `simserve.engine`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,10 @@ class NaiveCluster:
         self.held: list[ClusterReq] = []
         self.ready: list[int] = []
         self.releasing = False
+        patience_s = t.column("patience_s")
+        self.patience_s = [math.nan] * len(t) if patience_s is None else [float(x) for x in patience_s]
+        self.leave_with_step: list[ClusterReq] = []
+        self.gave_up: set[str] = set()
         self.deaths = self.waited_for_room = self.sent_ahead = self.withdrawn = 0
         for at_s, number in failures:
             self.at(at_s, FIRST, lambda number=number: self.kill(self.instances[number]))  # type: ignore[misc]
@@ -124,6 +129,9 @@ class NaiveCluster:
 
     def step_ended(self, i: NaiveInstance) -> None:
         i.finish()
+        for r in [r for r in self.leave_with_step if r.leaves == i.number]:
+            self.leave_with_step.remove(r)
+            self.give_up(r, between=i)
         self.pull(i)
         self.start(i)
 
@@ -201,12 +209,44 @@ class NaiveCluster:
             if r.output == 0:
                 self.over(r, "FAILED", "failed in the trace")
             else:
+                if self.patience_s[r.row] < math.inf:
+                    self.at(self.now + self.patience_s[r.row], FIRST, lambda r=r: self.give_up(r))  # type: ignore[misc]
                 self.route(r)
         self.releasing = False
 
     def over(self, r: ClusterReq, status: str, reason: str) -> None:
         r.status, r.reason, r.finish_s, r.place = status, reason, self.now, -1
         self.ended([r.row])
+
+    # clients give up
+    def give_up(self, r: ClusterReq, between: NaiveInstance | None = None) -> None:
+        """The client of a request goes away: it leaves, wherever it is; one in a step when that has ended."""
+        if r.status:
+            return
+        where = next((i for i in self.instances if r in [*i.waiting, *i.inbox, *i.running, *i.swapped, *i.landed, *i.aside]), None)
+        if where is None:
+            self.gave_up.add("held")
+            self.held.remove(r)
+        elif r in where.running and where.busy and where is not between:
+            r.leaves = where.number
+            self.leave_with_step.append(r)
+            return
+        else:
+            lists = {name: getattr(where, name) for name in ("waiting", "inbox", "running", "swapped", "landed", "aside")}
+            for name, place in lists.items():
+                if r in place:
+                    self.gave_up.add(name)
+                    if name in ("running", "landed", "aside"):
+                        where.release(r)
+                    place.remove(r)
+            r.held, r.served_by = 0, where.number
+            for move in self.moves:
+                if move.r is r:
+                    self.moves.remove(move)
+                    self.withdraw(move)
+                    break
+            self.wake(where)
+        self.over(r, "CANCELLED", "the client gave up")
 
     # routing
     def choose(self, pool: str) -> NaiveInstance | None:
@@ -367,6 +407,10 @@ class NaiveCluster:
             self.queue_up(move, self.choose("decode"))
         self.at(self.now + self.restart_s, FIRST, lambda: self.restart(i))
         for r in lost:
+            if r in self.leave_with_step:
+                self.leave_with_step.remove(r)
+                self.over(r, "CANCELLED", "the client gave up")
+                continue
             if self.rule == "fail":
                 self.over(r, "FAILED", "its instance died")
                 continue

@@ -24,7 +24,7 @@ Key = tuple[str, str, int]
 class ClusterReq(Req):
     """`ids` = what it contains, as (adapter, salt, id of the run); `place` = instance it counts at, -1 = none; `ahead` = decode instance
     that expects it while it prefills; `pinned` = contents it shares; `offered` = leading ones it need not offer; `cached`, `reread` =
-    found at its first admission, at later ones."""
+    found at its first admission, at later ones; `leaves` = its client has given up, and it leaves with the step in progress there."""
 
     ids: list[Key] = field(default_factory=list)
     place: int = -1
@@ -36,6 +36,7 @@ class ClusterReq(Req):
     reread: int = 0
     estimate: int = 0
     served_by: int = -1
+    leaves: int = -1
 
 
 class NaiveInstance(Naive):

@@ -1,0 +1,104 @@
+"""What a run leaves behind, put together when it is over."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simserve.engine.instance import Instance
+from simserve.engine.lane import Lane
+from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Span
+
+if TYPE_CHECKING:
+    from simserve.engine.simulate import Simulation
+
+
+def collected(run: Simulation) -> RunRecords:
+    """The records of a run that is over, or cut."""
+    lanes = tuple(_lane_log(lane) for instance in run.instances for lane in instance.lanes)
+    columns = run.recorder.request_columns()
+    new_tokens = pairs = 0.0
+    flops = 0.0
+    for instance in run.instances:
+        for lane in lanes[instance.lane_offset : instance.lane_offset + len(instance.lanes)]:
+            n, k = lane.span_decode_requests.astype(np.float64), lane.span_steps.astype(np.float64)
+            prompt_tokens, prompt_pairs = lane.computed_prefills()
+            new = float((n * k).sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
+            attended = float((k * lane.span_context_tokens + n * k * (k - 1) / 2).sum() + prompt_pairs.sum() + lane.verified[:, 3].sum())
+            new_tokens += new
+            pairs += attended
+            flops += instance.cost.flops(new, attended)
+    ends = [float(lane.step_end_s[-1]) for lane in lanes if len(lane.step_end_s)]
+    finished = columns.finish_s[np.isfinite(columns.finish_s)]
+    if len(finished):
+        ends.append(float(finished.max()))
+    return RunRecords(
+        table=run.table,
+        requests=columns,
+        lanes=lanes,
+        emissions=run.recorder.emissions(),
+        instances=_infos(run.instances),
+        end_s=max(ends, default=0.0),
+        moves=run.cluster.migrations.columns() if run.cluster.spec.controllers else None,
+        lives=tuple(run.cluster.lives),
+        roles=tuple(run.cluster.roles),
+        counters={
+            "steps": float(sum(len(lane.step_end_s) for lane in lanes)),
+            "plans": float(sum(len(lane.span_steps) for lane in lanes)),
+            "computed_tokens": new_tokens,
+            "attended_pairs": pairs,
+            "useful_flops": flops,
+            "preemptions": float(columns.preemptions.sum()),
+            "reread_tokens": float(columns.reread_tokens.sum()),
+            "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in run.instances)),
+            "swapped_tokens": float(sum(instance.swapped_tokens for instance in run.instances)),
+            "instance_failures": float(run.cluster.failures),
+            "handed_over_tokens": float(run.cluster.handover.moved_tokens if run.cluster.handover is not None else 0),
+            "migrated_tokens": float(run.cluster.migrations.moved_tokens),
+            **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
+        },
+    )
+
+
+def _lane_log(lane: Lane) -> LaneLog:
+    log = np.frombuffer(lane.log, dtype=np.float64).reshape(-1, len(Span._fields)) if len(lane.log) else np.empty((0, len(Span._fields)))
+    numbers = Span(*log.T)  # of each field, the column
+    whole = {name: column.astype(np.int64) for name, column in numbers._asdict().items() if name != "start_s"}
+    return LaneLog(
+        instance=lane.instance.index,
+        lane=lane.index,
+        step_end_s=np.frombuffer(lane.step_end_s, dtype=np.float64) if len(lane.step_end_s) else np.empty(0),
+        span_first_step=np.cumsum(whole["steps"]) - whole["steps"],
+        span_start_s=np.array(numbers.start_s),
+        span_decode_requests=whole.pop("decodes"),
+        layered=np.array(lane.layered, dtype=np.int64).reshape(-1, 3),
+        verified=np.array(lane.verified, dtype=np.int64).reshape(-1, 4),
+        **{f"span_{name}": column for name, column in whole.items()},
+    )
+
+
+def _infos(instances: Sequence[Instance]) -> tuple[InstanceInfo, ...]:
+    """What each instance was. Instances that share a cost model share its description: a large cluster is thousands of equal ones."""
+    described: dict[int, dict[str, Any]] = {}
+    return tuple(_info(instance, described) for instance in instances)
+
+
+def _info(instance: Instance, described: dict[int, dict[str, Any]]) -> InstanceInfo:
+    spec = instance.spec
+    key = id(spec.cost)
+    if key not in described:
+        described[key] = copy.deepcopy(spec.cost.describe())
+    return InstanceInfo(
+        name=spec.name,
+        policy=spec.policy_name,
+        devices=spec.devices,
+        kv_blocks=spec.kv_blocks,
+        block_tokens=spec.block_tokens,
+        max_seqs=spec.max_seqs,
+        peak_flops_per_s=spec.cost.peak_flops_per_s,
+        cost=described[key],
+        prefix_caching=instance.kv.prefix is not None,
+    )

@@ -155,20 +155,24 @@ class StepCost(CostModel):
             np.maximum(attention, _on_lines(longest, ones, one_intercept, one_slope), out=attention)
             attention += base
             return np.maximum(attention, floor, out=attention)
-        i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)
         out: list[float] = []
-        for _ in range(steps):
-            while i < len(knots) and knots[i] <= context_tokens:
-                i += 1
-            while j < len(ones) and ones[j] <= longest_tokens:
-                j += 1
-            batch = intercept[i - 1] + slope[i - 1] * context_tokens
-            single = one_intercept[j - 1] + one_slope[j - 1] * longest_tokens
-            seconds = base + (batch if batch > single else single)
-            out.append(seconds if seconds > floor else floor)
-            context_tokens += n
-            longest_tokens += 1
-        return out
+        while steps:  # stretches in which both stay on their line segments
+            i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)
+            run = steps
+            if i < len(knots):
+                run = min(run, (knots[i] - context_tokens - 1) // n + 1)
+            if j < len(ones):
+                run = min(run, ones[j] - longest_tokens)
+            a, b, one_a, one_b = intercept[i - 1], slope[i - 1], one_intercept[j - 1], one_slope[j - 1]
+            contexts = range(context_tokens, context_tokens + n * run, n)
+            out += [
+                base + (batch if (batch := a + b * context) > (single := one_a + one_b * longest) else single)
+                for context, longest in zip(contexts, range(longest_tokens, longest_tokens + run), strict=True)
+            ]
+            steps -= run
+            context_tokens += n * run
+            longest_tokens += run
+        return out if floor <= base else [seconds if seconds > floor else floor for seconds in out]
 
     def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""

@@ -32,7 +32,7 @@ ROOMS = {
     "hardware": {"resources"},
     "workload": {"resources"},
     "cost": {"hardware", "model"},
-    "engine": {"workload.columns", "workload.requests"},
+    "engine": {"workload.columns", "workload.joining", "workload.requests"},
     "report": {"engine.records", "workload.columns"},
     "calibration": {"config", "cost", "hardware", "model", "progress", "report.plots.style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "resources", "workload"},

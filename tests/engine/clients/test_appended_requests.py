@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simserve.contracts import InstanceView, Scheduler, StepPlan
+from simserve.contracts import ClusterControl, Controller, InstanceView, Scheduler, StepPlan
 from simserve.engine import ClusterSpec, EndedRequest, InstanceSpec, LiveRun, simulate
 from simserve.engine.records import RunRecords, Status
-from simserve.workload.requests import RequestTable, Workload
+from simserve.engine.spec import Failures
+from simserve.workload.joining import joined
+from simserve.workload.requests import Labels, PrefixBlocks, RequestTable, Workload
 from tests.engine.test_cluster_random import clusters
 from tests.reference.toy_cost import RoundCost
 
@@ -155,6 +157,64 @@ def test_contents_are_shared_across_pieces() -> None:
     assert records.requests.cached_tokens.tolist() == [0, 4, 0]
     with pytest.raises(ValueError, match="blocks of 4 tokens"):
         LiveRun([instance(prefix_caching=True)], prefix_block_tokens=8).append(of([1], 0.0))
+
+
+def test_whose_contents_they_are_and_what_was_answered_is_told_across_pieces() -> None:
+    """Four turns, each a piece: one that repeats the answer, two under a salt, one of a column that nobody had before."""
+    turns = [([1, 2, 3, 4], "", None), ([1, 2, 3, 4, 5], "", None), ([1, 2, 3], "b", None), ([1, 2, 3], "b", "x")]
+    pieces = []
+    for number, (ids, salt, adapter) in enumerate(turns):
+        prefix = PrefixBlocks(np.array([0, len(ids)]), np.array(ids), 4, outputs=True)
+        named = {"salt": Labels.of([salt])} | ({} if adapter is None else {"adapter": Labels.of([adapter])})
+        arrival, prompt, output = np.array([30.0 * number]), np.array([4 * len(ids) - 4]), np.array([9])
+        pieces.append(RequestTable.build(arrival, prompt, output, prefix=prefix, **named))
+    run = LiveRun([instance(prefix_caching=True)], prefix_block_tokens=4, prefix_outputs=True)
+    for piece in pieces:
+        run.advance(float(piece.arrival_s[0]))
+        run.append(piece)
+    records = run.close()
+    assert records.requests.cached_tokens.tolist() == [0, 12, 0, 0]
+    at_once = simulate(Workload(joined(pieces)), [instance(prefix_caching=True)])
+    assert same(at_once, records) == []
+
+
+class Watches(Controller):
+    """Notes how many requests are there at every tick."""
+
+    interval_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, int]] = []
+
+    def act(self, cluster: ClusterControl) -> None:
+        load = cluster.load(0)
+        self.seen.append((cluster.now, load.running + load.waiting))
+
+
+def test_an_arrival_keeps_its_place_among_what_happens_at_the_same_time() -> None:
+    """The second is scheduled when the first has come, before the tick of the same instant: also if it is appended later."""
+    at_once, in_pieces = Watches(), Watches()
+    simulate(Workload(table([0.5, 2.0], output_tokens=20)), [instance()], ClusterSpec(controllers=(at_once,)))
+    run = LiveRun([instance()], ClusterSpec(controllers=(in_pieces,)))
+    run.append(table([0.5], output_tokens=20))
+    run.advance(1.5)
+    run.append(table([2.0], output_tokens=20))
+    run.close()
+    assert in_pieces.seen == at_once.seen
+    assert (2.0, 2) in at_once.seen
+
+
+def test_a_run_that_waits_for_more_is_not_stuck() -> None:
+    """An idle instance dies and comes back thousands of times before the next request: as if it were known to come."""
+    failures = Failures((), 1.0, 0.01, "resume", 1)
+    at_once = simulate(Workload(table([0.0, 3000.0])), [instance()], ClusterSpec(failures=failures))
+    run = LiveRun([instance()], ClusterSpec(failures=failures))
+    run.append(table([0.0]))
+    run.advance(2999.0)
+    run.append(table([3000.0]))
+    assert same(at_once, run.close()) == []
+    assert at_once.counters["instance_failures"] > 2000
 
 
 def test_a_sink_hears_each_request_once_in_the_order_in_which_they_end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -241,3 +242,19 @@ def test_one_on_the_move_leaves_both_instances(patience_s: float) -> None:
     if 1.1 <= patience_s < 2.0:  # it has stopped: nobody waits for a step
         assert records.moves.outcomes[records.moves.outcome[0]] == "the request ended"
         assert records.requests.finish_s[0] == patience_s
+
+
+def test_the_one_behind_goes_ahead_at_the_next_step_when_the_first_in_the_queue_leaves() -> None:
+    """The first to wait is too long for what is free, the one behind it would fit; the batch meanwhile repeats its step."""
+    long = dataclasses.replace(table(NEVER, 1.6, NEVER), prompt_tokens=np.array([20, 36, 4]))
+    records = serve(long, instance(kv_blocks=13))
+    assert gave_up(records) == [1]
+    assert records.requests.scheduled_s[2] == 1.75
+
+
+def test_one_on_the_host_leaves_at_once_and_gives_the_host_its_room_back() -> None:
+    """`check` looks at the host's blocks at the end."""
+    records = serve(table(NEVER, 3.6), instance(kv_blocks=8, preemption="swap", host_kv_blocks=10))
+    assert records.requests.preemptions[1] == 1 and records.counters["swapped_tokens"] > 0
+    assert gave_up(records) == [1]
+    assert records.requests.finish_s[1] == 3.6

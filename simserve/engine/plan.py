@@ -139,6 +139,8 @@ class StepPlan(Step):
             batch.rejoin(self._serial)
         need = group.blocks_needed()
         while need and not batch.kv.take(need):
+            if batch.loads and batch.instance.intake.give_up_memory():  # before those that run, those that wait with memory
+                continue
             victim = batch.victim()
             if batch.runner.keeps_kv(victim):
                 batch.stall(victim)
@@ -240,7 +242,11 @@ class StepPlan(Step):
             self._refuse(f"grows {request!r}, which is not prefilling")
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
-        return self._batch.kv.grow(request, tokens)  # type: ignore[arg-type]
+        batch = self._batch
+        while not batch.kv.grow(request, tokens):  # type: ignore[arg-type]
+            if not batch.loads or not batch.instance.intake.give_up_memory():
+                return False
+        return True
 
     def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow).
@@ -309,6 +315,8 @@ class StepPlan(Step):
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
             self._refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = True
+        if self._batch.loads:  # otherwise those that wait with memory could starve those that run, time and again
+            self._batch.instance.intake.give_up_memory()
         if live.state is State.PREFILLING and self._batch.runner.keeps_kv(live):
             self._batch.stall(live)
         else:

@@ -116,6 +116,16 @@ def test_every_policy_serves_everybody(
     assert records.counters["kv_blocks_in_use_at_end"] == 0
 
 
+@pytest.mark.parametrize(
+    ("prompts", "loaded", "gap", "kv_blocks"),
+    [([22, 27, 25, 26], {2}, 0.7, 12), ([13, 7, 30, 10], {0, 2}, 0.25, 14), ([17, 20, 13, 15], {0, 1}, 0.0, 12)],
+)
+def test_those_that_wait_with_memory_do_not_starve_those_that_run(prompts: list[int], loaded: set[int], gap: float, kv_blocks: int) -> None:
+    for output in (1, 5, 9):
+        records = serve(prompts, (Tier(loaded, 2.0),), "fastgen", [gap * k for k in range(len(prompts))], output, kv_blocks=kv_blocks)
+        assert records.requests.generated_tokens.tolist() == [output] * len(prompts)
+
+
 def test_a_dead_instance_loses_what_was_loaded() -> None:
     tier = Tier({0}, 2.0)
     cluster = ClusterSpec(router=First(), failures=Failures(times=((1.0, 0),), restart_s=100.0))

@@ -1,0 +1,92 @@
+"""One mutant against the tests that reach it: those of its own folder and the quick ones first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.mutation import sites
+from benchmarks.mutation import tree as trees
+from benchmarks.mutation.reach import Reach
+
+NARROW_S = 8.0
+"""Seconds of tests in the first, narrow run."""
+
+SLACK_S = 30.0
+"""A test has ten times its seconds and this, so that a busy machine does not decide."""
+
+KILLED, SURVIVED, UNREACHED, INCONCLUSIVE = "killed", "survived", "unreached", "inconclusive"
+
+
+class Outcome(NamedTuple):
+    """What became of a mutant."""
+
+    state: str
+    by: str
+    """The test that failed; of a survivor, how many tests it survived."""
+    seconds: float
+
+
+class _Chosen:
+    """A pytest plugin: only these tests, in this order, each with a time limit."""
+
+    def __init__(self, seconds: dict[str, float], told: Path) -> None:
+        self.seconds, self.told = seconds, told
+
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+        place = {test: i for i, test in enumerate(self.seconds)}
+        dropped = [item for item in items if item.nodeid not in place]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.told.write_text(nodeid)
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(trees.TIMED_OUT))
+        signal.setitimer(signal.ITIMER_REAL, 10 * self.seconds.get(nodeid, 1.0) + SLACK_S)
+
+
+def order(tests: set[str], seconds: dict[str, float], own: str, budget_s: float) -> list[dict[str, float]]:
+    """Two runs: the first of NARROW_S, the second of the rest of the budget. Files together, own folder and quick files first."""
+    by_file: dict[str, dict[str, float]] = defaultdict(dict)
+    for test in sorted(tests, key=lambda test: (seconds[test], test)):
+        by_file[test.split("::")[0]][test] = seconds[test]
+    narrow: dict[str, float] = {}
+    wide: dict[str, float] = {}
+    total = 0.0
+    for _, members in sorted(by_file.items(), key=lambda kv: (not kv[0].startswith(own), sum(kv[1].values()), kv[0])):
+        for test, taken in members.items():
+            if total + taken <= budget_s or not narrow:
+                (narrow if total + taken <= NARROW_S or not narrow else wide)[test] = taken
+                total += taken
+    return [run for run in (narrow, wide) if run]
+
+
+def try_out(mutant: sites.Mutant, tree: Path, work: Path, reach: Reach, budget_s: float) -> Outcome:
+    """Puts the mutant in its place in the tree and runs the tests."""
+    began = time.monotonic()
+    path = tree / mutant.path
+    text = sites.mutated(path.read_text(encoding="utf-8"), mutant.operator, mutant.occurrence, sites.operators())
+    assert text is not None
+    tests = reach.tests(mutant.path, mutant.line)
+    if not tests:
+        return Outcome(UNREACHED, "no test reaches this line", 0.0)
+    told = work / "at.txt"
+    own = "tests/report" if mutant.package == "metrics" else f"tests/{mutant.package}"
+    runs = order(tests, reach.seconds, own, budget_s)
+    with trees.changed(path, text):
+        for run in runs:
+            told.unlink(missing_ok=True)
+            files = list(dict.fromkeys(test.split("::")[0] for test in run))
+            limit_s = 5 * sum(run.values()) + 2 * SLACK_S + len(files)
+            code = trees.pytest_run(tree, ["-x", "--tb=line", *files], [_Chosen(run, told)], work / "trial.log", limit_s)
+            by = told.read_text() if told.exists() else "nothing was collected"
+            if code in (None, trees.TIMED_OUT):
+                return Outcome(INCONCLUSIVE, f"endless in {by}", time.monotonic() - began)
+            if code != 0:
+                return Outcome(KILLED, by, time.monotonic() - began)
+    ran = sum(len(run) for run in runs)
+    return Outcome(SURVIVED, f"{ran} of {len(tests)} tests that reach it", time.monotonic() - began)

@@ -70,9 +70,9 @@ def test_the_head_of_a_block_is_a_statement_of_its_own():
 
 def test_quick_tests_and_those_of_the_own_folder_come_first():
     seconds = {"tests/cost/a.py::x": 3.0, "tests/cost/b.py::y": 1.0, "tests/engine/c.py::z": 0.5, "tests/engine/d.py::slow": 90.0}
-    narrow, *wide = order(set(seconds), seconds, "tests/cost", budget_s=10.0)
+    narrow, *wide = order(set(seconds), seconds, ("tests/cost/",), budget_s=10.0)
     assert list(narrow) == ["tests/cost/b.py::y", "tests/cost/a.py::x", "tests/engine/c.py::z"] and wide == []
-    narrow, rest = order(set(seconds), seconds, "tests/cost", budget_s=100.0)
+    narrow, rest = order(set(seconds), seconds, ("tests/cost/",), budget_s=100.0)
     assert list(rest) == ["tests/engine/d.py::slow"]
 
 

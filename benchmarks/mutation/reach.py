@@ -119,7 +119,8 @@ class Reach:
         self.tree = tree
         self.seconds: dict[str, float] = {}
         self._lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-        now = {}
+        self._importers: dict[str, set[str]] = defaultdict(set)
+        now: dict[str, str] = {}
         for path in sorted((work / "reach").glob("*.json.gz")):
             content = _read(path)
             tests = content["tests"]
@@ -129,6 +130,7 @@ class Reach:
             for file, lines in content["lines"].items():
                 if not (tree / file).exists():
                     continue
+                self._importers[file].update(tests)
                 text = now.setdefault(file, (tree / file).read_text(encoding="utf-8"))
                 moved = _moved(content["sources"][file], text)
                 for line, numbers in lines.items():
@@ -136,10 +138,14 @@ class Reach:
                         self._lines[file][new].update(tests[i] for i in numbers)
 
     def tests(self, file: str, line: int) -> set[str]:
-        """The tests that reach the statement at a line. What is outside of functions runs at import: those that reach its file."""
-        lines = self._lines.get(file, {})
+        """The tests that reach the statement at a line. What is outside of functions runs once, at import, and may matter to whoever
+        imported it: all tests of the test files that did.
+        """
         first, last, in_function = _statement((self.tree / file).read_text(encoding="utf-8"), line)
-        return set().union(*(lines.get(i, set()) for i in (range(first, last + 1) if in_function else lines)))
+        if not in_function:
+            return self._importers[file]
+        lines = self._lines.get(file, {})
+        return set().union(*(lines.get(i, set()) for i in range(first, last + 1)))
 
 
 def _moved(before: str, after: str) -> dict[int, int] | None:

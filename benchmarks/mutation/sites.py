@@ -11,6 +11,7 @@ an addition, which has eleven wrong operators, is not drawn eleven times as ofte
 from __future__ import annotations
 
 import ast
+import hashlib
 import random
 import warnings
 from collections import defaultdict
@@ -28,7 +29,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 
 DRAWN = ("plot", "plots", "perfetto", "html", "page", "terminal", "markdown")
-"""Files of pages, plots, tables and timelines are not part of `metrics`: what they show is looked at, not counted."""
+"""Files and folders of pages, plots, tables and timelines are left out: what they show is looked at, and colours are no facts."""
 
 IDENTITY = {"Is", "IsNot"}
 NO_FACT = {"slots", "strict"}
@@ -50,15 +51,15 @@ class Mutant(NamedTuple):
 
     @property
     def key(self) -> str:
-        return f"{self.path}|{self.operator}|{self.was}|{self.now}|{self.occurrence}"
+        """The same while the file is edited elsewhere. Two equal changes of equal lines of a file count as one."""
+        return f"{self.path}|{self.operator}|{self.was}|{self.now}"
 
 
 def files(root: Path, package: str) -> list[Path]:
     """The source files of a package, sorted."""
     found = {path for pattern in PACKAGES[package] for path in root.glob(pattern)}
-    if package == "metrics":
-        found = {path for path in found if not any(part.startswith(DRAWN) for part in path.relative_to(root).with_suffix("").parts)}
-        found = {path for path in found if not path.stem.endswith(DRAWN)}
+    found = {path for path in found if not any(part.startswith(DRAWN) for part in path.relative_to(root).with_suffix("").parts)}
+    found = {path for path in found if not path.stem.endswith(DRAWN)}
     return sorted(found)
 
 
@@ -158,14 +159,22 @@ def change(before: str, after: str) -> tuple[int, str, str]:
 
 
 def draw(root: Path, package: str, seed: int) -> Iterator[Mutant]:
-    """Mutants of a package in the order of the seed, each place at most once. Take as many as you like: a prefix is a sample."""
+    """Mutants of a package in the order of the seed, each place at most once. Take as many as you like: a prefix is a sample.
+
+    A place has its turn by a hash of the seed, its file and its line's text, so an edit elsewhere leaves the sample as it is.
+    """
     known = operators()
+    spots: list[tuple[str, Path, list[tuple[str, int]]]] = []
     sources = {path: path.read_text(encoding="utf-8") for path in files(root, package)}
-    spots = [(path, place, choices) for path, source in sources.items() for place, choices in sorted(places(source, known).items())]
-    dice = random.Random(f"{seed} {package}")
-    dice.shuffle(spots)
-    for path, _, choices in spots:
-        operator, occurrence = dice.choice(choices)
+    for path, source in sources.items():
+        lines = source.splitlines()
+        same: dict[str, int] = defaultdict(int)
+        for (line, column, family), choices in sorted(places(source, known).items()):
+            name = f"{seed}|{path.relative_to(root).as_posix()}|{lines[line - 1].strip()}|{column}|{family}"
+            same[name] += 1
+            spots.append((hashlib.sha256(f"{name}|{same[name]}".encode()).hexdigest(), path, choices))
+    for turn, path, choices in sorted(spots):
+        operator, occurrence = random.Random(turn).choice(choices)
         text = mutated(sources[path], operator, occurrence, known)
         if text is not None:
             line, was, now = change(sources[path], text)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,8 +60,11 @@ class _Chosen:
         signal.setitimer(signal.ITIMER_REAL, 10 * self.seconds.get(nodeid, 1.0) + SLACK_S)
 
 
-def order(tests: set[str], seconds: dict[str, float], own: tuple[str, ...], budget_s: float) -> list[dict[str, float]]:
-    """Two runs: the first of NARROW_S, the second of the rest of the budget. Files together, own folders and quick files first."""
+def order(
+    tests: set[str], seconds: dict[str, float], own: tuple[str, ...], budget_s: float, before: Sequence[str] = ()
+) -> list[dict[str, float]]:
+    """Two runs: the first of NARROW_S, the second of the rest of the budget. Tests `before` all others, then files together, own
+    folders and quick files first."""
 
     def place(file: str) -> int:
         return next((i for i, folder in enumerate(own) if file.startswith(folder)), len(own))
@@ -68,19 +72,19 @@ def order(tests: set[str], seconds: dict[str, float], own: tuple[str, ...], budg
     by_file: dict[str, dict[str, float]] = defaultdict(dict)
     for test in sorted(tests, key=lambda test: (seconds[test], test)):
         by_file[test.split("::")[0]][test] = seconds[test]
-    narrow: dict[str, float] = {}
+    narrow = {test: seconds[test] for test in before if test in tests}
     wide: dict[str, float] = {}
-    total = 0.0
+    total = sum(narrow.values())
     for _, members in sorted(by_file.items(), key=lambda kv: (place(kv[0]), sum(kv[1].values()), kv[0])):
         for test, taken in members.items():
-            if total + taken <= budget_s or not narrow:
+            if test not in narrow and (total + taken <= budget_s or not narrow):
                 (narrow if total + taken <= NARROW_S or not narrow else wide)[test] = taken
                 total += taken
     return [run for run in (narrow, wide) if run]
 
 
-def try_out(mutant: sites.Mutant, tree: Path, work: Path, reach: Reach, budget_s: float) -> Outcome:
-    """Puts the mutant in its place in the tree and runs the tests."""
+def try_out(mutant: sites.Mutant, tree: Path, work: Path, reach: Reach, budget_s: float, before: Sequence[str] = ()) -> Outcome:
+    """Puts the mutant in its place in the tree and runs the tests, those `before` first."""
     began = time.monotonic()
     path = tree / mutant.path
     text = sites.mutated(path.read_text(encoding="utf-8"), mutant.operator, mutant.occurrence, sites.operators())
@@ -89,7 +93,7 @@ def try_out(mutant: sites.Mutant, tree: Path, work: Path, reach: Reach, budget_s
     if not tests:
         return Outcome(UNREACHED, "no test reaches this line", 0.0)
     told = work / "at.txt"
-    runs = order(tests, reach.seconds, OWN[mutant.package], budget_s)
+    runs = order(tests, reach.seconds, OWN[mutant.package], budget_s, before)
     with trees.changed(path, text):
         for run in runs:
             told.unlink(missing_ok=True)

@@ -31,6 +31,8 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 DRAWN = ("plot", "plots", "perfetto", "html", "page", "terminal", "markdown")
 """Files and folders of pages, plots, tables and timelines are left out: what they show is looked at, and colours are no facts."""
 
+NOTHING_TO_CHANGE = {"name", "string", "newline", "endmarker", "arglist", "trailer", "atom_expr", "atom", "simple_stmt", "fstring", "fstring_string"}
+
 IDENTITY = {"Is", "IsNot"}
 NO_FACT = {"slots", "strict"}
 LEFT_OUT = {"VariableReplacer", "VariableInserter"}
@@ -85,6 +87,8 @@ def places(source: str, known: dict[str, Any]) -> dict[tuple[int, int, str], lis
     found: dict[tuple[int, int, str], list[tuple[str, int]]] = defaultdict(list)
     seen: dict[str, int] = defaultdict(int)
     for node in ast_nodes(get_ast(source)):
+        if node.type in NOTHING_TO_CHANGE or (node.type == "operator" and not set(node.value) <= set("+-*/%<>&|^@")):
+            continue  # no operator of cosmic-ray looks at these
         for name, operator in known.items():
             for (line, column), _ in operator.mutation_positions(node):
                 found[line, column, name.split("_")[0]].append((name, seen[name]))

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from benchmarks.mutation import reach, sites, table, trial
 from benchmarks.mutation import tree as trees
+from benchmarks.mutation.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +58,7 @@ def main() -> int:
     if given.only_reach:
         return 0
     known = reach.Reach(tree, work)
+    warm = Warm(tree, sorted({test.split("::")[0] for test in known.seconds}), work / "warm.log")
     results = work / "results.jsonl"
     done = {row["key"]: row for row in map(json.loads, results.read_text().splitlines())} if results.exists() else {}
     rows = []
@@ -68,7 +70,7 @@ def main() -> int:
                     break
                 killers = {row["by"] for row in done.values() if row["path"] == mutant.path and row["state"] == trial.KILLED}
                 quick = sorted(killers & known.seconds.keys(), key=lambda test: known.seconds[test])[:QUICK]
-                outcome = trial.try_out(mutant, tree, work, known, given.seconds, quick)
+                outcome = trial.try_out(mutant, tree, work, known, warm, given.seconds, quick)
                 row = {"key": mutant.key, "seed": given.seed, **mutant._asdict(), **outcome._asdict()}
                 done[mutant.key] = row
                 with results.open("a") as out:
@@ -76,6 +78,7 @@ def main() -> int:
                 place = f"{mutant.path}:{mutant.line}"
                 print(f"{package} {number}/{given.count} {place} {outcome.state}, {outcome.seconds:.1f} s: {outcome.by}", file=sys.stderr)
             rows.append({**row, **mutant._asdict()})
+    warm.close()
     listed = table.Listed()
     for entry in listed.gone(tree):
         print(f"{table.LISTED.name}: no line '{entry['was']}' in {entry['file']} any more", file=sys.stderr)

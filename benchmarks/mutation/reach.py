@@ -137,6 +137,10 @@ class Reach:
                     if (new := moved.get(int(line)) if moved is not None else int(line)) is not None:
                         self._lines[file][new].update(tests[i] for i in numbers)
 
+    def in_function(self, file: str, line: int) -> bool:
+        """Whether a line is inside a function: else it runs at import."""
+        return _statement((self.tree / file).read_text(encoding="utf-8"), line)[2]
+
     def tests(self, file: str, line: int) -> set[str]:
         """The tests that reach the statement at a line. What is outside of functions runs once, at import, and may matter to whoever
         imported it: all tests of the test files that did.

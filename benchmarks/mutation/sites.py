@@ -31,7 +31,19 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 DRAWN = ("plot", "plots", "perfetto", "html", "page", "terminal", "markdown")
 """Files and folders of pages, plots, tables and timelines are left out: what they show is looked at, and colours are no facts."""
 
-NOTHING_TO_CHANGE = {"name", "string", "newline", "endmarker", "arglist", "trailer", "atom_expr", "atom", "simple_stmt", "fstring", "fstring_string"}
+NOTHING_TO_CHANGE = {
+    "name",
+    "string",
+    "newline",
+    "endmarker",
+    "arglist",
+    "trailer",
+    "atom_expr",
+    "atom",
+    "simple_stmt",
+    "fstring",
+    "fstring_string",
+}
 
 IDENTITY = {"Is", "IsNot"}
 NO_FACT = {"slots", "strict"}

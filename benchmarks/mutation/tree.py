@@ -84,40 +84,57 @@ def _forget_compiled(path: Path) -> None:
 
 
 def pytest_run(tree: Path, arguments: list[str], plugins: list[Any], log: Path, limit_s: float) -> int | None:
-    """The exit code of pytest in the tree, in a process of its own; None when it took longer than the limit or died."""
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            os.setsid()
-            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            for stream in (1, 2):
-                os.dup2(out, stream)
-            os.chdir(tree)
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-            sys.path[:] = [str(tree), *(p for p in sys.path if p not in ("", str(Path(__file__).resolve().parents[2])))]
-            os.environ.update(PYTHONPATH=str(tree), OMP_NUM_THREADS="1")
-            _forget_our_own()
-            _quick_hypothesis()
-            import pytest
+    """The exit code of pytest in the tree, in a process of its own; None when it took more processor seconds than the limit, or died."""
+    return wait(start_pytest(tree, arguments, plugins, log, limit_s), 20 * limit_s + 60)
 
-            code = int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments], plugins=plugins))
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
+
+def start_pytest(tree: Path, arguments: list[str], plugins: list[Any], log: Path, limit_s: float | None = None) -> int:
+    """Forks; pytest runs in the fork, in the tree. The number of the process."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        os.setsid()
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(out, stream)
+        os.chdir(tree)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        if limit_s is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s) + 1, int(limit_s) + 1))
+        sys.path[:] = [str(tree), *(p for p in sys.path if p not in ("", str(Path(__file__).resolve().parents[2])))]
+        os.environ.update(PYTHONPATH=str(tree), OMP_NUM_THREADS="1")
+        _forget_our_own()
+        _quick_hypothesis()
+        import pytest
+
+        code = int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments], plugins=plugins))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def wait(child: int, limit_s: float) -> int | None:
+    """The exit code of a process; None when a signal ended it, or it had to be ended after so many seconds. Ends what it had started."""
     deadline = time.monotonic() + limit_s
+    pause = 0.002
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)  # what a killed test had started
+            _kill_group(child)
             return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else None
         if time.monotonic() > deadline:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
+            _kill_group(child)
             os.waitpid(child, 0)
             return None
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(0.05, 2 * pause)
+
+
+def _kill_group(child: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
 
 
 def _forget_our_own() -> None:

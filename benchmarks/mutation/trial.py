@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 from benchmarks.mutation import sites
 from benchmarks.mutation import tree as trees
 from benchmarks.mutation.reach import Reach
+from benchmarks.mutation.warm import FAILED, TOO_LATE, Warm, limit_s
 
 NARROW_S = 8.0
 """Seconds of tests in the first, narrow run."""
-
-SLACK_S = 30.0
-"""A test has ten times its seconds and this, so that a busy machine does not decide."""
 
 OWN = {
     "policies": ("tests/policies/", "tests/config/", "tests/engine/"),
@@ -56,8 +54,8 @@ class _Chosen:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.told.write_text(nodeid)
-        signal.signal(signal.SIGALRM, lambda *_: os._exit(trees.TIMED_OUT))
-        signal.setitimer(signal.ITIMER_REAL, 10 * self.seconds.get(nodeid, 1.0) + SLACK_S)
+        signal.signal(signal.SIGVTALRM, lambda *_: os._exit(trees.TIMED_OUT))
+        signal.setitimer(signal.ITIMER_VIRTUAL, limit_s(self.seconds.get(nodeid, 1.0)))
 
 
 def order(
@@ -83,11 +81,12 @@ def order(
     return [run for run in (narrow, wide) if run]
 
 
-def try_out(mutant: sites.Mutant, tree: Path, work: Path, reach: Reach, budget_s: float, before: Sequence[str] = ()) -> Outcome:
-    """Puts the mutant in its place in the tree and runs the tests, those `before` first."""
+def try_out(mutant: sites.Mutant, tree: Path, work: Path, reach: Reach, warm: Warm, budget_s: float, before: Sequence[str] = ()) -> Outcome:
+    """Puts the mutant in its place in the tree and runs the tests, those `before` first: in the warm process, then from the beginning."""
     began = time.monotonic()
     path = tree / mutant.path
-    text = sites.mutated(path.read_text(encoding="utf-8"), mutant.operator, mutant.occurrence, sites.operators())
+    source = path.read_text(encoding="utf-8")
+    text = sites.mutated(source, mutant.operator, mutant.occurrence, sites.operators())
     assert text is not None
     tests = reach.tests(mutant.path, mutant.line)
     if not tests:
@@ -95,11 +94,20 @@ def try_out(mutant: sites.Mutant, tree: Path, work: Path, reach: Reach, budget_s
     told = work / "at.txt"
     runs = order(tests, reach.seconds, OWN[mutant.package], budget_s, before)
     with trees.changed(path, text):
+        if warm.ready and reach.in_function(mutant.path, mutant.line):
+            tests_of = {test: taken for run in runs for test, taken in run.items()}
+            one_by_one = [
+                *(test for test in before if test in tests_of),
+                *sorted(tests_of.keys() - set(before), key=lambda t: (tests_of[t], t)),
+            ]
+            code, by = warm.ask(path, source, text, one_by_one, [limit_s(tests_of[test]) for test in one_by_one])
+            if code in (FAILED, TOO_LATE):
+                return Outcome(KILLED if code == FAILED else INCONCLUSIVE, by, time.monotonic() - began)
         for run in runs:
             told.unlink(missing_ok=True)
             files = list(dict.fromkeys(test.split("::")[0] for test in run))
-            limit_s = 5 * sum(run.values()) + 2 * SLACK_S + len(files)
-            code = trees.pytest_run(tree, ["-x", "--tb=line", *files], [_Chosen(run, told)], work / "trial.log", limit_s)
+            limit = 5 * sum(run.values()) + 60 + 5 * len(files)
+            code = trees.pytest_run(tree, ["-x", "--tb=line", *files], [_Chosen(run, told)], work / "trial.log", limit)
             by = told.read_text() if told.exists() else "nothing was collected"
             if code in (None, trees.TIMED_OUT):
                 return Outcome(INCONCLUSIVE, f"endless in {by}", time.monotonic() - began)

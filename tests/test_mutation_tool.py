@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from benchmarks.mutation import sites, table
 from benchmarks.mutation.reach import _moved, _statement
 from benchmarks.mutation.trial import order
+from benchmarks.mutation.warm import exchange
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,3 +94,50 @@ def test_an_entry_whose_line_is_gone_is_named(tmp_path):
     here = {"file": "tests/test_mutation_tool.py", "kind": "accepted", "why": "a test of a test"}
     listed.write_text(f"- {here | {'was': 'ROOT = Path(__file__).resolve().parents[1]'}}\n- {here | {'was': 'no such line'}}\n")
     assert [entry["was"] for entry in table.Listed(listed).gone(ROOT)] == ["no such line"]
+
+
+LOADED = """
+from functools import cache
+
+FACTOR = 3
+
+def times(x, by=2):
+    return [x * by for _ in range(1)][0]
+
+class Box:
+    size = 4
+    def doubled(self):
+        return self.size * 2
+
+def adder(n):
+    def add(x):
+        return x + n
+    return add
+
+plus_one = adder(1)
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path, monkeypatch):
+    """(module, a function that puts one text in the place of another in it and says whether that was possible)."""
+    path = tmp_path / "loaded_for_a_test.py"
+    path.write_text(LOADED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module(path.stem)
+    yield module, lambda a, b: exchange(str(path), LOADED, LOADED.replace(a, b))
+    del sys.modules[path.stem]
+
+
+def test_functions_that_are_loaded_get_the_code_of_the_mutant(loaded):
+    module, change = loaded
+    assert change("x * by", "x + by") and module.times(5) == 7
+    assert change("self.size * 2", "self.size * 3") and module.Box().doubled() == 12
+    assert change("x + n", "x - n") and module.plus_one(5) == 4, "also what a function has returned"
+
+
+def test_what_runs_at_import_cannot_be_exchanged(loaded):
+    module, change = loaded
+    for a, b in (("by=2", "by=3"), ("FACTOR = 3", "FACTOR = 4"), ("size = 4", "size = 5"), ("adder(1)", "adder(2)")):
+        assert not change(a, b)
+    assert module.times(5) == 10 and module.FACTOR == 3

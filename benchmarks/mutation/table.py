@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Listed:
         self.entries: list[dict[str, str]] = (yaml.safe_load(path.read_text(encoding="utf-8")) or []) if path.exists() else []
 
     def find(self, row: dict[str, Any]) -> dict[str, str] | None:
-        """The entry of a mutant. `file`, `was` and `now` are patterns as in a shell; `now` may be left out."""
+        """The entry of a mutant. `file`, `was` and ."""
         for entry in self.entries:
             now = entry.get("now", "*")
             if all(_same(row[key], pattern) for key, pattern in (("path", entry["file"]), ("was", entry["was"]), ("now", now))):
@@ -41,7 +41,7 @@ class Listed:
 
 
 def _same(text: str, pattern: str) -> bool:
-    return text == pattern.strip() or fnmatchcase(text, pattern.strip())
+    return re.fullmatch(re.escape(pattern.strip()).replace(r"\*", ".*"), text, re.DOTALL) is not None
 
 
 def markdown(rows: Iterable[dict[str, Any]], listed: Listed) -> str:

@@ -22,7 +22,7 @@ class Listed:
         self.entries: list[dict[str, str]] = (yaml.safe_load(path.read_text(encoding="utf-8")) or []) if path.exists() else []
 
     def find(self, row: dict[str, Any]) -> dict[str, str] | None:
-        """The entry of a mutant. `file`, `was` and ."""
+        """The entry of a mutant. In `file`, `was` and `now` a * stands for any text; `now` may be left out."""
         for entry in self.entries:
             now = entry.get("now", "*")
             if all(_same(row[key], pattern) for key, pattern in (("path", entry["file"]), ("was", entry["was"]), ("now", now))):

@@ -141,3 +141,11 @@ def test_what_runs_at_import_cannot_be_exchanged(loaded):
     for a, b in (("by=2", "by=3"), ("FACTOR = 3", "FACTOR = 4"), ("size = 4", "size = 5"), ("adder(1)", "adder(2)")):
         assert not change(a, b)
     assert module.times(5) == 10 and module.FACTOR == 3
+
+
+def test_remembering_results_is_no_fact_and_being_a_property_is():
+    plain = "class A:\n    def f(self):\n        return 1\n"
+    assert sites.meaning(plain.replace("    def", "    @cache\n    def")) == sites.meaning(plain)
+    assert sites.meaning(plain.replace("    def", "    @lru_cache(maxsize=3)\n    def")) == sites.meaning(plain)
+    assert sites.meaning(plain.replace("    def", "    @property\n    def")) != sites.meaning(plain)
+    assert sites.meaning("x = ") is None

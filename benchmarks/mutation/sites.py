@@ -5,7 +5,7 @@ an addition, which has eleven wrong operators, is not drawn eleven times as ofte
 
 - annotations, blocks for type checkers, which arguments are given by name, code that does not compile when changed;
 - `==` into `is` and the like: for short text and small integers CPython cannot tell them apart;
-- `slots=` and `strict=` (memory, and an assertion that a correct caller never trips).
+- `slots=` and `strict=` (memory, and an assertion that a correct caller never trips), and whether a function remembers its results.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ NOTHING_TO_CHANGE = {
 
 IDENTITY = {"Is", "IsNot"}
 NO_FACT = {"slots", "strict"}
+MEMORY = {"cache", "lru_cache"}
 LEFT_OUT = {"VariableReplacer", "VariableInserter"}
 
 
@@ -130,6 +131,9 @@ class _Meaning(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
         node.returns = None
+        node.decorator_list = [
+            each for each in node.decorator_list if not MEMORY & {n.id for n in ast.walk(each) if isinstance(n, ast.Name)}
+        ]
         return node
 
     def visit_If(self, node: ast.If) -> ast.If | None:

@@ -119,3 +119,10 @@ def test_prompts_fill_a_step_of_their_own() -> None:
     mixed = (lane.span_decode_requests > 0) & (lane.span_prefill_tokens > 0)
     assert not mixed.any()
     assert lane.span_prefill_tokens[lane.span_prefill_tokens > 0].tolist() == [12, 30]
+
+
+@pytest.mark.parametrize(("second", "chunks"), [(8, [16]), (9, [8, 9])])
+def test_a_prefill_step_holds_its_budget_to_the_token(second: int, chunks: list[int]) -> None:
+    records = serve([(0.0, 8, 3, 3), (0.0, second, 3, 3)], 1000, max_num_batched_tokens=16, wait_steps=1)
+    (lane,) = records.lanes
+    assert lane.span_prefill_tokens[lane.span_prefill_tokens > 0].tolist() == chunks

@@ -86,3 +86,9 @@ def test_the_command_says_what_the_file_does_not(tmp_path):
     assert "no arrival times" in said.output
     said = CliRunner().invoke(app, ["convert", str(write(tmp_path, TEXTS["burstgpt.csv"], "b.csv")), str(tmp_path / "b-out.csv")])
     assert "no place" not in said.output
+
+
+@pytest.mark.parametrize("name", ["run.2024.csv", "run.2024.jsonl.gz", "run.v1.2.parquet"])
+def test_names_may_have_dots(tmp_path, name):
+    t = read_trace(write(tmp_path, TEXTS["burstgpt.csv"]))
+    assert_same(t, read_trace(write_trace(t, tmp_path / name)))

@@ -155,7 +155,9 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         # Of a request whose instance died, everything computed counts as recomputed.
         again = r.recomputed_tokens - r.cached_tokens - r.reread_tokens
         asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + again)[done].sum() + again[died].sum()
-        asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - int(e.bursts[:, 1].sum())  # drafted in vain
+        # Drafted in vain. Accepted tokens of a request that was started over are among those recomputed.
+        accepted = int(e.bursts[:, 1].sum()) + records.counters.get("void_burst_tokens", 0)
+        asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - accepted
         # Of one whose client gave up: what it had in memory then, and what it had lost before.
         asked += again[cancelled].sum() + records.counters.get("cancelled_tokens", 0)
         _require(

@@ -181,6 +181,14 @@ class Cluster:
     def _refresh(self, now: float) -> None:
         self.entry.view.refresh()
         self.decode.view.refresh()
+        self.ask_again(now)
+
+    def ask_again(self, now: float) -> None:
+        """A request has ended somewhere, or signals have been refreshed: routers are asked again for those that wait for an instance."""
+        if self.handover is not None and self.handover.homeless:
+            self.handover.retry()
+        if self.held:
+            self._listener.instance_available(now)
 
     def _progress(self) -> tuple[int, int, int]:
         """Differs when a request has come or ended, or a step has begun or ended."""

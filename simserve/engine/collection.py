@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def collected(run: Simulation) -> RunRecords:
     """The records of a run that is over, or cut."""
     lanes = tuple(_lane_log(lane) for instance in run.instances for lane in instance.lanes)
-    columns = run.recorder.request_columns()
+    columns, emissions = run.recorder.request_columns(), run.recorder.emissions()
     new_tokens = pairs = 0.0
     flops = 0.0
     for instance in run.instances:
@@ -39,7 +39,7 @@ def collected(run: Simulation) -> RunRecords:
         table=run.table,
         requests=columns,
         lanes=lanes,
-        emissions=run.recorder.emissions(),
+        emissions=emissions,
         instances=_infos(run.instances),
         end_s=max(ends, default=0.0),
         moves=run.cluster.migrations.columns() if run.cluster.spec.controllers else None,
@@ -59,6 +59,7 @@ def collected(run: Simulation) -> RunRecords:
             "handed_over_tokens": float(run.cluster.handover.moved_tokens if run.cluster.handover is not None else 0),
             "migrated_tokens": float(run.cluster.migrations.moved_tokens),
             **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
+            **({"void_burst_tokens": float(void)} if (void := run.recorder.void_burst_tokens) else {}),
         },
     )
 

@@ -166,7 +166,7 @@ class Instance:
 
     def others_work(self, lane: Lane) -> bool:
         """Whether memory will be freed by others than this lane."""
-        return bool(self.kv.elsewhere) or bool(len(self.loads)) or self.handover is not None or self.runner.others_work(lane)
+        return bool(self.kv.elsewhere) or bool(len(self.loads)) or self.runner.others_work(lane)
 
     def requests(self) -> list[LiveRequest]:
         """All that wait here or are in a lane."""
@@ -175,9 +175,11 @@ class Instance:
     def crash(self, now: float) -> list[LiveRequest]:
         """The instance dies: its KV is gone. Returns the requests that were in its queue and lanes, waiting again, in order of their rows;
         tokens of the step in progress were never computed."""
+        for lane in self.lanes:
+            lane.stop(now)
         lost = self.intake.clear() + self.loads.clear()
         for lane in self.lanes:
-            lost += lane.crash(now)
+            lost += lane.crash()
         self.runner.crash(now)
         self.kv.clear()
         self.signals.waiting[self.index] = 0

@@ -119,6 +119,8 @@ class Lane:
             elif self.has_work() and not plan.preempted and not self.instance.others_work(self):
                 if intake.give_up_memory():  # those that have been loaded wait for each other's
                     return self.plan_step(now)
+                if self.instance.handover is not None:  # requests that are elsewhere may come
+                    return None
                 raise PolicyError(
                     f"policy '{self.policy_name}' plans no work at {now} s with {waiting} waiting, {len(batch.prefilling)} prefilling, "
                     f"{len(self.group)} decoding, {len(batch.swapped)} swapped requests: no progress is possible (invariant I5)"
@@ -304,10 +306,9 @@ class Lane:
             self._end_event = None
             if ended > self._span_first:
                 self.finish(self.step_end_s[-1])
+            self.busy = False
 
-    def crash(self, now: float) -> list[LiveRequest]:
-        """The instance dies: takes all requests out. What ended by now counts, the step in progress does not."""
-        self.stop(now)
-        self.busy = False
+    def crash(self) -> list[LiveRequest]:
+        """The instance has died, and its lanes have stopped: takes all requests out."""
         self.boundary.clear()
         return self.batch.crash()

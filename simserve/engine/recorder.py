@@ -28,6 +28,8 @@ class Recorder:
         self.ended = 0
         self.cancelled_tokens = 0
         """In the KV cache of requests when their clients gave up."""
+        self.void_burst_tokens = 0
+        """Of steps that verified drafted tokens, those that do not count any more (`void`)."""
         self._segments = array("q")
         self._segment_prefill_end_s = array("d")
         self._bursts = array("q")
@@ -165,6 +167,7 @@ class Recorder:
         if self._void:
             counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())], dtype=bool)
             table, prefill_end_s = table[counts], prefill_end_s[counts]
+            self.void_burst_tokens = int(bursts[~counts[bursts[:, 0]], 1].sum())
             bursts = bursts[counts[bursts[:, 0]]]
             bursts[:, 0] = np.cumsum(counts)[bursts[:, 0]] - 1
         return Emissions(

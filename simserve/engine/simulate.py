@@ -352,7 +352,7 @@ class Simulation:
             self._last_progress = self.recorder.ended
             self._progress(self.recorder.ended, len(self.recorder.status), now)
         self.ended(sorted(request.row for request in requests), now)
-        self.instance_available(now)
+        self.cluster.ask_again(now)
 
     def _leave_unfinished(self, instance: Instance) -> None:
         """The run is cut: the requests in the instance."""

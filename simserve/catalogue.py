@@ -182,7 +182,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("requests", "higher", "requests", ("requests", "total")),
     Figure("measured_requests", "higher", "measured", ("latency", BY_CLASS, "e2e_s", "count")),
-    Figure("completed_share", "higher", "completed"),
+    Figure("completed_fraction", "higher", "completed"),
     Figure("rejected", "lower", "rejected", ("requests", "rejected")),
     Figure("failed", "lower", "failed", ("requests", "failed")),
     Figure("failed_in_trace", "lower", "failed.in_trace"),

@@ -61,7 +61,7 @@ def _cell(value: Any, seconds: bool) -> str:
     return milliseconds(float(value)) if seconds else number(float(value))
 
 
-def share(text: str, option: str) -> float:
+def fraction(text: str, option: str) -> float:
     """'2%' or '0.02' as a share. Raises ConfigError."""
     number, percent, rest = text.strip().partition("%")
     try:

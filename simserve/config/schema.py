@@ -172,7 +172,7 @@ class NetworkSection(Section):
     between_nodes: BetweenNodesSection | None = Field(
         default=None, description="Default: all instances reach each other over the link above."
     )
-    hand_over: Literal["pull", "push", "push-layerwise"] = Field(
+    kv_transfer: Literal["pull", "push", "push-layerwise"] = Field(
         default="pull",
         description="How KV gets from prefill to decode: the decode instance pulls it when it has memory; or its memory is reserved when "
         "the prefill starts and the KV pushed when it ends, or layer by layer while it runs.",

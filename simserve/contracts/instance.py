@@ -112,7 +112,7 @@ class InstanceView(Protocol):
         """Most requests that may run in this batch."""
 
     @property
-    def free_seats(self) -> int:
+    def free_slots(self) -> int:
         """Requests that may still be admitted under max_seqs."""
 
     @property

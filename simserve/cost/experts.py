@@ -28,8 +28,8 @@ def coverage(tokens: F64, experts: int, chosen: int, exponent: float = ZIPF_EXPO
     """Expected share (0 to 1) of the `experts` of a layer that `tokens` tokens choose, each token `chosen` distinct ones."""
     wanted, place = np.unique(tokens, return_inverse=True)
     left_out = np.log1p(-np.minimum(_chosen_by_one(experts, chosen, exponent), 1.0 - 1e-15))
-    shares = [1.0 - np.exp(np.outer(wanted[i : i + _STEPWISE], left_out)).mean(axis=1) for i in range(0, len(wanted), _STEPWISE)]
-    found: F64 = np.concatenate([*shares, np.zeros(0)])[place]
+    fractions = [1.0 - np.exp(np.outer(wanted[i : i + _STEPWISE], left_out)).mean(axis=1) for i in range(0, len(wanted), _STEPWISE)]
+    found: F64 = np.concatenate([*fractions, np.zeros(0)])[place]
     return found
 
 

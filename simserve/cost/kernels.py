@@ -73,11 +73,11 @@ class KernelChoice:
 
         W8A8 without rows of its own is timed as TensorRT-LLM's SmoothQuant kernel: the same operands and arithmetic.
         """
-        share = self.options.a8_share if dtype == "w4a4_int4" else 0.0
-        if share:
+        fraction = self.options.a8_fraction if dtype == "w4a4_int4" else 0.0
+        if fraction:
             eight = self.operator("gemm", "w4a8_int4").seconds(m=m, n=n, k=k)
             four = self.operator("gemm", dtype).seconds(m=m, n=n, k=k)
-            return share * eight + (1.0 - share) * four
+            return fraction * eight + (1.0 - fraction) * four
         if dtype == "w8a8_int8" and not self.analytic and not self.profile.candidates("gemm", dtype):
             dtype = "w8a8_int8_smoothquant"
         model = self.operator("gemm", dtype)

@@ -56,16 +56,16 @@ class PrefillAttention:
         if len(prefills) == 1:
             new, context, _, _, _ = prefills[0]
             return self._at(self._alone, new, context)
-        dearest = extra = 0.0
-        dearest_added = 0.0
+        most_expensive = extra = 0.0
+        most_expensive_added = 0.0
         for new, context, _, _, _ in prefills:
             alone = self._at(self._alone, new, context)
             added = self._at(self._added, new, context)
             extra += added
-            if alone > dearest:
-                dearest, dearest_added = alone, added
+            if alone > most_expensive:
+                most_expensive, most_expensive_added = alone, added
         # Data-parallel replicas share the chunks; the dearest one stays whole on its own.
-        return dearest + (extra - dearest_added) / self._replicas
+        return most_expensive + (extra - most_expensive_added) / self._replicas
 
     def _at(self, table: list[list[float]], new: int, context: int) -> float:
         xs, ys = self._new_knots, self._context_knots

@@ -293,7 +293,7 @@ class KvCache:
         """A request that was set aside goes on here."""
         del self.elsewhere[request.row]
 
-    def let_go(self, request: LiveRequest, grown: int) -> None:
+    def release_set_aside(self, request: LiveRequest, grown: int) -> None:
         """Frees the blocks of a request that was set aside: its KV is where it is needed. `grown` as in `fits`."""
         del self.elsewhere[request.row]
         self._forget_taken(grown)

@@ -84,7 +84,7 @@ class Lane:
         if intake.reorders:
             intake.reorder()
         if batch.landed:
-            batch.seat_landed()
+            batch.place_landed()
         try:
             said = self.scheduler.plan(self.view)
         except ReadOnlyError as problem:

@@ -157,7 +157,7 @@ class StepPlan(Step):
         batch = self._batch
         while batch.swapped:
             request = min(batch.swapped, key=lambda r: r.admission)
-            if self._view.free_seats <= 0 or not batch.kv.swap_in(request):
+            if self._view.free_slots <= 0 or not batch.kv.swap_in(request):
                 return
             batch.swapped.remove(request)
             self.swap_times_s.append(batch.swap_time(request.computed_tokens))
@@ -204,7 +204,7 @@ class StepPlan(Step):
         if reserve_tokens.__class__ is not int and reserve_tokens is not None:
             reserve_tokens = self._whole(reserve_tokens, request)
         batch, view = self._batch, self._view
-        if self.preempted or batch.swapped or view.free_seats <= 0 or batch.runner.claim is not None:
+        if self.preempted or batch.swapped or view.free_slots <= 0 or batch.runner.claim is not None:
             return False
         kv = batch.kv
         tokens = request.target_tokens if reserve_tokens is None else reserve_tokens

@@ -158,7 +158,7 @@ class SingleLane:
         self._waker.postponed = 0
         while lane.boundary:
             lane.boundary.pop(0)(now)
-        if self._instance.handover is not None:
+        if self._instance.kv_transfers is not None:
             self._instance.pull()
         if intake.unseen:
             intake.come_nearer(lane.steps)

@@ -76,7 +76,7 @@ class InstanceView(ReadOnly):
         return len(self.prefilling) + len(self.decoding.members) + len(self.verifying)
 
     @property
-    def free_seats(self) -> int:
+    def free_slots(self) -> int:
         """Requests that may still be admitted under max_seqs."""
         return self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
 

@@ -238,8 +238,8 @@ class ModelArchitecture:
         index keys of sparse attention) is held whole by every rank. Where only some layers keep index keys, it is the average layer.
         """
         if self.mla is not None:
-            share = sum(self.indexer_layers) / self.num_layers if self.indexer_layers else 1
-            return self.mla.cached_dim * kv_dtype_bytes + (share * self.indexer.cached_bytes if self.indexer else 0)
+            fraction = sum(self.indexer_layers) / self.num_layers if self.indexer_layers else 1
+            return self.mla.cached_dim * kv_dtype_bytes + (fraction * self.indexer.cached_bytes if self.indexer else 0)
         heads = self.num_kv_heads if layer is None else self.kv_heads(layer)
         return 2 * max(1, heads // tp) * self.head_dim * kv_dtype_bytes
 

@@ -25,8 +25,8 @@ def cluster_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         lost = summary["requests"]["reasons"]["failed"].get("its instance died", 0)
         ended = f"; {lost:,} request{'s' if lost != 1 else ''} failed with them" if lost else ""
         facts.append(("Instances that died", f"{cluster['failures']:,}; availability {with_unit(cluster['availability'], '%')}{ended}"))
-    if cluster["handed_over_tokens"]:
-        facts.append(("Prefill to decode", f"{cluster['handed_over_tokens']:,} tokens handed over"))
+    if cluster["transferred_tokens"]:
+        facts.append(("Prefill to decode", f"{cluster['transferred_tokens']:,} tokens handed over"))
     if (moves := cluster["migration"]) is not None:
         facts.append(("Live migrations", _migrations(moves)))
     return facts

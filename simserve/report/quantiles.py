@@ -92,8 +92,8 @@ def weighted_cdf(chunks: Chunks) -> tuple[F64, F64]:
     if not len(used):
         return np.empty(0), np.empty(0)
     upper_edge = ((used + 1) << _DROPPED_BITS).view(np.float64)
-    share = np.cumsum(weight_in[used])
-    return upper_edge, share / share[-1]
+    fraction = np.cumsum(weight_in[used])
+    return upper_edge, fraction / fraction[-1]
 
 
 def _rank(q: float, count: int) -> int:

@@ -38,7 +38,7 @@ class RunCache:
         self.root = folder
         self.folder = folder / f"{__version__}-{code_digest()[:12]}"
 
-    def strangers(self) -> list[str]:
+    def other_versions(self) -> list[str]:
         """Versions whose rows lie here and are ignored."""
         if not self.root.is_dir():
             return []

@@ -133,7 +133,7 @@ class _Asked:
 
     def _fitting(self, probe: ProbeSection) -> int:
         """The largest batch that fits. With `prefill_together` its activations grow with it, so it is searched for."""
-        most, tokens = self.deployed.seats, probe.prompt_tokens + probe.output_tokens
+        most, tokens = self.deployed.slots, probe.prompt_tokens + probe.output_tokens
         if not probe.prefill_together:
             return min(most, self._sequences(self._budget, tokens))
         low, high = 0, most

@@ -80,11 +80,11 @@ class Load:
     prompts: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     arrivals: Arrivals | None = None
-    warm_up_share: float = 0.0
-    cool_down_share: float = 0.0
+    warm_up_fraction: float = 0.0
+    cool_down_fraction: float = 0.0
 
 
-_ABSENT = {"arrivals": None, "warm_up_share": 0.0, "cool_down_share": 0.0}
+_ABSENT = {"arrivals": None, "warm_up_fraction": 0.0, "cool_down_fraction": 0.0}
 """What the description of a load leaves out where it does not apply."""
 
 

@@ -29,9 +29,9 @@ def tables(tmp_path: Path) -> Path:
     own = PROFILE.operator("gemm", "bf16", "vllm").seconds(**{c: rows[c].to_numpy() for c in rows}) * 1e6
     rows = rows.assign(dtype="bf16", backend=entry.backend, kernel=entry.kernel, heldout_kind=["point"] * 4 + ["shape"] * 4)
     rows["latency_us"] = own * np.where(rows["heldout_kind"] == "shape", 1.1, 1.0)
-    stranger = rows.iloc[:3].assign(backend="elsewhere 1.0")
+    other = rows.iloc[:3].assign(backend="elsewhere 1.0")
     broken = rows.iloc[:2].assign(latency_us=[-1.0, np.nan])
-    pd.concat([rows, stranger, broken]).to_parquet(folder / "gemm.parquet")
+    pd.concat([rows, other, broken]).to_parquet(folder / "gemm.parquet")
     pd.DataFrame({"x": [1.0] * 5}).to_parquet(folder / "riddle.parquet")
     return folder
 

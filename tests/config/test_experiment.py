@@ -36,7 +36,7 @@ def test_an_engine_changes_its_defaults_on_larger_devices(write: Write) -> None:
     assert (params(large, 1)["max_num_batched_tokens"], params(large, 1)["max_seqs"]) == (8192, 1024)
 
 
-def test_the_cache_comes_from_the_profile_until_somebody_says_otherwise(write: Write) -> None:
+def test_the_cache_comes_from_the_profile_until_the_experiment_says_otherwise(write: Write) -> None:
     path = write(("count: 2", "kv: {block_tokens: 32}"))
     group = load(path, ["engine=vllm-v0"]).groups[1]
     assert (group.kv.block_tokens, group.kv.watermark, group.kv.memory_utilisation) == (32, 0.01, 0.9)

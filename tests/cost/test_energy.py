@@ -61,7 +61,7 @@ def test_a_batch_shares_the_energy_of_the_weights() -> None:
     assert per_token[0] > 6 * per_token[1] > 20 * per_token[2]
 
 
-def test_experts_that_nobody_chooses_are_not_paid_for() -> None:
+def test_experts_that_no_token_chooses_are_not_paid_for() -> None:
     model = load_model("mixtral-8x7b")
     moved = traffic(model, Parallel(tp=2))
     assert moved.expert_bytes == pytest.approx(2 * 3 * 4096 * 14336 * 8 * 32, rel=1e-6)

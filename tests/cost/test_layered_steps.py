@@ -101,8 +101,8 @@ def test_what_is_not_modelled_is_refused() -> None:
     staged = StepCost(load_model("qwen3-8b"), H100, HOST, Parallel(pp=2), max_context_tokens=4096)
     with pytest.raises(ModelError, match="one pipeline stage"):
         staged.stage_times(Step(0, 0, 0, prefills))
-    skipping = StepCost(load_model("qwen3-8b"), H100, HOST, max_context_tokens=4096, options=CostOptions(prefill_layer_share=0.5))
-    with pytest.raises(ModelError, match="prefill_layer_share"):
+    skipping = StepCost(load_model("qwen3-8b"), H100, HOST, max_context_tokens=4096, options=CostOptions(prefill_layer_fraction=0.5))
+    with pytest.raises(ModelError, match="prefill_layer_fraction"):
         skipping.step_time(Step(0, 0, 0, prefills))
 
 
@@ -132,13 +132,13 @@ def test_coverage_has_its_limits(layout: tuple[int, int], tokens: list[int]) -> 
     """Nothing for no token, k of E for one, never more than all, never falling, never more than each token's own choice."""
     experts, chosen = layout
     counts = np.array(sorted([0, 1, *tokens]), dtype=np.float64)
-    share = coverage(counts, experts, chosen)
-    assert share[0] == 0.0
-    assert share[counts == 1] == pytest.approx(chosen / experts, rel=1e-4)
-    assert bool((np.diff(share) >= -1e-12).all()) and bool((share <= 1.0).all())
-    assert bool((share <= counts * chosen / experts + 1e-6).all())
+    fraction = coverage(counts, experts, chosen)
+    assert fraction[0] == 0.0
+    assert fraction[counts == 1] == pytest.approx(chosen / experts, rel=1e-4)
+    assert bool((np.diff(fraction) >= -1e-12).all()) and bool((fraction <= 1.0).all())
+    assert bool((fraction <= counts * chosen / experts + 1e-6).all())
     even = 1.0 - (1.0 - chosen / experts) ** counts
-    assert bool((share <= even + 1e-6).all()), "a skewed choice touches fewer experts than an even one"
+    assert bool((fraction <= even + 1e-6).all()), "a skewed choice touches fewer experts than an even one"
 
 
 def test_the_bank_of_qwen3() -> None:

@@ -120,8 +120,8 @@ class RandomLegal(Bad):
 
     def choose(self, view: Any, plan: Any) -> Any:
         if self.chance(0.15) and view.running > 1:
-            everybody = [*view.decoding, *view.prefilling]
-            plan.preempt(everybody[int(self.rng.integers(len(everybody)))])
+            running = [*view.decoding, *view.prefilling]
+            plan.preempt(running[int(self.rng.integers(len(running)))])
         if self.chance(0.8) and (len(view.decoding) or view.swapped):
             plan.decode(view.decoding)
         for r in list(view.prefilling):

@@ -85,12 +85,12 @@ def admit_a_finished_request(view: Any, plan: Any, memory: dict[str, Any]) -> An
     return serve(view, plan)
 
 
-def admit_a_stranger(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+def admit_what_does_not_wait(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
     plan.admit(LiveRequest(row=0, released_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1))
     return serve(view, plan)
 
 
-def reject_a_stranger(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+def reject_what_does_not_wait(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
     plan.reject(LiveRequest(row=0, released_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1), "who are you")
     return serve(view, plan)
 
@@ -241,8 +241,8 @@ OUTLAWS: dict[str, tuple[Planner, int | None, str]] = {
     "admits-a-running-request": (admit_a_running_request, None, "not waiting"),
     "admits-twice": (admit_twice, None, "not waiting"),
     "admits-a-finished-request": (admit_a_finished_request, None, "not waiting"),
-    "admits-a-stranger": (admit_a_stranger, None, "not waiting"),
-    "rejects-a-stranger": (reject_a_stranger, None, "not waiting"),
+    "admits-a-stranger": (admit_what_does_not_wait, None, "not waiting"),
+    "rejects-a-stranger": (reject_what_does_not_wait, None, "not waiting"),
     "prefills-without-admission": (prefill_without_admission, None, "not prefilling"),
     "prefills-twice": (prefill_twice, None, "already in the step"),
     "prefills-nothing": (prefill_nothing, None, "prefills 0 tokens"),

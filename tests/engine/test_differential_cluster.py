@@ -119,7 +119,7 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
     ),
     "several instances": ({"sizes": (2, 3)}, equal, {"preempted": 20, "shared_out": 80, "tied_ends": 40, "followed": 80}),
     "hand-over": (
-        {"sizes": (2, 3, 4), "handover": True},
+        {"sizes": (2, 3, 4), "kv_transfers": True},
         close,
         {"preempted": 30, "shared_out": 40, "tied_ends": 30, "waited_for_room": 20},
     ),
@@ -128,7 +128,7 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {
             "sizes": (2, 3, 4),
             "caching": True,
-            "handover": True,
+            "kv_transfers": True,
             "deaths": True,
             "ways": ("pull", "push", "push-layerwise"),
             "impatient": True,
@@ -137,23 +137,23 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {"gave_up_waiting": 15, "gave_up_running": 30, "gave_up_aside": 30, "gave_up_held": 4},
     ),
     "push": (
-        {"sizes": (2, 3, 4), "handover": True, "ways": PUSHES},
+        {"sizes": (2, 3, 4), "kv_transfers": True, "ways": PUSHES},
         close,
         {"preempted": 30, "shared_out": 40, "waited_for_room": 20, "sent_ahead": 40, "withdrawn": 8},
     ),
     "push and deaths": (
-        {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True, "ways": PUSHES},
+        {"sizes": (2, 3, 4), "caching": True, "kv_transfers": True, "deaths": True, "ways": PUSHES},
         close,
         {"died": 80, "cached": 40, "sent_ahead": 20, "withdrawn": 8},
     ),
     "everything": (
-        {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True},
+        {"sizes": (2, 3, 4), "caching": True, "kv_transfers": True, "deaths": True},
         close,
         {"died": 80, "cached": 40, "tied_ends": 20, "waited_for_room": 15},
     ),
     "windows and states": ({"sizes": (1, 2), "caching": True, "grouped": True}, equal, {"preempted": 30, "cached": 50, "reread": 20}),
     "windows and states, push and deaths": (
-        {"sizes": (2, 3, 4), "handover": True, "deaths": True, "ways": ("pull", *PUSHES), "grouped": True},
+        {"sizes": (2, 3, 4), "kv_transfers": True, "deaths": True, "ways": ("pull", *PUSHES), "grouped": True},
         close,
         {"died": 80, "sent_ahead": 20, "waited_for_room": 15},
     ),

@@ -53,11 +53,11 @@ def test_lengths_are_drawn_from_what_was_longer() -> None:
     past = OutputHistory(window=3)
     for tokens in (30, 10, 20):
         past.add(tokens)
-    shares = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    fractions = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
     # After 15 tokens 20, 30 and the request's own limit are left; after 30 only the limit is.
-    assert past.quantile(shares, np.array([15]), np.array([100])).tolist() == [20, 25, 30, 65, 100]
-    assert past.quantile(shares, np.array([30]), np.array([100])).tolist() == [100] * 5
-    assert past.quantile(shares[[0, -1]], np.array([0]), np.array([25])).tolist() == [10, 25]
+    assert past.quantile(fractions, np.array([15]), np.array([100])).tolist() == [20, 25, 30, 65, 100]
+    assert past.quantile(fractions, np.array([30]), np.array([100])).tolist() == [100] * 5
+    assert past.quantile(fractions[[0, -1]], np.array([0]), np.array([25])).tolist() == [10, 25]
 
 
 def test_the_window_forgets_the_oldest_and_begins_careful() -> None:

@@ -103,8 +103,8 @@ def test_the_cache_makes_room_for_prompts_as_large_as_all_memory() -> None:
 
 def test_longest_prefix_goes_first() -> None:
     # While the first is served, two wait; the later one shares its prompt.
-    first, stranger, sharer = [1, 2, 3], [7, 8, 9], [1, 2, 3]
-    t = table([0.0, 0.01, 0.02], [first, stranger, sharer], [110, 110, 110], [30, 2, 2])
+    first, other, second = [1, 2, 3], [7, 8, 9], [1, 2, 3]
+    t = table([0.0, 0.01, 0.02], [first, other, second], [110, 110, 110], [30, 2, 2])
     kw = {"blocks": 19}
     fair = serve(t, **kw).requests
     lpm = serve(t, order="longest-prefix", **kw).requests

@@ -81,7 +81,7 @@ def assert_near(values: Any, theory: float, width: float = 0.15) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_one_seat_follows_lindleys_recursion_exactly(policy: str) -> None:
+def test_one_sequence_slot_follows_lindleys_recursion_exactly(policy: str) -> None:
     """start = max(arrival, end before), end = start + service, bit for bit (Lindley 1952), under every policy."""
     rng = Generator(PCG64(11))
     arrival, prompts = poisson(rng, 0.6, 800), rng.choice([4, 16], 800, p=[0.75, 0.25])

@@ -44,7 +44,7 @@ def test_random_experiments_keep_the_invariants(tmp_path: Path) -> None:
     seen = [outcome(experiment(seed), tmp_path) for seed in range(10_000, 10_030)]
     for found in seen:
         assert found["kind"] == "ok", shown(found)
-    for what in ("preemptions", "staged", "cut", "handed_over", "died", "cached"):
+    for what in ("preemptions", "staged", "cut", "transferred", "died", "cached"):
         assert any(found[what] for found in seen), what
 
 
@@ -62,7 +62,7 @@ def test_wider_experiments_keep_the_invariants_or_are_refused(tmp_path: Path) ->
         assert found["kind"] in ("ok", "refused"), shown(found, "--wider ")
     served = [found for found in seen if found["kind"] == "ok"]
     assert len(served) > len(seen) / 2
-    for what in ("preemptions", "staged", "cut", "cancelled", "handed_over", "died"):
+    for what in ("preemptions", "staged", "cut", "cancelled", "transferred", "died"):
         assert any(found[what] for found in served), what
 
 
@@ -88,8 +88,8 @@ def test_a_run_that_is_cut_is_the_beginning_of_the_whole_run(seed: int, tmp_path
         mapping["cluster"] = mapping["cluster"] | {"failures": mapping["cluster"]["failures"] | {"rule": "resume"}}
     whole = run(RandomExperiment(seed, mapping, drawn.trace), tmp_path, check=False).records
     ends = np.sort(np.concatenate([lane.step_end_s for lane in whole.lanes]))
-    for share in (0.3, 0.6, 0.9):
-        at_s = float(ends[int(share * len(ends))]) + 1e-7
+    for fraction in (0.3, 0.6, 0.9):
+        at_s = float(ends[int(fraction * len(ends))]) + 1e-7
         cut = run(RandomExperiment(seed, mapping | {"until_s": at_s}, drawn.trace), tmp_path, check=False).records
         expected = [[t for t in times if t < at_s] for times in token_times(whole)]
         assert token_times(cut) == expected

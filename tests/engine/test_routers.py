@@ -68,7 +68,7 @@ def test_counters_decide_and_the_first_of_equals() -> None:
     assert bench.choose("shortest-queue") == [1]
 
 
-def test_nobody_sends_to_an_instance_that_is_not_open() -> None:
+def test_no_router_sends_to_an_instance_that_is_not_open() -> None:
     bench = Bench(5)
     bench.view.set_open([1, 4])
     bench.signals.outstanding[:] = [0, 7, 0, 0, 6]
@@ -157,7 +157,7 @@ def test_equal_scores_go_to_fewest_outstanding() -> None:
     assert bench.view.best(freeness) == (1, 20.0)
 
 
-def test_nobody_open_has_no_best() -> None:
+def test_without_an_open_instance_there_is_no_best() -> None:
     assert Ranking([], freeness, lambda number, exact: IDLE, [0, 0]).best() == (-1, -math.inf)
 
 

@@ -67,7 +67,7 @@ class Curfew:
         self.params = params
 
     def act(self, cluster):
-        if cluster.now >= self.params.at_s and cluster.lives[0] == "up":
+        if cluster.now >= self.params.at_s and cluster.states[0] == "up":
             cluster.drain(0)
 '''
 

@@ -62,7 +62,7 @@ cluster: {instances: [{scheduler: {policy: in-the-background}}]}
 workload:
   arrivals: {kind: constant, rate_per_s: RATE}
   lengths: {prompt: {kind: fixed, tokens: 600}, output: {kind: fixed, tokens: 30}}
-  slo_classes: [{name: background, share: 0.5, priority: -1}]
+  slo_classes: [{name: background, fraction: 0.5, priority: -1}]
   count: 40
 """
 

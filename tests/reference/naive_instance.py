@@ -213,7 +213,7 @@ class NaiveInstance(Naive):
             if not r.prefilling:
                 self.token(r, ended)
                 if self.role == "prefill" and r.generated < r.output:
-                    self.cluster.hand_over(self, r)
+                    self.cluster.transfer_prefilled(self, r)
         chunks = [s for _, s in self.slices]
         pairs = sum(c * k + c * (c + 1) // 2 for c, k, *_ in chunks)
         new, held_up = sum(c.new_tokens for c in chunks), self.left_waiting

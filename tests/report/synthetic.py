@@ -15,7 +15,7 @@ def serve(
     prompt,
     output,
     *,
-    seats=8,
+    slots=8,
     stall_every=0,
     classes=None,
     end_s=None,
@@ -62,12 +62,12 @@ def serve(
             preemptions[victim] += 1
             segments.append((victim, *open_segment.pop(victim), tick - 1))
             stalled.append((victim, len(steps) + 3))
-        while stalled and stalled[0][1] <= len(steps) and len(running) < seats:
+        while stalled and stalled[0][1] <= len(steps) and len(running) < slots:
             victim = stalled.popleft()[0]
             running.append(victim)
             open_segment[victim] = (np.nan, tick)
         new = []
-        while waiting and len(running) + len(new) < seats:
+        while waiting and len(running) + len(new) < slots:
             request = waiting.popleft()
             new.append(request)
             scheduled[request] = now
@@ -114,7 +114,7 @@ def serve(
         np.array([len(t) for t in times], dtype=np.int64), preemptions, zeros, zeros.copy(), zeros.copy(), ("", "failed at source"),
     )  # fmt: skip
     cost = describe or {"model": "toy-7b", "hardware": "toy-gpu", "engine": "toy-engine 1.0", "unvalidated": ["attention_decode"]}
-    info = InstanceInfo("i0", "fcfs", 1, kv_blocks, 16, seats, 1e15, cost)
+    info = InstanceInfo("i0", "fcfs", 1, kv_blocks, 16, slots, 1e15, cost)
     counters = {"steps": float(count), "useful_flops": 1e12 * count}
     end_s = float(max(now, np.nanmax(released, initial=0.0)))
     return RunRecords(table, requests, (lane,), emissions, (info,), end_s, counters=counters), times

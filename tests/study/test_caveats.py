@@ -22,7 +22,7 @@ TTFT = parse("ttft.p99 <= 1").quantities
 
 
 def _run(holds: bool, completed: int, total: int = 100, seed: int = 0, **values: float) -> Run:
-    shown = {"requests": float(total), "completed_share": completed / total, "rejected": 0.0, "failed": 0.0, "failed_in_trace": 0.0}
+    shown = {"requests": float(total), "completed_fraction": completed / total, "rejected": 0.0, "failed": 0.0, "failed_in_trace": 0.0}
     return Run(seed, holds, {**shown, "unfinished": 0.0, **values})
 
 

@@ -67,8 +67,8 @@ def draw(steps: Steps, count: int, generator: np.random.Generator) -> NDArray[np
         members = np.flatnonzero(kind == name)
         if len(members) > _CANDIDATES:
             members = np.sort(generator.choice(members, _CANDIDATES, replace=False))
-        share = min(len(members), max(1, left // (len(present) - place)))
-        left -= share
+        quota = min(len(members), max(1, left // (len(present) - place)))
+        left -= quota
         ordered = members[np.argsort(duration[members], kind="stable")]
-        chosen += ordered[np.unique(np.linspace(0, len(ordered) - 1, share).round().astype(int))].tolist()
+        chosen += ordered[np.unique(np.linspace(0, len(ordered) - 1, quota).round().astype(int))].tolist()
     return np.array(sorted(chosen[:count] if len(chosen) > count else chosen), dtype=np.int64)

@@ -23,7 +23,7 @@ _FEEDING_FLOPS_PER_BYTE = 150.0
 """Small tiles are slow because operands arrive slowly, not because they multiply slowly. Devices with less arithmetic for each byte of
 memory bandwidth than this (H20: 37; A100, the lowest measured here: 153) lose less to them. An assumption; nothing measured is below."""
 
-_PEAK_SHARE = 0.83
+_PEAK_FRACTION = 0.83
 _SPLIT_K = 2880.0
 _SPLIT_GAIN = 1.14
 _WAVE_S = 0.28e-6
@@ -81,11 +81,11 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 def _tile_seconds(ctx: Context, c: Columns) -> F64:
     """Compute time of the best tile size with whole tiles and whole waves; few tiles are split along k over the idle SMs."""
     sms = ctx.device.sms
-    per_sm = _PEAK_SHARE * ctx.device.peak(ctx.dtype) / sms
+    per_sm = _PEAK_FRACTION * ctx.device.peak(ctx.dtype) / sms
     relief = max(1.0, _FEEDING_FLOPS_PER_BYTE * ctx.device.hbm_bytes_per_s / ctx.device.peak("bf16"))
     times = []
-    for (rows, columns), share in zip(TILES, _TILE_EFFICIENCY, strict=True):
-        efficiency = min(1.0, share * relief)
+    for (rows, columns), fraction in zip(TILES, _TILE_EFFICIENCY, strict=True):
+        efficiency = min(1.0, fraction * relief)
         tiles = np.ceil(c["m"] / rows) * np.ceil(c["n"] / columns)
         splits = np.minimum(np.maximum(1.0, np.floor(sms / tiles)), np.maximum(c["k"] / _SPLIT_K, 1.0))
         whole = waves(tiles, sms)[1]

@@ -55,14 +55,14 @@ class OutputHistory:
         self._lengths.append(float(tokens))
         self._sorted = np.sort(np.array(self._lengths))
 
-    def quantile(self, share: F64, generated: I64, limit: I64) -> F64:
+    def quantile(self, fraction: F64, generated: I64, limit: I64) -> F64:
         """Final output lengths at these shares (0 to 1) of what is longer than the `generated` tokens, interpolated; at most `limit`.
 
         Shapes broadcast. The limit of each request stands behind the longest length seen, so there is always something longer.
         """
         lengths = np.append(self._sorted, np.inf)
         longer = np.searchsorted(self._sorted, generated, side="right")
-        place = longer + share * (len(lengths) - 1 - longer)
+        place = longer + fraction * (len(lengths) - 1 - longer)
         below = place.astype(np.int64)
         low = np.minimum(lengths[below], limit)
         high = np.minimum(lengths[np.minimum(below + 1, len(lengths) - 1)], limit)

@@ -11,7 +11,7 @@ import numpy as np
 
 from simserve.engine.records import RunRecords, Status
 from simserve.report.perfetto.steps import Event, counter, microseconds, thread_id
-from simserve.report.segments import Handovers, Segments
+from simserve.report.segments import Segments, Transfers
 from simserve.report.utilisation import level_steps
 
 
@@ -28,7 +28,7 @@ class _Stay(NamedTuple):
     phases: list[_Phase]
 
 
-def request_events(records: RunRecords, of: Segments, moved: Handovers, cut_s: float) -> Iterator[Event]:
+def request_events(records: RunRecords, of: Segments, moved: Transfers, cut_s: float) -> Iterator[Event]:
     """The events of the requests that were released before the cut; those of one request are in order."""
     first = np.searchsorted(of.request, np.arange(len(records.table) + 1))
     for row in np.flatnonzero(records.requests.released_s < cut_s).tolist():
@@ -103,7 +103,7 @@ def _track(records: RunRecords, row: int, stay: _Stay, facts: dict[str, Any]) ->
     yield end, f'{{"ph":"e",{head},"name":"request","ts":{end}}}'
 
 
-def _arrows(records: RunRecords, of: Segments, moved: Handovers, cut_s: float) -> Iterator[Event]:
+def _arrows(records: RunRecords, of: Segments, moved: Transfers, cut_s: float) -> Iterator[Event]:
     """From the step of a request's last token on one instance to the step of its first token on the next."""
     for number, (before, after) in enumerate(zip(moved.before.tolist(), moved.after.tolist(), strict=True)):
         if of.begin_s[after] >= cut_s:  # that step is not in the file

@@ -16,7 +16,7 @@ from simserve.study.cache import RunCache, run_key
 from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CAPACITY, CapacityResult
 from simserve.study.caveats import at_an_end
-from simserve.study.folder import opened, strangers_note
+from simserve.study.folder import opened, other_versions_note
 from simserve.study.predicate import Predicate, parse
 from simserve.study.prepare import seeds_from
 from simserve.study.rate_key import rate_key as find_rate_key
@@ -136,7 +136,7 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
     """
     searches = {seed: Search(spec.start, spec.tolerance, spec.whole) for seed in spec.seeds}
     probes: list[Probe] = []
-    notes = [*spec.notes, *(strangers_note(cache) if cache is not None else [])]
+    notes = [*spec.notes, *(other_versions_note(cache) if cache is not None else [])]
     while True:
         wanted = [(seed, rate) for seed, search in searches.items() if (rate := search.next_rate()) is not None]
         if not wanted:

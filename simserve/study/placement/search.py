@@ -25,7 +25,7 @@ from simserve.study.base import Base, base
 from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
-from simserve.study.folder import opened, strangers_note
+from simserve.study.folder import opened, other_versions_note
 from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement, placements
 from simserve.study.placement.result import PLACEMENT, PlacementResult
@@ -189,7 +189,7 @@ def find(
         raise ConfigError(f"no placement can be run; the first: {candidates[0].placement}: {candidates[0].error}")
     tried = tuple(Tried(c.placement, c.low, c.high, c.dropped, len(c.runs), c.limit, c.error, c.values, c.saturates) for c in candidates)
     stated = (spec.experiment.name, spec.predicate, spec.rate_key, spec.tolerance, spec.affinity)
-    notes = [*spec.notes, *([] if cache is None else strangers_note(cache))]
+    notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     result = PlacementResult(*stated, tried, tuple(notes))
     best = next((c for c in candidates if result.best is not None and c.placement == result.best.placement), None)
     if best is not None:

@@ -92,7 +92,7 @@ OUTPUT_TOKENS_BY_BIN = {
         [32, 181, 236, 346, 448, 568, 695, 823, 1093, 1569],
     ]),
 }  # fmt: skip
-GPT4_CONVERSATION_SHARE = 0.343  # [W1]
+GPT4_CONVERSATION_FRACTION = 0.343  # [W1]
 
 # API requests: the published whole-file means (621 / 126 tokens of successful rows) less the conversations leave about 614 / 110.
 # Only quantiles of mixtures are published (first 59,999 rows; v3), so the shape between them is ours, scaled to those two means.
@@ -102,13 +102,13 @@ API_INPUT_MEAN = 614.0
 API_OUTPUT_P = np.array([0.0, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0])
 API_OUTPUT_TOKENS = np.array([1.0, 2, 5, 18, 120, 370, 530, 800, 1600])
 API_OUTPUT_MEAN = 110.0
-GPT4_API_SHARE = 0.10  # v3: 89.6 % of all rows are ChatGPT
+GPT4_API_FRACTION = 0.10  # v3: 89.6 % of all rows are ChatGPT
 
 # Failures. Conversation 8.03 %, and P(fail | the row before failed) = 0.204 [W1]: outages, in which most requests fail, over a base.
 CONVERSATION_FAILED = 0.0803
 API_FAILED = (FAILED_ROWS - CONVERSATION_FAILED * CONVERSATION_ROWS) / API_ROWS
 FAILED_AFTER_FAILED = 0.204
-OUTAGE_SHARE, OUTAGE_S, OUTAGE_FAILED = 0.032, 600, 0.65
+OUTAGE_FRACTION, OUTAGE_S, OUTAGE_FAILED = 0.032, 600, 0.65
 OUTAGE_API_FAILED = 0.10
 # Relative failure rate by local hour: 1-5 % at 00-04 and 09, 7-11 % at 11-19, 13-14 % at 22-23 [W1]; scaled to the mean above.
 FAILED_BY_HOUR = np.array([4.0, 3, 3, 3, 3, 5, 5, 5, 5, 3.5, 7, 8, 8, 9, 9, 9, 9, 9, 9, 9, 9.5, 11, 13.5, 13.5])

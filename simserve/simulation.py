@@ -64,7 +64,7 @@ def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple
 
 
 def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:
-    """How wrong the simulator was on measured runs of this engine, device and model, or that nobody has compared it."""
+    """How wrong the simulator was on measured runs of this engine, device and model, or that it has not been compared."""
     from simserve.validation.accuracy import accuracy_of
 
     hardware, model = str(info.cost.get("hardware", "")), str(info.cost.get("model", ""))

@@ -73,7 +73,7 @@ EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "p
 """What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
 wrong words understood, what records a version."""
 
-# Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
+# Third-party libraries that a package may load when it is imported; everything else is imported inside the functions that use it.
 LIGHT = {"numpy", "pydantic"}
 LIGHT_IN = {"engine": {"simpy", "sortedcontainers"}, "config": {"yaml"}, "files": {"yaml"}, "cli": {"typer"}}
 PYTEST_PLUGIN = PACKAGE / "study" / "pytest_plugin.py"  # loaded by pytest only

@@ -30,9 +30,9 @@ Progress = Callable[[str], None]
 MIN_TREE_ROWS = 60
 MIN_CURVE_ROWS = 4
 FASTEST = 0.5
-"""Times below this share of the physical bound are not believed."""
+"""Times below this fraction of the physical bound are not believed."""
 FAR, FAR_FRACTION = 150.0, 0.05
-"""Disturbed measurements reach 100 times their neighbours; a share of rows further off than that means another unit (factors of 1,000)."""
+"""Disturbed measurements reach 100 times their neighbours; a fraction of rows further off means another unit (factors of 1,000)."""
 UNDERFIT, MORE_ROUNDS = 2.5, 700
 """Decode attention whose own training rows are further off than this (percent) gets more rounds: TensorRT-LLM's choice of how to split
 the keys flips from size to size. Seen on training rows split once more: 4.4 to 2.8 % at 700 rounds, nothing on kernels already below."""

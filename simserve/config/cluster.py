@@ -125,7 +125,7 @@ def _pools(document: Document, section: ClusterSection, policies: ClusterPolicie
             text = f"{choice.policy} works on a prefill and a decode pool; no instance has one of these roles"
             mistakes.append(messages.at(document, ("cluster", *place), text))
     if not pools and section.network.kv_transfer != "pull":
-        text = f"found {section.network.kv_transfer}, but nothing is handed over: no instance has the role prefill; leave this key out"
+        text = f"found {section.network.kv_transfer}, but no KV is transferred: no instance has the role prefill; leave this key out"
         mistakes.append(messages.at(document, ("cluster", "network", "kv_transfer"), text))
     for index, choice in enumerate(policies.controllers):
         if "mixed" not in roles and capable(registry.controller_class(choice.policy), "one_pool"):

@@ -11,7 +11,7 @@ from simserve.model.operators import Attention
 F64 = NDArray[np.float64]
 
 _RECOMPUTE_PEAK_FRACTION = 0.83
-"""Share of the tensor-core peak at which keys and values are made again: that of a large matrix multiplication (docs/cost-models.md)."""
+"""Fraction of the tensor-core peak at which keys and values are made again: that of a large matrix multiplication (docs/cost-models.md)."""
 
 
 def altered_decode_seconds(kernels: KernelChoice, layer: Attention, batch: F64, context: F64) -> F64:

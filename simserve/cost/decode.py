@@ -32,7 +32,7 @@ class DecodeAttention:
 
     A grid over (batch size, context per sequence) is evaluated once. Between its batch sizes and between its contexts, time is linear:
     the measurements behind it are at powers of two. A row for an exact batch size is built when it is first needed. With `replicas`
-    (data-parallel attention) each runs an equal share of the batch.
+    (data-parallel attention) each runs an equal part of the batch.
     """
 
     def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1) -> None:

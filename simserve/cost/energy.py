@@ -97,7 +97,7 @@ def _flops_per_token(model: ModelArchitecture) -> int:
 
 
 def _experts_hit(model: ModelArchitecture, tokens: F64) -> F64:
-    """Share of the experts that a step's tokens choose."""
+    """Fraction of the experts that a step's tokens choose."""
     if model.experts is None:
         return np.zeros(len(tokens))
     return coverage(tokens, model.experts.num_experts, model.experts.experts_per_token)

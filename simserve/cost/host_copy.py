@@ -5,7 +5,7 @@ from __future__ import annotations
 from simserve.hardware.device import Device
 
 _COPY_FRACTION = 0.78
-"""Share of a host link's nominal bandwidth that pinned copies reach (PCIe 4.0 x16: 25 of 32 GB/s)."""
+"""Fraction of a host link's nominal bandwidth that pinned copies reach (PCIe 4.0 x16: 25 of 32 GB/s)."""
 
 
 def host_copy_s(device: Device, size_bytes: float) -> float:

@@ -1,7 +1,7 @@
 """Ways to serve a model that papers propose and that change what a step costs: formats of the cache, layers skipped, keys left out.
 
 They act where the tables of a StepCost are made and where memory is counted, never in a step. All defaults together change nothing.
-What they describe was measured by nobody here: every result made with them lists it under `unvalidated`.
+What they describe was not measured here: every result made with them lists it under `unvalidated`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,19 @@ class CostOptions(BaseModel):
         description="`layer-input`: the input of each layer is cached; each step computes keys and values from it again (XQuant).",
     )
     a8_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the depth of w4a4_int4 matrices that runs with 8-bit activations (COMET: 0.16)."
+        default=0.0, ge=0, le=1, description="Fraction of the depth of w4a4_int4 matrices that runs with 8-bit activations (COMET: 0.16)."
     )
     prefill_layer_fraction: float = Field(
-        default=1, gt=0, le=1, description="Share of the layers that run over prompts; the rest only make keys and values (SwiftKV: 0.5)."
+        default=1,
+        gt=0,
+        le=1,
+        description="Fraction of the layers that run over prompts; the rest only make keys and values (SwiftKV: 0.5).",
     )
     kv_layers_per_cache: int = Field(
         default=1, ge=1, le=10_000, description="Layers that share one cache, among those that prompts skip (SwiftKV: 2 or 4)."
     )
     streaming_head_fraction: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the heads that attend first and recent tokens only (LServe: 0.5)."
+        default=0.0, ge=0, le=1, description="Fraction of the heads that attend first and recent tokens only (LServe: 0.5)."
     )
     streaming_prefill_tokens: int = Field(
         default=4224,
@@ -82,8 +85,8 @@ class CostOptions(BaseModel):
         default=None,
         gt=0,
         le=1,
-        description="Decode attention calculates on scalar cores, each query head for itself, and reaches this share of the device's fp32"
-        " peak (QServe). Default: tensor cores.",
+        description="Decode attention calculates on scalar cores, each query head for itself, and reaches this fraction of the device's "
+        "fp32 peak (QServe). Default: tensor cores.",
     )
 
     @model_validator(mode="after")

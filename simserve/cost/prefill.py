@@ -27,8 +27,8 @@ _REFERENCE_TOKENS = 4096.0
 
 
 class PrefillAttention:
-    """All attention layers of one stage. A step with several chunks runs them in one kernel, so it costs the dearest chunk alone plus
-    what each other chunk adds to a device that is busy already."""
+    """All attention layers of one stage. A step with several chunks runs them in one kernel, so it costs the most expensive chunk alone
+    plus what each other chunk adds to a device that is busy already."""
 
     def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1) -> None:
         self._replicas = replicas
@@ -64,7 +64,7 @@ class PrefillAttention:
             extra += added
             if alone > most_expensive:
                 most_expensive, most_expensive_added = alone, added
-        # Data-parallel replicas share the chunks; the dearest one stays whole on its own.
+        # Data-parallel replicas share the chunks; the most expensive one stays whole on its own.
         return most_expensive + (extra - most_expensive_added) / self._replicas
 
     def _at(self, table: list[list[float]], new: int, context: int) -> float:

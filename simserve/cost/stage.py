@@ -107,7 +107,7 @@ def _key_projections(operators: tuple[Operator, ...]) -> list[Operator]:
 
 
 def _stage_transfer(model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice) -> list[float]:
-    """Seconds at zero and one token of the straight line through the hand-over of 1 and of 1,024 tokens."""
+    """Seconds at zero and one token of the straight line through the transfer of 1 and of 1,024 tokens to the next stage."""
     per_token = stage_transfer_bytes_per_token(model, parallel)
     group = 2 if parallel.tp * parallel.pp <= kernels.profile.device.devices_per_node else kernels.profile.device.devices_per_node + 1
     few, many = kernels.communication("p2p", group, np.array([1.0, 1024.0]) * per_token, "bf16").tolist()

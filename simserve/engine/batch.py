@@ -50,7 +50,7 @@ class Batch:
         return len(self.prefilling) + len(self.group.members) + len(self.verifying)
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
-        """An admitted request takes its seat."""
+        """An admitted request takes its sequence slot."""
         instance = self.instance
         instance.admissions += 1
         request.admission = instance.admissions
@@ -135,7 +135,7 @@ class Batch:
         return (role == "prefill" or (role == "decode" and request.generated_tokens == 1)) and self.instance.transfer_prefilled(request)
 
     def place_landed(self) -> None:
-        """Requests from elsewhere take free seats, in order of landing. They hold the block of their next token already."""
+        """Requests from elsewhere take free sequence slots, in order of landing. They hold the block of their next token already."""
         landed = self.landed
         while landed and self.running < self.max_seqs:
             request = landed.pop(0)

@@ -86,7 +86,7 @@ class _TheOne(Router):
 
 
 class Cluster:
-    """Routing, lives and failures of the instances of a run."""
+    """Routing, states and failures of the instances of a run."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Cluster:
         stale = spec.refresh_s > 0
         router, decode_router = spec.router or _TheOne(), spec.decode_router or _TheOne()
         if capable(decode_router, "crosses_roles") and spec.push:
-            raise ConfigError("a router that crosses roles decides when the prefill has ended: the hand-over must be a pull")
+            raise ConfigError("a router that crosses roles decides when the prefill has ended: the KV transfer must be a pull")
         first, second = ROLES if capable(router, "crosses_roles") else ("mixed", "prefill"), ("decode",)
         self.entry = Pool(first, router, signals, instances, stale)
         self.decode = Pool(ROLES if capable(decode_router, "crosses_roles") else second, decode_router, signals, instances, stale)
@@ -205,7 +205,7 @@ class Cluster:
                 self.kv_transfers.retry()
             self._listener.instance_available(self.clock.now)
 
-    # -- lives ---------------------------------------------------------------------------------------------------------------------
+    # -- states ---------------------------------------------------------------------------------------------------------------------
 
     def set_state(self, instance: Instance, state: InstanceState) -> None:
         """An instance starts, drains, stops or dies."""

@@ -1,4 +1,4 @@
-"""Who waits for what when nothing happens any more: the text of the error that ends a run which cannot finish."""
+"""Which requests wait for what in a deadlock: the text of the error that ends a run which cannot finish."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _at(instance: Instance) -> str:
         "prefilling": sum(len(batch.prefilling) for batch in batches),
         "decoding": sum(len(batch.group) + len(batch.verifying) for batch in batches),
         "swapped out": sum(len(batch.swapped) for batch in batches),
-        "arrived without a seat": sum(len(batch.landed) for batch in batches),
+        "arrived without a sequence slot": sum(len(batch.landed) for batch in batches),
     }
     elsewhere = sum(kv.elsewhere.values())
     aside = f", {elsewhere} held for requests between two instances" if elsewhere else ""

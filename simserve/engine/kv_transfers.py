@@ -59,8 +59,8 @@ class KvTransfers:
             self._send(Move(source, request))
 
     def leaves(self, request: LiveRequest) -> None:
-        """A request has ended or lost its seat before it moved: what it had reserved elsewhere is given back. If one that waits here kept
-        it, requests that are done here might wait for that memory while it waits for theirs."""
+        """A request has ended or lost its sequence slot before it moved: what it had reserved elsewhere is given back. If one that waits
+        here kept it, requests that are done here might wait for that memory while it waits for theirs."""
         move = self.moves.pop(request.row, None) if self._push else None
         if move is not None:
             self._withdraw(move)

@@ -99,7 +99,7 @@ class Migration:
         self._copy(computed - self._copied * self.source.kv.block_tokens, spec.beside_bytes(computed), self._arrived)
 
     def _arrived(self, now: float) -> None:
-        """Everything is there: the request decodes on as soon as it has a seat."""
+        """Everything is there: the request decodes on as soon as it has a sequence slot."""
         source, destination, request = self.source, self.destination, self.request
         self._end("", now)
         source.release_set_aside(request)

@@ -1,4 +1,4 @@
-"""Runs a workload on instances: the only door of the engine."""
+"""Runs a workload on instances: the only entry point of the engine."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Simulation:
             self._cut(until_s)
         elif self.recorder.ended < rows:
             left = rows - self.recorder.ended
-            raise PolicyError(f"nothing happens any more and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
+            raise PolicyError(f"deadlock: no event is to come and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
         if self._progress is not None:
             self._progress(self.recorder.ended, rows, self.clock.now)
 
@@ -245,7 +245,7 @@ class Simulation:
             self._place(request, place)
 
     def instance_available(self, now: float) -> None:
-        """An instance takes requests, or has room: those that are held are routed."""
+        """An instance takes requests, or has space: those that are held are routed."""
         if self.cluster.held:
             self.cluster.release_held(now, self._place)
 
@@ -327,7 +327,7 @@ class Simulation:
         return self._released - ended, len(self.recorder.status) + self.source.open_ended - ended
 
     def _cut(self, now: float) -> None:
-        """The run is cut: what everybody who is in the system has got so far, wherever it is: in an instance, between two, on its way to
+        """The run is cut: what every request in the system has got so far, wherever it is: in an instance, between two, on its way to
         one or held."""
         for instance in self.instances:
             for lane in instance.lanes:

@@ -17,7 +17,7 @@ class InstanceView(ReadOnly):
     """Read-only state of one lane at the time of planning. To change anything, tell the plan.
 
     now          simulated seconds
-    waiting      requests not admitted, in the order of the ordering policy
+    waiting      requests not admitted, in the order of the queue discipline
     prefilling   admitted requests that have prompt tokens left to compute, oldest admission first
     decoding     the group of requests that have emitted a token and compute one more per step
     swapped      requests whose KV is on the host

@@ -32,7 +32,7 @@ class ModelArchitecture:
     attending_layers per layer, whether it has attention; empty: all that have no recurrent mixer. Both: side by side (Falcon-H1), and
                      neither: an MLP alone (Nemotron-H) or a layer whose attention was taken out (Llama-Nemotron).
     layer_kv_heads, layer_widths   per layer, key/value heads and width of the dense MLP (0 = none); empty: the same in all.
-    query_rank       queries are made by way of a normalised vector of so many elements (Step-3), 0 = directly.
+    query_rank       queries are made through a normalised vector of so many elements (Step-3), 0 = directly.
     norms_per_layer  of a layer with attention and MLP; a layer that lacks one of them has half.
     qk_norm          RMSNorm of each head's query and key; qk_norm_whole: of all heads together (OLMo).
     assumptions      what the configuration does not say and was taken to be so; listed with every result.

@@ -1,4 +1,4 @@
-"""Which ways of cutting quantised matrices engines load: a rank's share must be whole blocks, or whole groups that share a scale."""
+"""Which ways of cutting quantised matrices engines load: a rank's piece must be whole blocks, or whole groups that share a scale."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Piece(NamedTuple):
 def problem(model: ModelArchitecture, tp: int, moe_tp: int) -> str | None:
     """Why no engine loads the model with dense layers cut `tp` ways and each expert `moe_tp` ways; None when one does.
 
-    128 x 128 blocks of fp8: columns and rows of every share are multiples of 128 (vLLM `validate_fp8_block_shape` and its fused-experts
+    128 x 128 blocks of fp8: columns and rows of every piece are multiples of 128 (vLLM `validate_fp8_block_shape` and its fused-experts
     method, SGLang alike). Formats with a scale for a group of input rows: rows are whole groups (AWQ, GPTQ, compressed-tensors: "input
     size per partition % group_size"; NVFP4: 16). gpt-oss pads its experts in mxfp4, so they can be cut anyhow.
     """

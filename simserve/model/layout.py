@@ -39,7 +39,7 @@ class HeadOperators(NamedTuple):
 
 
 def stage_layers(model: ModelArchitecture, parallel: Parallel) -> tuple[range, ...]:
-    """The layers of each pipeline stage: equal shares; what is left goes to the stages before the last, which holds the LM head (vLLM)."""
+    """The layers of each pipeline stage: equal parts; what is left goes to the stages before the last, which holds the LM head (vLLM)."""
     each, left = divmod(model.num_layers, parallel.pp)
     sizes = [each] * parallel.pp
     for i in range(left):
@@ -114,7 +114,7 @@ def rank_kv_bytes_per_token(model: ModelArchitecture, parallel: Parallel, kv_dty
 
 def stage_transfer_bytes_per_token(model: ModelArchitecture, parallel: Parallel) -> int:
     """Bytes a token that one rank sends to the next pipeline stage: hidden state and, with RMSNorm models, the residual; each tp rank
-    sends its share (vLLM gathers them on arrival)."""
+    sends its part (vLLM gathers them on arrival)."""
     tensors = 2 if model.norm == "rmsnorm" else 1
     return tensors * model.hidden_size * ACTIVATION_BYTES // parallel.tp
 

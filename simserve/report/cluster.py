@@ -1,4 +1,4 @@
-"""What the instances of a cluster did together: migrations, hand-overs, failures, how many of them served."""
+"""What the instances of a cluster did together: migrations, KV transfers, failures, how many of them served."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cluster_summary(records: RunRecords, experiment: Mapping[str, Any]) -> dict[
     instance_s     seconds that instances were paid for: booting, serving or draining, over the run (I = sum over instances)
     serving        fewest and most instances that served at one time, and at the end
     each           one entry an instance: its role, requests that ended there, seconds in which it served, requests moved in and out
-    availability   share of the seconds between an instance's first start and the end of the run in which it served
+    availability   fraction of the seconds between an instance's first start and the end of the run in which it served
     """
     if len(records.instances) < 2 and not records.instance_states:
         return None

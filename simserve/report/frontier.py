@@ -1,4 +1,4 @@
-"""Which pairs of a TTFT limit and a TPOT limit a given share of the requests meets: the border of what a system can promise."""
+"""Which pairs of a TTFT limit and a TPOT limit a given fraction of the requests meets: the border of what a system can promise."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Felt(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A line of the plot: the share of the requests of somebody."""
+    """A line of the plot: the fraction of the requests of one run."""
 
     label: str
     felt: Felt

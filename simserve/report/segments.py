@@ -1,4 +1,4 @@
-"""Where a request was and when: its segments (see records.Emissions) as times, and its hand-overs from one instance to another."""
+"""Where a request was and when: its segments (see records.Emissions) as times, and its transfers from one instance to another."""
 
 from __future__ import annotations
 

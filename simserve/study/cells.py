@@ -35,7 +35,7 @@ def texts(table: pd.DataFrame) -> list[list[str]]:
 
 
 def cell(column: str, value: Any) -> Cell:
-    """A value of a column: seconds as durations, shares as per cent, a dash for what is not there."""
+    """A value of a column: seconds as durations, fractions as per cent, a dash for what is not there."""
     if value is None or value != value:
         return Cell("–", None)
     if str(value) in ("True", "False"):  # numpy's truth values are not Python's

@@ -193,7 +193,7 @@ def _values(quantity: Quantity, runs: Sequence[Mapping[str, float | None]]) -> l
 
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise ConfigError(f"confidence: found {confidence:g}, expected a share between 0 and 1, such as 0.95")
+        raise ConfigError(f"confidence: found {confidence:g}, expected a fraction between 0 and 1, such as 0.95")
 
 
 def _names(loaded: tuple[Experiment, Experiment]) -> tuple[str, str]:

@@ -70,7 +70,7 @@ SCALARS = {
     for figure in FIGURES
     if figure.quantity
 }
-"""Quantities without percentiles by the name in a predicate. `completed` is a share of all requests, `rejected` and so on are counts;
+"""Quantities without percentiles by the name in a predicate. `completed` is a fraction of all requests, `rejected` and so on are counts;
 `measured` counts the completed requests that the latencies are of, those released in the measured window."""
 
 

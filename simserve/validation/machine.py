@@ -35,7 +35,7 @@ LONGEST_CONTEXT_TOKENS = 40_960
 class Overheads:
     """The learned part of an engine profile: host work in a step, and time outside the engine per request.
 
-    request_s, request_per_prompt_token_s  HTTP, tokenising and hand-over before the scheduler sees a request, first answer after it
+    request_s, request_per_prompt_token_s  HTTP, tokenising and KV transfer before the scheduler sees a request, first answer after it
     steps_ahead  steps already scheduled beyond the one in progress when a request arrives: it waits for them too
     """
 
@@ -117,7 +117,7 @@ def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
 
 
 def _of_all_replicas(params: Any, dp: int, slots: int, shared_budget: bool) -> dict[str, int]:
-    """Seats and token budget of all attention replicas together: each has its own, unless the engine divides the budget among them."""
+    """Slots and token budget of all attention replicas together: each has its own, unless the engine divides the budget among them."""
     update = {"max_seqs": slots} if "max_seqs" in type(params).model_fields else {}
     for name in ("max_num_batched_tokens", "token_budget", "chunked_prefill_size"):
         value = getattr(params, name, None)

@@ -19,7 +19,7 @@ from simserve.validation.workloads import build_workload
 from simserve.workload.requests import Workload
 
 WARM_UP_FRACTION = 0.1
-"""Share of a load stage's requests that are not counted: the stage is measured for minutes, the simulation starts empty."""
+"""Fraction of a load stage's requests that are not counted: the stage is measured for minutes, the simulation starts empty."""
 
 _REJECTED_FRACTION = 0.01
 _WORTH_A_SECOND_RUN = 0.01

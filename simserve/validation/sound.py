@@ -32,7 +32,7 @@ def unsound(case: Case) -> str:
             return f"a setting {name} = {shown(case.settings[name], 20)}"
     for name in _FRACTIONS:
         if name in case.settings and not _within(case.settings[name], 1e-9, 1.0):
-            return f"a setting {name} = {shown(case.settings[name], 20)}, not a share"
+            return f"a setting {name} = {shown(case.settings[name], 20)}, not a fraction"
     for metric, value in case.measured.items():
         if not _within(value, 1e-12, 1e15):
             return f"a measured {metric} of {shown(value, 20)}"

@@ -56,7 +56,7 @@ def test_the_command_prints_pure_json_and_draws(tables: Path, tmp_path: Path, ca
 
 
 def test_transfer_judges_one_backend_by_the_measurements_of_others(tables: Path) -> None:
-    """sglang's model must answer for vllm's rows and for a stranger's, and for none of its own."""
+    """sglang's model must answer for vllm's rows and for another engine's, and for none of its own."""
     result = validate_kernels(PROFILE, tables, backend="sglang")
     assert set(result.rows["backend"]) == {"vllm 0.14.0", "elsewhere 1.0"}
     row = result.rows[result.rows["backend"] == "elsewhere 1.0"].iloc[0]

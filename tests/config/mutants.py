@@ -245,7 +245,7 @@ def parent(tree: Any, path: tuple[Any, ...]) -> Any:
 
 
 def nasty(rng: random.Random) -> Any:
-    """A value that somebody or something may write where another is expected."""
+    """A value that a user or a program may write where another is expected."""
     return rng.choice(rng.choice((NUMBERS, NUMBERS, TEXTS, SHAPES)))
 
 

@@ -134,7 +134,7 @@ NO_MIXED = ("    - {count: 1}\n", "")
 @pytest.mark.parametrize(
     ("changes", "place", "words"),
     [
-        ((*ONLY_MIXED,), "9:43", "network.kv_transfer: found push, but nothing is handed over: no instance has the role prefill"),
+        ((*ONLY_MIXED,), "9:45", "network.kv_transfer: found push, but no KV is transferred: no instance has the role prefill"),
         (
             (*ONLY_MIXED, ("policy: power-of-two, choices: 2", "policy: splitwise"), ("kv_transfer: push", "kv_transfer: pull")),
             "8:20",
@@ -151,7 +151,7 @@ NO_MIXED = ("    - {count: 1}\n", "")
 def test_policies_of_pools_need_pools_and_a_policy_of_one_pool_is_not_given_two(
     write: Write, capsys: pytest.CaptureFixture[str], changes: tuple[tuple[str, str], ...], place: str, words: str
 ) -> None:
-    """Each of these ran before, did nothing of what was asked, or left requests that nobody could finish."""
+    """Each of these ran before, did nothing of what was asked, or left requests that no instance could finish."""
     path = write(*changes)
     assert main(["run", str(path), "--out", str(path.parent / "out")]) == 2
     message = capsys.readouterr().err

@@ -22,7 +22,7 @@ def params(experiment: Experiment, group: int = 0) -> dict[str, object]:
 def test_flags_go_over_the_profile_and_instances_over_flags(write: Write) -> None:
     experiment = load(write(("count: 2", "scheduler: {max_seqs: 7}")))
     assert experiment.groups[0].policy == "sarathi"
-    assert params(experiment, 0)["max_seqs"] == 64, "the flag max_num_seqs holds for any policy that has seats"
+    assert params(experiment, 0)["max_seqs"] == 64, "the flag max_num_seqs holds for any policy that has sequence slots"
     assert experiment.groups[1].policy == "vllm-v1", "the engine's own policy where none is given"
     assert params(experiment, 1)["max_seqs"] == 7
 

@@ -49,4 +49,4 @@ def test_an_fp8_cache_is_read_by_the_kernel_that_was_measured_with_one() -> None
     assert KernelChoice(load_profile(H200), options=EIGHT).stored_kv("attention_decode", "bf16") == "fp8"
     for hardware, options in (("a100-sxm-80gb", EIGHT), (H200, CostOptions(kv_bits=4)), (H200, CostOptions())):
         kernels = KernelChoice(load_profile(hardware), options=options)
-        assert kernels.stored_kv("attention_decode", "bf16") == "bf16", "nobody timed such a cache there: the 16-bit kernel is scaled"
+        assert kernels.stored_kv("attention_decode", "bf16") == "bf16", "such a cache was not timed there: the 16-bit kernel is scaled"

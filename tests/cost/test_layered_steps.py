@@ -61,7 +61,7 @@ def test_one_group_is_an_ordinary_step(name: str) -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(COSTS)), st.integers(0, 64), st.integers(1, 9000), st.integers(2, 24), st.data())
 def test_the_parts_add_up_and_lie_between_the_steps_around_them(name: str, n: int, new: int, groups: int, data: st.DataObject) -> None:
-    """A step with one group is dearer than its decodes alone and cheaper than the same chunk in all layers."""
+    """A step with one group is more expensive than its decodes alone and cheaper than the same chunk in all layers."""
     cost = COSTS[name]
     state = (n, n * 2000, 3000 if n else 0)
     prefills = chunks([(new, 512)], (data.draw(st.integers(0, groups - 1)), groups))
@@ -153,7 +153,7 @@ def test_the_bank_of_qwen3() -> None:
 
 
 def test_a_run_adds_its_expert_reads_up() -> None:
-    """A prompt of 2,048 tokens with nobody beside it reads the bank once, in 4 groups as in one step, and once per chunk of 512; each
+    """A prompt of 2,048 tokens with no other beside it reads the bank once, in 4 groups as in one step, and once per chunk of 512; each
     decode of one token reads 8 of 128 experts."""
     bank = 48 * 128 * 3 * 2048 * 768 * 2
 

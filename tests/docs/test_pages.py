@@ -43,7 +43,7 @@ def test_each_block_is_executed(page):
     if page.name == "CONTRIBUTING.md":
         assert all(INSTALLS.match(line) for block in blocks(page) for line in block.text.splitlines()), "what CI runs"
         return
-    assert page.name in ELSEWHERE, f"nobody executes the {sorted(kinds)} blocks of {page.name}"
+    assert page.name in ELSEWHERE, f"no test executes the {sorted(kinds)} blocks of {page.name}"
     assert page.name in (ROOT / ELSEWHERE[page.name]).read_text()
 
 
@@ -112,7 +112,7 @@ def test_readme_policy_serves_short_prompts_first():
     released = records.requests.released_s
     served = scheduled >= 0
     assert served.any()
-    for i in range(len(prompts)):  # whoever waited while this one started has a longer (or equal) prompt
+    for i in range(len(prompts)):  # a request that waited while this one started has a longer (or equal) prompt
         if served[i]:
             waited = served & (released < scheduled[i]) & (scheduled > scheduled[i])
             assert not (prompts[waited] < prompts[i]).any()

@@ -73,7 +73,7 @@ def test_comet_lies_between_two_baselines() -> None:
 
 def test_sarathis_tile() -> None:
     dear, mistral, published, low, high = said(
-        "linear layers of Llama-2-7B and Yi-34B (#) % dearer and those of Mistral-7B (#) % (published: (#) %, band (#) to (#) %;"
+        "linear layers of Llama-2-7B and Yi-34B (#) % more expensive and those of Mistral-7B (#) % (published: (#) %, band (#) to (#) %;"
     )
     of = outcomes("sarathi_tile")
     for model, percent in (("llama-2-7b", dear), ("yi-34b", dear), ("mistral-7b", mistral)):

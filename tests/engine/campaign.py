@@ -51,7 +51,7 @@ def run(case: RandomExperiment, folder: Path, check: bool = True, fast_forward: 
 
 
 def digest(records: RunRecords) -> str:
-    """A hash of all that a run leaves: columns, lanes, emissions, moves, lives, counters."""
+    """A hash of all that a run leaves: columns, lanes, emissions, moves, states of instances, counters."""
     state = hashlib.sha256()
     groups = [records.requests, records.emissions, *records.lanes, *([records.moves] if records.moves is not None else [])]
     for group in groups:

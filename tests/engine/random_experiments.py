@@ -2,7 +2,7 @@
 
 `experiment(seed)` is a function of the seed alone. What the random clusters of `test_cluster_random.py` draw as engine objects is drawn
 here as YAML: pipeline stages with roles, oracles on any instance, scaling with roles, cuts at any time, failures under every rule,
-migrations, every hand-over, stale signals, contents of prompts, swap, every policy, order, router and engine profile, windows and recurrent
+migrations, every KV transfer, stale signals, contents of prompts, swap, every policy, order, router and engine profile, windows and recurrent
 state.
 """
 

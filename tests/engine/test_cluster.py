@@ -1,4 +1,4 @@
-"""Many instances: routing, lives, failures, pools that lend each other instances."""
+"""Many instances: routing, states of instances, failures, pools that lend each other instances."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_least_outstanding_and_least_tokens_disagree() -> None:
 
 
 def test_the_shortest_queue_is_of_those_who_wait() -> None:
-    # Instance 0 has one seat, taken by a long request: the second one there waits, and the queue is what counts.
+    # Instance 0 has one sequence slot, taken by a long request: the second one there waits, and the queue is what counts.
     load = work([0, 0.1, 2, 2.1, 2.2], [8] * 5, [40, 40, 4, 4, 4])
     records = serve(load, spec(max_seqs=1), spec(max_seqs=4), router=router("shortest-queue"))
     assert placed(records) == [0, 1, 0, 1, 1]
@@ -113,13 +113,13 @@ def test_a_router_may_refuse_or_hold_but_not_invent() -> None:
         serve(load, spec(), spec(), router=Says(lambda r, v: None))
 
 
-# -- lives -------------------------------------------------------------------------------------------------------------------------
+# -- states ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_draining_instance_finishes_and_stops_and_a_started_one_boots() -> None:
     orders = Orders((2.0, lambda c: c.drain(0)), (2.0, lambda c: c.start(1)))
     records = serve(work([0.0, 3.0, 9.0], [8] * 3, [20] * 3), spec(), spec(starts=False, boot_s=4.0), controllers=(orders,))
-    # Nobody takes the second request until the other has booted.
+    # No instance takes the second request until the other has booted.
     assert placed(records) == [0, 1, 1]
     assert records.requests.scheduled_s[1] == pytest.approx(6.0)
     states = [(at_s, number, state) for at_s, number, state in records.instance_states]

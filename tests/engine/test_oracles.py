@@ -1,4 +1,4 @@
-"""An oracle knows output lengths wherever a request comes from, and nobody else does."""
+"""An oracle knows output lengths wherever a request comes from, and no other policy does."""
 
 from __future__ import annotations
 

@@ -172,8 +172,8 @@ def test_decode_pools_of_several_stages_short_of_memory(policy: str, push: bool)
 
 
 def test_an_arrived_request_counts_as_work_of_its_lane() -> None:
-    """Orca gives a request all the memory of an instance. One that migrates in holds it before it has a seat: the other lane's policy,
-    which cannot admit anybody meanwhile, was blamed."""
+    """Orca gives a request all the memory of an instance. One that migrates in holds it before it has a sequence slot: the other lane's
+    policy, which cannot admit any request meanwhile, was blamed."""
     link = LinkSpec(bytes_per_s=1000.0, latency_s=0.05, kv_bytes_per_token=10.0)
     cls = scheduler_class("orca")
     specs = [

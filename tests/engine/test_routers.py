@@ -181,7 +181,7 @@ class Looks(MostFree):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(case=clusters(), order=st.sampled_from(["fcfs", "priority", "shortest-job"]))
 def test_the_ranking_chooses_what_looking_at_everything_would(case: tuple[Workload, list[InstanceSpec], ClusterSpec], order: str) -> None:
-    """Under random admissions, preemptions, migrations, hand-overs, failures and scaling, with signals fresh and stale."""
+    """Under random admissions, preemptions, migrations, KV transfers, failures and scaling, with signals fresh and stale."""
     load, specs, cluster = case
     watched = replace(cluster, router=Looks(MostFree.Params()), decode_router=Looks(MostFree.Params()))
     simulate(load, [replace(one, order=registry.order(order)) for one in specs], watched)

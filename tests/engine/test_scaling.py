@@ -59,7 +59,7 @@ def test_from_nothing_a_prefill_instance_starts_with_a_decode_instance() -> None
 
 
 def test_one_instance_scaled_to_zero_does_not_idle_with_work() -> None:
-    """A request that waits for the only instance to start waits for nobody's fault (I5)."""
+    """A request that waits for the only instance to start waits without anything at fault (I5)."""
     records = serve(work([0.0, 50.0], [8, 8], [4, 4]), spec(boot_s=20.0), controllers=(scaling(min_instances=0),))
     # Held from 50 s, seen by the check at 50 or 51 s, up 20 s later.
     assert records.requests.scheduled_s[1] in (pytest.approx(70.0), pytest.approx(71.0))

@@ -17,7 +17,7 @@ BACKGROUND = "background"
 
 
 class InTheBackground(Scheduler):
-    """Everybody decodes; whole prompts are computed at once, those of low priority in the background."""
+    """All running requests decode; whole prompts are computed at once, those of low priority in the background."""
 
     def plan(self, view):
         plan = view.new_plan()

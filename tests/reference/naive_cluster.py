@@ -1,7 +1,7 @@
 """The naive cluster: several naive instances, routers that count, copies over shared links, instances that die.
 
 Everything that is to happen is one list, `agenda`; the earliest thing happens next. No SimPy, no spans, no counters kept up to date: a
-router's signals are counted when it asks, the shares of a link whenever a copy enters or leaves. Written from docs/invariants.md, "The
+router's signals are counted when it asks, the fractions of a link whenever a copy enters or leaves. Written from docs/invariants.md, "The
 rules of a cluster"; shares no code with `simserve.engine`.
 """
 
@@ -312,7 +312,7 @@ class NaiveCluster:
         self.queue_up(move, destination)
 
     def leaves(self, r: Any) -> None:
-        """It ends, or is preempted, before it has moved: nobody expects it any more."""
+        """It ends, or is preempted, before it has moved: it is not expected any more."""
         for move in self.moves:
             if move.r is r:
                 self.moves.remove(move)
@@ -375,7 +375,7 @@ class NaiveCluster:
         destination.landed.append(r)
         self.wake(destination)
 
-    # lives
+    # states of instances
     def kill(self, i: NaiveInstance) -> None:
         if not i.up or all(r.status for r in self.reqs):
             return

@@ -16,8 +16,8 @@ def one(*rows: Row, kv_blocks: int = 20, slots: int = 4) -> Case:
 
 
 def test_contents_are_found_and_forgotten_by_hand() -> None:
-    """Five blocks. The second prompt finds one of the two that the first has left. The stranger needs four: all is forgotten but the
-    beginning that both had, which was used last. The fourth finds it; by its three blocks one of the stranger's three is forgotten."""
+    """Five blocks. The second prompt finds one of the two that the first has left. The third prompt needs four: all is forgotten but the
+    beginning that both had, which was used last. The fourth finds it; by its three blocks one of the third's three is forgotten."""
     rows = (Row(0, 8, 2), Row(10, 8, 2), Row(20, 13, 2), Row(30, 8, 2))
     case = ClusterCase(one(*rows, kv_blocks=5), contents=((1, 2), (1, 3), (7, 8, 9, 10), (1, 2)))
     naive = case.naive()
@@ -26,7 +26,7 @@ def test_contents_are_found_and_forgotten_by_hand() -> None:
 
 
 def test_turns_and_queues_by_hand() -> None:
-    """One seat each. In turn, the third request waits behind the long one; to the shorter queue, it goes beside the short one."""
+    """One sequence slot each. In turn, the third request waits behind the long one; to the shorter queue, it goes beside the short one."""
     rows = (Row(0, 4, 9), Row(0, 4, 3), Row(0.5, 4, 2), Row(0.5, 4, 2))
     turn = ClusterCase(one(*rows, slots=1), roles=("mixed", "mixed"), extra_blocks=(0, 0))
     naive = turn.naive()

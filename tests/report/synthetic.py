@@ -24,9 +24,9 @@ def serve(
     kv_blocks=1000,
     describe=None,
 ):
-    """(records, token times per request). Each step prefills every waiting request that finds a seat and decodes the others.
+    """(records, token times per request). Each step prefills every waiting request that finds a sequence slot and decodes the others.
 
-    Every `stall_every` steps the newest decoding request loses its seat, waits, and comes back as if from swap: its tokens then
+    Every `stall_every` steps the newest decoding request loses its sequence slot, waits, and comes back as if from swap: its tokens then
     begin at a tick, without a prefill token.
     """
     n = len(arrival_s)

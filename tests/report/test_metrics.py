@@ -34,7 +34,7 @@ def test_queueing_ends_with_the_first_step():
     records, _ = serve([0.0, 0.0], [10, 10], [5, 5], slots=1, step_s=0.1, per_request_s=0.0)
     queueing = Result(records, {}).measurement.requests.queueing_s
     assert queueing[0] == 0.0
-    assert queueing[1] == records.requests.finish_s[0]  # it waits for the only seat
+    assert queueing[1] == records.requests.finish_s[0]  # it waits for the only sequence slot
 
 
 def test_only_requests_released_in_the_window_count_for_latency(two_classes, result):

@@ -54,7 +54,7 @@ def test_slices_add_up(two_classes, tmp_path):
     lane = records.lanes[0]
     assert len(steps) == len(lane.span_steps)
     assert sum(e["dur"] for e in steps) == pytest.approx(1e6 * (lane.step_end_s - lane.span_start_s).sum(), rel=1e-4)
-    # The phases of a request fill its life without gap or overlap.
+    # The phases of a request fill its time in the system without gap or overlap.
     row = int(np.argmax(records.requests.preemptions))
     ours = phases(events, row)
     assert any(name == "preempted" for _, name, _, _ in ours)
@@ -109,12 +109,12 @@ def test_transferred_requests_leave_one_process_and_enter_another(transferred, t
     for row in range(len(transferred.table)):
         ours = phases(events, row)
         assert [(pid, name) for pid, name, _, _ in ours] == [
-            (prefill, "queued"), (prefill, "prefill"), (prefill, "hand-over"), (decode, "decode"),
+            (prefill, "queued"), (prefill, "prefill"), (prefill, "KV transfer"), (decode, "decode"),
         ]  # fmt: skip
         assert ours[1][3] == round(1e6 * r.first_token_s[row]) and ours[3][3] == round(1e6 * r.finish_s[row])
         assert ours[2][2] < ours[2][3] == ours[3][2]
     assert sum(e["ph"] == "s" for e in events) == len(transferred.table)
-    moving = {e["ts"]: e["args"]["in hand-over"] for e in events if e["ph"] == "C" and "in hand-over" in e["args"]}
+    moving = {e["ts"]: e["args"]["in KV transfer"] for e in events if e["ph"] == "C" and "in KV transfer" in e["args"]}
     assert max(moving.values()) >= 1 and moving[max(moving)] == 0
 
 
@@ -166,6 +166,6 @@ def test_the_format_rules_see_what_is_wrong(two_classes, tmp_path):
     assert broken(at["b"], name="other") and broken(at["e"], id2={"local": "99999"})
     assert problems(good[: at["e"]] + good[at["e"] + 1 :]), "never ended"
     assert problems([*good[:-1], {**good[-1], "ts": 0}]), "not sorted"
-    arrow = {"ph": "s", "cat": "request", "name": "hand-over", "id": 1, "pid": 1, "tid": 3, "ts": good[-1]["ts"]}
+    arrow = {"ph": "s", "cat": "request", "name": "KV transfer", "id": 1, "pid": 1, "tid": 3, "ts": good[-1]["ts"]}
     assert problems([*good, arrow]), "an arrow to nowhere"
     assert Counter(e["ph"] for e in good)["X"] > 100

@@ -1,4 +1,4 @@
-"""The measured window: what warm-up and cool-down leave of a run, never negative times, nobody where they leave nothing."""
+"""The measured window: what warm-up and cool-down leave of a run, never negative times, no request where they leave nothing."""
 
 from __future__ import annotations
 

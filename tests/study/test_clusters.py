@@ -109,7 +109,9 @@ def test_a_running_cluster_gives_the_same_bytes(backend: str, tiny: dict[str, An
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("backend", ["dask"], indirect=True)  # Ray lends its workers the modules of whoever asks, where they see its disk
+@pytest.mark.parametrize(
+    "backend", ["dask"], indirect=True
+)  # Ray lends its workers the modules of the process that asks, where they see its disk
 def test_a_cluster_without_this_simserve_is_refused(backend: str, tiny: dict[str, Any], tmp_path: Path) -> None:
     nodes = tmp_path / "nodes"
     (nodes / "simserve").mkdir(parents=True)

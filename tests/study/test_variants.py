@@ -18,7 +18,7 @@ SLOTS = "cluster.instances.0.scheduler.max_seqs"
 
 @pytest.fixture
 def two(tiny: dict[str, Any]) -> dict[str, Any]:
-    """`wide` is the experiment as it stands, `narrow` has one seat."""
+    """`wide` is the experiment as it stands, `narrow` has one sequence slot."""
     return {**tiny, "variants": {"narrow": {SLOTS: 1}, "wide": {}}}
 
 

@@ -98,7 +98,7 @@ def test_a_ramp_over_requests_goes_from_its_start_to_its_end(tmp_path: Path) -> 
     load = read(tmp_path, results.vllm(**ramp)).load
     assert load.kind == "open" and load.arrivals is not None and load.arrivals.ramp == Ramp("linear", 1.0, 9.0)
     found = gaps(load, 90_000)
-    for fraction in (0.1, 0.5, 0.9):  # at the share s of the requests the rate is 1 + 8 s
+    for fraction in (0.1, 0.5, 0.9):  # at the fraction s of the requests the rate is 1 + 8 s
         near = slice(int((fraction - 0.01) * 90_000), int((fraction + 0.01) * 90_000))
         assert 1 / found[near].mean() == pytest.approx(1 + 8 * fraction, rel=0.08)
     exponential = read(tmp_path, results.vllm(**(ramp | {"ramp_up_strategy": "exponential"}))).load
@@ -239,7 +239,7 @@ def test_inference_perf_needs_its_configuration_to_know_the_arrivals(tmp_path: P
         (results.guidellm({"type_": "throughput", "max_concurrency": 2, "rampup_duration": 5.0}), "rampup_duration"),
         (results.guidellm({"type_": "constant"}), "without a finite rate"),
         (results.guidellm({"type_": "concurrent"}), "without its streams"),
-        (results.guidellm({"type_": "synchronous"}, warmup=30.0), "not a share below one half"),
+        (results.guidellm({"type_": "synchronous"}, warmup=30.0), "not a fraction below one half"),
         (results.guidellm({"type_": "synchronous"}, old=True, warmup_number=10), "warmup_number"),
         (results.aiperf({"concurrency": 4}, data={"custom_dataset_type": "MULTI_TURN"}), "several turns"),
         (results.aiperf(phases=[{"type": "poisson", "rate": 1.0, "rate_ramp": {"duration": 9, "strategy": "log"}}]), "strategy 'log'"),

@@ -55,7 +55,7 @@ def regimes(steps: Steps) -> NDArray[np.str_]:
 
 
 def draw(steps: Steps, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of at most `count` steps: equal shares of the regimes that occur, and inside one evenly over the order of durations,
+    """Indices of at most `count` steps: equal parts of the regimes that occur, and inside one evenly over the order of durations,
     so that the shortest and the longest steps are among them."""
     kind = regimes(steps)
     duration = steps["end_s"] - steps["start_s"]

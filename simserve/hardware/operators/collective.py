@@ -14,7 +14,7 @@ from simserve.hardware.device import Device, Link
 from simserve.hardware.operators.base import F64, Columns, Context, Operator
 
 _LINK_FRACTION = 0.75
-"""Share of a link's one-way bandwidth that NCCL reaches on large messages (H100, 8 GPUs, 512 MiB: 445 of 450 GB/s bus at best)."""
+"""Fraction of a link's one-way bandwidth that NCCL reaches on large messages (H100, 8 GPUs, 512 MiB: 445 of 450 GB/s bus at best)."""
 
 _HOP_S = 2.5e-6
 TOPOLOGY: dict[str, float | None] = {"message_bytes": None, "num_gpus": None, "num_nodes": 1.0, "gpus_per_node_used": 0.0}

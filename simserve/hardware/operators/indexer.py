@@ -1,8 +1,8 @@
 """Scores of a sparse-attention indexer of one layer (DeepSeek-V3.2-Exp) and the selection of the best tokens.
 
 Every query is multiplied with the small fp8 key of every token before it, by `num_heads` heads of `head_dim`; the weighted sums, one
-fp32 number a pair, are written and read for the top-k. `kv_tokens` counts all keys of a sequence, its new tokens included. Nobody
-measured it for us: shares of peak and bandwidth are those of other attention kernels.
+fp32 number a pair, are written and read for the top-k. `kv_tokens` counts all keys of a sequence, its new tokens included. It was
+not measured for us: fractions of peak and bandwidth are those of other attention kernels.
 """
 
 from __future__ import annotations

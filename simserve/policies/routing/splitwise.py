@@ -58,5 +58,5 @@ class SplitwiseTokens:
 
 
 def free_fraction(load: Load) -> float:
-    """Share of an instance's memory that is free and not what the first in its queue waits for."""
+    """Fraction of an instance's memory that is free and not what the first in its queue waits for."""
     return (load.free_blocks - load.head_blocks) / load.total_blocks

@@ -54,7 +54,7 @@ class LlumnixScaling:
         loads = [min(freeness(cluster.load(number)), self.params.most) for number in up] + [self.params.most] * len(booting)
         average = sum(loads) / len(loads) if loads else (-math.inf if cluster.held else math.inf)
         serving = {role for role, state in zip(roles, states, strict=True) if state in ("up", "booting")}
-        if cluster.held and not serving - {"decode"}:  # nobody takes arrivals, however free the others are
+        if cluster.held and not serving - {"decode"}:  # no instance takes arrivals, however free the others are
             spare, average = [number for number in spare if roles[number] != "decode"], -math.inf
         if average < self.params.scale_up and spare:
             cluster.start(spare[0])

@@ -1,6 +1,6 @@
 """timeline.json: a run in the Chrome trace event format, for https://ui.perfetto.dev. Bounded in size.
 
-A process per instance. In it a thread per lane with its spans as slices, counters (KV blocks, requests that run, wait and are handed over),
+A process per instance. In it a thread per lane with its spans as slices, counters (KV blocks, requests that run, wait and are transferred),
 and a track per request with its phases; where they occur, live migrations and the states of the instance. Arrows lead from the last step
 of a request on one instance to its first step on the next.
 

@@ -24,7 +24,7 @@ CAPTIONS = {
     "kv_usage": "Use of the KV cache.",
     "throughput": "Throughput over time.",
     "step_time": "Time of a step against the tokens in it.",
-    "frontier": "Limits above and to the right of a line are met by that share of the requests.",
+    "frontier": "Limits above and to the right of a line are met by that fraction of the requests.",
 }
 """The plots of the report, in its order: each is a method of `Plots` and a file in plots/."""
 

@@ -1,4 +1,4 @@
-"""A Dask cluster: a running one, or one of local processes that lives as long as the study."""
+"""A Dask cluster: a running one, or one of local processes that exists as long as the study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simserve.study.backends import not_installed
 from simserve.study.backends.remote import asks_for_digest, refuse_other_versions
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
-_AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory stays small
+_AHEAD = 2  # tasks in flight for each worker: no worker waits for work, and memory stays small
 _CONNECT_TIMEOUT_S = 20
 
 

@@ -66,7 +66,7 @@ def capacity(
     when        a predicate over the figures of a run: "ttft.p99 <= 2.0 and classes.chat.attainment >= 0.95"; default: 99 % of the
                 requests meet the experiment's SLO
     rate_key    what makes the load heavier; default: the rate of the arrivals, the rate_scale of a trace, the clients of a closed loop
-    tolerance   of the answer, as a share of it
+    tolerance   of the answer, as a fraction of it
     replicates  independent searches with seeds from the experiment's own on (default 3), or the `seeds` themselves: their spread is
                 the confidence interval
     variant     which variant of the experiment, where it has several
@@ -104,7 +104,7 @@ def specify(
             raise ConfigError("say what must hold (--when 'ttft.p99 <= 2.0'); the experiment states no SLO to go by")
         when = DEFAULT_PREDICATE
     if not 0 < tolerance < 1:
-        raise ConfigError(f"tolerance: found {tolerance:g}, expected a share above 0 and below 1, such as 0.02 or 2%")
+        raise ConfigError(f"tolerance: found {tolerance:g}, expected a fraction above 0 and below 1, such as 0.02 or 2%")
     key = rate_key or find_rate_key(experiment)
     start = value_at(experiment, key)
     origin.load({key: start})  # a misspelt key is an error now

@@ -118,7 +118,7 @@ def place(
     when            what must hold, as in `capacity`; default: 99 % of the requests meet the experiment's SLO
     kinds           "disaggregated", "mixed" or both
     most_instances  of a pool; None = as many as the devices allow
-    tolerance       of the rate, as a share of it
+    tolerance       of the rate, as a fraction of it
     out, resume     keeps finished runs in a directory, and continues there
 
     The instances are as the experiment's group of that role describes them. Raises ConfigError before anything runs.
@@ -153,7 +153,7 @@ def specify(
             raise ConfigError("say what must hold (--when 'ttft.p90 <= 0.2'); the experiment states no SLO to go by")
         when = DEFAULT_PREDICATE
     if not 0 < tolerance < 1:
-        raise ConfigError(f"tolerance: found {tolerance:g}, expected a share above 0 and below 1, such as 0.05 or 5%")
+        raise ConfigError(f"tolerance: found {tolerance:g}, expected a fraction above 0 and below 1, such as 0.05 or 5%")
     section = experiment.spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     found = placements(model, devices, node_devices, affinity, kinds)

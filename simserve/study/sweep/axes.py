@@ -30,7 +30,7 @@ class Values:
         return self.values[index]
 
     def draw(self, fraction: float) -> Any:
-        """The value at a share in [0, 1) of the list."""
+        """The value at a fraction in [0, 1) of the list."""
         return self.values[min(int(fraction * len(self.values)), len(self.values) - 1)]
 
 
@@ -61,7 +61,7 @@ class Range:
         return self._between(index / (steps - 1) if steps > 1 else 0.0, rounded=True)
 
     def draw(self, fraction: float) -> float | int:
-        """The value at a share in [0, 1) of the range."""
+        """The value at a fraction in [0, 1) of the range."""
         if self.whole and not self.logarithmic:
             return int(self.low) + int(fraction * (int(self.high) - int(self.low) + 1))  # each number equally likely
         return self._between(fraction, rounded=True)

@@ -214,7 +214,7 @@ class Slow:
 
 @pytest.mark.parametrize(("patience_s", "slots"), [(0.4, 8), (1.0, 8), (1.2, 8), (1.6, 1), (2.1, 1)])
 def test_one_that_waits_for_a_load_or_has_waited_gives_its_memory_back(patience_s: float, slots: int) -> None:
-    """While it loads, when it is loaded, in its step, and (one seat) behind another one with its memory."""
+    """While it loads, when it is loaded, in its step, and (one sequence slot) behind another one with its memory."""
     spec = instance(loads=(Slow(),), max_seqs=slots)
     records = serve(table(NEVER, patience_s), spec)
     assert gave_up(records) == [1]

@@ -71,7 +71,7 @@ def _model(settings: Fields, document: Fields) -> str:
 
 
 def _fraction(settings: Fields, key: str) -> float:
-    """The share of a run that is cut off at one end: a fraction. A number of requests or seconds is another thing."""
+    """The fraction of a run that is cut off at one end: a fraction. A number of requests or seconds is another thing."""
     for old in (f"{key}_number", f"{key}_duration"):
         if settings.raw(old):
             raise LoadError(f"a {key} given in requests or seconds ({old}) is not simulated")
@@ -85,7 +85,7 @@ def _fraction(settings: Fields, key: str) -> float:
         return 0.0
     if isinstance(found, int | float) and not isinstance(found, bool) and 0 < found < 0.5:
         return float(found)
-    raise LoadError(f"a {key} that is not a share below one half is not simulated")
+    raise LoadError(f"a {key} that is not a fraction below one half is not simulated")
 
 
 def _with_margins(load: Load, warm_up: float, cool_down: float) -> Load:

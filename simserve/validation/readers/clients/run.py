@@ -1,4 +1,4 @@
-"""What every client's reader hands over: one run, from which a case is made."""
+"""What every client's reader returns: one run, from which a case is made."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _PROMPTS = 20  # a job's set of prompts: 13-25 distinct ones were seen in the de
 _JOBS_PER_LOG_COUNT = 0.6
 _JOB_SIZE_LOG_SD = 1.4
 _RATE_MEDIAN_PER_S, _RATE_LOG_SD, _RATE_MAX_PER_S = 1.0, 1.0, 18.0
-_SAME_OUTPUT = 0.75  # share of a job's outputs that are exactly alike [W1]
+_SAME_OUTPUT = 0.75  # fraction of a job's outputs that are exactly alike [W1]
 _OUTPUT_LOG_SD = 0.25
 
 
@@ -50,7 +50,7 @@ def draw_jobs(rng: np.random.Generator, api_per_hour: I64) -> Jobs:
     cumulative = np.cumsum(weight)
     before = np.concatenate([[0.0], cumulative])[first]
     fraction = (cumulative - np.repeat(before, per_hour)) / np.repeat(np.add.reduceat(weight, first), per_hour)
-    # Rounding the cumulative shares keeps the hour's total exact.
+    # Rounding the cumulative fractions keeps the hour's total exact.
     edge = np.rint(np.clip(fraction, 0.0, 1.0) * api_per_hour[hour]).astype(np.int64)
     requests = np.diff(edge, prepend=0)
     requests[first] = edge[first]

@@ -51,6 +51,7 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
     result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
     costs = [spec.cost for spec in parts.instances]
     result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
+    result.notes = experiment.old_keys
     return result
 
 

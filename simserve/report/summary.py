@@ -26,6 +26,7 @@ def summarise(
     intervals: Mapping[str, Any] | None = None,
     energy: Mapping[str, Any] | None = None,
     experts: Mapping[str, Any] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
     given = from_python(experiment)
@@ -55,7 +56,7 @@ def summarise(
             "message": m.saturation.message,
         },
         "counters": dict(m.records.counters),
-        "warnings": _given(given) + warnings(m, energy, experts) + workload_notes(m.records.table.provenance, experiment),
+        "warnings": [*notes, *_given(given), *warnings(m, energy, experts), *workload_notes(m.records.table.provenance, experiment)],
         "intervals": intervals,
         "experiment": dict(experiment),
     }

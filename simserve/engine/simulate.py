@@ -213,7 +213,7 @@ class Simulation:
         if self._reads_contents:
             contents = self._contents
             assert contents is not None
-            # Of what it will generate the ids are nobody's to know.
+            # Of what it will generate the ids are not known to any policy.
             request.prefix_ids = contents.first(row, request.prompt_tokens // (contents.block_tokens if contents.outputs else 1))
         if self._patience_s is not None and self._patience_s[row] < inf:
             self.cancellations.at(row, now + self._patience_s[row])
@@ -231,7 +231,7 @@ class Simulation:
         self.ended((row,), now)
 
     def _note_ends(self, rows: Iterable[int], now: float) -> None:
-        """Requests have ended in a run in which somebody wants to know."""
+        """Requests have ended in a run in which a listener wants to know."""
         rows = list(rows)
         for row in rows:
             self.cancellations.ended(row)

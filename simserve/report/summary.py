@@ -97,7 +97,7 @@ def warnings(m: Measurement, energy: Mapping[str, Any] | None = None, experts: M
     if counts["cancelled"]:
         out.append(
             f"{counts['cancelled']} of {counts['total']} requests were cancelled, because their clients gave up. End-to-end latencies are "
-            f"of the {counts['completed']} that were completed: those who waited longest are not among them."
+            f"of the {counts['completed']} that were completed: those that waited longest are not among them."
         )
     out += memory_notes(m.records)
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):

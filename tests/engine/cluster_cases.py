@@ -133,8 +133,8 @@ def clusters(
     grouped: bool = False,
     impatient: bool = False,
 ) -> ClusterCase:
-    """A random cluster. `caching`, `kv_transfers` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers keep
-    different tokens; `impatient`: some clients give up."""
+    """A random cluster. `caching`, `kv_transfers` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers
+    keep different tokens; `impatient`: some clients give up."""
     base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped))
     if caching and not base.groups[0]:
         base = replace(base, groups=(1, *base.groups[1:]))

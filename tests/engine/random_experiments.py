@@ -2,8 +2,8 @@
 
 `experiment(seed)` is a function of the seed alone. What the random clusters of `test_cluster_random.py` draw as engine objects is drawn
 here as YAML: pipeline stages with roles, oracles on any instance, scaling with roles, cuts at any time, failures under every rule,
-migrations, every KV transfer, stale signals, contents of prompts, swap, every policy, order, router and engine profile, windows and recurrent
-state.
+migrations, every KV transfer, stale signals, contents of prompts, swap, every policy, order, router and engine profile, windows
+and recurrent state.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PAIRS = (("a100-sxm-80gb", "a100_sxm"), ("a100-sxm-80gb", "a800_sxm"), ("h100-sx
 ENGINES = ("vllm", "sglang", "trtllm")
 OPERATORS = frozenset({"gemm", "attention_prefill", "attention_decode"})
 LONG_S = 100e-6
-"""Above this the floor of a layer (launches, KV write, profiling overhead), which everybody measures differently, matters little."""
+"""Above this the floor of a layer (launches, KV write, profiling overhead), which each source measures differently, matters little."""
 
 
 def main() -> None:

@@ -8,7 +8,8 @@
 A line of cases.jsonl is an experiment as a mapping, or the name of a bundled one as text (`oracle.py bundled` prints these, cut to a few
 hundred requests); `python -m tests.engine.campaign` draws random ones. A run that ends with an error counts with its kind: two checkouts
 agree on a case when both refuse it. Columns and keys that only one side has are listed apart and do not count as differences;
-`--renamed` is a JSON object {old key: new key} of summary keys. `compare` exits with 1 when anything differs.
+`--renamed` is a JSON object {old key: new key} of summary keys and columns of records, * for any one part of a dotted key; without it
+`benchmarks/renamed_keys.json`, the names that have changed so far. `compare` exits with 1 when anything differs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import signal
 import sys
 import time
@@ -26,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+RENAMED = Path(__file__).parent / "renamed_keys.json"
 
 LIMIT_S = 60
 """A case that takes longer counts as endless."""
@@ -117,6 +121,19 @@ def bundled() -> Iterator[dict[str, Any]]:
         yield case
 
 
+def under_new_names(values: dict[str, Any], renamed: dict[str, str]) -> dict[str, Any]:
+    """The values of an old side by the keys of the new one; `renamed` as `--renamed`."""
+    patterns = [
+        (re.compile(re.escape(old).replace(r"\*", "([^.]+)") + r"\Z"), new.replace("*", r"\1"))  # one * a key at most
+        for old, new in renamed.items()
+    ]
+
+    def now(key: str) -> str:
+        return next((pattern.sub(new, key) for pattern, new in patterns if pattern.match(key)), key)
+
+    return {now(key): value for key, value in values.items()}
+
+
 def compare(old: dict[str, Any], new: dict[str, Any], renamed: dict[str, str]) -> int:
     """Prints what differs; returns how many cases do."""
     differing, alone, kinds = 0, set(), {}
@@ -131,8 +148,7 @@ def compare(old: dict[str, Any], new: dict[str, Any], renamed: dict[str, str]) -
                 for side, end in (("old", a), ("new", b)):
                     print(f"  {side}: {end.get('error', 'runs')} {end.get('message', '')}")
             continue
-        summary = {renamed.get(k, k): v for k, v in a["summary"].items()}
-        sides = ((a["records"], b["records"]), (summary, b["summary"]))
+        sides = tuple((under_new_names(a[part], renamed), under_new_names(b[part], renamed)) for part in ("records", "summary"))
         alone |= {k for x, y in sides for k in x.keys() ^ y.keys()}
         wrong = [k for x, y in sides for k in x.keys() & y.keys() if x[k] != y[k]]
         if wrong:
@@ -157,7 +173,7 @@ def main() -> int:
     two = commands.add_parser("compare")
     two.add_argument("old", type=Path)
     two.add_argument("new", type=Path)
-    two.add_argument("--renamed", type=Path)
+    two.add_argument("--renamed", type=Path, default=RENAMED)
     options = parser.parse_args()
     if options.command == "bundled":
         for case in bundled():
@@ -173,7 +189,7 @@ def main() -> int:
                 print(f"{number} of {len(lines)} cases, {time.monotonic() - start:.0f} s", file=sys.stderr)
         json.dump(found, sys.stdout)
         return 0
-    renamed = json.loads(options.renamed.read_text(encoding="utf-8")) if options.renamed else {}
+    renamed = json.loads(options.renamed.read_text(encoding="utf-8"))
     return 1 if compare(json.loads(options.old.read_text()), json.loads(options.new.read_text()), renamed) else 0
 
 

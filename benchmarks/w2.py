@@ -1,8 +1,8 @@
 """W2: how fast `simserve run` is, as ratios measured in one run of this script.
 
 Workload: 10,000 requests, lengths of the Azure 2023 conversation trace clipped to 4,096 tokens in all, Poisson 3.5 requests/s, Llama-2-7B
-on one A100, Sarathi-Serve with a budget of 512 tokens and 128 seats, full metrics. Peers on a 2-core machine: Vidur 22 s and 1 GiB, BLIS
-(Go) 4.6 s, 1.9 s at best.
+on one A100, Sarathi-Serve with a budget of 512 tokens and 128 sequence slots, full metrics. Peers on a 2-core machine: Vidur 22 s and
+1 GiB, BLIS (Go) 4.6 s, 1.9 s at best.
 
     python benchmarks/w2.py [--trace PATH] [--repeats N]
 

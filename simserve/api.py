@@ -1,4 +1,4 @@
-"""The Python door: load an experiment, run it."""
+"""The Python entry point: load an experiment, run it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run(
     router, decode_router   likewise, of simserve.contracts.Router
 
     The result says which objects were given: the experiment's YAML alone does not reproduce it.
-    Raises SimserveError for anything the user can mend.
+    Raises SimserveError for anything the user can fix.
     """
     from simserve.simulation import simulated
 

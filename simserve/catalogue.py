@@ -40,7 +40,7 @@ class Metric:
     target    what the SLO target of this name says in the reference of the experiment; "" where it carries none
     unit      "s" or "s/token"
     over      what its distribution is over
-    headline  it stands where there is room for few: bands in tables, classes in a comparison
+    headline  it is shown where there is space for few: bands in tables, classes in a comparison
     banded    it has a band in `intervals`
     formula   (RunRecords, TokenGaps) -> seconds, one a request, NaN where it is not defined. None: `report/columns.py` has it
     """
@@ -87,7 +87,7 @@ class Figure:
     quantity  in predicates and sweeps; "" where studies do not know it
     path      where it lies in summary.json, or () where `study/quantities.py` computes it from the run
     label     in tables; "" where they do not show it
-    unit      in tables: "%" is a share shown as per cent
+    unit      in tables: "%" is a fraction shown as per cent
     judged    comparisons call a change better or worse
     banded    it has a band in `intervals`
     """
@@ -182,7 +182,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("requests", "higher", "requests", ("requests", "total")),
     Figure("measured_requests", "higher", "measured", ("latency", BY_CLASS, "e2e_s", "count")),
-    Figure("completed_share", "higher", "completed"),
+    Figure("completed_fraction", "higher", "completed"),
     Figure("rejected", "lower", "rejected", ("requests", "rejected")),
     Figure("failed", "lower", "failed", ("requests", "failed")),
     Figure("failed_in_trace", "lower", "failed.in_trace"),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class SimserveError(Exception):
-    """Something the user can mend: bad input, an impossible configuration, an output that may not be overwritten.
+    """Something the user can fix: bad input, an impossible configuration, an output that may not be overwritten.
 
     The message names the file, the line and the key where there are any, what was found and what is allowed.
     """

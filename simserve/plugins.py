@@ -22,7 +22,7 @@ KINDS = {
     "simserve.schedulers": "scheduling policy",
     "simserve.routers": "routing policy",
     "simserve.controllers": "controller",
-    "simserve.orders": "waiting order",
+    "simserve.orders": "queue discipline",
     "simserve.cost_models": "cost model",
     "simserve.metrics": "metric",
     "simserve.trace_formats": "trace format",

@@ -49,7 +49,7 @@ def available(kind: Kind) -> list[str]:
 
 
 def _folder(kind: str) -> Path:
-    # A folder called `traces` beside an installed package is somebody else's: only a checkout has pyproject.toml there.
+    # A folder called `traces` beside an installed package belongs to another package: only a checkout has pyproject.toml there.
     checkout = _PACKAGE.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / kind).is_dir():
         return checkout / kind

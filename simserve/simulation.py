@@ -51,6 +51,7 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
     result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
     costs = [spec.cost for spec in parts.instances]
     result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
+    result.notes = experiment.old_keys
     return result
 
 
@@ -64,7 +65,7 @@ def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple
 
 
 def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:
-    """How wrong the simulator was on measured runs of this engine, device and model, or that nobody has compared it."""
+    """How wrong the simulator was on measured runs of this engine, device and model, or that it has not been compared."""
     from simserve.validation.accuracy import accuracy_of
 
     hardware, model = str(info.cost.get("hardware", "")), str(info.cost.get("model", ""))

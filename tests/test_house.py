@@ -24,7 +24,7 @@ BESIDE = sorted((ROOT / "benchmarks" / "measured_runs").rglob("*.py"))  # in a c
 
 # What each package may import at run time, besides itself, EVERYWHERE and the version. One that is not here may import nothing.
 # A name with a dot allows that module only.
-ROOMS = {
+ALLOWED_IMPORTS = {
     "model": set(),
     "policies": set(),
     "progress": set(),
@@ -69,11 +69,11 @@ ROOMS = {
 
 NOT_SHIPPED = {"benchmarks", "tests"}
 
-EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "plugins", "version"}
+EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "plugins", "renamed", "version"}
 """What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
-wrong words understood, what records a version."""
+wrong words understood, old keys renamed, what records a version."""
 
-# Third-party libraries that a room may load when it is imported; everything else is imported inside the functions that use it.
+# Third-party libraries that a package may load when it is imported; everything else is imported inside the functions that use it.
 LIGHT = {"numpy", "pydantic"}
 LIGHT_IN = {"engine": {"simpy", "sortedcontainers"}, "config": {"yaml"}, "files": {"yaml"}, "cli": {"typer"}}
 PYTEST_PLUGIN = PACKAGE / "study" / "pytest_plugin.py"  # loaded by pytest only
@@ -110,13 +110,13 @@ def imports(path: Path) -> Iterator[Import]:
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), True)
 
 
-def room(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def trespasses(path: Path) -> list[str]:
-    own = room(path)
-    allowed = ROOMS.get(own, set()) | ({own, *EVERYWHERE} if own not in EVERYWHERE else {own, "errors"})
+    own = package_of(path)
+    allowed = ALLOWED_IMPORTS.get(own, set()) | ({own, *EVERYWHERE} if own not in EVERYWHERE else {own, "errors"})
     found = []
     for item in imports(path):
         parts = item.name.split(".")
@@ -129,7 +129,7 @@ def trespasses(path: Path) -> list[str]:
     return found
 
 
-def test_every_room_keeps_to_its_neighbours():
+def test_every_package_keeps_to_its_imports():
     assert [line for path in SOURCES for line in trespasses(path)] == []
 
 
@@ -147,7 +147,7 @@ def test_the_import_rules_see_a_trespasser(tmp_path, monkeypatch):
 
 
 def test_only_the_engine_knows_simpy():
-    users = {room(path) for path in SOURCES for item in imports(path) if item.name.split(".")[0] == "simpy"}
+    users = {package_of(path) for path in SOURCES for item in imports(path) if item.name.split(".")[0] == "simpy"}
     assert users == {"engine"}
 
 
@@ -169,7 +169,7 @@ def test_nothing_below_the_command_line_prints():
     found = []
     for path in SOURCES:
         name = path.relative_to(PACKAGE).as_posix()
-        if room(path) in ("cli", "progress") or name in allowed:
+        if package_of(path) in ("cli", "progress") or name in allowed:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
@@ -235,7 +235,7 @@ def test_heavy_libraries_are_imported_where_they_are_used():
     for path in SOURCES:
         for item in imports(path) if path != PYTEST_PLUGIN else ():
             top = item.name.split(".")[0]
-            light = top in sys.stdlib_module_names or top == "simserve" or top in LIGHT | LIGHT_IN.get(room(path), set())
+            light = top in sys.stdlib_module_names or top == "simserve" or top in LIGHT | LIGHT_IN.get(package_of(path), set())
             if item.at_import and not light:
                 found.append(f"{path.relative_to(ROOT)}:{item.line}: {item.name}")
     assert found == []

@@ -24,7 +24,7 @@ EXPORTED = {
     *("Experiment", "Result", "SimserveError", "__version__"),
     *("capacity", "compare", "load", "paired", "place", "regress", "run", "sweep"),
 }
-"""Adding a name is a decision; taking one away breaks somebody's notebook."""
+"""Adding a name is a decision; taking one away breaks a user's notebook."""
 
 
 def exports(package: ModuleType) -> dict[str, set[str]]:
@@ -105,7 +105,7 @@ def test_types_ship():
 
 
 def dead(project: dict[str, Any]) -> list[str]:
-    """Entry points and scripts of a pyproject.toml that lead nowhere, or that nobody looks at."""
+    """Entry points and scripts of a pyproject.toml that lead nowhere, or that are never looked at."""
     points = project.get("entry-points", {})
     # A built-in thing needs none: its name cannot be taken over, so an entry point of that name is never looked at.
     found = [f"{group}: {name}" for group, values in points.items() if group.split(".")[0] == "simserve" for name in values]

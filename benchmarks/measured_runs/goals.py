@@ -15,7 +15,7 @@ class Goal(NamedTuple):
 
     name       of each metric, for people
     statistic  `median` or `mape` (mean) of the absolute errors
-    coverage   least share of the rows that must have a prediction, percent; None = nothing is asked
+    coverage   least fraction of the rows that must have a prediction, percent; None = nothing is asked
     in_sample  the only run of its kind, which was learned from: judged on itself
     apart      only runs whose prefill and decode are on different instances
     """

@@ -137,8 +137,8 @@ def _public_vllm(run: Run, model: str) -> dict[str, Any]:
 
 def _public_sglang(run: Run, model: str) -> dict[str, Any]:
     if "deepseek" in model:
-        seats = 512 if (run.prompt_tokens, run.output_tokens) == (1024, 1024) else 256
-        return {"max_num_batched_tokens": 32_768, "max_seqs": seats, "largest_graph": seats, "memory_utilisation": 0.82}
+        slots = 512 if (run.prompt_tokens, run.output_tokens) == (1024, 1024) else 256
+        return {"max_num_batched_tokens": 32_768, "max_seqs": slots, "largest_graph": slots, "memory_utilisation": 0.82}
     if "qwen3.5" in model:
         return {"max_num_batched_tokens": 16_384, "max_seqs": 128, "largest_graph": run.clients, "memory_utilisation": 0.8}
     return {"memory_utilisation": 0.85} if "glm-5" in model else {}
@@ -153,6 +153,6 @@ def _public_tensorrt_llm(run: Run, model: str) -> dict[str, Any]:
         return {"max_num_batched_tokens": max(8192, rounded)} | own
     if "llama" in model:
         longest = run.prompt_tokens + run.output_tokens + 200  # the sweep's max_model_len, which is also its max_num_tokens
-        wait = {"batch_wait_steps": 20, "batch_wait_share": 0.9} if run.prompt_tokens == run.output_tokens and run.tp < 8 else {}
+        wait = {"batch_wait_steps": 20, "batch_wait_fraction": 0.9} if run.prompt_tokens == run.output_tokens and run.tp < 8 else {}
         return {"max_num_batched_tokens": longest, "largest_graph": 1024} | wait
     return {}

@@ -36,7 +36,7 @@ LESSONS = (
     # Bench pages: all requests at once, time is all queueing.
     Lesson("vllm-v1-async", _PATH, ("vllm_h100_a100_stage_latency", "engine_ttft_tpot_h100_h200"), most_cases=32),
     # Llama-3.1-8B-FP8: more tokens per second than the device can compute, so prompts came from a cache that the table does not mention.
-    # Qwen3-235B: steps that do not grow with the batch, as without CUDA graphs. gpt-oss: runs of 512 clients whose seats are not stated.
+    # Qwen3-235B: steps that do not grow with the batch, as without CUDA graphs. gpt-oss: runs of 512 clients, sequence slots not stated.
     Lesson("vllm-v1", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("gpt-oss", "Qwen3-235B", "Llama-3.1-8B-Instruct-FP8")),
     Lesson("vllm-v0-offline", ("per_step_s", "per_decode_request_s"), most_cases=40),
     Lesson(

@@ -30,9 +30,9 @@ Progress = Callable[[str], None]
 MIN_TREE_ROWS = 60
 MIN_CURVE_ROWS = 4
 FASTEST = 0.5
-"""Times below this share of the physical bound are not believed."""
-FAR, FAR_SHARE = 150.0, 0.05
-"""Disturbed measurements reach 100 times their neighbours; a share of rows further off than that means another unit (factors of 1,000)."""
+"""Times below this fraction of the physical bound are not believed."""
+FAR, FAR_FRACTION = 150.0, 0.05
+"""Disturbed measurements reach 100 times their neighbours; a fraction of rows further off means another unit (factors of 1,000)."""
 UNDERFIT, MORE_ROUNDS = 2.5, 700
 """Decode attention whose own training rows are further off than this (percent) gets more rounds: TensorRT-LLM's choice of how to split
 the keys flips from size to size. Seen on training rows split once more: 4.4 to 2.8 % at 700 rounds, nothing on kernels already below."""
@@ -179,7 +179,7 @@ def _one_unit(operator: Operator, context: Context, rows: pd.DataFrame, left_out
     arrays = operator.arrays({c: rows[c].to_numpy() for c in operator.columns})
     ratio = np.log(rows["seconds"].to_numpy() / operator.estimate_s(context, arrays))
     far = np.abs(ratio - np.median(ratio)) > np.log(FAR)
-    if far.mean() > FAR_SHARE:
+    if far.mean() > FAR_FRACTION:
         left_out["times of one kernel lie hundreds of times apart from what its sizes explain: mixed units?"] += len(rows)
         return rows[:0]
     if len(rows) >= MIN_TREE_ROWS and rows["seconds"].nunique() == 1:

@@ -77,8 +77,8 @@ def _draw(title: str, rows: pd.DataFrame, path: Path) -> None:
     everything = 1e6 * rows["measured_s"].to_numpy()
     dot = 1.5 if len(rows) > _MAX_POINTS else 5.0
     for index, ((dtype, backend), group) in enumerate(groups):
-        share = max(_LEAST_POINTS, int(_MAX_POINTS * len(group) / len(rows)))
-        shown = group if len(group) <= share else group.sample(share, random_state=0)
+        quota = max(_LEAST_POINTS, int(_MAX_POINTS * len(group) / len(rows)))
+        shown = group if len(group) <= quota else group.sample(quota, random_state=0)
         measured, predicted = 1e6 * shown["measured_s"].to_numpy(), 1e6 * shown["predicted_s"].to_numpy()
         # Plain dots of one colour: a page stays below 100 kB.
         style = {"s": dot, "linewidths": 0, "antialiased": False, "color": f"C{index}" if index < _GROUPS else "0.5"}
@@ -111,9 +111,9 @@ def _bands(axes: Axes, size: NDArray[np.float64], error: NDArray[np.float64]) ->
     edges = np.unique(np.quantile(size, np.linspace(0.0, 1.0, 13)))
     places = [(size >= low) & (size <= high) for low, high in pairwise(edges)]
     centres = [float(np.exp(np.log(size[p]).mean())) for p in places]
-    for share, style in ((0.5, "-"), (0.05, "--"), (0.95, "--")):
-        line = [float(np.quantile(error[p], share)) for p in places]
-        label = "median" if share == 0.5 else "central 90 %" if share == 0.05 else None
+    for fraction, style in ((0.5, "-"), (0.05, "--"), (0.95, "--")):
+        line = [float(np.quantile(error[p], fraction)) for p in places]
+        label = "median" if fraction == 0.5 else "central 90 %" if fraction == 0.05 else None
         axes.plot(centres, line, color="black", linewidth=1.0, linestyle=style, label=label)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRAIN, POINTS, SHAPES = 0, 1, 2
-SHAPE_SHARE, POINT_SHARE = 0.10, 0.12
+SHAPE_FRACTION, POINT_FRACTION = 0.10, 0.12
 DESCRIPTION = "hash of the inputs: about 10 % of whole shapes and 12 % of the other points held out; shipped coefficients use all rows"
 
 
@@ -27,7 +27,7 @@ def _mix(rows: NDArray[np.float64]) -> NDArray[np.uint64]:
     return state
 
 
-def _share(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+def _fraction(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
     values = np.round(frame[list(columns)].to_numpy(dtype=np.float64), 6) + 0.0
     return _mix(values).astype(np.float64) / 2.0**64
 
@@ -38,7 +38,7 @@ def split(frame: pd.DataFrame, shape: Sequence[str], columns: Sequence[str]) -> 
     With fewer than 5 shapes in the frame none is held out whole: there would be too little left to learn from.
     """
     out = np.zeros(len(frame), dtype=np.int8)
-    out[_share(frame, columns) < POINT_SHARE] = POINTS
+    out[_fraction(frame, columns) < POINT_FRACTION] = POINTS
     if len(frame[list(shape)].drop_duplicates()) >= 5:
-        out[_share(frame, shape) < SHAPE_SHARE] = SHAPES
+        out[_fraction(frame, shape) < SHAPE_FRACTION] = SHAPES
     return out

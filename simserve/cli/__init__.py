@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for anything the user can mend, 130 for Ctrl-C."""
+    """Runs one command and returns its exit code: 0, 2 for anything the user can fix, 130 for Ctrl-C."""
     import os
     import sys
 

@@ -24,7 +24,7 @@ def capacity(
     rate_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="The key that makes the load heavier.", show_default="found in the workload")
     ] = None,
-    tolerance: Annotated[str, typer.Option(metavar="SHARE", help="Of the answer: 2% or 0.02.")] = "2%",
+    tolerance: Annotated[str, typer.Option(metavar="FRACTION", help="Of the answer: 2% or 0.02.")] = "2%",
     replicates: Annotated[int | None, typer.Option(help="Searches with different seeds.", show_default="3")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="A,B,...", help="Instead of --replicates: the seeds themselves.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment.")] = None,
@@ -37,7 +37,7 @@ def capacity(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the highest load at which a predicate holds and the queue does not grow."""
-    from simserve.cli.study_output import changed, kept, share, show_frame, whole_numbers
+    from simserve.cli.study_output import changed, fraction, kept, show_frame, whole_numbers
     from simserve.progress.study import shown
     from simserve.study.base import VARIANT
     from simserve.study.capacity.result import CAPACITY
@@ -55,7 +55,7 @@ def capacity(
         when,
         changes=changed(changes) | ({} if variant is None else {VARIANT: variant}),
         rate_key=rate_key,
-        tolerance=share(tolerance, "--tolerance"),
+        tolerance=fraction(tolerance, "--tolerance"),
         replicates=replicates,
         seeds=whole_numbers(seeds, "--seeds"),
     )

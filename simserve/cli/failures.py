@@ -18,7 +18,7 @@ class InterruptError(Exception):
 
 
 class PipeClosedError(Exception):
-    """Whoever read stdout has gone (`simserve policies | head -1`)."""
+    """The reader of stdout has gone (`simserve policies | head -1`)."""
 
 
 def report(problem: BaseException) -> int:
@@ -38,7 +38,7 @@ def handled() -> None:
 
 
 def flush() -> None:
-    """Pushes stdout out; when nobody reads it any more, stops Python from complaining about that at exit."""
+    """Pushes stdout out; when it is not read any more, stops Python from complaining about that at exit."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -72,5 +72,5 @@ def _third_party(problem: BaseException) -> SimserveError | None:
         from simserve.policies.blame import as_policy_error
 
         return as_policy_error(problem)
-    except Exception:  # whoever is to blame, the first problem must be reported
+    except Exception:  # whatever is to blame, the first problem must be reported
         return None

@@ -41,7 +41,7 @@ def staged(target: Path, *, force: bool) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o777 & ~_umask())  # mkdtemp makes private directories
-        _check(target, place, force)  # somebody else may have finished meanwhile
+        _check(target, place, force)  # another process may have finished meanwhile
         _move(folder, place)
     except BaseException as problem:
         shutil.rmtree(folder, ignore_errors=True)

@@ -22,13 +22,13 @@ def paired(
     ] = None,
     replicates: Annotated[int | None, typer.Option(help="Seeds from the first experiment's own on.", show_default="5")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="A,B,...", help="Instead of --replicates: the seeds themselves.")] = None,
-    confidence: Annotated[str, typer.Option(metavar="SHARE", help="Of the intervals: 95% or 0.95.")] = "95%",
+    confidence: Annotated[str, typer.Option(metavar="FRACTION", help="Of the intervals: 95% or 0.95.")] = "95%",
     jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, and nothing else, on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Compare two configurations seed by seed: the mean difference of each figure, its confidence interval, and a verdict."""
-    from simserve.cli.study_output import changed, share, whole_numbers
+    from simserve.cli.study_output import changed, fraction, whole_numbers
     from simserve.cli.study_tables import show
     from simserve.errors import ConfigError
     from simserve.progress.study import shown
@@ -40,7 +40,7 @@ def paired(
     common = changed(changes)
     ours, theirs = base(first, common), base(second or first, {**common, **changed(of_second)})
     asked = METRICS if metrics is None else [text.strip() for text in metrics.split(",")]
-    level = share(confidence, "--confidence")
+    level = fraction(confidence, "--confidence")
     names = None if second is not None else (first, ", ".join(of_second or ()))
     with shown(not quiet) as progress:
         found = find(ours, theirs, asked, replicates, whole_numbers(seeds, "--seeds"), level, names, jobs, progress)

@@ -38,7 +38,7 @@ def place(
     rate_key: Annotated[
         str | None, typer.Option(metavar="KEY", help="The key that makes the load heavier.", show_default="found in the workload")
     ] = None,
-    tolerance: Annotated[str, typer.Option(metavar="SHARE", help="Of the rate: 5% or 0.05.")] = "5%",
+    tolerance: Annotated[str, typer.Option(metavar="FRACTION", help="Of the rate: 5% or 0.05.")] = "5%",
     rate: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +55,7 @@ def place(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the placement with the highest load per device at which a predicate holds. Exit code 1: it holds nowhere."""
-    from simserve.cli.study_output import changed, kept, load_of, share, show_frame
+    from simserve.cli.study_output import changed, fraction, kept, load_of, show_frame
     from simserve.progress.study import shown
     from simserve.study.cells import in_order
     from simserve.study.placement.placement import KINDS
@@ -71,7 +71,7 @@ def place(
         kinds=KINDS if only is None else (only.value,),
         most_instances=instances,
         rate_key=rate_key,
-        tolerance=share(tolerance, "--tolerance"),
+        tolerance=fraction(tolerance, "--tolerance"),
         changes=changed(changes),
     )
     asked = None if rate is None else load_of(rate, spec.rate_key)

@@ -40,7 +40,7 @@ def policies(
     orders = {order: registry.package("orders", order) for order in registry.order_names()}
     if name is None and as_json:
         listed = [_as_dict(kind, n, class_of(n), registry.package(group, n)) for kind, names, class_of, group in kinds for n in names]
-        tables.as_json([*listed, *({"kind": "waiting order", "policy": order, "package": orders[order] or OWN} for order in orders)])
+        tables.as_json([*listed, *({"kind": "queue discipline", "policy": order, "package": orders[order] or OWN} for order in orders)])
         return
     if name is None:
         for number, (kind, names, class_of, group) in enumerate(kinds):
@@ -49,7 +49,7 @@ def policies(
                 policy, package = class_of(one), registry.package(group, one)
                 rows.append((one, _first_sentence(_about(policy)) + _of(package), _settings(parameters(policy.Params))))
             last = number == len(kinds) - 1
-            note = f"Waiting orders: {', '.join(order + _of(package) for order, package in orders.items())}" if last else ""
+            note = f"Queue disciplines: {', '.join(order + _of(package) for order, package in orders.items())}" if last else ""
             tables.show((kind, "what it does", "parameters"), rows, note)
             if not last:
                 print()

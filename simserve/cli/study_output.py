@@ -61,15 +61,15 @@ def _cell(value: Any, seconds: bool) -> str:
     return milliseconds(float(value)) if seconds else number(float(value))
 
 
-def share(text: str, option: str) -> float:
-    """'2%' or '0.02' as a share. Raises ConfigError."""
+def fraction(text: str, option: str) -> float:
+    """'2%' or '0.02' as a fraction. Raises ConfigError."""
     number, percent, rest = text.strip().partition("%")
     try:
         value = float(number) / (100 if percent else 1)
     except ValueError:
         value = math.nan
     if rest or not math.isfinite(value):
-        raise ConfigError(f"{option} {text}: expected a share such as 2% or 0.02")
+        raise ConfigError(f"{option} {text}: expected a fraction such as 2% or 0.02")
     return value
 
 

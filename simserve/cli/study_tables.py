@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 _GAP = 1
 _NAMES = 0.4
-"""Share of the width that the columns which name a row may take before they are folded."""
+"""Fraction of the width that the columns which name a row may take before they are folded."""
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], keys: int = 1, note: str = "") -> None:

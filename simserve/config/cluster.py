@@ -124,9 +124,9 @@ def _pools(document: Document, section: ClusterSection, policies: ClusterPolicie
         if not pools and capable(registry.router_class(choice.policy), "crosses_roles"):
             text = f"{choice.policy} works on a prefill and a decode pool; no instance has one of these roles"
             mistakes.append(messages.at(document, ("cluster", *place), text))
-    if not pools and section.network.hand_over != "pull":
-        text = f"found {section.network.hand_over}, but nothing is handed over: no instance has the role prefill; leave this key out"
-        mistakes.append(messages.at(document, ("cluster", "network", "hand_over"), text))
+    if not pools and section.network.kv_transfer != "pull":
+        text = f"found {section.network.kv_transfer}, but no KV is transferred: no instance has the role prefill; leave this key out"
+        mistakes.append(messages.at(document, ("cluster", "network", "kv_transfer"), text))
     for index, choice in enumerate(policies.controllers):
         if "mixed" not in roles and capable(registry.controller_class(choice.policy), "one_pool"):
             text = f"{choice.policy} counts all instances as one pool: it would stop the last prefill or decode instance"
@@ -156,8 +156,8 @@ def cluster_spec(section: ClusterSection, policies: ClusterPolicies, seed: int) 
         router=router,
         decode_router=registry.router_class(policies.decode_router.policy)(policies.decode_router.params),
         refresh_s=section.router.refresh_s,
-        push=section.network.hand_over != "pull",
-        layerwise=section.network.hand_over == "push-layerwise",
+        push=section.network.kv_transfer != "pull",
+        layerwise=section.network.kv_transfer == "push-layerwise",
         controllers=tuple(registry.controller_class(choice.policy)(choice.params) for choice in policies.controllers),
         migration=MigrationSpec(section.migration.last_stage_blocks, section.migration.max_stages),
         failures=None

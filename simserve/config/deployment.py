@@ -89,7 +89,7 @@ class Deployment:
         return params
 
     @property
-    def seats(self) -> int:
+    def slots(self) -> int:
         """Most requests that run at once."""
         return self.params.max_seqs if self.max_seqs is None else self.max_seqs
 
@@ -107,7 +107,7 @@ class Deployment:
     @property
     def kv_element_bytes(self) -> float:
         """Bytes of a cached element, what the options leave out or share counted in."""
-        return _ELEMENT_BYTES * self.options.cached_share(self.model)
+        return _ELEMENT_BYTES * self.options.cached_fraction(self.model)
 
     @property
     def block_tokens(self) -> int:
@@ -154,7 +154,7 @@ class Deployment:
             fraction_of=self._fraction_of,
             block_tokens=self.block_tokens,
             max_batched_tokens=step_tokens,
-            max_seqs=max_seqs or self.activation_seqs or self.seats,
+            max_seqs=max_seqs or self.activation_seqs or self.slots,
             kv_dtype_bytes=self.kv_element_bytes,
         )
 
@@ -238,7 +238,7 @@ class Deployment:
             cost=self.cost,
             kv_blocks=self.kv_blocks,
             block_tokens=self.block_tokens,
-            max_seqs=self.seats,
+            max_seqs=self.slots,
             # As vLLM rounds it: a fraction of a block is nothing.
             watermark_blocks=int((self.kv.watermark or 0.0) * self.kv_blocks),
             max_model_len=self.longest_tokens,

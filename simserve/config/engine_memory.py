@@ -1,4 +1,4 @@
-"""How an engine divides a device's memory: what its memory fraction is a fraction of, and the fraction it takes where nobody states one."""
+"""How an engine divides a device's memory: what its memory fraction is a fraction of, and the fraction it takes where none is stated."""
 
 from __future__ import annotations
 

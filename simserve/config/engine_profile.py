@@ -55,7 +55,7 @@ class RequestPathSection(Section):
     """Time of a request outside the engine's steps, seconds; the devices do not wait for it."""
 
     per_request_s: float = Field(
-        default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, hand-over to the engine, the answer's way back."
+        default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, passing it to the engine, the answer's way back."
     )
     per_prompt_token_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each prompt token: tokenising.")
     steps_ahead: int = Field(
@@ -78,14 +78,14 @@ class KvDefaults(Section):
 
 
 class HardwareDefaults(Section):
-    """What differs on certain devices: scheduler defaults that the engine changes, and the hosts they come with."""
+    """What differs on certain devices: scheduler defaults that the engine changes, and the servers they come with."""
 
     prefixes: list[str] = Field(default_factory=list, description="Beginnings of hardware profile names. Empty: whatever the name.")
     from_gib: float = Field(default=0.0, ge=0, description="For devices with at least so much memory.")
     below_gib: float | None = Field(default=None, gt=0, description="For devices with less memory.")
     scheduler: dict[str, Any] = Field(default_factory=dict)
     host_speed: float = Field(
-        default=1.0, ge=1e-3, le=1e3, description="How fast the hosts are, relative to those of `host`; its seconds are divided by it."
+        default=1.0, ge=1e-3, le=1e3, description="CPU speed of the server, relative to that of `host`; its seconds are divided by it."
     )
 
     @model_validator(mode="after")
@@ -231,7 +231,7 @@ def scheduler_defaults(profile: EngineProfile, hardware: str, memory_bytes: floa
 
 
 def host_speed(profile: EngineProfile, hardware: str) -> float:
-    """How fast the hosts of a device are, relative to those that the profile's host seconds stand for."""
+    """CPU speed of a device's server, relative to the server that the profile's host seconds were measured on."""
     speed = 1.0
     for rule in profile.on_hardware:
         if rule.holds(hardware, None):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides
+from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides, renamed_keys
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.cost_models import CostChoice
 from simserve.config.cost_section import CostSection
@@ -48,6 +48,8 @@ class Experiment:
     policies: ClusterPolicies
     document: Document
     cost_model: CostChoice | None = None
+    old_keys: tuple[str, ...] = ()
+    """A sentence for each key that was given under the name of an earlier version."""
 
     def resolved(self) -> dict[str, Any]:
         """The experiment with everything explicit, as plain values: loading it again gives the same run, from any folder.
@@ -136,7 +138,9 @@ def load(
     else:
         path = find_experiment(source)
         document, folder, default_name = yaml_text.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]
-    document = overrides.apply(document, changes)
+    document, of_document = renamed_keys.current(document)
+    changes, of_changes = renamed_keys.in_changes(changes)
+    document, inside = renamed_keys.current(overrides.apply(document, changes))
     if given is not None:
         document = overrides.apply(document, given.placeholders(document.data))
     engine, of_engine = _engine(document, folder)
@@ -157,7 +161,9 @@ def load(
     messages.fail(document.source, mistakes)
     assert isinstance(section, ExperimentSpec) and engine is not None and policies is not None
     messages.fail(document.source, cluster.misfits(document, section.cluster, policies, groups))
-    experiment = Experiment(section, section.name or default_name, folder, engine, tuple(groups), policies, document, cost_model)
+    old_keys = tuple(dict.fromkeys((*of_document, *of_changes, *inside)))
+    name = section.name or default_name
+    experiment = Experiment(section, name, folder, engine, tuple(groups), policies, document, cost_model, old_keys)
     messages.fail(document.source, _layouts(experiment))
     return experiment
 

@@ -68,7 +68,7 @@ class ProbeSection(BaseModel):
         default=None, description="capacity: the key that is the load. Default: the arrivals' rate, a trace's rate_scale, the clients."
     )
     per_device: bool = Field(default=False, description="capacity: divided by the devices of all instances.")
-    tolerance: float = Field(default=0.05, ge=1e-6, lt=1, description="capacity: how exactly, as a share of it.")
+    tolerance: float = Field(default=0.05, ge=1e-6, lt=1, description="capacity: how exactly, as a fraction of it.")
     replicates: int = Field(default=1, ge=1, le=20, description="capacity: searches with consecutive seeds, whose mean is the answer.")
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ def reference() -> str:
     parts.append("\n## Scheduling policies: further keys of `scheduler`\n")
     for name in registry.scheduler_names():
         parts += [f"\n### `{name}`\n", _table(parameters(registry.scheduler_class(name).Params))]
-    parts.append(f"\nWaiting orders: {_names(registry.order_names())}.\n")
+    parts.append(f"\nQueue disciplines: {_names(registry.order_names())}.\n")
     for title, names, class_of in (
         ("Routing policies: further keys of `router`", registry.router_names(), registry.router_class),
         ("Controllers: further keys of `controllers[]`", registry.controller_names(), registry.controller_class),

@@ -112,8 +112,8 @@ class InstanceSection(Section):
     hardware: str | None = Field(default=None, description="Hardware profile of these instances. Default: the experiment's `hardware`.")
     role: Literal["mixed", "prefill", "decode"] = Field(
         default="mixed",
-        description="Part of a request that the instance serves: `mixed` = all of it; `prefill` hands it over after the first token; "
-        "`decode` takes it over.",
+        description="Part of a request that the instance serves: `mixed` = all of it; `prefill` = up to the first token; "
+        "`decode` = from then on, after a KV transfer.",
     )
     scheduler: SchedulerSection | None = Field(default=None, description="Scheduling policy. Default: the engine profile's.")
     order: str = Field(default="fcfs", description="Order of the waiting queue. `shortest-job` knows the true output lengths (an oracle).")
@@ -130,7 +130,9 @@ class RouterSection(OpenSection):
     """How requests are spread over instances. Further keys are parameters of `policy`."""
 
     policy: str = Field(default="round-robin", description="A routing policy, for requests that arrive.")
-    decode_policy: str = Field(default="least-outstanding", description="A routing policy, for requests handed over by a prefill instance.")
+    decode_policy: str = Field(
+        default="least-outstanding", description="A routing policy, for requests that a prefill instance has prefilled."
+    )
     refresh_s: float = Field(
         default=0.0,
         ge=0,
@@ -172,7 +174,7 @@ class NetworkSection(Section):
     between_nodes: BetweenNodesSection | None = Field(
         default=None, description="Default: all instances reach each other over the link above."
     )
-    hand_over: Literal["pull", "push", "push-layerwise"] = Field(
+    kv_transfer: Literal["pull", "push", "push-layerwise"] = Field(
         default="pull",
         description="How KV gets from prefill to decode: the decode instance pulls it when it has memory; or its memory is reserved when "
         "the prefill starts and the KV pushed when it ends, or layer by layer while it runs.",

@@ -95,7 +95,7 @@ class ClusterControl(Protocol):
         """Seconds of simulated time."""
 
     @property
-    def lives(self) -> list[str]:
+    def states(self) -> list[str]:
         """ "up", "draining", "booting" or "off", by instance number."""
 
     @property

@@ -112,7 +112,7 @@ class InstanceView(Protocol):
         """Most requests that may run in this batch."""
 
     @property
-    def free_seats(self) -> int:
+    def free_slots(self) -> int:
         """Requests that may still be admitted under max_seqs."""
 
     @property
@@ -184,7 +184,7 @@ class StepPlan(Protocol):
         """Refuses a waiting request for good."""
 
     def hold(self, *, steps: int | None = None, until_s: float | None = None, ignore_arrivals: bool | None = None) -> Self:
-        """States that, as long as nothing happens, the policy would plan the same again: the engine may then run the steps as one span.
+        """States that, until an event, the policy would plan the same again: the engine may then run the steps as one span.
 
         Something happens when a request finishes, memory runs short, or a request arrives. Plans with prefill slices, preemptions or
         swaps are never repeated: there the statement has no effect.

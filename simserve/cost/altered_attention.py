@@ -10,8 +10,8 @@ from simserve.model.operators import Attention
 
 F64 = NDArray[np.float64]
 
-_RECOMPUTE_PEAK_SHARE = 0.83
-"""Share of the tensor-core peak at which keys and values are made again: that of a large matrix multiplication (docs/cost-models.md)."""
+_RECOMPUTE_PEAK_FRACTION = 0.83
+"""Fraction of the tensor-core peak at which keys and values are made again: that of a large matrix multiplication (docs/cost-models.md)."""
 
 
 def altered_decode_seconds(kernels: KernelChoice, layer: Attention, batch: F64, context: F64) -> F64:
@@ -32,9 +32,9 @@ def altered_decode_seconds(kernels: KernelChoice, layer: Attention, batch: F64, 
     )
     flops = 4.0 * batch * attended * layer.q_heads * layer.head_dim
     rate = device.peak(layer.dtype)
-    if options.attention_scalar_share is not None:
-        rate = options.attention_scalar_share * device.peak_flops_per_s.get("fp32", device.peak(layer.dtype))
-    again = batch * attended * options.recompute_flops(layer) / (_RECOMPUTE_PEAK_SHARE * device.peak(layer.dtype))
+    if options.attention_scalar_fraction is not None:
+        rate = options.attention_scalar_fraction * device.peak_flops_per_s.get("fp32", device.peak(layer.dtype))
+    again = batch * attended * options.recompute_flops(layer) / (_RECOMPUTE_PEAK_FRACTION * device.peak(layer.dtype))
     seconds: F64 = np.maximum(np.maximum(reading / options.attention_efficiency, flops / rate), again)
     kernels.assume("attention_decode under the model's options: the 16-bit kernel at as many bytes")
     return seconds

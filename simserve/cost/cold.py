@@ -29,10 +29,10 @@ def experts_read_s(device: Device, op: MoE, tokens: F64, *, even: bool = False) 
     even  tokens choose evenly and independently and hit E (1 - (1 - k/E)^tokens) of E experts, instead of preferring some (`coverage`)
     """
     if even:
-        share = 1.0 - (1.0 - op.experts_per_token / op.num_experts) ** tokens
+        fraction = 1.0 - (1.0 - op.experts_per_token / op.num_experts) ** tokens
     else:
-        share = coverage(tokens, op.num_experts, op.experts_per_token)
-    read: F64 = share * op.weight_bytes / device.hbm_bytes_per_s
+        fraction = coverage(tokens, op.num_experts, op.experts_per_token)
+    read: F64 = fraction * op.weight_bytes / device.hbm_bytes_per_s
     return read
 
 

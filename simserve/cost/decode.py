@@ -32,7 +32,7 @@ class DecodeAttention:
 
     A grid over (batch size, context per sequence) is evaluated once. Between its batch sizes and between its contexts, time is linear:
     the measurements behind it are at powers of two. A row for an exact batch size is built when it is first needed. With `replicas`
-    (data-parallel attention) each runs an equal share of the batch.
+    (data-parallel attention) each runs an equal part of the batch.
     """
 
     def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1) -> None:
@@ -56,10 +56,10 @@ class DecodeAttention:
         return intercept[i] + slope[i] * context_tokens
 
     def _build(self, sequences: int) -> Row:
-        batches, share = self._batches, max(1.0, sequences / self._replicas)
-        above = min(max(int(np.searchsorted(batches, share)), 1), len(batches) - 1)
+        batches, per_replica = self._batches, max(1.0, sequences / self._replicas)
+        above = min(max(int(np.searchsorted(batches, per_replica)), 1), len(batches) - 1)
         low, high = batches[above - 1], batches[above]
-        weight = (share - low) / (high - low)  # beyond the largest batch of the grid the same line goes on
+        weight = (per_replica - low) / (high - low)  # beyond the largest batch of the grid the same line goes on
         times = self._grid[above - 1] + weight * (self._grid[above] - self._grid[above - 1])
         totals = sequences * self._contexts.astype(np.float64)
         slope = np.diff(times) / np.diff(totals)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from simserve.cost.experts import coverage
 from simserve.hardware.device import Device
 from simserve.model.architecture import ModelArchitecture
-from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token, stage_weight_bytes
+from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_transfer_bytes_per_token, stage_weight_bytes
 from simserve.model.operators import AllGather, AllReduce, Elementwise, ExpertExchange, Gemm, MoE, Operator
 from simserve.model.parallel import Parallel
 
@@ -67,7 +67,7 @@ def traffic(model: ModelArchitecture, parallel: Parallel) -> Traffic:
     weights = float(sum(stage_weight_bytes(model, parallel))) * ranks - experts
     if not model.tie_word_embeddings or parallel.pp > 1:
         weights -= embedding  # looked up, not read
-    link += (parallel.pp - 1) * parallel.tp * stage_handover_bytes_per_token(model, parallel)
+    link += (parallel.pp - 1) * parallel.tp * stage_transfer_bytes_per_token(model, parallel)
     return Traffic(weights, experts, token, link)
 
 
@@ -83,8 +83,8 @@ def energy_j(device: Device, model: ModelArchitecture, parallel: Parallel, steps
     flops = tokens * _flops_per_token(model)
     # Multiplications in a faster type cost less in proportion to its peak; attention runs in the model's own.
     method = model.quantisation.experts if any(model.moe_layers) else model.quantisation.mlp
-    share = device.peak("bf16") / device.peak(model.dtype if method == "none" else method)
-    work = figures.joules_per_flop * (share * flops + float(steps.pairs.sum()) * model.attention_flops_per_pair())
+    fraction = device.peak("bf16") / device.peak(model.dtype if method == "none" else method)
+    work = figures.joules_per_flop * (fraction * flops + float(steps.pairs.sum()) * model.attention_flops_per_pair())
     work += figures.joules_per_hbm_byte * (read + kv + tokens * moved.token_bytes)
     work += figures.joules_per_link_byte * tokens * moved.link_bytes
     busy = min(parallel.devices * figures.busy_w * busy_s + work, parallel.devices * device.tdp_w * busy_s)
@@ -97,7 +97,7 @@ def _flops_per_token(model: ModelArchitecture) -> int:
 
 
 def _experts_hit(model: ModelArchitecture, tokens: F64) -> F64:
-    """Share of the experts that a step's tokens choose."""
+    """Fraction of the experts that a step's tokens choose."""
     if model.experts is None:
         return np.zeros(len(tokens))
     return coverage(tokens, model.experts.num_experts, model.experts.experts_per_token)

@@ -1,4 +1,4 @@
-"""How many experts a step reads: the expected share of a layer's experts that at least one of its tokens chooses.
+"""How many experts a step reads: the expected fraction of a layer's experts that at least one of its tokens chooses.
 
 Experts are not equally popular. Each token is taken to draw its k distinct experts at random in proportion to popularities that follow
 Zipf's law, rank ** -1.3, anew in every layer and independently of the other tokens (Gumbel top-k, that is drawing without
@@ -21,15 +21,15 @@ _INSTANTS = 120
 """Nodes of the quadrature over the logarithm of time: the probabilities are exact to 1e-6."""
 
 _STEPWISE = 64
-"""Distinct token counts for which the shares are worked out at a time: bounded memory for long runs."""
+"""Distinct token counts for which the fractions are worked out at a time: bounded memory for long runs."""
 
 
 def coverage(tokens: F64, experts: int, chosen: int, exponent: float = ZIPF_EXPONENT) -> F64:
-    """Expected share (0 to 1) of the `experts` of a layer that `tokens` tokens choose, each token `chosen` distinct ones."""
+    """Expected fraction (0 to 1) of the `experts` of a layer that `tokens` tokens choose, each token `chosen` distinct ones."""
     wanted, place = np.unique(tokens, return_inverse=True)
     left_out = np.log1p(-np.minimum(_chosen_by_one(experts, chosen, exponent), 1.0 - 1e-15))
-    shares = [1.0 - np.exp(np.outer(wanted[i : i + _STEPWISE], left_out)).mean(axis=1) for i in range(0, len(wanted), _STEPWISE)]
-    found: F64 = np.concatenate([*shares, np.zeros(0)])[place]
+    fractions = [1.0 - np.exp(np.outer(wanted[i : i + _STEPWISE], left_out)).mean(axis=1) for i in range(0, len(wanted), _STEPWISE)]
+    found: F64 = np.concatenate([*fractions, np.zeros(0)])[place]
     return found
 
 
@@ -44,7 +44,7 @@ def _chosen_by_one(experts: int, chosen: int, exponent: float) -> F64:
     if chosen >= experts:
         return np.ones(experts)
     weight = np.arange(1.0, experts + 1.0) ** -exponent
-    # From when hardly anybody can have arrived to when everybody has.
+    # From when hardly any token can have arrived to when all have.
     low, high = np.log(1e-9 / weight.sum()), np.log(60.0 / weight[-1])
     nodes, measure = np.polynomial.legendre.leggauss(_INSTANTS)
     instant = np.exp(low + (nodes + 1.0) / 2.0 * (high - low))

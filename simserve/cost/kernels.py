@@ -1,4 +1,4 @@
-"""Which kernel models a step is made of: one engine's measurements first, others where it has none, estimates where nobody has."""
+"""Which kernel models a step is made of: one engine's measurements first, others where it has none, estimates where none has."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class KernelChoice:
     def operator(self, name: str, dtype: str, *, kv_dtype: str = "", kernel: str | None = None, starting: str = "") -> KernelModel:
         """The best model of an operator.
 
-        kernel    exactly this one: a kernel that nobody measured is estimated, not taken from another
+        kernel    exactly this one: a kernel that was not measured is estimated, not taken from another
         starting  any kernel whose name starts so
         Where the engine's own rows were timed with the host's launches in them, another engine's device times are preferred.
         """
@@ -73,11 +73,11 @@ class KernelChoice:
 
         W8A8 without rows of its own is timed as TensorRT-LLM's SmoothQuant kernel: the same operands and arithmetic.
         """
-        share = self.options.a8_share if dtype == "w4a4_int4" else 0.0
-        if share:
+        fraction = self.options.a8_fraction if dtype == "w4a4_int4" else 0.0
+        if fraction:
             eight = self.operator("gemm", "w4a8_int4").seconds(m=m, n=n, k=k)
             four = self.operator("gemm", dtype).seconds(m=m, n=n, k=k)
-            return share * eight + (1.0 - share) * four
+            return fraction * eight + (1.0 - fraction) * four
         if dtype == "w8a8_int8" and not self.analytic and not self.profile.candidates("gemm", dtype):
             dtype = "w8a8_int8_smoothquant"
         model = self.operator("gemm", dtype)
@@ -91,7 +91,7 @@ class KernelChoice:
         return seconds
 
     def stored_kv(self, name: str, dtype: str) -> str:
-        """The cache's format for a measured attention kernel: fp8 where the options only make the cache 8 bits and somebody timed that."""
+        """The cache's format for a measured attention kernel: fp8 where the options only make the cache 8 bits and that was timed."""
         eight = self.options.changed() == {"kv_bits": 8.0} and not self.analytic
         found = self.profile.candidates(name, dtype, kv_dtype="fp8") if eight else []
         return "fp8" if any(m.entry is not None and m.entry.kv_dtype == "fp8" for m in found) else dtype
@@ -101,7 +101,7 @@ class KernelChoice:
         self.assumed.add(what)
 
     def measured(self, name: str, dtype: str, kernel: str | None = None) -> bool:
-        """Whether anybody measured this operator, or this kernel of it."""
+        """Whether this operator was measured, or this kernel of it."""
         return not self.analytic and bool(self.profile.candidates(name, dtype, kernel=kernel))
 
     def prefix_attention(self, dtype: str) -> KernelModel | None:

@@ -39,8 +39,8 @@ class LayeredSteps:
     def __init__(self, model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice, max_context_tokens: int) -> None:
         if parallel.pp > 1:
             raise ModelError(f"prefill by groups of layers is modelled for one pipeline stage, this instance has {parallel.pp}")
-        if kernels.options.prefill_layer_share < 1.0:
-            raise ModelError("prefill by groups of layers is not modelled together with layers that prompts skip (prefill_layer_share)")
+        if kernels.options.prefill_layer_fraction < 1.0:
+            raise ModelError("prefill by groups of layers is not modelled together with layers that prompts skip (prefill_layer_fraction)")
         examples = [layer for layer, _ in layer_groups(model)]
         kinds = [model.layer_kind(layer) for layer in examples]
         self._kind_of_layer = [kinds.index(model.layer_kind(layer)) for layer in range(model.num_layers)]

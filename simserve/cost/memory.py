@@ -1,6 +1,6 @@
 """How much KV cache fits: device memory, less weights, less what the largest step needs, less a reserve.
 
-Engines size the cache after loading the weights, and state its share of the memory in three ways (`FractionOf`). What the largest step
+Engines size the cache after loading the weights, and state its fraction of the memory in three ways (`FractionOf`). What the largest step
 needs is estimated here from the live tensors of the widest layer and of the logits.
 """
 

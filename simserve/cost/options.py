@@ -1,7 +1,7 @@
 """Ways to serve a model that papers propose and that change what a step costs: formats of the cache, layers skipped, keys left out.
 
 They act where the tables of a StepCost are made and where memory is counted, never in a step. All defaults together change nothing.
-What they describe was measured by nobody here: every result made with them lists it under `unvalidated`.
+What they describe was not measured here: every result made with them lists it under `unvalidated`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,20 @@ class CostOptions(BaseModel):
         default="keys-and-values",
         description="`layer-input`: the input of each layer is cached; each step computes keys and values from it again (XQuant).",
     )
-    a8_share: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the depth of w4a4_int4 matrices that runs with 8-bit activations (COMET: 0.16)."
+    a8_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="Fraction of the depth of w4a4_int4 matrices that runs with 8-bit activations (COMET: 0.16)."
     )
-    prefill_layer_share: float = Field(
-        default=1, gt=0, le=1, description="Share of the layers that run over prompts; the rest only make keys and values (SwiftKV: 0.5)."
+    prefill_layer_fraction: float = Field(
+        default=1,
+        gt=0,
+        le=1,
+        description="Fraction of the layers that run over prompts; the rest only make keys and values (SwiftKV: 0.5).",
     )
     kv_layers_per_cache: int = Field(
         default=1, ge=1, le=10_000, description="Layers that share one cache, among those that prompts skip (SwiftKV: 2 or 4)."
     )
-    streaming_head_share: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the heads that attend first and recent tokens only (LServe: 0.5)."
+    streaming_head_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="Fraction of the heads that attend first and recent tokens only (LServe: 0.5)."
     )
     streaming_prefill_tokens: int = Field(
         default=4224,
@@ -78,18 +81,18 @@ class CostOptions(BaseModel):
         le=1e3,
         description="Speed of decode attention relative to our kernel reading as many bytes (MILLION's baseline: 0.72).",
     )
-    attention_scalar_share: float | None = Field(
+    attention_scalar_fraction: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="Decode attention calculates on scalar cores, each query head for itself, and reaches this share of the device's fp32"
-        " peak (QServe). Default: tensor cores.",
+        description="Decode attention calculates on scalar cores, each query head for itself, and reaches this fraction of the device's "
+        "fp32 peak (QServe). Default: tensor cores.",
     )
 
     @model_validator(mode="after")
     def _reads_something(self) -> CostOptions:
-        if self.kv_layers_per_cache > 1 and self.prefill_layer_share == 1.0:
-            raise ValueError("kv_layers_per_cache shares caches among the layers that prompts skip; set prefill_layer_share below 1")
+        if self.kv_layers_per_cache > 1 and self.prefill_layer_fraction == 1.0:
+            raise ValueError("kv_layers_per_cache shares caches among the layers that prompts skip; set prefill_layer_fraction below 1")
         if self.selector_stride_tokens is not None and self.attention_budget_tokens is None:
             raise ValueError("selector_stride_tokens needs attention_budget_tokens: without a budget nothing is chosen")
         return self
@@ -97,8 +100,8 @@ class CostOptions(BaseModel):
     @property
     def changes_decode_attention(self) -> bool:
         """Whether decode attention is not simply the model's own over 16-bit keys and values."""
-        attention = ("kv_bits", "kv_exact_tokens", "kv_representation", "streaming_head_share", "attention_budget_tokens")
-        return any(getattr(self, key) != _PLAIN[key] for key in (*attention, "attention_efficiency", "attention_scalar_share"))
+        attention = ("kv_bits", "kv_exact_tokens", "kv_representation", "streaming_head_fraction", "attention_budget_tokens")
+        return any(getattr(self, key) != _PLAIN[key] for key in (*attention, "attention_efficiency", "attention_scalar_fraction"))
 
     @property
     def is_plain(self) -> bool:
@@ -111,9 +114,9 @@ class CostOptions(BaseModel):
 
     def early_layers(self, model: ModelArchitecture) -> int:
         """Layers that run over prompts."""
-        return max(1, round(self.prefill_layer_share * model.num_layers))
+        return max(1, round(self.prefill_layer_fraction * model.num_layers))
 
-    def cached_share(self, model: ModelArchitecture) -> float:
+    def cached_fraction(self, model: ModelArchitecture) -> float:
         """Bytes of a sequence's cache relative to 16-bit keys and values of every layer.
 
         XQuant (arXiv 2508.10395): the input of a layer is hidden_size elements, with grouped queries two latents of the width of the
@@ -123,16 +126,16 @@ class CostOptions(BaseModel):
         caches = early + -(-(model.num_layers - early) // self.kv_layers_per_cache)
         elements = 1.0
         if self.kv_representation == "layer-input":
-            elements = _input_share(model.num_attention_heads, model.num_kv_heads)
+            elements = _input_fraction(model.num_attention_heads, model.num_kv_heads)
         return (self.kv_bits or 16.0) / 16.0 * elements * caches / model.num_layers
 
     def decode_tokens(self, layer: Attention, context: F64) -> tuple[F64, F64]:
         """Mean over the heads of a layer, of sequences with `context` tokens: tokens attended, and read (as 16-bit tokens)."""
         keys = np.minimum(context, layer.window_tokens) if layer.window_tokens else context
         chosen = np.minimum(keys, self.attention_budget_tokens) if self.attention_budget_tokens else keys
-        stream = self.streaming_head_share
+        stream = self.streaming_head_fraction
         attended = (1.0 - stream) * chosen + stream * np.minimum(keys, self.streaming_decode_tokens)
-        elements = _input_share(layer.q_heads, layer.kv_heads) if self.kv_representation == "layer-input" else 1.0
+        elements = _input_fraction(layer.q_heads, layer.kv_heads) if self.kv_representation == "layer-input" else 1.0
         read = attended * elements * (self.kv_bits or 16.0) / 16.0 + self.kv_exact_tokens
         if self.selector_stride_tokens:
             read = read + (1.0 - stream) * keys / self.selector_stride_tokens
@@ -148,7 +151,7 @@ class CostOptions(BaseModel):
 
     def prefill_pieces(self, layer: Attention) -> tuple[Attention, ...]:
         """The layer's heads by what they attend in prefill: all, and streaming ones with their window."""
-        streaming = round(self.streaming_head_share * layer.kv_heads)
+        streaming = round(self.streaming_head_fraction * layer.kv_heads)
         if not streaming:
             return (layer,)
         group = layer.q_heads // layer.kv_heads
@@ -160,7 +163,7 @@ class CostOptions(BaseModel):
         return tuple(piece for piece in pieces if piece.kv_heads)
 
 
-def _input_share(q_heads: int, kv_heads: int) -> float:
+def _input_fraction(q_heads: int, kv_heads: int) -> float:
     """Elements cached for a token relative to keys and values: the layer's input is half of them where every query head has its own."""
     return 0.5 if q_heads == kv_heads else 1.0
 

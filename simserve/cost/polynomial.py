@@ -83,7 +83,7 @@ class PolynomialCost(CostModel):
         return [base + slope * context for context in range(first, last, n)]
 
     def stage_times(self, step: Step) -> tuple[float, ...]:
-        """Seconds of the step on each stage: equal shares; the engine's own time is counted on the first."""
+        """Seconds of the step on each stage: equal parts; the engine's own time is counted on the first."""
         if self.stages == 1:
             return (self.step_time(step),)
         each = self._device_s(step) / self.stages
@@ -110,7 +110,7 @@ class PolynomialCost(CostModel):
         return self._parallel.devices * self._profile.device.peak(self._model.dtype)
 
     def describe(self) -> dict[str, Any]:
-        """What was simulated with: the coefficients' name and source. Nobody here has held them against measurements."""
+        """What was simulated with: the coefficients' name and source. They have not been compared with measurements here."""
         parallel = self._parallel
         return {
             "model": self._model.name,

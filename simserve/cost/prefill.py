@@ -27,8 +27,8 @@ _REFERENCE_TOKENS = 4096.0
 
 
 class PrefillAttention:
-    """All attention layers of one stage. A step with several chunks runs them in one kernel, so it costs the dearest chunk alone plus
-    what each other chunk adds to a device that is busy already."""
+    """All attention layers of one stage. A step with several chunks runs them in one kernel, so it costs the most expensive chunk alone
+    plus what each other chunk adds to a device that is busy already."""
 
     def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1) -> None:
         self._replicas = replicas
@@ -56,16 +56,16 @@ class PrefillAttention:
         if len(prefills) == 1:
             new, context, _, _, _ = prefills[0]
             return self._at(self._alone, new, context)
-        dearest = extra = 0.0
-        dearest_added = 0.0
+        most_expensive = extra = 0.0
+        most_expensive_added = 0.0
         for new, context, _, _, _ in prefills:
             alone = self._at(self._alone, new, context)
             added = self._at(self._added, new, context)
             extra += added
-            if alone > dearest:
-                dearest, dearest_added = alone, added
-        # Data-parallel replicas share the chunks; the dearest one stays whole on its own.
-        return dearest + (extra - dearest_added) / self._replicas
+            if alone > most_expensive:
+                most_expensive, most_expensive_added = alone, added
+        # Data-parallel replicas share the chunks; the most expensive one stays whole on its own.
+        return most_expensive + (extra - most_expensive_added) / self._replicas
 
     def _at(self, table: list[list[float]], new: int, context: int) -> float:
         xs, ys = self._new_knots, self._context_knots

@@ -14,7 +14,7 @@ from simserve.cost.prefill import PrefillAttention
 from simserve.cost.tokens import Counted, TokenTable, kernel_count
 from simserve.errors import ModelError
 from simserve.model.architecture import ModelArchitecture
-from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_handover_bytes_per_token, stage_layers
+from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_layers, stage_transfer_bytes_per_token
 from simserve.model.operators import MLA, Attention, Gemm, IndexerScores, Operator
 from simserve.model.parallel import Parallel
 
@@ -34,7 +34,7 @@ class Stage:
     rows: TokenTable
     decode: DecodeAttention
     prefill: PrefillAttention
-    handover: list[float]
+    stage_transfer: list[float]
     launched_kernels: int
     skipped: TokenTable | None = None
     skipped_keys: TokenTable | None = None
@@ -68,7 +68,7 @@ def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelCh
                 TokenTable(kernels, output, _FIRST_ROWS, parallel.dp),
                 DecodeAttention(kernels, attention, max_context_tokens, parallel.dp),
                 PrefillAttention(kernels, prompt_attention, max_context_tokens, parallel.dp),
-                [] if last else _handover(model, parallel, kernels),
+                [] if last else _stage_transfer(model, parallel, kernels),
                 kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if not isinstance(op, MLA))]),
                 TokenTable(kernels, skipped, _FIRST_TOKENS, parallel.dp) if keys else None,
                 TokenTable(kernels, keys, _FIRST_TOKENS, parallel.dp) if keys else None,
@@ -81,12 +81,12 @@ def check_options(options: CostOptions, model: ModelArchitecture, parallel: Para
     """Raises ModelError for options that this model or layout cannot take."""
     if options.is_plain:
         return
-    if model.mla is not None and (options.changes_decode_attention or options.prefill_layer_share < 1.0):
+    if model.mla is not None and (options.changes_decode_attention or options.prefill_layer_fraction < 1.0):
         raise ModelError(f"model '{model.name}': its latent attention (MLA) takes no options for the cache, attention or skipped layers")
-    if any(model.linear_layers) and options.prefill_layer_share < 1.0:
-        raise ModelError(f"model '{model.name}': linear-attention layers cannot be skipped in prefill (prefill_layer_share)")
-    if model.attention_layers < model.num_layers and options.prefill_layer_share < 1.0:
-        raise ModelError(f"model '{model.name}': layers without attention cannot be skipped in prefill (prefill_layer_share)")
+    if any(model.linear_layers) and options.prefill_layer_fraction < 1.0:
+        raise ModelError(f"model '{model.name}': linear-attention layers cannot be skipped in prefill (prefill_layer_fraction)")
+    if model.attention_layers < model.num_layers and options.prefill_layer_fraction < 1.0:
+        raise ModelError(f"model '{model.name}': layers without attention cannot be skipped in prefill (prefill_layer_fraction)")
     if options.kv_representation == "layer-input" and parallel.tp > 1:
         raise ModelError(f"kv_representation layer-input is modelled for tp 1 only, found tp {parallel.tp}")
 
@@ -106,9 +106,9 @@ def _key_projections(operators: tuple[Operator, ...]) -> list[Operator]:
     return [Gemm("attn_kv_proj", columns, op.k, op.dtype, 0) for op in operators if isinstance(op, Gemm) and op.name == "attn_pre_proj"]
 
 
-def _handover(model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice) -> list[float]:
-    """Seconds at zero and one token of the straight line through the hand-over of 1 and of 1,024 tokens."""
-    per_token = stage_handover_bytes_per_token(model, parallel)
+def _stage_transfer(model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice) -> list[float]:
+    """Seconds at zero and one token of the straight line through the transfer of 1 and of 1,024 tokens to the next stage."""
+    per_token = stage_transfer_bytes_per_token(model, parallel)
     group = 2 if parallel.tp * parallel.pp <= kernels.profile.device.devices_per_node else kernels.profile.device.devices_per_node + 1
     few, many = kernels.communication("p2p", group, np.array([1.0, 1024.0]) * per_token, "bf16").tolist()
     slope = max(many - few, 0.0) / 1023.0

@@ -184,7 +184,7 @@ class StepCost(CostModel):
         for stage in self._stages:
             parts = self._device_parts(stage, step)
             seconds = max(sum(parts.values()), self._launch_floor(stage, n, bool(step.slices)))
-            out.append(seconds + (stage.handover[0] + stage.handover[1] * (n + new) if stage.handover else 0.0))
+            out.append(seconds + (stage.stage_transfer[0] + stage.stage_transfer[1] * (n + new) if stage.stage_transfer else 0.0))
         out[0] += self._host_seconds(n, new)
         return tuple(out)
 
@@ -201,8 +201,8 @@ class StepCost(CostModel):
             own = self._device_parts(stage, step)
             wait = self._launch_floor(stage, n, bool(step.slices)) - sum(own.values())
             own["launch"] = max(wait, 0.0)
-            if stage.handover:
-                own["handover"] = stage.handover[0] + stage.handover[1] * (n + new)
+            if stage.stage_transfer:
+                own["stage_transfer"] = stage.stage_transfer[0] + stage.stage_transfer[1] * (n + new)
             for part, seconds in own.items():
                 parts[part] = parts.get(part, 0.0) + seconds
         layers = step.slices[0].layers if step.slices else None

@@ -51,7 +51,7 @@ _SAME_KERNEL = {
 class TokenTable:
     """Seconds by part for token counts 1 .. n, extended when a larger step is asked for.
 
-    Tokens are those of the instance: of its `replicas` (data-parallel attention) each runs an equal share, except where experts are
+    Tokens are those of the instance: of its `replicas` (data-parallel attention) each runs an equal part, except where experts are
     shared by all. The operators' times are added up per part at the knots of `token_knots`, levelled to be non-decreasing, and
     interpolated.
     """

@@ -50,7 +50,7 @@ class Batch:
         return len(self.prefilling) + len(self.group.members) + len(self.verifying)
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
-        """An admitted request takes its seat."""
+        """An admitted request takes its sequence slot."""
         instance = self.instance
         instance.admissions += 1
         request.admission = instance.admissions
@@ -60,8 +60,8 @@ class Batch:
         request.target_tokens = request.prompt_tokens + request.generated_tokens
         if request.scheduled_s < 0:
             request.scheduled_s = now
-        if instance.handover is not None:
-            instance.handover.admitted(instance, request)
+        if instance.kv_transfers is not None:
+            instance.kv_transfers.admitted(instance, request)
         self.prefilling.append(request)
 
     def join_group(self, request: LiveRequest) -> None:
@@ -132,10 +132,10 @@ class Batch:
     def _leaves(self, request: LiveRequest) -> bool:
         """Whether a request whose prefill has ended goes elsewhere to decode. One that had been decoding here and was preempted stays."""
         role = self.instance.role
-        return (role == "prefill" or (role == "decode" and request.generated_tokens == 1)) and self.instance.hand_over(request)
+        return (role == "prefill" or (role == "decode" and request.generated_tokens == 1)) and self.instance.transfer_prefilled(request)
 
-    def seat_landed(self) -> None:
-        """Requests from elsewhere take free seats, in order of landing. They hold the block of their next token already."""
+    def place_landed(self) -> None:
+        """Requests from elsewhere take free sequence slots, in order of landing. They hold the block of their next token already."""
         landed = self.landed
         while landed and self.running < self.max_seqs:
             request = landed.pop(0)
@@ -149,8 +149,8 @@ class Batch:
         self._emitted(request)
         self.kv.release(request)
         request.state = State.ENDED
-        if self.instance.handover is not None:
-            self.instance.handover.leaves(request)
+        if self.instance.kv_transfers is not None:
+            self.instance.kv_transfers.leaves(request)
         self.instance.recorder.completed(request, self.instance.index, now)
 
     def _emitted(self, request: LiveRequest) -> None:
@@ -188,8 +188,8 @@ class Batch:
             self.verifying.remove(request)
         else:
             self.prefilling.remove(request)
-            if self.instance.handover is not None:
-                self.instance.handover.leaves(request)
+            if self.instance.kv_transfers is not None:
+                self.instance.kv_transfers.leaves(request)
         if decoding and self.instance.swaps and self.kv.swap_out(request):
             request.state = State.SWAPPED
             self.swapped.append(request)
@@ -243,8 +243,8 @@ class Batch:
         if runner.claim is request:
             runner.claim = None
         runner.gave_up_kv()
-        if instance.handover is not None:
-            instance.handover.leaves(request)
+        if instance.kv_transfers is not None:
+            instance.kv_transfers.leaves(request)
 
     def reject(self, request: LiveRequest, reason: str) -> None:
         """Ends a waiting request without service."""

@@ -88,10 +88,10 @@ class Cancellations:
                 run.ended((row,), now)
                 run.instance_available(now)
                 return
-        handover = run.cluster.handover
-        move = handover.moves.get(row) if handover is not None else None
-        if handover is not None and move is not None and move.prefilled:
-            handover.give_up(move)
+        kv_transfers = run.cluster.kv_transfers
+        move = kv_transfers.moves.get(row) if kv_transfers is not None else None
+        if kv_transfers is not None and move is not None and move.prefilled:
+            kv_transfers.give_up(move)
             self.record(move.request, move.source.index)
             move.source.expect(move.request)  # it has been forgotten there, and its end is told as any other
             move.source.ended([move.request], now)

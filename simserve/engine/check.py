@@ -40,7 +40,7 @@ def simulate_checked(
     records = simulation.run(until_s)
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)
-    outside = any(spec.request_s or spec.request_per_prompt_token_s or spec.loads for spec in specs) or bool(records.lives)
+    outside = any(spec.request_s or spec.request_per_prompt_token_s or spec.loads for spec in specs) or bool(records.instance_states)
     outside = outside or any(instance.postponed for instance in simulation.instances)
     check_records(records, finished=until_s is None, outside=outside)
     if until_s is None:
@@ -62,12 +62,12 @@ class CheckedSimulation(Simulation):
 
 
 def audit(lane: Lane) -> None:
-    """Recounts, after a span of `lane`, what its instance keeps as running totals: blocks, contexts, seats, places of requests."""
+    """Recounts, after a span of `lane`, what its instance keeps as running totals: blocks, contexts, sequence slots, places of requests."""
     instance = lane.instance
     kv, name = instance.kv, instance.spec.name
     held, host = sum(kv.elsewhere.values()), 0
     held += kv.prefix.blocks_in_use if kv.prefix is not None else 0
-    for request in (*instance.loads.requests(), *instance.intake.waiting):  # those who wait have blocks after a load only
+    for request in (*instance.loads.requests(), *instance.intake.waiting):  # waiting requests have blocks after a load only
         held += kv.owned(request) - kv.shared_blocks(request)
     seen = {request.row for request in instance.loads.requests()}
     for other in instance.lanes:
@@ -103,7 +103,7 @@ def audit(lane: Lane) -> None:
         seen.update(places)
         bases = [r.base_computed for r in group]
         _require(group.sum_base == sum(bases), "I2", f"the context total of {name} has drifted")
-        longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would mend what it has forgotten
+        longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would repair what it has forgotten
         _require(longest == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
         _require(
             sum(group.growth) == sum(group.growth_of(r) for r in group if r.grows), "I3", f"the growth histogram of {name} has drifted"
@@ -181,7 +181,7 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
 
 
 def _never_idle_with_work(lane: LaneLog, r: RequestColumns) -> None:
-    """I5 for one instance with one lane: between spans it waits only while nobody is in the system."""
+    """I5 for one instance with one lane: between spans it waits only while no request is in the system."""
     if not len(lane.span_steps):
         return
     ends = lane.step_end_s[lane.span_first_step + lane.span_steps - 1]

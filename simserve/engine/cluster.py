@@ -15,9 +15,9 @@ from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import ClusterView, Signals
 from simserve.engine.control import ClusterControl
 from simserve.engine.events import TIMER
-from simserve.engine.handover import Handover
 from simserve.engine.instance import Instance
-from simserve.engine.life import Life
+from simserve.engine.instance_state import InstanceState
+from simserve.engine.kv_transfers import KvTransfers
 from simserve.engine.listener import Listener
 from simserve.engine.migration import MigrationLog
 from simserve.engine.readonly import ReadOnlyError, blame
@@ -31,22 +31,22 @@ from simserve.files.words import clipped
 class Pool:
     """Instances among which one router chooses: those whose role is one of `takes`, now."""
 
-    def __init__(self, takes: tuple[str, ...], router: Any, signals: Signals, everybody: list[Instance], stale: bool) -> None:
+    def __init__(self, takes: tuple[str, ...], router: Any, signals: Signals, all_instances: list[Instance], stale: bool) -> None:
         self._takes = takes
-        self._everybody = everybody
+        self._all_instances = all_instances
         self.router = router
         self._signals = signals
         self.crosses = capable(router, "crosses_roles")
-        names, roles = tuple(instance.spec.name for instance in everybody), tuple(instance.role for instance in everybody)
-        loads = [instance.load for instance in everybody]
+        names, roles = tuple(instance.spec.name for instance in all_instances), tuple(instance.role for instance in all_instances)
+        loads = [instance.load for instance in all_instances]
         self.view = ClusterView(names, roles, signals, lambda number, exact: loads[number](exact), stale)
         self.update()
 
     def update(self) -> None:
         """An instance has changed its life or its role."""
-        self.members = [instance for instance in self._everybody if instance.role in self._takes]
-        self.view.set_roles(tuple(instance.role for instance in self._everybody))
-        self.view.set_open([instance.index for instance in self.members if instance.life is Life.UP])
+        self.members = [instance for instance in self._all_instances if instance.role in self._takes]
+        self.view.set_roles(tuple(instance.role for instance in self._all_instances))
+        self.view.set_open([instance.index for instance in self.members if instance.state is InstanceState.UP])
         self._open = set(self.view.open)
 
     def choose(self, request: LiveRequest, now: float, source: int = -1) -> int | Refusal | None:
@@ -86,7 +86,7 @@ class _TheOne(Router):
 
 
 class Cluster:
-    """Routing, lives and failures of the instances of a run."""
+    """Routing, states and failures of the instances of a run."""
 
     def __init__(
         self,
@@ -102,13 +102,13 @@ class Cluster:
         self.migrations = MigrationLog()
         self.held: deque[LiveRequest] = deque()
         """Requests that no instance has taken yet, in order."""
-        self.lives = [(0.0, instance.index, instance.life.value) for instance in instances if instance.life is not Life.UP]
+        self.states = [(0.0, instance.index, instance.state.value) for instance in instances if instance.state is not InstanceState.UP]
         self.failures = 0
         self._listener = listener
         stale = spec.refresh_s > 0
         router, decode_router = spec.router or _TheOne(), spec.decode_router or _TheOne()
         if capable(decode_router, "crosses_roles") and spec.push:
-            raise ConfigError("a router that crosses roles decides when the prefill has ended: the hand-over must be a pull")
+            raise ConfigError("a router that crosses roles decides when the prefill has ended: the KV transfer must be a pull")
         first, second = ROLES if capable(router, "crosses_roles") else ("mixed", "prefill"), ("decode",)
         self.entry = Pool(first, router, signals, instances, stale)
         self.decode = Pool(ROLES if capable(decode_router, "crosses_roles") else second, decode_router, signals, instances, stale)
@@ -116,22 +116,22 @@ class Cluster:
         """Changes of roles: seconds, number, the new role."""
         self.hear_ends: list[Any] = [policy for policy in (router, decode_router, *spec.controllers) if capable(policy, "hears_ends")]
         """Routers and controllers that are told of ends."""
-        self.handover = self._connect()
+        self.kv_transfers = self._connect()
         self._timers = Timers(clock, self._progress)
         self._tickers: list[Ticker] = []
         self._snapshot: Ticker | None = None
         if stale:
-            self._snapshot = Ticker(clock, spec.refresh_s, self._refresh, self._somebody_is_here, self._timers)
+            self._snapshot = Ticker(clock, spec.refresh_s, self._refresh, self._requests_in_system, self._timers)
             self._tickers.append(self._snapshot)
         for controller in spec.controllers:
             control = ClusterControl(self, type(controller).__name__)
-            goes_on = self._somebody_is_left if capable(controller, "idle") else self._somebody_is_here
+            goes_on = self._requests_left if capable(controller, "idle") else self._requests_in_system
             self._tickers.append(Ticker(clock, controller.interval_s, _acts(controller, control), goes_on, self._timers))
         self._boots: dict[int, Event] = {}
         if spec.failures is not None:
             self._plan_failures(spec.failures)
 
-    def _connect(self) -> Handover | None:
+    def _connect(self) -> KvTransfers | None:
         """Joins prefill and decode instances. Raises ConfigError when a request could not be finished."""
         roles = {instance.spec.role for instance in self.instances}
         if "decode" not in roles and "prefill" not in roles:
@@ -139,11 +139,11 @@ class Cluster:
         if not {"decode", "prefill"} <= roles:
             found, missing = ("prefill", "decode") if "prefill" in roles else ("decode", "prefill")
             raise ConfigError(f"the cluster has {found} instances and no {missing} instance: requests could not be finished")
-        handover = Handover(self._decoder, self.spec.push, self.spec.layerwise, self.decode.crosses)
+        kv_transfers = KvTransfers(self._decoder, self.spec.push, self.spec.layerwise, self.decode.crosses)
         for instance in self.instances:
             if instance.spec.role != "mixed":
-                instance.handover = handover
-        return handover
+                instance.kv_transfers = kv_transfers
+        return kv_transfers
 
     def _decoder(self, request: LiveRequest, source: Instance) -> Instance | None:
         chosen = self.decode.choose(request, self.clock.now, source.index)
@@ -194,55 +194,55 @@ class Cluster:
         """Differs when a request has come or ended, or a step has begun or ended."""
         return *self._listener.requests_left(), sum(len(lane.step_end_s) for instance in self.instances for lane in instance.lanes)
 
-    def _somebody_is_here(self) -> bool:
+    def _requests_in_system(self) -> bool:
         return self._listener.requests_left()[0] > 0
 
-    def _somebody_is_left(self) -> bool:
+    def _requests_left(self) -> bool:
         return self._listener.requests_left()[1] > 0
 
     def set_role(self, instance: Instance, role: str) -> None:
         """An instance takes other requests from now on. Those it has go on where they are, or leave as its new role has it; those on their
         way here to decode still come."""
         instance.role = role
-        instance.handover = instance.handover or self.handover
+        instance.kv_transfers = instance.kv_transfers or self.kv_transfers
         self.roles.append((self.clock.now, instance.index, role))
         self.entry.update()
         self.decode.update()
-        if instance.life is Life.UP:
-            if self.handover is not None:
-                self.handover.retry()
+        if instance.state is InstanceState.UP:
+            if self.kv_transfers is not None:
+                self.kv_transfers.retry()
             self._listener.instance_available(self.clock.now)
 
-    # -- lives ---------------------------------------------------------------------------------------------------------------------
+    # -- states ---------------------------------------------------------------------------------------------------------------------
 
-    def set_life(self, instance: Instance, life: Life) -> None:
+    def set_state(self, instance: Instance, state: InstanceState) -> None:
         """An instance starts, drains, stops or dies."""
-        instance.life = life
-        self.lives.append((self.clock.now, instance.index, life.value))
+        instance.state = state
+        self.states.append((self.clock.now, instance.index, state.value))
         self.entry.update()
         self.decode.update()
-        if life is Life.UP:
-            if self._somebody_is_here():
+        if state is InstanceState.UP:
+            if self._requests_in_system():
                 self._wake()
-            if self.handover is not None:
-                self.handover.retry()
+            if self.kv_transfers is not None:
+                self.kv_transfers.retry()
             self._listener.instance_available(self.clock.now)
 
     def boot(self, instance: Instance, delay_s: float) -> None:
         """The instance serves after `delay_s` seconds."""
-        self.set_life(instance, Life.BOOTING)
+        self.set_state(instance, InstanceState.BOOTING)
         at_s = self.clock.now + delay_s
         self._boots[instance.index] = self._timers.at("start", at_s, lambda event: self._booted(instance, event))
 
     def _booted(self, instance: Instance, event: Event) -> None:
-        if self._boots.get(instance.index) is event and instance.life is Life.BOOTING:
-            self.set_life(instance, Life.UP)
+        if self._boots.get(instance.index) is event and instance.state is InstanceState.BOOTING:
+            self.set_state(instance, InstanceState.UP)
 
     def drain(self, instance: Instance) -> None:
         """The instance takes no more requests and stops when the last one has left it."""
-        self.set_life(instance, Life.DRAINING)
+        self.set_state(instance, InstanceState.DRAINING)
         if not instance.outstanding:
-            self.set_life(instance, Life.OFF)
+            self.set_state(instance, InstanceState.OFF)
 
     # -- failures ------------------------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class Cluster:
 
     def _next_failure(self, instance: Instance, draw: np.random.Generator, mtbf_s: float) -> None:
         def strike(event: Event) -> None:
-            if self._somebody_is_left() and not self._timers.stuck:
+            if self._requests_left() and not self._timers.stuck:
                 self.kill(instance)
                 self._next_failure(instance, draw, mtbf_s)
 
@@ -265,20 +265,20 @@ class Cluster:
 
     def kill(self, instance: Instance) -> None:
         """The instance dies, with all KV in it, and comes back after the restart time. One that does not run cannot die."""
-        if instance.life not in (Life.UP, Life.DRAINING) or not self._somebody_is_left():
+        if instance.state not in (InstanceState.UP, InstanceState.DRAINING) or not self._requests_left():
             return
         failures = self.spec.failures
         assert failures is not None
         now = self.clock.now
         self.failures += 1
-        comes_back = instance.life is Life.UP
-        self.set_life(instance, Life.OFF)
+        comes_back = instance.state is InstanceState.UP
+        self.set_state(instance, InstanceState.OFF)
         for migration in list(self.migrations.under_way.values()):
             if instance in (migration.source, migration.destination):
                 migration.abort("an instance died")
         lost = instance.crash(now)
-        if self.handover is not None:
-            lost += self.handover.crash(instance)
+        if self.kv_transfers is not None:
+            lost += self.kv_transfers.crash(instance)
         if comes_back:
             self.boot(instance, failures.restart_s)
         for request in lost:

@@ -43,7 +43,7 @@ def collected(run: Simulation) -> RunRecords:
         instances=_infos(run.instances),
         end_s=max(ends, default=0.0),
         moves=run.cluster.migrations.columns() if run.cluster.spec.controllers else None,
-        lives=tuple(run.cluster.lives),
+        instance_states=tuple(run.cluster.states),
         roles=tuple(run.cluster.roles),
         counters={
             "steps": float(sum(len(lane.step_end_s) for lane in lanes)),
@@ -56,7 +56,7 @@ def collected(run: Simulation) -> RunRecords:
             "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in run.instances)),
             "swapped_tokens": float(sum(instance.swapped_tokens for instance in run.instances)),
             "instance_failures": float(run.cluster.failures),
-            "handed_over_tokens": float(run.cluster.handover.moved_tokens if run.cluster.handover is not None else 0),
+            "transferred_tokens": float(run.cluster.kv_transfers.moved_tokens if run.cluster.kv_transfers is not None else 0),
             "migrated_tokens": float(run.cluster.migrations.moved_tokens),
             **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
             **({"void_burst_tokens": float(void)} if (void := run.recorder.void_burst_tokens) else {}),

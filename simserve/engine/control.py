@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 from simserve.contracts.cluster import Decoding, Load
 from simserve.engine import migration
 from simserve.engine.instance import Instance
-from simserve.engine.life import Life
+from simserve.engine.instance_state import InstanceState
 from simserve.engine.spec import ROLES
 from simserve.errors import PolicyError
 from simserve.files.words import clipped
@@ -29,9 +29,9 @@ class ClusterControl:
         return self._cluster.clock.now
 
     @property
-    def lives(self) -> list[str]:
+    def states(self) -> list[str]:
         """ "up", "draining", "booting" or "off", by instance number."""
-        return [instance.life.value for instance in self._cluster.instances]
+        return [instance.state.value for instance in self._cluster.instances]
 
     @property
     def roles(self) -> list[str]:
@@ -82,18 +82,18 @@ class ClusterControl:
     def start(self, instance: int) -> None:
         """Starts an instance that is off; it serves after its boot time. One that drains goes on serving."""
         one = self._instance(instance)
-        if one.life is Life.DRAINING:
-            self._cluster.set_life(one, Life.UP)
-        elif one.life is Life.OFF:
+        if one.state is InstanceState.DRAINING:
+            self._cluster.set_state(one, InstanceState.UP)
+        elif one.state is InstanceState.OFF:
             self._cluster.boot(one, one.spec.boot_s)
 
     def drain(self, instance: int) -> None:
         """Stops an instance as soon as the requests it has are done or gone."""
         one = self._instance(instance)
-        if one.life is Life.UP:
+        if one.state is InstanceState.UP:
             self._cluster.drain(one)
-        elif one.life is Life.BOOTING:
-            self._cluster.set_life(one, Life.OFF)
+        elif one.state is InstanceState.BOOTING:
+            self._cluster.set_state(one, InstanceState.OFF)
 
     def set_role(self, instance: int, role: str) -> None:
         """Makes an instance a "mixed", "prefill" or "decode" one. Raises PolicyError where requests could not be finished."""
@@ -102,7 +102,7 @@ class ClusterControl:
             self._refuse(f"makes instance {instance} {clipped(repr(role))}; roles are {', '.join(ROLES)}")
         if role == one.role:
             return
-        if cluster.handover is None:
+        if cluster.kv_transfers is None:
             self._refuse(f"makes instance {instance} '{role}', and the cluster has no prefill and decode instances")
         if role == "prefill" and one.link is None:
             self._refuse(f"makes instance {instance} 'prefill', and no link leaves it for its KV")

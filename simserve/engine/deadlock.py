@@ -1,11 +1,11 @@
-"""Who waits for what when nothing happens any more: the text of the error that ends a run which cannot finish."""
+"""Which requests wait for what in a deadlock: the text of the error that ends a run which cannot finish."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from simserve.engine.life import Life
+from simserve.engine.instance_state import InstanceState
 
 if TYPE_CHECKING:
     from simserve.engine.cluster import Cluster
@@ -17,21 +17,21 @@ MOST_NAMED = 3
 
 def who_waits(cluster: Cluster) -> str:
     """Requests that are left by where they are, and what each waits for."""
-    handover = cluster.handover
-    homeless = handover.homeless if handover is not None else 0
+    kv_transfers = cluster.kv_transfers
+    unassigned = kv_transfers.unassigned if kv_transfers is not None else 0
     found = []
-    if held := len(cluster.held) + homeless:
-        lives = Counter(instance.life.value for instance in cluster.instances)
-        text = f"{held} wait for an instance to take them and none does (instances: {_counted(lives)})"
-        if homeless:
-            text += f", {homeless} of them prefilled: no decode instance serves"
+    if held := len(cluster.held) + unassigned:
+        states = Counter(instance.state.value for instance in cluster.instances)
+        text = f"{held} wait for an instance to take them and none does (instances: {_counted(states)})"
+        if unassigned:
+            text += f", {unassigned} of them prefilled: no decode instance serves"
         found.append(text)
-    if handover is not None:
+    if kv_transfers is not None:
         found += [
             f"{waiting} wait for KV blocks of instance {number}, the first for {blocks}"
-            for number, waiting, blocks in handover.waiting_for_room()
+            for number, waiting, blocks in kv_transfers.waiting_for_room()
         ]
-    stopped = [_at(instance) for instance in cluster.instances if instance.life is not Life.OFF and _present(instance)]
+    stopped = [_at(instance) for instance in cluster.instances if instance.state is not InstanceState.OFF and _present(instance)]
     found += stopped[:MOST_NAMED]
     if len(stopped) > MOST_NAMED:
         found.append(f"{len(stopped) - MOST_NAMED} more instances have requests and plan nothing")
@@ -50,7 +50,7 @@ def _at(instance: Instance) -> str:
         "prefilling": sum(len(batch.prefilling) for batch in batches),
         "decoding": sum(len(batch.group) + len(batch.verifying) for batch in batches),
         "swapped out": sum(len(batch.swapped) for batch in batches),
-        "arrived without a seat": sum(len(batch.landed) for batch in batches),
+        "arrived without a sequence slot": sum(len(batch.landed) for batch in batches),
     }
     elsewhere = sum(kv.elsewhere.values())
     aside = f", {elsewhere} held for requests between two instances" if elsewhere else ""

@@ -1,7 +1,7 @@
 """The decoding requests of a lane, advanced as a group: a step costs a few additions whatever the number of requests.
 
 The group counts *ticks* (steps in which it decoded). A member that joined with c computed tokens at tick t keeps `base = c - t`; its
-computed tokens at tick u are `base + u`. So one addition to the tick advances everybody, sums are kept as sums of bases, and a member
+computed tokens at tick u are `base + u`. So one addition to the tick advances every member, sums are kept as sums of bases, and a member
 needs a KV block at the ticks u where `base + u` is a multiple of the block size: a histogram of `base mod block` answers how many do.
 Where some layers keep a window (`groups`), the histogram counts the blocks of the pool that a member takes then: fewer, once its table is
 as long as a window.

@@ -1,4 +1,4 @@
-"""`--check`: everything that policies are given raises when somebody other than the engine writes it, or reads what is private.
+"""`--check`: everything that policies are given raises when anything but the engine writes it, or reads what is private.
 
 Without the check views and counts of blocks are guarded at no cost (`readonly.py`); requests, queues and lists are guarded here, by looking
 at who calls. A write by a policy becomes a PolicyError where the policy is asked.
@@ -35,14 +35,14 @@ MUTATORS = {
 
 
 def _by_engine() -> bool:
-    """Whether the caller's caller is the engine (or `copy`, whose copies are nobody's state)."""
+    """Whether the caller's caller is the engine (or `copy`, whose copies are no shared state)."""
     name: str = sys._getframe(2).f_globals.get("__name__", "")
     return name.startswith("simserve.engine.") or name == "copy"
 
 
 def guarded(kind: Any, called: str, private: bool = False, free: tuple[str, ...] = ()) -> type[Any]:
     """A subclass of the same layout that the engine alone may write, and, with `private`, whose private attributes it alone may read.
-    `called` = what policies know it as; `free` = attributes that anybody may set."""
+    `called` = what policies know it as; `free` = attributes that may be set from anywhere."""
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         if name not in free and not _by_engine():

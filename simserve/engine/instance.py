@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from simserve.contracts import Load, capable
 from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import Signals
+from simserve.engine.instance_state import InstanceState
 from simserve.engine.intake import Intake
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
-from simserve.engine.life import Life
 from simserve.engine.link import Link
 from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
@@ -24,7 +24,7 @@ from simserve.engine.runner import Runner, SingleLane
 from simserve.engine.spec import InstanceSpec, LinkSpec
 
 if TYPE_CHECKING:
-    from simserve.engine.handover import Handover
+    from simserve.engine.kv_transfers import KvTransfers
     from simserve.engine.migration import Migration
 
 _load = tuple.__new__  # half the time of the named tuple's own, and routers ask a few times a request
@@ -85,8 +85,8 @@ class Instance:
         self.intake = Intake(spec.order, spec.steps_ahead, self.kv)
         self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
         self.uplink = uplink
-        self.life = Life.UP if spec.starts else Life.OFF
-        self.handover: Handover | None = None
+        self.state = InstanceState.UP if spec.starts else InstanceState.OFF
+        self.kv_transfers: KvTransfers | None = None
         """Set on the instances of a disaggregated cluster."""
         self.migrating: dict[int, Migration] = {}
         """Migrations from here to elsewhere, by row of the request."""
@@ -112,7 +112,7 @@ class Instance:
     @property
     def is_off(self) -> bool:
         """Whether it neither serves nor will by itself."""
-        return self.life is Life.OFF
+        return self.state is InstanceState.OFF
 
     @property
     def outstanding(self) -> int:
@@ -129,7 +129,7 @@ class Instance:
         self.signals.outstanding[self.index] -= 1
         self.signals.prompt_tokens[self.index] -= request.prompt_tokens
         self.signals.ease(self.index)
-        if self.life is Life.DRAINING and not self.outstanding:
+        if self.state is InstanceState.DRAINING and not self.outstanding:
             self.listener.instance_empty(self)
 
     def submit(self, request: LiveRequest) -> None:
@@ -144,15 +144,15 @@ class Instance:
         lane.batch.landed.append(request)
         self.runner.poke()
 
-    def hand_over(self, request: LiveRequest) -> bool:
+    def transfer_prefilled(self, request: LiveRequest) -> bool:
         """Whether a request that has emitted its first token here decodes elsewhere; it is then on its way."""
-        return self.handover is not None and self.handover.prefilled(self, request)
+        return self.kv_transfers is not None and self.kv_transfers.prefilled(self, request)
 
     def pull(self) -> None:
         """Fetches requests that have been prefilled elsewhere, as memory allows. Called between steps and when a plan left it idle (such a
         plan may have freed memory)."""
-        if self.handover is not None and self.runner.claim is None:
-            self.handover.pull(self)
+        if self.kv_transfers is not None and self.runner.claim is None:
+            self.kv_transfers.pull(self)
 
     def ended(self, requests: list[LiveRequest], now: float) -> None:
         """Requests have left the instance for good."""
@@ -224,9 +224,9 @@ class Instance:
         self.expect(request)
         self.land(request)
 
-    def let_go(self, request: LiveRequest) -> None:
+    def release_set_aside(self, request: LiveRequest) -> None:
         """The KV of a request that was set aside is not needed any more."""
-        self.kv.let_go(request, self.runner.grown_blocks)
+        self.kv.release_set_aside(request, self.runner.grown_blocks)
         self.signals.ease(self.index)
         self.runner.poke()
 

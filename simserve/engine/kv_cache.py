@@ -27,7 +27,7 @@ class KvCache:
     host_total_blocks  blocks of host memory for requests that are swapped out
     prefix            contents of prompts that are kept, None without prefix caching
     groups            how a block table is kept where layers differ; None = all layers keep every token
-    elsewhere         blocks held here for requests that run nowhere, by row: handed over and not yet copied, or on their way here
+    elsewhere         blocks held here for requests that run nowhere, by row: prefilled and not yet copied, or on their way here
 
     Verbs that answer False have changed nothing. Contents without users are forgotten as soon as a verb takes their blocks.
     """
@@ -94,7 +94,7 @@ class KvCache:
 
     @property
     def host_free_blocks(self) -> int:
-        """Room on the host for requests that are swapped out."""
+        """Space on the host for requests that are swapped out."""
         return self._host_free
 
     @property
@@ -183,7 +183,7 @@ class KvCache:
         return True
 
     def take(self, blocks: int) -> bool:
-        """Takes blocks for those who run; the watermark may be used. Their requests' counts are the caller's concern (DecodeGroup)."""
+        """Takes blocks for running requests; the watermark may be used. Their requests' counts are the caller's concern (DecodeGroup)."""
         if blocks > self._free:
             return False
         self._free -= blocks
@@ -207,7 +207,7 @@ class KvCache:
     # -- giving back ---------------------------------------------------------------------------------------------------------------
 
     def release(self, request: LiveRequest) -> None:
-        """Frees the blocks of a request; contents it shares stay for the others and, while nobody needs the room, for later ones."""
+        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones."""
         blocks = request.held_blocks
         if self.groups is not None:
             blocks = self.groups.full * blocks + request.beside_blocks
@@ -293,7 +293,7 @@ class KvCache:
         """A request that was set aside goes on here."""
         del self.elsewhere[request.row]
 
-    def let_go(self, request: LiveRequest, grown: int) -> None:
+    def release_set_aside(self, request: LiveRequest, grown: int) -> None:
         """Frees the blocks of a request that was set aside: its KV is where it is needed. `grown` as in `fits`."""
         del self.elsewhere[request.row]
         self._forget_taken(grown)
@@ -311,7 +311,7 @@ class KvCache:
     # ------------------------------------------------------------------------------------------------------------------------------
 
     def _forget_taken(self, grown: int) -> None:
-        """Before blocks come back: what survives must not depend on when somebody looks."""
+        """Before blocks come back: what survives must not depend on when it is looked at."""
         if self.prefix is not None:
             self.prefix.trim(self._free - grown)
 

@@ -84,7 +84,7 @@ class Lane:
         if intake.reorders:
             intake.reorder()
         if batch.landed:
-            batch.seat_landed()
+            batch.place_landed()
         try:
             said = self.scheduler.plan(self.view)
         except ReadOnlyError as problem:
@@ -113,7 +113,7 @@ class Lane:
         if not plan.decodes and not plan.slices:
             if plan.loads:
                 return self.plan_step(now)
-            # What has been preempted leaves room: whoever waits for a seat or memory is asked again before anybody is blamed.
+            # What has been preempted leaves room: requests that wait for a slot or memory are asked again before the policy is blamed.
             if plan.until_s is not None and self.has_work():
                 self.runner.ask_again(plan.until_s)
             elif self.has_work() and not plan.preempted and not self.instance.others_work(self):
@@ -137,7 +137,7 @@ class Lane:
         if plan is None and self.intake.unseen:
             self.intake.see_all()
             plan = self.plan_step(now)
-        while plan is None and self.plan.preempted:  # what it has freed is for those on their way here, then for whoever waits here
+        while plan is None and self.plan.preempted:  # what it has freed is for requests on their way here, then for those that wait here
             self.instance.pull()
             plan = self.plan_step(now)
         if plan is None:
@@ -153,7 +153,7 @@ class Lane:
             if self.intake.unseen:
                 steps = min(steps, self.intake.unseen[0][1])
             if steps > 1:
-                # Forgetting contents may change what those who wait need.
+                # Forgetting contents may change what waiting requests need.
                 room = self.kv.spare_blocks if plan.waiting else self.kv.free_blocks
                 steps = group.steps_within(room, steps)
         else:

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 from simserve.engine.instance import Instance
+from simserve.engine.instance_state import InstanceState
 from simserve.engine.lane import Lane
-from simserve.engine.life import Life
 from simserve.engine.link import Link, Transfer
 from simserve.engine.records import Moves
 from simserve.engine.request import LiveRequest, State
@@ -99,10 +99,10 @@ class Migration:
         self._copy(computed - self._copied * self.source.kv.block_tokens, spec.beside_bytes(computed), self._arrived)
 
     def _arrived(self, now: float) -> None:
-        """Everything is there: the request decodes on as soon as it has a seat."""
+        """Everything is there: the request decodes on as soon as it has a sequence slot."""
         source, destination, request = self.source, self.destination, self.request
         self._end("", now)
-        source.let_go(request)
+        source.release_set_aside(request)
         source.forget(request)
         request = destination.seen(request)
         destination.kv.receive(request)
@@ -158,7 +158,7 @@ class MigrationLog:
 
 def begin(log: MigrationLog, spec: MigrationSpec, source: Instance, destination: Instance, row: int) -> str:
     """Starts to move the request in `row` of the request table. Returns "" or why it cannot be moved."""
-    if destination.life is not Life.UP or source.role != destination.role or source.role == "prefill":
+    if destination.state is not InstanceState.UP or source.role != destination.role or source.role == "prefill":
         return "the destination does not take such requests"
     for lane in source.lanes:
         request = lane.group.members.get(row)

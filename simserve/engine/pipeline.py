@@ -1,4 +1,4 @@
-"""The lanes of an instance with pipeline stages: whose step starts when, and who gives up memory to whom (docs/invariants.md, "Pipeline
+"""The lanes of an instance with pipeline stages: whose step starts when, and which gives up memory to which (docs/invariants.md, "Pipeline
 stages that share memory")."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Pipeline:
     """Each stage works on one micro-batch, that is on the step of one lane, at a time. The lanes share the queue and the KV cache.
 
-    claim  the request that keeps its KV and waits for more: until it has got it, or has left, nobody is admitted, comes back from the host
-           or is fetched from elsewhere
+    claim  the request that keeps its KV and waits for more: until it has got it, or has left, no request is admitted, comes back from the
+           host or is fetched from elsewhere
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -78,7 +78,7 @@ class Pipeline:
 
     def keeps_kv(self, request: LiveRequest) -> bool:
         """Whether a running request may not be preempted: of those that run in all lanes it is the one to be preempted last, and another
-        lane holds KV as well. Its lane then waits for what the others give up. That somebody always keeps what he has is why the lanes
+        lane holds KV as well. Its lane then waits for what the others give up. That one request always keeps what it has is why the lanes
         cannot preempt each other for ever."""
         mine, others = 0, 0
         key = self._instance.order.victim_key
@@ -94,7 +94,7 @@ class Pipeline:
         return bool(mine and others)
 
     def gave_up_kv(self) -> None:
-        """A request of the instance has given up its KV: those who wait for memory are asked again."""
+        """A request of the instance has given up its KV: requests that wait for memory are asked again."""
         self._preempted = True
 
     def step_ended(self, lane: Lane, now: float) -> None:
@@ -113,8 +113,8 @@ class Pipeline:
     def _dispatch(self, now: float) -> None:
         """Starts steps of idle lanes, in turn, as long as the first stage is free.
 
-        When no lane has a step in flight, nobody else will give up memory: then requests from elsewhere are fetched, and lanes that have
-        given up theirs are asked again, as long as anybody is preempted.
+        When no lane has a step in flight, no other request will give up memory: then requests from elsewhere are fetched, and lanes that
+        have given up theirs are asked again, as long as any request is preempted.
         """
         while True:
             self._preempted = False

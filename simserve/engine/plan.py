@@ -33,7 +33,7 @@ class StepPlan(Step):
     budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
     preempted    a request was preempted in this plan: nothing is admitted or swapped in any more
     loads        requests that this plan gave memory, and that wait for a load now
-    repeat       how many steps in a row this plan is what the policy would choose, if nothing happens (see `hold`)
+    repeat       how many steps in a row this plan is what the policy would choose, until an event (see `hold`)
     verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
     until_s      when the policy wants to be asked again, seconds; None = when something happens
     """
@@ -126,8 +126,8 @@ class StepPlan(Step):
     def decode(self, group: DecodingView) -> None:
         """The whole decoding group computes one token each. `group` is `view.decoding`.
 
-        When memory is short, running requests are preempted from the tail (the ordering policy says who is last) until the others have
-        their blocks; otherwise swapped requests come back first, as long as memory and seats allow.
+        When memory is short, running requests are preempted from the tail (the queue discipline says who is last) until the others have
+        their blocks; otherwise swapped requests come back first, as long as memory and sequence slots allow.
         """
         batch = self._batch
         if group is not batch.group:
@@ -155,11 +155,11 @@ class StepPlan(Step):
             self.budget_left -= self.decodes
 
     def _swap_in(self) -> None:
-        """Brings swapped requests back, longest admitted first, while memory above the watermark and seats allow. They decode at once."""
+        """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""
         batch = self._batch
         while batch.swapped:
             request = min(batch.swapped, key=lambda r: r.admission)
-            if self._view.free_seats <= 0 or not batch.kv.swap_in(request):
+            if self._view.free_slots <= 0 or not batch.kv.swap_in(request):
                 return
             batch.swapped.remove(request)
             self.swap_times_s.append(batch.swap_time(request.computed_tokens))
@@ -193,11 +193,11 @@ class StepPlan(Step):
     # -- prefilling ----------------------------------------------------------------------------------------------------------------
 
     def admit(self, request: Request, reserve_tokens: int | None = None) -> bool:
-        """Gives a waiting request a seat and KV blocks for `reserve_tokens` tokens (default: all it has to prefill).
+        """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill).
 
-        False, and nothing changes, when no seat is free, when memory above the watermark is short, when requests wait on the host, when
-        this plan has preempted, or when a request in another lane waits for memory and comes first. Raises PolicyError for a request that
-        is not waiting.
+        False, and nothing changes, when no sequence slot is free, when memory above the watermark is short, when requests wait on the
+        host, when this plan has preempted, or when a request in another lane waits for memory and comes first. Raises PolicyError for a
+        request that is not waiting.
         """
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"admits {request!r}, which is not waiting")
@@ -206,7 +206,7 @@ class StepPlan(Step):
         if reserve_tokens.__class__ is not int and reserve_tokens is not None:
             reserve_tokens = self._whole(reserve_tokens, request)
         batch, view = self._batch, self._view
-        if self.preempted or batch.swapped or view.free_seats <= 0 or batch.runner.claim is not None:
+        if self.preempted or batch.swapped or view.free_slots <= 0 or batch.runner.claim is not None:
             return False
         kv = batch.kv
         tokens = request.target_tokens if reserve_tokens is None else reserve_tokens

@@ -97,7 +97,7 @@ class PrefixCache:
         request.offered_ids = full
 
     def release(self, request: LiveRequest) -> int:
-        """The request lets go of its cached blocks; those nobody else uses become idle, its end to be evicted before its beginning.
+        """The request releases its cached blocks; those that no other uses become idle, its end to be evicted before its beginning.
         Returns how many these are."""
         idle = len(self._idle)
         for key in reversed(request.pinned_ids):
@@ -118,7 +118,7 @@ class PrefixCache:
 
     def trim(self, free_blocks: int) -> None:
         """Forgets idle contents whose blocks the allocator has given away, so that `free_blocks` hold the rest. Called whenever blocks
-        have been given away, and before any come back: what survives must not depend on when somebody looks."""
+        have been given away, and before any come back: what survives must not depend on when it is looked at."""
         room = free_blocks // self.pool_blocks_per_id
         while len(self._idle) > room:
             self._idle.popitem(last=False)

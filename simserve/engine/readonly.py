@@ -8,7 +8,7 @@ from simserve.errors import PolicyError
 
 
 class ReadOnlyError(AttributeError):
-    """Somebody has written what is only to be read. Where the engine asks policies it becomes a PolicyError with the policy's name."""
+    """Something read-only has been written. Where the engine asks policies it becomes a PolicyError with the policy's name."""
 
 
 class ReadOnly:

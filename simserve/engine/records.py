@@ -264,7 +264,7 @@ class RunRecords:
     instances: tuple[InstanceInfo, ...]
     end_s: float
     moves: Moves | None = None
-    lives: tuple[tuple[float, int, str], ...] = ()
+    instance_states: tuple[tuple[float, int, str], ...] = ()
     """(seconds, instance number, what it became: up, draining, booting, off), in order of time. Instances are up at time 0 if nothing else
     is said."""
     roles: tuple[tuple[float, int, str], ...] = ()

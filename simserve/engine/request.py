@@ -1,4 +1,4 @@
-"""A request while it lives in an instance. Before and after, requests are rows of columns."""
+"""A request while it is in an instance. Before and after, requests are rows of columns."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class LiveRequest:
 
     @property
     def is_prefilling(self) -> bool:
-        """Whether it has a seat and prompt tokens to compute (False again after a preemption)."""
+        """Whether it has a sequence slot and prompt tokens to compute (False again after a preemption)."""
         return self.state is State.PREFILLING
 
     def __repr__(self) -> str:

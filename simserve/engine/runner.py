@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """What an instance asks of the part that runs its lanes.
 
-    claim  a running request that waits for memory before anybody else may take any; None on a single lane (see Pipeline)
+    claim  a running request that waits for memory before any other may take any; None on a single lane (see Pipeline)
     """
 
     lanes: list[Lane]
@@ -48,11 +48,11 @@ class Runner(Protocol):
         """A lane's step is over and its tokens are out: the next step."""
 
     def keeps_kv(self, request: LiveRequest) -> bool:
-        """Whether a running request may not be preempted, so that somebody always keeps what it has."""
+        """Whether a running request may not be preempted, so that one always keeps what it has."""
         ...
 
     def gave_up_kv(self) -> None:
-        """A request has given up its KV: those who wait for memory are asked again."""
+        """A request has given up its KV: requests that wait for memory are asked again."""
 
     def others_work(self, lane: Lane) -> bool:
         """Whether another lane has requests, whose steps will free memory."""
@@ -158,7 +158,7 @@ class SingleLane:
         self._waker.postponed = 0
         while lane.boundary:
             lane.boundary.pop(0)(now)
-        if self._instance.handover is not None:
+        if self._instance.kv_transfers is not None:
             self._instance.pull()
         if intake.unseen:
             intake.come_nearer(lane.steps)
@@ -183,7 +183,7 @@ class SingleLane:
         return False
 
     def gave_up_kv(self) -> None:
-        """Nobody else waits for it."""
+        """No other lane waits for it."""
 
     def others_work(self, lane: Lane) -> bool:
         """There are no others."""

@@ -1,4 +1,4 @@
-"""Runs a workload on instances: the only door of the engine."""
+"""Runs a workload on instances: the only entry point of the engine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from simserve.engine.collection import collected
 from simserve.engine.deadlock import who_waits
 from simserve.engine.events import REQUEST_ENTERS
 from simserve.engine.instance import Instance
+from simserve.engine.instance_state import InstanceState
 from simserve.engine.lane import Lane
-from simserve.engine.life import Life
 from simserve.engine.link import Link
 from simserve.engine.prefix_cache import Contents
 from simserve.engine.recorder import GAVE_UP, Recorder
@@ -135,8 +135,8 @@ class Simulation:
         # A request that can end up on any of several instances must fit on each: one that has lost a mixed instance may be prefilled again
         # for a decode instance, which must not find it too long for the tokens it has got.
         moves = bool(cluster.controllers or cluster.failures)
-        everybody = (*self.cluster.entry.members, *decoders)
-        self._entry_limit = min(instance.limit_tokens for instance in everybody) if moves else None
+        all_instances = (*self.cluster.entry.members, *decoders)
+        self._entry_limit = min(instance.limit_tokens for instance in all_instances) if moves else None
         self._reads_contents = any(instance.kv.prefix is not None for instance in self.instances) or bool(
             self._contents is not None and capable(cluster.router, "reads_contents")
         )
@@ -163,7 +163,7 @@ class Simulation:
             self._cut(until_s)
         elif self.recorder.ended < rows:
             left = rows - self.recorder.ended
-            raise PolicyError(f"nothing happens any more and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
+            raise PolicyError(f"deadlock: no event is to come and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
         if self._progress is not None:
             self._progress(self.recorder.ended, rows, self.clock.now)
 
@@ -213,7 +213,7 @@ class Simulation:
         if self._reads_contents:
             contents = self._contents
             assert contents is not None
-            # Of what it will generate the ids are nobody's to know.
+            # Of what it will generate the ids are not known to any policy.
             request.prefix_ids = contents.first(row, request.prompt_tokens // (contents.block_tokens if contents.outputs else 1))
         if self._patience_s is not None and self._patience_s[row] < inf:
             self.cancellations.at(row, now + self._patience_s[row])
@@ -231,7 +231,7 @@ class Simulation:
         self.ended((row,), now)
 
     def _note_ends(self, rows: Iterable[int], now: float) -> None:
-        """Requests have ended in a run in which somebody wants to know."""
+        """Requests have ended in a run in which a listener wants to know."""
         rows = list(rows)
         for row in rows:
             self.cancellations.ended(row)
@@ -245,13 +245,13 @@ class Simulation:
             self._place(request, place)
 
     def instance_available(self, now: float) -> None:
-        """An instance takes requests, or has room: those that are held are routed."""
+        """An instance takes requests, or has space: those that are held are routed."""
         if self.cluster.held:
             self.cluster.release_held(now, self._place)
 
     def instance_empty(self, instance: Instance) -> None:
         """A draining instance has nothing left: it stops."""
-        self.cluster.set_life(instance, Life.OFF)
+        self.cluster.set_state(instance, InstanceState.OFF)
 
     def span_ended(self, lane: Lane) -> None:
         """Of interest to checked runs only."""
@@ -263,7 +263,7 @@ class Simulation:
             self._refuse(request, place.reason)
             return
         limit = place.limit_tokens if self._entry_limit is None else self._entry_limit
-        if place.handover is not None and self._decode_limit is not None:
+        if place.kv_transfers is not None and self._decode_limit is not None:
             limit = min(limit, self._decode_limit)
         final = self.final_tokens[row]
         if prompt + final > limit:
@@ -290,7 +290,7 @@ class Simulation:
         """A request reaches its instance, which may have died meanwhile, unless its client has given up."""
         if self.coming.pop(request.row, None) is None:
             return
-        if place.life is Life.UP or place.life is Life.DRAINING:
+        if place.state is InstanceState.UP or place.state is InstanceState.DRAINING:
             place.submit(request)
         else:
             place.forget(request)
@@ -327,7 +327,7 @@ class Simulation:
         return self._released - ended, len(self.recorder.status) + self.source.open_ended - ended
 
     def _cut(self, now: float) -> None:
-        """The run is cut: what everybody who is in the system has got so far, wherever it is: in an instance, between two, on its way to
+        """The run is cut: what every request in the system has got so far, wherever it is: in an instance, between two, on its way to
         one or held."""
         for instance in self.instances:
             for lane in instance.lanes:
@@ -336,8 +336,8 @@ class Simulation:
             self._leave_unfinished(instance)
         for request in (*self.cluster.held, *(request for request, _ in self.coming.values())):
             self.recorder.unfinished(request, -1)
-        handover = self.cluster.handover
-        for move in handover.moves.values() if handover is not None else ():
+        kv_transfers = self.cluster.kv_transfers
+        for move in kv_transfers.moves.values() if kv_transfers is not None else ():
             if move.prefilled:
                 self.recorder.unfinished(move.request, move.source.index)
         for migration in self.cluster.migrations.under_way.values():

@@ -49,7 +49,7 @@ class LinkSpec:
 class InstanceSpec:
     """One model replica.
 
-    role              "mixed" serves whole requests; "prefill" hands them over after their first token; "decode" takes them over
+    role              "mixed" serves whole requests; "prefill" serves them up to the first token; "decode" from then on
     link              how KV leaves it for an instance of the same node; needed by a prefill instance and to migrate
     node              number of the node it stands in
     uplink            how KV leaves the node, shared by all instances of the node; None = through `link`
@@ -177,9 +177,9 @@ class MigrationSpec:
 class ClusterSpec:
     """What the instances are run with together.
 
-    router, decode_router  for arrivals, and for requests that a prefill instance hands over; None where there is only one to choose
+    router, decode_router  for arrivals, and for requests that have been prefilled; None where there is only one to choose
     refresh_s    how old the signals that routers see may get; 0 = always of the moment
-    push         hand-over: memory at the decode instance is reserved when the prefill starts, so that the copy need not wait for it.
+    push         KV transfer: memory at the decode instance is reserved when the prefill starts, so that the copy need not wait for it.
                  False: the decode instance pulls when it has memory
     layerwise    with `push`: the KV of each layer leaves as soon as it is computed
     controllers  act on the cluster on their timers
@@ -198,4 +198,4 @@ class ClusterSpec:
         if not self.refresh_s >= 0:
             raise ConfigError(f"the router's refresh_s must be at least 0, found {self.refresh_s}")
         if self.layerwise and not self.push:
-            raise ConfigError("a layer-wise hand-over needs push: the decode instance's memory must be there before the prefill ends")
+            raise ConfigError("a layer-wise KV transfer needs push: the decode instance's memory must be there before the prefill ends")

@@ -1,5 +1,5 @@
 """What happens by the clock alone: ticks of signals and controllers, random failures, starts of instances. None of it serves a request, so
-a run in which nothing else happens any more is stuck: it must end with an error that says why, not go on for ever."""
+a run in which nothing else is to happen is deadlocked: it must end with an error that says why, not go on for ever."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class InstanceView(ReadOnly):
     """Read-only state of one lane at the time of planning. To change anything, tell the plan.
 
     now          simulated seconds
-    waiting      requests not admitted, in the order of the ordering policy
+    waiting      requests not admitted, in the order of the queue discipline
     prefilling   admitted requests that have prompt tokens left to compute, oldest admission first
     decoding     the group of requests that have emitted a token and compute one more per step
     swapped      requests whose KV is on the host
@@ -76,7 +76,7 @@ class InstanceView(ReadOnly):
         return len(self.prefilling) + len(self.decoding.members) + len(self.verifying)
 
     @property
-    def free_seats(self) -> int:
+    def free_slots(self) -> int:
         """Requests that may still be admitted under max_seqs."""
         return self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
 

@@ -1,4 +1,4 @@
-"""The waiting queue of an instance, in the order an ordering policy gives it."""
+"""The waiting queue of an instance, in the order a queue discipline gives it."""
 
 from __future__ import annotations
 

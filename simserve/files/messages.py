@@ -35,7 +35,7 @@ Section = TypeVar("Section", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing to mend. `place` is 'file:line:column' or the override that brought it."""
+    """One thing to fix. `place` is 'file:line:column' or the override that brought it."""
 
     place: str
     key: str

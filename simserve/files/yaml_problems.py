@@ -1,4 +1,4 @@
-"""What is wrong with a text that is not YAML, in our words: parsers say what they were doing, not what to mend."""
+"""What is wrong with a text that is not YAML, in our words: parsers say what they were doing, not what to fix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PROBLEMS = (
     ("comment or line break", "'|' or '>' is followed by something else than a line break"),
     ("document start", "a line is not indented like the lines around it, or a bracket is left over"),
 )
-"""A piece of what a parser says -> what to mend. The first that fits is taken."""
+"""A piece of what a parser says -> what to fix. The first that fits is taken."""
 
 
 def in_words(said: str) -> str:

@@ -32,8 +32,8 @@ DTYPE_BYTES: dict[str, float] = {
     "int4": 0.5,
     "bytes": 1,
 }
-"""Bytes of one stored weight (or element) of each type, scales left out; with them where few weights share one and nobody measured the
-kernels (NVFP4: 1 byte for 16; MXFP8 and W4A4 MXFP4: 1 for 32; nf4: 4 for 64)."""
+"""Bytes of one stored weight (or element) of each type, scales left out; with them where few weights share one and the
+kernels were not measured (NVFP4: 1 byte for 16; MXFP8 and W4A4 MXFP4: 1 for 32; nf4: 4 for 64)."""
 
 COMPUTE_DTYPE: dict[str, str] = {
     "fp16": "bf16",

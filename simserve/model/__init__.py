@@ -11,8 +11,8 @@ from simserve.model.layout import (
     layer_operators,
     rank_kv_bytes_per_token,
     rank_weight_bytes,
-    stage_handover_bytes_per_token,
     stage_layers,
+    stage_transfer_bytes_per_token,
     stage_weight_bytes,
 )
 from simserve.model.library import load_model, model_ids, model_names
@@ -36,7 +36,7 @@ __all__ = [
     "model_names",
     "rank_kv_bytes_per_token",
     "rank_weight_bytes",
-    "stage_handover_bytes_per_token",
     "stage_layers",
+    "stage_transfer_bytes_per_token",
     "stage_weight_bytes",
 ]

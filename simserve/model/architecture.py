@@ -32,7 +32,7 @@ class ModelArchitecture:
     attending_layers per layer, whether it has attention; empty: all that have no recurrent mixer. Both: side by side (Falcon-H1), and
                      neither: an MLP alone (Nemotron-H) or a layer whose attention was taken out (Llama-Nemotron).
     layer_kv_heads, layer_widths   per layer, key/value heads and width of the dense MLP (0 = none); empty: the same in all.
-    query_rank       queries are made by way of a normalised vector of so many elements (Step-3), 0 = directly.
+    query_rank       queries are made through a normalised vector of so many elements (Step-3), 0 = directly.
     norms_per_layer  of a layer with attention and MLP; a layer that lacks one of them has half.
     qk_norm          RMSNorm of each head's query and key; qk_norm_whole: of all heads together (OLMo).
     assumptions      what the configuration does not say and was taken to be so; listed with every result.
@@ -238,8 +238,8 @@ class ModelArchitecture:
         index keys of sparse attention) is held whole by every rank. Where only some layers keep index keys, it is the average layer.
         """
         if self.mla is not None:
-            share = sum(self.indexer_layers) / self.num_layers if self.indexer_layers else 1
-            return self.mla.cached_dim * kv_dtype_bytes + (share * self.indexer.cached_bytes if self.indexer else 0)
+            fraction = sum(self.indexer_layers) / self.num_layers if self.indexer_layers else 1
+            return self.mla.cached_dim * kv_dtype_bytes + (fraction * self.indexer.cached_bytes if self.indexer else 0)
         heads = self.num_kv_heads if layer is None else self.kv_heads(layer)
         return 2 * max(1, heads // tp) * self.head_dim * kv_dtype_bytes
 

@@ -11,7 +11,7 @@ from simserve.model.layer_patterns import for_each_layer
 from simserve.model.parts import Experts, LatentAttention, LinearAttention, SparseIndexer
 
 MOST_EXPERTS = 65_536
-"""No layer has more; the share of them that a step reads is counted expert by expert."""
+"""No layer has more; the fraction of them that a step reads is counted expert by expert."""
 
 
 def mixtral(config: Config) -> dict[str, Any]:

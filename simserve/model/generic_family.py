@@ -1,4 +1,4 @@
-"""A reader for decoders nobody wrote a reader for: plain stacks whose keys say all that matters, and a refusal of everything else."""
+"""A reader for decoders without a reader of their own: plain stacks whose keys say all that matters, and a refusal of everything else."""
 
 from __future__ import annotations
 

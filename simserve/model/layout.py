@@ -23,8 +23,8 @@ __all__ = [
     "layer_operators",
     "rank_kv_bytes_per_token",
     "rank_weight_bytes",
-    "stage_handover_bytes_per_token",
     "stage_layers",
+    "stage_transfer_bytes_per_token",
     "stage_weight_bytes",
 ]
 
@@ -39,9 +39,9 @@ class HeadOperators(NamedTuple):
 
 
 def stage_layers(model: ModelArchitecture, parallel: Parallel) -> tuple[range, ...]:
-    """The layers of each pipeline stage: equal shares; what is left goes to the stages before the last, which holds the LM head (vLLM)."""
-    share, left = divmod(model.num_layers, parallel.pp)
-    sizes = [share] * parallel.pp
+    """The layers of each pipeline stage: equal parts; what is left goes to the stages before the last, which holds the LM head (vLLM)."""
+    each, left = divmod(model.num_layers, parallel.pp)
+    sizes = [each] * parallel.pp
     for i in range(left):
         sizes[-(i + 2)] += 1
     starts = [sum(sizes[:i]) for i in range(parallel.pp + 1)]
@@ -112,9 +112,9 @@ def rank_kv_bytes_per_token(model: ModelArchitecture, parallel: Parallel, kv_dty
     return max(model.kv_bytes_of_layers(stage, kv_dtype_bytes, parallel.tp) for stage in stage_layers(model, parallel))
 
 
-def stage_handover_bytes_per_token(model: ModelArchitecture, parallel: Parallel) -> int:
+def stage_transfer_bytes_per_token(model: ModelArchitecture, parallel: Parallel) -> int:
     """Bytes a token that one rank sends to the next pipeline stage: hidden state and, with RMSNorm models, the residual; each tp rank
-    sends its share (vLLM gathers them on arrival)."""
+    sends its part (vLLM gathers them on arrival)."""
     tensors = 2 if model.norm == "rmsnorm" else 1
     return tensors * model.hidden_size * ACTIVATION_BYTES // parallel.tp
 

@@ -158,7 +158,7 @@ def order_names() -> list[str]:
 
 
 def order(name: str) -> ModuleType:
-    """The waiting order of that name: a module with `key` (None = first come, first served), `victim_key`, `oracle` and
+    """The queue discipline of that name: a module with `key` (None = first come, first served), `victim_key`, `oracle` and
     `dynamic` (the key changes with what the prefix cache holds)."""
     found: ModuleType = _load("orders", name)
     return found

@@ -1,4 +1,4 @@
-"""What the instances of a cluster did together: migrations, hand-overs, failures, how many of them served."""
+"""What the instances of a cluster did together: migrations, KV transfers, failures, how many of them served."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def cluster_summary(records: RunRecords, experiment: Mapping[str, Any]) -> dict[
     instance_s     seconds that instances were paid for: booting, serving or draining, over the run (I = sum over instances)
     serving        fewest and most instances that served at one time, and at the end
     each           one entry an instance: its role, requests that ended there, seconds in which it served, requests moved in and out
-    availability   share of the seconds between an instance's first start and the end of the run in which it served
+    availability   fraction of the seconds between an instance's first start and the end of the run in which it served
     """
-    if len(records.instances) < 2 and not records.lives:
+    if len(records.instances) < 2 and not records.instance_states:
         return None
     paid_s, served_s = sum(_seconds(records, COSTS)), sum(_seconds(records, SERVES))
     counters = records.counters
@@ -34,7 +34,7 @@ def cluster_summary(records: RunRecords, experiment: Mapping[str, Any]) -> dict[
         "served_s": served_s,
         "availability": served_s / paid_s if paid_s and counters.get("instance_failures") else None,
         "failures": int(counters.get("instance_failures", 0)),
-        "handed_over_tokens": int(counters.get("handed_over_tokens", 0)),
+        "transferred_tokens": int(counters.get("transferred_tokens", 0)),
         "migration": None if records.moves is None else _migrations(records.moves, counters),
         "each": _each(records, experiment),
     }
@@ -95,7 +95,7 @@ def _serving(records: RunRecords) -> dict[str, int]:
     """The fewest and the most instances that served at one time, and how many did at the end."""
     state = dict.fromkeys(range(len(records.instances)), "up")
     at_s, counts = 0.0, []
-    for next_s, number, becomes in (*records.lives, (records.end_s, -1, "")):
+    for next_s, number, becomes in (*records.instance_states, (records.end_s, -1, "")):
         if next_s > at_s:  # what changes at one instant counts as one change
             counts.append(sum(one in SERVES for one in state.values()))
             at_s = next_s
@@ -110,7 +110,7 @@ def _seconds(records: RunRecords, states: tuple[str, ...]) -> list[float]:
     end_s = records.end_s
     since = dict.fromkeys(range(len(records.instances)), (0.0, "up"))
     total = [0.0] * len(records.instances)
-    for at_s, number, state in (*records.lives, *((end_s, number, "") for number in range(len(total)))):
+    for at_s, number, state in (*records.instance_states, *((end_s, number, "") for number in range(len(total)))):
         start_s, before = since[number]
         if before in states:
             total[number] += min(at_s, end_s) - min(start_s, end_s)

@@ -11,7 +11,7 @@ SINGLE_ROWS = 8
 
 
 def cluster_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """(name, what happened) of what there was: instances that came and went, failures, hand-overs, migrations. Empty for one instance."""
+    """(name, what happened) of what there was: instances that came and went, failures, KV transfers, migrations. Empty for one instance."""
     cluster = summary.get("cluster")
     if not cluster:
         return []
@@ -24,9 +24,9 @@ def cluster_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if cluster["failures"]:
         lost = summary["requests"]["reasons"]["failed"].get("its instance died", 0)
         ended = f"; {lost:,} request{'s' if lost != 1 else ''} failed with them" if lost else ""
-        facts.append(("Instances that died", f"{cluster['failures']:,}; availability {with_unit(cluster['availability'], '%')}{ended}"))
-    if cluster["handed_over_tokens"]:
-        facts.append(("Prefill to decode", f"{cluster['handed_over_tokens']:,} tokens handed over"))
+        facts.append(("Instance failures", f"{cluster['failures']:,}; availability {with_unit(cluster['availability'], '%')}{ended}"))
+    if cluster["transferred_tokens"]:
+        facts.append(("Prefill to decode", f"{cluster['transferred_tokens']:,} tokens transferred"))
     if (moves := cluster["migration"]) is not None:
         facts.append(("Live migrations", _migrations(moves)))
     return facts
@@ -50,8 +50,8 @@ def cluster_head(summary: dict[str, Any]) -> list[str]:
 
 
 def cluster_rows(summary: dict[str, Any], single: int | None = None) -> list[list[str]]:
-    """A row for each instance; above `single` instances, one for all of equal role and policy: sums, for shares the mean, of maxima the
-    greatest. `finished` = requests that completed there; `served` is the share of the run. Empty for one instance."""
+    """A row for each instance; above `single` instances, one for all of equal role and policy: sums, for fractions the mean, of maxima the
+    greatest. `finished` = requests that completed there; `served` is the fraction of the run. Empty for one instance."""
     cluster = summary.get("cluster")
     if not cluster:
         return []

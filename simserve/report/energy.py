@@ -36,7 +36,7 @@ class ReadsExperts(Protocol):
 def run_experts(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | None:
     """What summary.json holds under `experts`, over the whole run; None unless every instance serves a model with experts.
 
-    The share of the experts that a step reads is a model of their popularity (cost/experts.py), not a measurement.
+    The fraction of the experts that a step reads is a model of their popularity (cost/experts.py), not a measurement.
     """
     total = 0.0
     for number, cost in enumerate(costs):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from simserve import renamed
 from simserve.errors import OutputError
 
 SUMMARY = "summary.json"
@@ -74,6 +75,7 @@ def read_summary(directory: Path) -> dict[str, Any]:
 
     if content.get("schema_version") != SCHEMA_VERSION:
         raise OutputError(f"{path}: has schema version {content.get('schema_version')!r}; this version of simserve reads {SCHEMA_VERSION}")
+    content = dict(renamed.apply(content, renamed.SUMMARY_KEYS))
     for part in ("latency", "slo"):  # sorted keys in the file; "all" comes first for people
         if isinstance(content.get(part), dict) and "all" in content[part]:
             content[part] = {"all": content[part]["all"], **content[part]}

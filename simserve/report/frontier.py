@@ -1,4 +1,4 @@
-"""Which pairs of a TTFT limit and a TPOT limit a given share of the requests meets: the border of what a system can promise."""
+"""Which pairs of a TTFT limit and a TPOT limit a given fraction of the requests meets: the border of what a system can promise."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ class Felt(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A line of the plot: the share of the requests of somebody."""
+    """A line of the plot: the fraction of the requests of one run."""
 
     label: str
     felt: Felt
-    share: float
+    fraction: float
 
 
-def border(felt: Felt, share: float, points: int = _POINTS) -> tuple[F64, F64]:
-    """(TPOT limits, smallest TTFT limit with which at least `share` of the requests meet both), in seconds; empty when no limits do.
+def border(felt: Felt, fraction: float, points: int = _POINTS) -> tuple[F64, F64]:
+    """(TPOT limits, smallest TTFT limit with which at least `fraction` of the requests meet both), in seconds; empty when no limits do.
 
     Runs of more than 40,000 requests are thinned to every k-th: this is for drawing.
     """
     every = 1 + len(felt.ttft_s) // _SAMPLE
     ttft, tpot = felt.ttft_s[::every], felt.tpot_s[::every]
-    needed = math.ceil(share * len(ttft))
+    needed = math.ceil(fraction * len(ttft))
     order = np.argsort(tpot, kind="stable")
     ttft, tpot = ttft[order], tpot[order]
     finite = int(np.searchsorted(tpot, math.inf))
@@ -75,16 +75,16 @@ def border(felt: Felt, share: float, points: int = _POINTS) -> tuple[F64, F64]:
     return x[keep], y[keep]
 
 
-def shares_of(felt: Felt) -> list[Curve]:
+def fractions_of(felt: Felt) -> list[Curve]:
     """The curves of one run: what 50, 90 and 99 % of its requests meet."""
-    return [Curve(f"{100 * share:.0f} % of requests", felt, share) for share in (0.5, 0.9, 0.99)]
+    return [Curve(f"{100 * fraction:.0f} % of requests", felt, fraction) for fraction in (0.5, 0.9, 0.99)]
 
 
 def slo_frontier(curves: Sequence[Curve], limits: Mapping[str, float], whose: str = "the", ax: Axes | None = None) -> Axes:
     """The borders of the curves; limits above and to the right of one are met. The SLO's TPOT and TTFT limits are marked."""
     with style():
         ax = one(ax, (7.6, 4.0))
-        borders = [border(curve.felt, curve.share) for curve in curves]
+        borders = [border(curve.felt, curve.fraction) for curve in curves]
         lines = [(number, x, y) for number, (x, y) in enumerate(borders) if len(x)]
         slo = (limits["tpot_s"], limits["ttft_s"]) if {"tpot_s", "ttft_s"} <= limits.keys() else None
         right = _EDGE * max([*(float(x.max()) for _, x, _ in lines), slo[0] if slo else 0.0], default=1.0)

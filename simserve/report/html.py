@@ -75,7 +75,7 @@ def _slo(summary: dict[str, Any]) -> list[tuple[str, str, str, list[tuple[str, s
     rows = []
     for slo_class, of_class in (summary["slo"] or {}).items():
         limits = of_class["limits"] or {}
-        each = [(key, milliseconds(limits.get(key)), with_unit(share, "%")) for key, share in of_class["attainment_by_limit"].items()]
+        each = [(key, milliseconds(limits.get(key)), with_unit(fraction, "%")) for key, fraction in of_class["attainment_by_limit"].items()]
         rows.append((slo_class, with_unit(of_class["attainment"], "%"), with_unit(of_class["goodput_per_s"], "/s"), each))
     return rows
 

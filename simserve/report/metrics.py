@@ -30,7 +30,7 @@ class Measurement:
     """A run measured.
 
     requests   latency columns of all requests
-    in_window  requests released in the window: those whose latencies count
+    in_window  requests released in the window: their latencies count
     latency    SLO class (or "all") -> metric -> Stats
     slo        who met the SLO, None when none was stated
     limits     the SLO: class -> limit -> seconds
@@ -125,7 +125,7 @@ def throughput(m: Measurement) -> dict[str, float]:
 
 
 def slo_summary(m: Measurement) -> dict[str, Any] | None:
-    """Attainment (share of the judged requests) and goodput (requests/s that met everything), overall and by class; None without SLO."""
+    """Attainment (fraction of the judged requests) and goodput (requests/s that met everything), overall and by class; None without SLO."""
     if m.slo is None:
         return None
     out: dict[str, Any] = {}

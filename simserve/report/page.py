@@ -59,6 +59,6 @@ def _environment() -> Environment:
         loader=PackageLoader("simserve.report"), autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["share"] = lambda value: with_unit(value, "%")
+    environment.filters["fraction"] = lambda value: with_unit(value, "%")
     environment.filters["unit"] = with_unit
     return environment

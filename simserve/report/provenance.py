@@ -1,4 +1,4 @@
-"""What was simulated and what nobody validated, read from the descriptions that cost models ship with a run."""
+"""What was simulated and what was not validated, read from the descriptions that cost models ship with a run."""
 
 from __future__ import annotations
 

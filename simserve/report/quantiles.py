@@ -1,4 +1,4 @@
-"""Percentiles, with one definition for every metric: the smallest observed value x such that a share of at least q is <= x.
+"""Percentiles, with one definition for every metric: the smallest observed value x such that a fraction of at least q is <= x.
 
 This is numpy's `method="inverted_cdf"` (Hyndman and Fan 1996, type 1). A percentile is therefore always a value that some request or
 token really had, and it has the obvious meaning for weighted observations: an observation of weight w counts w times.
@@ -84,7 +84,7 @@ def describe_weighted(chunks: Chunks) -> Stats:
 
 
 def weighted_cdf(chunks: Chunks) -> tuple[F64, F64]:
-    """Points (value, share of the weight <= value) of the distribution, at a resolution of 0.4 % of the value: for drawing."""
+    """Points (value, fraction of the weight <= value) of the distribution, at a resolution of 0.4 % of the value: for drawing."""
     weight_in = np.zeros(_BUCKETS)
     for values, weights in chunks():
         weight_in += np.bincount(_bucket(values), weights=weights, minlength=_BUCKETS)
@@ -92,8 +92,8 @@ def weighted_cdf(chunks: Chunks) -> tuple[F64, F64]:
     if not len(used):
         return np.empty(0), np.empty(0)
     upper_edge = ((used + 1) << _DROPPED_BITS).view(np.float64)
-    share = np.cumsum(weight_in[used])
-    return upper_edge, share / share[-1]
+    fraction = np.cumsum(weight_in[used])
+    return upper_edge, fraction / fraction[-1]
 
 
 def _rank(q: float, count: int) -> int:

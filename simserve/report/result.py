@@ -53,6 +53,8 @@ class Result:
         """Joules of the run (`report.energy.run_energy`), where the hardware profiles have figures; set likewise."""
         self.experts: Mapping[str, Any] | None = None
         """Expert weights read (`report.energy.run_experts`), where all instances serve a model with experts; set likewise."""
+        self.notes: tuple[str, ...] = ()
+        """Sentences about the experiment as it was written, for the summary's warnings; set likewise."""
 
     @cached_property
     def measurement(self) -> Measurement:
@@ -61,7 +63,7 @@ class Result:
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
-        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts)
+        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts, self.notes)
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""

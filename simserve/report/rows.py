@@ -13,7 +13,7 @@ STATS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 class Figure(NamedTuple):
-    """One number of a summary: where it lies, how it is called, its unit ("%" is a share shown as per cent), which way is better."""
+    """One number of a summary: where it lies, how it is called, its unit ("%" is a fraction shown as per cent), which way is better."""
 
     path: tuple[str, ...]
     name: str
@@ -51,7 +51,7 @@ def number(value: float | None) -> str:
 
 
 def with_unit(value: float | None, unit: str) -> str:
-    """The number with its unit; shares become per cent, bytes gigabytes."""
+    """The number with its unit; fractions become per cent, bytes gigabytes."""
     if value is None:
         return "–"
     if unit == "B":

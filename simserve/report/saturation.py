@@ -14,7 +14,7 @@ from simserve.report.window import Window
 # A run is called saturated when the mean queue of each quarter of the arrival period exceeds that of the quarter before and the last
 # one has grown by more than both of these: single bursts pass, a steady surplus of work does not.
 _MIN_GROWTH_REQUESTS = 10
-_MIN_GROWTH_SHARE = 0.02
+_MIN_GROWTH_FRACTION = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def saturation(records: RunRecords) -> Saturation:
     quarters = tuple(float(Window(low, high).overlap_s(from_s, to_s).sum()) / quarter_s for low, high in itertools.pairwise(edges))
     growth = quarters[-1] - quarters[0]
     growing = all(later > earlier for earlier, later in itertools.pairwise(quarters))
-    saturated = growing and growth > max(_MIN_GROWTH_REQUESTS, _MIN_GROWTH_SHARE * len(released))
+    saturated = growing and growth > max(_MIN_GROWTH_REQUESTS, _MIN_GROWTH_FRACTION * len(released))
     if not saturated:
         return Saturation(False, quarters, _left(unfinished))
     message = (

@@ -1,4 +1,4 @@
-"""Where a request was and when: its segments (see records.Emissions) as times, and its hand-overs from one instance to another."""
+"""Where a request was and when: its segments (see records.Emissions) as times, and its transfers from one instance to another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Segments:
 
 
 @dataclass(frozen=True, slots=True)
-class Handovers:
+class Transfers:
     """One entry for each change of instance: of which request, between which segments (indices) and instances, from and to when."""
 
     request: I64
@@ -72,12 +72,12 @@ def segments(records: RunRecords, until_s: float = math.inf) -> Segments:
     return Segments(e.request[kept], e.lane[kept], e.of_prefill()[kept], begin[kept], end[kept], first[kept], last[kept])
 
 
-def handovers(records: RunRecords, of: Segments) -> Handovers:
+def transfers(records: RunRecords, of: Segments) -> Transfers:
     """The pairs of neighbouring segments of one request on two instances. A request that was prefilled again started anew: no move."""
     instance = np.array([lane.instance for lane in records.lanes], dtype=np.int64)[of.lane] if len(of.lane) else of.lane
     after = 1 + np.flatnonzero((of.request[1:] == of.request[:-1]) & (instance[1:] != instance[:-1]) & ~of.prefilled[1:])
     before = after - 1
-    return Handovers(of.request[after], before, after, instance[before], of.end_s[before], of.begin_s[after])
+    return Transfers(of.request[after], before, after, instance[before], of.end_s[before], of.begin_s[after])
 
 
 def _step_start_s(lane: LaneLog) -> F64:

@@ -51,7 +51,7 @@ def running_in_bins(lane: LaneLog, edges: F64) -> F64:
 
 
 def kv_used_in_bins(records: RunRecords, instance: int, edges: F64) -> F64:
-    """Mean share of an instance's KV blocks in use, per bin. All its lanes log the same pool, so the first speaks for all."""
+    """Mean fraction of an instance's KV blocks in use, per bin. All its lanes log the same pool, so the first speaks for all."""
     lane = next((lane for lane in records.lanes if lane.instance == instance), None)
     blocks = records.instances[instance].kv_blocks
     if lane is None or not blocks:
@@ -126,7 +126,7 @@ def itl_percentiles_in_bins(gaps: TokenGaps, edges: F64, levels: tuple[float, ..
 
 
 def cdf_points(values: F64, points: int = 600) -> tuple[F64, F64]:
-    """(value, share <= value) of a sample, thinned so that the tail keeps its detail: even ranks plus the last hundred."""
+    """(value, fraction <= value) of a sample, thinned so that the tail keeps its detail: even ranks plus the last hundred."""
     known = np.sort(values[~np.isnan(values)])
     count = len(known)
     if count == 0:

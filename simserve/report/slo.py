@@ -102,11 +102,11 @@ def _violates(name: str, limit: F64, metrics: RequestMetrics, gaps: TokenGaps, r
     if average := _ITL_AVERAGE.fullmatch(name):
         slow: Mask = highest_average_s(records, int(average[1])) > limit
         return slow
-    # The p-th percentile of n gaps is above the limit exactly when fewer than a share p of them are within it.
-    share = float(name[len("itl_p") : -len("_s")]) / 100
+    # The p-th percentile of n gaps is above the limit exactly when fewer than a fraction p of them are within it.
+    fraction = float(name[len("itl_p") : -len("_s")]) / 100
     count = np.maximum(records.requests.generated_tokens - 1, 0)
     within = count - gaps.count_over(limit)
-    return within < np.ceil(share * count)
+    return within < np.ceil(fraction * count)
 
 
 def _limit(slo_class: str, key: str, value: object) -> float:

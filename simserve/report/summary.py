@@ -26,6 +26,7 @@ def summarise(
     intervals: Mapping[str, Any] | None = None,
     energy: Mapping[str, Any] | None = None,
     experts: Mapping[str, Any] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
     given = from_python(experiment)
@@ -55,7 +56,7 @@ def summarise(
             "message": m.saturation.message,
         },
         "counters": dict(m.records.counters),
-        "warnings": _given(given) + warnings(m, energy, experts) + workload_notes(m.records.table.provenance, experiment),
+        "warnings": [*notes, *_given(given), *warnings(m, energy, experts), *workload_notes(m.records.table.provenance, experiment)],
         "intervals": intervals,
         "experiment": dict(experiment),
     }
@@ -96,7 +97,7 @@ def warnings(m: Measurement, energy: Mapping[str, Any] | None = None, experts: M
     if counts["cancelled"]:
         out.append(
             f"{counts['cancelled']} of {counts['total']} requests were cancelled, because their clients gave up. End-to-end latencies are "
-            f"of the {counts['completed']} that were completed: those who waited longest are not among them."
+            f"of the {counts['completed']} that were completed: those that waited longest are not among them."
         )
     out += memory_notes(m.records)
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):

@@ -26,8 +26,8 @@ def workload_notes(provenance: Mapping[str, Any], experiment: Mapping[str, Any])
 
 
 def _contents_unknown(about: Any, workload: Mapping[str, Any]) -> str:
-    """Why nobody knows what the prompts of a recorded workload, or of sessions, contain; '' where it is known, or where prompts are drawn
-    one by one, of which nobody expects that they begin alike."""
+    """Why it is not known what the prompts of a recorded workload, or of sessions, contain; '' where it is known, or where prompts are
+    drawn one by one, which are not expected to begin alike."""
     if isinstance(about, Mapping) and workload.get("lengths"):
         return "workload.lengths replaces the prompts of the trace, and with them what they contain"
     if isinstance(about, Mapping) and about.get("block_tokens") is None:

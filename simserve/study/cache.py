@@ -31,14 +31,14 @@ _MOST_BYTES = 1 << 20
 class RunCache:
     """Rows by fingerprint of the experiment, in `<folder>/<version>-<digest of the code>/`.
 
-    The digest covers the package's own source, so a change to simserve itself makes earlier rows strangers even when the version stays.
+    The digest covers the package's own source, so a change to simserve itself makes earlier rows those of another version.
     """
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
         self.folder = folder / f"{__version__}-{code_digest()[:12]}"
 
-    def strangers(self) -> list[str]:
+    def other_versions(self) -> list[str]:
         """Versions whose rows lie here and are ignored."""
         if not self.root.is_dir():
             return []

@@ -19,7 +19,7 @@ _COUNTS_LOSSES = ("completed", "attainment", "goodput", "rejected", "failed", "c
 """Figures that a lost request makes worse (it meets no SLO), so a predicate with one of them has seen it."""
 
 
-LOSSES = ("requests", "completed_share", "rejected", "failed", "failed_in_trace", "cancelled", "unfinished")
+LOSSES = ("requests", "completed_fraction", "rejected", "failed", "failed_in_trace", "cancelled", "unfinished")
 """Columns that `losses` reads."""
 
 
@@ -36,12 +36,12 @@ def losses(runs: Sequence[Run], tested: Sequence[Quantity]) -> list[str]:
 
     tested  the figures of the predicate. What it advises to add was seen to hold in at least one run of every seed.
     """
-    known = [run for run in runs if run.values.get("completed_share") is not None]
+    known = [run for run in runs if run.values.get("completed_fraction") is not None]
     if not known:
         return []
     total = _most("requests", known)
     source = _most("failed_in_trace", known)
-    can_hold = min(max(_value(run, "completed_share") for run in known if run.seed == seed) for seed in {run.seed for run in known})
+    can_hold = min(max(_value(run, "completed_fraction") for run in known if run.seed == seed) for seed in {run.seed for run in known})
     strictest = f"completed >= {math.floor(1e4 * can_hold + 1e-9) / 1e4:g}"
     notes = []
     if source:
@@ -63,7 +63,7 @@ def losses(runs: Sequence[Run], tested: Sequence[Quantity]) -> list[str]:
             parts.append(f"{most:,.0f} {what}" + (" (as many at every load)" if least == most else ""))
     if parts:
         text = f"of {total:,.0f} requests up to {' and '.join(parts)} in runs that hold, which the predicate does not test"
-        worst = min(_value(run, "completed_share") for run in holding)
+        worst = min(_value(run, "completed_fraction") for run in holding)
         notes.append(f"{text}: add '{strictest}' to it" if worst < can_hold else text)
     return notes
 
@@ -76,9 +76,9 @@ def rare(values: Mapping[str, float | None], tested: Sequence[Quantity]) -> list
             continue
         of_class = values.get(quantity._replace(name="measured", stat="").column)
         requests = of_class if of_class is not None else values.get("measured_requests")
-        share = 1 - float(quantity.stat[1:].replace("_", ".")) / 100
-        if requests is not None and requests * share < _FEW:
-            notes.append(f"{quantity.text} rests on about {requests * share:.0f} of {requests:,.0f} requests: use more requests")
+        fraction = 1 - float(quantity.stat[1:].replace("_", ".")) / 100
+        if requests is not None and requests * fraction < _FEW:
+            notes.append(f"{quantity.text} rests on about {requests * fraction:.0f} of {requests:,.0f} requests: use more requests")
     return notes
 
 

@@ -13,7 +13,7 @@ from simserve.study.quantities import standard
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHARES = ("attainment", "completed_share", "busy_fraction", "compute_utilisation", "kv_used_mean", "kv_used_max", "saturated")
+_FRACTIONS = ("attainment", "completed_fraction", "busy_fraction", "compute_utilisation", "kv_used_mean", "kv_used_max", "saturated")
 
 
 class Cell(NamedTuple):
@@ -35,7 +35,7 @@ def texts(table: pd.DataFrame) -> list[list[str]]:
 
 
 def cell(column: str, value: Any) -> Cell:
-    """A value of a column: seconds as durations, shares as per cent, a dash for what is not there."""
+    """A value of a column: seconds as durations, fractions as per cent, a dash for what is not there."""
     if value is None or value != value:
         return Cell("–", None)
     if str(value) in ("True", "False"):  # numpy's truth values are not Python's
@@ -52,7 +52,7 @@ def figure(column: str, value: float) -> str:
     name = column.rsplit(".", 1)[-1]
     if name == "saturated" and value in (0.0, 1.0):
         return "yes" if value else "no"
-    if name in _SHARES:
+    if name in _FRACTIONS:
         return with_unit(value, "%")
     if name.endswith(("_s", "_s_per_token")) and not name.endswith("_per_s"):
         return milliseconds(value)

@@ -45,9 +45,9 @@ def opened(out: Path, what: str, result: str, *, resume: bool, force: bool = Fal
     return RunCache(out / RUNS)
 
 
-def strangers_note(cache: RunCache) -> list[str]:
+def other_versions_note(cache: RunCache) -> list[str]:
     """One line when rows of another version lie in the cache, none otherwise."""
-    found = cache.strangers()
+    found = cache.other_versions()
     return [f"ignored in {cache.root}: runs of another version or code of simserve ({', '.join(found)})"] if found else []
 
 

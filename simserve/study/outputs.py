@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from simserve import renamed
 from simserve.errors import OutputError
 from simserve.report import files
 from simserve.study.capacity.result import CAPACITY
@@ -79,7 +80,7 @@ def read_sweep(path: Path) -> SweepResult:
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(path).rename(columns=renamed.COLUMNS)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path}: cannot be read as Parquet: {error}") from error
     columns = list(frame.columns)

@@ -193,7 +193,7 @@ def _values(quantity: Quantity, runs: Sequence[Mapping[str, float | None]]) -> l
 
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
-        raise ConfigError(f"confidence: found {confidence:g}, expected a share between 0 and 1, such as 0.95")
+        raise ConfigError(f"confidence: found {confidence:g}, expected a fraction between 0 and 1, such as 0.95")
 
 
 def _names(loaded: tuple[Experiment, Experiment]) -> tuple[str, str]:
@@ -209,7 +209,7 @@ def _notes(loaded: tuple[Experiment, Experiment], found: Sequence[Sequence[Mappi
     if len(found[0]) > 1 and all(values == side[0] for side in found for values in side[1:]):
         notes.append("the seed changes nothing in either run: the differences are exact for this workload and tell nothing about chance")
     for experiment, side in zip(loaded, found, strict=True):
-        lost = max((values.get("requests") or 0.0) * (1 - (values.get("completed_share") or 0.0)) for values in side)
+        lost = max((values.get("requests") or 0.0) * (1 - (values.get("completed_fraction") or 0.0)) for values in side)
         if lost >= 0.5:
             notes.append(f"{experiment.name}: up to {lost:,.0f} requests of a run did not complete; its latencies are of the others")
     return notes

@@ -33,7 +33,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
 
 _MOST_CHARACTERS = 1000
 _MOST_DEEP = 50
-"""Far beyond what anybody writes, and far below what Python's own recursion allows."""
+"""Far beyond what is written in practice, and far below what Python's own recursion allows."""
 
 Values = Mapping[str, float | None]
 """Figures of a run by column."""

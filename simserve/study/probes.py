@@ -133,7 +133,7 @@ class _Asked:
 
     def _fitting(self, probe: ProbeSection) -> int:
         """The largest batch that fits. With `prefill_together` its activations grow with it, so it is searched for."""
-        most, tokens = self.deployed.seats, probe.prompt_tokens + probe.output_tokens
+        most, tokens = self.deployed.slots, probe.prompt_tokens + probe.output_tokens
         if not probe.prefill_together:
             return min(most, self._sequences(self._budget, tokens))
         low, high = 0, most
@@ -157,7 +157,7 @@ class _Asked:
         return self.deployed.step_tokens or _STEP_TOKENS
 
     def _batch_tokens_per_s(self, probe: ProbeSection, requests: int) -> float:
-        """As a static scheduler would run it: prompts (the last one's step gives the first token), then everybody decodes together."""
+        """As a static scheduler would run it: prompts (the last one's step gives the first token), then all requests decode together."""
         cost, prompt = self.deployed.cost, probe.prompt_tokens
         per_step = requests if probe.prefill_together else max(1, self._budget // prompt)
         seconds = 0.0

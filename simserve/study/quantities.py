@@ -43,7 +43,7 @@ def _at(*path: str) -> Callable[[Result, str], Any]:
     return read
 
 
-def _completed_share(result: Result, slo_class: str) -> float | None:
+def _completed_fraction(result: Result, slo_class: str) -> float | None:
     counts = result.summary_dict()["requests"]
     return counts["completed"] / counts["total"] if counts["total"] else None
 
@@ -60,7 +60,7 @@ def _arrival_period_s(result: Result, slo_class: str) -> float | None:
     return float(released_s.max() - released_s.min()) if len(released_s) else None
 
 
-_COMPUTED = {"completed": _completed_share, "failed.in_trace": _failed_in_trace, "arrivals.period": _arrival_period_s}
+_COMPUTED = {"completed": _completed_fraction, "failed.in_trace": _failed_in_trace, "arrivals.period": _arrival_period_s}
 """Quantities that no place in the summary holds."""
 
 SCALARS = {
@@ -70,7 +70,7 @@ SCALARS = {
     for figure in FIGURES
     if figure.quantity
 }
-"""Quantities without percentiles by the name in a predicate. `completed` is a share of all requests, `rejected` and so on are counts;
+"""Quantities without percentiles by the name in a predicate. `completed` is a fraction of all requests, `rejected` and so on are counts;
 `measured` counts the completed requests that the latencies are of, those released in the measured window."""
 
 
@@ -163,7 +163,7 @@ def _percentile(m: Measurement, slo_class: str, wanted: Quantity) -> float:
     """A percentile that the summary does not hold, by the same definition (inverted_cdf, see report.quantiles)."""
     match = _PERCENTILE.match(wanted.stat)
     assert match is not None
-    share = float(f"{match[1]}.{match[2] or 0}") / 100
+    fraction = float(f"{match[1]}.{match[2] or 0}") / 100
     rows = class_masks(m.records)[slo_class] & m.in_window
     if LATENCIES[wanted.name].over == "token":
         pieces = list(m.gaps.weighted(rows))
@@ -173,13 +173,13 @@ def _percentile(m: Measurement, slo_class: str, wanted: Quantity) -> float:
         values = m.requests.column(LATENCIES[wanted.name].name)[rows]
         values = values[~np.isnan(values)]
         weights = np.ones(len(values))
-    return _weighted_quantile(values, weights, share)
+    return _weighted_quantile(values, weights, fraction)
 
 
-def _weighted_quantile(values: F64, weights: F64, share: float) -> float:
+def _weighted_quantile(values: F64, weights: F64, fraction: float) -> float:
     order = np.argsort(values, kind="stable")
     up_to = np.cumsum(weights[order])
     if not len(up_to) or up_to[-1] == 0:
         return math.nan
-    rank = max(1.0, math.ceil(share * up_to[-1]))
+    rank = max(1.0, math.ceil(fraction * up_to[-1]))
     return float(values[order[int(np.searchsorted(up_to, rank))]])

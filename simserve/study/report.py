@@ -24,7 +24,7 @@ COMPARISON = "comparison.html"
 
 
 class Page(NamedTuple):
-    """A page, where it belongs when nobody says (`own`: a file of the output itself, replaced as a matter of course), a note or ""."""
+    """A page, where it belongs when no place is given (`own`: a file of the output itself, always replaced), a note or ""."""
 
     html: str
     place: Path

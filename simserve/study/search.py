@@ -16,7 +16,7 @@ class Search:
     """One search. Ask `next_rate`, probe there, `tell` what was found, until there is no next rate.
 
     start      the first rate to try
-    tolerance  stop when the bracket is this narrow, as a share of its lower end
+    tolerance  stop when the bracket is this narrow, as a fraction of its lower end
     whole      rates are whole numbers (clients of a closed loop)
     low        highest rate seen to hold; high: lowest seen to fail
     outcome    None while searching
@@ -44,7 +44,7 @@ class Search:
         return self._round(math.sqrt(self.low * self.high))
 
     def tell(self, rate: float, holds: bool, at_an_end: bool) -> None:
-        """What a probe found. `at_an_end`: going further the same way changes nothing (nobody shares the system, or everybody does)."""
+        """What a probe found. `at_an_end`: going further the same way changes nothing (no request shares the system, or all do)."""
         self._steps += 1
         if holds:
             self.low = rate

@@ -10,7 +10,7 @@ FILE = Path(__file__).parent / "accuracy.yaml"
 
 
 def accuracy_of(engine: str, hardware: str, model: str) -> dict[str, Any] | None:
-    """Measured errors of this combination, None when nobody has compared it ("not validated").
+    """Measured errors of this combination, None when it has not been compared ("not validated").
 
     engine, hardware, model  names of an engine profile, a hardware profile and a bundled model (or an id of it)
     The answer has `rows`, `datasets` and `metrics`: metric -> {rows, mape_percent, median_percent}, errors of rows that no overhead

@@ -65,7 +65,7 @@ class Load:
     repeated  open, and the prompts are `distinct_prompts` texts asked over and over
     later_stages  of open and repeated: further (rate_per_s, requests) that follow, all measured together
     phases    no traffic: one batch of `concurrency` prompts, then decode steps
-    warm_up_share, cool_down_share  shares of the requests, first and last, that load the engine and are not measured
+    warm_up_fraction, cool_down_fraction  fractions of the requests, first and last, that load the engine and are not measured
     """
 
     kind: LoadKind
@@ -80,11 +80,11 @@ class Load:
     prompts: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     arrivals: Arrivals | None = None
-    warm_up_share: float = 0.0
-    cool_down_share: float = 0.0
+    warm_up_fraction: float = 0.0
+    cool_down_fraction: float = 0.0
 
 
-_ABSENT = {"arrivals": None, "warm_up_share": 0.0, "cool_down_share": 0.0}
+_ABSENT = {"arrivals": None, "warm_up_fraction": 0.0, "cool_down_fraction": 0.0}
 """What the description of a load leaves out where it does not apply."""
 
 
@@ -110,7 +110,7 @@ class Case:
     engine     as the file spells it; `profile` is the engine profile that imitates it
     gpu        hardware profile; `model` is a bundled name or Hugging Face id, `quantisation` overrides its weights' format
     settings   what the run stated, in simserve's words: of the scheduler (max_seqs, max_num_batched_tokens, chunked_prefill_size, policy,
-               batch_wait_steps and batch_wait_share, balance_wait_steps), of the memory (memory_utilisation, kv_blocks, block_tokens,
+               batch_wait_steps and batch_wait_fraction, balance_wait_steps), of the memory (memory_utilisation, kv_blocks, block_tokens,
                kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, offline, clock), prompt_slowdown of a power-capped
                device; `client` marks a result of a benchmark client, `lacks` says what of it was not understood
     measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)

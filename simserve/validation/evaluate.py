@@ -37,7 +37,7 @@ class Outcome:
 
 
 def predict_one(case: Case, overheads: Overheads | None = None) -> Outcome:
-    """The outcome of one case; what the user can mend becomes a reason."""
+    """The outcome of one case; what the user can fix becomes a reason."""
     skip = case.skip or unsound(case)
     if skip:
         return Outcome(case, {}, skip)

@@ -50,7 +50,7 @@ DEFAULT_PARAMETERS = ("per_step_s", "per_decode_request_s", "per_prefill_token_s
 
 _LARGEST = {"per_step_s": 0.06, "per_decode_request_s": 5e-4, "per_prefill_token_s": 1e-4, "kernel_launch_s": 1e-4, "request_s": 1.0}
 _LEAST = {"kernel_launch_s": 0.5}
-"""Where the search begins at least, as a share of the largest value: the launches only show once they take longer than the kernels."""
+"""Where the search begins at least, as a fraction of the largest value: the launches only show once they take longer than the kernels."""
 
 _STEP = 0.3
 """Finite-difference step in solver units: coarse, because simulated means move in small jumps when a batch forms differently."""

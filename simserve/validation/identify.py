@@ -29,7 +29,7 @@ VISIBLE = 0.01
 """Root mean square change of log(predicted) over half of the allowed range below which the runs do not depend on a parameter."""
 
 DISTINCT = 0.15
-"""Share of a parameter's effect that others must not imitate; 0 = the same effect, 1 = orthogonal."""
+"""Fraction of a parameter's effect that others must not imitate; 0 = the same effect, 1 = orthogonal."""
 
 FAR_OFF_PERCENT, OFF_PERCENT = 50.0, 25.0
 """Median error after the fit: above the first it explains nothing, above the second it is told."""

@@ -35,7 +35,7 @@ LONGEST_CONTEXT_TOKENS = 40_960
 class Overheads:
     """The learned part of an engine profile: host work in a step, and time outside the engine per request.
 
-    request_s, request_per_prompt_token_s  HTTP, tokenising and hand-over before the scheduler sees a request, first answer after it
+    request_s, request_per_prompt_token_s  HTTP, tokenising and KV transfer before the scheduler sees a request, first answer after it
     steps_ahead  steps already scheduled beyond the one in progress when a request arrives: it waits for them too
     """
 
@@ -70,10 +70,10 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     parameters = _scheduler(case, profile)
     scheduler = registry.scheduler_class(_policy(case, profile))
     params = scheduler.Params(**parameters)
-    seats = params.max_seqs * case.dp
+    slots = params.max_seqs * case.dp
     budget = params.step_tokens(0)
     if case.dp > 1:
-        params = params.model_copy(update=_of_all_replicas(params, case.dp, seats, profile.dp_shares_step_tokens))
+        params = params.model_copy(update=_of_all_replicas(params, case.dp, slots, profile.dp_shares_step_tokens))
     kv_bits = case.settings.get("kv_bits")
     deployed = Deployment(
         model=_model(case.model, case.quantisation),
@@ -85,10 +85,10 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         kv=_kv(case, profile, budget),
         options=CostOptions(kv_bits=kv_bits) if kv_bits else CostOptions(),
         host=replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)),
-        max_seqs=seats,
+        max_seqs=slots,
         table_tokens=_context_limit(case),
         activation_tokens=budget // case.dp if profile.dp_shares_step_tokens else budget,
-        activation_seqs=min(seats, 256),
+        activation_seqs=min(slots, 256),
         kv_replicas=case.dp,
     )
     spec = deployed.instance_spec(case.label)
@@ -116,9 +116,9 @@ def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
     )
 
 
-def _of_all_replicas(params: Any, dp: int, seats: int, shared_budget: bool) -> dict[str, int]:
-    """Seats and token budget of all attention replicas together: each has its own, unless the engine divides the budget among them."""
-    update = {"max_seqs": seats} if "max_seqs" in type(params).model_fields else {}
+def _of_all_replicas(params: Any, dp: int, slots: int, shared_budget: bool) -> dict[str, int]:
+    """Slots and token budget of all attention replicas together: each has its own, unless the engine divides the budget among them."""
+    update = {"max_seqs": slots} if "max_seqs" in type(params).model_fields else {}
     for name in ("max_num_batched_tokens", "token_budget", "chunked_prefill_size"):
         value = getattr(params, name, None)
         if value and not shared_budget:
@@ -141,7 +141,7 @@ def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
         one_each = round(case.dp * sum(1.0 / k for k in range(1, case.dp + 1)))  # newcomers until every replica has got one, on average
         return BatchWait(scheduler, case.settings["balance_wait_steps"], requests=one_each)
     if "batch_wait_steps" in case.settings:
-        return BatchWait(scheduler, case.settings["batch_wait_steps"], tokens=int(case.settings["batch_wait_share"] * budget))
+        return BatchWait(scheduler, case.settings["batch_wait_steps"], tokens=int(case.settings["batch_wait_fraction"] * budget))
     return scheduler
 
 

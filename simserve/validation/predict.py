@@ -18,10 +18,10 @@ from simserve.validation.metrics import F64, summarise
 from simserve.validation.workloads import build_workload
 from simserve.workload.requests import Workload
 
-WARM_UP_SHARE = 0.1
-"""Share of a load stage's requests that are not counted: the stage is measured for minutes, the simulation starts empty."""
+WARM_UP_FRACTION = 0.1
+"""Fraction of a load stage's requests that are not counted: the stage is measured for minutes, the simulation starts empty."""
 
-_REJECTED_SHARE = 0.01
+_REJECTED_FRACTION = 0.01
 _WORTH_A_SECOND_RUN = 0.01
 
 
@@ -39,9 +39,9 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
     if case.load.kind == "phases":
         return _phases(case, build_instance(case, overheads))
     workload, records = simulate_case(case, overheads)
-    warm_up = WARM_UP_SHARE if case.load.kind == "repeated" else case.load.warm_up_share
+    warm_up = WARM_UP_FRACTION if case.load.kind == "repeated" else case.load.warm_up_fraction
     rows = len(workload.requests)
-    return summarise(records, outside_s(workload, overheads), int(warm_up * rows), rows - int(case.load.cool_down_share * rows))
+    return summarise(records, outside_s(workload, overheads), int(warm_up * rows), rows - int(case.load.cool_down_fraction * rows))
 
 
 def _inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
@@ -78,7 +78,7 @@ def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, Ru
     if case.pools is not None:
         records = as_clients_see(records, specs)
     refused = records.requests.status != Status.COMPLETED
-    if int(refused.sum()) > _REJECTED_SHARE * len(records.table):
+    if int(refused.sum()) > _REJECTED_FRACTION * len(records.table):
         raise UnsimulableError(f"requests are rejected: {records.requests.reasons[int(records.requests.reason[refused][0])]}")
     if case.settings.get("kv_offload") and records.lanes[0].span_kv_blocks.max(initial=0) >= specs[0].kv_blocks - specs[0].max_seqs:
         raise UnsimulableError("the KV cache overflows to the CPU, which is not simulated yet")

@@ -19,7 +19,7 @@ LEAST_RATE_PER_S = 1e-6
 MOST_SECONDS = 1e8
 
 _POSITIVE_SETTINGS = ("max_seqs", "max_num_batched_tokens", "max_model_len", "kv_blocks", "block_tokens", "largest_graph", "kv_bits")
-_SHARES = ("memory_utilisation",)
+_FRACTIONS = ("memory_utilisation",)
 
 
 def unsound(case: Case) -> str:
@@ -30,9 +30,9 @@ def unsound(case: Case) -> str:
     for name in _POSITIVE_SETTINGS:
         if name in case.settings and not _within(case.settings[name], 1e-9, 1e12):
             return f"a setting {name} = {shown(case.settings[name], 20)}"
-    for name in _SHARES:
+    for name in _FRACTIONS:
         if name in case.settings and not _within(case.settings[name], 1e-9, 1.0):
-            return f"a setting {name} = {shown(case.settings[name], 20)}, not a share"
+            return f"a setting {name} = {shown(case.settings[name], 20)}, not a fraction"
     for metric, value in case.measured.items():
         if not _within(value, 1e-12, 1e15):
             return f"a measured {metric} of {shown(value, 20)}"

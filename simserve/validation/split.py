@@ -12,13 +12,13 @@ from collections.abc import Iterable
 
 from simserve.validation.case import Case
 
-CHECK_SHARE = 0.4
+CHECK_FRACTION = 0.4
 
 
 def is_check(case: Case) -> bool:
     """Whether the case's run is kept for judging."""
     digest = hashlib.sha256(f"{case.dataset}/{case.run}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32 < CHECK_SHARE
+    return int.from_bytes(digest[:4], "big") / 2**32 < CHECK_FRACTION
 
 
 def fit_part(cases: Iterable[Case]) -> list[Case]:

@@ -91,20 +91,20 @@ class ClosedLoop(_Section):
 
 
 class SloClassRule(_Section):
-    """Gives requests an SLO class: those with a label, or a random share of the rows that no label rule takes."""
+    """Gives requests an SLO class: those with a label, or a random fraction of the rows that no label rule takes."""
 
     name: str = Field(min_length=1, description="name of the SLO class, as under slo.classes")
     model: str | tuple[str, ...] | None = Field(default=None, description="requests with this model label (or one of these)")
     log_type: str | tuple[str, ...] | None = Field(default=None, description="requests with this log type (or one of these)")
-    share: float | None = Field(default=None, gt=0, le=1, description="random share of the requests that no label rule takes")
+    fraction: float | None = Field(default=None, gt=0, le=1, description="random fraction of the requests that no label rule takes")
     priority: int | None = Field(
         default=None, ge=-MOST_EXACT, le=MOST_EXACT, description="priority of these requests; larger is more urgent"
     )
 
     @model_validator(mode="after")
     def _one_criterion(self) -> SloClassRule:
-        if (self.share is None) == (self.model is None and self.log_type is None):
-            raise ValueError("an SLO class is assigned either by label (model, log_type) or by share")
+        if (self.fraction is None) == (self.model is None and self.log_type is None):
+            raise ValueError("an SLO class is assigned either by label (model, log_type) or by fraction")
         return self
 
 
@@ -176,9 +176,9 @@ class WorkloadConfig(_Section):
             expected = self.arrivals.mean_rate_per_s() * self.duration_s
             if expected > MOST_REQUESTS:
                 raise ValueError(f"about {expected:,.0f} requests arrive within duration_s; at most {MOST_REQUESTS:,} are simulated")
-        shares = sum(rule.share or 0.0 for rule in self.slo_classes)
-        if shares > 1.0 + 1e-9:
-            raise ValueError(f"the shares of slo_classes add up to {shares:g}, more than 1")
+        fractions = sum(rule.fraction or 0.0 for rule in self.slo_classes)
+        if fractions > 1.0 + 1e-9:
+            raise ValueError(f"the fractions of slo_classes add up to {fractions:g}, more than 1")
         return self
 
 
@@ -316,7 +316,7 @@ def _with_arrivals(table: RequestTable, config: WorkloadConfig, rng: np.random.G
 
 
 def _classified(table: RequestTable, config: WorkloadConfig, rng: np.random.Generator) -> RequestTable:
-    """SLO classes and priorities: label rules first (the first that fits), then shares of what is left."""
+    """SLO classes and priorities: label rules first (the first that fits), then fractions of what is left."""
     priority = table.priority if config.priority is None else np.full(len(table), config.priority, dtype=np.int64)
     if not config.slo_classes:
         return replace(table, priority=priority)
@@ -326,10 +326,10 @@ def _classified(table: RequestTable, config: WorkloadConfig, rng: np.random.Gene
     free = np.ones(len(table), dtype=bool)
     draw = rng.random(len(table))
     below = 0.0
-    for rule in sorted(config.slo_classes, key=lambda r: r.share is not None):
-        if rule.share is not None:
-            chosen = free & (draw >= below) & (draw < below + rule.share)
-            below += rule.share
+    for rule in sorted(config.slo_classes, key=lambda r: r.fraction is not None):
+        if rule.fraction is not None:
+            chosen = free & (draw >= below) & (draw < below + rule.fraction)
+            below += rule.fraction
         else:
             chosen = free.copy()
             for key, value, labels in (("model", rule.model, table.label_model), ("log_type", rule.log_type, table.log_type)):

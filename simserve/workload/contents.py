@@ -177,6 +177,6 @@ class PrefixBlocks:
             used, place = used + len(distinct), place + 1
             longer = lengths[rows] > place
             rows, before = rows[longer], number[longer].astype(np.int64)
-        if len(rows):  # the rest of the longest prompt is shared with nobody
+        if len(rows):  # the rest of the longest prompt is not shared
             keys[self.offsets[rows[0]] + place : self.offsets[rows[0] + 1]] = used + np.arange(lengths[rows[0]] - place)
         return keys

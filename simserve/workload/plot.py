@@ -63,7 +63,7 @@ def plot_trace(table: RequestTable, path: str | Path, title: str) -> Path:
         if len(values):
             shown = np.sort(values)[np.linspace(0, len(values) - 1, min(len(values), 2000)).astype(np.int64)]
             lengths.plot(np.maximum(shown, 1), np.linspace(0, 1, len(shown)), color=colour, label=f"{label} (mean {values.mean():.0f})")
-    lengths.set(xscale="log", xlabel="tokens (logarithmic)", ylabel="share of requests", title="Lengths (cumulative)", ylim=(0, 1))
+    lengths.set(xscale="log", xlabel="tokens (logarithmic)", ylabel="fraction of requests", title="Lengths (cumulative)", ylim=(0, 1))
     if ok.any():
         lengths.legend(loc="upper left")
         x, y = np.log10(np.maximum(table.prompt_tokens[ok], 1)), np.log10(table.output_tokens[ok])

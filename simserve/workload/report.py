@@ -71,7 +71,7 @@ def _facts(s: dict[str, Any], provenance: dict[str, Any]) -> Iterator[tuple[str,
         yield "prompt-output correlation", f"{s['prompt_output_correlation']:.2f}"
     if s["sessions"]:
         x = s["sessions"]
-        yield "sessions", f"{x['sessions']:,} with {x['rows_in_sessions']:,} requests; {100 * x['single_turn_share']:.0f} % of one turn"
+        yield "sessions", f"{x['sessions']:,} with {x['rows_in_sessions']:,} requests; {100 * x['single_turn_fraction']:.0f} % of one turn"
     if s["prefix"]:
         p = s["prefix"]
         yield (

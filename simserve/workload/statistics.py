@@ -111,7 +111,7 @@ def _sessions(table: RequestTable) -> dict[str, Any] | None:
     return {
         "sessions": len(turns),
         "rows_in_sessions": len(rows),
-        "single_turn_share": float((turns == 1).mean()),
+        "single_turn_fraction": float((turns == 1).mean()),
         "turns": _summary(turns),
         "think_s" if dependent else "gap_s": _summary(gaps),
         "prompt_growth_tokens": _summary(growth),

@@ -1,4 +1,4 @@
-"""A replay predicts a run's steps with what the run was simulated with: the hosts of its devices, its options, its KV format."""
+"""A replay predicts a run's steps with what the run was simulated with: CPU speed of the server, options, KV format."""
 
 from __future__ import annotations
 

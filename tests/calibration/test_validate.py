@@ -29,9 +29,9 @@ def tables(tmp_path: Path) -> Path:
     own = PROFILE.operator("gemm", "bf16", "vllm").seconds(**{c: rows[c].to_numpy() for c in rows}) * 1e6
     rows = rows.assign(dtype="bf16", backend=entry.backend, kernel=entry.kernel, heldout_kind=["point"] * 4 + ["shape"] * 4)
     rows["latency_us"] = own * np.where(rows["heldout_kind"] == "shape", 1.1, 1.0)
-    stranger = rows.iloc[:3].assign(backend="elsewhere 1.0")
+    other = rows.iloc[:3].assign(backend="elsewhere 1.0")
     broken = rows.iloc[:2].assign(latency_us=[-1.0, np.nan])
-    pd.concat([rows, stranger, broken]).to_parquet(folder / "gemm.parquet")
+    pd.concat([rows, other, broken]).to_parquet(folder / "gemm.parquet")
     pd.DataFrame({"x": [1.0] * 5}).to_parquet(folder / "riddle.parquet")
     return folder
 
@@ -56,7 +56,7 @@ def test_the_command_prints_pure_json_and_draws(tables: Path, tmp_path: Path, ca
 
 
 def test_transfer_judges_one_backend_by_the_measurements_of_others(tables: Path) -> None:
-    """sglang's model must answer for vllm's rows and for a stranger's, and for none of its own."""
+    """sglang's model must answer for vllm's rows and for another engine's, and for none of its own."""
     result = validate_kernels(PROFILE, tables, backend="sglang")
     assert set(result.rows["backend"]) == {"vllm 0.14.0", "elsewhere 1.0"}
     row = result.rows[result.rows["backend"] == "elsewhere 1.0"].iloc[0]

@@ -145,7 +145,12 @@ SCHEDULER = 'cluster.instances.0.scheduler={policy: wrong, where: "%s"}'
             "act, FOLDER/of_theirs.py:56",
             "RuntimeError: xxx",
         ),
-        ("cluster.instances.0.order=wrong-order", "waiting order 'wrong-order'", "key, FOLDER/order_of_theirs.py:4", "ZeroDivisionError: "),
+        (
+            "cluster.instances.0.order=wrong-order",
+            "queue discipline 'wrong-order'",
+            "key, FOLDER/order_of_theirs.py:4",
+            "ZeroDivisionError: ",
+        ),
     ],
 )
 def test_a_policy_that_raises_is_named_with_file_and_line(

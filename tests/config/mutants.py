@@ -69,13 +69,13 @@ cluster:
     - {count: 2, role: prefill, parallel: {tp: 2}, boot_s: 1}
     - {count: 2, role: decode, kv: {memory_utilisation: 0.7, block_tokens: 16, watermark: 0.01}, max_model_len: 2048}
   router: {policy: shortest-queue, decode_policy: least-tokens, refresh_s: 0.05}
-  network: {bytes_per_s: 2e10, latency_s: 1e-5, hand_over: push, between_nodes: {bytes_per_s: 1e10, node_devices: 4}}
+  network: {bytes_per_s: 2e10, latency_s: 1e-5, kv_transfer: push, between_nodes: {bytes_per_s: 1e10, node_devices: 4}}
   failures: {times: [{at_s: 0.5, instance: 1}], mtbf_s: 100, restart_s: 1, rule: retry}
 workload:
   arrivals: {kind: gamma, rate_per_s: 5, cv: 2}
   lengths: {prompt: {kind: lognormal, median_tokens: 100, sigma: 0.5, max_tokens: 500}, output: {kind: uniform, low_tokens: 2, high_tokens: 9}}
   count: 5
-  slo_classes: [{name: a, share: 0.5, priority: 3}]
+  slo_classes: [{name: a, fraction: 0.5, priority: 3}]
   priority: 1
 seed: 7
 until_s: 50
@@ -245,7 +245,7 @@ def parent(tree: Any, path: tuple[Any, ...]) -> Any:
 
 
 def nasty(rng: random.Random) -> Any:
-    """A value that somebody or something may write where another is expected."""
+    """A value that a user or a program may write where another is expected."""
     return rng.choice(rng.choice((NUMBERS, NUMBERS, TEXTS, SHAPES)))
 
 

@@ -31,7 +31,7 @@ def complaint(path: Path, *changes: str) -> str:
         ("seed=9223372036854775808", "expected a number < 9,223,372,036,854,775,808"),
         ("variants={a: {x: 1" + "0" * 30 + "}}", "expected a number of 64 bits"),
         ("workload.priority=" + "1" + "0" * 30, "priority: found 1000000000000000000000000000000, expected a number"),
-        ("workload.slo_classes=[{name: a, share: 1, priority: 1" + "0" * 30 + "}]", "priority: found"),
+        ("workload.slo_classes=[{name: a, fraction: 1, priority: 1" + "0" * 30 + "}]", "priority: found"),
         ("workload.max_output_tokens=1" + "0" * 30, "max_output_tokens"),
         ("workload.count=1" + "0" * 30, "expected a number"),
         ("workload.arrivals.rate_per_s=5e-324", "expected a number >= 1e-09"),

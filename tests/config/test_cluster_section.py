@@ -31,7 +31,7 @@ cluster:
     - {role: decode, count: 1, max_count: 2, boot_s: 3, kv: {blocks: 600}}
     - {count: 1}
   router: {policy: power-of-two, choices: 2, decode_policy: freeness, refresh_s: 0.05}
-  network: {bytes_per_s: 2e10, hand_over: push, between_nodes: {bytes_per_s: 1e10, node_devices: 2}}
+  network: {bytes_per_s: 2e10, kv_transfer: push, between_nodes: {bytes_per_s: 1e10, node_devices: 2}}
   controllers:
     - {policy: llumnix-migration, threshold: 30, interval_s: 0.2}
     - {policy: llumnix-scaling, interval_s: 2.0, scale_up: 95, scale_down: 400}
@@ -76,7 +76,7 @@ def write(tmp_path: Path) -> Write:
         ("scale_down: 400", "scale_down: @90", ["controllers.1.scale_down: found 90, expected at least scale_up, which is 95"]),
         ("refresh_s: 0.05", "refresh_s: @-1", ["router.refresh_s: found -1, expected a number >= 0"]),
         ("bytes_per_s: 2e10", "bytes_per_s: @0", ["network.bytes_per_s: found 0, expected a number >= 1"]),
-        ("hand_over: push", "hand_over: @shove", ["network.hand_over: found text 'shove'", "push-layerwise"]),
+        ("kv_transfer: push", "kv_transfer: @shove", ["network.kv_transfer: found text 'shove'", "push-layerwise"]),
         ("bytes_per_s: 1e10", "bytes_per_s: @0", ["between_nodes.bytes_per_s: found 0, expected a number >= 1"]),
         ("node_devices: 2", "@node_device: 2", ["between_nodes.node_device: unknown key", "did you mean 'node_devices'?"]),
         ("policy: llumnix-migration", "policy: @llumnix", ["controllers.0.policy: unknown controller 'llumnix'", "llumnix-"]),
@@ -134,14 +134,14 @@ NO_MIXED = ("    - {count: 1}\n", "")
 @pytest.mark.parametrize(
     ("changes", "place", "words"),
     [
-        ((*ONLY_MIXED,), "9:43", "network.hand_over: found push, but nothing is handed over: no instance has the role prefill"),
+        ((*ONLY_MIXED,), "9:45", "network.kv_transfer: found push, but no KV is transferred: no instance has the role prefill"),
         (
-            (*ONLY_MIXED, ("policy: power-of-two, choices: 2", "policy: splitwise"), ("hand_over: push", "hand_over: pull")),
+            (*ONLY_MIXED, ("policy: power-of-two, choices: 2", "policy: splitwise"), ("kv_transfer: push", "kv_transfer: pull")),
             "8:20",
             "router.policy: splitwise works on a prefill and a decode pool; no instance has one of these roles",
         ),
         (
-            (*ONLY_MIXED, ("decode_policy: freeness", "decode_policy: splitwise-decode"), ("hand_over: push", "hand_over: pull")),
+            (*ONLY_MIXED, ("decode_policy: freeness", "decode_policy: splitwise-decode"), ("kv_transfer: push", "kv_transfer: pull")),
             "8:61",
             "router.decode_policy: splitwise-decode works on a prefill and a decode pool",
         ),
@@ -151,7 +151,7 @@ NO_MIXED = ("    - {count: 1}\n", "")
 def test_policies_of_pools_need_pools_and_a_policy_of_one_pool_is_not_given_two(
     write: Write, capsys: pytest.CaptureFixture[str], changes: tuple[tuple[str, str], ...], place: str, words: str
 ) -> None:
-    """Each of these ran before, did nothing of what was asked, or left requests that nobody could finish."""
+    """Each of these ran before, did nothing of what was asked, or left requests that no instance could finish."""
     path = write(*changes)
     assert main(["run", str(path), "--out", str(path.parent / "out")]) == 2
     message = capsys.readouterr().err
@@ -201,15 +201,15 @@ def test_what_was_resolved_is_the_same_experiment_and_the_same_run(write: Write,
     one, two = records_of(first.resolved(), check=True), records_of(again)
     for name in ("finish_s", "instance", "first_token_s", "recomputed_tokens"):
         assert np.array_equal(getattr(one.requests, name), getattr(two.requests, name), equal_nan=True)
-    assert one.lives == two.lives and one.counters == two.counters
+    assert one.instance_states == two.instance_states and one.counters == two.counters
     assert one.moves is not None and (one.moves.outcome == 0).any()
-    assert one.counters["instance_failures"] >= 1 and one.counters["handed_over_tokens"] > 0
-    assert any(number == 3 and life == "up" for _, number, life in one.lives), "the second decode instance was never started"
+    assert one.counters["instance_failures"] >= 1 and one.counters["transferred_tokens"] > 0
+    assert any(number == 3 and state == "up" for _, number, state in one.instance_states), "the second decode instance was never started"
 
 
 def test_another_seed_fails_other_instances(write: Write) -> None:
-    lives = {records_of(write(("seed: 3", f"seed: {seed}"))).lives for seed in (3, 4)}
-    assert len(lives) == 2
+    states = {records_of(write(("seed: 3", f"seed: {seed}"))).instance_states for seed in (3, 4)}
+    assert len(states) == 2
 
 
 @pytest.mark.parametrize(

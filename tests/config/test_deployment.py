@@ -63,7 +63,7 @@ def test_no_engine_is_known_by_the_beginning_of_its_name():
 def test_an_instance_is_what_the_deployment_says():
     spec = ALONE.instance_spec("one", role="decode")
     assert (spec.name, spec.role, spec.policy, spec.kv_blocks, spec.watermark_blocks) == ("one", "decode", "VllmV1", 100, 2)
-    assert spec.max_seqs == ALONE.seats == VllmV1.Params().max_seqs and spec.max_model_len == MODEL.max_position_embeddings
+    assert spec.max_seqs == ALONE.slots == VllmV1.Params().max_seqs and spec.max_model_len == MODEL.max_position_embeddings
     assert spec.scheduler is not ALONE.scheduler and spec.cost is ALONE.cost
 
 

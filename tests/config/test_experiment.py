@@ -22,7 +22,7 @@ def params(experiment: Experiment, group: int = 0) -> dict[str, object]:
 def test_flags_go_over_the_profile_and_instances_over_flags(write: Write) -> None:
     experiment = load(write(("count: 2", "scheduler: {max_seqs: 7}")))
     assert experiment.groups[0].policy == "sarathi"
-    assert params(experiment, 0)["max_seqs"] == 64, "the flag max_num_seqs holds for any policy that has seats"
+    assert params(experiment, 0)["max_seqs"] == 64, "the flag max_num_seqs holds for any policy that has sequence slots"
     assert experiment.groups[1].policy == "vllm-v1", "the engine's own policy where none is given"
     assert params(experiment, 1)["max_seqs"] == 7
 
@@ -36,7 +36,7 @@ def test_an_engine_changes_its_defaults_on_larger_devices(write: Write) -> None:
     assert (params(large, 1)["max_num_batched_tokens"], params(large, 1)["max_seqs"]) == (8192, 1024)
 
 
-def test_the_cache_comes_from_the_profile_until_somebody_says_otherwise(write: Write) -> None:
+def test_the_cache_comes_from_the_profile_until_the_experiment_says_otherwise(write: Write) -> None:
     path = write(("count: 2", "kv: {block_tokens: 32}"))
     group = load(path, ["engine=vllm-v0"]).groups[1]
     assert (group.kv.block_tokens, group.kv.watermark, group.kv.memory_utilisation) == (32, 0.01, 0.9)

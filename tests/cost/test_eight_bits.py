@@ -44,9 +44,9 @@ def decode_seconds(options: CostOptions, hardware: str, backend: str) -> float:
 
 
 def test_an_fp8_cache_is_read_by_the_kernel_that_was_measured_with_one() -> None:
-    share = decode_seconds(EIGHT, H200, "trtllm") / decode_seconds(CostOptions(), H200, "trtllm")
-    assert 0.4 < share < 0.65
+    fraction = decode_seconds(EIGHT, H200, "trtllm") / decode_seconds(CostOptions(), H200, "trtllm")
+    assert 0.4 < fraction < 0.65
     assert KernelChoice(load_profile(H200), options=EIGHT).stored_kv("attention_decode", "bf16") == "fp8"
     for hardware, options in (("a100-sxm-80gb", EIGHT), (H200, CostOptions(kv_bits=4)), (H200, CostOptions())):
         kernels = KernelChoice(load_profile(hardware), options=options)
-        assert kernels.stored_kv("attention_decode", "bf16") == "bf16", "nobody timed such a cache there: the 16-bit kernel is scaled"
+        assert kernels.stored_kv("attention_decode", "bf16") == "bf16", "such a cache was not timed there: the 16-bit kernel is scaled"

@@ -61,7 +61,7 @@ def test_a_batch_shares_the_energy_of_the_weights() -> None:
     assert per_token[0] > 6 * per_token[1] > 20 * per_token[2]
 
 
-def test_experts_that_nobody_chooses_are_not_paid_for() -> None:
+def test_experts_that_no_token_chooses_are_not_paid_for() -> None:
     model = load_model("mixtral-8x7b")
     moved = traffic(model, Parallel(tp=2))
     assert moved.expert_bytes == pytest.approx(2 * 3 * 4096 * 14336 * 8 * 32, rel=1e-6)
@@ -131,7 +131,7 @@ def test_activations_are_counted_on_each_rank(tp: int) -> None:
 def test_stages_and_data_parallel_replicas_move_a_tokens_activations_once() -> None:
     assert traffic(load_model("llama-2-7b"), Parallel(tp=2, pp=2)).token_bytes == activations_by_hand(4096, 11008, 32, 2)
     # Only models with experts have replicas here. Outside the experts a token runs on one of them; the experts' part of it on all ranks,
-    # whose shares add up to the same.
+    # whose fractions add up to the same.
     model = load_model("mixtral-8x7b")
     one, two = (traffic(model, Parallel(tp=tp, dp=dp, ep=ep)).token_bytes for tp, dp, ep in ((1, 1, 1), (1, 2, 2)))
     assert two == one

@@ -32,7 +32,7 @@ def test_other_hardware_saves_bytes_only() -> None:
     assert device.peak("bf16_2of4") == device.peak("bf16")
 
 
-def test_a_step_is_faster_and_says_that_nobody_measured_it() -> None:
+def test_a_step_is_faster_and_says_that_it_was_not_measured() -> None:
     profile = load_profile("a100-sxm-80gb")
     dense, sparse = (StepCost(load_model("llama-2-7b", quantisation=q), profile) for q in ("none", "bf16_2of4"))
     assert sparse.step_time(Step(8, 8000, 1000)) < dense.step_time(Step(8, 8000, 1000))

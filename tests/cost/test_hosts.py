@@ -1,4 +1,4 @@
-"""The same engine on hosts of other speed."""
+"""The same engine on servers with CPUs of other speed."""
 
 from __future__ import annotations
 

@@ -30,5 +30,5 @@ def test_the_indexers_scores_of_a_prompt_grow_with_its_square() -> None:
     assert 2.5 < parts[2] / parts[1] < 4.2
 
 
-def test_a_result_says_that_nobody_measured_it() -> None:
+def test_a_result_says_that_it_was_not_measured() -> None:
     assert any("indexer_scores" in name for name in build("deepseek-ai/DeepSeek-V3.2").describe()["unvalidated"])

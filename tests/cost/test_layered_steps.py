@@ -61,7 +61,7 @@ def test_one_group_is_an_ordinary_step(name: str) -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(COSTS)), st.integers(0, 64), st.integers(1, 9000), st.integers(2, 24), st.data())
 def test_the_parts_add_up_and_lie_between_the_steps_around_them(name: str, n: int, new: int, groups: int, data: st.DataObject) -> None:
-    """A step with one group is dearer than its decodes alone and cheaper than the same chunk in all layers."""
+    """A step with one group is more expensive than its decodes alone and cheaper than the same chunk in all layers."""
     cost = COSTS[name]
     state = (n, n * 2000, 3000 if n else 0)
     prefills = chunks([(new, 512)], (data.draw(st.integers(0, groups - 1)), groups))
@@ -101,8 +101,8 @@ def test_what_is_not_modelled_is_refused() -> None:
     staged = StepCost(load_model("qwen3-8b"), H100, HOST, Parallel(pp=2), max_context_tokens=4096)
     with pytest.raises(ModelError, match="one pipeline stage"):
         staged.stage_times(Step(0, 0, 0, prefills))
-    skipping = StepCost(load_model("qwen3-8b"), H100, HOST, max_context_tokens=4096, options=CostOptions(prefill_layer_share=0.5))
-    with pytest.raises(ModelError, match="prefill_layer_share"):
+    skipping = StepCost(load_model("qwen3-8b"), H100, HOST, max_context_tokens=4096, options=CostOptions(prefill_layer_fraction=0.5))
+    with pytest.raises(ModelError, match="prefill_layer_fraction"):
         skipping.step_time(Step(0, 0, 0, prefills))
 
 
@@ -132,13 +132,13 @@ def test_coverage_has_its_limits(layout: tuple[int, int], tokens: list[int]) -> 
     """Nothing for no token, k of E for one, never more than all, never falling, never more than each token's own choice."""
     experts, chosen = layout
     counts = np.array(sorted([0, 1, *tokens]), dtype=np.float64)
-    share = coverage(counts, experts, chosen)
-    assert share[0] == 0.0
-    assert share[counts == 1] == pytest.approx(chosen / experts, rel=1e-4)
-    assert bool((np.diff(share) >= -1e-12).all()) and bool((share <= 1.0).all())
-    assert bool((share <= counts * chosen / experts + 1e-6).all())
+    fraction = coverage(counts, experts, chosen)
+    assert fraction[0] == 0.0
+    assert fraction[counts == 1] == pytest.approx(chosen / experts, rel=1e-4)
+    assert bool((np.diff(fraction) >= -1e-12).all()) and bool((fraction <= 1.0).all())
+    assert bool((fraction <= counts * chosen / experts + 1e-6).all())
     even = 1.0 - (1.0 - chosen / experts) ** counts
-    assert bool((share <= even + 1e-6).all()), "a skewed choice touches fewer experts than an even one"
+    assert bool((fraction <= even + 1e-6).all()), "a skewed choice touches fewer experts than an even one"
 
 
 def test_the_bank_of_qwen3() -> None:
@@ -153,7 +153,7 @@ def test_the_bank_of_qwen3() -> None:
 
 
 def test_a_run_adds_its_expert_reads_up() -> None:
-    """A prompt of 2,048 tokens with nobody beside it reads the bank once, in 4 groups as in one step, and once per chunk of 512; each
+    """A prompt of 2,048 tokens with no other beside it reads the bank once, in 4 groups as in one step, and once per chunk of 512; each
     decode of one token reads 8 of 128 experts."""
     bank = 48 * 128 * 3 * 2048 * 768 * 2
 

@@ -35,7 +35,7 @@ def test_what_does_not_fit_names_both_sizes_and_the_tp_that_would() -> None:
         kv_capacity(load_model("llama-3.1-405b"), A100, Parallel(tp=8))
 
 
-def test_utilisation_is_a_share() -> None:
+def test_utilisation_is_a_fraction() -> None:
     for bad in (0.0, 1.2, float("nan")):
         with pytest.raises(ConfigError, match="memory_utilisation"):
             kv_capacity(load_model("llama-2-7b"), A100, Parallel(), memory_utilisation=bad)

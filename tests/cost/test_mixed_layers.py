@@ -82,7 +82,7 @@ def test_what_was_assumed_of_a_model_is_in_the_result():
 @pytest.mark.parametrize(
     "method", ["w4a4_nvfp4", "w4a16_nvfp4", "w4a4_mxfp4", "w8a8_mxfp8", "w4a8_fp8", "w8a16_fp8", "w4a16_nf4", "llm_int8"]
 )
-def test_formats_nobody_measured_are_estimates(method):
+def test_unmeasured_formats_are_estimates(method):
     """One token costs about the reading of the weights; every format of four bits is faster than sixteen."""
     steps = cost(load_model("llama-3.1-8b", quantisation=method))
     assert any(f"gemm {method}" in name.replace("/", " ") or method in name for name in steps.describe()["unvalidated"])
@@ -93,7 +93,7 @@ def test_layers_without_attention_cannot_skip_prompts():
     from simserve.cost.options import CostOptions
 
     with pytest.raises(ModelError, match="cannot be skipped in prefill"):
-        cost(from_config(CONFIGS["nemotron-h-8b"], name="nemotron"), options=CostOptions(prefill_layer_share=0.5))
+        cost(from_config(CONFIGS["nemotron-h-8b"], name="nemotron"), options=CostOptions(prefill_layer_fraction=0.5))
 
 
 def test_pipeline_stages_of_unlike_layers():

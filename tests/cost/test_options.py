@@ -24,7 +24,7 @@ from simserve.model.parallel import Parallel
 A100 = load_profile("a100-sxm-80gb")
 HOST = HostOverheads(per_step_s=1e-3, cuda_graph_sizes=(1, 2, 4, *range(8, 257, 8)))
 LSERVE = {
-    "streaming_head_share": 0.5,
+    "streaming_head_fraction": 0.5,
     "attention_budget_tokens": 4096,
     "selector_stride_tokens": 64,
     "kv_bits": 4.25,
@@ -38,10 +38,10 @@ def build(name: str, quantisation: str | None = None, tp: int = 1, context: int 
 
 
 PLAIN = build("llama-3.1-8b")
-SWIFT = build("llama-3.1-8b", prefill_layer_share=0.5, kv_layers_per_cache=2)
+SWIFT = build("llama-3.1-8b", prefill_layer_fraction=0.5, kv_layers_per_cache=2)
 SPARSE = build("llama-3.1-8b", "w4a8_int4", **LSERVE)
 XQUANT = build("llama-2-7b", kv_representation="layer-input", kv_bits=4.16)
-SCALAR = build("llama-3.1-8b", kv_bits=4.25, attention_scalar_share=0.2)
+SCALAR = build("llama-3.1-8b", kv_bits=4.25, attention_scalar_fraction=0.2)
 
 
 def test_default_options_change_nothing() -> None:
@@ -79,17 +79,17 @@ def test_more_work_never_takes_less_time_and_parts_add_up(cost: StepCost) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "share"),
+    ("options", "fraction"),
     [
         ({"kv_bits": 4}, 0.25),
-        ({"prefill_layer_share": 0.5, "kv_layers_per_cache": 4}, 1 - 0.375),  # SwiftKV's published reductions
-        ({"prefill_layer_share": 0.5, "kv_layers_per_cache": 2}, 1 - 0.25),
-        ({"prefill_layer_share": 0.5, "kv_layers_per_cache": 2, "kv_bits": 8}, 1 - 0.625),
+        ({"prefill_layer_fraction": 0.5, "kv_layers_per_cache": 4}, 1 - 0.375),  # SwiftKV's published reductions
+        ({"prefill_layer_fraction": 0.5, "kv_layers_per_cache": 2}, 1 - 0.25),
+        ({"prefill_layer_fraction": 0.5, "kv_layers_per_cache": 2, "kv_bits": 8}, 1 - 0.625),
     ],
 )
-def test_the_cache_shrinks_by_the_papers_arithmetic(options: dict[str, float], share: float) -> None:
+def test_the_cache_shrinks_by_the_papers_arithmetic(options: dict[str, float], fraction: float) -> None:
     model = load_model("llama-3.1-70b")
-    assert CostOptions.model_validate(options).cached_share(model) == pytest.approx(share)
+    assert CostOptions.model_validate(options).cached_fraction(model) == pytest.approx(fraction)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_cache_shrinks_by_the_papers_arithmetic(options: dict[str, float], s
 )
 def test_a_cached_layer_input_is_half_of_keys_and_values_or_two_latents(model: str, bits: float, saving: float) -> None:
     options = CostOptions(kv_representation="layer-input", kv_bits=bits)
-    assert 1 / options.cached_share(load_model(model)) == pytest.approx(saving, rel=0.001)
+    assert 1 / options.cached_fraction(load_model(model)) == pytest.approx(saving, rel=0.001)
 
 
 def test_fewer_bits_make_room_for_more_tokens() -> None:
@@ -156,11 +156,16 @@ def test_recomputed_keys_cost_their_flops() -> None:
     assert flops / A100.device.peak("fp16") < attention < 1.3 * flops / A100.device.peak("fp16")
 
 
-def test_four_bit_matrices_keep_to_the_peaks_and_mix_by_share() -> None:
+def test_four_bit_matrices_keep_to_the_peaks_and_mix_by_fraction() -> None:
     prompt = (0, 0, 0, [Slice(8192, 0)])
     seconds = {}
-    for name, quantisation, share in (("a16", "none", 0.0), ("a8", "w4a8_int4", 0.0), ("a4", "w4a4_int4", 0.0), ("mix", "w4a4_int4", 0.16)):
-        cost = build("llama-3.1-8b", quantisation, a8_share=share)
+    for name, quantisation, fraction in (
+        ("a16", "none", 0.0),
+        ("a8", "w4a8_int4", 0.0),
+        ("a4", "w4a4_int4", 0.0),
+        ("mix", "w4a4_int4", 0.16),
+    ):
+        cost = build("llama-3.1-8b", quantisation, a8_fraction=fraction)
         seconds[name] = cost.breakdown(Step(*prompt))["gemm"]
     flops = 2 * 8192 * 32 * 218e6
     assert seconds["a8"] >= flops / A100.device.peak_flops_per_s["int8"]
@@ -178,7 +183,7 @@ def test_a_decode_step_reads_weights_and_cache_once() -> None:
         assert cost.step_time(Step(n, n * context, context)) >= (cache + weights - 5e8) / A100.device.hbm_bytes_per_s
 
 
-def test_what_nobody_measured_is_said() -> None:
+def test_what_was_not_measured_is_said() -> None:
     about = SPARSE.describe()
     assert about["options"] == LSERVE
     assert [line for line in about["unvalidated"] if line.startswith("attention_decode under the model's options")]
@@ -208,7 +213,7 @@ def test_options_that_a_model_cannot_take(model: str, tp: int, options: dict[str
     [
         ("{kv_bit: 4}", "did you mean 'kv_bits'"),
         ("{kv_bits: 0}", "expected a number >= 0.01"),
-        ("{kv_layers_per_cache: 2}", "set prefill_layer_share below 1"),
+        ("{kv_layers_per_cache: 2}", "set prefill_layer_fraction below 1"),
         ("{selector_stride_tokens: 64}", "needs attention_budget_tokens"),
         ("{kv_representation: x}", "layer-input"),
     ],

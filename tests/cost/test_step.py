@@ -119,7 +119,7 @@ def test_tensor_parallel_divides_the_matrices_and_adds_communication() -> None:
     assert four["collective"] > 80 * 2048 * 5120 * 2 / 300e9
 
 
-def test_pipeline_stages_share_the_layers_and_hand_over() -> None:
+def test_pipeline_stages_share_the_layers_and_pass_activations_on() -> None:
     whole, staged = build("llama-2-7b", "a100-sxm-80gb"), build("llama-2-7b", "a100-sxm-80gb", pp=2)
     times = staged.stage_times(Step(8, 8000, 1000))
     assert staged.stages == len(times) == 2

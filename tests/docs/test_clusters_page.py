@@ -26,7 +26,7 @@ def summary_of(block: Block, folder: Path) -> dict:
 def test_pools_hand_every_prompt_over(tmp_path):
     summary = summary_of(EXPERIMENTS["pools.yaml"], tmp_path)
     assert summary["requests"]["completed"] == 200
-    assert summary["cluster"]["handed_over_tokens"] == 200 * 900
+    assert summary["cluster"]["transferred_tokens"] == 200 * 900
 
 
 def test_an_elastic_cluster_migrates_dies_and_grows(tmp_path):

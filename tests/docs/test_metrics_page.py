@@ -10,9 +10,9 @@ from simserve.catalogue import FIGURES, METRICS, OF_REQUESTS, TARGETS, Figure, M
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-UNITS = {"%": "share", "/s": "1/s", "J": "J", "W": "W", "B": "B"}
+UNITS = {"%": "fraction", "/s": "1/s", "J": "J", "W": "W", "B": "B"}
 """Units of tables, and of the page."""
-SPELT_OUT = {"completed_share", "failed_in_trace", "arrival_period_s", "measured_requests", "requests", "expert_bytes_per_request"}
+SPELT_OUT = {"completed_fraction", "failed_in_trace", "arrival_period_s", "measured_requests", "requests", "expert_bytes_per_request"}
 """Columns of studies whose figure has no key of that name in summary.json: docs/studies.md says what they are."""
 
 

@@ -117,7 +117,7 @@ def test_classes_and_their_members_exist(page: Path) -> None:
         name, member = span.split(".")
         body = re.search(rf"^class {name}\b.*?(?=^\S(?<!\)))", source() + "\nx", re.M | re.S)
         if body is None:
-            continue  # somebody else's
+            continue  # of another project
         bases = re.findall(r"class \w+\((.*?)\)", body[0])
         assert re.search(rf"\b{member}\b", body[0]) or any(base in source() for base in bases), f"{page.name}: {span}"
 

@@ -84,7 +84,7 @@ def test_no_outputs_are_committed(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs(path, tmp_path):
     """In a Jupyter kernel, where there is one (the extra `notebooks`): every cell shows the figures that it draws, and no others. Without
-    Jupyter cell by cell in one process, whose figures are left in `tmp_path` for whoever wants to look."""
+    Jupyter cell by cell in one process, whose figures are left in `tmp_path` to look at."""
     cells = cells_of(path)
     assert any(FIGURE.search(cell) for cell in cells)
     if JUPYTER:

@@ -36,14 +36,14 @@ INSTALLS = re.compile(r"^(python -m venv|\. |source |pip |pytest)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_somebody_executes_each_block(page):
+def test_each_block_is_executed(page):
     kinds = {block.language for block in blocks(page)} - {"", "text"}
     if page == README or not kinds:
         return
     if page.name == "CONTRIBUTING.md":
         assert all(INSTALLS.match(line) for block in blocks(page) for line in block.text.splitlines()), "what CI runs"
         return
-    assert page.name in ELSEWHERE, f"nobody executes the {sorted(kinds)} blocks of {page.name}"
+    assert page.name in ELSEWHERE, f"no test executes the {sorted(kinds)} blocks of {page.name}"
     assert page.name in (ROOT / ELSEWHERE[page.name]).read_text()
 
 
@@ -112,7 +112,7 @@ def test_readme_policy_serves_short_prompts_first():
     released = records.requests.released_s
     served = scheduled >= 0
     assert served.any()
-    for i in range(len(prompts)):  # whoever waited while this one started has a longer (or equal) prompt
+    for i in range(len(prompts)):  # a request that waited while this one started has a longer (or equal) prompt
         if served[i]:
             waited = served & (released < scheduled[i]) & (scheduled > scheduled[i])
             assert not (prompts[waited] < prompts[i]).any()
@@ -136,14 +136,14 @@ def test_readme_lists_every_policy():
         assert f"`{name}`" in text, name
 
 
-def test_architecture_lists_every_room():
-    from tests.test_house import PACKAGE, ROOMS
+def test_architecture_lists_every_package():
+    from tests.test_house import ALLOWED_IMPORTS, PACKAGE
 
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     for folder in PACKAGE.iterdir():
         if folder.is_dir() and (folder / "__init__.py").is_file():
             assert re.search(rf"^\| `{folder.name}` \|", text, re.MULTILINE), folder.name
-            assert folder.name in ROOMS
+            assert folder.name in ALLOWED_IMPORTS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

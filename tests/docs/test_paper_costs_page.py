@@ -37,25 +37,25 @@ def speed(model: str, kind: str, **changes: object) -> float:
 
 def test_qserve_without_scalar_cores_is_further_off() -> None:
     host_ms, least, most = said("and the host alone fitted ((#) ms), the cells are (#) to (#) times the published")
-    changes = {"engine.host.per_step_s": host_ms / 1e3, "model.options.attention_scalar_share": None}
+    changes = {"engine.host.per_step_s": host_ms / 1e3, "model.options.attention_scalar_fraction": None}
     of = outcomes("qserve_a100_table")
     ratios = [speed(m, "qserve", **changes) / of[f"probes.speed of qserve_{m}"]["published"] for m in QSERVE]
     assert (least, most) == (pytest.approx(min(ratios), abs=0.006), pytest.approx(max(ratios), abs=0.006))
 
 
 def test_qserve_fits_its_four_cells_as_well_as_it_says() -> None:
-    host_ms, share = said("by least squares of log ratios over a grid: (#) ms and (#)")
+    host_ms, fraction = said("by least squares of log ratios over a grid: (#) ms and (#)")
     spec = simserve.load("qserve_a100_table").spec
     assert spec.engine.host["per_step_s"] == pytest.approx(host_ms / 1e3)
-    assert spec.model.options.attention_scalar_share == share
+    assert spec.model.options.attention_scalar_fraction == fraction
 
 
 def test_the_batches_at_which_w8a8_has_the_published_rates() -> None:
     first, second, third, low, high = said("published rates at batches of (#), about (#) and (#), and at (#) to (#) for the 72B model")
     of = outcomes("qserve_a100_table")
-    for model, batch, share in zip(LARGE[:3], (first, second, third), (0.03, 0.05, 0.03), strict=True):
+    for model, batch, fraction in zip(LARGE[:3], (first, second, third), (0.03, 0.05, 0.03), strict=True):
         rate = speed(model, "w8a8", **{"probes.speed.requests": int(batch)})
-        assert rate == pytest.approx(of[f"probes.speed of w8a8_{model}"]["published"], rel=share), model
+        assert rate == pytest.approx(of[f"probes.speed of w8a8_{model}"]["published"], rel=fraction), model
     published = of["probes.speed of w8a8_qwen-72b"]["published"]
     rates = [speed("qwen-72b", "w8a8", **{"probes.speed.requests": int(batch)}) for batch in (low, high)]
     assert rates[0] < published < rates[1]
@@ -67,13 +67,13 @@ def test_comet_lies_between_two_baselines() -> None:
     of = outcomes("comet_w4a4")
     ours = {name: of[f"probes.speed, comet / {name}"]["ours"] for name in ("w8a8", "w4a16")}
     assert ours["w8a8"] < of["probes.speed, comet / w8a8"]["published"] < ours["w4a16"]
-    (share,) = said("2.88 implies ((#) of what 16-bit kernels reach)")
-    assert share == pytest.approx(2.88 / (1 / (0.84 / 4 + 0.16 / 2)), abs=0.002)
+    (fraction,) = said("2.88 implies ((#) of what 16-bit kernels reach)")
+    assert fraction == pytest.approx(2.88 / (1 / (0.84 / 4 + 0.16 / 2)), abs=0.002)
 
 
 def test_sarathis_tile() -> None:
     dear, mistral, published, low, high = said(
-        "linear layers of Llama-2-7B and Yi-34B (#) % dearer and those of Mistral-7B (#) % (published: (#) %, band (#) to (#) %;"
+        "linear layers of Llama-2-7B and Yi-34B (#) % more expensive and those of Mistral-7B (#) % (published: (#) %, band (#) to (#) %;"
     )
     of = outcomes("sarathi_tile")
     for model, percent in (("llama-2-7b", dear), ("yi-34b", dear), ("mistral-7b", mistral)):

@@ -42,7 +42,7 @@ def _admit_in_order(view: Any, plan: Any) -> None:
 
 
 class PreemptOldest(Bad):
-    """Throws out the oldest running request as soon as two run: nobody decodes twice in peace."""
+    """Throws out the oldest running request as soon as two run: no request decodes twice in peace."""
 
     def choose(self, view: Any, plan: Any) -> Any:
         if len(view.decoding) > 1:
@@ -81,7 +81,7 @@ class OneAtATime(Bad):
 
 
 class GreedyStarver(Bad):
-    """Prefills as long as anything at all fits, the longest prompt first; those who decode wait for a quiet moment."""
+    """Prefills as long as anything at all fits, the longest prompt first; decodes wait for a quiet moment."""
 
     def choose(self, view: Any, plan: Any) -> Any:
         for r in sorted(view.waiting, key=lambda r: -r.prompt_tokens):
@@ -106,7 +106,7 @@ class OverReserver(Bad):
 
 
 class RandomLegal(Bad):
-    """Anything legal, by the roll of a die: decodes or not, chunks of any size, admits anybody, preempts at whim.
+    """Anything legal, by the roll of a die: decodes or not, chunks of any size, admits any request, preempts at whim.
 
     It never says `hold`, so it is asked at every step and its dice fall the same with spans on and off.
     """
@@ -120,8 +120,8 @@ class RandomLegal(Bad):
 
     def choose(self, view: Any, plan: Any) -> Any:
         if self.chance(0.15) and view.running > 1:
-            everybody = [*view.decoding, *view.prefilling]
-            plan.preempt(everybody[int(self.rng.integers(len(everybody)))])
+            running = [*view.decoding, *view.prefilling]
+            plan.preempt(running[int(self.rng.integers(len(running)))])
         if self.chance(0.8) and (len(view.decoding) or view.swapped):
             plan.decode(view.decoding)
         for r in list(view.prefilling):

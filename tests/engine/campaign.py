@@ -51,7 +51,7 @@ def run(case: RandomExperiment, folder: Path, check: bool = True, fast_forward: 
 
 
 def digest(records: RunRecords) -> str:
-    """A hash of all that a run leaves: columns, lanes, emissions, moves, lives, counters."""
+    """A hash of all that a run leaves: columns, lanes, emissions, moves, states of instances, counters."""
     state = hashlib.sha256()
     groups = [records.requests, records.emissions, *records.lanes, *([records.moves] if records.moves is not None else [])]
     for group in groups:
@@ -61,7 +61,7 @@ def digest(records: RunRecords) -> str:
             value = getattr(group, name)
             state.update(name.encode() + (value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()))
     counters = sorted((name, value) for name, value in records.counters.items() if name not in NEWER)
-    state.update(repr((records.end_s, records.lives, counters)).encode())
+    state.update(repr((records.end_s, records.instance_states, counters)).encode())
     return state.hexdigest()[:16]
 
 
@@ -88,10 +88,10 @@ def outcome(case: RandomExperiment, folder: Path, seconds: int = SECONDS, check:
             "preemptions": int(r.preemptions.sum()),
             "cached": bool(r.cached_tokens.any()),
             "reread": bool(r.reread_tokens.any()),
-            "handed_over": bool(records.counters["handed_over_tokens"]),
+            "transferred": bool(records.counters["transferred_tokens"]),
             "migrated": bool(records.counters["migrated_tokens"]),
             "died": bool(records.counters["instance_failures"]),
-            "scaled": any(state == "draining" for _, _, state in records.lives),
+            "scaled": any(state == "draining" for _, _, state in records.instance_states),
             "staged": len(records.lanes) > len(records.instances),
             "cancelled": bool((r.status == Status.CANCELLED).any()),
             "cut": bool((r.status == Status.UNFINISHED).any()),
@@ -145,8 +145,8 @@ def smaller(case: RandomExperiment) -> Iterator[RandomExperiment]:
             del found["workload"][key]
             yield RandomExperiment(case.seed, found, case.trace)
     if case.trace and len(case.trace) > 1:
-        for share in (len(case.trace) // 2, len(case.trace) - 1):
-            yield RandomExperiment(case.seed, mapping, case.trace[:share])
+        for kept in (len(case.trace) // 2, len(case.trace) - 1):
+            yield RandomExperiment(case.seed, mapping, case.trace[:kept])
     elif mapping["workload"].get("count", 1) > 1:
         for count in (mapping["workload"]["count"] // 2, mapping["workload"]["count"] - 1):
             found = copy()

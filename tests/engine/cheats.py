@@ -66,7 +66,7 @@ ALWAYS: dict[str, tuple[Touch, str]] = {
     "uses-blocks": (more("kv.used_blocks"), "view.kv.used_blocks"),
     "adds-blocks": (more("kv.total_blocks"), "view.kv.total_blocks"),
     "lowers-the-watermark": (more("kv.watermark_blocks"), "view.kv.watermark_blocks"),
-    "adds-seats": (more("max_seqs"), "view.max_seqs"),
+    "adds-sequence slots": (more("max_seqs"), "view.max_seqs"),
     "moves-time": (more("now"), "view.now"),
     "longer-model": (more("max_model_tokens"), "view.max_model_tokens"),
     "another-queue": (lambda view: setattr(view, "waiting", []), "view.waiting"),

@@ -38,7 +38,7 @@ class ClusterCase:
     decode_router: str = "least-outstanding"
     link: tuple[float, float] = (1024.0, 0.0)
     kv_bytes_per_token: float = 16.0
-    hand_over: str = "pull"
+    kv_transfer: str = "pull"
     layers: int = 4
     failures: tuple[tuple[float, int], ...] = ()
     restart_s: float = 1.0
@@ -86,7 +86,7 @@ class ClusterCase:
     def _cluster(self) -> ClusterSpec:
         router, decode = (router_class(name) for name in (self.router, self.decode_router))
         failures = Failures(self.failures, None, self.restart_s, self.rule) if self.failures else None
-        push, layerwise = self.hand_over != "pull", self.hand_over == "push-layerwise"
+        push, layerwise = self.kv_transfer != "pull", self.kv_transfer == "push-layerwise"
         return ClusterSpec(router(router.Params()), decode(decode.Params()), push=push, layerwise=layerwise, failures=failures)
 
     def naive(self) -> NaiveCluster:
@@ -106,7 +106,7 @@ class ClusterCase:
         ]
         return NaiveCluster(
             self.workload(), instances, self.router, self.decode_router, self.kv_bytes_per_token, self.failures, self.restart_s, self.rule,
-            self.hand_over, self.layers, self.windows, self.state_bytes,
+            self.kv_transfer, self.layers, self.windows, self.state_bytes,
         ).run()  # fmt: skip
 
 
@@ -127,20 +127,20 @@ def clusters(
     *,
     sizes: tuple[int, ...] = (1,),
     caching: bool = False,
-    handover: bool = False,
+    kv_transfers: bool = False,
     deaths: bool = False,
     ways: tuple[str, ...] = ("pull",),
     grouped: bool = False,
     impatient: bool = False,
 ) -> ClusterCase:
-    """A random cluster. `caching`, `handover` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers keep
-    different tokens; `impatient`: some clients give up."""
+    """A random cluster. `caching`, `kv_transfers` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers
+    keep different tokens; `impatient`: some clients give up."""
     base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped))
     if caching and not base.groups[0]:
         base = replace(base, groups=(1, *base.groups[1:]))
     size = draw(st.sampled_from(sizes))
     roles = ["mixed"] * size
-    if handover:
+    if kv_transfers:
         others = [draw(st.sampled_from(["prefill", "decode", "mixed"])) for _ in range(size - 2)]
         roles = draw(st.permutations(["prefill", "decode", *others]))
     run_blocks = draw(st.sampled_from([1, 1, 2])) if caching else 1
@@ -164,7 +164,7 @@ def clusters(
         decode_router=draw(st.sampled_from(ROUTERS)),
         link=draw(st.sampled_from([(1024.0, 0.0), (512.0, 0.25), (256.0, 0.0), (64.0, 0.5)])) if round_times
         else draw(st.sampled_from([(4096.0, 0.0), (1500.0, 0.0101), (300.0, 0.0777)])),
-        hand_over=draw(st.sampled_from(ways)),
+        kv_transfer=draw(st.sampled_from(ways)),
         layers=draw(st.sampled_from([1, 2, 4, 4])) if len(ways) > 1 else 4,
         failures=tuple(sorted(times)),
         restart_s=draw(st.sampled_from([0.25, 1.0, 4.0] if round_times else [0.0501, 0.7, 3.3])),

@@ -23,8 +23,8 @@ LINK = LinkSpec(bytes_per_s=10_000.0, latency_s=0.05, kv_bytes_per_token=100.0, 
 
 def spec(name: str = "i", policy: str = "vllm-v1", cost: Any = None, **kw: Any) -> InstanceSpec:
     cls = registry.scheduler_class(policy)
-    seats = kw.pop("max_seqs", 8)
-    base = InstanceSpec(name, cls(cls.Params(max_seqs=seats)), cost or RoundCost(), 100, block_tokens=4, max_seqs=seats, link=LINK)
+    slots = kw.pop("max_seqs", 8)
+    base = InstanceSpec(name, cls(cls.Params(max_seqs=slots)), cost or RoundCost(), 100, block_tokens=4, max_seqs=slots, link=LINK)
     return replace(base, **kw)
 
 

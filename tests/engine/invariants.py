@@ -64,7 +64,7 @@ def i2_tokens_add_up(records: RunRecords, workload: Workload) -> Iterator[str]:
 
 
 def i3_blocks_conserved(records: RunRecords, workload: Workload) -> Iterator[str]:
-    """KV blocks in use never leave [0, total], hold what is decoding, and are all free at the end; seats are not overbooked."""
+    """KV blocks in use never leave [0, total], hold what is decoding, and are all free at the end; sequence slots are not overbooked."""
     for lane in records.lanes:
         info = records.instances[lane.instance]
         for j in range(len(lane.span_steps)):
@@ -115,7 +115,7 @@ def i4_cause_before_effect(records: RunRecords, workload: Workload) -> Iterator[
 
 
 def i5_no_idling(records: RunRecords, workload: Workload) -> Iterator[str]:
-    """An instance is idle only while nobody is in the system (one instance, one lane)."""
+    """An instance is idle only while no request is in the system (one instance, one lane)."""
     if len(records.lanes) != 1:
         return
     r = records.requests

@@ -1,4 +1,4 @@
-"""One policy per rule of the engine, breaking it. Each is a planner `(view, plan, memory)`; `memory` is a dict that lives as long as it.
+"""One policy per rule of the engine, breaking it. Each is a planner `(view, plan, memory)`; `memory` is a dict that exists as long as it.
 
 Up to its crime each behaves: `serve` is a plain policy (decode, then admit in order, whole prompts).
 """
@@ -39,7 +39,7 @@ def serve(view: Any, plan: Any) -> Any:
 
 
 def _head(view: Any) -> Any:
-    """The first in the queue, None when nobody waits."""
+    """The first in the queue, None when none waits."""
     return next(iter(view.waiting), None)
 
 
@@ -85,12 +85,12 @@ def admit_a_finished_request(view: Any, plan: Any, memory: dict[str, Any]) -> An
     return serve(view, plan)
 
 
-def admit_a_stranger(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+def admit_what_does_not_wait(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
     plan.admit(LiveRequest(row=0, released_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1))
     return serve(view, plan)
 
 
-def reject_a_stranger(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
+def reject_what_does_not_wait(view: Any, plan: Any, memory: dict[str, Any]) -> Any:
     plan.reject(LiveRequest(row=0, released_s=0.0, prompt_tokens=3, priority=0, max_output_tokens=-1, session=-1), "who are you")
     return serve(view, plan)
 
@@ -241,8 +241,8 @@ OUTLAWS: dict[str, tuple[Planner, int | None, str]] = {
     "admits-a-running-request": (admit_a_running_request, None, "not waiting"),
     "admits-twice": (admit_twice, None, "not waiting"),
     "admits-a-finished-request": (admit_a_finished_request, None, "not waiting"),
-    "admits-a-stranger": (admit_a_stranger, None, "not waiting"),
-    "rejects-a-stranger": (reject_a_stranger, None, "not waiting"),
+    "admits-what-does-not-wait": (admit_what_does_not_wait, None, "not waiting"),
+    "rejects-what-does-not-wait": (reject_what_does_not_wait, None, "not waiting"),
     "prefills-without-admission": (prefill_without_admission, None, "not prefilling"),
     "prefills-twice": (prefill_twice, None, "already in the step"),
     "prefills-nothing": (prefill_nothing, None, "prefills 0 tokens"),

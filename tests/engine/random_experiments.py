@@ -2,8 +2,8 @@
 
 `experiment(seed)` is a function of the seed alone. What the random clusters of `test_cluster_random.py` draw as engine objects is drawn
 here as YAML: pipeline stages with roles, oracles on any instance, scaling with roles, cuts at any time, failures under every rule,
-migrations, every hand-over, stale signals, contents of prompts, swap, every policy, order, router and engine profile, windows and recurrent
-state.
+migrations, every KV transfer, stale signals, contents of prompts, swap, every policy, order, router and engine profile, windows
+and recurrent state.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class _Draw:
         self.longest = self.one_of(20, 60, 200)
         """Tokens of the longest prompt; outputs are up to a third of it."""
 
-    def chance(self, share: float) -> bool:
-        return self.random.random() < share
+    def chance(self, fraction: float) -> bool:
+        return self.random.random() < fraction
 
     def one_of(self, *choices: Any) -> Any:
         return self.random.choice(choices)
@@ -105,7 +105,7 @@ class _Draw:
         if closed is not None:
             load["closed_loop"] = closed
         if self.chance(0.3):
-            load["slo_classes"] = [{"name": "fast", "share": self.one_of(0.2, 0.6), "priority": self.one_of(0, 2)}]
+            load["slo_classes"] = [{"name": "fast", "fraction": self.one_of(0.2, 0.6), "priority": self.one_of(0, 2)}]
         if self.chance(0.2):
             load["max_output_tokens"] = self.one_of("output", 5, 100)
         return load, lines
@@ -268,7 +268,7 @@ class _Draw:
         if self.chance(0.3):
             found["between_nodes"] = {"bytes_per_s": self.one_of(1e8, 1e10), "latency_s": 0.01, "node_devices": self.one_of(2, 4, 8)}
         if self.pools and not self.pulls:
-            found["hand_over"] = self.one_of("pull", "push", "push-layerwise")
+            found["kv_transfer"] = self.one_of("pull", "push", "push-layerwise")
         return found
 
     def failures(self, instances: int) -> Mapping:

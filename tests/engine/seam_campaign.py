@@ -73,7 +73,13 @@ def draw(seed: int) -> Drawn:
             for _ in range(n)]  # fmt: skip
     roles = one(["mixed"], ["mixed", "mixed"], ["mixed"] * 3, ["prefill", "decode"], ["prefill", "decode", "mixed", "decode"],
                 ["prefill", "decode", "decode", "prefill"])  # fmt: skip
-    case: Drawn = {"seed": seed, "rows": rows, "roles": roles, "cost": one("round", "jagged"), "kv_blocks": longest // 2 + int(rng.integers(3, one(6, 12, 40)))}
+    case: Drawn = {
+        "seed": seed,
+        "rows": rows,
+        "roles": roles,
+        "cost": one("round", "jagged"),
+        "kv_blocks": longest // 2 + int(rng.integers(3, one(6, 12, 40))),
+    }
     case["stages"] = [one(1, 1, 1, 2, 3) for _ in roles] if maybe(0.4) else [1] * len(roles)
     if maybe(0.6):
         case["drafting"] = {
@@ -108,7 +114,9 @@ def draw(seed: int) -> Drawn:
     if maybe(0.3):
         case["after"] = [int(rng.integers(0, k)) if k and maybe(0.4) else -1 for k in range(n)]
         also = [int(rng.integers(0, k)) if k else 0 for k in range(n)]
-        case["also"] = [[row] if parent >= 0 and row != parent and maybe(0.5) else [] for row, parent in zip(also, case["after"], strict=True)]
+        case["also"] = [
+            [row] if parent >= 0 and row != parent and maybe(0.5) else [] for row, parent in zip(also, case["after"], strict=True)
+        ]
     elif maybe(0.2):
         case["concurrency"] = one(1, 3)
     elif maybe(0.2):
@@ -168,7 +176,9 @@ def workload(case: Drawn) -> Workload:
             runs = -(-(prompt + output * found["outputs"]) // found["run"])
             ids.append([100 * kind + k if k < 2 or row % 3 else 1000 * (row + 2) + k for k in range(runs)])
         offsets = np.cumsum([0, *map(len, ids)]).astype(np.int64)
-        others["prefix"] = PrefixBlocks(offsets, np.array([key for each in ids for key in each], dtype=np.int64), found["run"], found["outputs"])
+        others["prefix"] = PrefixBlocks(
+            offsets, np.array([key for each in ids for key in each], dtype=np.int64), found["run"], found["outputs"]
+        )
     table = RequestTable.build(np.array(arrivals), np.array([r[1] for r in rows]), np.array([r[2] for r in rows]), **others)
     return Workload(table, case.get("concurrency"), 0.3 if case.get("concurrency") else 0.0, case.get("max_concurrency"))
 
@@ -334,7 +344,11 @@ def outcome(case: Drawn, seconds: int = SECONDS) -> Drawn:
         found |= {"kind": "hung", "said": f"no end after {seconds} s"}
     except Exception as problem:
         where = traceback.extract_tb(problem.__traceback__)[-1]
-        found |= {"kind": "broken", "said": f"{type(problem).__name__}: {problem}"[:500], "where": f"{Path(where.filename).name}:{where.lineno}"}
+        found |= {
+            "kind": "broken",
+            "said": f"{type(problem).__name__}: {problem}"[:500],
+            "where": f"{Path(where.filename).name}:{where.lineno}",
+        }
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)

@@ -1,6 +1,6 @@
 """Random small cases for the engine: a workload, an instance and a policy, small enough to think about and tight enough to hurt.
 
-Memory is a few blocks, seats a few, prompts sometimes longer than the cache, arrivals often tied: what is rare in a real trace is
+Memory is a few blocks, sequence slots a few, prompts sometimes longer than the cache, arrivals often tied: what is rare in a real trace is
 common here. `Case.engine()` and `Case.naive()` run the same case on both simulators.
 """
 

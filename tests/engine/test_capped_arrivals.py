@@ -50,12 +50,12 @@ def test_with_one_at_a_time_each_is_sent_at_its_time_or_when_the_one_before_ends
 
 
 @pytest.mark.parametrize("cap", [1, 2, 7])
-def test_never_more_than_the_cap_and_no_slot_idle_while_somebody_waits(cap: int) -> None:
+def test_never_more_than_the_cap_and_no_slot_idle_while_a_request_waits(cap: int) -> None:
     r = serve([0.002 * i for i in range(40)], cap)
     assert under_way(r) == cap
     assert np.all(np.diff(r.released_s) >= 0), "first come, first served"
     late = r.released_s > np.array([0.002 * i for i in range(40)])
-    assert late.any() and set(r.released_s[late].tolist()) <= set(r.finish_s.tolist()), "whoever waited was sent when another ended"
+    assert late.any() and set(r.released_s[late].tolist()) <= set(r.finish_s.tolist()), "a request that waited was sent when another ended"
 
 
 def test_all_at_once_under_a_cap_is_a_closed_loop() -> None:

@@ -1,4 +1,4 @@
-"""Many instances: routing, lives, failures, pools that lend each other instances."""
+"""Many instances: routing, states of instances, failures, pools that lend each other instances."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_least_outstanding_and_least_tokens_disagree() -> None:
 
 
 def test_the_shortest_queue_is_of_those_who_wait() -> None:
-    # Instance 0 has one seat, taken by a long request: the second one there waits, and the queue is what counts.
+    # Instance 0 has one sequence slot, taken by a long request: the second one there waits, and the queue is what counts.
     load = work([0, 0.1, 2, 2.1, 2.2], [8] * 5, [40, 40, 4, 4, 4])
     records = serve(load, spec(max_seqs=1), spec(max_seqs=4), router=router("shortest-queue"))
     assert placed(records) == [0, 1, 0, 1, 1]
@@ -113,18 +113,18 @@ def test_a_router_may_refuse_or_hold_but_not_invent() -> None:
         serve(load, spec(), spec(), router=Says(lambda r, v: None))
 
 
-# -- lives -------------------------------------------------------------------------------------------------------------------------
+# -- states ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_draining_instance_finishes_and_stops_and_a_started_one_boots() -> None:
     orders = Orders((2.0, lambda c: c.drain(0)), (2.0, lambda c: c.start(1)))
     records = serve(work([0.0, 3.0, 9.0], [8] * 3, [20] * 3), spec(), spec(starts=False, boot_s=4.0), controllers=(orders,))
-    # Nobody takes the second request until the other has booted.
+    # No instance takes the second request until the other has booted.
     assert placed(records) == [0, 1, 1]
     assert records.requests.scheduled_s[1] == pytest.approx(6.0)
-    lives = [(at_s, number, life) for at_s, number, life in records.lives]
-    assert lives[:3] == [(0.0, 1, "off"), (2.0, 0, "draining"), (2.0, 1, "booting")]
-    assert lives[3:] == [(records.requests.finish_s[0], 0, "off"), (6.0, 1, "up")]
+    states = [(at_s, number, state) for at_s, number, state in records.instance_states]
+    assert states[:3] == [(0.0, 1, "off"), (2.0, 0, "draining"), (2.0, 1, "booting")]
+    assert states[3:] == [(records.requests.finish_s[0], 0, "off"), (6.0, 1, "up")]
 
 
 def test_scaling_to_zero_with_requests_to_come_is_an_error_that_says_so() -> None:
@@ -150,7 +150,9 @@ def test_the_requests_of_a_dead_instance(rule: str) -> None:
     else:
         assert r.generated_tokens[0] == 40 and times[0] > at_s and r.first_token_s[0] == times[0]
     assert records.counters["instance_failures"] == 1
-    assert [life for _, number, life in records.lives if number == 0] == ["off", "booting", "up"][: len(records.lives)]
+    assert [state for _, number, state in records.instance_states if number == 0] == ["off", "booting", "up"][
+        : len(records.instance_states)
+    ]
 
 
 def test_a_dead_instance_serves_again_after_its_restart() -> None:
@@ -179,7 +181,7 @@ def test_a_full_prompt_pool_borrows_a_token_instance_and_the_request_stays_there
     lent = pools(load, 1, 1, cap_tokens=100)
     # The second prompt finds 80 tokens pending, the third 160: it goes to the token instance, and nothing of it is copied.
     assert [lane.span_prefill_tokens.sum() for lane in lent.lanes] == [160, 8]
-    assert lent.counters["handed_over_tokens"] == 160
+    assert lent.counters["transferred_tokens"] == 160
 
 
 def test_a_full_token_pool_leaves_requests_where_they_were_prefilled() -> None:

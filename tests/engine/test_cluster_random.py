@@ -110,8 +110,8 @@ def test_invariants_hold_under_random_failures_migrations_and_transfers() -> Non
             gave_up=moves is not None and bool((moves.outcome > 0).any()),
             died=bool(records.counters["instance_failures"]),
             lost_work=bool(records.counters["instance_failures"]) and bool(records.requests.recomputed_tokens.any()),
-            handed_over=bool(records.counters["handed_over_tokens"]),
-            scaled=any(state == "draining" for _, _, state in records.lives),
+            transferred=bool(records.counters["transferred_tokens"]),
+            scaled=any(state == "draining" for _, _, state in records.instance_states),
             preempted=bool(records.requests.preemptions.any()),
             cached=bool(records.requests.cached_tokens.any()),
             cancelled=bool((records.requests.status == Status.CANCELLED).any()),
@@ -119,7 +119,7 @@ def test_invariants_hold_under_random_failures_migrations_and_transfers() -> Non
         )
 
     look()
-    everything = "migrated", "gave_up", "died", "lost_work", "handed_over", "scaled", "preempted", "cached", "cancelled", "cancelled_late"
+    everything = "migrated", "gave_up", "died", "lost_work", "transferred", "scaled", "preempted", "cached", "cancelled", "cancelled_late"
     assert not [what for what in everything if seen[what] < 10], seen
 
 

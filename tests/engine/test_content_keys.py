@@ -122,7 +122,7 @@ def test_affinity_follows_the_key() -> None:
 
 def test_what_a_preempted_request_generated_is_read_again() -> None:
     """Two requests of 8 + 24 tokens in 6 blocks of 8: the younger gives way when both need a fourth block. Its own 3 runs are still there,
-    as idle contents, as far as nobody took their blocks."""
+    as idle contents, as far as their blocks were not taken."""
     ids = [[1, 2, 3, 4], [5, 6, 7, 8]]
     told, silent = (serve(table([8, 8], [24, 24], ids, gap_s=0.0, told=told), blocks=6) for told in (True, False))
     assert told.preemptions.tolist() == silent.preemptions.tolist() == [0, 1]

@@ -93,7 +93,7 @@ FAULTS = {
     "the longest context was forgotten when the longest left as a shorter one joined": Case(
         (Row(0, 1, 9), Row(0, 2, 2), Row(0, 1, 2)), "sarathi", (("token_budget", 1), ("chunked", False)), JaggedCost(), 5, 2, 3
     ),
-    "a prompt too long for a step is refused once nobody is swapped out, not before": Case(
+    "a prompt too long for a step is refused once no request is swapped out, not before": Case(
         (Row(0, 2, 9), Row(0, 2, 9), Row(0.14, 6, 1)), "vllm-v0", (("max_num_batched_tokens", 4),), JaggedCost(), 12, 1, 4,
         preemption="swap", host_kv_blocks=100,
     ),

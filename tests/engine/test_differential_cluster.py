@@ -1,4 +1,4 @@
-"""Clusters in the engine against the naive cluster: prefix caching, routing, hand-over, deaths; every record of every request and step."""
+"""Clusters in the engine against the naive cluster: prefix caching, routing, KV transfer, failures; all records of requests and steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def close(a: Any, b: Any) -> bool:
-    """Shares of a link are summed differently on the two sides: times agree to rounding, whatever is counted agrees exactly."""
+    """Fractions of a link are summed differently on the two sides: times agree to rounding, whatever is counted agrees exactly."""
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(close(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, float):
@@ -118,8 +118,8 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {"preempted": 30, "cached": 50, "reread": 20, "found_with_outputs": 20, "reread_with_outputs": 10, "shared_with_owners": 5},
     ),
     "several instances": ({"sizes": (2, 3)}, equal, {"preempted": 20, "shared_out": 80, "tied_ends": 40, "followed": 80}),
-    "hand-over": (
-        {"sizes": (2, 3, 4), "handover": True},
+    "KV transfer": (
+        {"sizes": (2, 3, 4), "kv_transfers": True},
         close,
         {"preempted": 30, "shared_out": 40, "tied_ends": 30, "waited_for_room": 20},
     ),
@@ -128,7 +128,7 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {
             "sizes": (2, 3, 4),
             "caching": True,
-            "handover": True,
+            "kv_transfers": True,
             "deaths": True,
             "ways": ("pull", "push", "push-layerwise"),
             "impatient": True,
@@ -137,23 +137,23 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {"gave_up_waiting": 15, "gave_up_running": 30, "gave_up_aside": 30, "gave_up_held": 4},
     ),
     "push": (
-        {"sizes": (2, 3, 4), "handover": True, "ways": PUSHES},
+        {"sizes": (2, 3, 4), "kv_transfers": True, "ways": PUSHES},
         close,
         {"preempted": 30, "shared_out": 40, "waited_for_room": 20, "sent_ahead": 40, "withdrawn": 8},
     ),
     "push and deaths": (
-        {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True, "ways": PUSHES},
+        {"sizes": (2, 3, 4), "caching": True, "kv_transfers": True, "deaths": True, "ways": PUSHES},
         close,
         {"died": 80, "cached": 40, "sent_ahead": 20, "withdrawn": 8},
     ),
     "everything": (
-        {"sizes": (2, 3, 4), "caching": True, "handover": True, "deaths": True},
+        {"sizes": (2, 3, 4), "caching": True, "kv_transfers": True, "deaths": True},
         close,
         {"died": 80, "cached": 40, "tied_ends": 20, "waited_for_room": 15},
     ),
     "windows and states": ({"sizes": (1, 2), "caching": True, "grouped": True}, equal, {"preempted": 30, "cached": 50, "reread": 20}),
     "windows and states, push and deaths": (
-        {"sizes": (2, 3, 4), "handover": True, "deaths": True, "ways": ("pull", *PUSHES), "grouped": True},
+        {"sizes": (2, 3, 4), "kv_transfers": True, "deaths": True, "ways": ("pull", *PUSHES), "grouped": True},
         close,
         {"died": 80, "sent_ahead": 20, "waited_for_room": 15},
     ),
@@ -187,7 +187,7 @@ FAULTS = {
         Case((Row(0.25, 4, 4), Row(0, 1, 2, after=0)), "vllm-v0", (("max_num_batched_tokens", 2),), RoundCost(), 12, 3, 2),
         roles=("mixed", "mixed"), extra_blocks=(0, 0), router="shortest-queue",
     ),
-    "a decode instance whose plan preempted all that ran stood still beside those who wanted the seat": ClusterCase(
+    "a decode instance whose plan preempted all that ran stood still beside those that waited for the slot": ClusterCase(
         Case(
             (Row(0, 0, 7), Row(0, 0, 2)), "sarathi", (("token_budget", 4),), JaggedCost(), 4, 2, 1, preemption="swap", host_kv_blocks=100,
         ),

@@ -28,10 +28,10 @@ LINK = LinkSpec(bytes_per_s=1000.0, latency_s=0.5, kv_bytes_per_token=100.0)
 
 def spec(role: str, policy: str = "vllm-v1", cost: Any = None, **kw: Any) -> InstanceSpec:
     cls = scheduler_class(policy)
-    seats = kw.pop("max_seqs", 8)
-    params: dict[str, Any] = {"max_seqs": seats}
+    slots = kw.pop("max_seqs", 8)
+    params: dict[str, Any] = {"max_seqs": slots}
     scheduler = cls(cls.Params(**params))
-    base = InstanceSpec(role, scheduler, cost or RoundCost(), 100, block_tokens=4, max_seqs=seats, role=role, link=LINK)
+    base = InstanceSpec(role, scheduler, cost or RoundCost(), 100, block_tokens=4, max_seqs=slots, role=role, link=LINK)
     return replace(base, **kw)
 
 

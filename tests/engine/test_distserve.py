@@ -40,7 +40,7 @@ def test_a_prompt_longer_than_that_runs_alone() -> None:
     assert prefill_batches(serve([10, 300, 10, 10], [2] * 4, max_num_batched_tokens=100)) == [1, 1, 2]
 
 
-def test_first_come_first_served_leaves_a_place_empty_rather_than_pass_somebody() -> None:
+def test_first_come_first_served_leaves_a_slot_empty_rather_than_overtake() -> None:
     # 80 + 30 is over 100; the 20 behind would fit and must wait.
     assert prefill_batches(serve([80, 30, 20], [2] * 3, max_num_batched_tokens=100)) == [1, 2]
 
@@ -49,7 +49,7 @@ def test_the_number_of_prompts_in_a_batch_is_limited_too() -> None:
     assert prefill_batches(serve([5] * 7, [2] * 7, max_batch_prompts=3)) == [3, 3, 1]
 
 
-def test_the_decode_instance_runs_everybody_who_fits_in_one_batch() -> None:
+def test_the_decode_instance_runs_every_request_that_fits_in_one_batch() -> None:
     records = serve([10] * 6, [50] * 6)
     assert int(records.lanes[1].span_decode_requests.max()) == 6
 

@@ -13,7 +13,7 @@ from simserve.engine.spec import Failures
 from simserve.errors import ConfigError, PolicyError
 from tests.engine.cluster_world import Says, routed, serve, spec, work
 
-NOBODY = Says(lambda request, view: None)
+NO_INSTANCE = Says(lambda request, view: None)
 
 
 class Flips:
@@ -24,8 +24,8 @@ class Flips:
     interval_s = 1.0
 
     def act(self, cluster: ClusterControl) -> None:
-        for number, life in enumerate(cluster.lives):
-            (cluster.start if life == "off" else cluster.drain)(number)
+        for number, state in enumerate(cluster.states):
+            (cluster.start if state == "off" else cluster.drain)(number)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ class Flips:
 )
 def test_what_happens_by_the_clock_alone_does_not_keep_a_run_alive(alive: dict[str, Any]) -> None:
     with pytest.raises(PolicyError, match=r"2 requests have not ended: 2 wait for an instance to take them and none does"):
-        serve(work([0.0, 0.5], [8, 8], [4, 4]), spec(boot_s=2.0), spec(boot_s=2.0), router=NOBODY, **alive)
+        serve(work([0.0, 0.5], [8, 8], [4, 4]), spec(boot_s=2.0), spec(boot_s=2.0), router=NO_INSTANCE, **alive)
 
 
 def test_long_pauses_between_requests_are_no_deadlock() -> None:

@@ -98,7 +98,7 @@ def test_blocks_between_instances_are_counted_on_both_sides() -> None:
     there.reserve(0, 2)
     here.set_aside(request)
     assert (here.elsewhere, there.elsewhere) == ({0: 3}, {0: 4})
-    here.let_go(request, 0)
+    here.release_set_aside(request, 0)
     there.receive(request)
     assert request.held_blocks == 4 and counts(here) == (10, 0, 0) and counts(there) == (6, 4, 0)
     assert not here.elsewhere and not there.elsewhere

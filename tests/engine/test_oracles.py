@@ -1,4 +1,4 @@
-"""An oracle knows output lengths wherever a request comes from, and nobody else does."""
+"""An oracle knows output lengths wherever a request comes from, and no other policy does."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Watches(VllmV1):
 LOAD = work([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], [16] * 6, [60, 50, 40, 30, 20, 10])
 
 
-@pytest.mark.parametrize("hand_over", ["pull", "push"])
+@pytest.mark.parametrize("kv_transfer", ["pull", "push"])
 @pytest.mark.parametrize(("order", "policy"), [("shortest-job", "vllm-v1"), ("fcfs", "orca"), ("fcfs", "static")])
-def test_an_oracle_on_the_decode_instance_only(order: str, policy: str, hand_over: str) -> None:
+def test_an_oracle_on_the_decode_instance_only(order: str, policy: str, kv_transfer: str) -> None:
     """Ten tokens' worth of blocks are too few: requests are preempted there and wait in its order, or are reserved for to their end."""
     decode = spec("d", policy, role="decode", order=registry.order(order), kv_blocks=24)
     if policy != "vllm-v1":
         decode.scheduler.params = type(decode.scheduler).Params(max_seqs=8, reserve="oracle")
         decode.scheduler.oracle = True
-    records = serve(LOAD, spec("p", role="prefill"), decode, push=hand_over == "push")
+    records = serve(LOAD, spec("p", role="prefill"), decode, push=kv_transfer == "push")
     assert (records.requests.status == Status.COMPLETED).all()
     assert records.requests.preemptions.sum() > 0
 

@@ -53,11 +53,11 @@ def test_lengths_are_drawn_from_what_was_longer() -> None:
     past = OutputHistory(window=3)
     for tokens in (30, 10, 20):
         past.add(tokens)
-    shares = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    fractions = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
     # After 15 tokens 20, 30 and the request's own limit are left; after 30 only the limit is.
-    assert past.quantile(shares, np.array([15]), np.array([100])).tolist() == [20, 25, 30, 65, 100]
-    assert past.quantile(shares, np.array([30]), np.array([100])).tolist() == [100] * 5
-    assert past.quantile(shares[[0, -1]], np.array([0]), np.array([25])).tolist() == [10, 25]
+    assert past.quantile(fractions, np.array([15]), np.array([100])).tolist() == [20, 25, 30, 65, 100]
+    assert past.quantile(fractions, np.array([30]), np.array([100])).tolist() == [100] * 5
+    assert past.quantile(fractions[[0, -1]], np.array([0]), np.array([25])).tolist() == [10, 25]
 
 
 def test_the_window_forgets_the_oldest_and_begins_careful() -> None:
@@ -100,7 +100,7 @@ def test_it_learns_how_long_answers_are() -> None:
 
 
 def test_a_request_alone_has_all_there_is() -> None:
-    """It might need more than the reserve leaves, or than its limit allows to promise; nobody else is there to be hurt."""
+    """It might need more than the reserve leaves, or than its limit allows to promise; no other request is there to be hurt."""
     records = serve([(0.0, 10, 20, 80)], 60, reserve=0.5)
     assert records.requests.generated_tokens.tolist() == [20]
 
@@ -113,7 +113,7 @@ def test_newcomers_wait_for_the_next_look() -> None:
 
 
 def test_prompts_fill_a_step_of_their_own() -> None:
-    """Nobody decodes in a prefill step; a prompt longer than a step may be runs alone."""
+    """No request decodes in a prefill step; a prompt longer than a step may be runs alone."""
     records = serve([(0.0, 6, 3, 3), (0.0, 6, 3, 3), (0.0, 30, 3, 3)], 1000, max_num_batched_tokens=16, wait_steps=1)
     (lane,) = records.lanes
     mixed = (lane.span_decode_requests > 0) & (lane.span_prefill_tokens > 0)

@@ -18,13 +18,13 @@ from tests.engine.cluster_world import routed
 
 
 class StagedCost:
-    """A step takes `share[i]` of (1 s + 1 s per 100 prompt tokens) on stage i; decodes are free."""
+    """A step takes `fraction[i]` of (1 s + 1 s per 100 prompt tokens) on stage i; decodes are free."""
 
     peak_flops_per_s = 1e12
 
-    def __init__(self, *share: float) -> None:
-        self._share = share
-        self.stages = len(share)
+    def __init__(self, *fraction: float) -> None:
+        self._fraction = fraction
+        self.stages = len(fraction)
 
     def step_time(self, step: Step) -> float:
         return 1.0 + sum(piece.new_tokens for piece in step.slices) / 100
@@ -33,7 +33,7 @@ class StagedCost:
         return [1.0] * steps
 
     def stage_times(self, step: Step) -> tuple[float, ...]:
-        return tuple(s * self.step_time(step) for s in self._share)
+        return tuple(s * self.step_time(step) for s in self._fraction)
 
     def swap_time(self, tokens: int) -> float:
         return 0.5
@@ -94,8 +94,8 @@ def test_the_slowest_stage_paces_the_pipeline() -> None:
 def test_no_stage_works_on_two_micro_batches_at_once() -> None:
     rng = np.random.default_rng(3)
     table = RequestTable.build(np.sort(rng.uniform(0, 60, 80)), rng.integers(1, 400, 80), rng.integers(1, 20, 80))
-    share = (0.3, 0.5, 0.2)
-    records = serve(table, StagedCost(*share), token_budget=128, max_seqs=6)
+    fraction = (0.3, 0.5, 0.2)
+    records = serve(table, StagedCost(*fraction), token_budget=128, max_seqs=6)
     assert (records.requests.status == Status.COMPLETED).all()
     starts, works = [], []
     for lane in records.lanes:
@@ -103,12 +103,12 @@ def test_no_stage_works_on_two_micro_batches_at_once() -> None:
         works += (1.0 + lane.span_prefill_tokens / 100).tolist()
     order = np.argsort(starts)
     start, work = np.array(starts)[order], np.array(works)[order]
-    assert (start[1:] >= start[:-1] + share[0] * work[:-1] - 1e-9).all()
+    assert (start[1:] >= start[:-1] + fraction[0] * work[:-1] - 1e-9).all()
 
 
 @pytest.mark.parametrize("policy", ["vllm-v0", "vllm-v1", "sarathi", "fastgen", "orca", "static"])
 @pytest.mark.parametrize("preemption", ["recompute", "swap"])
-def test_every_policy_serves_everybody_on_a_pipeline_short_of_memory(policy: str, preemption: str) -> None:
+def test_every_policy_serves_all_requests_on_a_pipeline_short_of_memory(policy: str, preemption: str) -> None:
     rng = np.random.default_rng(11)
     table = RequestTable.build(np.sort(rng.uniform(0, 30, 60)), rng.integers(1, 120, 60), rng.integers(1, 60, 60))
     records = serve(table, StagedCost(0.6, 0.4), policy, blocks=14, preemption=preemption, max_seqs=5)
@@ -172,8 +172,8 @@ def test_decode_pools_of_several_stages_short_of_memory(policy: str, push: bool)
 
 
 def test_an_arrived_request_counts_as_work_of_its_lane() -> None:
-    """Orca gives a request all the memory of an instance. One that migrates in holds it before it has a seat: the other lane's policy,
-    which cannot admit anybody meanwhile, was blamed."""
+    """Orca gives a request all the memory of an instance. One that migrates in holds it before it has a sequence slot: the other lane's
+    policy, which cannot admit any request meanwhile, was blamed."""
     link = LinkSpec(bytes_per_s=1000.0, latency_s=0.05, kv_bytes_per_token=10.0)
     cls = scheduler_class("orca")
     specs = [

@@ -91,7 +91,7 @@ def test_what_a_failed_try_had_found_is_no_hit_of_the_next() -> None:
 
 
 def test_memory_needed_by_others_evicts_the_least_recently_used_first() -> None:
-    # 20 blocks of 8 tokens. Prompts a and b of 64 tokens leave 8 blocks each behind; the stranger needs 12 and so takes a's.
+    # 20 blocks of 8 tokens. Prompts a and b of 64 tokens leave 8 blocks each behind; the other one needs 12 and so takes a's.
     t = table([0.0, 100.0, 200.0, 300.0, 400.0], [[1, 2], [3, 4], [], [3, 4], [1, 2]], [65, 65, 90, 65, 65], [2] * 5)
     assert serve(t, blocks=20).requests.cached_tokens.tolist() == [0, 0, 0, 64, 0]
 
@@ -103,8 +103,8 @@ def test_the_cache_makes_room_for_prompts_as_large_as_all_memory() -> None:
 
 def test_longest_prefix_goes_first() -> None:
     # While the first is served, two wait; the later one shares its prompt.
-    first, stranger, sharer = [1, 2, 3], [7, 8, 9], [1, 2, 3]
-    t = table([0.0, 0.01, 0.02], [first, stranger, sharer], [110, 110, 110], [30, 2, 2])
+    first, other, second = [1, 2, 3], [7, 8, 9], [1, 2, 3]
+    t = table([0.0, 0.01, 0.02], [first, other, second], [110, 110, 110], [30, 2, 2])
     kw = {"blocks": 19}
     fair = serve(t, **kw).requests
     lpm = serve(t, order="longest-prefix", **kw).requests

@@ -1,7 +1,7 @@
 """Where a simulated instance reduces to a textbook queue, it must obey the textbook.
 
-One seat and one output token make an instance a single server: a request's service time is its one prefill step. Tolerances are 99.9 %
-confidence intervals from batch means (Law, Simulation Modeling and Analysis, ch. 9), with seeds fixed; each interval must also be
+One sequence slot and one output token make an instance a single server: a request's service time is its one prefill step. Tolerances are
+99.9 % confidence intervals from batch means (Law, Simulation Modeling and Analysis, ch. 9), with seeds fixed; each interval must also be
 narrow enough to tell the right formula from a wrong one.
 """
 
@@ -38,7 +38,7 @@ ROOMY: dict[str, dict[str, Any]] = {
     "distserve": {"max_num_batched_tokens": 64},
     "layered": {"max_num_batched_tokens": 64},
 }
-"""Every policy with a budget that any prompt here fits: then one seat makes them all the same server."""
+"""Every policy with a budget that any prompt here fits: then one sequence slot makes them all the same server."""
 
 
 def serve(
@@ -81,7 +81,7 @@ def assert_near(values: Any, theory: float, width: float = 0.15) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_one_seat_follows_lindleys_recursion_exactly(policy: str) -> None:
+def test_one_sequence_slot_follows_lindleys_recursion_exactly(policy: str) -> None:
     """start = max(arrival, end before), end = start + service, bit for bit (Lindley 1952), under every policy."""
     rng = Generator(PCG64(11))
     arrival, prompts = poisson(rng, 0.6, 800), rng.choice([4, 16], 800, p=[0.75, 0.25])

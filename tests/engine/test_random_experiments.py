@@ -17,15 +17,15 @@ from tests.engine.wider_experiments import wider
 FAULTS = {
     39: "an order that knows output lengths on decode instances only",
     54: "the same, reached by another policy",
-    74: "random failures went on for ever beside a request that nobody would take",
+    74: "random failures went on for ever beside a request that no instance would take",
     108: "three lanes preempted each other for ever",
     138: "scaling stopped the last decode instance",
     181: "the same, with several requests left",
     451: "tokens of a request that was held when the run was cut were lost",
     623: "a preempted prefill kept its memory on the decode instance, for which others waited",
-    660: "a request that had arrived got no seat although the last had just been given up, and the policy was blamed",
+    660: "a request that had arrived got no sequence slot although the last had just been given up, and the policy was blamed",
     666: "lanes with nothing but arrived requests counted as empty",
-    694: "a retry before anybody had got a token",
+    694: "a retry before any request had got a token",
 }
 """Seed -> what was wrong when the hunt found it."""
 
@@ -44,7 +44,7 @@ def test_random_experiments_keep_the_invariants(tmp_path: Path) -> None:
     seen = [outcome(experiment(seed), tmp_path) for seed in range(10_000, 10_030)]
     for found in seen:
         assert found["kind"] == "ok", shown(found)
-    for what in ("preemptions", "staged", "cut", "handed_over", "died", "cached"):
+    for what in ("preemptions", "staged", "cut", "transferred", "died", "cached"):
         assert any(found[what] for found in seen), what
 
 
@@ -62,7 +62,7 @@ def test_wider_experiments_keep_the_invariants_or_are_refused(tmp_path: Path) ->
         assert found["kind"] in ("ok", "refused"), shown(found, "--wider ")
     served = [found for found in seen if found["kind"] == "ok"]
     assert len(served) > len(seen) / 2
-    for what in ("preemptions", "staged", "cut", "cancelled", "handed_over", "died"):
+    for what in ("preemptions", "staged", "cut", "cancelled", "transferred", "died"):
         assert any(found[what] for found in served), what
 
 
@@ -81,15 +81,15 @@ def test_the_same_seed_draws_the_same_experiment(draw: Callable[[int], RandomExp
 
 @pytest.mark.parametrize("seed", [3, 6, 9, 17, 21, 29, 41, 63, 67, 84])
 def test_a_run_that_is_cut_is_the_beginning_of_the_whole_run(seed: int, tmp_path: Path) -> None:
-    """Whoever has got tokens by then has got just these, wherever it is when the run is cut."""
+    """A request that has got tokens by then has got just these, wherever it is when the run is cut."""
     drawn = experiment(seed)
     mapping = {key: value for key, value in drawn.mapping.items() if key != "until_s"}
     if mapping["cluster"].get("failures", {}).get("rule") == "retry":  # tokens of a try that failed do not count
         mapping["cluster"] = mapping["cluster"] | {"failures": mapping["cluster"]["failures"] | {"rule": "resume"}}
     whole = run(RandomExperiment(seed, mapping, drawn.trace), tmp_path, check=False).records
     ends = np.sort(np.concatenate([lane.step_end_s for lane in whole.lanes]))
-    for share in (0.3, 0.6, 0.9):
-        at_s = float(ends[int(share * len(ends))]) + 1e-7
+    for fraction in (0.3, 0.6, 0.9):
+        at_s = float(ends[int(fraction * len(ends))]) + 1e-7
         cut = run(RandomExperiment(seed, mapping | {"until_s": at_s}, drawn.trace), tmp_path, check=False).records
         expected = [[t for t in times if t < at_s] for times in token_times(whole)]
         assert token_times(cut) == expected

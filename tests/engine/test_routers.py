@@ -68,7 +68,7 @@ def test_counters_decide_and_the_first_of_equals() -> None:
     assert bench.choose("shortest-queue") == [1]
 
 
-def test_nobody_sends_to_an_instance_that_is_not_open() -> None:
+def test_no_router_sends_to_an_instance_that_is_not_open() -> None:
     bench = Bench(5)
     bench.view.set_open([1, 4])
     bench.signals.outstanding[:] = [0, 7, 0, 0, 6]
@@ -157,7 +157,7 @@ def test_equal_scores_go_to_fewest_outstanding() -> None:
     assert bench.view.best(freeness) == (1, 20.0)
 
 
-def test_nobody_open_has_no_best() -> None:
+def test_without_an_open_instance_there_is_no_best() -> None:
     assert Ranking([], freeness, lambda number, exact: IDLE, [0, 0]).best() == (-1, -math.inf)
 
 
@@ -181,7 +181,7 @@ class Looks(MostFree):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(case=clusters(), order=st.sampled_from(["fcfs", "priority", "shortest-job"]))
 def test_the_ranking_chooses_what_looking_at_everything_would(case: tuple[Workload, list[InstanceSpec], ClusterSpec], order: str) -> None:
-    """Under random admissions, preemptions, migrations, hand-overs, failures and scaling, with signals fresh and stale."""
+    """Under random admissions, preemptions, migrations, KV transfers, failures and scaling, with signals fresh and stale."""
     load, specs, cluster = case
     watched = replace(cluster, router=Looks(MostFree.Params()), decode_router=Looks(MostFree.Params()))
     simulate(load, [replace(one, order=registry.order(order)) for one in specs], watched)

@@ -74,7 +74,7 @@ FORGED: dict[str, tuple[str, Case, Callable[[RunRecords], RunRecords]]] = {
     "a block leaks": ("I3", ROOMY, lambda r: dataclasses.replace(r, counters={**r.counters, "kv_blocks_in_use_at_end": 1.0})),
     "more blocks than there are": ("I3", RECOMPUTE, _lane("span_kv_blocks", 4, lambda n: 13)),
     "fewer blocks than none": ("I3", RECOMPUTE, _lane("span_kv_blocks", 4, lambda n: -1)),
-    "more requests than seats": ("I3", ROOMY, _lane("span_decode_requests", 8, lambda n: n + 7)),
+    "more requests than sequence slots": ("I3", ROOMY, _lane("span_decode_requests", 8, lambda n: n + 7)),
     "work before the release": ("I4", ROOMY, _column("scheduled_s", 5, lambda t: t - 1.0)),
     "the first token before the work": ("I4", ROOMY, _column("first_token_s", 5, lambda t: 0.0)),
     "the end before the release": ("I4", ROOMY, _column("finish_s", 5, 0.0)),

@@ -1,4 +1,4 @@
-"""Policies of somebody else's package: a scheduler, a router, a controller and an order that simserve has never heard of, used by name."""
+"""Policies of another package: a scheduler, a router, a controller and an order that simserve has never heard of, used by name."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Curfew:
         self.params = params
 
     def act(self, cluster):
-        if cluster.now >= self.params.at_s and cluster.lives[0] == "up":
+        if cluster.now >= self.params.at_s and cluster.states[0] == "up":
             cluster.drain(0)
 '''
 
@@ -148,7 +148,7 @@ def test_they_work_by_name_without_touching_simserve(package: Path) -> None:
     assert (number[~early] == 1).all() and (~early & ~long).any()
     assert summary["cluster"]["instance_s"] < 2 * summary["window"]["run_s"]
 
-    # One at a time: nobody starts while another runs on the same instance. The latest first: of two that wait, the newer starts.
+    # One at a time: no request starts while another runs on the same instance. The latest first: of two that wait, the newer starts.
     for _, own in requests.groupby(number):
         own = own.sort_values("scheduled_s")
         assert (own.scheduled_s.to_numpy()[1:] >= own.finish_s.to_numpy()[:-1] - 1e-9).all()

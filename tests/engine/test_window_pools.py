@@ -310,7 +310,7 @@ def test_a_router_learns_what_windows_have_given_back(case: Cluster, groups: KvG
 @pytest.mark.parametrize("policy", ["vllm-v1", "sarathi", "fastgen", "vllm-v0"])
 @pytest.mark.parametrize("stages", [2, 3])
 def test_lanes_share_a_pool_of_windows(policy: str, stages: int) -> None:
-    """Pipeline stages: memory for two of six requests that together want three times as much; everybody finishes, blocks add up."""
+    """Pipeline stages: memory for two of six requests that together want three times as much; all finish, blocks add up."""
     groups = KvGroups(1, (KvWindow(2, 20, 3),), 5)
     cost = StagedCost(*[1 / stages] * stages)
     one = replace(spec(policy=policy, cost=cost), kv_groups=groups, kv_blocks=groups.pool_blocks(30, False) + 40)

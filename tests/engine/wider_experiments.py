@@ -59,8 +59,8 @@ class _Widening:
     def __init__(self, seed: int) -> None:
         self.random = Random(f"wider {seed}")
 
-    def chance(self, share: float) -> bool:
-        return self.random.random() < share
+    def chance(self, fraction: float) -> bool:
+        return self.random.random() < fraction
 
     def one_of(self, *choices: Any) -> Any:
         return self.random.choice(choices)
@@ -104,7 +104,7 @@ class _Widening:
         if self.chance(0.3):
             load["priority"] = self.one_of(-5, 0, 7, 10**6)
         if self.chance(0.3):
-            load["slo_classes"] = [{"name": "fast", "share": 0.3, "priority": self.one_of(-3, 5)}, {"name": "slow", "share": 0.5}]
+            load["slo_classes"] = [{"name": "fast", "fraction": 0.3, "priority": self.one_of(-3, 5)}, {"name": "slow", "fraction": 0.5}]
 
     def trace(self, load: Mapping) -> None:
         """A window of the trace, or other lengths and times than its own."""
@@ -140,20 +140,20 @@ class _Widening:
             group["max_model_len"] = self.one_of(10, 30, 64)
         if self.chance(0.1):
             group["order"] = self.one_of("priority", "shortest-job", "longest-prefix")
-        for key, share in (("blocks", 0.1), ("block_tokens", 0.2), ("prefix_caching", 0.2)):
-            if self.chance(share):
+        for key, fraction in (("blocks", 0.1), ("block_tokens", 0.2), ("prefix_caching", 0.2)):
+            if self.chance(fraction):
                 group["kv"].pop(key, None)
 
     def scheduler(self) -> Mapping:
-        budget, seats = self.one_of(8, 32, 100), self.one_of(1, 4, 64)
+        budget, slots = self.one_of(8, 32, 100), self.one_of(1, 4, 64)
         chunk, batch = self.one_of(-1, 8, 30, 100), self.one_of(8, 50, 400)
         long_ones = {"chunked": self.chance(0.5), "longer_prompts": self.one_of("run", "refuse"), "hybrid": self.chance(0.5)}
         found: Mapping = self.one_of(
-            {"policy": "sglang", "chunked_prefill_size": chunk, "max_prefill_tokens": batch, "max_seqs": seats},
-            {"policy": "sglang", "chunked_prefill_size": chunk, "max_prefill_tokens": batch, "max_seqs": seats},
-            {"policy": "sarathi", "token_budget": budget, "max_seqs": seats, **long_ones},
+            {"policy": "sglang", "chunked_prefill_size": chunk, "max_prefill_tokens": batch, "max_seqs": slots},
+            {"policy": "sglang", "chunked_prefill_size": chunk, "max_prefill_tokens": batch, "max_seqs": slots},
+            {"policy": "sarathi", "token_budget": budget, "max_seqs": slots, **long_ones},
             {"policy": "vllm-v0", "max_num_batched_tokens": budget, "padded": self.chance(0.5), "chunked": self.chance(0.5)},
-            {"policy": "vllm-v1", "max_num_batched_tokens": budget, "chunked": self.chance(0.5), "max_seqs": seats},
+            {"policy": "vllm-v1", "max_num_batched_tokens": budget, "chunked": self.chance(0.5), "max_seqs": slots},
             {"policy": "layered", "group_rule": "table", "max_groups": self.one_of(1, 3, 16), "max_num_batched_tokens": budget},
             {"policy": "distserve", "max_batch_prompts": self.one_of(1, 3), "max_num_batched_tokens": budget},
             {"policy": "past-future", "wait_steps": self.one_of(1, 50), "window": 3, "reserve": self.one_of(0.0, 0.5, 0.9)},

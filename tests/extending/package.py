@@ -1,4 +1,4 @@
-"""A package of somebody else as an installer leaves it: its modules and what its pyproject.toml says, on the path of another process."""
+"""A package from elsewhere as an installer leaves it: its modules and what its pyproject.toml says, on the path of another process."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class NightShift(Controller):
     interval_s = 0.5
 
     def act(self, cluster):
-        last = len(cluster.lives) - 1
-        if cluster.now >= self.params.from_s and cluster.lives[last] == "up":
+        last = len(cluster.states) - 1
+        if cluster.now >= self.params.from_s and cluster.states[last] == "up":
             cluster.drain(last)
 '''
 

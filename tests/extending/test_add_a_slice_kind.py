@@ -17,7 +17,7 @@ BACKGROUND = "background"
 
 
 class InTheBackground(Scheduler):
-    """Everybody decodes; whole prompts are computed at once, those of low priority in the background."""
+    """All running requests decode; whole prompts are computed at once, those of low priority in the background."""
 
     def plan(self, view):
         plan = view.new_plan()
@@ -62,7 +62,7 @@ cluster: {instances: [{scheduler: {policy: in-the-background}}]}
 workload:
   arrivals: {kind: constant, rate_per_s: RATE}
   lengths: {prompt: {kind: fixed, tokens: 600}, output: {kind: fixed, tokens: 30}}
-  slo_classes: [{name: background, share: 0.5, priority: -1}]
+  slo_classes: [{name: background, fraction: 0.5, priority: -1}]
   count: 40
 """
 

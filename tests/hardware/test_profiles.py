@@ -78,7 +78,7 @@ def test_attention_grows_with_its_context(name: str) -> None:
     assert 8 < prefill[2] / prefill[1] < 24, "long prompts grow with the square of their length"
 
 
-def test_what_nobody_measured_is_an_estimate_that_says_so() -> None:
+def test_what_was_not_measured_is_an_estimate_that_says_so() -> None:
     model = load_profile("a100-sxm-80gb").operator("gemm", "fp8")
     assert not model.validated
     assert "estimate" in model.label

@@ -8,7 +8,7 @@ from simserve.model import Parallel, load_model, rank_kv_bytes_per_token
 @pytest.mark.parametrize(
     ("name", "bytes_per_token"),
     [
-        ("llama-2-7b", 524_288),  # 2 x 32 layers x 4096 x 2 bytes: the 0.5 MB a token everybody quotes
+        ("llama-2-7b", 524_288),  # 2 x 32 layers x 4096 x 2 bytes: the 0.5 MB a token that is often quoted
         ("opt-13b", 819_200),  # vLLM paper, arXiv 2309.06180 §3: 800 KB a token
         ("llama-3.1-8b", 131_072),
         ("llama-3.1-70b", 327_680),

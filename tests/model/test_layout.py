@@ -14,8 +14,8 @@ from simserve.model import (
     load_model,
     model_names,
     rank_weight_bytes,
-    stage_handover_bytes_per_token,
     stage_layers,
+    stage_transfer_bytes_per_token,
     stage_weight_bytes,
 )
 from simserve.model.operators import MLA, AllReduce, Attention, Elementwise, ExpertExchange, Gemm, LinearAttentionCore, MoE
@@ -206,8 +206,8 @@ def test_a_tied_head_on_another_stage_needs_its_copy():
     assert sum(stage_weight_bytes(model, Parallel(pp=2))) == model.weight_bytes() + table
 
 
-def test_hand_over_is_split_over_tensor_ranks():
-    assert stage_handover_bytes_per_token(load_model("llama-3.1-70b"), Parallel(tp=4, pp=2)) == 2 * 2 * 8192 // 4
+def test_stage_transfers_are_split_over_tensor_ranks():
+    assert stage_transfer_bytes_per_token(load_model("llama-3.1-70b"), Parallel(tp=4, pp=2)) == 2 * 2 * 8192 // 4
 
 
 @pytest.mark.parametrize(

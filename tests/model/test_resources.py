@@ -8,7 +8,7 @@ from simserve.errors import ConfigError, ProfileError, TraceError
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """The layout of a wheel: site-packages/simserve/_data, and somebody else's folder called `traces` beside it."""
+    """The layout of a wheel: site-packages/simserve/_data, and another package's folder called `traces` beside it."""
     package = tmp_path / "site-packages" / "simserve"
     for kind, names in {
         "hardware_profiles": ["a100-sxm-80gb.yaml", "h100-sxm-80gb.yaml", "a100.csv"],

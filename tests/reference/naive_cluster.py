@@ -1,7 +1,7 @@
 """The naive cluster: several naive instances, routers that count, copies over shared links, instances that die.
 
 Everything that is to happen is one list, `agenda`; the earliest thing happens next. No SimPy, no spans, no counters kept up to date: a
-router's signals are counted when it asks, the shares of a link whenever a copy enters or leaves. Written from docs/invariants.md, "The
+router's signals are counted when it asks, the fractions of a link whenever a copy enters or leaves. Written from docs/invariants.md, "The
 rules of a cluster"; shares no code with `simserve.engine`.
 """
 
@@ -44,12 +44,12 @@ class NaiveCluster:
         failures: tuple[tuple[float, int], ...] = (),
         restart_s: float = 60.0,
         rule: str = "resume",
-        hand_over: str = "pull",
+        kv_transfer: str = "pull",
         layers: int = 1,
         windows: tuple[tuple[int, float], ...] = (),
         state_bytes: float = 0.0,
     ) -> None:
-        self.hand_over_by, self.layers, self.windows, self.state_bytes = hand_over, layers, windows, state_bytes
+        self.kv_transfer_by, self.layers, self.windows, self.state_bytes = kv_transfer, layers, windows, state_bytes
         self.now, self.agenda, self.serial = 0.0, [], 0
         t, ids = work.requests, work.requests.prefix
         columns = [t.column(name) for name in ("adapter", "salt")]
@@ -88,7 +88,7 @@ class NaiveCluster:
         }
         self.queues: dict[int, list[Move]] = {i.number: [] for i in self.pools["decode"]}
         self.moves: list[Move] = []
-        self.homeless: list[Move] = []
+        self.unassigned: list[Move] = []
         self.held: list[ClusterReq] = []
         self.ready: list[int] = []
         self.releasing = False
@@ -292,12 +292,12 @@ class NaiveCluster:
     # prefill to decode
     def begun(self, source: NaiveInstance, r: Any) -> None:
         """A prefill starts: with a push, the request asks for memory where it will decode."""
-        if self.hand_over_by != "pull" and source.role == "prefill" and all(move.r is not r for move in self.moves):
+        if self.kv_transfer_by != "pull" and source.role == "prefill" and all(move.r is not r for move in self.moves):
             move = Move(r, source, prefilled=False)
             self.moves.append(move)
             self.queue_up(move, self.choose("decode"))
 
-    def hand_over(self, source: NaiveInstance, r: Any) -> None:
+    def transfer_prefilled(self, source: NaiveInstance, r: Any) -> None:
         pushed = next((move for move in self.moves if move.r is r), None)
         destination = self.choose("decode") if pushed is None else pushed.destination
         source.running.remove(r)
@@ -312,7 +312,7 @@ class NaiveCluster:
         self.queue_up(move, destination)
 
     def leaves(self, r: Any) -> None:
-        """It ends, or is preempted, before it has moved: nobody expects it any more."""
+        """It ends, or is preempted, before it has moved: it is not expected any more."""
         for move in self.moves:
             if move.r is r:
                 self.moves.remove(move)
@@ -328,7 +328,7 @@ class NaiveCluster:
         else:
             move.r.ahead = number
         if destination is None:
-            self.homeless.append(move)
+            self.unassigned.append(move)
             return
         self.queues[destination.number].append(move)
         if not destination.busy:
@@ -356,7 +356,7 @@ class NaiveCluster:
         assert link is not None and move.reserved_s is not None
         tokens = move.r.computed
         size_bytes = tokens * self.kv_bytes_per_token + sum(min(tokens, kept) * each for kept, each in self.windows) + self.state_bytes
-        if self.hand_over_by == "push-layerwise":
+        if self.kv_transfer_by == "push-layerwise":
             ahead_s = self.now - max(move.reserved_s, move.r.scheduled_s)
             self.sent_ahead += ahead_s > 0
             size_bytes = max(size_bytes / self.layers, size_bytes - link.bytes_per_s * ahead_s)
@@ -375,7 +375,7 @@ class NaiveCluster:
         destination.landed.append(r)
         self.wake(destination)
 
-    # lives
+    # states of instances
     def kill(self, i: NaiveInstance) -> None:
         if not i.up or all(r.status for r in self.reqs):
             return
@@ -426,8 +426,8 @@ class NaiveCluster:
 
     def withdraw(self, move: Move) -> None:
         """Nothing of the move is left at its destination or on the link."""
-        if move in self.homeless:
-            self.homeless.remove(move)
+        if move in self.unassigned:
+            self.unassigned.remove(move)
             return
         destination = move.destination
         assert destination is not None
@@ -447,7 +447,7 @@ class NaiveCluster:
 
     def restart(self, i: NaiveInstance) -> None:
         i.up = True
-        waiting, self.homeless = self.homeless, []
+        waiting, self.unassigned = self.unassigned, []
         for move in waiting:
             self.queue_up(move, self.choose("decode"))
         while self.held:

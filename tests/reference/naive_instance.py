@@ -1,6 +1,6 @@
 """One instance of the naive cluster: the scheduler parts of `Naive`, prompts found again by content, requests that come from elsewhere.
 
-Memory is counted afresh whenever anybody asks. See docs/invariants.md, "The rules of a cluster".
+Memory is counted afresh whenever it is asked for. See docs/invariants.md, "The rules of a cluster".
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class NaiveInstance(Naive):
         self.waiting: list[ClusterReq] = []  # type: ignore[assignment]
         self.running: list[ClusterReq] = []  # type: ignore[assignment]
         self.inbox: list[ClusterReq] = []
-        self.landed: list[ClusterReq] = []  # arrived with their KV, without a seat yet
-        self.aside: list[ClusterReq] = []  # handed over, their KV still here
+        self.landed: list[ClusterReq] = []  # arrived with their KV, without a sequence slot yet
+        self.aside: list[ClusterReq] = []  # transferred, their KV still here
         self.reserved: list[tuple[ClusterReq, int]] = []  # tables of requests that are being copied here
         self.cut_after: list[int] = []  # number of the last step that had ended when it died
-        self.idle: list[Key] = []  # contents nobody uses, least recently used first
+        self.idle: list[Key] = []  # contents that no request uses, least recently used first
 
     # memory
     @property
@@ -167,7 +167,7 @@ class NaiveInstance(Naive):
 
     # time
     def start(self) -> None:
-        """Between two steps: newcomers queue, arrived requests take seats, the policy plans, and the step begins if there is one."""
+        """Between two steps: newcomers queue, arrived requests take slots, the policy plans, and the step begins if there is one."""
         self.now, self.busy = self.cluster.now, False
         self.waiting += sorted(self.inbox, key=lambda r: (r.queued_s, r.row))
         self.inbox.clear()
@@ -213,7 +213,7 @@ class NaiveInstance(Naive):
             if not r.prefilling:
                 self.token(r, ended)
                 if self.role == "prefill" and r.generated < r.output:
-                    self.cluster.hand_over(self, r)
+                    self.cluster.transfer_prefilled(self, r)
         chunks = [s for _, s in self.slices]
         pairs = sum(c * k + c * (c + 1) // 2 for c, k, *_ in chunks)
         new, held_up = sum(c.new_tokens for c in chunks), self.left_waiting

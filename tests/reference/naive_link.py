@@ -53,7 +53,7 @@ class NaiveLink:
             self.change(lambda: self.copies.remove(copy))
 
     def change(self, what: Callable[[], None]) -> None:
-        """Everybody gets the share of the time that has passed, then `what` happens, then the next end is known anew."""
+        """Every copy gets its part of the time that has passed, then `what` happens, then the next end is known anew."""
         now = self.cluster.now
         for copy in self.copies:
             copy.left_bytes -= (now - self.since_s) * self.bytes_per_s / len(self.copies)

@@ -253,7 +253,7 @@ def past_future(
     ran: list[Req] = []
     last_prefill = 0  # decode steps before it
 
-    def final_length(s: Naive, r: Req, share: float) -> float:
+    def final_length(s: Naive, r: Req, fraction: float) -> float:
         stated = r.max_output if r.max_output >= r.output and r.max_output > 0 else math.inf
         limit = min(stated, s.limit - r.prompt)
         if predict == "oracle":
@@ -263,7 +263,7 @@ def past_future(
         longer = [*sorted(x for x in past if x > r.generated), math.inf]
         # The place is counted from the shortest length ever, so that it rounds as the rule's own sum does.
         skipped = len(past) + 1 - len(longer)
-        place = skipped + share * (len(longer) - 1)
+        place = skipped + fraction * (len(longer) - 1)
         below = int(place)
         low, high = (min(longer[min(i - skipped, len(longer) - 1)], limit) for i in (below, below + 1))
         return low + (place - below) * (high - low)
@@ -286,8 +286,8 @@ def past_future(
             batch = s.decoding
             others = max(0, s.kv_blocks - s.free - sum(s.blocks(r.prompt + r.generated) for r in batch)) * s.B
             draws = min(5, 200 // len(batch) + 1) if batch else 5
-            shares = dice.random((draws, len(batch))) if predict == "history" else np.zeros((draws, len(batch)))
-            lists = [[final_length(s, r, u) for r, u in zip(batch, row, strict=True)] for row in shares]
+            fractions = dice.random((draws, len(batch))) if predict == "history" else np.zeros((draws, len(batch)))
+            lists = [[final_length(s, r, u) for r, u in zip(batch, row, strict=True)] for row in fractions]
             total = 0
             for _ in range(len(s.waiting)):
                 r = s.head

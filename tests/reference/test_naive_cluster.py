@@ -11,13 +11,13 @@ from tests.reference.toy_cost import RoundCost
 # Steps take 1/4 s plus 1/4 s for every 8 tokens. A token's KV is 16 bytes.
 
 
-def one(*rows: Row, kv_blocks: int = 20, seats: int = 4) -> Case:
-    return Case(rows, "vllm-v1", (), RoundCost(), kv_blocks=kv_blocks, block_tokens=4, max_seqs=seats)
+def one(*rows: Row, kv_blocks: int = 20, slots: int = 4) -> Case:
+    return Case(rows, "vllm-v1", (), RoundCost(), kv_blocks=kv_blocks, block_tokens=4, max_seqs=slots)
 
 
 def test_contents_are_found_and_forgotten_by_hand() -> None:
-    """Five blocks. The second prompt finds one of the two that the first has left. The stranger needs four: all is forgotten but the
-    beginning that both had, which was used last. The fourth finds it; by its three blocks one of the stranger's three is forgotten."""
+    """Five blocks. The second prompt finds one of the two that the first has left. The third prompt needs four: all is forgotten but the
+    beginning that both had, which was used last. The fourth finds it; by its three blocks one of the third's three is forgotten."""
     rows = (Row(0, 8, 2), Row(10, 8, 2), Row(20, 13, 2), Row(30, 8, 2))
     case = ClusterCase(one(*rows, kv_blocks=5), contents=((1, 2), (1, 3), (7, 8, 9, 10), (1, 2)))
     naive = case.naive()
@@ -26,9 +26,9 @@ def test_contents_are_found_and_forgotten_by_hand() -> None:
 
 
 def test_turns_and_queues_by_hand() -> None:
-    """One seat each. In turn, the third request waits behind the long one; to the shorter queue, it goes beside the short one."""
+    """One sequence slot each. In turn, the third request waits behind the long one; to the shorter queue, it goes beside the short one."""
     rows = (Row(0, 4, 9), Row(0, 4, 3), Row(0.5, 4, 2), Row(0.5, 4, 2))
-    turn = ClusterCase(one(*rows, seats=1), roles=("mixed", "mixed"), extra_blocks=(0, 0))
+    turn = ClusterCase(one(*rows, slots=1), roles=("mixed", "mixed"), extra_blocks=(0, 0))
     naive = turn.naive()
     assert [r.served_by for r in naive.reqs] == [0, 1, 0, 1]
     assert [r.finish_s for r in naive.reqs] == [2.25, 0.75, 2.75, 1.25]
@@ -48,10 +48,10 @@ def test_two_copies_share_a_link_by_hand() -> None:
 def test_a_push_by_layers_by_hand() -> None:
     """Eight tokens of 16 bytes are computed in half a second, in which a link of 64 bytes a second carries 32 of the 128 bytes: 96 are
     left, 1.5 s. A push as a whole has 128 left, 2 s. A fast link has but the last of four layers left, 32 bytes of 1,024 a second."""
-    case = ClusterCase(one(Row(0, 8, 2)), roles=("prefill", "decode"), extra_blocks=(0, 0), link=(64.0, 0.0), hand_over="push-layerwise")
+    case = ClusterCase(one(Row(0, 8, 2)), roles=("prefill", "decode"), extra_blocks=(0, 0), link=(64.0, 0.0), kv_transfer="push-layerwise")
     seconds = {"push-layerwise": 2.25, "push": 2.75, "pull": 2.75}
     for way, second_s in seconds.items():
-        (r,) = replace(case, hand_over=way).naive().reqs
+        (r,) = replace(case, kv_transfer=way).naive().reqs
         assert r.token_s == [0.5, second_s]
     (r,) = replace(case, link=(1024.0, 0.0)).naive().reqs
     assert r.token_s == [0.5, 0.5 + 32 / 1024 + 0.25]
@@ -62,7 +62,7 @@ def test_a_push_that_waits_for_memory_sends_ahead_only_what_there_was_room_for()
     finds room when the first request has ended, after its own prefill: nothing has been sent ahead."""
     rows = (Row(0, 8, 3), Row(1.0, 8, 3))
     base = replace(one(*rows), kv_blocks=5)
-    case = ClusterCase(base, roles=("prefill", "decode"), extra_blocks=(9, 0), link=(64.0, 0.0), hand_over="push-layerwise")
+    case = ClusterCase(base, roles=("prefill", "decode"), extra_blocks=(9, 0), link=(64.0, 0.0), kv_transfer="push-layerwise")
     first, second = case.naive().reqs
     assert first.token_s == [0.5, 2.25, 2.5]
     assert second.token_s == [1.5, 2.5 + 2.0 + 0.25, 2.5 + 2.0 + 0.5]

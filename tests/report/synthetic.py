@@ -15,7 +15,7 @@ def serve(
     prompt,
     output,
     *,
-    seats=8,
+    slots=8,
     stall_every=0,
     classes=None,
     end_s=None,
@@ -24,9 +24,9 @@ def serve(
     kv_blocks=1000,
     describe=None,
 ):
-    """(records, token times per request). Each step prefills every waiting request that finds a seat and decodes the others.
+    """(records, token times per request). Each step prefills every waiting request that finds a sequence slot and decodes the others.
 
-    Every `stall_every` steps the newest decoding request loses its seat, waits, and comes back as if from swap: its tokens then
+    Every `stall_every` steps the newest decoding request loses its sequence slot, waits, and comes back as if from swap: its tokens then
     begin at a tick, without a prefill token.
     """
     n = len(arrival_s)
@@ -62,12 +62,12 @@ def serve(
             preemptions[victim] += 1
             segments.append((victim, *open_segment.pop(victim), tick - 1))
             stalled.append((victim, len(steps) + 3))
-        while stalled and stalled[0][1] <= len(steps) and len(running) < seats:
+        while stalled and stalled[0][1] <= len(steps) and len(running) < slots:
             victim = stalled.popleft()[0]
             running.append(victim)
             open_segment[victim] = (np.nan, tick)
         new = []
-        while waiting and len(running) + len(new) < seats:
+        while waiting and len(running) + len(new) < slots:
             request = waiting.popleft()
             new.append(request)
             scheduled[request] = now
@@ -114,7 +114,7 @@ def serve(
         np.array([len(t) for t in times], dtype=np.int64), preemptions, zeros, zeros.copy(), zeros.copy(), ("", "failed at source"),
     )  # fmt: skip
     cost = describe or {"model": "toy-7b", "hardware": "toy-gpu", "engine": "toy-engine 1.0", "unvalidated": ["attention_decode"]}
-    info = InstanceInfo("i0", "fcfs", 1, kv_blocks, 16, seats, 1e15, cost)
+    info = InstanceInfo("i0", "fcfs", 1, kv_blocks, 16, slots, 1e15, cost)
     counters = {"steps": float(count), "useful_flops": 1e12 * count}
     end_s = float(max(now, np.nanmax(released, initial=0.0)))
     return RunRecords(table, requests, (lane,), emissions, (info,), end_s, counters=counters), times

@@ -97,7 +97,7 @@ def test_many_equal_instances_are_one_row_of_the_terminal_and_each_a_row_of_the_
     assert len(cluster_rows(summary)) == 12
     page = run_html(summary, [])
     assert "<h2>Cluster</h2>" in page and page.count(">decode</td>") == 9
-    assert dict(cluster_facts(summary))["Prefill to decode"].endswith("tokens handed over")
+    assert dict(cluster_facts(summary))["Prefill to decode"].endswith("tokens transferred")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -107,7 +107,7 @@ def test_the_table_fits_and_keeps_its_figures_whole(moving: Result, width: int) 
     assert "…" not in text
     for row in cluster_rows(moving.summary_dict()):
         assert any(line.split()[0:1] == [row[0]] and row[3] in line.split() for line in text.splitlines()), row
-    assert "Instances that died: 1; availability" in " ".join(text.split())
+    assert "Instance failures: 1; availability" in " ".join(text.split())
     head = next(line.split() for line in text.splitlines() if line.split()[:1] == ["instance"])
     assert ("served" in head) == (width > 80)
 

@@ -96,24 +96,24 @@ def test_the_curves_are_the_requests(fast_and_slow):
     axes = compare(fast_and_slow).plot.latency_cdf()[0]
     for line, result in zip(axes.lines, fast_and_slow, strict=False):
         ttft = result.measurement.requests.ttft_s
-        for value, share in list(zip(line.get_xdata(), line.get_ydata(), strict=True))[::10]:
-            assert share == pytest.approx(100 * np.nanmean(ttft <= value), abs=0.8)
+        for value, fraction in list(zip(line.get_xdata(), line.get_ydata(), strict=True))[::10]:
+            assert fraction == pytest.approx(100 * np.nanmean(ttft <= value), abs=0.8)
     bars = compare(fast_and_slow).plot.goodput()
     widths = sorted({patch.get_width() for patch in bars.patches})
     rates = [result.summary_dict()["slo"]["all"]["goodput_per_s"] for result in fast_and_slow]
     assert all(any(width == pytest.approx(rate) for width in widths) for rate in rates)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.9])
-def test_limits_on_the_border_are_met_and_tighter_ones_are_not(share):
+@pytest.mark.parametrize("fraction", [0.5, 0.9])
+def test_limits_on_the_border_are_met_and_tighter_ones_are_not(fraction):
     rng = np.random.default_rng(2)
     ttft, tpot = rng.lognormal(size=300), rng.lognormal(size=300)
     ttft[:9], tpot[:9] = np.inf, np.inf  # never completed
-    x, y = border(Felt(ttft, tpot), share, points=20)
+    x, y = border(Felt(ttft, tpot), fraction, points=20)
     assert len(x) > 10 and all(a <= b for a, b in itertools.pairwise(x)) and all(a >= b for a, b in itertools.pairwise(y))
     for tpot_limit, ttft_limit in zip(x, y, strict=True):
-        assert np.mean((tpot <= tpot_limit) & (ttft <= ttft_limit)) >= share
-        assert np.mean((tpot <= tpot_limit) & (ttft < ttft_limit)) < share
+        assert np.mean((tpot <= tpot_limit) & (ttft <= ttft_limit)) >= fraction
+        assert np.mean((tpot <= tpot_limit) & (ttft < ttft_limit)) < fraction
 
 
 def test_no_limit_is_met_by_more_requests_than_completed():

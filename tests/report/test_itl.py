@@ -15,9 +15,9 @@ def gaps_of(times, rows=None):
 
 
 @pytest.mark.parametrize("stall_every", [0, 2, 7, 50])
-@pytest.mark.parametrize("seats", [1, 8, 64])
-def test_distribution_is_exact(stall_every, seats):
-    records, times = serve(*poisson(150, 12, seed=seats), seats=seats, stall_every=stall_every)
+@pytest.mark.parametrize("slots", [1, 8, 64])
+def test_distribution_is_exact(stall_every, slots):
+    records, times = serve(*poisson(150, 12, seed=slots), slots=slots, stall_every=stall_every)
     expected = gaps_of(times)
     stats = TokenGaps.of(records).stats(np.ones(150, dtype=bool))
     assert stats.count == len(expected)

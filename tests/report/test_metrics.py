@@ -31,10 +31,10 @@ def test_request_columns_follow_their_definitions(two_classes, result):
 
 
 def test_queueing_ends_with_the_first_step():
-    records, _ = serve([0.0, 0.0], [10, 10], [5, 5], seats=1, step_s=0.1, per_request_s=0.0)
+    records, _ = serve([0.0, 0.0], [10, 10], [5, 5], slots=1, step_s=0.1, per_request_s=0.0)
     queueing = Result(records, {}).measurement.requests.queueing_s
     assert queueing[0] == 0.0
-    assert queueing[1] == records.requests.finish_s[0]  # it waits for the only seat
+    assert queueing[1] == records.requests.finish_s[0]  # it waits for the only sequence slot
 
 
 def test_only_requests_released_in_the_window_count_for_latency(two_classes, result):
@@ -111,12 +111,12 @@ def test_littles_law(two_classes):
 
 
 def test_largest_queue_is_that_of_a_burst():
-    records, _ = serve(np.zeros(50), np.full(50, 10), np.full(50, 5), seats=8)
+    records, _ = serve(np.zeros(50), np.full(50, 10), np.full(50, 5), slots=8)
     queue = Result(records, {}).summary_dict()["queue"]
     assert queue["waiting_max"] == 42 and queue["in_system_max"] == 50
 
 
-def test_busy_fraction_is_the_share_of_time_in_steps():
+def test_busy_fraction_is_the_fraction_of_time_in_steps():
     records, _ = serve([0.0, 100.0], [10, 10], [5, 5])
     lane = records.lanes[0]
     use = Result(records, {}).summary_dict()["utilisation"]
@@ -126,25 +126,25 @@ def test_busy_fraction_is_the_share_of_time_in_steps():
 
 
 def test_a_steady_surplus_is_called_saturation_and_a_burst_is_not():
-    overloaded = Result(serve(*poisson(1500, 50), seats=4)[0], {}).summary_dict()
+    overloaded = Result(serve(*poisson(1500, 50), slots=4)[0], {}).summary_dict()
     assert overloaded["saturation"]["saturated"] and "Saturated" in overloaded["warnings"][0]
-    assert not Result(serve(*poisson(1500, 3), seats=32)[0], {}).summary_dict()["saturation"]["saturated"]
+    assert not Result(serve(*poisson(1500, 3), slots=32)[0], {}).summary_dict()["saturation"]["saturated"]
     burst = np.concatenate([np.linspace(0, 100, 300), np.full(200, 50.0), np.linspace(101, 200, 300)])
     order = np.sort(burst)
-    assert not Result(serve(order, np.full(800, 10), np.full(800, 10), seats=8)[0], {}).summary_dict()["saturation"]["saturated"]
+    assert not Result(serve(order, np.full(800, 10), np.full(800, 10), slots=8)[0], {}).summary_dict()["saturation"]["saturated"]
 
 
 def test_a_burst_at_the_end_is_not_saturation():
     arrival = np.concatenate([np.linspace(0, 100, 300), np.full(300, 100.0)])
-    assert not Result(serve(arrival, np.full(600, 10), np.full(600, 10), seats=8)[0], {}).summary_dict()["saturation"]["saturated"]
+    assert not Result(serve(arrival, np.full(600, 10), np.full(600, 10), slots=8)[0], {}).summary_dict()["saturation"]["saturated"]
     late = np.concatenate([np.linspace(0, 100, 300), np.linspace(90, 100, 300)])
     late.sort()
-    quiet = Result(serve(late, np.full(600, 10), np.full(600, 40), seats=8)[0], {}).summary_dict()["saturation"]
+    quiet = Result(serve(late, np.full(600, 10), np.full(600, 40), slots=8)[0], {}).summary_dict()["saturation"]
     assert quiet["waiting_by_quarter"][3] > 10 and not quiet["saturated"]
 
 
 def test_unfinished_requests_are_said_and_have_no_e2e():
-    records, _ = serve(*poisson(300, 50), seats=4, end_s=5.0)
+    records, _ = serve(*poisson(300, 50), slots=4, end_s=5.0)
     summary = Result(records, {}).summary_dict()
     assert summary["requests"]["unfinished"] > 0
     assert any("unfinished" in warning for warning in summary["warnings"])
@@ -170,7 +170,7 @@ def test_measuring_two_million_tokens_takes_a_moment():
     rng = np.random.default_rng(0)
     arrival = np.cumsum(rng.exponential(1 / 3.5, 10_000))
     records, _ = serve(
-        arrival, rng.integers(50, 2000, 10_000), 1 + rng.geometric(1 / 210, 10_000), seats=128, step_s=0.012, per_request_s=1e-4
+        arrival, rng.integers(50, 2000, 10_000), 1 + rng.geometric(1 / 210, 10_000), slots=128, step_s=0.012, per_request_s=1e-4
     )
     begin = time.process_time()
     Result(records, {}, {"ttft_s": 2, "itl_p99_s": 0.1}).summary_dict()

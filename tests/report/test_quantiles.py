@@ -42,6 +42,6 @@ def test_nan_is_no_observation_and_nothing_has_no_percentile():
 
 def test_the_drawn_distribution_is_within_half_a_percent():
     values = np.random.default_rng(0).lognormal(-3, 1, 20_000)
-    at, share = weighted_cdf(lambda: [(values, np.ones(len(values), dtype=np.int64))])
+    at, fraction = weighted_cdf(lambda: [(values, np.ones(len(values), dtype=np.int64))])
     for q in (0.1, 0.5, 0.9, 0.99):
-        assert abs(at[np.searchsorted(share, q)] / np.quantile(values, q) - 1) < 0.006
+        assert abs(at[np.searchsorted(fraction, q)] / np.quantile(values, q) - 1) < 0.006

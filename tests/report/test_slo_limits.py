@@ -51,8 +51,8 @@ def test_limits_are_judged_by_them(records: RunRecords) -> None:
 
 def test_first_tokens_in_proportion_to_the_prompt(records: RunRecords) -> None:
     ttft = records.requests.first_token_s - records.requests.released_s
-    share = ttft / records.table.prompt_tokens
-    limit = float(np.sort(share)[9])
+    fraction = ttft / records.table.prompt_tokens
+    limit = float(np.sort(fraction)[9])
     result = Result(records, {}, {"ttft_s_per_prompt_token": limit * (1 + 1e-12)})
     assert result.summary_dict()["slo"]["all"]["attainment"] == pytest.approx(0.25)
 

@@ -32,7 +32,7 @@ def phases(events, row):
 
 
 @pytest.fixture(scope="module")
-def handed_over():
+def transferred():
     """A run in which every request is prefilled on one instance and decoded on another."""
     experiment = simserve.load("disaggregated", **{"workload.count": 150})
     disaggregated = experiment.spec.variants["disaggregated"]
@@ -54,7 +54,7 @@ def test_slices_add_up(two_classes, tmp_path):
     lane = records.lanes[0]
     assert len(steps) == len(lane.span_steps)
     assert sum(e["dur"] for e in steps) == pytest.approx(1e6 * (lane.step_end_s - lane.span_start_s).sum(), rel=1e-4)
-    # The phases of a request fill its life without gap or overlap.
+    # The phases of a request fill its time in the system without gap or overlap.
     row = int(np.argmax(records.requests.preemptions))
     ours = phases(events, row)
     assert any(name == "preempted" for _, name, _, _ in ours)
@@ -99,28 +99,28 @@ def test_a_long_timeline_is_cut_and_says_where(two_classes, tmp_path):
     assert all(e["ts"] <= 1e6 * cut + 1 for e in trace["traceEvents"] if e["ph"] == "X")
 
 
-def test_handed_over_requests_leave_one_process_and_enter_another(handed_over, tmp_path):
-    events = events_of(handed_over, tmp_path)
+def test_transferred_requests_leave_one_process_and_enter_another(transferred, tmp_path):
+    events = events_of(transferred, tmp_path)
     assert problems(events) == []
     names = {e["pid"]: e["args"]["name"] for e in events if e["ph"] == "M" and e["name"] == "process_name"}
     (prefill,) = [pid for pid, name in names.items() if "prefill)" in name]
     (decode,) = [pid for pid, name in names.items() if "decode)" in name]
-    r = handed_over.requests
-    for row in range(len(handed_over.table)):
+    r = transferred.requests
+    for row in range(len(transferred.table)):
         ours = phases(events, row)
         assert [(pid, name) for pid, name, _, _ in ours] == [
-            (prefill, "queued"), (prefill, "prefill"), (prefill, "hand-over"), (decode, "decode"),
+            (prefill, "queued"), (prefill, "prefill"), (prefill, "KV transfer"), (decode, "decode"),
         ]  # fmt: skip
         assert ours[1][3] == round(1e6 * r.first_token_s[row]) and ours[3][3] == round(1e6 * r.finish_s[row])
         assert ours[2][2] < ours[2][3] == ours[3][2]
-    assert sum(e["ph"] == "s" for e in events) == len(handed_over.table)
-    moving = {e["ts"]: e["args"]["in hand-over"] for e in events if e["ph"] == "C" and "in hand-over" in e["args"]}
+    assert sum(e["ph"] == "s" for e in events) == len(transferred.table)
+    moving = {e["ts"]: e["args"]["in KV transfer"] for e in events if e["ph"] == "C" and "in KV transfer" in e["args"]}
     assert max(moving.values()) >= 1 and moving[max(moving)] == 0
 
 
-def test_a_cut_between_two_instances_leaves_no_arrow_in_the_air(handed_over, tmp_path):
+def test_a_cut_between_two_instances_leaves_no_arrow_in_the_air(transferred, tmp_path):
     for most in range(200, 1200, 90):
-        assert problems(events_of(handed_over, tmp_path, max_events=most)) == []
+        assert problems(events_of(transferred, tmp_path, max_events=most)) == []
 
 
 def test_lanes_of_a_pipeline_are_threads(pipelined, tmp_path):
@@ -133,14 +133,14 @@ def test_lanes_of_a_pipeline_are_threads(pipelined, tmp_path):
     assert {"running in lane 0", "running in lane 1", "waiting", "blocks in use"} == counters
 
 
-def test_migrations_and_states_of_instances_are_shown(handed_over, tmp_path):
+def test_migrations_and_states_of_instances_are_shown(transferred, tmp_path):
     nan = float("nan")
     moves = Moves(
         request=np.array([3, 4]), source=np.array([0, 0]), destination=np.array([1, 1]), start_s=np.array([1.0, 2.0]),
         stop_s=np.array([1.2, nan]), landed_s=np.array([1.25, nan]), stages=np.array([2, 1]), outcome=np.array([0, 1]),
         outcomes=("", "the destination is full"),
     )  # fmt: skip
-    records = replace(handed_over, moves=moves, lives=((5.0, 1, "draining"), (7.5, 1, "off")))
+    records = replace(transferred, moves=moves, instance_states=((5.0, 1, "draining"), (7.5, 1, "off")))
     events = events_of(records, tmp_path)
     assert problems(events) == []
     migrated = {(e["ph"], e["name"]): e["ts"] for e in events if e.get("cat") == "migration"}
@@ -166,6 +166,6 @@ def test_the_format_rules_see_what_is_wrong(two_classes, tmp_path):
     assert broken(at["b"], name="other") and broken(at["e"], id2={"local": "99999"})
     assert problems(good[: at["e"]] + good[at["e"] + 1 :]), "never ended"
     assert problems([*good[:-1], {**good[-1], "ts": 0}]), "not sorted"
-    arrow = {"ph": "s", "cat": "request", "name": "hand-over", "id": 1, "pid": 1, "tid": 3, "ts": good[-1]["ts"]}
+    arrow = {"ph": "s", "cat": "request", "name": "KV transfer", "id": 1, "pid": 1, "tid": 3, "ts": good[-1]["ts"]}
     assert problems([*good, arrow]), "an arrow to nowhere"
     assert Counter(e["ph"] for e in good)["X"] > 100

@@ -126,8 +126,8 @@ def test_the_cdf_plot_draws_the_distribution(result):
     chat = result.measurement.in_window & (result.records.table.slo_class.codes == 0)
     ttft = result.measurement.requests.ttft_s[chat]
     ttft = ttft[~np.isnan(ttft)]
-    for value, share in zip(line.get_xdata(), line.get_ydata(), strict=True):
-        assert share == pytest.approx(100 * (ttft <= value).mean())
+    for value, fraction in zip(line.get_xdata(), line.get_ydata(), strict=True):
+        assert fraction == pytest.approx(100 * (ttft <= value).mean())
     assert any(line.get_xdata()[0] == 0.05 for line in axes.lines)
 
 

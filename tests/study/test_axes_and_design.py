@@ -45,8 +45,8 @@ def test_samples_repeat_with_their_seed_and_differ_with_another(method: str) -> 
 
 
 def test_sampled_whole_numbers_reach_both_ends_equally_often() -> None:
-    shares = (np.arange(4000) + 0.5) / 4000
-    drawn = [Range("n", 1, 4, whole=True).draw(float(share)) for share in shares]
+    fractions = (np.arange(4000) + 0.5) / 4000
+    drawn = [Range("n", 1, 4, whole=True).draw(float(fraction)) for fraction in fractions]
     assert np.bincount(drawn).tolist() == [0, 1000, 1000, 1000, 1000]
 
 

@@ -27,7 +27,7 @@ def _points(**columns: list[Any]) -> Any:
         "ttft_p99_s": [0.1] * count,
         "output_tokens_per_s": [1.0] * count,
         "saturated": [0.0] * count,
-        "completed_share": [1.0] * count,
+        "completed_fraction": [1.0] * count,
     }
     return pd.DataFrame({"k": list(range(count)), **shown, **columns})
 
@@ -51,7 +51,7 @@ def test_that_none_meets_it_is_said() -> None:
 
 
 def test_without_an_slo_it_is_not_called_good() -> None:
-    points = _points(ttft_p99_s=[0.5, 0.01, 0.01], completed_share=[1.0, 0.1, 1.0], saturated=[0.0, 1.0, 0.0])
+    points = _points(ttft_p99_s=[0.5, 0.01, 0.01], completed_fraction=[1.0, 0.1, 1.0], saturated=[0.0, 1.0, 0.0])
     found = _best(points)
     assert "states no SLO" in found.among
     (row,) = found.rows
@@ -77,7 +77,7 @@ def test_points_by_name(tiny: dict[str, Any], tmp_path: Path, capsys: pytest.Cap
     assert page.table("label", "what it changes")[1]["what it changes"] == f"{BUDGET}=512, {RATE}=20"
     assert [text.get_text() for text in result.plot.by_key("ttft_p99_s")[0].get_xticklabels()] == list(points)
     plain = simserve.sweep(tiny, points=list(points.values()), jobs=1)
-    figures = [name for name in plain.frame.columns if name.endswith(("_s", "_share"))]
+    figures = [name for name in plain.frame.columns if name.endswith(("_s", "_fraction"))]
     assert plain.frame[figures].equals(result.frame[figures]), "a name changes no figure"
     file = tmp_path / "named.yaml"
     file.write_text(dump({"experiment": TINY, "points": points}))

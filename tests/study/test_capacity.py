@@ -177,7 +177,7 @@ def test_force_starts_again(tiny_file: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["--when", "tttf.p99 < 1"], "did you mean 'ttft.p99'"),
         (["--when", "classes.chat.attainment > 0"], "no request of the workload is of the SLO class 'chat'"),
         (["--tolerance", "0"], "tolerance"),
-        (["--tolerance", "2 percent"], "expected a share"),
+        (["--tolerance", "2 percent"], "expected a fraction"),
         (["--rate-key", "workload.arrivals.rate"], "found nothing"),
         (["--rate-key", "model"], "expected a number"),
         (["--replicates", "0"], "at least 1"),

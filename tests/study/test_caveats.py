@@ -22,7 +22,7 @@ TTFT = parse("ttft.p99 <= 1").quantities
 
 
 def _run(holds: bool, completed: int, total: int = 100, seed: int = 0, **values: float) -> Run:
-    shown = {"requests": float(total), "completed_share": completed / total, "rejected": 0.0, "failed": 0.0, "failed_in_trace": 0.0}
+    shown = {"requests": float(total), "completed_fraction": completed / total, "rejected": 0.0, "failed": 0.0, "failed_in_trace": 0.0}
     return Run(seed, holds, {**shown, "unfinished": 0.0, **values})
 
 
@@ -69,7 +69,7 @@ def test_lost_requests(runs: list[Run], tested: str, said: list[str], not_said: 
 
 
 def test_advice_can_hold() -> None:
-    """1/3 written with four digits must not be rounded up to a share that no run reached."""
+    """1/3 written with four digits must not be rounded up to a fraction that no run reached."""
     third = [_run(True, 2, total=3, rejected=1.0), _run(True, 1, total=3, rejected=2.0)]
     (note,) = losses(third, TTFT)
     condition = note.split("'")[1]
@@ -97,7 +97,7 @@ def test_a_run_is_short_by_its_releases_not_by_a_bound() -> None:
     [
         ({"measured_requests": 0.0}, True),  # all released in the warm-up, or none before the cut
         ({"measured_requests": 1.0}, False),
-        ({"measured_requests": 0.0, "rejected": 60.0, "failed": 40.0}, False),  # it fails because it serves nobody
+        ({"measured_requests": 0.0, "rejected": 60.0, "failed": 40.0}, False),  # it fails because it serves no request
         ({}, False),
     ],
 )
@@ -227,7 +227,7 @@ def test_loads_without_meaning_are_refused(text: str, key: str) -> None:
 
 
 def test_the_trace_own_failures_in_a_search(tiny: dict[str, Any], tmp_path: Any) -> None:
-    """5 of 60 rows failed at their source: 'completed >= 1' holds at no load, and the advised share does."""
+    """5 of 60 rows failed at their source: 'completed >= 1' holds at no load, and the advised fraction does."""
     rows = "\n".join(f"{second},GPT-4,200,{0 if second % 12 == 5 else 20},220,Conversation log" for second in range(60))
     (tmp_path / "t.csv").write_text(f"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n{rows}\n")
     tiny["workload"] = {"trace": {"format": "burstgpt", "path": str(tmp_path / "t.csv")}}

@@ -21,7 +21,7 @@ import simserve
 from simserve.cli import main
 from simserve.errors import ConfigError
 from simserve.files.yaml_text import dump
-from simserve.study.backends.remote import asks_for_digest, refuse_strangers
+from simserve.study.backends.remote import asks_for_digest, refuse_other_versions
 from simserve.study.cache import code_digest
 from tests.study.conftest import RATE
 
@@ -32,9 +32,9 @@ START_S = 60.0
 
 def test_a_worker_is_asked_in_a_way_that_needs_no_simserve() -> None:
     assert asks_for_digest()() == code_digest()
-    refuse_strangers("dask", None, [code_digest()])
+    refuse_other_versions("dask", None, [code_digest()])
     with pytest.raises(ConfigError, match="another version of it, or other code"):
-        refuse_strangers("dask", None, [code_digest(), "0" * 64])
+        refuse_other_versions("dask", None, [code_digest(), "0" * 64])
 
 
 @contextmanager
@@ -109,7 +109,9 @@ def test_a_running_cluster_gives_the_same_bytes(backend: str, tiny: dict[str, An
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("backend", ["dask"], indirect=True)  # Ray lends its workers the modules of whoever asks, where they see its disk
+@pytest.mark.parametrize(
+    "backend", ["dask"], indirect=True
+)  # Ray lends its workers the modules of the process that asks, where they see its disk
 def test_a_cluster_without_this_simserve_is_refused(backend: str, tiny: dict[str, Any], tmp_path: Path) -> None:
     nodes = tmp_path / "nodes"
     (nodes / "simserve").mkdir(parents=True)

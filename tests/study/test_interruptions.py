@@ -94,7 +94,7 @@ def test_killed_workers_cost_nothing_but_their_time(tiny_file: Path, tmp_path: P
 
 
 class _Bomb:
-    """An experiment that kills whoever unpacks it."""
+    """An experiment that kills the process that unpacks it."""
 
     def __reduce__(self) -> Any:
         return os._exit, (1,)

@@ -49,7 +49,7 @@ def names(devices: int, node: int, affinity: Affinity, model: str = "opt-13b", k
 
 
 def test_all_placements_of_three_devices() -> None:
-    """By hand: one or two instances of one device, or one of two (tensor or pipeline), on either side; nobody can have three of either."""
+    """By hand: one or two instances of one device, or one of two (tensor or pipeline), on either side; no placement has three of either."""
     assert names(3, 8, "high") == [
         "prefill tp1 + decode tp1",
         "prefill tp1 + decode 2 x tp1",

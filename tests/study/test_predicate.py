@@ -102,15 +102,15 @@ def test_what_is_refused(text: str, message: str) -> None:
 def test_any_percentile_agrees_with_numpy(tiny: dict[str, Any]) -> None:
     result = simserve.run(tiny)
     ttft = result.requests["ttft_s"].to_numpy()
-    for text, share in (("ttft.p37", 0.37), ("ttft.p99_5", 0.995), ("ttft.p90", 0.9)):
-        expected = np.quantile(ttft, share, method="inverted_cdf")
+    for text, fraction in (("ttft.p37", 0.37), ("ttft.p99_5", 0.995), ("ttft.p90", 0.9)):
+        expected = np.quantile(ttft, fraction, method="inverted_cdf")
         assert value_of(result, parse_quantity(text)) == pytest.approx(expected, rel=1e-12)
     gaps = result.summary_dict()["latency"]["all"]["itl_s"]
     assert value_of(result, parse_quantity("itl.p99_0")) == gaps["p99"]  # the long way and the summary's way are one definition
 
 
 def test_classes(tiny: dict[str, Any]) -> None:
-    tiny["workload"]["slo_classes"] = [{"name": "chat", "share": 0.5}]
+    tiny["workload"]["slo_classes"] = [{"name": "chat", "fraction": 0.5}]
     tiny["slo"]["classes"] = {"chat": {"ttft_s": 1e-6}}
     result = simserve.run(tiny)
     assert value_of(result, parse_quantity("classes.chat.attainment")) == 0.0

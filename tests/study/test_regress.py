@@ -1,4 +1,4 @@
-"""Regression suites: a worse policy is caught, an equal one is not, and strangers' baselines are refused."""
+"""Regression suites: a worse policy is caught, an equal one is not, and baselines of another set-up are refused."""
 
 from __future__ import annotations
 

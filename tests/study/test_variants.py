@@ -13,19 +13,19 @@ from simserve.errors import ConfigError
 from simserve.files.yaml_text import dump
 from tests.study.conftest import BUDGET, RATE
 
-SEATS = "cluster.instances.0.scheduler.max_seqs"
+SLOTS = "cluster.instances.0.scheduler.max_seqs"
 
 
 @pytest.fixture
 def two(tiny: dict[str, Any]) -> dict[str, Any]:
-    """`wide` is the experiment as it stands, `narrow` has one seat."""
-    return {**tiny, "variants": {"narrow": {SEATS: 1}, "wide": {}}}
+    """`wide` is the experiment as it stands, `narrow` has one sequence slot."""
+    return {**tiny, "variants": {"narrow": {SLOTS: 1}, "wide": {}}}
 
 
 def test_every_variant_runs_at_every_point(two: dict[str, Any], tiny: dict[str, Any]) -> None:
     result = simserve.sweep(two, {RATE: [4.0, 40.0]}, jobs=1)
     assert list(result.frame["variant"]) == ["narrow", "narrow", "wide", "wide"] and result.keys == ("variant", RATE)
-    narrow = simserve.run(tiny, **{SEATS: 1, RATE: 40.0}).summary_dict()
+    narrow = simserve.run(tiny, **{SLOTS: 1, RATE: 40.0}).summary_dict()
     assert result.frame["ttft_p99_s"][1] == narrow["latency"]["all"]["ttft_s"]["p99"] > result.frame["ttft_p99_s"][3]
     assert len(result.plot.lines("ttft_p99_s").get_lines()) == 2
 
@@ -52,7 +52,7 @@ def test_listed_points_cross_the_variants_or_name_them(two: dict[str, Any]) -> N
     ("over", "message"),
     [
         ({"variant": ["narow"]}, "no variant 'narow'; did you mean 'narrow'"),
-        ({SEATS: [1, 2]}, r"max_seqs would undo what variant 'narrow' changes"),
+        ({SLOTS: [1, 2]}, r"max_seqs would undo what variant 'narrow' changes"),
         ({"cluster.instances.0.scheduler": [{"policy": "orca"}]}, "would undo what variant 'narrow' changes"),
         ({"variant": [["wide"]]}, "no variant"),
     ],
@@ -63,7 +63,7 @@ def test_mistakes_are_named_before_anything_runs(two: dict[str, Any], over: dict
 
 
 def test_a_key_that_the_chosen_variants_leave_alone_may_change(two: dict[str, Any]) -> None:
-    assert len(simserve.sweep(two, {SEATS: [1, 2], "variant": ["wide"]}, jobs=1).frame) == 2
+    assert len(simserve.sweep(two, {SLOTS: [1, 2], "variant": ["wide"]}, jobs=1).frame) == 2
     assert len(simserve.sweep(two, {BUDGET: [128, 512]}, jobs=1).frame) == 4
 
 

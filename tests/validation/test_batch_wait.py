@@ -33,7 +33,7 @@ def test_while_others_decode_a_newcomer_waits_so_many_steps() -> None:
     assert steps_before_admission(patient, 1) - steps_before_admission(plain, 1) == 7
 
 
-def test_nobody_waits_for_an_idle_engine() -> None:
+def test_no_request_waits_for_an_idle_engine() -> None:
     alone = serve([8], [4], [1.0], steps=50)
     assert alone.requests.scheduled_s[0] == alone.requests.released_s[0]
 

@@ -98,9 +98,9 @@ def test_a_ramp_over_requests_goes_from_its_start_to_its_end(tmp_path: Path) -> 
     load = read(tmp_path, results.vllm(**ramp)).load
     assert load.kind == "open" and load.arrivals is not None and load.arrivals.ramp == Ramp("linear", 1.0, 9.0)
     found = gaps(load, 90_000)
-    for share in (0.1, 0.5, 0.9):  # at the share s of the requests the rate is 1 + 8 s
-        near = slice(int((share - 0.01) * 90_000), int((share + 0.01) * 90_000))
-        assert 1 / found[near].mean() == pytest.approx(1 + 8 * share, rel=0.08)
+    for fraction in (0.1, 0.5, 0.9):  # at the fraction s of the requests the rate is 1 + 8 s
+        near = slice(int((fraction - 0.01) * 90_000), int((fraction + 0.01) * 90_000))
+        assert 1 / found[near].mean() == pytest.approx(1 + 8 * fraction, rel=0.08)
     exponential = read(tmp_path, results.vllm(**(ramp | {"ramp_up_strategy": "exponential"}))).load
     middle = gaps(exponential, 90_000)[44_000:46_000]
     assert 1 / middle.mean() == pytest.approx(3.0, rel=0.08), "half way between 1 and 9 on a logarithmic scale"
@@ -185,8 +185,8 @@ def test_guidellm_sweeps_are_several_runs_and_a_replay_uses_the_requests_in_the_
 
 def test_guidellm_margins_load_the_engine_and_are_not_measured(tmp_path: Path) -> None:
     found = read(tmp_path, results.guidellm({"type_": "throughput"}, warmup=0.2, cooldown=0.2))
-    assert found.load.requests == 100 and (found.load.warm_up_share, found.load.cool_down_share) == (0.2, 0.2)
-    middle, whole = predict(found), predict(replace(found, load=replace(found.load, warm_up_share=0.0, cool_down_share=0.0)))
+    assert found.load.requests == 100 and (found.load.warm_up_fraction, found.load.cool_down_fraction) == (0.2, 0.2)
+    middle, whole = predict(found), predict(replace(found, load=replace(found.load, warm_up_fraction=0.0, cool_down_fraction=0.0)))
     assert middle["ttft_p99"] < whole["ttft_p99"], "all come at once, and the last prompts wait longest"
 
 
@@ -239,7 +239,7 @@ def test_inference_perf_needs_its_configuration_to_know_the_arrivals(tmp_path: P
         (results.guidellm({"type_": "throughput", "max_concurrency": 2, "rampup_duration": 5.0}), "rampup_duration"),
         (results.guidellm({"type_": "constant"}), "without a finite rate"),
         (results.guidellm({"type_": "concurrent"}), "without its streams"),
-        (results.guidellm({"type_": "synchronous"}, warmup=30.0), "not a share below one half"),
+        (results.guidellm({"type_": "synchronous"}, warmup=30.0), "not a fraction below one half"),
         (results.guidellm({"type_": "synchronous"}, old=True, warmup_number=10), "warmup_number"),
         (results.aiperf({"concurrency": 4}, data={"custom_dataset_type": "MULTI_TURN"}), "several turns"),
         (results.aiperf(phases=[{"type": "poisson", "rate": 1.0, "rate_ramp": {"duration": 9, "strategy": "log"}}]), "strategy 'log'"),

@@ -32,7 +32,7 @@ def executed() -> set[Path]:
         case(label="another"),
         replace(apart, load=Load("open", Lengths(256.0), Lengths(16.0), requests=20, rate_per_s=4.0)),
         case(load=Load("phases", Lengths(512.0), Lengths(16.0), concurrency=4), profile="vllm-2023"),
-        case(profile="sglang", settings={"batch_wait_steps": 4, "batch_wait_share": 0.5}),
+        case(profile="sglang", settings={"batch_wait_steps": 4, "batch_wait_fraction": 0.5}),
         case(load=Load("repeated", Lengths(600.0), Lengths(16.0), requests=40, rate_per_s=4.0, distinct_prompts=4)),
     ]
     sys.setprofile(lambda frame, event, arg: seen.add(frame.f_code.co_filename))

@@ -1,4 +1,4 @@
-"""Tables of measured runs are read by whoever brings a reader: a module named on the command line, or readers given in Python."""
+"""Tables of measured runs are read by readers that the user brings: a module named on the command line, or readers given in Python."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ def test_conversations_are_poisson_by_the_second_and_bursty_by_the_hour(full):
 def test_api_hours_are_heavy_tailed_and_often_silent(full):
     hours = np.bincount((full.arrival_s[is_api(full)] // 3600).astype(int), minlength=1464)
     top = np.sort(hours)[::-1]
-    for share, published in ((15, 0.20), (73, 0.47), (146, 0.65)):
-        assert top[:share].sum() / top.sum() == pytest.approx(published, abs=0.03)
+    for fraction, published in ((15, 0.20), (73, 0.47), (146, 0.65)):
+        assert top[:fraction].sum() / top.sum() == pytest.approx(published, abs=0.03)
     assert (hours == 0).mean() == pytest.approx(0.434, abs=0.01)
     log = np.log1p(hours) - np.log1p(hours).mean()
     for lag, published in ((1, 0.79), (6, 0.36), (24, 0.47)):

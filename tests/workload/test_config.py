@@ -80,9 +80,9 @@ def test_lengths_only_traces_need_arrivals(tmp_path):
     assert build({"trace": {"path": "trace.csv"}, "closed_loop": {"concurrency": 1}}, tmp_path).concurrency == 1
 
 
-def test_slo_classes_by_label_then_by_share(tmp_path):
+def test_slo_classes_by_label_then_by_fraction(tmp_path):
     write(tmp_path, V1 + ROWS)
-    rules = [{"name": "chat", "share": 0.5, "priority": 2}, {"name": "premium", "model": "GPT-4", "priority": 5}]
+    rules = [{"name": "chat", "fraction": 0.5, "priority": 2}, {"name": "premium", "model": "GPT-4", "priority": 5}]
     t = build({"trace": {"path": "trace.csv", "resample": 20_000}, "slo_classes": rules, "priority": 1}, tmp_path).requests
     names = np.array(t.slo_class.names)[t.slo_class.codes]
     gpt4 = np.array(t.label_model.names)[t.label_model.codes] == "GPT-4"
@@ -133,7 +133,7 @@ def test_the_default_workload_is_an_hour_of_the_sample_at_eight_times_its_rate(t
         ({"trace": {"path": "a"}, "count": 3}, "comes from the source"),
         ({"trace": {"path": "a", "rate_scales": 3}}, "rate_scales"),
         ({"trace": {"path": "a", "format": "burst"}}, "format"),
-        ({"trace": {"path": "a"}, "slo_classes": [{"name": "x", "share": 0.7}, {"name": "y", "share": 0.7}]}, "more than 1"),
+        ({"trace": {"path": "a"}, "slo_classes": [{"name": "x", "fraction": 0.7}, {"name": "y", "fraction": 0.7}]}, "more than 1"),
         ({"trace": {"path": "a"}, "slo_classes": [{"name": "x"}]}, "by label"),
         ({"trace": {"path": "a"}, "closed_loop": {"concurrency": 0}}, "concurrency"),
     ],

@@ -40,7 +40,7 @@ def test_mooncake_reuse_is_the_published_one(name, ratio, unique):
 def test_burstgpt_v3_sessions_and_week_one():
     s = trace_statistics(read_trace(shared("burstgpt/BurstGPT_3_first400.csv.gz")))["sessions"]
     assert (s["sessions"], s["rows_in_sessions"], s["turns"]["max"]) == (135, 394, 24)
-    assert s["single_turn_share"] == pytest.approx(59 / 135) and s["gap_s"]["p50"] == pytest.approx(123)
+    assert s["single_turn_fraction"] == pytest.approx(59 / 135) and s["gap_s"]["p50"] == pytest.approx(123)
     week = trace_statistics(read_trace(shared("burstgpt/BurstGPT_1_first7days.csv.gz"), log_type="Conversation log"))
     dispersion = week["arrivals"]["index_of_dispersion"]
     for scale, value in (("1", 1.02), ("10", 1.22), ("60", 2.6), ("600", 16), ("3600", 79)):

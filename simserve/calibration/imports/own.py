@@ -18,7 +18,7 @@ _UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "ns": 1e-3}
 def read(path: Path, device: str | None) -> TableSet:
     """Every `.parquet` or `.csv` table in a folder (or one such file), checked and with its times in microseconds.
 
-    A time column may be `latency_us`, `latency_ms`, `latency_s` or `latency_ns`; with two of them nobody knows which one holds.
+    A time column may be `latency_us`, `latency_ms`, `latency_s` or `latency_ns`; with two of them it is not known which one holds.
     Raises ConfigError: nothing there, a file name that no operator describes, a missing column, two units.
     """
     if device is not None:

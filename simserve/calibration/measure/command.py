@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Measure; the exit code is 0, 2 for what the user can fix, 130 after Ctrl-C."""
     given = _parser().parse_args(argv)
     try:
         result = measure(

@@ -11,7 +11,7 @@ TORCH_DTYPE = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": 
 _ALIGN = 512  # elements: every copy starts on a boundary that all kernels accept
 _MAX_COPIES = 48
 _COLD = 1.5  # copies together exceed the L2 cache by this factor
-_SHARE = 0.3  # of the free memory that a set of copies may take
+_FRACTION = 0.3  # of the free memory that a set of copies may take
 
 
 class RandomData:
@@ -38,7 +38,7 @@ class RandomData:
     def cold_copies(self, size_bytes: int) -> int:
         """Copies of something of this size that do not stay in the cache, fewer when memory is short."""
         wanted = min(_MAX_COPIES, int(_COLD * self._device.l2_bytes / max(size_bytes, 1)) + 2)
-        fits = int(_SHARE * self._device.free_bytes() / max(size_bytes, 1))
+        fits = int(_FRACTION * self._device.free_bytes() / max(size_bytes, 1))
         return max(1, min(wanted, fits))
 
     def release(self) -> None:

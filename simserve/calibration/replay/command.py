@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Execute a plan; the exit code is 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Execute a plan; the exit code is 0, 2 for what the user can fix, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m simserve.calibration.replay", description=__doc__)
     parser.add_argument("plan", help="plan.json, made by 'simserve calibrate replay steps.parquet --plan-only'")
     parser.add_argument("--device", required=True, help="cuda, cuda:1, npu or cpu")

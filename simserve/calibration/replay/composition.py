@@ -17,8 +17,8 @@ def chunks_of(requests: int, tokens: int, pairs: int) -> tuple[Chunk, ...]:
     """`requests` chunks of `tokens` new tokens in all that have `pairs` = sum of new * context + new (new + 1) / 2 (query, key) pairs."""
     if requests < 1 or tokens < requests:
         return ()
-    share, left = divmod(tokens, requests)
-    new = [share + (i < left) for i in range(requests)]
+    each, left = divmod(tokens, requests)
+    new = [each + (i < left) for i in range(requests)]
     inside = sum(n * (n + 1) // 2 for n in new)
     context = max(0, round((pairs - inside) / tokens))
     return tuple((n, context) for n in new)

@@ -27,7 +27,7 @@ from simserve.model.layout import head_operators, layer_operators
 from simserve.model.operators import weight_bytes
 from simserve.model.parallel import Parallel
 
-_MEMORY_SHARE = 0.8  # of the free memory, for weights and the KV cache of the largest step; activations and graphs take the rest
+_MEMORY_FRACTION = 0.8  # of the free memory, for weights and the KV cache of the largest step; activations and graphs take the rest
 _CLOCK_EVERY_STEPS = 10
 _RULE = TimingRule(repeats=7, round_s=0.0, point_s=2.0)
 
@@ -183,7 +183,7 @@ def _layers(plan: ReplayPlan, model: ModelArchitecture, parallel: Parallel, devi
     largest = max(weight_bytes(layer_operators(model, parallel, i)) for i in range(model.num_layers))
     cached = max((sum(s.contexts) + sum(new + before for new, before in s.chunks) for s in plan.steps), default=0)
     largest += int(cached * model.kv_bytes_per_token_layer(2, parallel.tp))
-    fits = int((_MEMORY_SHARE * device.free_bytes() - outside) / largest)
+    fits = int((_MEMORY_FRACTION * device.free_bytes() - outside) / largest)
     if fits < 1:
         raise ModelError(f"model '{model.name}': not even one layer ({largest / 2**30:.1f} GiB) fits the free memory of {device.name}")
     return min(fits, model.num_layers)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "experiment.resolved.yaml"
 SPREAD = 0.5
-_COMMUNICATION = ("collective", "expert_exchange", "handover")
+_COMMUNICATION = ("collective", "expert_exchange", "stage_transfer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def regimes(steps: Steps) -> NDArray[np.str_]:
 
 
 def draw(steps: Steps, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of at most `count` steps: equal shares of the regimes that occur, and inside one evenly over the order of durations,
+    """Indices of at most `count` steps: equal parts of the regimes that occur, and inside one evenly over the order of durations,
     so that the shortest and the longest steps are among them."""
     kind = regimes(steps)
     duration = steps["end_s"] - steps["start_s"]
@@ -67,8 +67,8 @@ def draw(steps: Steps, count: int, generator: np.random.Generator) -> NDArray[np
         members = np.flatnonzero(kind == name)
         if len(members) > _CANDIDATES:
             members = np.sort(generator.choice(members, _CANDIDATES, replace=False))
-        share = min(len(members), max(1, left // (len(present) - place)))
-        left -= share
+        quota = min(len(members), max(1, left // (len(present) - place)))
+        left -= quota
         ordered = members[np.argsort(duration[members], kind="stable")]
-        chosen += ordered[np.unique(np.linspace(0, len(ordered) - 1, share).round().astype(int))].tolist()
+        chosen += ordered[np.unique(np.linspace(0, len(ordered) - 1, quota).round().astype(int))].tolist()
     return np.array(sorted(chosen[:count] if len(chosen) > count else chosen), dtype=np.int64)

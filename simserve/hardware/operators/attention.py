@@ -12,19 +12,19 @@ from simserve.hardware.operators.base import F64, Columns, Context, Operator, lo
 
 _NO_WINDOW = 2.0**40
 _TILE = 128.0
-_PREFILL_PEAK_SHARE = 0.585
-_PREFILL_HBM_SHARE = 0.5
+_PREFILL_PEAK_FRACTION = 0.585
+_PREFILL_HBM_FRACTION = 0.5
 _PREFILL_DIAGONAL = 0.53
 _PREFILL_GLUE = 2.1
 _PREFILL_LONGEST = 0.45
 _PREFILL_SMOOTH = 1.2
 _FLOOR_S = 11.5e-6
-_DECODE_HBM_SHARE = 0.60
-_DECODE_HBM_SHARE_HOPPER = 0.86
+_DECODE_HBM_FRACTION = 0.60
+_DECODE_HBM_FRACTION_HOPPER = 0.86
 _DECODE_SPLIT = 200.0
 _DECODE_FILL = 1.7
 _DECODE_FILL_POWER = 0.72
-_DECODE_PEAK_SHARE = 0.46
+_DECODE_PEAK_FRACTION = 0.46
 _DECODE_STEP_S = 5.5e-10
 _DECODE_SMOOTH = 2.26
 """Constants of the analytic estimates, found on bf16 tables of A100, H100 and H200 over three engines (errors in docs/cost-models.md):
@@ -81,13 +81,13 @@ def _decode_bound_s(ctx: Context, c: Columns) -> F64:
 def _prefill_estimate_s(ctx: Context, c: Columns) -> F64:
     flops, traffic = _prefill_work(ctx, c)
     device, new = ctx.device, c["new_tokens"]
-    rate = _PREFILL_PEAK_SHARE * device.peak(ctx.dtype)
+    rate = _PREFILL_PEAK_FRACTION * device.peak(ctx.dtype)
     rows = c["batch"] * c["num_q_heads"] * c["head_dim"]
     padded = flops + 4.0 * rows * _PREFILL_DIAGONAL * 0.5 * _TILE * np.ceil(new / _TILE) * _TILE
     window = np.where(c["window_tokens"] > 0, c["window_tokens"], _NO_WINDOW)
     longest = 4.0 * c["head_dim"] * _TILE * np.minimum(c["prefix_tokens"] + new, window) / (rate / device.sms)
     compute = np.maximum(padded / rate, _PREFILL_LONGEST * longest)
-    memory = traffic / (_PREFILL_HBM_SHARE * device.hbm_bytes_per_s)
+    memory = traffic / (_PREFILL_HBM_FRACTION * device.hbm_bytes_per_s)
     busy = (compute**_PREFILL_SMOOTH + memory**_PREFILL_SMOOTH) ** (1.0 / _PREFILL_SMOOTH)
     glue = 2.0 * c["batch"] * new * (c["num_q_heads"] + 2.0 * c["num_kv_heads"]) * c["head_dim"] / device.hbm_bytes_per_s
     return busy + _PREFILL_GLUE * glue + _FLOOR_S
@@ -99,9 +99,9 @@ def _decode_estimate_s(ctx: Context, c: Columns) -> F64:
     keys = np.minimum(np.maximum(c["kv_tokens"], 1.0), window)
     units = c["batch"] * c["num_kv_heads"] * np.ceil(keys / _DECODE_SPLIT)
     filled = np.minimum(1.0, units / ctx.device.sms / _DECODE_FILL) ** _DECODE_FILL_POWER
-    share = _DECODE_HBM_SHARE_HOPPER if ctx.device.architecture == "Hopper" else _DECODE_HBM_SHARE
-    memory = traffic / (share * ctx.device.hbm_bytes_per_s * filled)
-    compute = flops / (_DECODE_PEAK_SHARE * ctx.device.peak(ctx.dtype))
+    fraction = _DECODE_HBM_FRACTION_HOPPER if ctx.device.architecture == "Hopper" else _DECODE_HBM_FRACTION
+    memory = traffic / (fraction * ctx.device.hbm_bytes_per_s * filled)
+    compute = flops / (_DECODE_PEAK_FRACTION * ctx.device.peak(ctx.dtype))
     busy = (memory**_DECODE_SMOOTH + compute**_DECODE_SMOOTH) ** (1.0 / _DECODE_SMOOTH)
     return busy + _DECODE_STEP_S * np.minimum(keys, _DECODE_SPLIT) + _FLOOR_S
 

@@ -13,8 +13,8 @@ import numpy as np
 from simserve.hardware.device import Device, Link
 from simserve.hardware.operators.base import F64, Columns, Context, Operator
 
-_LINK_SHARE = 0.75
-"""Share of a link's one-way bandwidth that NCCL reaches on large messages (H100, 8 GPUs, 512 MiB: 445 of 450 GB/s bus at best)."""
+_LINK_FRACTION = 0.75
+"""Fraction of a link's one-way bandwidth that NCCL reaches on large messages (H100, 8 GPUs, 512 MiB: 445 of 450 GB/s bus at best)."""
 
 _HOP_S = 2.5e-6
 TOPOLOGY: dict[str, float | None] = {"message_bytes": None, "num_gpus": None, "num_nodes": 1.0, "gpus_per_node_used": 0.0}
@@ -32,7 +32,7 @@ def _moved(c: Columns, factor: float) -> F64:
     return factor * c["message_bytes"] * (gpus - 1.0) / gpus
 
 
-def _seconds(ctx: Context, c: Columns, moved: F64, share: float, hops: F64, rails: bool = False) -> F64:
+def _seconds(ctx: Context, c: Columns, moved: F64, fraction: float, hops: F64, rails: bool = False) -> F64:
     """`rails`: rings leave a node through the NICs of all its devices at once, up to what the devices pass on inside the node."""
     out = np.empty(len(moved))
     for nodes in np.unique(c["num_nodes"]):
@@ -42,7 +42,7 @@ def _seconds(ctx: Context, c: Columns, moved: F64, share: float, hops: F64, rail
         if rails and nodes > 1:
             inside = link_of(ctx.device, 1.0).bytes_per_s
             bandwidth = np.minimum(max(inside, link.bytes_per_s), bandwidth * np.maximum(c["num_gpus"][rows] / nodes, 1.0))
-        out[rows] = moved[rows] / (share * bandwidth) + hops[rows] * link.latency_s
+        out[rows] = moved[rows] / (fraction * bandwidth) + hops[rows] * link.latency_s
     return out
 
 
@@ -53,7 +53,7 @@ def _operator(name: str, factor: float, rails: bool = True) -> Operator:
 
     def estimate(ctx: Context, c: Columns) -> F64:
         hops = 2.0 + np.log2(np.maximum(c["num_gpus"], 2.0))
-        return _seconds(ctx, c, _moved(c, factor), _LINK_SHARE, hops, rails) + _HOP_S
+        return _seconds(ctx, c, _moved(c, factor), _LINK_FRACTION, hops, rails) + _HOP_S
 
     return Operator(name, dict(TOPOLOGY), ("num_gpus", "num_nodes", "gpus_per_node_used"), bound, estimate, _no_features)
 
@@ -70,7 +70,7 @@ def _p2p() -> Operator:
         return _seconds(ctx, c, moved(c), 1.0, np.zeros(len(c["num_gpus"])))
 
     def estimate(ctx: Context, c: Columns) -> F64:
-        return _seconds(ctx, c, moved(c), _LINK_SHARE, np.ones(len(c["num_gpus"]))) + _HOP_S
+        return _seconds(ctx, c, moved(c), _LINK_FRACTION, np.ones(len(c["num_gpus"]))) + _HOP_S
 
     columns: dict[str, float | None] = TOPOLOGY | {"num_gpus": 2.0}
     return Operator("p2p", columns, ("num_nodes", "gpus_per_node_used"), bound, estimate, _no_features)

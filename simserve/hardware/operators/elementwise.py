@@ -9,7 +9,7 @@ import numpy as np
 
 from simserve.hardware.operators.base import F64, Columns, Context, Operator, log2
 
-_HBM_SHARE = 0.70
+_HBM_FRACTION = 0.70
 
 
 def _traffic(c: Columns) -> F64:
@@ -21,7 +21,7 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 
 
 def _estimate_s(ctx: Context, c: Columns) -> F64:
-    return _traffic(c) / (_HBM_SHARE * ctx.device.hbm_bytes_per_s) + ctx.device.launch_s
+    return _traffic(c) / (_HBM_FRACTION * ctx.device.hbm_bytes_per_s) + ctx.device.launch_s
 
 
 def _features(ctx: Context, c: Columns) -> dict[str, F64]:

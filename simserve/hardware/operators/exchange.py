@@ -11,7 +11,7 @@ from simserve.hardware.device import DTYPE_BYTES
 from simserve.hardware.operators.base import F64, Columns, Context, Operator, log2
 from simserve.hardware.operators.collective import link_of
 
-_LINK_SHARE = 0.6
+_LINK_FRACTION = 0.6
 _FLOOR_S = 12e-6
 
 
@@ -27,12 +27,12 @@ def _sent_bytes(ctx: Context, c: Columns) -> F64:
     return c["num_tokens_per_gpu"] * c["hidden_size"] * DTYPE_BYTES.get(ctx.dtype, 2.0) * copies * others
 
 
-def _over_link(ctx: Context, c: Columns, share: float) -> F64:
+def _over_link(ctx: Context, c: Columns, fraction: float) -> F64:
     out = np.empty(len(c["num_nodes"]))
     sent = _sent_bytes(ctx, c)
     for nodes in np.unique(c["num_nodes"]):
         rows = c["num_nodes"] == nodes
-        out[rows] = sent[rows] / (share * link_of(ctx.device, float(nodes)).bytes_per_s)
+        out[rows] = sent[rows] / (fraction * link_of(ctx.device, float(nodes)).bytes_per_s)
     return out
 
 
@@ -42,7 +42,7 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 
 
 def _estimate_s(ctx: Context, c: Columns) -> F64:
-    return _over_link(ctx, c, _LINK_SHARE) + _FLOOR_S
+    return _over_link(ctx, c, _LINK_FRACTION) + _FLOOR_S
 
 
 def _features(ctx: Context, c: Columns) -> dict[str, F64]:

@@ -17,20 +17,20 @@ TILES = ((16, 64), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256,
 """Output tiles of cuBLAS and CUTLASS kernels that a library chooses between (rows, columns)."""
 
 _TILE_EFFICIENCY = (0.32, 1.0, 1.0, 0.87, 0.94, 1.0, 1.0)
-"""Share of the best tile's arithmetic rate; the smallest tile has 16 rows, as the smallest tensor-core instruction."""
+"""Fraction of the best tile's arithmetic rate; the smallest tile has 16 rows, as the smallest tensor-core instruction."""
 
 _FEEDING_FLOPS_PER_BYTE = 150.0
 """Small tiles are slow because operands arrive slowly, not because they multiply slowly. Devices with less arithmetic for each byte of
 memory bandwidth than this (H20: 37; A100, the lowest measured here: 153) lose less to them. An assumption; nothing measured is below."""
 
-_PEAK_SHARE = 0.83
+_PEAK_FRACTION = 0.83
 _SPLIT_K = 2880.0
 _SPLIT_GAIN = 1.14
 _WAVE_S = 0.28e-6
 _CHAIN_S = 6.3e-11
 _SMOOTH = 2.25
 """Constants of the analytic estimate, found on bf16 tables of A100, H100 and H200 (their error there is in docs/cost-models.md):
-share of peak reached inside a tile; the depth from which a matrix that leaves SMs idle is split along k, and what splitting gains;
+fraction of peak reached inside a tile; the depth from which a matrix that leaves SMs idle is split along k, and what splitting gains;
 seconds per wave; seconds per unit of depth; and the exponent with which compute and memory time overlap imperfectly."""
 
 
@@ -59,8 +59,8 @@ _FORMATS = {
 _FORMATS |= dict.fromkeys(("w4a4_nvfp4", "w4a4_mxfp4", "w8a8_mxfp8", "w4a8_fp8", "llm_int8"), _FORMATS["w8a8_int8"])
 _FORMATS |= dict.fromkeys(("w4a16_nvfp4", "w4a16_nf4", "w3a16_int3", "w2a16_int2"), _FORMATS["w4a16_int4"])
 _FORMATS["w8a16_fp8"] = _FORMATS["w8a16_int8"]
-"""Found on the same tables as the constants above, each on the devices that have the format. Nobody measured w4a8_int4, w4a4_int4,
-bf16_2of4 or the formats below them for us: those that multiply in less than 16 bits are taken to be as far from their peaks as W8A8 is,
+"""Found on the same tables as the constants above, each on the devices that have the format. Not measured: w4a8_int4, w4a4_int4,
+bf16_2of4 and the formats below them: those that multiply in less than 16 bits are taken to be as far from their peaks as W8A8 is,
 those of weights only as W4A16 and W8A16."""
 
 
@@ -81,11 +81,11 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 def _tile_seconds(ctx: Context, c: Columns) -> F64:
     """Compute time of the best tile size with whole tiles and whole waves; few tiles are split along k over the idle SMs."""
     sms = ctx.device.sms
-    per_sm = _PEAK_SHARE * ctx.device.peak(ctx.dtype) / sms
+    per_sm = _PEAK_FRACTION * ctx.device.peak(ctx.dtype) / sms
     relief = max(1.0, _FEEDING_FLOPS_PER_BYTE * ctx.device.hbm_bytes_per_s / ctx.device.peak("bf16"))
     times = []
-    for (rows, columns), share in zip(TILES, _TILE_EFFICIENCY, strict=True):
-        efficiency = min(1.0, share * relief)
+    for (rows, columns), fraction in zip(TILES, _TILE_EFFICIENCY, strict=True):
+        efficiency = min(1.0, fraction * relief)
         tiles = np.ceil(c["m"] / rows) * np.ceil(c["n"] / columns)
         splits = np.minimum(np.maximum(1.0, np.floor(sms / tiles)), np.maximum(c["k"] / _SPLIT_K, 1.0))
         whole = waves(tiles, sms)[1]

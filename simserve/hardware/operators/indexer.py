@@ -1,8 +1,8 @@
 """Scores of a sparse-attention indexer of one layer (DeepSeek-V3.2-Exp) and the selection of the best tokens.
 
 Every query is multiplied with the small fp8 key of every token before it, by `num_heads` heads of `head_dim`; the weighted sums, one
-fp32 number a pair, are written and read for the top-k. `kv_tokens` counts all keys of a sequence, its new tokens included. Nobody
-measured it for us: shares of peak and bandwidth are those of other attention kernels.
+fp32 number a pair, are written and read for the top-k. `kv_tokens` counts all keys of a sequence, its new tokens included. It was
+not measured for us: fractions of peak and bandwidth are those of other attention kernels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from simserve.hardware.operators.attention import attended_pairs
 from simserve.hardware.operators.base import F64, Columns, Context, Operator, log2
 
-_PEAK_SHARE, _HBM_SHARE = 0.5, 0.75
+_PEAK_FRACTION, _HBM_FRACTION = 0.5, 0.75
 _SCORE_BYTES = 12.0
 """A score of 4 bytes is written once and read twice by the selection."""
 _KERNELS = 3.0
@@ -33,8 +33,8 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 
 def _estimate_s(ctx: Context, c: Columns) -> F64:
     flops, keys, pairs = _work(c)
-    arithmetic = flops / (_PEAK_SHARE * ctx.device.peak("fp8"))
-    memory = (keys + _SCORE_BYTES * pairs) / (_HBM_SHARE * ctx.device.hbm_bytes_per_s)
+    arithmetic = flops / (_PEAK_FRACTION * ctx.device.peak("fp8"))
+    memory = (keys + _SCORE_BYTES * pairs) / (_HBM_FRACTION * ctx.device.hbm_bytes_per_s)
     return np.maximum(arithmetic, memory) + _KERNELS * ctx.device.launch_s
 
 

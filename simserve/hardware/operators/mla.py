@@ -15,7 +15,7 @@ from simserve.hardware.operators.base import F64, Columns, Context, Operator, lo
 
 _LATENT, _ROPE, _NOPE, _VALUE = 512.0, 64.0, 128.0, 128.0
 _HIDDEN, _QUERY_RANK = 7168.0, 1536.0
-_PEAK_SHARE, _HBM_SHARE = 0.55, 0.75
+_PEAK_FRACTION, _HBM_FRACTION = 0.55, 0.75
 _FLOOR_S = 6e-6
 _MODULE_FLOOR_S = 40e-6
 
@@ -59,7 +59,7 @@ def _bound_s(ctx: Context, c: Columns) -> F64:
 def _estimate_s(ctx: Context, c: Columns) -> F64:
     flops, traffic = _attention(ctx, c)
     projection_flops, projection_bytes = _projections(c)
-    peak, bandwidth = _PEAK_SHARE * ctx.device.peak(ctx.dtype), _HBM_SHARE * ctx.device.hbm_bytes_per_s
+    peak, bandwidth = _PEAK_FRACTION * ctx.device.peak(ctx.dtype), _HBM_FRACTION * ctx.device.hbm_bytes_per_s
     attention = np.maximum(flops / peak, traffic / bandwidth)
     projection = np.maximum(projection_flops / peak, projection_bytes / bandwidth)
     return attention + projection + np.where(c["projection_bytes"] > 0, _MODULE_FLOOR_S, _FLOOR_S)

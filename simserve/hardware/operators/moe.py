@@ -12,7 +12,7 @@ import numpy as np
 from simserve.hardware.device import DTYPE_BYTES
 from simserve.hardware.operators.base import F64, Columns, Context, Operator, log2, waves
 
-_PEAK_SHARE, _HBM_SHARE = 0.60, 0.75
+_PEAK_FRACTION, _HBM_FRACTION = 0.60, 0.75
 _ROW_PASSES = 6.0
 _FLOOR_S = 20e-6
 TILE_ROWS = (16, 32, 64, 128)
@@ -45,8 +45,8 @@ def _estimate_s(ctx: Context, c: Columns) -> F64:
     rows, flops, weights = _work(ctx, c)
     hit = experts_hit(c)
     padded = np.maximum(hit * np.ceil(rows / hit / 16.0) * 16.0, rows)  # each expert's rows fill whole tiles
-    compute = flops * padded / np.maximum(rows, 1e-9) / (_PEAK_SHARE * ctx.device.peak(ctx.dtype))
-    memory = weights / (_HBM_SHARE * ctx.device.hbm_bytes_per_s)
+    compute = flops * padded / np.maximum(rows, 1e-9) / (_PEAK_FRACTION * ctx.device.peak(ctx.dtype))
+    memory = weights / (_HBM_FRACTION * ctx.device.hbm_bytes_per_s)
     around = _ROW_PASSES * 2.0 * c["num_tokens"] * c["topk"] * c["hidden_size"] / ctx.device.hbm_bytes_per_s
     return np.maximum(compute, memory) + around + _FLOOR_S
 

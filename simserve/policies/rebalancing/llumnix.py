@@ -47,9 +47,9 @@ class LlumnixMigration:
 
     def act(self, cluster: ClusterControl) -> None:
         free = {}
-        for number, (life, role) in enumerate(zip(cluster.lives, cluster.roles, strict=True)):
-            if role != "prefill" and life in ("up", "draining") and cluster.migrations(number) < self.params.concurrent:
-                free[number] = -math.inf if life == "draining" else self._freeness(cluster, number)
+        for number, (state, role) in enumerate(zip(cluster.states, cluster.roles, strict=True)):
+            if role != "prefill" and state in ("up", "draining") and cluster.migrations(number) < self.params.concurrent:
+                free[number] = -math.inf if state == "draining" else self._freeness(cluster, number)
         threshold = self.params.threshold
         sources = sorted((number for number in free if free[number] < threshold), key=lambda number: (free[number], number))
         destinations = sorted((number for number in free if free[number] > threshold), key=lambda number: (-free[number], number))

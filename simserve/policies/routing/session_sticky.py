@@ -6,7 +6,7 @@ from simserve.contracts import ClusterView, PolicyParams, Request
 
 
 class SessionSticky:
-    """New sessions, and those whose instance takes no requests any more, go to the fewest outstanding requests."""
+    """New sessions, and sessions whose instance takes no requests any more, go to the fewest outstanding requests."""
 
     class Params(PolicyParams):
         pass

@@ -51,12 +51,12 @@ class SplitwiseTokens:
 
     def choose(self, request: Request, view: ClusterView) -> int:
         for pool in ("decode", "prefill"):
-            number, free = view.best(free_share, pool)
+            number, free = view.best(free_fraction, pool)
             if free > self.params.reserve:
                 return number
         return view.source if view.source in view.open else view.open[0]
 
 
-def free_share(load: Load) -> float:
-    """Share of an instance's memory that is free and not what the first in its queue waits for."""
+def free_fraction(load: Load) -> float:
+    """Fraction of an instance's memory that is free and not what the first in its queue waits for."""
     return (load.free_blocks - load.head_blocks) / load.total_blocks

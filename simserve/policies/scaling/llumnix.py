@@ -45,42 +45,44 @@ class LlumnixScaling:
         return self.params.interval_s
 
     def act(self, cluster: ClusterControl) -> None:
-        lives, roles = cluster.lives, cluster.roles
-        up = [number for number, life in enumerate(lives) if life == "up"]
-        booting = [number for number, life in enumerate(lives) if life == "booting"]
-        spare = [number for number, life in enumerate(lives) if life == "draining"] + [n for n, life in enumerate(lives) if life == "off"]
+        states, roles = cluster.states, cluster.roles
+        up = [number for number, state in enumerate(states) if state == "up"]
+        booting = [number for number, state in enumerate(states) if state == "booting"]
+        spare = [number for number, state in enumerate(states) if state == "draining"] + [
+            n for n, state in enumerate(states) if state == "off"
+        ]
         loads = [min(freeness(cluster.load(number)), self.params.most) for number in up] + [self.params.most] * len(booting)
         average = sum(loads) / len(loads) if loads else (-math.inf if cluster.held else math.inf)
-        serving = {role for role, life in zip(roles, lives, strict=True) if life in ("up", "booting")}
-        if cluster.held and not serving - {"decode"}:  # nobody takes arrivals, however free the others are
+        serving = {role for role, state in zip(roles, states, strict=True) if state in ("up", "booting")}
+        if cluster.held and not serving - {"decode"}:  # no instance takes arrivals, however free the others are
             spare, average = [number for number in spare if roles[number] != "decode"], -math.inf
         if average < self.params.scale_up and spare:
             cluster.start(spare[0])
         elif average > self.params.scale_down and not booting and len(up) > self.params.min_instances:
             # The emptiest stops soonest; of equals the last started.
-            stoppable = self._stoppable(up, lives, roles)
+            stoppable = self._stoppable(up, states, roles)
             if stoppable:
                 cluster.drain(min(stoppable, key=lambda number: (cluster.load(number).running + cluster.load(number).waiting, -number)))
         if "prefill" in roles:
             self._complete(cluster)
 
-    def _stoppable(self, up: list[int], lives: list[str], roles: list[str]) -> list[int]:
+    def _stoppable(self, up: list[int], states: list[str], roles: list[str]) -> list[int]:
         """Instances that may stop: not the last that decodes while one prefills, nor the last that takes arrivals if any must serve."""
         entries = [number for number in up if roles[number] != "decode"]
         decoders = [number for number in up if roles[number] == "decode"]
         kept = set(entries) if len(entries) == 1 and self.params.min_instances else set()
-        if len(decoders) == 1 and any(role == "prefill" and life != "off" for role, life in zip(roles, lives, strict=True)):
+        if len(decoders) == 1 and any(role == "prefill" and state != "off" for role, state in zip(roles, states, strict=True)):
             kept |= set(decoders)
         return [number for number in up if number not in kept]
 
     def _complete(self, cluster: ClusterControl) -> None:
         """What is prefilled must be decoded: a decode instance starts where a prefill instance works and none decodes."""
-        lives, roles = cluster.lives, cluster.roles
-        working = [role for role, life in zip(roles, lives, strict=True) if life in ("up", "booting")]
-        draining = any(role == "prefill" and life == "draining" for role, life in zip(roles, lives, strict=True))
+        states, roles = cluster.states, cluster.roles
+        working = [role for role, state in zip(roles, states, strict=True) if state in ("up", "booting")]
+        draining = any(role == "prefill" and state == "draining" for role, state in zip(roles, states, strict=True))
         if ("prefill" in working or draining) and "decode" not in working:
             for wanted in ("draining", "off"):
-                for number, life in enumerate(lives):
-                    if life == wanted and roles[number] == "decode":
+                for number, state in enumerate(states):
+                    if state == wanted and roles[number] == "decode":
                         return cluster.start(number)
         return None

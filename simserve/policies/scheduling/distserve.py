@@ -9,9 +9,9 @@ from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 
 
 class DistServe:
-    """Prefill: first come, first served, prompts together up to the length that saturates the devices. Decode: everybody who fits.
+    """Prefill: first come, first served, prompts together up to the length that saturates the devices. Decode: every request that fits.
 
-    On a prefill instance nobody decodes. KV that decode instances have not fetched yet stays in its cache and leaves less room for
+    On a prefill instance no request decodes. KV that decode instances have not fetched yet stays in its cache and leaves less room for
     prompts: that is the back-pressure of a full decode pool. On a decode instance a request waits only if its KV was dropped: it is
     computed again there. On a mixed instance prompts go first.
     """

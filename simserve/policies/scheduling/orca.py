@@ -24,7 +24,7 @@ def reservation_tokens(request: Request, reserve: str, view: InstanceView) -> in
 
 
 class Orca:
-    """Every step decodes all running requests and takes in whole prompts that fit; nobody is ever preempted."""
+    """Every step decodes all running requests and takes in whole prompts that fit; no request is ever preempted."""
 
     class Params(SchedulerParams):
         max_seqs: int = Field(

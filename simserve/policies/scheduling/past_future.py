@@ -31,7 +31,7 @@ def draws_for(running: int) -> int:
 
 
 def peak_tokens(held: F64, left: F64) -> float:
-    """Most tokens in memory until everybody has ended, when request i holds `held[i]` and every step adds one token to each.
+    """Most tokens in memory until all requests have ended, when request i holds `held[i]` and every step adds one token to each.
 
     held  tokens, shape (requests,); left  tokens still to generate, shape (draws, requests). With the requests in falling order of
     `left`, the k-th to last to end sees k requests grow by its own `left`: the peak is the largest of left_k k + sum of held up to k
@@ -55,14 +55,14 @@ class OutputHistory:
         self._lengths.append(float(tokens))
         self._sorted = np.sort(np.array(self._lengths))
 
-    def quantile(self, share: F64, generated: I64, limit: I64) -> F64:
-        """Final output lengths at these shares (0 to 1) of what is longer than the `generated` tokens, interpolated; at most `limit`.
+    def quantile(self, fraction: F64, generated: I64, limit: I64) -> F64:
+        """Final output lengths at these fractions (0 to 1) of what is longer than the `generated` tokens, interpolated; at most `limit`.
 
         Shapes broadcast. The limit of each request stands behind the longest length seen, so there is always something longer.
         """
         lengths = np.append(self._sorted, np.inf)
         longer = np.searchsorted(self._sorted, generated, side="right")
-        place = longer + share * (len(lengths) - 1 - longer)
+        place = longer + fraction * (len(lengths) - 1 - longer)
         below = place.astype(np.int64)
         low = np.minimum(lengths[below], limit)
         high = np.minimum(lengths[np.minimum(below + 1, len(lengths) - 1)], limit)
@@ -89,7 +89,7 @@ class PastFuture(Scheduler):
         window: int = Field(
             200, gt=0, le=MOST_REQUESTS, description="Output lengths remembered (200 in the public code; about 1000 in the paper)."
         )
-        reserve: float = Field(0.05, ge=0, lt=1, description="Share of the KV cache that predictions leave free.")
+        reserve: float = Field(0.05, ge=0, lt=1, description="Fraction of the KV cache that predictions leave free.")
         predict: Literal["history", "limit", "oracle"] = Field(
             "history",
             description="Output length foreseen: drawn from the past (the paper), the longest allowed (a conservative scheduler), or the"
@@ -119,7 +119,7 @@ class PastFuture(Scheduler):
             self._looked[group] = group.tick
         else:
             plan.decode(group)
-            # With requests waiting nothing changes before the next look, whoever arrives.
+            # With requests waiting nothing changes before the next look, whatever arrives.
             plan.hold(steps=self.params.wait_steps - since % self.params.wait_steps if view.waiting else None)
         return plan
 

@@ -12,7 +12,7 @@ CHUNKED_STEP_TOKENS = 512
 
 
 class VllmV0:
-    """Admits whole prompts as soon as memory and seats allow, in steps without decodes; otherwise decodes everybody."""
+    """Admits whole prompts as soon as memory and sequence slots allow, in steps without decodes; otherwise decodes all running requests."""
 
     class Params(SchedulerParams):
         max_num_batched_tokens: int | None = Field(

@@ -11,7 +11,7 @@ from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 
 
 class VllmV1:
-    """Running requests first, then newcomers while budget, seats and memory last; KV blocks are taken chunk by chunk.
+    """Running requests first, then newcomers while budget, sequence slots and memory last; KV blocks are taken chunk by chunk.
 
     V1 walks its running list in order of admission; here decodes come before started prompts. The two differ only when a long-prefill
     threshold leaves several prompts unfinished that together use up the budget.

@@ -54,13 +54,13 @@ class Comparison:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The figures as numbers (seconds, shares, rates): a row each, a column for each run."""
+        """The figures as numbers (seconds, fractions, rates): a row each, a column for each run."""
         import pandas as pd
 
         return pd.DataFrame({name: [row.values[k] for row in self.rows] for k, name in enumerate(self.names)}, [r.name for r in self.rows])
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as JSON types: values in seconds, shares and rates, in the order of `names`; None for what a run does not have."""
+        """Everything as JSON types: values in seconds, fractions and rates, in the order of `names`; None for what a run does not have."""
         return {
             "names": list(self.names),
             "figures": [{"name": row.name, "values": list(row.values)} for row in self.rows],
@@ -148,7 +148,7 @@ def _row(figure: Figure, values: list[float | None]) -> Row:
 
 
 def _change(base: float | None, value: float | None, unit: str) -> str:
-    """The difference in per cent, from ten times on the factor; for shares, which are per cent themselves, in points."""
+    """The difference in per cent, from ten times on the factor; for fractions, which are per cent themselves, in points."""
     if base is None or value is None:
         return ""
     if unit == "%":

@@ -39,11 +39,11 @@ class ComparisonPlots:
                 share_legend(axes, len(runs))
         return axes
 
-    def frontier(self, share: float = 0.9, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
-        """Which limits on TTFT and TPOT a share of the requests meets, a line for each run."""
+    def frontier(self, fraction: float = 0.9, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
+        """Which limits on TTFT and TPOT a fraction of the requests meets, a line for each run."""
         felt = (Felt.of_frame(result.requests) for result in self.results)
-        curves = [Curve(name, of, share) for name, of in zip(self.names, felt, strict=True)]
-        return dressed([slo_frontier(curves, self._limits(), f"{100 * share:.3g} % of the", ax)], title, legend)[0]
+        curves = [Curve(name, of, fraction) for name, of in zip(self.names, felt, strict=True)]
+        return dressed([slo_frontier(curves, self._limits(), f"{100 * fraction:.3g} % of the", ax)], title, legend)[0]
 
     def goodput(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Requests finished per second, and those that met the SLO."""

@@ -13,8 +13,8 @@ from simserve.report.perfetto.steps import Event, life_thread, microseconds
 
 def life_events(records: RunRecords, cut_s: float) -> Iterator[Event]:
     """A slice for each state that an instance enters after the beginning (up, draining, booting, off), until the next."""
-    for number in sorted({instance for _, instance, _ in records.lives}):
-        own = [(time_s, state) for time_s, instance, state in records.lives if instance == number]
+    for number in sorted({instance for _, instance, _ in records.instance_states}):
+        own = [(time_s, state) for time_s, instance, state in records.instance_states if instance == number]
         until = [*(time_s for time_s, _ in own[1:]), records.end_s]
         for (begin_s, state), end_s in zip(own, until, strict=True):
             if begin_s < cut_s:

@@ -11,7 +11,7 @@ import numpy as np
 
 from simserve.engine.records import RunRecords, Status
 from simserve.report.perfetto.steps import Event, counter, microseconds, thread_id
-from simserve.report.segments import Handovers, Segments
+from simserve.report.segments import Segments, Transfers
 from simserve.report.utilisation import level_steps
 
 
@@ -28,7 +28,7 @@ class _Stay(NamedTuple):
     phases: list[_Phase]
 
 
-def request_events(records: RunRecords, of: Segments, moved: Handovers, cut_s: float) -> Iterator[Event]:
+def request_events(records: RunRecords, of: Segments, moved: Transfers, cut_s: float) -> Iterator[Event]:
     """The events of the requests that were released before the cut; those of one request are in order."""
     first = np.searchsorted(of.request, np.arange(len(records.table) + 1))
     for row in np.flatnonzero(records.requests.released_s < cut_s).tolist():
@@ -40,7 +40,7 @@ def request_events(records: RunRecords, of: Segments, moved: Handovers, cut_s: f
     for source in np.unique(moved.source).tolist():
         ours = moved.source == source
         for time_s, level in zip(*(column.tolist() for column in level_steps(moved.begin_s[ours], moved.end_s[ours])), strict=True):
-            yield counter(source + 1, microseconds(time_s), "requests", "in hand-over", level)
+            yield counter(source + 1, microseconds(time_s), "requests", "in KV transfer", level)
 
 
 def _facts(records: RunRecords, row: int) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _facts(records: RunRecords, row: int) -> dict[str, Any]:
 
 
 def _stays(records: RunRecords, row: int, of: Segments, own: range) -> list[_Stay]:
-    """The life of a request from its release to its end, without gaps; `own` are its segments."""
+    """The phases of a request from its release to its end, without gaps; `own` are its segments."""
     r = records.requests
     released, scheduled = float(r.released_s[row]), float(r.scheduled_s[row])
     end = float(r.finish_s[row]) if not math.isnan(r.finish_s[row]) else records.end_s
@@ -77,7 +77,7 @@ def _stays(records: RunRecords, row: int, of: Segments, own: range) -> list[_Sta
             stays.append(_Stay(here, []))
             waited = "started again"
         else:
-            waited = "hand-over"
+            waited = "KV transfer"
         if begin > at:
             stays[-1].phases.append(_Phase(waited, at, begin))
         if here != stays[-1].instance:
@@ -86,7 +86,7 @@ def _stays(records: RunRecords, row: int, of: Segments, own: range) -> list[_Sta
             stays[-1].phases.append(_Phase("decode", begin, stop))
         at = stop
     if at < end and r.status[row] != Status.COMPLETED:
-        name = "prefill" if not own else "hand-over" if final != stays[-1].instance else "preempted"
+        name = "prefill" if not own else "KV transfer" if final != stays[-1].instance else "preempted"
         stays[-1].phases.append(_Phase(name, at, end))
     return stays
 
@@ -103,7 +103,7 @@ def _track(records: RunRecords, row: int, stay: _Stay, facts: dict[str, Any]) ->
     yield end, f'{{"ph":"e",{head},"name":"request","ts":{end}}}'
 
 
-def _arrows(records: RunRecords, of: Segments, moved: Handovers, cut_s: float) -> Iterator[Event]:
+def _arrows(records: RunRecords, of: Segments, moved: Transfers, cut_s: float) -> Iterator[Event]:
     """From the step of a request's last token on one instance to the step of its first token on the next."""
     for number, (before, after) in enumerate(zip(moved.before.tolist(), moved.after.tolist(), strict=True)):
         if of.begin_s[after] >= cut_s:  # that step is not in the file
@@ -113,4 +113,4 @@ def _arrows(records: RunRecords, of: Segments, moved: Handovers, cut_s: float) -
             place = f'"pid":{records.lanes[lane].instance + 1},"tid":{thread_id(records, lane)}'
             bound = ',"bp":"e"' if kind == "f" else ""
             ts = microseconds(time_s)
-            yield ts, f'{{"ph":"{kind}","cat":"request","name":"hand-over","id":{number + 1},{place},"ts":{ts}{bound}}}'
+            yield ts, f'{{"ph":"{kind}","cat":"request","name":"KV transfer","id":{number + 1},{place},"ts":{ts}{bound}}}'

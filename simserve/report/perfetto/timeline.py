@@ -1,6 +1,6 @@
 """timeline.json: a run in the Chrome trace event format, for https://ui.perfetto.dev. Bounded in size.
 
-A process per instance. In it a thread per lane with its spans as slices, counters (KV blocks, requests that run, wait and are handed over),
+A process per instance. In it a thread per lane with its spans as slices, counters (KV blocks, requests that run, wait and are transferred),
 and a track per request with its phases; where they occur, live migrations and the states of the instance. Arrows lead from the last step
 of a request on one instance to its first step on the next.
 
@@ -22,7 +22,7 @@ from simserve.engine.records import RunRecords
 from simserve.report.perfetto.instances import life_events, migration_events
 from simserve.report.perfetto.requests import request_events
 from simserve.report.perfetto.steps import life_thread, step_events, thread_id
-from simserve.report.segments import Handovers, Segments, handovers, segments
+from simserve.report.segments import Segments, Transfers, segments, transfers
 
 MAX_EVENTS = 300_000
 """The file ends at the simulated time at which this many events are reached; about 40 MB."""
@@ -39,7 +39,7 @@ def write_timeline(records: RunRecords, path: Path, max_events: int = MAX_EVENTS
     """
     cut_s = cut_time_s(records, max_events)
     found = segments(records, cut_s)
-    moved = handovers(records, found)
+    moved = transfers(records, found)
     events = [*step_events(records, set(moved.source.tolist()), cut_s), *request_events(records, found, moved, cut_s)]
     events += [*life_events(records, cut_s), *migration_events(records, cut_s)]
     events.sort(key=itemgetter(0))  # stable: events of one request at one time keep their order
@@ -70,7 +70,7 @@ def cut_time_s(records: RunRecords, max_events: int) -> float:
     return float(times[order][np.searchsorted(up_to, max_events)])
 
 
-def _roles(found: Segments, moved: Handovers, records: RunRecords) -> dict[int, str]:
+def _roles(found: Segments, moved: Transfers, records: RunRecords) -> dict[int, str]:
     """Instances that only give requests away, and those that only take them over."""
     instance = np.array([lane.instance for lane in records.lanes], dtype=np.int64)
     sources, destinations = set(moved.source.tolist()), set(instance[found.lane[moved.after]].tolist())
@@ -91,6 +91,6 @@ def _names(records: RunRecords, roles: dict[int, str]) -> Iterator[str]:
         thread = f"steps, lane {lane.lane}" if lanes.count(lane.instance) > 1 else "steps"
         place = {"ph": "M", "pid": lane.instance + 1, "tid": thread_id(records, number)}
         yield json.dumps({**place, "name": "thread_name", "args": {"name": thread}})
-    for number in sorted({instance for _, instance, _ in records.lives}):
+    for number in sorted({instance for _, instance, _ in records.instance_states}):
         place = {"ph": "M", "pid": number + 1, "tid": life_thread(records, number)}
         yield json.dumps({**place, "name": "thread_name", "args": {"name": "state"}})

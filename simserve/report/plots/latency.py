@@ -49,7 +49,7 @@ def _cdf(m: Measurement, metric: Metric, ax: Axes) -> None:
 
 
 def _cdf_line(ax: Axes, m: Measurement, metric: Metric, name: str, rows: Mask, number: int) -> bool:
-    value, share = m.gaps.cdf(rows) if metric.over == "token" else cdf_points(m.requests.column(metric.name)[rows])
+    value, fraction = m.gaps.cdf(rows) if metric.over == "token" else cdf_points(m.requests.column(metric.name)[rows])
     positive = value > 0  # a logarithmic axis has no 0
     if not bool(positive.any()):
         return False
@@ -58,7 +58,7 @@ def _cdf_line(ax: Axes, m: Measurement, metric: Metric, name: str, rows: Mask, n
     # Dashed lines above solid ones: classes that behave alike lie on top of each other.
     ax.step(
         value[positive],
-        100 * share[positive],
+        100 * fraction[positive],
         where="post",
         color=COLOURS[number % len(COLOURS)],
         linestyle=(0, (4, 2)) if number % 2 else "-",
@@ -124,9 +124,9 @@ def _finish(ax: Axes, m: Measurement, label: str, has_data: bool, unit_s: float,
 def percentile_lines(ax: Axes, edges: F64, rows: F64) -> None:
     """Lines of p50, p95 and p99 (rows) in the bins of these edges."""
     middle = (edges[1:] + edges[:-1]) / 2
-    for row, share, colour in zip(rows, PERCENTILES, (COLOURS[0], COLOURS[2], COLOURS[1]), strict=True):
+    for row, fraction, colour in zip(rows, PERCENTILES, (COLOURS[0], COLOURS[2], COLOURS[1]), strict=True):
         seen = ~np.isnan(row)
-        ax.plot(middle[seen], row[seen], color=colour, label=f"p{100 * share:.0f}")
+        ax.plot(middle[seen], row[seen], color=colour, label=f"p{100 * fraction:.0f}")
 
 
 def _shade_cuts(ax: Axes, m: Measurement, unit_s: float) -> None:

@@ -55,7 +55,7 @@ def _batch(m: Measurement, ax: Axes) -> None:
 
 
 def kv_usage(m: Measurement, ax: Axes | None = None) -> Axes:
-    """Share of each instance's KV blocks in use over time."""
+    """Fraction of each instance's KV blocks in use over time."""
     with style():
         edges, middle, unit = _time_axis(m)
         ax = one(ax, (9.2, 3.0))

@@ -50,10 +50,10 @@ def _cdf(runs: Runs, limits: Mapping[str, float], metric: Metric, ax: Axes) -> N
     column = metric.name
     drawn = False
     for number, (name, requests) in enumerate(runs):
-        value, share = cdf_points(requests.loc[requests["in_window"], column].to_numpy(dtype=np.float64))
+        value, fraction = cdf_points(requests.loc[requests["in_window"], column].to_numpy(dtype=np.float64))
         positive = value > 0  # a logarithmic axis has no 0
         drawn |= bool(positive.any())
-        ax.step(value[positive], 100 * share[positive], where="post", label=_short(name), **_look(number))
+        ax.step(value[positive], 100 * fraction[positive], where="post", label=_short(name), **_look(number))
     if column in limits:
         ax.axvline(limits[column], color=LIMIT_COLOUR, linestyle=":", linewidth=1.3, label=f"SLO: {duration(limits[column])}")
     if drawn:

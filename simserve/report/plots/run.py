@@ -24,7 +24,7 @@ CAPTIONS = {
     "kv_usage": "Use of the KV cache.",
     "throughput": "Throughput over time.",
     "step_time": "Time of a step against the tokens in it.",
-    "frontier": "Limits above and to the right of a line are met by that share of the requests.",
+    "frontier": "Limits above and to the right of a line are met by that fraction of the requests.",
 }
 """The plots of the report, in its order: each is a method of `Plots` and a file in plots/."""
 
@@ -92,13 +92,13 @@ class Plots:
 
     def frontier(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Which limits on TTFT and TPOT 50, 90 and 99 % of the requests meet."""
-        from simserve.report.frontier import Felt, shares_of, slo_frontier
+        from simserve.report.frontier import Felt, fractions_of, slo_frontier
 
         m = self.measurement
         completed = np.asarray(m.records.requests.status == Status.COMPLETED)
         counts = m.in_window & (m.records.table.output_tokens > 0)
         felt = Felt.of(completed, counts, m.requests.column("ttft_s"), m.requests.column("tpot_s"))
-        return dressed([slo_frontier(shares_of(felt), common_limits(m), ax=ax)], title, legend)[0]
+        return dressed([slo_frontier(fractions_of(felt), common_limits(m), ax=ax)], title, legend)[0]
 
     def timeline(
         self, requests: int = 60, start_s: float = 0.0, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simserve.report.frontier import Felt, shares_of, slo_frontier
+from simserve.report.frontier import Felt, fractions_of, slo_frontier
 from simserve.report.plots.panels import Metrics, draw_panels, dressed
 from simserve.report.plots.run import CAPTIONS
 from simserve.report.plots.style import figure_of
@@ -48,7 +48,7 @@ class StoredPlots:
 
     def frontier(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Which limits on TTFT and TPOT 50, 90 and 99 % of the requests meet."""
-        return dressed([slo_frontier(shares_of(Felt.of_frame(self.requests)), self.limits, ax=ax)], title, legend)[0]
+        return dressed([slo_frontier(fractions_of(Felt.of_frame(self.requests)), self.limits, ax=ax)], title, legend)[0]
 
     def figures(self, wanted: Collection[str]) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of those of the wanted plots of a report that can be drawn."""

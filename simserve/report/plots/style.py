@@ -1,4 +1,4 @@
-"""How plots look: colours for every eye, readable sizes; and to whom a figure belongs."""
+"""How plots look: colours for every eye, readable sizes; and who owns a figure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def style() -> Iterator[None]:
 
 @contextmanager
 def off_screen() -> Iterator[None]:
-    """Context in which figures are made for files: they belong to nobody, and no notebook shows them."""
+    """Context in which figures are made for files: they belong to no notebook, and none shows them."""
     token = _off_screen.set(True)
     try:
         yield
@@ -73,7 +73,7 @@ def grid(rows: int, columns: int, size_in: tuple[float, float], **subplots: Any)
     """A figure and its axes (array rows x columns).
 
     In a notebook, and wherever the caller has imported pyplot, the figure is pyplot's: it is shown below its cell or by `pyplot.show()`.
-    Elsewhere, and `off_screen`, it belongs to nobody but the caller.
+    Elsewhere, and `off_screen`, it belongs to the caller alone.
     """
     if _shown():
         from matplotlib import pyplot

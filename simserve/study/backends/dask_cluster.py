@@ -1,4 +1,4 @@
-"""A Dask cluster: a running one, or one of local processes that lives as long as the study."""
+"""A Dask cluster: a running one, or one of local processes that exists as long as the study."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from simserve.errors import ConfigError
 from simserve.study.backends import not_installed
-from simserve.study.backends.remote import asks_for_digest, refuse_strangers
+from simserve.study.backends.remote import asks_for_digest, refuse_other_versions
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
-_AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory stays small
+_AHEAD = 2  # tasks in flight for each worker: no worker waits for work, and memory stays small
 _CONNECT_TIMEOUT_S = 20
 
 
@@ -35,7 +35,7 @@ def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[O
     with client:
         if not client.nthreads():
             client.submit(asks_for_digest(), pure=False).result()  # a cluster that grows with its work gets its first worker here
-        refuse_strangers("dask", address, client.run(asks_for_digest()).values())
+        refuse_other_versions("dask", address, client.run(asks_for_digest()).values())
         yield from _run(distributed, client, tasks, sum(client.nthreads().values()) or jobs)
 
 

@@ -44,7 +44,7 @@ def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[O
             if not _worker_died(error):
                 raise
             broken = True
-            # One of these few killed its worker, or somebody did. Each gets another try alone, so that the culprit names itself.
+            # One of these few killed its worker, or something else did. Each gets another try alone, so that the culprit names itself.
             for task in in_flight.values():
                 yield _alone(task)
 

@@ -1,4 +1,4 @@
-"""A Ray cluster: a running one, or one of local processes that lives as long as the study."""
+"""A Ray cluster: a running one, or one of local processes that exists as long as the study."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from simserve.errors import ConfigError
 from simserve.study.backends import not_installed
-from simserve.study.backends.remote import asks_for_digest, refuse_strangers
+from simserve.study.backends.remote import asks_for_digest, refuse_other_versions
 from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
-_AHEAD = 2  # tasks in flight for each worker: nobody waits for work, and memory stays small
+_AHEAD = 2  # tasks in flight for each worker: no worker waits for work, and memory stays small
 
 
 def execute(tasks: Iterable[Task], jobs: int, address: str | None) -> Iterator[Outcome]:
@@ -48,7 +48,7 @@ def _check_nodes(ray: Any, address: str) -> None:
     pinned: Any = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
     ask = ray.remote(num_cpus=1)(asks_for_digest())
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    refuse_strangers("ray", address, ray.get([ask.options(scheduling_strategy=pinned(node, soft=False)).remote() for node in nodes]))
+    refuse_other_versions("ray", address, ray.get([ask.options(scheduling_strategy=pinned(node, soft=False)).remote() for node in nodes]))
 
 
 def _run(ray: Any, tasks: Iterable[Task], jobs: int) -> Iterator[Outcome]:

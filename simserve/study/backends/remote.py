@@ -24,7 +24,7 @@ def asks_for_digest() -> Callable[[], str]:
     return digest
 
 
-def refuse_strangers(backend: str, address: str | None, answers: Iterable[str]) -> None:
+def refuse_other_versions(backend: str, address: str | None, answers: Iterable[str]) -> None:
     """Raises ConfigError when a worker's answer is not the digest of this process."""
     own = code_digest()
     for answer in answers:

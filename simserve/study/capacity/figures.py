@@ -83,7 +83,7 @@ class CapacityFigures:
 
     @property
     def resolution(self) -> float | None:
-        """How far above the load that held the one that failed is, as a share of it: at most `tolerance`, or the next whole number."""
+        """How far above the load that held the one that failed is, as a fraction of it: at most `tolerance`, or the next whole number."""
         gaps = [(r.high - r.low) / r.low for r in self.replicates if r.low and r.high is not None]
         return max(gaps) if self.outcome == "found" and gaps else None
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from simserve import renamed
 from simserve.errors import OutputError
 from simserve.study import predicate
 from simserve.study.capacity.figures import Probe, Replicate
@@ -30,7 +31,7 @@ def read_capacity(directory: str | Path) -> CapacityResult:
         version = about.get("schema_version")
         if version != SCHEMA_VERSION:
             raise OutputError(f"{folder / CAPACITY}: has schema version {version!r}; this version of simserve reads {SCHEMA_VERSION}")
-        return _result(about, pd.read_parquet(folder / PROBES))
+        return _result(about, pd.read_parquet(folder / PROBES).rename(columns=renamed.COLUMNS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise OutputError(f"{folder}: the files of the capacity search cannot be read: {error}") from error
 

@@ -16,7 +16,7 @@ from simserve.study.cache import RunCache, run_key
 from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CAPACITY, CapacityResult
 from simserve.study.caveats import at_an_end
-from simserve.study.folder import opened, strangers_note
+from simserve.study.folder import opened, other_versions_note
 from simserve.study.predicate import Predicate, parse
 from simserve.study.prepare import seeds_from
 from simserve.study.rate_key import rate_key as find_rate_key
@@ -66,7 +66,7 @@ def capacity(
     when        a predicate over the figures of a run: "ttft.p99 <= 2.0 and classes.chat.attainment >= 0.95"; default: 99 % of the
                 requests meet the experiment's SLO
     rate_key    what makes the load heavier; default: the rate of the arrivals, the rate_scale of a trace, the clients of a closed loop
-    tolerance   of the answer, as a share of it
+    tolerance   of the answer, as a fraction of it
     replicates  independent searches with seeds from the experiment's own on (default 3), or the `seeds` themselves: their spread is
                 the confidence interval
     variant     which variant of the experiment, where it has several
@@ -104,7 +104,7 @@ def specify(
             raise ConfigError("say what must hold (--when 'ttft.p99 <= 2.0'); the experiment states no SLO to go by")
         when = DEFAULT_PREDICATE
     if not 0 < tolerance < 1:
-        raise ConfigError(f"tolerance: found {tolerance:g}, expected a share above 0 and below 1, such as 0.02 or 2%")
+        raise ConfigError(f"tolerance: found {tolerance:g}, expected a fraction above 0 and below 1, such as 0.02 or 2%")
     key = rate_key or find_rate_key(experiment)
     start = value_at(experiment, key)
     origin.load({key: start})  # a misspelt key is an error now
@@ -136,7 +136,7 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
     """
     searches = {seed: Search(spec.start, spec.tolerance, spec.whole) for seed in spec.seeds}
     probes: list[Probe] = []
-    notes = [*spec.notes, *(strangers_note(cache) if cache is not None else [])]
+    notes = [*spec.notes, *(other_versions_note(cache) if cache is not None else [])]
     while True:
         wanted = [(seed, rate) for seed, search in searches.items() if (rate := search.next_rate()) is not None]
         if not wanted:

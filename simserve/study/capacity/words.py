@@ -21,14 +21,14 @@ def _never(result: CapacityFigures) -> str:
     lightest = min(_of(result, "never"), key=lambda probe: probe.rate)
     what = unit(result.rate_key)
     where = "where no two requests meet" if at_an_end(lightest.values, holds=False) else "the lightest load that was tried"
-    text = f"Never holds{_share(result, 'never')}: '{result.predicate.text}' fails even at {lightest.rate:.4g} {what}, {where}: "
+    text = f"Never holds{_fraction(result, 'never')}: '{result.predicate.text}' fails even at {lightest.rate:.4g} {what}, {where}: "
     return text + "; ".join(lightest.reasons) + "."
 
 
 def _always(result: CapacityFigures) -> str:
     heaviest = max(_of(result, "always"), key=lambda probe: probe.rate)
     what = unit(result.rate_key)
-    text = f"Always holds{_share(result, 'always')}: '{result.predicate.text}' holds up to {heaviest.rate:.4g} {what}, "
+    text = f"Always holds{_fraction(result, 'always')}: '{result.predicate.text}' holds up to {heaviest.rate:.4g} {what}, "
     if at_an_end(heaviest.values, holds=True):
         text += "where all requests are in the system at once. The workload is too short to load it: "
         return text + "use more requests (count, duration_s) or a stricter predicate."
@@ -58,6 +58,6 @@ def _of(result: CapacityFigures, outcome: str) -> list[Probe]:
     return [probe for probe in result.probes if probe.seed in seeds]
 
 
-def _share(result: CapacityFigures, outcome: str) -> str:
+def _fraction(result: CapacityFigures, outcome: str) -> str:
     number = sum(replicate.outcome == outcome for replicate in result.replicates)
     return "" if number == len(result.replicates) else f" for {number} of {len(result.replicates)} seeds"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from simserve.study.claims.record import Recorded
 
 BEGIN = "<!-- claims: written by simserve experiments run -->"
 END = "<!-- end of claims -->"
+
+_WIDTH = 120  # characters of a line of prose
 
 
 def page(records: Mapping[str, Recorded]) -> str:
@@ -62,14 +65,14 @@ def _section(name: str, recorded: Recorded) -> list[str]:
     paper = recorded.paper
     lines = [f"### {paper.get('title', 'Our own')}: `{name}`", ""]
     if about := " ".join(f"{text.rstrip('.')}." for key in ("reference", "setting") if (text := paper.get(key))):
-        lines += [about, ""]
+        lines += [_wrapped(about), ""]
     lines += ["| claim | published | ours | band | |", "|---|--:|--:|--:|---|"]
     for outcome in recorded.outcomes:
         verdict = "in" if outcome.reproduced else "**out**"
         band = band_text(outcome.low, outcome.high)
         lines.append(f"| {outcome.claim} | {_number(outcome.published)} | {ours_text(outcome)} | {band} | {verdict} |")
     notes = [f"{outcome.claim}: {outcome.note.rstrip('.')}." for outcome in recorded.outcomes if outcome.note]
-    lines += [line for text in [paper.get("misses", ""), *notes] if text for line in ("", text)]
+    lines += [line for text in [paper.get("misses", ""), *notes] if text for line in ("", _wrapped(text))]
     if recorded.sensitivity:
         lines += ["", "The same at neighbouring values of the number that was chosen:", "", *_sensitivity(recorded)]
     return lines
@@ -83,6 +86,10 @@ def _sensitivity(recorded: Recorded) -> list[str]:
     for row in recorded.sensitivity:
         lines.append(f"| {row.value:g} | {' | '.join(_number(row.ours[outcome.claim]) for outcome in outcomes)} |")
     return lines
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _number(value: float | None) -> str:

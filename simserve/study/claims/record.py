@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RECORD = "claims.json"
 SCHEMA_VERSION = 1
 _DIGITS = 6
-"""Significant digits that are kept: more than anybody reads, fewer than a last bit could change."""
+"""Significant digits that are kept: more than a reader needs, fewer than a last bit could change."""
 
 
 @dataclass(frozen=True, slots=True)

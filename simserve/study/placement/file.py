@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simserve import renamed
 from simserve.errors import ConfigError, OutputError
 from simserve.files.json_text import read_json
 from simserve.study import predicate
@@ -37,7 +38,8 @@ def _tried(entry: Mapping[str, Any]) -> Tried:
     pools = tuple(Pool(str(pool["role"]), int(pool["count"]), int(pool["tp"]), int(pool["pp"])) for pool in entry["pools"])
     low, high = (None if entry[key] is None else float(entry[key]) for key in ("holds_at", "fails_at"))
     error = None if entry["error"] is None else str(entry["error"])
-    figures = {str(key): None if value is None else float(value) for key, value in entry.get("figures", {}).items()}
+    named = {renamed.COLUMNS.get(str(key), str(key)): value for key, value in entry.get("figures", {}).items()}
+    figures = {key: None if value is None else float(value) for key, value in named.items()}
     return Tried(
         Placement(pools), low, high, bool(entry["dropped"]), int(entry["probes"]), str(entry["fails_because"]), error, figures,
         bool(entry.get("saturates", False)),

@@ -25,7 +25,7 @@ from simserve.study.base import Base, base
 from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
-from simserve.study.folder import opened, strangers_note
+from simserve.study.folder import opened, other_versions_note
 from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement, placements
 from simserve.study.placement.result import PLACEMENT, PlacementResult
@@ -118,7 +118,7 @@ def place(
     when            what must hold, as in `capacity`; default: 99 % of the requests meet the experiment's SLO
     kinds           "disaggregated", "mixed" or both
     most_instances  of a pool; None = as many as the devices allow
-    tolerance       of the rate, as a share of it
+    tolerance       of the rate, as a fraction of it
     out, resume     keeps finished runs in a directory, and continues there
 
     The instances are as the experiment's group of that role describes them. Raises ConfigError before anything runs.
@@ -153,7 +153,7 @@ def specify(
             raise ConfigError("say what must hold (--when 'ttft.p90 <= 0.2'); the experiment states no SLO to go by")
         when = DEFAULT_PREDICATE
     if not 0 < tolerance < 1:
-        raise ConfigError(f"tolerance: found {tolerance:g}, expected a share above 0 and below 1, such as 0.05 or 5%")
+        raise ConfigError(f"tolerance: found {tolerance:g}, expected a fraction above 0 and below 1, such as 0.05 or 5%")
     section = experiment.spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     found = placements(model, devices, node_devices, affinity, kinds)
@@ -189,7 +189,7 @@ def find(
         raise ConfigError(f"no placement can be run; the first: {candidates[0].placement}: {candidates[0].error}")
     tried = tuple(Tried(c.placement, c.low, c.high, c.dropped, len(c.runs), c.limit, c.error, c.values, c.saturates) for c in candidates)
     stated = (spec.experiment.name, spec.predicate, spec.rate_key, spec.tolerance, spec.affinity)
-    notes = [*spec.notes, *([] if cache is None else strangers_note(cache))]
+    notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     result = PlacementResult(*stated, tried, tuple(notes))
     best = next((c for c in candidates if result.best is not None and c.placement == result.best.placement), None)
     if best is not None:

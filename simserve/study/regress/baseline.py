@@ -97,7 +97,7 @@ def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return out
 
 
-def refuse_strangers(baseline: Baseline, path: Path, stacks: Mapping[str, Mapping[str, str]], seeds: tuple[int, ...]) -> None:
+def refuse_other_stacks(baseline: Baseline, path: Path, stacks: Mapping[str, Mapping[str, str]], seeds: tuple[int, ...]) -> None:
     """Raises ConfigError when the baselines do not compare with runs of these stacks and seeds by this version."""
     again = "look at the differences and record again with --update"
     if baseline.version != __version__:

@@ -9,7 +9,7 @@ from simserve.errors import ConfigError
 from simserve.progress.study import Meter, Progress, shown
 from simserve.study.backends import execute
 from simserve.study.base import with_seed
-from simserve.study.regress.baseline import Baseline, Figures, differences, refuse_strangers, stack_of
+from simserve.study.regress.baseline import Baseline, Figures, differences, refuse_other_stacks, stack_of
 from simserve.study.regress.report import RegressReport
 from simserve.study.regress.suite import Suite, load_suite
 from simserve.study.regress.verdict import Row, judge
@@ -34,7 +34,7 @@ def regress(
     if not update:
         if baseline is None:
             raise ConfigError(f"{loaded.baseline}: no baselines yet; record them with --update")
-        refuse_strangers(baseline, loaded.baseline, stacks, loaded.seeds)
+        refuse_other_stacks(baseline, loaded.baseline, stacks, loaded.seeds)
     with shown(progress) as show:
         figures, errors = _measure(loaded, experiments, jobs, show)
     if update and errors:

@@ -94,7 +94,7 @@ class RegressReport:
         if rest:
             lines += ["", f"<details><summary>{len(rest)} figures in their bands</summary>", "", *self._table(rest), "", "</details>"]
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
-        means = "mean over paired seeds, of log ratios where the allowed change is a share and of differences where it is an amount"
+        means = "mean over paired seeds, of log ratios where the allowed change is a fraction and of differences where it is an amount"
         interval = " with its 95 % confidence interval" if len(self.suite.seeds) > 1 else "; one seed tells nothing of chance"
         lines += ["", f"Change: {means}{interval}. simserve {__version__}.", ""]
         return "\n".join(lines)

@@ -40,7 +40,8 @@ class KpiEntry(Section):
 
     metric: str = Field(description="As in a predicate: ttft.p99, goodput, classes.chat.tpot.p90.")
     tolerance: float | str = Field(
-        default="5%", description="How much worse it may get: a share of the baseline (5%), or an absolute amount in the figure's own unit."
+        default="5%",
+        description="How much worse it may get: a fraction of the baseline (5%), or an absolute amount in the figure's own unit.",
     )
     worse: Literal["higher", "lower", "any"] | None = Field(
         default=None, description="Which way is worse. Default: by the figure (latencies higher, rates lower)."
@@ -139,6 +140,6 @@ def _kpi(document: Document, number: int, entry: KpiEntry) -> Kpi:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        found = f"found {yaml_text.kind_of(entry.tolerance)}, expected a share such as 5%, or a number >= 0 in the figure's unit"
+        found = f"found {yaml_text.kind_of(entry.tolerance)}, expected a fraction such as 5%, or a number >= 0 in the figure's unit"
         raise ConfigError(str(messages.at(document, ("kpis", number, "tolerance"), found)))
     return Kpi(quantity, value, relative, entry.worse or ("higher" if quantity.more_is_worse else "lower"))

@@ -15,7 +15,7 @@ Verdict = Literal["fail", "unclear", "pass", "better"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of one case. change, low, high: mean and confidence interval of the difference to the baseline, as a share of it or,
+    """One figure of one case. change, low, high: mean and confidence interval of the difference to the baseline, as a fraction of it or,
     for absolute tolerances, in the figure's unit; None where they are not defined."""
 
     case: str
@@ -48,7 +48,7 @@ def judge(case: str, kpi: Kpi, before: Sequence[float | None], now: Sequence[flo
     assert scale is not None
     differences = [after - earlier for earlier, after in zip(old, new, strict=True)]
     if scale == 0 and any(differences):
-        # A share of nothing allows nothing.
+        # A fraction of nothing allows nothing.
         worse = sum(differences) * (-1 if kpi.worse == "lower" else 1) > 0 or kpi.worse == "any"
         note = "the baseline is 0: a relative tolerance allows no change, state an absolute one"
         return Row(case, kpi, 0.0, _mean(new), None, None, None, "fail" if worse else "better", note)

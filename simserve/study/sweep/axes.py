@@ -29,9 +29,9 @@ class Values:
         """The value number `index` of a grid."""
         return self.values[index]
 
-    def draw(self, share: float) -> Any:
-        """The value at a share in [0, 1) of the list."""
-        return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
+    def draw(self, fraction: float) -> Any:
+        """The value at a fraction in [0, 1) of the list."""
+        return self.values[min(int(fraction * len(self.values)), len(self.values) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,19 @@ class Range:
         steps = len(self)
         return self._between(index / (steps - 1) if steps > 1 else 0.0, rounded=True)
 
-    def draw(self, share: float) -> float | int:
-        """The value at a share in [0, 1) of the range."""
+    def draw(self, fraction: float) -> float | int:
+        """The value at a fraction in [0, 1) of the range."""
         if self.whole and not self.logarithmic:
-            return int(self.low) + int(share * (int(self.high) - int(self.low) + 1))  # each number equally likely
-        return self._between(share, rounded=True)
+            return int(self.low) + int(fraction * (int(self.high) - int(self.low) + 1))  # each number equally likely
+        return self._between(fraction, rounded=True)
 
-    def _between(self, share: float, rounded: bool) -> float | int:
-        if share >= 1.0:
+    def _between(self, fraction: float, rounded: bool) -> float | int:
+        if fraction >= 1.0:
             value = self.high
         elif self.logarithmic:
-            value = self.low * (self.high / self.low) ** share
+            value = self.low * (self.high / self.low) ** fraction
         else:
-            value = self.low + (self.high - self.low) * share
+            value = self.low + (self.high - self.low) * fraction
         if self.whole and rounded:
             return round(value)
         return float(f"{value:.12g}")  # 0.3, not 0.30000000000000004

@@ -79,11 +79,14 @@ def _eligible(points: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     if stated is None or not stated.any():
         return "The experiment states no SLO, so nothing says whether the best is good enough.", points
     meeting = points[points["attainment"] >= MEETS]
-    share = f"{100 * MEETS:.0f} % of the requests"
+    fraction = f"{100 * MEETS:.0f} % of the requests"
     if not len(meeting):
         most = with_unit(float(points["attainment"].max()), "%")
-        return f"No point meets its SLO for {share}: the highest attainment is {most}. These are the best of points that miss it.", points
-    return f"Of the {len(meeting):,} of {len(points):,} points that meet their SLO for {share}.", meeting
+        return (
+            f"No point meets its SLO for {fraction}: the highest attainment is {most}. These are the best of points that miss it.",
+            points,
+        )
+    return f"Of the {len(meeting):,} of {len(points):,} points that meet their SLO for {fraction}.", meeting
 
 
 def _against(point: pd.Series[Any]) -> str:
@@ -91,8 +94,8 @@ def _against(point: pd.Series[Any]) -> str:
     out = []
     if point.get("attainment", 1.0) < MEETS:
         out.append(f"misses its SLO: {with_unit(float(point['attainment']), '%')} attained")
-    if point.get("completed_share", 1.0) < 1:
-        out.append(f"{with_unit(float(point['completed_share']), '%')} of the requests completed, the latencies are theirs")
+    if point.get("completed_fraction", 1.0) < 1:
+        out.append(f"{with_unit(float(point['completed_fraction']), '%')} of the requests completed, the latencies are theirs")
     if point.get("saturated", 0.0) > 0:
         out.append("saturated: the queue grew through the run")
     return "; ".join(out)

@@ -80,8 +80,8 @@ class Design:
             for number in range(self._count()):
                 yield self._combination(number)
         else:
-            for row in self._shares():
-                yield {axis.key: axis.draw(share) for axis, share in zip(self.axes, row, strict=True)}
+            for row in self._fractions():
+                yield {axis.key: axis.draw(fraction) for axis, fraction in zip(self.axes, row, strict=True)}
 
     def _combination(self, number: int) -> Changes:
         """Point `number` of the grid; the last axis changes fastest."""
@@ -91,7 +91,7 @@ class Design:
             values.append((axis.key, axis.at(index)))
         return dict(reversed(values))
 
-    def _shares(self) -> Any:
+    def _fractions(self) -> Any:
         """Points in the unit cube, shape (sample, axes)."""
         import numpy as np
 

@@ -95,7 +95,7 @@ def by_key(points: pd.DataFrame, keys: Sequence[str], y: str) -> list[Axes]:
 
 
 def from_zero(ax: Axes, values: Any) -> None:
-    """Makes the axis of y begin at 0, with room above the largest value."""
+    """Makes the axis of y begin at 0, with space above the largest value."""
     largest = float(values.max())
     ax.set_ylim(0, 1.08 * largest if largest > 0 else None)
 

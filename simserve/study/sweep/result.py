@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simserve import renamed
 from simserve.errors import ConfigError, OutputError, nearest
 from simserve.report.files import write_json, write_whole
 from simserve.study.base import LABEL, VARIANT
@@ -151,7 +152,7 @@ class SweepResult:
         folder = Path(directory)
         try:
             about = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
-            return SweepResult(pd.read_parquet(folder / FRAME), about)
+            return SweepResult(pd.read_parquet(folder / FRAME).rename(columns=renamed.COLUMNS), about)
         except FileNotFoundError as error:
             raise OutputError(f"{folder}: is not the output of a finished sweep (there is no {Path(error.filename).name})") from error
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:

@@ -12,7 +12,7 @@ from simserve.errors import ConfigError
 from simserve.progress.study import Meter, Progress, shown
 from simserve.study.backends import execute, starting
 from simserve.study.base import VARIANT, Base, base
-from simserve.study.folder import opened, strangers_note
+from simserve.study.folder import opened, other_versions_note
 from simserve.study.prepare import Plan, prepare, seeds_from
 from simserve.study.sweep import file as sweep_file
 from simserve.study.sweep.axes import Axis, Values, axis
@@ -154,7 +154,7 @@ def run_sweep(spec: SweepSpec, execution: Execution, progress: Progress | None =
     runs = 0 if execution.resume else spec.design.count() * len(spec.seeds)  # a resumed sweep may have nothing left to do
     with starting(runs, execution.backend, execution.jobs):
         plan = prepare(spec.base, spec.design, spec.design.count(), spec.seeds, progress)
-    notes = [] if cache is None else strangers_note(cache)
+    notes = [] if cache is None else other_versions_note(cache)
     if plan.duplicates:
         called = f" ({', '.join(plan.left_out)})" if plan.left_out else ""
         notes.append(f"points left out because they equal another one: {plan.duplicates:,}{called}")

@@ -12,7 +12,7 @@ from simserve.study.quantities import standard
 
 
 class Rows:
-    """`count` rows; cells that nobody filled are NaN."""
+    """`count` rows; cells that were not filled are NaN."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -1,6 +1,6 @@
 """Tables of measured runs, and who reads them.
 
-simserve reads the result files of load generators. A published data set has a schema of its own: whoever has its tables hands over a
+simserve reads the result files of load generators. A published data set has a schema of its own: its users provide a
 `TableReader` for each schema, either to `validate_serving` and `read_measurements`, or on the command line as the module that lists
 them (`--readers MODULE`).
 """
@@ -58,7 +58,7 @@ def readers_of(module: str) -> tuple[TableReader, ...]:
     try:
         with _working_directory_first():
             found = importlib.import_module(module)
-    except Exception as problem:  # somebody's module may fail in any way while it is imported
+    except Exception as problem:  # a module from elsewhere may fail in any way while it is imported
         raise ConfigError(
             f"readers '{clipped(module)}' cannot be imported ({type(problem).__name__}: {clipped(str(problem), 200)}){_hint(module)}"
         ) from problem
@@ -101,7 +101,7 @@ def _hint(module: str) -> str:
 
 @contextmanager
 def _working_directory_first() -> Iterator[None]:
-    """As `python -m` has it: a checkout's own `benchmarks` comes before somebody else's. The script `simserve` looks elsewhere only."""
+    """As `python -m` has it: a checkout's own `benchmarks` comes before another's. The script `simserve` looks elsewhere only."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -76,10 +76,10 @@ def _unknown(source: Source, found: Collection[str], records: bool) -> TraceErro
     if other:  # e.g. pandas wrote a CSV trace as Parquet
         kind = every[other].files
         return TraceError(f"{source.path}: has the columns of format '{other}', which is read as {kind} only; write it as {kind}")
-    shares = {name: sum(plain(c) in alike for c in every[name].known_by) / len(every[name].known_by) for name in candidates}
-    best = max(shares, key=lambda name: shares[name])
+    fractions = {name: sum(plain(c) in alike for c in every[name].known_by) / len(every[name].known_by) for name in candidates}
+    best = max(fractions, key=lambda name: fractions[name])
     text = f"{source.path}: line 1: no known trace format has the columns {listed(found)}. "
-    if shares[best]:
+    if fractions[best]:
         missing = [c for c in every[best].known_by if plain(c) not in alike]
         lacks = f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         text += f"Nearest is {best} (--format {best}, in an experiment workload.trace.format), but {lacks}. "

@@ -66,7 +66,7 @@ def listed(names: Iterable[str]) -> str:
 
 def rows(source: Source, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of each data row, read slowly. Raises TraceError for what no CSV reader takes."""
-    before = csv.field_size_limit(sys.maxsize)  # a long field is a value like any other: whoever asks for it says what is wrong with it
+    before = csv.field_size_limit(sys.maxsize)  # a long field is a value like any other: what asks for it says what is wrong with it
     try:
         reader = csv.reader(io.StringIO(source.data.decode("utf-8", "replace"), newline=""), delimiter=separator)
         line = 1

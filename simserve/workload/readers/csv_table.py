@@ -54,7 +54,7 @@ class CsvTable:
             raise TraceError(f"{source.path}: a header but no rows")
 
     def _parse(self, numeric: tuple[str, ...], dates: tuple[str, ...]) -> Any:
-        """Numbers and dates as such where all are written plainly; else as text, which whoever asks for the column reads slowly."""
+        """Numbers and dates as such where all are written plainly; else as text, which is read slowly when the column is asked for."""
         import pyarrow as pa
 
         for zone in (None, "UTC") if dates else (None,):  # dates all without, or all with a zone offset
@@ -193,7 +193,7 @@ class CsvTable:
         return texts
 
     def left_over(self, derived: Iterable[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """(names of the columns that nobody has asked for, remarks on those that hold work). `derived` ones repeat what others say."""
+        """(names of the columns that were not asked for, remarks on those that hold work). `derived` ones repeat what others say."""
         names = tuple(name for name in self.header if name not in self.used and name not in named_as(self.header, derived))
         remarks = []
         for name in names:

@@ -71,7 +71,7 @@ def adapters_of(table: RequestTable) -> list[str]:
 
 
 def most_at_once(table: RequestTable, r: RequestColumns) -> int:
-    """The most different adapters in any step. Nobody is preempted, so a request is in the batch from its first step to its last; a step
+    """The most different adapters in any step. No request is preempted, so each is in the batch from its first step to its last; a step
     begins when one ends, so what is scheduled at an instant comes after what ends then."""
     names = adapters_of(table)
     most = 0
@@ -99,7 +99,7 @@ def test_without_a_cap_more_adapters_run_together() -> None:
 
 @pytest.mark.parametrize("cap", [1, 3])
 def test_no_prefix_is_found_under_another_adapter(cap: int) -> None:
-    """All prompts begin alike: only the first of each adapter (and of the base model) to be served finds nothing; nobody else's text helps
+    """All prompts begin alike: only the first of each adapter (and of the base model) to be served finds nothing; no other text helps
     it. Which of a burst are admitted before the first has computed it depends on the schedule, so arrivals are far apart."""
     table = workload(40, 5, 1, False)
     table = RequestTable.build(

@@ -160,7 +160,7 @@ def test_contents_are_shared_across_pieces() -> None:
 
 
 def test_whose_contents_they_are_and_what_was_answered_is_told_across_pieces() -> None:
-    """Four turns, each a piece: one that repeats the answer, two under a salt, one of a column that nobody had before."""
+    """Four turns, each a piece: one that repeats the answer, two under a salt, one of a new column."""
     turns = [([1, 2, 3, 4], "", None), ([1, 2, 3, 4, 5], "", None), ([1, 2, 3], "b", None), ([1, 2, 3], "b", "x")]
     pieces = []
     for number, (ids, salt, adapter) in enumerate(turns):

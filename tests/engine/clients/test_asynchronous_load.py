@@ -107,7 +107,7 @@ def test_an_adapter_is_waited_for_once() -> None:
     gaps=st.sampled_from([0.0, 0.25, 0.7]),
     kv_blocks=st.sampled_from([12, 20, 100]),
 )
-def test_every_policy_serves_everybody(
+def test_every_policy_serves_all_requests(
     policy: str, prompts: list[int], loaded: set[int], seconds: float, gaps: float, kv_blocks: int
 ) -> None:
     arrivals = [gaps * k for k in range(len(prompts))]

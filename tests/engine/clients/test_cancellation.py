@@ -206,16 +206,16 @@ def test_a_table_in_which_all_are_patient_leaves_the_records_of_one_without_the_
 
 
 class Slow:
-    """Everybody waits a second for a load that brings nothing."""
+    """Every request waits a second for a load that brings nothing."""
 
     def load(self, request: Request, now: float) -> Loading | None:
         return Loading(1.0)
 
 
-@pytest.mark.parametrize(("patience_s", "seats"), [(0.4, 8), (1.0, 8), (1.2, 8), (1.6, 1), (2.1, 1)])
-def test_one_that_waits_for_a_load_or_has_waited_gives_its_memory_back(patience_s: float, seats: int) -> None:
-    """While it loads, when it is loaded, in its step, and (one seat) behind another one with its memory."""
-    spec = instance(loads=(Slow(),), max_seqs=seats)
+@pytest.mark.parametrize(("patience_s", "slots"), [(0.4, 8), (1.0, 8), (1.2, 8), (1.6, 1), (2.1, 1)])
+def test_one_that_waits_for_a_load_or_has_waited_gives_its_memory_back(patience_s: float, slots: int) -> None:
+    """While it loads, when it is loaded, in its step, and (one sequence slot) behind another one with its memory."""
+    spec = instance(loads=(Slow(),), max_seqs=slots)
     records = serve(table(NEVER, patience_s), spec)
     assert gave_up(records) == [1]
     assert records.counters["kv_blocks_in_use_at_end"] == 0
@@ -239,7 +239,7 @@ def test_one_on_the_move_leaves_both_instances(patience_s: float) -> None:
     records = serve(table(patience_s, NEVER), *two, cluster=cluster)
     assert gave_up(records) == [0]
     assert records.moves is not None and len(records.moves.request) >= 1
-    if 1.1 <= patience_s < 2.0:  # it has stopped: nobody waits for a step
+    if 1.1 <= patience_s < 2.0:  # it has stopped: no request waits for a step
         assert records.moves.outcomes[records.moves.outcome[0]] == "the request ended"
         assert records.requests.finish_s[0] == patience_s
 

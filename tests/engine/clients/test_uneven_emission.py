@@ -114,7 +114,7 @@ def test_without_drafts_nothing_changes() -> None:
     kv_blocks=st.sampled_from([16, 24, 1000]),
     swap=st.booleans(),
 )
-def test_everybody_gets_every_token_under_memory_pressure(outputs: list[int], k: int, pause: int, kv_blocks: int, swap: bool) -> None:
+def test_every_request_gets_every_token_under_memory_pressure(outputs: list[int], k: int, pause: int, kv_blocks: int, swap: bool) -> None:
     how = {"preemption": "swap", "host_kv_blocks": 30} if swap else {}
     records = serve(outputs, Every(), k=k, kv_blocks=kv_blocks, pause=pause, **how)  # checked: I1 to I10, stepped and spanned
     assert records.requests.generated_tokens.tolist() == outputs

@@ -9,7 +9,7 @@ from simserve.calibration.measure.points import Point
 from simserve.calibration.measure.timing import Prepared
 from simserve.calibration.measure.workbench import UnsupportedError, Workbench
 
-_MAX_CACHE_SHARE = 0.7  # of the free memory
+_MAX_CACHE_FRACTION = 0.7  # of the free memory
 
 
 def prepare_prefill(bench: Workbench, point: Point) -> Prepared:
@@ -31,7 +31,7 @@ def _prepare(bench: Workbench, point: Point, batch: Batch) -> Prepared:
     if not plan_of.can_run(bench.device):
         raise UnsupportedError(f"attention by {p['implementation']} is not available here")
     size = 4 * int(batch.totals.sum()) * heads.kv_heads * heads.head_dim  # keys and values of 2 bytes
-    if size > _MAX_CACHE_SHARE * bench.device.free_bytes():
+    if size > _MAX_CACHE_FRACTION * bench.device.free_bytes():
         raise UnsupportedError("the KV cache of this point exceeds the memory")
     plan = plan_of(bench.device, heads, batch)
     q = bench.data.one((batch.tokens, heads.q_heads, heads.head_dim), heads.dtype)

@@ -34,7 +34,7 @@ def read(benchmark: Fields, document: Fields) -> ClientRun:
 
     settings = benchmark.inside("config") if "config" in benchmark else benchmark.inside("args")
     totals = metrics.inside("request_totals") if "request_totals" in metrics else benchmark.inside("request_totals")
-    warm_up, cool_down = _share(settings, "warmup"), _share(settings, "cooldown")
+    warm_up, cool_down = _fraction(settings, "warmup"), _fraction(settings, "cooldown")
     load = _load(settings.inside("strategy"), benchmark)
     ttft, tpot = "time_to_first_token_ms", "inter_token_latency_ms"
     return ClientRun(
@@ -70,8 +70,8 @@ def _model(settings: Fields, document: Fields) -> str:
     return ""
 
 
-def _share(settings: Fields, key: str) -> float:
-    """The share of a run that is cut off at one end: a fraction. A number of requests or seconds is another thing."""
+def _fraction(settings: Fields, key: str) -> float:
+    """The fraction of a run that is cut off at one end: a fraction. A number of requests or seconds is another thing."""
     for old in (f"{key}_number", f"{key}_duration"):
         if settings.raw(old):
             raise LoadError(f"a {key} given in requests or seconds ({old}) is not simulated")
@@ -85,13 +85,13 @@ def _share(settings: Fields, key: str) -> float:
         return 0.0
     if isinstance(found, int | float) and not isinstance(found, bool) and 0 < found < 0.5:
         return float(found)
-    raise LoadError(f"a {key} that is not a share below one half is not simulated")
+    raise LoadError(f"a {key} that is not a fraction below one half is not simulated")
 
 
 def _with_margins(load: Load, warm_up: float, cool_down: float) -> Load:
     from dataclasses import replace
 
-    return replace(load, warm_up_share=warm_up, cool_down_share=cool_down) if warm_up or cool_down else load
+    return replace(load, warm_up_fraction=warm_up, cool_down_fraction=cool_down) if warm_up or cool_down else load
 
 
 def _load(strategy: Fields, benchmark: Fields) -> Load:

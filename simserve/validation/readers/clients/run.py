@@ -1,4 +1,4 @@
-"""What every client's reader hands over: one run, from which a case is made."""
+"""What every client's reader returns: one run, from which a case is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simserve.validation.readers.clients.fields import Fields
 MOST_TOKENS = 10_000_000
 """The mean prompt or answer of a run; no model has a longer context."""
 
-MOST_FAILED_SHARE = 0.05
+MOST_FAILED_FRACTION = 0.05
 """Of the requests sent: where more failed, the engine had another load than that of the requests that were measured."""
 
 EQUAL_GAPS = math.inf
@@ -102,7 +102,7 @@ def case_of(run: ClientRun | None, fields: Fields, lacks: str, label: str, datas
         lacks = fields.problems[0]
     if not lacks and (run.requests < 1 or not all(0 < lengths.mean <= MOST_TOKENS for lengths in (run.prompt, run.output))):
         lacks = "the result lacks its request count or lengths"
-    if not lacks and run.failed > MOST_FAILED_SHARE * (run.requests + run.failed):
+    if not lacks and run.failed > MOST_FAILED_FRACTION * (run.requests + run.failed):
         lacks = f"{run.failed:,} of {run.requests + run.failed:,} requests failed"
     load = run.load
     if load.kind == "closed":

@@ -30,7 +30,7 @@ WEEKEND_PER_HOUR = np.array(
 )  # fmt: skip
 # Requests per day by day of the trace's week (Wed, Thu, Fri, Sat, Sun, Mon, Tue) [H].
 PER_DAY_OF_WEEK = np.array([3153.0, 3112.0, 2596.0, 1367.0, 1672.0, 2929.0, 2961.0])
-# Year-end decline [H]: level from day 46 on, linear down to this share on day 60.
+# Year-end decline [H]: level from day 46 on, linear down to this fraction on day 60.
 DECLINE_FROM_DAY, DECLINE_TO = 45, 0.5
 
 # The conversation rate around that profile is a lognormal multiplier. Variance of its log by correlation time, from the autocovariance
@@ -41,11 +41,11 @@ MULTIPLIER_FAST_VAR, MULTIPLIER_FAST_S = 0.033, 0.8 * HOUR_S
 # At night, with few users, single users matter more: log-sd of hourly counts over their profile is 0.63 over all hours, 0.34 by day [H].
 MULTIPLIER_NIGHT_VAR, NIGHT_BELOW_PER_HOUR = 0.60, 60.0
 
-# API requests per hour [H]: share of hours without any, and the quantiles of the others.
+# API requests per hour [H]: fraction of hours without any, and the quantiles of the others.
 API_ZERO_HOURS = 636 / 1464
 API_HOUR_P = np.array([0.0, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0])
 API_HOUR_COUNT = np.array([1.0, 6, 92, 592, 1895, 3699, 5011, 14655, 33236])
-# Share of zero hours by local hour [H]; hours without a published figure are interpolated.
+# Fraction of zero hours by local hour [H]; hours without a published figure are interpolated.
 API_ZERO_BY_HOUR_H = np.array([0, 4, 6, 10, 13, 15, 17, 21, 24])
 API_ZERO_BY_HOUR = np.array([0.34, 0.85, 0.85, 0.30, 0.30, 0.13, 0.20, 0.20, 0.34])
 # Latent Gaussian behind the hourly count: daily cycle + two AR(1), solved from the published autocorrelation of log(1 + count):
@@ -92,7 +92,7 @@ OUTPUT_TOKENS_BY_BIN = {
         [32, 181, 236, 346, 448, 568, 695, 823, 1093, 1569],
     ]),
 }  # fmt: skip
-GPT4_CONVERSATION_SHARE = 0.343  # [W1]
+GPT4_CONVERSATION_FRACTION = 0.343  # [W1]
 
 # API requests: the published whole-file means (621 / 126 tokens of successful rows) less the conversations leave about 614 / 110.
 # Only quantiles of mixtures are published (first 59,999 rows; v3), so the shape between them is ours, scaled to those two means.
@@ -102,13 +102,13 @@ API_INPUT_MEAN = 614.0
 API_OUTPUT_P = np.array([0.0, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0])
 API_OUTPUT_TOKENS = np.array([1.0, 2, 5, 18, 120, 370, 530, 800, 1600])
 API_OUTPUT_MEAN = 110.0
-GPT4_API_SHARE = 0.10  # v3: 89.6 % of all rows are ChatGPT
+GPT4_API_FRACTION = 0.10  # v3: 89.6 % of all rows are ChatGPT
 
 # Failures. Conversation 8.03 %, and P(fail | the row before failed) = 0.204 [W1]: outages, in which most requests fail, over a base.
 CONVERSATION_FAILED = 0.0803
 API_FAILED = (FAILED_ROWS - CONVERSATION_FAILED * CONVERSATION_ROWS) / API_ROWS
 FAILED_AFTER_FAILED = 0.204
-OUTAGE_SHARE, OUTAGE_S, OUTAGE_FAILED = 0.032, 600, 0.65
+OUTAGE_FRACTION, OUTAGE_S, OUTAGE_FAILED = 0.032, 600, 0.65
 OUTAGE_API_FAILED = 0.10
 # Relative failure rate by local hour: 1-5 % at 00-04 and 09, 7-11 % at 11-19, 13-14 % at 22-23 [W1]; scaled to the mean above.
 FAILED_BY_HOUR = np.array([4.0, 3, 3, 3, 3, 5, 5, 5, 5, 3.5, 7, 8, 8, 9, 9, 9, 9, 9, 9, 9, 9.5, 11, 13.5, 13.5])
@@ -126,6 +126,6 @@ USER_TEXT_P = np.array([0.0, 0.10, 0.50, 0.90, 0.99, 1.0])
 USER_TEXT_TOKENS = np.array([3.0, 14, 34, 131, 900, 3000])
 SESSION_OUTPUT_P = np.array([0.0, 0.10, 0.50, 0.75, 0.90, 0.99, 1.0])
 SESSION_OUTPUT_TOKENS = np.array([1.0, 15, 187, 350, 669, 1067, 2048])
-HISTORY_BROKEN = 0.27  # share of later turns that do not resend the full history
+HISTORY_BROKEN = 0.27  # fraction of later turns that do not resend the full history
 # Answer time of the source system: seconds + seconds per output token, (ChatGPT, GPT-4) [400 rows of BurstGPT_3].
 ELAPSED_BASE_S, ELAPSED_PER_TOKEN_S = np.array([1.10, 0.36]), np.array([0.0109, 0.116])

@@ -14,7 +14,7 @@ _PROMPTS = 20  # a job's set of prompts: 13-25 distinct ones were seen in the de
 _JOBS_PER_LOG_COUNT = 0.6
 _JOB_SIZE_LOG_SD = 1.4
 _RATE_MEDIAN_PER_S, _RATE_LOG_SD, _RATE_MAX_PER_S = 1.0, 1.0, 18.0
-_SAME_OUTPUT = 0.75  # share of a job's outputs that are exactly alike [W1]
+_SAME_OUTPUT = 0.75  # fraction of a job's outputs that are exactly alike [W1]
 _OUTPUT_LOG_SD = 0.25
 
 
@@ -49,9 +49,9 @@ def draw_jobs(rng: np.random.Generator, api_per_hour: I64) -> Jobs:
     first = np.concatenate([[0], np.cumsum(per_hour)[:-1]])
     cumulative = np.cumsum(weight)
     before = np.concatenate([[0.0], cumulative])[first]
-    share = (cumulative - np.repeat(before, per_hour)) / np.repeat(np.add.reduceat(weight, first), per_hour)
-    # Rounding the cumulative shares keeps the hour's total exact.
-    edge = np.rint(np.clip(share, 0.0, 1.0) * api_per_hour[hour]).astype(np.int64)
+    fraction = (cumulative - np.repeat(before, per_hour)) / np.repeat(np.add.reduceat(weight, first), per_hour)
+    # Rounding the cumulative fractions keeps the hour's total exact.
+    edge = np.rint(np.clip(fraction, 0.0, 1.0) * api_per_hour[hour]).astype(np.int64)
     requests = np.diff(edge, prepend=0)
     requests[first] = edge[first]
     keep = requests > 0
@@ -97,7 +97,7 @@ def _prompt_sets(rng: np.random.Generator, mass: F64) -> tuple[I64, F64, I64]:
     output = scaled_quantiles(u_out, facts.API_OUTPUT_P, facts.API_OUTPUT_TOKENS, facts.API_OUTPUT_MEAN)
     order = rng.permutation(n)
     gpt4 = np.zeros(n, dtype=np.int64)
-    gpt4[order[np.cumsum(mass[order]) <= facts.GPT4_API_SHARE * mass.sum()]] = 1
+    gpt4[order[np.cumsum(mass[order]) <= facts.GPT4_API_FRACTION * mass.sum()]] = 1
     return np.maximum(np.rint(prompt), 1).astype(np.int64).reshape(n, _PROMPTS), output.reshape(n, _PROMPTS), gpt4
 
 

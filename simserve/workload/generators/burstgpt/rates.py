@@ -33,7 +33,7 @@ class Rates:
 def draw_rates(rng: np.random.Generator, first_day: int) -> Rates:
     """The environment of the 61 days from `first_day` (a multiple of 61; the calendar of week days runs on)."""
     windows = facts.DAYS * facts.DAY_S // facts.OUTAGE_S
-    return Rates(_conversation(rng, first_day), _api(rng, first_day), rng.random(windows) < facts.OUTAGE_SHARE)
+    return Rates(_conversation(rng, first_day), _api(rng, first_day), rng.random(windows) < facts.OUTAGE_FRACTION)
 
 
 def _ar1(rng: np.random.Generator, n: int, variance: float, correlation_steps: float) -> F64:
@@ -79,9 +79,9 @@ def _api(rng: np.random.Generator, first_day: int) -> I64:
     hour = np.arange(_HOURS) % 24
     normal = NormalDist()
     inner_var = 1.0 - facts.API_CYCLE_VAR
-    zero_share = np.interp(np.arange(24), facts.API_ZERO_BY_HOUR_H, facts.API_ZERO_BY_HOUR)
+    zero_fraction = np.interp(np.arange(24), facts.API_ZERO_BY_HOUR_H, facts.API_ZERO_BY_HOUR)
     # The daily cycle is the shift of the latent mean that gives each hour of the day its share of silent hours.
-    shift = np.array([-np.sqrt(inner_var) * normal.inv_cdf(float(p)) for p in zero_share])
+    shift = np.array([-np.sqrt(inner_var) * normal.inv_cdf(float(p)) for p in zero_fraction])
     z = shift[hour] + _ar1(rng, _HOURS, *facts.API_SLOW) + _ar1(rng, _HOURS, *facts.API_FAST)
     if first_day == 0:
         early = z[: facts.API_ONSET_DAY * 24]

@@ -30,7 +30,7 @@ def session_rows(rng: np.random.Generator, rates: Rates, day: int, day_start_s: 
     count = rng.poisson(rates.conversation_per_step[day * steps : (day + 1) * steps] / facts.TURNS_MEAN)
     n = int(count.sum())
     start = day_start_s + (np.repeat(np.arange(steps), count) + rng.random(n)) * STEP_S
-    gpt4 = (rng.random(n) < facts.GPT4_CONVERSATION_SHARE).astype(np.int64)
+    gpt4 = (rng.random(n) < facts.GPT4_CONVERSATION_FRACTION).astype(np.int64)
     turns = _turns(rng, n)
     window = _CONTEXT_TOKENS[gpt4]
 

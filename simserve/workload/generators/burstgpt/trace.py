@@ -139,7 +139,7 @@ def _conversation_rows(rng: np.random.Generator, rates: Rates, day: int) -> _Row
     count = rng.poisson(rates.conversation_per_step[day * steps : (day + 1) * steps])
     n = int(count.sum())
     second = day * float(facts.DAY_S) + (np.repeat(np.arange(steps), count) + rng.random(n)) * STEP_S
-    gpt4 = rng.random(n) < facts.GPT4_CONVERSATION_SHARE
+    gpt4 = rng.random(n) < facts.GPT4_CONVERSATION_FRACTION
     prompt, output = conversation_tokens(rng, gpt4)
     none = np.full(n, -1, dtype=np.int64)
     return _Rows(second, prompt, output, gpt4.astype(np.int64), np.zeros(n, dtype=bool), none, none)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Life(Enum):
+class InstanceState(Enum):
     """Whether an instance serves."""
 
     UP = "up"

@@ -32,7 +32,7 @@ class Move:
         self.transfer: tuple[Link, Transfer] | None = None
 
 
-class Handover:
+class KvTransfers:
     """The mechanics between prefill and decode instances. `choose` picks the decode instance of a request that an instance has
     prefilled; it may be that instance itself.
 
@@ -48,7 +48,7 @@ class Handover:
         self._may_stay = may_stay
         self._queues: defaultdict[int, deque[Move]] = defaultdict(deque)
         """By number of the decode instance: requests that wait for its memory."""
-        self._homeless: list[Move] = []
+        self._unassigned: list[Move] = []
         self.moves: dict[int, Move] = {}
         """By row of the request."""
         self.moved_tokens = 0
@@ -59,8 +59,8 @@ class Handover:
             self._send(Move(source, request))
 
     def leaves(self, request: LiveRequest) -> None:
-        """A request has ended or lost its seat before it moved: what it had reserved elsewhere is given back. If one that waits here kept
-        it, requests that are done here might wait for that memory while it waits for theirs."""
+        """A request has ended or lost its sequence slot before it moved: what it had reserved elsewhere is given back. If one that waits
+        here kept it, requests that are done here might wait for that memory while it waits for theirs."""
         move = self.moves.pop(request.row, None) if self._push else None
         if move is not None:
             self._withdraw(move)
@@ -100,7 +100,7 @@ class Handover:
         self.moves[move.request.row] = move
         move.destination = destination
         if destination is None:
-            self._homeless.append(move)
+            self._unassigned.append(move)
             return
         destination.expect(move.request)
         if (self._may_stay or move.source.role == "decode") and _has_room(destination, move.request):
@@ -114,9 +114,9 @@ class Handover:
             self.pull(destination)
 
     @property
-    def homeless(self) -> int:
+    def unassigned(self) -> int:
         """Requests that no decode instance takes."""
-        return len(self._homeless)
+        return len(self._unassigned)
 
     def waiting_for_room(self) -> list[tuple[int, int, int]]:
         """Decode instances that lack memory for requests on their way: (number, requests, blocks that the first of them takes)."""
@@ -128,7 +128,7 @@ class Handover:
 
     def retry(self) -> None:
         """A decode instance has become available: the requests without one choose again."""
-        waiting, self._homeless = self._homeless, []
+        waiting, self._unassigned = self._unassigned, []
         for move in waiting:
             self._send(move)
 
@@ -165,7 +165,7 @@ class Handover:
         request, destination = move.request, move.destination
         assert destination is not None
         del self.moves[request.row]
-        move.source.let_go(request)
+        move.source.release_set_aside(request)
         request = destination.seen(request)
         destination.kv.receive(request)
         destination.land(request)
@@ -176,7 +176,7 @@ class Handover:
             move.transfer[0].cancel(move.transfer[1])
             move.transfer = None
         if move.destination is None:
-            self._homeless.remove(move)
+            self._unassigned.remove(move)
             return
         if move.reserved_s < 0:
             self._queues[move.destination.index].remove(move)
@@ -189,7 +189,7 @@ class Handover:
         """A client has given up while its request is between two instances."""
         del self.moves[move.request.row]
         self._withdraw(move)
-        move.source.let_go(move.request)
+        move.source.release_set_aside(move.request)
 
     def crash(self, instance: Instance) -> list[LiveRequest]:
         """An instance dies. Returns the requests whose KV it held for others; those on their way to it choose again."""

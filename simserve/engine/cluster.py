@@ -185,8 +185,8 @@ class Cluster:
 
     def ask_again(self, now: float) -> None:
         """A request has ended somewhere, or signals have been refreshed: routers are asked again for those that wait for an instance."""
-        if self.handover is not None and self.handover.homeless:
-            self.handover.retry()
+        if self.kv_transfers is not None and self.kv_transfers.unassigned:
+            self.kv_transfers.retry()
         if self.held:
             self._listener.instance_available(now)
 

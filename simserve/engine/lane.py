@@ -119,7 +119,7 @@ class Lane:
             elif self.has_work() and not plan.preempted and not self.instance.others_work(self):
                 if intake.give_up_memory():  # those that have been loaded wait for each other's
                     return self.plan_step(now)
-                if self.instance.handover is not None:  # requests that are elsewhere may come
+                if self.instance.kv_transfers is not None:  # requests that are elsewhere may come
                     return None
                 raise PolicyError(
                     f"policy '{self.policy_name}' plans no work at {now} s with {waiting} waiting, {len(batch.prefilling)} prefilling, "

@@ -34,7 +34,7 @@ def test_a_head_attends_its_window_its_budget_or_its_stream() -> None:
     assert decode(CostOptions(), windowed, 300) == (300, 300)
     assert decode(CostOptions(attention_budget_tokens=4096), GROUPED, 10_000) == (4096, 4096)
     # LServe: half of the heads attend 128 first and 256 recent tokens, the others 4,096 chosen by statistics of 64 tokens each.
-    lserve = CostOptions(streaming_head_share=0.5, attention_budget_tokens=4096, selector_stride_tokens=64)
+    lserve = CostOptions(streaming_head_fraction=0.5, attention_budget_tokens=4096, selector_stride_tokens=64)
     assert decode(lserve, GROUPED, 64_000) == (0.5 * 4096 + 0.5 * 384, 0.5 * 4096 + 0.5 * 384 + 0.5 * 1000)
     assert decode(lserve, GROUPED, 200) == (200, 200 + 0.5 * 200 / 64)
 
@@ -56,36 +56,36 @@ def test_keys_and_values_are_made_again_by_two_matrices() -> None:
 
 
 def test_streaming_heads_are_whole_key_heads_with_their_queries() -> None:
-    whole, streaming = CostOptions(streaming_head_share=0.25).prefill_pieces(GROUPED)
+    whole, streaming = CostOptions(streaming_head_fraction=0.25).prefill_pieces(GROUPED)
     assert (whole.q_heads, whole.kv_heads, whole.window_tokens) == (24, 6, GROUPED.window_tokens)
     assert (streaming.q_heads, streaming.kv_heads, streaming.window_tokens) == (8, 2, 4224)
-    (every,) = CostOptions(streaming_head_share=1.0).prefill_pieces(GROUPED)
+    (every,) = CostOptions(streaming_head_fraction=1.0).prefill_pieces(GROUPED)
     assert (every.q_heads, every.kv_heads) == (32, 8)
-    assert CostOptions(streaming_head_share=0.05).prefill_pieces(GROUPED) == (GROUPED,), "0.4 of a head is none"
+    assert CostOptions(streaming_head_fraction=0.05).prefill_pieces(GROUPED) == (GROUPED,), "0.4 of a head is none"
     windowed = heads(8, 512)
-    assert CostOptions(streaming_head_share=0.5).prefill_pieces(windowed)[1].window_tokens == 512
+    assert CostOptions(streaming_head_fraction=0.5).prefill_pieces(windowed)[1].window_tokens == 512
 
 
 @pytest.mark.parametrize(("fraction", "layers"), [(1.0, 32), (0.5, 16), (0.51, 16), (0.01, 1)])
 def test_prompts_run_over_their_part_of_the_layers_and_at_least_one(fraction: float, layers: int) -> None:
-    assert CostOptions(prefill_layer_share=fraction).early_layers(load_model("llama-3.1-8b")) == layers
+    assert CostOptions(prefill_layer_fraction=fraction).early_layers(load_model("llama-3.1-8b")) == layers
 
 
 def test_layers_that_share_a_cache_round_up() -> None:
     """Of 32 layers 16 keep their own cache; the others share one for each 3: 6. So 22 of 32."""
-    options = CostOptions(prefill_layer_share=0.5, kv_layers_per_cache=3)
-    assert options.cached_share(load_model("llama-3.1-8b")) == 22 / 32
+    options = CostOptions(prefill_layer_fraction=0.5, kv_layers_per_cache=3)
+    assert options.cached_fraction(load_model("llama-3.1-8b")) == 22 / 32
 
 
 def test_which_options_touch_decode_attention() -> None:
     touching = {
-        "kv_bits": 8, "kv_exact_tokens": 1, "kv_representation": "layer-input", "streaming_head_share": 0.5,
-        "attention_budget_tokens": 10, "attention_efficiency": 0.7, "attention_scalar_share": 0.1,
+        "kv_bits": 8, "kv_exact_tokens": 1, "kv_representation": "layer-input", "streaming_head_fraction": 0.5,
+        "attention_budget_tokens": 10, "attention_efficiency": 0.7, "attention_scalar_fraction": 0.1,
     }  # fmt: skip
     assert all(CostOptions(**{key: value}).changes_decode_attention for key, value in touching.items())
-    assert not CostOptions(prefill_layer_share=0.5, kv_layers_per_cache=2, a8_share=0.2).changes_decode_attention
-    assert CostOptions().is_plain and not CostOptions(a8_share=0.2).is_plain
-    assert CostOptions(a8_share=0.2).changed() == {"a8_share": 0.2}
+    assert not CostOptions(prefill_layer_fraction=0.5, kv_layers_per_cache=2, a8_fraction=0.2).changes_decode_attention
+    assert CostOptions().is_plain and not CostOptions(a8_fraction=0.2).is_plain
+    assert CostOptions(a8_fraction=0.2).changed() == {"a8_fraction": 0.2}
 
 
 # ---- memory ----
@@ -121,8 +121,8 @@ def test_one_block_is_enough_and_none_is_not() -> None:
     full = kv_capacity(model, profile, Parallel())
     before = full.weight_bytes + full.activation_bytes + full.context_bytes
     block = 16 * full.bytes_per_token
-    share = (before + 1.5 * block) / profile.device.hbm_bytes
-    assert kv_capacity(model, profile, Parallel(), memory_utilisation=share).blocks == 1
+    fraction = (before + 1.5 * block) / profile.device.hbm_bytes
+    assert kv_capacity(model, profile, Parallel(), memory_utilisation=fraction).blocks == 1
     with pytest.raises(ModelError, match="does not fit"):
         kv_capacity(model, profile, Parallel(), memory_utilisation=(before + 0.5 * block) / profile.device.hbm_bytes)
 

@@ -69,8 +69,10 @@ def draw(seed: int) -> Drawn:
 
     n = int(rng.integers(2, 16))
     longest = one(10, 30, 60)
-    rows = [[float(one(0, 0, 0.25, 0.3, 1.0, 2.6)), int(rng.integers(1, longest + 1)), int(rng.integers(0 if maybe(0.1) else 1, longest + 1))]
-            for _ in range(n)]  # fmt: skip
+    rows = []
+    for _ in range(n):
+        gap, prompt = float(one(0, 0, 0.25, 0.3, 1.0, 2.6)), int(rng.integers(1, longest + 1))
+        rows.append([gap, prompt, int(rng.integers(0 if maybe(0.1) else 1, longest + 1))])
     roles = one(["mixed"], ["mixed", "mixed"], ["mixed"] * 3, ["prefill", "decode"], ["prefill", "decode", "mixed", "decode"],
                 ["prefill", "decode", "decode", "prefill"])  # fmt: skip
     case: Drawn = {
@@ -83,7 +85,8 @@ def draw(seed: int) -> Drawn:
     case["stages"] = [one(1, 1, 1, 2, 3) for _ in roles] if maybe(0.4) else [1] * len(roles)
     if maybe(0.6):
         case["drafting"] = {
-            "k": one(0, 1, 3, 7), "budget": one(4, 9, 32, 200), "stretch_s": one(0.25, 0.7, 2.0), "drafts": one(1, 2, 3), "whole": maybe(0.6),
+            "k": one(0, 1, 3, 7), "budget": one(4, 9, 32, 200),
+            "stretch_s": one(0.25, 0.7, 2.0), "drafts": one(1, 2, 3), "whole": maybe(0.6),
             "evict": maybe(0.4), "lingers": maybe(0.2), "held": maybe(0.7),
         }  # fmt: skip
         case["accepts"] = one("some", "some", "all", "none")
@@ -130,7 +133,7 @@ def draw(seed: int) -> Drawn:
         case["hesitates"] = [one(1, 2, 4), one(10**9, 40)]
     if maybe(0.2):
         case["decode_hesitates"] = one(1, 3)
-    case["hand_over"] = one("pull", "push", "layers")
+    case["kv_transfer"] = one("pull", "push", "layers")
     if maybe(0.3):
         case["refresh_s"] = one(0.3, 1.0)
     if maybe(0.5):
@@ -232,13 +235,13 @@ def cluster(case: Drawn) -> ClusterSpec:
         return cls(cls.Params())
 
     entry, decode = router(case["router"]), router(case["decode_router"])
-    hand_over = "pull" if capable(decode, "crosses_roles") else case["hand_over"]
+    kv_transfer = "pull" if capable(decode, "crosses_roles") else case["kv_transfer"]
     return ClusterSpec(
         router=Hesitating(entry, *case["hesitates"]) if case.get("hesitates") else entry,
         decode_router=Hesitating(decode, case["decode_hesitates"]) if case.get("decode_hesitates") else decode,
         refresh_s=case.get("refresh_s", 0.0),
-        push=hand_over != "pull",
-        layerwise=hand_over == "layers",
+        push=kv_transfer != "pull",
+        layerwise=kv_transfer == "layers",
         controllers=(Script(case["orders"]),) if case.get("orders") else (),
         failures=Failures(tuple(map(tuple, case["deaths"])), None, case["restart_s"], case["rule"]) if case.get("deaths") else None,
         migration=MigrationSpec(*case["migration"]) if case.get("migration") else MigrationSpec(),
@@ -328,11 +331,11 @@ def outcome(case: Drawn, seconds: int = SECONDS) -> Drawn:
         found["seen"] = [
             name
             for name, seen in {
-                "verified": len(records.emissions.bursts), "handed over": counters["handed_over_tokens"], "roles": records.roles,
+                "verified": len(records.emissions.bursts), "handed over": counters["transferred_tokens"], "roles": records.roles,
                 "migrated": records.moves is not None and (records.moves.outcome == 0).any(), "died": counters["instance_failures"],
                 "cancelled late": (r.generated_tokens[r.status == Status.CANCELLED] > 0).any(), "preempted": r.preemptions.any(),
                 "swapped": counters.get("swapped_tokens"), "cached": r.cached_tokens.any(), "reread": r.reread_tokens.any(),
-                "drained": any(state == "draining" for _, _, state in records.lives), "windows": case.get("groups"),
+                "drained": any(state == "draining" for _, _, state in records.instance_states), "windows": case.get("groups"),
                 "staged": len(records.lanes) > len(records.instances), "loads": case.get("tier") or case.get("adapters_s"),
                 "pieces": "pieces" in case,
             }.items()
@@ -357,8 +360,9 @@ def outcome(case: Drawn, seconds: int = SECONDS) -> Drawn:
 
 PER_ROW = ("patience_s", "adapter", "salt", "after", "also")
 NEEDED = {"seed", "rows", "roles", "cost", "kv_blocks", "stages", "policy", "params", "max_seqs", "order", "router", "decode_router",
-          "hand_over", "link"}  # fmt: skip
-PLAIN = {"order": "fcfs", "router": "round-robin", "decode_router": "least-outstanding", "hand_over": "pull", "cost": "round", "max_seqs": 8,
+          "kv_transfer", "link"}  # fmt: skip
+PLAIN = {"order": "fcfs", "router": "round-robin", "decode_router": "least-outstanding", "kv_transfer": "pull",
+         "cost": "round", "max_seqs": 8,
          "kv_blocks": 60}  # fmt: skip
 
 

@@ -178,8 +178,8 @@ class Script:
             _, what, one, other = self.orders.pop(0)
             getattr(self, what)(cluster, one, other)
         if not self.orders:
-            for number, life in enumerate(cluster.lives):
-                if life == "off":
+            for number, state in enumerate(cluster.states):
+                if state == "off":
                     cluster.start(number)
 
     def migrate(self, cluster: ClusterControl, one: int, other: int) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from simserve.contracts import Decoding, Load
 from simserve.policies import registry
 from simserve.policies.freeness import freeness
-from simserve.policies.routing.splitwise import free_share
+from simserve.policies.routing.splitwise import free_fraction
 
 
 def router(name: str, **params: Any) -> Any:
@@ -128,7 +128,7 @@ def test_splitwise_tokens_want_more_free_memory_than_the_reserve() -> None:
 
     assert chosen(21, 90) == 1 and chosen(20, 90) == 0 and chosen(20, 20) == 0 and chosen(20, 20, source=1) == 1
     assert chosen(20, 20, source=5) == 0, "the instance it is on has closed: the first open one"
-    assert free_share(Load(50, 100, 3, 1, 10)) == 0.4
+    assert free_fraction(Load(50, 100, 3, 1, 10)) == 0.4
 
 
 def test_the_shortest_queue_and_what_decides_among_equals() -> None:
@@ -172,9 +172,9 @@ def test_two_are_drawn_unless_told_otherwise() -> None:
 class Control:
     """A ClusterControl that writes down what it is told."""
 
-    def __init__(self, loads: list[Load], lives: list[str] | None = None, roles: list[str] | None = None, held: int = 0) -> None:
+    def __init__(self, loads: list[Load], states: list[str] | None = None, roles: list[str] | None = None, held: int = 0) -> None:
         self.loads, self.held, self.now = loads, held, 0.0
-        self.lives = lives or ["up"] * len(loads)
+        self.states = states or ["up"] * len(loads)
         self.roles = roles or ["mixed"] * len(loads)
         self.told: list[tuple[Any, ...]] = []
         self.running: dict[int, list[Decoding]] = {}
@@ -223,7 +223,7 @@ def test_the_fullest_pairs_with_the_freest() -> None:
     control.under_way = {3: 1}
     assert migrated(control) == [(7, 0, 1)]
     assert migrated(control, concurrent=2) == [(7, 0, 3), (8, 2, 1)]
-    control.under_way, control.roles[3], control.lives[1] = {}, "prefill", "booting"
+    control.under_way, control.roles[3], control.states[1] = {}, "prefill", "booting"
     assert migrated(control) == []
 
 
@@ -234,10 +234,10 @@ def test_equals_pair_by_number_and_an_empty_source_has_nothing_to_move() -> None
 
 
 def test_a_draining_instance_is_a_source_however_free() -> None:
-    control = Control([free(40), free(9)], lives=["draining", "up"])
+    control = Control([free(40), free(9)], states=["draining", "up"])
     control.running = {0: [Decoding(4, 0, 50, 1)]}
     assert migrated(control) == [(4, 0, 1)]
-    control.lives = ["off", "up"]
+    control.states = ["off", "up"]
     assert migrated(control) == []
 
 
@@ -280,28 +280,28 @@ def scaled(control: Control, **params: Any) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(("average", "told"), [(9.5, [("start", 2)]), (10.0, []), (60.0, []), (60.5, [("drain", 1)])])
 def test_between_the_thresholds_nothing_changes(average: float, told: list[tuple[Any, ...]]) -> None:
-    control = Control([free(average), free(average), free(0)], lives=["up", "up", "off"])
+    control = Control([free(average), free(average), free(0)], states=["up", "up", "off"])
     control.loads = [Load(int(2 * average), 1000, 2, 0, 0)] * 3
     assert scaled(control) == told
 
 
 def test_an_idle_instance_counts_as_the_most() -> None:
     """One at 4 and one idle: (4 + 100) / 2 = 52; with at most 10, 7, which is below 10."""
-    control = Control([free(4), Load(100, 100, 0, 0, 0), free(0)], lives=["up", "up", "off"])
+    control = Control([free(4), Load(100, 100, 0, 0, 0), free(0)], states=["up", "up", "off"])
     assert scaled(control) == [] and scaled(control, most=10.0) == [("start", 2)]
     assert scaled(control, most=16.0) == [], "(4 + 16) / 2 = 10"
 
 
 def test_a_draining_instance_is_taken_back_before_another_starts() -> None:
-    control = Control([free(1), free(1), free(1), free(1)], lives=["up", "off", "draining", "off"])
+    control = Control([free(1), free(1), free(1), free(1)], states=["up", "off", "draining", "off"])
     assert scaled(control) == [("start", 2)]
-    control.lives = ["up", "off", "off", "off"]
+    control.states = ["up", "off", "off", "off"]
     assert scaled(control) == [("start", 1)]
 
 
 def test_nobody_stops_while_one_boots_nor_below_the_least() -> None:
     idle = Load(100, 100, 0, 0, 0)
-    assert scaled(Control([idle, idle, idle], lives=["up", "up", "booting"])) == []
+    assert scaled(Control([idle, idle, idle], states=["up", "up", "booting"])) == []
     assert scaled(Control([idle, idle])) == [("drain", 1)] and scaled(Control([idle, idle]), min_instances=2) == []
     assert scaled(Control([idle])) == [] and scaled(Control([idle]), min_instances=0) == [("drain", 0)]
 
@@ -315,11 +315,11 @@ def test_the_emptiest_stops_and_of_equals_the_last() -> None:
 
 
 def test_from_nothing_something_starts_when_somebody_is_held() -> None:
-    assert scaled(Control([free(1)], lives=["off"])) == []
-    assert scaled(Control([free(1)], lives=["off"], held=1)) == [("start", 0)]
+    assert scaled(Control([free(1)], states=["off"])) == []
+    assert scaled(Control([free(1)], states=["off"], held=1)) == [("start", 0)]
     # A decode instance takes no arrivals, however free it is.
     idle = Load(100, 100, 0, 0, 0)
-    control = Control([idle, idle, idle], lives=["up", "off", "off"], roles=["decode", "decode", "mixed"], held=1)
+    control = Control([idle, idle, idle], states=["up", "off", "off"], roles=["decode", "decode", "mixed"], held=1)
     assert scaled(control) == [("start", 2)]
 
 
@@ -327,11 +327,11 @@ def test_pools_that_need_each_other() -> None:
     idle = Load(100, 100, 0, 0, 0)
     roles = ["prefill", "decode", "decode"]
     assert scaled(Control([idle] * 3, roles=roles)) == [("drain", 2)]
-    assert scaled(Control([idle] * 3, lives=["up", "up", "off"], roles=roles)) == [], "the last of each"
-    assert scaled(Control([idle] * 3, lives=["draining", "off", "off"], roles=roles)) == [("start", 1)], "what it prefills is decoded"
-    assert scaled(Control([idle] * 3, lives=["draining", "off", "draining"], roles=roles)) == [("start", 2)]
-    assert scaled(Control([idle] * 3, lives=["off", "off", "off"], roles=roles)) == []
-    assert scaled(Control([idle] * 3, lives=["off", "up", "up"], roles=roles)) == [("drain", 2)], "nobody prefills: decoding may stop"
+    assert scaled(Control([idle] * 3, states=["up", "up", "off"], roles=roles)) == [], "the last of each"
+    assert scaled(Control([idle] * 3, states=["draining", "off", "off"], roles=roles)) == [("start", 1)], "what it prefills is decoded"
+    assert scaled(Control([idle] * 3, states=["draining", "off", "draining"], roles=roles)) == [("start", 2)]
+    assert scaled(Control([idle] * 3, states=["off", "off", "off"], roles=roles)) == []
+    assert scaled(Control([idle] * 3, states=["off", "up", "up"], roles=roles)) == [("drain", 2)], "nobody prefills: decoding may stop"
 
 
 def test_thresholds_that_would_start_and_stop_for_ever() -> None:

@@ -12,7 +12,7 @@ import pytest
 from simserve.engine.records import Status
 from simserve.errors import ConfigError
 from simserve.report import saturation as judged
-from simserve.report.frontier import Felt, border, shares_of
+from simserve.report.frontier import Felt, border, fractions_of
 from simserve.report.metrics import measure, slo_summary
 from simserve.report.quantiles import describe, weighted_cdf
 from simserve.report.slo import limits_of_class, normalize_limits
@@ -181,8 +181,8 @@ def test_requests_that_did_not_complete_meet_no_limit() -> None:
     felt = Felt.of(done, counts, np.array([1.0, 1.0, 2.0, 3.0]), np.array([0.1, 0.1, math.nan, 0.3]))
     assert felt.ttft_s.tolist() == [1.0, math.inf, 2.0] and felt.tpot_s.tolist() == [0.1, math.inf, 0.0]
     assert len(border(felt, 0.9)[0]) == 0, "one of three is 33 %"
-    assert [round(curve.share, 2) for curve in shares_of(felt)] == [0.5, 0.9, 0.99]
-    assert [curve.label for curve in shares_of(felt)] == ["50 % of requests", "90 % of requests", "99 % of requests"]
+    assert [round(curve.fraction, 2) for curve in fractions_of(felt)] == [0.5, 0.9, 0.99]
+    assert [curve.label for curve in fractions_of(felt)] == ["50 % of requests", "90 % of requests", "99 % of requests"]
 
 
 # ---- percentiles ----

@@ -96,33 +96,33 @@ def test_percentiles_of_gaps_by_the_time_of_the_token() -> None:
 
 
 def test_a_thinned_distribution_keeps_its_tail() -> None:
-    few, share = series.cdf_points(np.array([3.0, math.nan, 1.0, 2.0]))
-    assert few.tolist() == [1.0, 2.0, 3.0] and share.tolist() == pytest.approx([1 / 3, 2 / 3, 1.0])
+    few, fraction = series.cdf_points(np.array([3.0, math.nan, 1.0, 2.0]))
+    assert few.tolist() == [1.0, 2.0, 3.0] and fraction.tolist() == pytest.approx([1 / 3, 2 / 3, 1.0])
     assert [len(part) for part in series.cdf_points(np.array([math.nan]))] == [0, 0]
     assert len(series.cdf_points(np.arange(700.0))[0]) == 700, "as many as are drawn are not thinned"
-    values, share = series.cdf_points(np.arange(1.0, 100_001.0))
+    values, fraction = series.cdf_points(np.arange(1.0, 100_001.0))
     assert len(values) < 701 and values[-3:].tolist() == [99_998, 99_999, 100_000] and values[0] == 1.0
-    assert share == pytest.approx(values / 100_000)
+    assert fraction == pytest.approx(values / 100_000)
 
 
 # ---- instances over a run ----
 
 
-def lives(*changes: tuple[float, int, str], end_s: float = 10.0, instances: int = 2) -> Any:
-    return SimpleNamespace(lives=changes, end_s=end_s, instances=[None] * instances)
+def states(*changes: tuple[float, int, str], end_s: float = 10.0, instances: int = 2) -> Any:
+    return SimpleNamespace(states=changes, end_s=end_s, instances=[None] * instances)
 
 
 def test_seconds_in_a_state() -> None:
     """0 drains from 4 s and is off from 6 s; 1 boots at 3 s, having been off from the start, and is up from 5 s."""
-    records = lives((0.0, 1, "off"), (3.0, 1, "booting"), (4.0, 0, "draining"), (5.0, 1, "up"), (6.0, 0, "off"), (12.0, 1, "off"))
+    records = states((0.0, 1, "off"), (3.0, 1, "booting"), (4.0, 0, "draining"), (5.0, 1, "up"), (6.0, 0, "off"), (12.0, 1, "off"))
     assert cluster._seconds(records, cluster.SERVES) == [6.0, 5.0]
     assert cluster._seconds(records, cluster.COSTS) == [6.0, 7.0]
     assert cluster._serving(records) == {"min": 1, "max": 2, "end": 1}
 
 
 def test_what_changes_at_one_instant_is_one_change() -> None:
-    assert cluster._serving(lives((2.0, 0, "off"), (2.0, 1, "off"), (4.0, 0, "up"))) == {"min": 0, "max": 2, "end": 1}
-    assert cluster._serving(lives()) == {"min": 2, "max": 2, "end": 2}
+    assert cluster._serving(states((2.0, 0, "off"), (2.0, 1, "off"), (4.0, 0, "up"))) == {"min": 0, "max": 2, "end": 1}
+    assert cluster._serving(states()) == {"min": 2, "max": 2, "end": 2}
 
 
 def test_roles_are_those_of_the_experiment_or_unknown() -> None:

@@ -143,12 +143,12 @@ def test_a_range_holds_both_ends() -> None:
 
 def test_whole_numbers_are_drawn_equally_often() -> None:
     dice = Range("k", 1, 6, whole=True)
-    assert [dice.draw(share) for share in (0.0, 0.16, 0.17, 0.5, 0.99)] == [1, 1, 2, 4, 6]
+    assert [dice.draw(fraction) for fraction in (0.0, 0.16, 0.17, 0.5, 0.99)] == [1, 1, 2, 4, 6]
     assert Range("k", 0.0, 8.0).draw(0.25) == 2.0
     assert Range("k", 1.0, 16.0, logarithmic=True).draw(0.25) == 2.0
     assert Range("k", 1, 16, logarithmic=True, whole=True).draw(0.26) == 2
     listed = Values("k", ("a", "b", "c"))
-    assert [listed.draw(share) for share in (0.0, 0.33, 0.34, 0.67, 0.999999, 1.0)] == ["a", "a", "b", "c", "c", "c"]
+    assert [listed.draw(fraction) for fraction in (0.0, 0.33, 0.34, 0.67, 0.999999, 1.0)] == ["a", "a", "b", "c", "c", "c"]
 
 
 def test_how_an_axis_may_be_written() -> None:

@@ -123,8 +123,8 @@ def test_no_other_load_says_more_when_all_or_none_met() -> None:
 
 
 def test_losses_that_no_predicate_has_seen() -> None:
-    def run(holds: bool, share: float, **values: float) -> Run:
-        return Run(0, holds, {"requests": 100.0, "completed_share": share, **values})
+    def run(holds: bool, fraction: float, **values: float) -> Run:
+        return Run(0, holds, {"requests": 100.0, "completed_fraction": fraction, **values})
 
     (note,) = losses([run(True, 0.9, failed=7.0, unfinished=3.0), run(True, 1.0)], (TTFT,))
     assert note == (
@@ -147,11 +147,11 @@ def test_seeds_are_listed_or_in_a_row() -> None:
 # ---- figures ----
 
 
-@pytest.mark.parametrize(("share", "found"), [(0.0, 1.0), (0.5, 2.0), (0.51, 3.0), (0.75, 3.0), (0.76, 9.0), (1.0, 9.0)])
-def test_a_weighted_quantile_is_the_smallest_value_that_reaches_it(share: float, found: float) -> None:
-    assert _weighted_quantile(np.array([9.0, 1.0, 3.0, 2.0]), np.array([1.0, 1.0, 1.0, 1.0]), share) == found
-    assert _weighted_quantile(np.array([9.0, 1.0, 3.0, 2.0]), np.array([100.0, 0.0, 0.0, 0.0]), share) == 9.0
-    assert math.isnan(_weighted_quantile(np.empty(0), np.empty(0), share))
+@pytest.mark.parametrize(("fraction", "found"), [(0.0, 1.0), (0.5, 2.0), (0.51, 3.0), (0.75, 3.0), (0.76, 9.0), (1.0, 9.0)])
+def test_a_weighted_quantile_is_the_smallest_value_that_reaches_it(fraction: float, found: float) -> None:
+    assert _weighted_quantile(np.array([9.0, 1.0, 3.0, 2.0]), np.array([1.0, 1.0, 1.0, 1.0]), fraction) == found
+    assert _weighted_quantile(np.array([9.0, 1.0, 3.0, 2.0]), np.array([100.0, 0.0, 0.0, 0.0]), fraction) == 9.0
+    assert math.isnan(_weighted_quantile(np.empty(0), np.empty(0), fraction))
 
 
 def test_names_of_quantities() -> None:
@@ -236,7 +236,7 @@ def test_the_best_are_among_those_that_meet_the_slo() -> None:
 
 
 def test_what_speaks_against_a_best_point() -> None:
-    table = points(k=[1, 2], attainment=[0.5, 0.9], ttft_p99_s=[0.1, 0.2], completed_share=[0.9, 1.0], saturated=[1.0, 0.0])
+    table = points(k=[1, 2], attainment=[0.5, 0.9], ttft_p99_s=[0.1, 0.2], completed_fraction=[0.9, 1.0], saturated=[1.0, 0.0])
     found = best_points(table, ("k",), NAMES)
     assert found.among.startswith("No point meets its SLO for 99 %") and "90" in found.among
     against = next(row for row in found.rows if row.name == "lowest TTFT p99").against
@@ -278,7 +278,7 @@ def test_a_row_is_read_back_only_as_it_was_put(tmp_path: Any) -> None:
     cache = RunCache(tmp_path)
     cache.put("abcd", {"a": 1.5, "b": None})
     assert cache.get("abcd") == {"a": 1.5, "b": None} and cache.get("abcd", ["a"]) is not None and cache.get("abcd", ["c"]) is None
-    assert cache.get("abce") is None and cache.strangers() == []
+    assert cache.get("abce") is None and cache.other_versions() == []
     (path,) = cache.folder.rglob("*.json")
     content = json.loads(path.read_text())
     for damage in ({"row": {"a": 1.6, "b": None}}, {"key": "abce"}, {"row": {"a": True}}, {"row": [1]}, {"sha256": "0"}):
@@ -289,6 +289,6 @@ def test_a_row_is_read_back_only_as_it_was_put(tmp_path: Any) -> None:
     path.write_text(json.dumps(content))
     assert cache.get("abcd") is not None
     (tmp_path / "0.1-older").mkdir()
-    assert cache.strangers() == []
+    assert cache.other_versions() == []
     (tmp_path / "0.1-older" / "x").touch()
-    assert cache.strangers() == ["0.1-older"]
+    assert cache.other_versions() == ["0.1-older"]

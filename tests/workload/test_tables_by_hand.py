@@ -202,7 +202,7 @@ def test_statistics_of_four_rows() -> None:
     assert (arrivals["span_s"], arrivals["busiest_minute_requests"]) == (63.0, 2) and arrivals["rate_per_s"] == 3 / 63
     assert arrivals["gap_s"]["mean"] == 21.0 and arrivals["gap_cv"] == pytest.approx(np.std([1, 60, 2]) / 21)
     sessions = found["sessions"]
-    assert (sessions["sessions"], sessions["rows_in_sessions"], sessions["single_turn_share"]) == (2, 3, 0.5)
+    assert (sessions["sessions"], sessions["rows_in_sessions"], sessions["single_turn_fraction"]) == (2, 3, 0.5)
     assert sessions["gap_s"]["max"] == 1.0 and sessions["prompt_growth_tokens"]["max"] == 10
     assert set(found["prompt_tokens"]) == {"mean", "sd", "min", "max", *(f"p{round(100 * q)}" for q in QUANTILES)}
     waiting = trace_statistics(table([0.0, 7.0], session=[1, 1], after=[-1, 0]))
@@ -302,13 +302,17 @@ def test_what_a_client_states_is_what_it_gets_at_most(tmp_path: Any) -> None:
 
 
 def test_classes_share_what_no_rule_takes(tmp_path: Any) -> None:
-    rules = [{"name": "chat", "share": 0.25, "priority": 2}, {"name": "batch", "share": 0.25}]
+    rules = [{"name": "chat", "fraction": 0.25, "priority": 2}, {"name": "batch", "fraction": 0.25}]
     rows = built(tmp_path, **OPEN, count=4000, slo_classes=rules, priority=1).requests
     named = np.array(rows.slo_class.names)[rows.slo_class.codes]
-    share = {name: float((named == name).mean()) for name in ("chat", "batch", "default")}
-    assert share == {"chat": pytest.approx(0.25, abs=0.03), "batch": pytest.approx(0.25, abs=0.03), "default": pytest.approx(0.5, abs=0.03)}
+    fraction = {name: float((named == name).mean()) for name in ("chat", "batch", "default")}
+    assert fraction == {
+        "chat": pytest.approx(0.25, abs=0.03),
+        "batch": pytest.approx(0.25, abs=0.03),
+        "default": pytest.approx(0.5, abs=0.03),
+    }
     assert set(rows.priority[named == "chat"].tolist()) == {2} and set(rows.priority[named != "chat"].tolist()) == {1}
-    every = built(tmp_path, **OPEN, count=50, slo_classes=[{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]).requests
+    every = built(tmp_path, **OPEN, count=50, slo_classes=[{"name": "a", "fraction": 0.5}, {"name": "b", "fraction": 0.5}]).requests
     assert "default" not in np.array(every.slo_class.names)[every.slo_class.codes]
 
 
@@ -321,7 +325,7 @@ def test_classes_share_what_no_rule_takes(tmp_path: Any) -> None:
         (OPEN | {"count": 3, "max_output_tokens": 0}, "at least 1"),
         (OPEN | {"count": 3, "max_output_tokens": 10**9}, "at most"),
         (OPEN | {"count": 3, "closed_loop": {"concurrency": 1}, "max_concurrency": 1}, "caps arrivals"),
-        (OPEN | {"count": 3, "slo_classes": [{"name": "a", "share": 0.6}, {"name": "b", "share": 0.5}]}, "add up to 1.1"),
+        (OPEN | {"count": 3, "slo_classes": [{"name": "a", "fraction": 0.6}, {"name": "b", "fraction": 0.5}]}, "add up to 1.1"),
         (OPEN | {"arrivals": {"kind": "constant", "rate_per_s": 1e4}, "duration_s": 1e6}, "at most"),
         ({"trace": {"path": "x"}, "burstgpt_like": {}}, "not both"),
         ({"trace": {"path": "x"}, "count": 3}, "comes from the source"),
@@ -333,11 +337,13 @@ def test_sections_that_make_no_requests(section: dict[str, Any], words: str) -> 
         WorkloadConfig.model_validate(section)
 
 
-@pytest.mark.parametrize("rule", [{}, {"share": 0.5, "model": "a"}, {"share": 0.5, "log_type": "a"}, {"share": 0.0}, {"share": 1.1}])
+@pytest.mark.parametrize(
+    "rule", [{}, {"fraction": 0.5, "model": "a"}, {"fraction": 0.5, "log_type": "a"}, {"fraction": 0.0}, {"fraction": 1.1}]
+)
 def test_a_class_is_given_by_label_or_by_share(rule: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SloClassRule(name="n", **rule)
-    assert SloClassRule(name="n", share=1.0).share == 1.0 and SloClassRule(name="n", model="a", log_type="b").share is None
+    assert SloClassRule(name="n", fraction=1.0).fraction == 1.0 and SloClassRule(name="n", model="a", log_type="b").fraction is None
 
 
 @pytest.mark.parametrize("given", [{}, {"prompt": Fixed(tokens=1)}, {"output": Fixed(tokens=1)}])

@@ -142,7 +142,7 @@ class Reach:
         return _statement((self.tree / file).read_text(encoding="utf-8"), line)[2]
 
     def tests(self, file: str, line: int) -> set[str]:
-        """The tests that reach the statement at a line. What is outside of functions runs once, at import, and may matter to whoever
+        """The tests that reach the statement at a line. What is outside of functions runs once, at import, and may matter to all who
         imported it: all tests of the test files that did.
         """
         first, last, in_function = _statement((self.tree / file).read_text(encoding="utf-8"), line)

@@ -14,7 +14,7 @@ LISTED = Path(__file__).parent / "survivors.yaml"
 
 
 class Listed:
-    """Survivors that somebody has looked at: `equivalent` ones, which no test can kill, and `accepted` ones, which no test should."""
+    """Survivors that have been looked at: `equivalent` ones, which no test can kill, and `accepted` ones, which no test should."""
 
     def __init__(self, path: Path = LISTED) -> None:
         import yaml

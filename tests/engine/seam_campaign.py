@@ -331,7 +331,7 @@ def outcome(case: Drawn, seconds: int = SECONDS) -> Drawn:
         found["seen"] = [
             name
             for name, seen in {
-                "verified": len(records.emissions.bursts), "handed over": counters["transferred_tokens"], "roles": records.roles,
+                "verified": len(records.emissions.bursts), "transferred": counters["transferred_tokens"], "roles": records.roles,
                 "migrated": records.moves is not None and (records.moves.outcome == 0).any(), "died": counters["instance_failures"],
                 "cancelled late": (r.generated_tokens[r.status == Status.CANCELLED] > 0).any(), "preempted": r.preemptions.any(),
                 "swapped": counters.get("swapped_tokens"), "cached": r.cached_tokens.any(), "reread": r.reread_tokens.any(),

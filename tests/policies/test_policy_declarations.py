@@ -1,4 +1,4 @@
-"""What each built-in policy declares: who knows output lengths, who sends across roles, who must look while nobody works."""
+"""What each built-in policy declares: who knows output lengths, who sends across roles, who must look while no request is there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_routers(capability: str, names: set[str]) -> None:
 
 
 def test_controllers() -> None:
-    """Scaling down happens when nobody works, and knows one pool; migrating needs requests."""
+    """Scaling down happens when no request is there, and knows one pool; migrating needs requests."""
     assert declaring("controller", registry.controller_names(), "idle") == {"llumnix-scaling"}
     assert declaring("controller", registry.controller_names(), "one_pool") == {"llumnix-scaling"}
 

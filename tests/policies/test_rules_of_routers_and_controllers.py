@@ -86,7 +86,7 @@ def test_affinity_needs_an_open_holder_and_takes_the_least_loaded_of_several() -
     view = a_view([0, 1, 1])
     policy.choose(a_request(7), view)
     view.open = (1, 2)
-    assert policy.choose(a_request(7), view) == 1, "whoever held it takes no requests"
+    assert policy.choose(a_request(7), view) == 1, "the instance that held it takes no requests"
     view.open, view.outstanding = (0, 1, 2), [3, 2, 0]
     assert policy.choose(a_request(7), view) == 1, "0 and 1 hold it"
     assert policy.choose(a_request(), view) == 2, "nothing is known of it"
@@ -230,7 +230,7 @@ def test_the_fullest_pairs_with_the_freest() -> None:
 def test_equals_pair_by_number_and_an_empty_source_has_nothing_to_move() -> None:
     control = Control([free(1), free(1), free(9), free(9)])
     control.running = {1: [Decoding(4, 0, 50, 1)]}
-    assert migrated(control) == [(4, 1, 3)], "0 pairs with 2, and has nobody"
+    assert migrated(control) == [(4, 1, 3)], "0 pairs with 2, and has no other"
 
 
 def test_a_draining_instance_is_a_source_however_free() -> None:
@@ -331,7 +331,7 @@ def test_pools_that_need_each_other() -> None:
     assert scaled(Control([idle] * 3, states=["draining", "off", "off"], roles=roles)) == [("start", 1)], "what it prefills is decoded"
     assert scaled(Control([idle] * 3, states=["draining", "off", "draining"], roles=roles)) == [("start", 2)]
     assert scaled(Control([idle] * 3, states=["off", "off", "off"], roles=roles)) == []
-    assert scaled(Control([idle] * 3, states=["off", "up", "up"], roles=roles)) == [("drain", 2)], "nobody prefills: decoding may stop"
+    assert scaled(Control([idle] * 3, states=["off", "up", "up"], roles=roles)) == [("drain", 2)], "no instance prefills: decoding may stop"
 
 
 def test_thresholds_that_would_start_and_stop_for_ever() -> None:

@@ -57,7 +57,7 @@ def test_first_tokens_may_take_as_long_as_the_prompt_allows(stalled: tuple[Any, 
     assert attained(records, ttft_s_per_prompt_token=worst / 10 * (1 - 1e-9)) < 1.0
 
 
-def test_limits_of_classes_and_of_everybody() -> None:
+def test_limits_of_classes_and_of_all_requests() -> None:
     flat = normalize_limits({"ttft_s": 1, "tpot_s": None})
     assert flat == {"default": {"ttft_s": 1.0}}
     both = normalize_limits({"chat": {"ttft_s": 0.5}, "default": {"e2e_s": 9.0}, "none": {"ttft_s": None}})

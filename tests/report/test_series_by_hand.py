@@ -109,7 +109,7 @@ def test_a_thinned_distribution_keeps_its_tail() -> None:
 
 
 def states(*changes: tuple[float, int, str], end_s: float = 10.0, instances: int = 2) -> Any:
-    return SimpleNamespace(states=changes, end_s=end_s, instances=[None] * instances)
+    return SimpleNamespace(instance_states=changes, end_s=end_s, instances=[None] * instances)
 
 
 def test_seconds_in_a_state() -> None:

@@ -45,8 +45,8 @@ def test_clients_are_whole() -> None:
     search = Search(1.0, 0.0, whole=True)
     assert probed(search, 6) == [1, 2, 4, 8, 6, 7]
     assert (search.low, search.high, search.outcome) == (6, 7, "found")
-    nobody = Search(3.0, 0.1, whole=True)
-    assert probed(nobody, 0) == [3, 2, 1] and nobody.outcome == "never"
+    failing = Search(3.0, 0.1, whole=True)
+    assert probed(failing, 0) == [3, 2, 1] and failing.outcome == "never"
 
 
 def test_whole_rates_stay_inside_their_bracket() -> None:

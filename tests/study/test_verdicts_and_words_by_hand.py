@@ -59,7 +59,7 @@ def test_several_seeds_are_judged_by_their_interval(now: list[float], strict: bo
 
 
 def test_relative_changes_are_means_of_logarithms() -> None:
-    """Doubled and halved is no change; as shares of the mean the same differences would be a quarter."""
+    """Doubled and halved is no change; as fractions of the mean the same differences would be a quarter."""
     row = judge("case", kpi(), [1.0, 2.0], [2.0, 1.0], strict=False)
     assert row.change == pytest.approx(0.0) and row.verdict == "unclear"
     assert judge("case", kpi(), [1.0, 4.0], [2.0, 8.0], strict=False).change == pytest.approx(1.0)

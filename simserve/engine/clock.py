@@ -9,6 +9,8 @@ from typing import Any
 import simpy
 from simpy.events import NORMAL, Event
 
+_new = object.__new__
+
 
 class Clock(simpy.Environment):
     """A SimPy environment. All of SimPy works in it (processes, resources, timeouts); the engine itself uses `at`.
@@ -60,7 +62,7 @@ class Clock(simpy.Environment):
 
     def pass_by(self, priority: int) -> None:
         """Events of this priority have their turn now."""
-        now = self.now
+        now = self._now
         if now != self._passed_s:
             self._passed_s = now
             self._passed = priority
@@ -70,21 +72,17 @@ class Clock(simpy.Environment):
     def has_passed(self, priority: int) -> bool:
         """Whether events of this priority at the present time have had their turn. A lane in the middle of a span has no event for a step
         that ends now; whether that step is over is this question."""
-        return self._passed_s == self.now and priority <= self._passed
+        return self._passed_s == self._now and priority <= self._passed
 
     def at(self, time_s: float, callback: Callable[[Event], Any], priority: int = NORMAL) -> Event:
         """Calls `callback(event)` at `time_s` (seconds, not before now); of one time, in order of `priority` (see `events.py`). Returns the
         event."""
-        event = Event(self)
-        event._ok = True
-        event._value = None
-        event.callbacks.append(callback)
+        event = _new(Event)  # as Event(self) makes it, without a call for each
+        event.env, event.callbacks, event._ok, event._value = self, [callback], True, None
         heappush(self._queue, (time_s, priority, next(self._eid), event))  # type: ignore[misc]
         return event
 
     def _event(self, callback: Callable[[Event], Any]) -> Event:
-        event = Event(self)
-        event._ok = True
-        event._value = None
-        event.callbacks.append(callback)
+        event = _new(Event)
+        event.env, event.callbacks, event._ok, event._value = self, [callback], True, None
         return event

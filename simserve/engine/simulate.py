@@ -21,6 +21,7 @@ from simserve.engine.instance_state import InstanceState
 from simserve.engine.lane import Lane
 from simserve.engine.link import Link
 from simserve.engine.prefix_cache import Contents
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import GAVE_UP, Recorder
 from simserve.engine.records import EndedRequest, RunRecords, Status
 from simserve.engine.request import LiveRequest
@@ -347,7 +348,10 @@ class Simulation:
     def requests_ended(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
         """Requests have ended at an instance."""
         for policy in self.cluster.hear_ends:
-            policy.ended(requests, instance.index, now)
+            try:
+                policy.ended(tuple(requests), instance.index, now)
+            except ReadOnlyError as problem:
+                blame(f"policy '{type(policy).__name__}'", problem)
         if self._progress is not None and self.recorder.ended - self._last_progress >= PROGRESS_EVERY:
             self._last_progress = self.recorder.ended
             self._progress(self.recorder.ended, len(self.recorder.status), now)

@@ -285,7 +285,7 @@ class Cluster:
         if comes_back:
             self.boot(instance, failures.restart_s)
         for request in lost:
-            self._listener.request_lost(request, failures.rule, now)
+            self._listener.request_lost(request, instance, failures.rule, now)
 
 
 def _acts(controller: Any, control: ClusterControl) -> Callable[[float], None]:

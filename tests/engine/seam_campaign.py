@@ -57,7 +57,7 @@ SPANS = {"plans", "kv_blocks_in_use_at_end"}
 
 
 def agree(one: RunRecords, other: RunRecords, what: str) -> None:
-    for name in ("lives", "roles", "counters", "end_s"):
+    for name in ("instance_states", "roles", "counters", "end_s"):
         a, b = getattr(one, name), getattr(other, name)
         if name == "counters":
             a, b = ({key: value for key, value in each.items() if key not in SPANS} for each in (a, b))

@@ -9,7 +9,7 @@ import pytest
 from tests.engine.seam_campaign import outcome
 from tests.engine.seam_cases import Drawn, draw
 
-EVERYTHING = ("verified", "handed over", "died", "cancelled late", "preempted", "cached", "drained", "windows", "staged", "loads", "pieces")
+EVERYTHING = ("verified", "transferred", "died", "cancelled late", "preempted", "cached", "drained", "windows", "staged", "loads", "pieces")
 RARE = ("roles", "migrated", "swapped", "reread")
 
 

@@ -110,12 +110,13 @@ class Router(_Policy, Protocol):
     hears_ends: bool = False
 
     def ended(self, requests: Sequence[Request], instance: int, now: float) -> None:
-        """Requests have ended on an instance, at `now` (seconds). Asked for by `hears_ends`."""
+        """Requests have ended on an instance, at `now` (seconds). Asked for by `hears_ends`. One whose instance has died has ended only
+        if it does not go on elsewhere: otherwise the router is asked again where."""
         return
 
     def choose(self, request: Request, view: ClusterView) -> int | Refusal | None:
         """The number of an instance in `view.open`; a Refusal, which rejects the request; or None, which holds it in the cluster's own
-        queue until a request ends somewhere or an instance becomes available, when it is asked again."""
+        queue until a request ends somewhere, an instance becomes available or signals are refreshed, when it is asked again."""
         ...
 
 

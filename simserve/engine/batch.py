@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import inf
+from operator import index
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.request import LiveRequest, State
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, PolicyError
+from simserve.files.words import clipped
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
@@ -100,9 +103,16 @@ class Batch:
         """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
         acceptance = self.instance.spec.acceptance
         assert acceptance is not None
-        accepted = acceptance.accepted(request.row, request.generated_tokens, drafted)
+        said = acceptance.accepted(request.row, request.generated_tokens, drafted)
+        try:
+            accepted = index(said)
+        except TypeError:
+            accepted = -1
         if not 0 <= accepted <= drafted:
-            raise ConfigError(f"acceptance: {accepted} of {drafted} drafted tokens of request {request.row} are accepted")
+            raise ConfigError(
+                f"acceptance: {clipped(str(said))} of {drafted} drafted tokens of request {request.row} are accepted "
+                f"('{type(acceptance).__name__}'); it must be a whole number of them"
+            )
         left = self.instance.final_tokens[request.row] - request.generated_tokens
         tokens = min(accepted + 1, left)
         request.computed_tokens += tokens
@@ -259,7 +269,10 @@ class Batch:
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens to or from the host."""
         self.instance.swapped_tokens += tokens
-        return self.cost.swap_time(tokens)
+        seconds = self.cost.swap_time(tokens)
+        if not 0 <= seconds < inf:
+            not_priced(self.cost, f"says that a swap of {tokens} tokens takes {seconds!r} s; times must be finite and at least 0")
+        return seconds
 
     def requests(self) -> list[LiveRequest]:
         """All of them."""
@@ -274,3 +287,8 @@ class Batch:
         for requests in (self.prefilling, self.verifying, self.swapped, self.landed):
             requests.clear()
         return lost
+
+
+def not_priced(cost: Any, what: str) -> NoReturn:
+    """Raises the PolicyError of a cost model that has given what is no time."""
+    raise PolicyError(f"cost model '{type(cost).__name__}' {what}")

@@ -41,7 +41,7 @@ def simulate_checked(
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)
     outside = any(spec.request_s or spec.request_per_prompt_token_s or spec.loads for spec in specs) or bool(records.instance_states)
-    outside = outside or any(instance.postponed for instance in simulation.instances)
+    outside = outside or any(instance.postponed for instance in simulation.instances) or simulation.cluster.has_held
     check_records(records, finished=until_s is None, outside=outside)
     if until_s is None:
         for instance in simulation.instances:
@@ -131,8 +131,8 @@ def same_records(one: RunRecords, other: RunRecords) -> None:
 
 def check_records(records: RunRecords, finished: bool, outside: bool = False) -> None:
     """I1, I2, I4, I5 and I9 on the columns of a run. `finished` = it was not cut by a time limit; `outside` = requests spend time outside
-    batches though there is room: on their way to an instance, held while none serves, loading, or postponed by a policy. An instance may
-    then well be idle (I5 is not checked)."""
+    batches though there is room: on their way to an instance, held by a router or while none serves, loading, or postponed by a policy. An
+    instance may then well be idle (I5 is not checked)."""
     table, r = records.table, records.requests
     status = r.status
     done = status == Status.COMPLETED

@@ -102,6 +102,8 @@ class Cluster:
         self.migrations = MigrationLog()
         self.held: deque[LiveRequest] = deque()
         """Requests that no instance has taken yet, in order."""
+        self.has_held = False
+        """Whether there has ever been one."""
         self.states = [(0.0, instance.index, instance.state.value) for instance in instances if instance.state is not InstanceState.UP]
         self.failures = 0
         self._listener = listener
@@ -160,6 +162,7 @@ class Cluster:
         chosen = self.entry.choose(request, now) if not self.held else None
         if chosen is None:
             self.held.append(request)
+            self.has_held = True
             return None
         return chosen if isinstance(chosen, Refusal) else self.instances[chosen]
 
@@ -282,7 +285,7 @@ class Cluster:
         if comes_back:
             self.boot(instance, failures.restart_s)
         for request in lost:
-            self._listener.request_lost(request, failures.rule, now)
+            self._listener.request_lost(request, instance, failures.rule, now)
 
 
 def _acts(controller: Any, control: ClusterControl) -> Callable[[float], None]:

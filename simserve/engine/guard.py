@@ -7,10 +7,13 @@ at who calls. A write by a policy becomes a PolicyError where the policy is aske
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from simserve.contracts import CostModel, CostWrapper, Step
+from simserve.contracts.cost import F64
 from simserve.engine.cluster_view import ClusterView
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_cache import KvView
@@ -111,6 +114,7 @@ def _guard_instance(instance: Instance) -> None:
         waiting._key = _blamed(key, name)
     write(waiting, "__class__", QUEUES[type(waiting)])
     for lane in instance.lanes:
+        lane.cost = _Priced(lane.cost)
         batch = lane.batch
         view = lane.view
         batch.prefilling = Prefilling(batch.prefilling)
@@ -136,3 +140,29 @@ def _blamed(key: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
             blame(f"queue discipline '{name}'", problem)
 
     return ask
+
+
+class _Priced(CostWrapper):
+    """A cost model that is named if it writes the step that it is asked to price."""
+
+    def __init__(self, inner: CostModel) -> None:
+        self.inner = inner
+
+    def stage_times(self, step: Step) -> tuple[float, ...]:
+        with self._named():
+            return self.inner.stage_times(step)
+
+    def step_time(self, step: Step) -> float:
+        with self._named():
+            return self.inner.step_time(step)
+
+    def decode_times(self, step: Step, steps: int) -> list[float] | F64:
+        with self._named():
+            return self.inner.decode_times(step, steps)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except ReadOnlyError as problem:
+            blame(f"cost model '{type(self.inner).__name__}'", problem)

@@ -18,6 +18,7 @@ from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import Contents, PrefixCache
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.runner import Runner, SingleLane
@@ -161,7 +162,10 @@ class Instance:
                 self.migrating[request.row].abort("the request ended")
             self.forget(request)
         if self._hears_ends:
-            self.scheduler.ended(requests, now)
+            try:
+                self.scheduler.ended(tuple(requests), now)
+            except ReadOnlyError as problem:
+                blame(f"policy '{self.policy_name}'", problem)
         self.listener.requests_ended(requests, self, now)
 
     def others_work(self, lane: Lane) -> bool:

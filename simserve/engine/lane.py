@@ -9,13 +9,14 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from itertools import accumulate
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 from simpy.events import Event
 
 from simserve.contracts import VERIFY
-from simserve.engine.batch import Batch
+from simserve.engine.batch import Batch, not_priced
 from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
@@ -160,25 +161,38 @@ class Lane:
             steps = 1
         if steps > 1:
             times = self.cost.decode_times(plan, steps)
-            times[0] += now
             if isinstance(times, list):
+                times[0] += now
                 ends.extend(accumulate(times))
             else:  # adds one after the other, as accumulate does: the same numbers
+                if times.dtype.char != "d":
+                    times = np.asarray(times, dtype=np.float64)
+                times[0] += now
                 ends.frombytes(np.add.accumulate(times).tobytes())
+            if len(ends) - self._span_first != steps:
+                not_priced(self.cost, f"gives {len(ends) - self._span_first} times for {steps} steps")
             if plan.until_s is not None and ends[-2] >= plan.until_s:
                 del ends[bisect_left(ends, plan.until_s, self._span_first) + 1 :]
             end = ends[-1]
         else:
             end = self.cost.step_time(plan)
             for swap_s in plan.swap_times_s:
-                end += swap_s
-            end += now
+                end = end + swap_s
+            end = end + now
             ends.append(end)
+        if not now < end < inf:
+            not_priced(
+                self.cost, f"says that {steps} step{'s' * (steps > 1)} from {now!r} s on end at {end!r} s; times must be finite and above 0"
+            )
         self._end_event = self.clock.at(end, self._on_end, self.priority)
 
     def stage_times(self, plan: StepPlan) -> tuple[float, ...]:
         """Seconds of the planned step on each pipeline stage; swaps hold up the first."""
-        first, *rest = self.cost.stage_times(plan)
+        first, *rest = times = self.cost.stage_times(plan)
+        if len(times) != self.cost.stages:
+            not_priced(self.cost, f"gives {len(times)} stage times for {self.cost.stages} pipeline stages")
+        if not all(0 <= stage_s < inf for stage_s in times) or not sum(times):
+            not_priced(self.cost, f"says that a step takes {tuple(times)!r} s; times must be finite and above 0")
         for swap_s in plan.swap_times_s:
             first += swap_s
         return (first, *rest)
@@ -240,7 +254,12 @@ class Lane:
         plan.kv_blocks = self.kv._used  # used_blocks, without a call in every step
         prefill_tokens = pairs = 0
         slices = plan.slices
-        if slices:
+        if plan.sliced or slices:
+            if len(slices) != len(plan.sliced):
+                raise PolicyError(
+                    f"policy '{self.policy_name}' or its cost model has written the slices of a step, which are the engine's: "
+                    f"{len(slices)} slices for {len(plan.sliced)} requests (invariant I10)"
+                )
             prefix = self.kv.prefix
             if plan.layers is not None:
                 self.layered.extend((len(self.log) // len(Span._fields), *plan.layers))

@@ -20,7 +20,7 @@ class Listener(Protocol):
     def requests_ended(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
         """Requests have ended at an instance, in order."""
 
-    def request_lost(self, request: LiveRequest, rule: str, now: float) -> None:
+    def request_lost(self, request: LiveRequest, instance: Instance, rule: str, now: float) -> None:
         """The instance of a request has died and is gone; `rule` says what becomes of it."""
 
     def instance_empty(self, instance: Instance) -> None:

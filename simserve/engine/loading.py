@@ -3,13 +3,18 @@ front of the queue when everything is there, as in vLLM (WAITING_FOR_REMOTE_KVS,
 
 from __future__ import annotations
 
+from math import inf
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
+from simserve.contracts import Loading, LoadSource
 from simserve.engine.events import LOAD_ENDS
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest, State
 from simserve.errors import ConfigError
+from simserve.files.words import clipped
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
@@ -35,14 +40,12 @@ class Loads:
         return [request for request, _, _ in self._under_way.values()]
 
     def begin(self, request: LiveRequest, now: float) -> bool:
-        """A request has been given memory: whether it has to wait. Raises ConfigError for a load of negative or endless time."""
-        asked = [loading for source in self._sources if (loading := source.load(request, now)) is not None]
+        """A request has been given memory: whether it has to wait. Raises ConfigError for what is no load."""
+        asked = [loading for source in self._sources if (loading := _asked(source, request, now)) is not None]
         request.loaded = not asked
         if not asked:
             return False
         seconds, tokens = max(loading.seconds for loading in asked), max(loading.tokens for loading in asked)
-        if not 0 <= seconds < float("inf") or not all(loading.seconds >= 0 for loading in asked):
-            raise ConfigError(f"loads: request {request.row} waits for {seconds} s; a load takes at least 0 s and ends")
         request.state = State.LOADING
         event = self._instance.clock.at(now + seconds, lambda event: self._end(request, event), LOAD_ENDS)
         self._under_way[request.row] = request, tokens, event
@@ -83,3 +86,24 @@ class Loads:
         left = self.requests()
         self._under_way.clear()
         return left
+
+
+def _asked(source: LoadSource, request: LiveRequest, now: float) -> Loading | None:
+    """What a source answers. Raises ConfigError, with its name, for what is no load, PolicyError where it writes the request."""
+    name = type(source).__name__
+    try:
+        said = source.load(request, now)
+    except ReadOnlyError as problem:
+        blame(f"load source '{name}'", problem)
+    if said is None:
+        return None
+    if not isinstance(said, Loading):
+        raise ConfigError(f"loads: '{name}' answers {clipped(repr(said))} for request {request.row}; a Loading or None is meant")
+    seconds, tokens = said
+    if not isinstance(seconds, Real) or not 0 <= seconds < inf:
+        raise ConfigError(
+            f"loads: request {request.row} waits for {clipped(str(seconds))} s ('{name}'); a load takes at least 0 s and ends"
+        )
+    if not isinstance(tokens, Integral) or tokens < 0:
+        raise ConfigError(f"loads: '{name}' brings {clipped(repr(tokens))} tokens of request {request.row}; a whole number is meant")
+    return Loading(float(seconds), int(tokens))

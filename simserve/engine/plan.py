@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from numbers import Real
 from operator import index
 from typing import Any, NoReturn
 
@@ -95,6 +96,11 @@ class StepPlan(Step):
         self.sliced = []
         self.layers = None
         self.swap_times_s = []
+        if budget is not None and budget.__class__ is not int:
+            try:
+                budget = index(budget)
+            except TypeError:
+                self._refuse(f"states a budget of {clipped(repr(budget))} tokens, which is no whole number")
         self.budget_left = budget
         self.preempted = False
         self.loads = 0
@@ -201,10 +207,10 @@ class StepPlan(Step):
         """
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
             self._refuse(f"admits {request!r}, which is not waiting")
-        if reserve_tokens is not None and reserve_tokens < 1:
-            self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         if reserve_tokens.__class__ is not int and reserve_tokens is not None:
             reserve_tokens = self._whole(reserve_tokens, request)
+        if reserve_tokens is not None and reserve_tokens < 1:
+            self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         batch, view = self._batch, self._view
         if self.preempted or batch.swapped or view.free_slots <= 0 or batch.runner.claim is not None:
             return False
@@ -259,10 +265,10 @@ class StepPlan(Step):
         computed = live.computed_tokens
         if live.state is not State.PREFILLING or live.planned == self._serial:
             self._refuse(f"prefills {request!r}, which is not prefilling or already in the step")
-        if not 0 < tokens <= request.target_tokens - computed:
-            self._refuse(f"prefills {tokens} tokens of {request!r}")
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
+        if not 0 < tokens <= request.target_tokens - computed:
+            self._refuse(f"prefills {tokens} tokens of {request!r}")
         if request.held_blocks * self._batch.kv.block_tokens < computed + tokens:
             self._refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
         if self.budget_left is not None:
@@ -333,12 +339,15 @@ class StepPlan(Step):
 
     def hold(self, *, steps: int | None = None, until_s: float | None = None, ignore_arrivals: bool | None = None) -> StepPlan:
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
-        if steps is not None and steps < 1:
-            self._refuse(f"holds its plan for {steps!r} steps")
+        if steps is not None:
+            if steps.__class__ is not int:
+                steps = self._integer(steps)
+            if steps < 1:
+                self._refuse(f"holds its plan for {steps!r} steps")
         if until_s is not None:
-            if not self._view.now < until_s < inf:
-                self._refuse(f"holds its plan until {until_s!r} s, which is not after {self._view.now} s")
-            self.until_s = until_s
+            if not isinstance(until_s, Real) or not self._view.now < until_s < inf:
+                self._refuse(f"holds its plan until {clipped(repr(until_s))} s, which is not after {self._view.now} s")
+            self.until_s = float(until_s)
         if not self.slices and not self.preempted and not self.swap_times_s and not self.loads:
             waiting = self._view.waiting
             if self._batch.reorders and len(waiting):
@@ -361,6 +370,12 @@ class StepPlan(Step):
             return index(tokens)
         except TypeError:
             self._refuse(f"states {clipped(repr(tokens))} tokens of {request!r}, which is no whole number")
+
+    def _integer(self, steps: Any) -> int:
+        try:
+            return index(steps)
+        except TypeError:
+            self._refuse(f"holds its plan for {clipped(repr(steps))} steps, which is no whole number")
 
     def _refuse(self, what: str) -> NoReturn:
         raise PolicyError(f"policy '{self._batch.policy_name}' {what} (invariant I10)")

@@ -21,6 +21,7 @@ from simserve.engine.instance_state import InstanceState
 from simserve.engine.lane import Lane
 from simserve.engine.link import Link
 from simserve.engine.prefix_cache import Contents
+from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import GAVE_UP, Recorder
 from simserve.engine.records import EndedRequest, RunRecords, Status
 from simserve.engine.request import LiveRequest
@@ -300,14 +301,15 @@ class Simulation:
         self.recorder.rejected(request.row, self.clock.now, reason)
         self.ended((request.row,), self.clock.now)
 
-    def request_lost(self, request: LiveRequest, rule: str, now: float) -> None:
+    def request_lost(self, request: LiveRequest, instance: Instance, rule: str, now: float) -> None:
         """A request's instance has died."""
-        if self.cancellations.is_leaving(request.row):
-            self.cancellations.record(request, -1)
-            self.ended((request.row,), now)
-            return
-        if rule == "fail":
-            self.recorder.failed(request, now, DIED)
+        leaving = self.cancellations.is_leaving(request.row)
+        if leaving or rule == "fail":
+            if leaving:
+                self.cancellations.record(request, -1)
+            else:
+                self.recorder.failed(request, now, DIED)
+            self._tell([request], instance, now)
             self.ended((request.row,), now)
             return
         request.losses += 1
@@ -346,13 +348,20 @@ class Simulation:
 
     def requests_ended(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
         """Requests have ended at an instance."""
-        for policy in self.cluster.hear_ends:
-            policy.ended(requests, instance.index, now)
+        self._tell(requests, instance, now)
         if self._progress is not None and self.recorder.ended - self._last_progress >= PROGRESS_EVERY:
             self._last_progress = self.recorder.ended
             self._progress(self.recorder.ended, len(self.recorder.status), now)
         self.ended(sorted(request.row for request in requests), now)
         self.cluster.ask_again(now)
+
+    def _tell(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:
+        """Routers and controllers hear of ends."""
+        for policy in self.cluster.hear_ends:
+            try:
+                policy.ended(tuple(requests), instance.index, now)
+            except ReadOnlyError as problem:
+                blame(f"policy '{type(policy).__name__}'", problem)
 
     def _leave_unfinished(self, instance: Instance) -> None:
         """The run is cut: the requests in the instance."""

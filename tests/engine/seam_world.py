@@ -71,9 +71,8 @@ class Drafting(Scheduler):
         p = self.params
         plan = view.new_plan(budget=p.budget)
         turn = int(view.now / p.stretch_s)
+        turn += ((turn + 1) * p.stretch_s <= view.now) - (turn * p.stretch_s > view.now)  # whatever the division rounds to
         next_s = (turn + 1) * p.stretch_s
-        while next_s <= view.now:
-            next_s += p.stretch_s
         if p.lingers and turn % 3 == 2 and not view.running and not view.swapped:
             return plan.hold(until_s=next_s)
         drafted = p.k if turn % 3 < p.drafts else 0
@@ -103,7 +102,8 @@ class Drafting(Scheduler):
                 plan.prefill(request, tokens)
         if not plan.decodes and not plan.slices and view.prefilling and not plan.preempted:
             plan.preempt(view.prefilling[-1])  # prompts that hold each other's memory
-        return plan.hold(until_s=next_s, ignore_arrivals=False) if p.held else plan
+        # A plan of nothing that states a time would be asked again for ever where loaded requests keep memory from each other.
+        return plan.hold(until_s=next_s, ignore_arrivals=False) if p.held and (plan.decodes or plan.slices) else plan
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import pytest
 from simserve.contracts import ClusterControl, ClusterView, Controller, InstanceView, Request, Router, Scheduler, StepPlan
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords
-from simserve.engine.spec import ClusterSpec
+from simserve.engine.spec import ClusterSpec, Failures
 from simserve.errors import PolicyError
 from simserve.workload.requests import RequestTable, Workload
+from tests.engine.cluster_world import spec, work
 from tests.reference.toy_cost import RoundCost
 
 
@@ -158,6 +159,19 @@ def test_policies_hear_of_ends_when_they_happen() -> None:
     finish = records.requests.finish_s.tolist()
     assert policy.heard == [(0, 3, finish[0]), (1, 5, finish[1])]
     assert router.heard == controller.heard == [(0, 0, finish[0]), (1, 0, finish[1])]
+
+
+@pytest.mark.parametrize("rule", ["fail", "retry", "resume"])
+def test_a_request_ends_once_however_often_its_instance_dies(rule: str) -> None:
+    class Counting(ListeningRouter):
+        def choose(self, request: Request, view: ClusterView) -> int:
+            return view.open[-1]
+
+    router = Counting()
+    deaths = Failures(times=((1.0, 1), (3.0, 0)), restart_s=0.5, rule=rule)
+    load = work([0.0, 0.1, 2.6, 2.7], [8] * 4, [20] * 4, patience_s=np.array([np.nan, 1.0, np.nan, np.nan]))
+    simulate(load, [spec("a"), spec("b")], ClusterSpec(router=router, failures=deaths), check=False)
+    assert sorted(row for row, _, _ in router.heard) == [0, 1, 2, 3]
 
 
 def test_who_does_not_ask_for_it_hears_nothing() -> None:

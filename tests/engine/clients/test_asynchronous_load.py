@@ -28,7 +28,7 @@ class Tier:
 
     def load(self, request: Request, now: float) -> Loading | None:
         self.asked.append((request.row, now))
-        return Loading(self.seconds, request.prompt_tokens - 4 if self.tokens else 0) if request.row in self.rows else None
+        return Loading(self.seconds, max(0, request.prompt_tokens - 4) if self.tokens else 0) if request.row in self.rows else None
 
 
 class First(Router):

@@ -66,7 +66,7 @@ class NaiveCluster:
             for i in range(len(t))
         ]
         self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
-        self.parents, self.gone = parents_of(work), set[int]()
+        self.parents, self.gone, self.followed = parents_of(work), set[int](), set[int]()
         self.concurrency, self.think_s = work.concurrency, work.think_s
         self.most, self.under_way, self.held_back = work.max_concurrency or 10**9, 0, []
         self.instances: list[NaiveInstance] = []
@@ -180,7 +180,8 @@ class NaiveCluster:
             if self.concurrency is None:
                 self.gone.add(row)
                 for child, parents in enumerate(self.parents):
-                    if row in parents and parents <= self.gone:
+                    if row in parents and parents <= self.gone and child not in self.followed:
+                        self.followed.add(child)  # one that is refused at once has ended before this walk goes on
                         self.release_later(child, self.delay_s[child])
             elif self.sent < len(self.reqs):
                 self.sent += 1

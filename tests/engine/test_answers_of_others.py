@@ -1,4 +1,4 @@
-"""Whoever answers the engine with what makes no sense, or writes what it is given, is named at once: no silent wrong result, no hang."""
+"""A policy, cost model or load source that answers with nonsense, or writes what it is given, is named at once: nothing wrong is silent."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_what_is_no_number_of_accepted_tokens_is_refused(said: Any) -> None:
 
 
 class Does(Scheduler):
-    """Whole prompts, then everybody decodes, and then what it is told; `budget` as it is told, too."""
+    """Whole prompts, then all requests decodes, and then what it is told; `budget` as it is told, too."""
 
     hears_ends = True
 

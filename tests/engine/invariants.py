@@ -87,9 +87,13 @@ def i4_cause_before_effect(records: RunRecords, workload: Workload) -> Iterator[
     r, table, times = records.requests, records.table, token_times(records)
     for i in range(len(table)):
         released, scheduled, first, finish = (float(c[i]) for c in (r.released_s, r.scheduled_s, r.first_token_s, r.finish_s))
-        parent = int(table.after[i]) if workload.concurrency is None else -1
+        also = table.also_after
+        parents = [int(table.after[i])] if table.after[i] >= 0 else []
+        if also is not None:
+            parents += also.rows[also.offsets[i] : also.offsets[i + 1]].tolist()
         if workload.concurrency is None:
-            due = float(table.arrival_s[i]) if parent < 0 else float(r.finish_s[parent]) + float(table.arrival_s[i])
+            last = max((float(r.finish_s[parent]) for parent in parents), default=None)
+            due = float(table.arrival_s[i]) if last is None else last + float(table.arrival_s[i])
             if released != due:
                 yield f"request {i} was released at {released}, due at {due}"
         if finish < released:

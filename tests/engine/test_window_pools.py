@@ -137,7 +137,7 @@ def test_a_table_that_comes_in_parts_brings_its_window_with_the_last() -> None:
 
 
 def test_contents_are_shared_by_the_layers_that_keep_every_token_alone() -> None:
-    kv = cache(MIXED, prefix=PrefixCache(4, 4, MIXED.full))
+    kv = cache(MIXED, prefix=PrefixCache(4, 4, pool_blocks=MIXED.full))
     one, two = a_request(0, 13, (1, 2, 3)), a_request(1, 13, (1, 2, 3))
     kv.admit(one, 4)
     one.computed_tokens = 13

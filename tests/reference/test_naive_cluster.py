@@ -22,7 +22,7 @@ def test_contents_are_found_and_forgotten_by_hand() -> None:
     case = ClusterCase(one(*rows, kv_blocks=5), contents=((1, 2), (1, 3), (7, 8, 9, 10), (1, 2)))
     naive = case.naive()
     assert [r.cached for r in naive.reqs] == [0, 4, 0, 4]
-    assert naive.instances[0].idle == [8, 7, 2, 1]
+    assert [key for _, _, key in naive.instances[0].idle] == [8, 7, 2, 1]
 
 
 def test_turns_and_queues_by_hand() -> None:

@@ -175,11 +175,6 @@ class Batch:
         request.state = State.MOVING
         self.instance.set_aside(request)
 
-    def leave_unfinished(self, request: LiveRequest) -> None:
-        """Takes a decoding request out of a run that is cut."""
-        self.group.leave(request)
-        self._emitted(request)
-
     def victim(self) -> LiveRequest:
         """The running request that goes first when memory is short."""
         return max([*self.group.members.values(), *self.prefilling], key=self.instance.order.victim_key)
@@ -231,7 +226,7 @@ class Batch:
         request = self.group.members.get(row)
         if request is not None:
             return request
-        return next((request for request in (*self.prefilling, *self.verifying, *self.swapped, *self.landed) if request.row == row), None)
+        return next((request for request in self.requests() if request.row == row), None)
 
     def runs(self, request: LiveRequest) -> bool:
         """Whether a request of the batch holds a sequence slot: it may be in the step in progress."""
@@ -280,10 +275,10 @@ class Batch:
 
     def crash(self) -> list[LiveRequest]:
         """Everything is lost: takes all requests out, their counts up to date."""
-        lost = [*self.prefilling, *self.verifying, *self.swapped, *self.landed]
+        lost = self.requests()
         for request in list(self.group):
-            self.leave_unfinished(request)
-            lost.append(request)
+            self.group.leave(request)
+            self._emitted(request)
         for requests in (self.prefilling, self.verifying, self.swapped, self.landed):
             requests.clear()
         return lost

@@ -131,7 +131,7 @@ class Cancellations:
                 continue
             if lane.busy and lane is not between and lane.batch.runs(request):
                 self._leaving.add(row)
-                instance.at_boundary(lane, partial(self._at_boundary, row, lane))
+                instance.runner.at_boundary(lane, partial(self._at_boundary, row, lane))
             else:
                 lane.batch.give_up(request)
                 self._gone(instance, request)

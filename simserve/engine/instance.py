@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from simserve.contracts import Load, capable
@@ -201,15 +200,6 @@ class Instance:
             return self.uplink, self.spec.uplink
         assert self.link is not None and self.spec.link is not None
         return self.link, self.spec.link
-
-    def at_boundary(self, lane: Lane, action: Callable[[float], None]) -> None:
-        """Calls `action(now)` when the lane is between two steps: now, or at the end of the step in progress."""
-        self.runner.at_boundary(lane, action)
-
-    def reserve(self, row: int, blocks: int, last: bool = True) -> None:
-        """Takes free KV blocks for (more of) the table of a request on its way here: between steps, or with a poke afterwards; only as many
-        as are free now."""
-        self.kv.reserve(row, blocks, last)
 
     def unreserve(self, row: int) -> None:
         """The request will not come."""

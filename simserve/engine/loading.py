@@ -56,7 +56,7 @@ class Loads:
         entry = self._under_way.get(request.row)
         if entry is None or entry[2] is not event:
             return  # its instance has died, or it was cancelled
-        self.take_out(request)
+        self.withdraw(request.row)
         # As after a prefix hit, one token at least is left to compute.
         brought = min(entry[1], request.target_tokens - 1) - request.computed_tokens
         if brought > 0:
@@ -71,10 +71,6 @@ class Loads:
         instance.intake.waiting.give_back(request)
         instance.signals.waiting[instance.index] += 1
         instance.runner.poke()
-
-    def take_out(self, request: LiveRequest) -> None:
-        """The request does not wait for its load any more."""
-        del self._under_way[request.row]
 
     def withdraw(self, row: int) -> LiveRequest | None:
         """Takes out the request of a row; None when it does not load here."""

@@ -45,7 +45,7 @@ class Migration:
         source.migrating[request.row] = self
         log.under_way[request.row] = self
         destination.expect(request)
-        destination.at_boundary(destination.lanes[0], self._next_stage)
+        destination.runner.at_boundary(destination.lanes[0], self._next_stage)
 
     def _computed_now(self) -> int:
         """Tokens in the KV cache after the steps that have ended."""
@@ -69,10 +69,10 @@ class Migration:
         if not kv.fits(kv.arriving(blocks, self._copied, last)):
             self.abort("the destination is full")
             return
-        self.destination.reserve(self.request.row, blocks, last)
+        self.destination.kv.reserve(self.request.row, blocks, last)
         self._stages += 1
         if last:
-            self.source.at_boundary(self._lane, self._stop)
+            self.source.runner.at_boundary(self._lane, self._stop)
         else:
             self._copy(blocks * kv.block_tokens, 0.0, self._stage_copied)
 
@@ -84,7 +84,7 @@ class Migration:
 
     def _stage_copied(self, now: float) -> None:
         self._copied = self.destination.kv.table_here(self.request.row)
-        self.destination.at_boundary(self.destination.lanes[0], self._next_stage)
+        self.destination.runner.at_boundary(self.destination.lanes[0], self._next_stage)
 
     def _stop(self, now: float) -> None:
         """Between two steps of the source: the request stops and the rest is copied."""

@@ -277,6 +277,8 @@ class StepPlan(Step):
             self.budget_left -= tokens
         if layers is not None or self.layers is not None or request.layer_pass is not None:
             self._pass_layers(live, tokens, layers)
+        if kind == VERIFY:
+            self._refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
         if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
             known = ", ".join(sorted(self._batch.cost.slice_kinds))
             self._refuse(

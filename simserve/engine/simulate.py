@@ -1,4 +1,4 @@
-"""Runs a workload on instances: the only entry point of the engine."""
+"""Runs a workload on instances: the entry point of the engine. Requests that come while a run goes on: `live.py`."""
 
 from __future__ import annotations
 

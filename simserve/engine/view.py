@@ -20,6 +20,7 @@ class InstanceView(ReadOnly):
     waiting      requests not admitted, in the order of the queue discipline
     prefilling   admitted requests that have prompt tokens left to compute, oldest admission first
     decoding     the group of requests that have emitted a token and compute one more per step
+    verifying    decoding requests outside the group: their last step verified drafted tokens
     swapped      requests whose KV is on the host
     kv           the instance's KV cache
     max_seqs     most requests that may run (prefilling and decoding) in this lane

@@ -139,6 +139,21 @@ def test_what_cannot_be_is_refused() -> None:
         simulate(Workload(table), [spec])
 
 
+def test_drafts_are_not_planned_as_prompts() -> None:
+    class Mistaken(Speculating):
+        def plan(self, view: InstanceView) -> StepPlan:
+            plan = view.new_plan()
+            for request in view.waiting:
+                plan.admit(request)
+                plan.prefill(request, request.prefill_left, kind=VERIFY)
+            return plan
+
+    table = RequestTable.build(np.zeros(1), np.array([8]), np.array([9]))
+    spec = InstanceSpec("i", Mistaken(), Verifying(RoundCost()), kv_blocks=100, acceptance=Every(1))
+    with pytest.raises(PolicyError, match=r"Mistaken.*in a slice of kind 'verify': .*verify\(request, drafted\)"):
+        simulate(Workload(table), [spec])
+
+
 def test_a_step_of_drafts_is_one_value() -> None:
     seen: list[Step] = []
 

@@ -8,7 +8,7 @@ The engine implements the views and plans described here; policies and cost mode
 from pydantic import Field
 
 from simserve.contracts.cluster import ClusterControl, ClusterView, Decoding, Load, Refusal, Score
-from simserve.contracts.cost import PREFILL, VERIFY, Acceptance, CostModel, CostWrapper, Slice, Step
+from simserve.contracts.cost import PREFILL, VERIFY, Acceptance, CostModel, CostWrapper, DecodeSteps, Slice, Step
 from simserve.contracts.instance import DecodingView, InstanceView, KvView, StepPlan, WaitingView
 from simserve.contracts.loads import Loading, LoadSource
 from simserve.contracts.policies import (
@@ -24,10 +24,13 @@ from simserve.contracts.policies import (
     capable,
 )
 from simserve.contracts.request import OracleRequest, Request, State
+from simserve.contracts.speculation import FREED, KEPT, Course, Speculation
 
 __all__ = [
     "CAPABILITIES",
     "FCFS",
+    "FREED",
+    "KEPT",
     "PREFILL",
     "SMALLEST_STEP_TOKENS",
     "VERIFY",
@@ -37,6 +40,8 @@ __all__ = [
     "Controller",
     "CostModel",
     "CostWrapper",
+    "Course",
+    "DecodeSteps",
     "Decoding",
     "DecodingView",
     "Field",
@@ -55,6 +60,7 @@ __all__ = [
     "SchedulerParams",
     "Score",
     "Slice",
+    "Speculation",
     "State",
     "Step",
     "StepPlan",

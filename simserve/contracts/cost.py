@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
 PREFILL = "prefill"
 VERIFY = "verify"
@@ -32,18 +33,23 @@ class Slice(NamedTuple):
 
 
 class Step:
-    """One engine step: sequences that decode one token each, and slices. The plan of an engine's step is one; others are made by hand.
+    """One engine step: sequences that decode, and slices. The plan of an engine's step is one; others are made by hand.
 
-    decodes         sequences that compute one token each
-    context_tokens  sum over them of the tokens their query attends (the cached ones and itself)
+    decodes         sequences that decode: each computes one token, and with speculation drafted ones
+    drafted_tokens  tokens that they compute beside these: drafted ones, which the step verifies (0 without speculation)
+    draft_passes    forward passes of the draft model in this step (0 = nothing is drafted)
+    context_tokens  sum over the sequences of the tokens their last query attends (the cached ones, and those of the step)
     longest_tokens  largest of these
     slices          in the order of the plan
     contexts()      attended tokens of each decoding sequence; costs time, so only cost models that need the distribution ask
+    widths()        tokens that each computes, in the same order; costs time too
     """
 
-    __slots__ = ("before", "context_tokens", "decodes", "known_contexts", "longest_tokens", "slices")
+    __slots__ = ("before", "context_tokens", "decodes", "draft_passes", "drafted_tokens", "known_contexts", "longest_tokens", "slices")
 
     decodes: int
+    drafted_tokens: int
+    draft_passes: int
     context_tokens: int
     longest_tokens: int
     slices: Sequence[Slice]
@@ -51,8 +57,18 @@ class Step:
     before: tuple[Step, int] | None
     """The step that this one follows after so many steps: its contexts are worked out when asked."""
 
-    def __init__(self, decodes: int, context_tokens: int = 0, longest_tokens: int = 0, slices: Sequence[Slice] = ()) -> None:
+    def __init__(
+        self,
+        decodes: int,
+        context_tokens: int = 0,
+        longest_tokens: int = 0,
+        slices: Sequence[Slice] = (),
+        drafted_tokens: int = 0,
+        draft_passes: int = 0,
+    ) -> None:
         self.decodes = decodes
+        self.drafted_tokens = drafted_tokens
+        self.draft_passes = draft_passes
         self.context_tokens = context_tokens
         self.longest_tokens = longest_tokens
         self.slices = slices
@@ -79,14 +95,43 @@ class Step:
         each, more = divmod(self.context_tokens - self.longest_tokens, others) if others else (0, 0)
         return (self.longest_tokens, *[each + 1] * more, *[each] * (others - more))
 
+    def widths(self) -> Sequence[int]:
+        """Tokens that each decoding sequence computes. Where only the total is known: as equal as whole numbers can be."""
+        if not self.decodes:
+            return ()
+        each, more = divmod(self.drafted_tokens, self.decodes)
+        return (*[each + 2] * more, *[each + 1] * (self.decodes - more))
+
+    @property
+    def decode_tokens(self) -> int:
+        """Tokens that the decoding sequences compute in all."""
+        return self.decodes + self.drafted_tokens
+
     def after(self, steps: int) -> Step:
-        """The decode-only step of the same batch so many steps later: each context is longer by as many tokens."""
+        """The decode-only step of the same batch so many steps later, without speculation: each context is longer by as many tokens."""
         later = Step(self.decodes, self.context_tokens + steps * self.decodes, self.longest_tokens + steps)
         later.before = self, steps
         return later
 
     def __repr__(self) -> str:
-        return f"Step({self.decodes}, {self.context_tokens}, {self.longest_tokens}, {list(self.slices)!r})"
+        drafted = f", {self.drafted_tokens}, {self.draft_passes}" if self.drafted_tokens or self.draft_passes else ""
+        return f"Step({self.decodes}, {self.context_tokens}, {self.longest_tokens}, {list(self.slices)!r}{drafted})"
+
+
+class DecodeSteps(NamedTuple):
+    """Consecutive decode-only steps of an unchanged batch that speculates: of each step, the fields of `Step` (equal lengths)."""
+
+    decodes: int
+    drafted_tokens: I64
+    draft_passes: I64
+    context_tokens: I64
+    longest_tokens: I64
+
+    def step(self, number: int) -> Step:
+        """One of them."""
+        contexts, longest = int(self.context_tokens[number]), int(self.longest_tokens[number])
+        drafted, passes = int(self.drafted_tokens[number]), int(self.draft_passes[number])
+        return Step(self.decodes, contexts, longest, (), drafted, passes)
 
 
 class Acceptance(Protocol):
@@ -106,7 +151,7 @@ class CostModel(Protocol):
     """
 
     slice_kinds: frozenset[str] = frozenset({PREFILL})
-    """Kinds of slices that it can price. A plan with any other is refused."""
+    """Kinds of slices that it can price. A plan with any other is refused. One that has "verify" prices steps with drafted tokens too."""
 
     @property
     def stages(self) -> int:
@@ -128,6 +173,13 @@ class CostModel(Protocol):
         Element i must equal, bit for bit, `step_time(step.after(i))`.
         """
         return [self.step_time(step.after(i)) for i in range(steps)]
+
+    def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
+        """Times (list or array) of decode-only steps that verify drafted tokens, drafting them included.
+
+        Element i must equal, bit for bit, `step_time(steps.step(i))`.
+        """
+        return [self.step_time(steps.step(i)) for i in range(len(steps.context_tokens))]
 
     def swap_time(self, tokens: int) -> float:
         """Time to copy the KV of `tokens` tokens between device and host, either way (all ranks in parallel)."""

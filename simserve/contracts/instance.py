@@ -70,6 +70,9 @@ class DecodingView(Protocol):
     def context_tokens(self) -> int:
         """Tokens attended in the group's next step, summed over its members (each attends those in the cache and its own)."""
 
+    def next_tokens(self) -> int:
+        """Tokens that the group computes in its next step: one for each member, and the drafted ones if the instance speculates."""
+
 
 class InstanceView(Protocol):
     """Read-only state of one batch in flight (an instance has one, or one for each pipeline stage) at the time of planning. To change

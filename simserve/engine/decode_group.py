@@ -120,6 +120,10 @@ class DecodeGroup:
         """Tokens attended at the next tick, summed over the members (each attends its cached tokens and its own)."""
         return self.sum_base + len(self.members) * (self.tick + 1)
 
+    def next_tokens(self) -> int:
+        """Tokens that the members compute at the next tick."""
+        return len(self.members)
+
     def longest_tokens(self) -> int:
         """Largest context at the next tick; 0 when the group is empty."""
         base = self._longest_base

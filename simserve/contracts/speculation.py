@@ -40,6 +40,10 @@ class Speculation(Acceptance, Protocol):
         """Forward passes of the draft in a step with so many drafts in a row."""
         ...
 
+    def most_drafted(self, drafts: int) -> int:
+        """Most drafted tokens that a step computes for one request, with so many drafts in a row."""
+        ...
+
     def course(self, row: int, generated_tokens: int, output_tokens: int, drafts: int, first: int | None = None) -> Course:
         """The request in `row` of the request table, of whose `output_tokens` so many have been generated, to its end. `first`: at most
         so many drafted tokens are computed in the first of the steps (the token budget is used up)."""

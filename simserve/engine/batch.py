@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.request import LiveRequest, State
+from simserve.engine.speculating_group import SpeculatingGroup
 from simserve.errors import ConfigError, PolicyError
 from simserve.files.words import clipped
 
@@ -41,7 +42,12 @@ class Batch:
         """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
-        self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups)
+        self.speculating: SpeculatingGroup | None = None
+        """The group, where the instance speculates."""
+        speculation = instance.spec.speculation
+        if speculation is not None:
+            self.speculating = SpeculatingGroup(instance.kv.block_tokens, instance.kv.groups, speculation, instance.limit_tokens)
+        self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups) if self.speculating is None else self.speculating
         self.max_seqs = instance.spec.max_seqs
 
     def __len__(self) -> int:
@@ -85,6 +91,10 @@ class Batch:
         first_tick = request.first_tick
         self.group.leave(request)
         if not self.kv.grow(request, request.computed_tokens + tokens):
+            if self.speculating is not None:
+                self._emitted(request)
+                self.join_group(request)
+                return False
             self.join_group(request)
             request.first_tick = first_tick
             return False
@@ -101,7 +111,7 @@ class Batch:
 
     def verified(self, request: LiveRequest, drafted: int, now: float, ended: list[LiveRequest]) -> None:
         """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
-        acceptance = self.instance.spec.acceptance
+        acceptance = self.instance.spec.accepts
         assert acceptance is not None
         said = acceptance.accepted(request.row, request.generated_tokens, drafted)
         try:
@@ -165,7 +175,11 @@ class Batch:
 
     def _emitted(self, request: LiveRequest) -> None:
         """Notes the tokens since the request joined the group (or finished its prefill)."""
-        self.instance.recorder.segment(request, self.number, self.group.tick - 1)
+        tokens = None if self.speculating is None else self.speculating.emitted(request.row)
+        if tokens is None:
+            self.instance.recorder.segment(request, self.number, self.group.tick - 1)
+        else:
+            self.instance.recorder.course(request, self.number, tokens)
         request.prefill_end_s = -1.0
 
     def detach(self, request: LiveRequest) -> None:
@@ -260,6 +274,11 @@ class Batch:
         instance.recorder.rejected(request.row, self.now, reason)
         instance.signals.waiting[instance.index] = len(instance.intake)  # what its end releases is routed in the middle of this plan
         instance.ended([request], self.now)
+
+    def swap_in(self, request: LiveRequest) -> bool:
+        """Takes blocks for a request that comes back from the host and its next step."""
+        group = self.speculating
+        return self.kv.swap_in(request) if group is None else self.kv.swap_in_for(request, group.most_tokens(request))
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens to or from the host."""

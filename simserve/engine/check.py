@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from simserve.engine.guard import guard
+from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.records import LaneLog, RequestColumns, RunRecords, Status
 from simserve.engine.request import State
 from simserve.engine.simulate import DIED, Progress, Simulation, Sink
 from simserve.engine.spec import ClusterSpec, InstanceSpec
+from simserve.engine.speculating_group import SpeculatingGroup
 from simserve.errors import InvariantError
 from simserve.workload.requests import Workload
 
@@ -74,7 +76,9 @@ def audit(lane: Lane) -> None:
         one = other.batch
         group = one.group
         ahead = 1 if other is not lane and other.busy and other.decodes_now else 0
-        for request in group:
+        if one.speculating is not None:
+            held += _speculating(name, one.speculating, kv, ahead)
+        for request in () if one.speculating is not None else group:
             blocks, owned = request.held_blocks, kv.owned(request)
             if request.grows:
                 tokens = request.base_computed + group.tick + ahead
@@ -101,6 +105,9 @@ def audit(lane: Lane) -> None:
         places = [r.row for r in [*group, *one.prefilling, *one.verifying, *one.swapped, *one.landed]]
         _require(len(set(places)) == len(places) and not seen & set(places), "I3", f"a request is in two places of {name}")
         seen.update(places)
+        _require(one.running <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests")
+        if one.speculating is not None:
+            continue
         bases = [r.base_computed for r in group]
         _require(group.sum_base == sum(bases), "I2", f"the context total of {name} has drifted")
         longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would repair what it has forgotten
@@ -108,11 +115,24 @@ def audit(lane: Lane) -> None:
         _require(
             sum(group.growth) == sum(group.growth_of(r) for r in group if r.grows), "I3", f"the growth histogram of {name} has drifted"
         )
-        _require(one.running <= instance.spec.max_seqs, "I10", f"{name} runs more than {instance.spec.max_seqs} requests")
     _require(held == kv.total_blocks - kv.free_blocks, "I3", f"{name}: requests hold {held} KV blocks, {kv.used_blocks} are in use")
     _require(kv.adds_up(), "I3", f"{name}: {kv.used_blocks} KV blocks in use and {kv.free_blocks} free are not {kv.total_blocks}")
     _require(0 <= kv.free_blocks <= kv.total_blocks, "I3", f"{name} has {kv.free_blocks} of {kv.total_blocks} KV blocks free")
     _require(host == kv.host_total_blocks - kv.host_free_blocks, "I3", f"{name}: swapped requests hold {host} host blocks")
+
+
+def _speculating(name: str, group: SpeculatingGroup, kv: KvCache, ahead: int) -> int:
+    """Recounts a group that speculates. Returns the blocks that its members hold, without what they share."""
+    held = 0
+    for request in group:
+        blocks = group.held_blocks(request, ahead)
+        held += kv.blocks(blocks * kv.block_tokens, decodes=True) - kv.shared_blocks(request)
+        _require(request.state is State.DECODING, "I3", f"{request!r} decodes on {name}")
+        _require(blocks * kv.block_tokens >= group.computed_tokens(request), "I3", f"{request!r} has more tokens than blocks on {name}")
+    kept, recounted = group.totals(), group.recounted()
+    _require(kept[:-1] == recounted[:-1], "I2", f"what the group of {name} drafts, accepts, attends and holds has drifted")
+    _require(kept[-1] in (None, recounted[-1]), "I2", f"the longest context of {name} has drifted")
+    return held
 
 
 def same_records(one: RunRecords, other: RunRecords) -> None:
@@ -158,6 +178,7 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         # Drafted in vain. Accepted tokens of a request that was started over are among those recomputed.
         accepted = int(e.bursts[:, 1].sum()) + records.counters.get("void_burst_tokens", 0)
         asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - accepted
+        asked += sum(int(lane.decoded().tokens.sum()) for lane in records.lanes if len(lane.ticks))
         # Of one whose client gave up: what it had in memory then, and what it had lost before.
         asked += again[cancelled].sum() + records.counters.get("cancelled_tokens", 0)
         _require(

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 def collected(run: Simulation) -> RunRecords:
     """The records of a run that is over, or cut."""
     lanes = tuple(_lane_log(lane) for instance in run.instances for lane in instance.lanes)
-    columns, emissions = run.recorder.request_columns(), run.recorder.emissions()
+    columns, emissions = run.recorder.request_columns(), run.recorder.emissions([lane.tick_end_s() for lane in lanes])
     new_tokens = pairs = 0.0
     flops = 0.0
     for instance in run.instances:
         for lane in lanes[instance.lane_offset : instance.lane_offset + len(instance.lanes)]:
-            n, k = lane.span_decode_requests.astype(np.float64), lane.span_steps.astype(np.float64)
+            decoded = lane.decoded()
             prompt_tokens, prompt_pairs = lane.computed_prefills()
-            new = float((n * k).sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
-            attended = float((k * lane.span_context_tokens + n * k * (k - 1) / 2).sum() + prompt_pairs.sum() + lane.verified[:, 3].sum())
+            new = float(decoded.tokens.sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
+            attended = float(decoded.pairs.sum() + prompt_pairs.sum() + lane.verified[:, 3].sum())
             new_tokens += new
             pairs += attended
             flops += instance.cost.flops(new, attended)
@@ -75,6 +75,7 @@ def _lane_log(lane: Lane) -> LaneLog:
         span_first_step=np.cumsum(whole["steps"]) - whole["steps"],
         span_start_s=np.array(numbers.start_s),
         span_decode_requests=whole.pop("decodes"),
+        ticks=np.array(lane.verified_ticks, dtype=np.int64).reshape(-1, 4),
         layered=np.array(lane.layered, dtype=np.int64).reshape(-1, 3),
         verified=np.array(lane.verified, dtype=np.int64).reshape(-1, 4),
         **{f"span_{name}": column for name, column in whole.items()},

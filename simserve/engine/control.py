@@ -59,7 +59,7 @@ class ClusterControl:
             done = lane.steps_done(self.now) if lane.busy and lane.decodes_now else 0
             for request in lane.group:
                 if request.row not in source.migrating:
-                    tokens = request.base_computed + lane.group.tick + done
+                    tokens = lane.group.computed_after(request, done)
                     found.append(Decoding(request.row, request.priority, tokens, request.admission))
         return found
 

@@ -102,11 +102,25 @@ class DecodeGroup:
                 request.beside_blocks = self.groups.beside(held, True)
         if base == self._longest_base:
             self._longest_base = None
+        if not self.members or len(self._endings) > 4 * len(self.members) + 64:
+            self._trim_endings()
+
+    def _trim_endings(self) -> None:
+        """Forgets ends of requests that have left, where there are many."""
         if not self.members:
             self._endings.clear()
         elif len(self._endings) > 4 * len(self.members) + 64:
             self._endings = [entry for entry in self._endings if self._is_current(entry)]
             heapify(self._endings)
+
+    def computed_after(self, request: LiveRequest, steps: int) -> int:
+        """Tokens that a member has in the KV cache so many ticks from now."""
+        return request.base_computed + self.tick + steps
+
+    def contexts(self) -> list[int]:
+        """Attended tokens of each member at the next tick, in the order in which they joined."""
+        attended = self.tick + 1
+        return [request.base_computed + attended for request in self.members.values()]
 
     def computed_tokens(self, request: Request) -> int:
         """Tokens that a member has in the KV cache now."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from simserve.contracts import CostModel, CostWrapper, Step
+from simserve.contracts import CostModel, CostWrapper, DecodeSteps, Step
 from simserve.contracts.cost import F64
 from simserve.engine.cluster_view import ClusterView
 from simserve.engine.decode_group import DecodeGroup
@@ -20,6 +20,7 @@ from simserve.engine.kv_cache import KvView
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame, write
 from simserve.engine.request import LiveRequest, OracleRequest
+from simserve.engine.speculating_group import SpeculatingGroup
 from simserve.engine.view import InstanceView
 from simserve.engine.waiting import FcfsQueue, SortedQueue
 
@@ -33,6 +34,7 @@ MUTATORS = {
     FcfsQueue: ("push", "give_back", "remove"),
     SortedQueue: ("push", "give_back", "remove"),
     DecodeGroup: ("join", "leave", "pop_ended"),
+    SpeculatingGroup: ("join", "leave", "pop_ended", "emitted", "draft", "took", "advance"),
 }
 """Methods that change an object of a kind."""
 
@@ -80,7 +82,7 @@ Request.kinds = Oracle.kinds = (Request, Oracle)
 View = guarded(InstanceView, "view", private=True)
 Kv = guarded(KvView, "view.kv", private=True)
 Plan = guarded(StepPlan, "plan", private=True, free=("repeat",))
-Group = guarded(DecodeGroup, "view.decoding", private=True)
+GROUPS = {kind: guarded(kind, "view.decoding", private=True) for kind in (DecodeGroup, SpeculatingGroup)}
 Members = guarded(dict, "view.decoding")
 Router = guarded(ClusterView, "view", private=True)
 Prefilling, Swapped, Verifying = (guarded(list, f"view.{name}") for name in ("prefilling", "swapped", "verifying"))
@@ -124,7 +126,7 @@ def _guard_instance(instance: Instance) -> None:
         write(view, "prefilling", batch.prefilling)
         write(view, "swapped", batch.swapped)
         lane.group.members = Members(lane.group.members)
-        write(lane.group, "__class__", Group)
+        write(lane.group, "__class__", GROUPS[type(lane.group)])
         write(view.kv, "__class__", Kv)
         write(lane.plan, "__class__", Plan)
         write(view, "__class__", View)
@@ -159,6 +161,10 @@ class _Priced(CostWrapper):
     def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         with self._named():
             return self.inner.decode_times(step, steps)
+
+    def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
+        with self._named():
+            return self.inner.verify_times(steps)
 
     @contextmanager
     def _named(self) -> Iterator[None]:

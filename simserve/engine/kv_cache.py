@@ -232,6 +232,11 @@ class KvCache:
         self._used -= freed
         request.beside_blocks = beside
 
+    def give_back(self, blocks: int) -> None:
+        """Frees blocks that running requests had for a step and do not keep. Their requests' counts are the caller's concern."""
+        self._free += blocks
+        self._used -= blocks
+
     def give_up(self, request: LiveRequest, grown: int) -> None:
         """Frees the blocks of a request whose client has given up, in the middle of steps; `grown` as in `fits`."""
         self._forget_taken(grown)
@@ -267,6 +272,19 @@ class KvCache:
         self._host_free -= owned
         request.held_blocks, request.beside_blocks = held, beside
         return True
+
+    def swap_in_for(self, request: LiveRequest, tokens: int) -> bool:
+        """Brings the blocks of a request back above the watermark, in a table for so many tokens."""
+        owned = self.owned(request)
+        table = max(request.held_blocks, self.table(tokens))
+        taken = self.blocks(table * self.block_tokens, decodes=True)
+        if not self.fits(taken):
+            return False
+        self._host_free += owned
+        request.held_blocks = table
+        if self.groups is not None:
+            request.beside_blocks = self.groups.beside(table, True)
+        return self.take(taken)
 
     def swap_in(self, request: LiveRequest) -> bool:
         """Brings the blocks of a request back above the watermark, with the one of its next token."""

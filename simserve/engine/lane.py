@@ -60,6 +60,8 @@ class Lane:
         """What waits for the end of the step in progress."""
         self.step_end_s = array("d")
         self.log = array("d")
+        self.verified_ticks = array("q")
+        """Drafted, accepted, attended tokens and pairs of each step in which requests of a lane that speculates decoded."""
         self.layered = array("q")
         """Span, layer group and groups of each step whose chunks passed through a part of the layers (LaneLog.layered)."""
         self.verified = array("q")
@@ -157,10 +159,16 @@ class Lane:
                 # Forgetting contents may change what waiting requests need.
                 room = self.kv.spare_blocks if plan.waiting else self.kv.free_blocks
                 steps = group.steps_within(room, steps)
+            if steps > 1 and self.batch.speculating is not None:
+                steps = self.batch.speculating.steps_alike(plan.decode_budget, plan.waiting, steps)
         else:
             steps = 1
         if steps > 1:
-            times = self.cost.decode_times(plan, steps)
+            speculating = self.batch.speculating
+            if speculating is None:
+                times = self.cost.decode_times(plan, steps)
+            else:
+                times = self.cost.verify_times(speculating.steps_ahead(steps))
             if isinstance(times, list):
                 times[0] += now
                 ends.extend(accumulate(times))
@@ -241,6 +249,7 @@ class Lane:
         steps = len(self.step_end_s) - self._span_first
         plan = self.plan
         ended: list[LiveRequest] = []
+        freed = 0
         if plan.decodes:
             group = self.group
             if steps > 1:
@@ -248,10 +257,16 @@ class Lane:
                     raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
-            group.tick += steps
+            if self.batch.speculating is None:
+                group.tick += steps
+            else:
+                self.verified_ticks.frombytes(np.ascontiguousarray(self.batch.speculating.columns(steps)).tobytes())
+                freed = self.batch.speculating.advance(steps)
             ended = group.pop_ended()
         plan.steps = steps
         plan.kv_blocks = self.kv._used  # used_blocks, without a call in every step
+        if freed:
+            self.kv.give_back(freed)
         prefill_tokens = pairs = 0
         slices = plan.slices
         if plan.sliced or slices:

@@ -51,7 +51,7 @@ class Migration:
         """Tokens in the KV cache after the steps that have ended."""
         lane = self._lane
         done = lane.steps_done(self.source.clock.now) if lane.busy and lane.decodes_now else 0
-        return self.request.base_computed + lane.group.tick + done
+        return lane.group.computed_after(self.request, done)
 
     def _next_stage(self, now: float) -> None:
         """Between two steps of the destination: takes memory for the blocks of the coming stage."""

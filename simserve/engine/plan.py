@@ -37,6 +37,7 @@ class StepPlan(Step):
     repeat       how many steps in a row this plan is what the policy would choose, until an event (see `hold`)
     verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
     until_s      when the policy wants to be asked again, seconds; None = when something happens
+    decode_budget  tokens of the budget that the decoding group may use for drafted tokens; None = as many as it likes
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class StepPlan(Step):
         "_view",
         "asked",
         "budget_left",
+        "decode_budget",
         "ignores_arrivals",
         "kv_blocks",
         "layers",
@@ -83,6 +85,7 @@ class StepPlan(Step):
         self.layers: tuple[int, int] | None = None
         self.swap_times_s: list[float] = []
         self.asked = True
+        self.decode_budget: int | None = None
         self.reset(None)
 
     def reset(self, budget: int | None) -> StepPlan:
@@ -114,18 +117,22 @@ class StepPlan(Step):
         """The plan is made: what the decoding group attends is known."""
         if self.decodes:
             group = self._batch.group
+            if self._batch.speculating is not None:
+                self._batch.speculating.describe(self)
+                return
             self.context_tokens = group.sum_base + self.decodes * (group.tick + 1)
             self.longest_tokens = group.longest_tokens()
         else:
-            self.context_tokens = self.longest_tokens = 0
+            self.context_tokens = self.longest_tokens = self.drafted_tokens = self.draft_passes = 0
 
     def contexts(self) -> Sequence[int]:
         """Attended tokens of each decoding request, in the order in which they joined."""
-        if not self.decodes:
-            return ()
-        group = self._batch.group
-        attended = group.tick + 1
-        return [request.base_computed + attended for request in group]
+        return self._batch.group.contexts() if self.decodes else ()
+
+    def widths(self) -> Sequence[int]:
+        """Tokens that each decoding request computes, in the same order."""
+        group = self._batch.speculating
+        return [1] * self.decodes if group is None or not self.decodes else group.widths()
 
     # -- decoding ------------------------------------------------------------------------------------------------------------------
 
@@ -143,6 +150,9 @@ class StepPlan(Step):
             self._refuse("decodes its group twice in one step")
         if batch.verifying:
             batch.rejoin(self._serial)
+        if batch.speculating is not None:
+            self.decode_budget = self.budget_left
+            batch.speculating.draft(self.budget_left)
         need = group.blocks_needed()
         while need and not batch.kv.take(need):
             if batch.loads and batch.instance.intake.give_up_memory():  # before those that run, those that wait with memory
@@ -157,15 +167,17 @@ class StepPlan(Step):
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
             self._swap_in()
+        if batch.speculating is not None:
+            batch.speculating.took()
         if self.budget_left is not None:
-            self.budget_left -= self.decodes
+            self.budget_left -= self.decodes if batch.speculating is None else batch.speculating.next_tokens()
 
     def _swap_in(self) -> None:
         """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""
         batch = self._batch
         while batch.swapped:
             request = min(batch.swapped, key=lambda r: r.admission)
-            if self._view.free_slots <= 0 or not batch.kv.swap_in(request):
+            if self._view.free_slots <= 0 or not batch.swap_in(request):
                 return
             batch.swapped.remove(request)
             self.swap_times_s.append(batch.swap_time(request.computed_tokens))
@@ -176,7 +188,7 @@ class StepPlan(Step):
         """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""
         batch = self._batch
         live: LiveRequest = request  # type: ignore[assignment]
-        if batch.instance.spec.acceptance is None or VERIFY not in batch.cost.slice_kinds:
+        if batch.instance.spec.accepts is None or VERIFY not in batch.cost.slice_kinds:
             self._refuse(f"verifies drafted tokens of {request!r}, and the instance does not speculate")
         if live.state not in (State.DECODING, State.VERIFYING) or live.planned == self._serial or self.decodes:
             self._refuse(f"verifies {request!r}, which is not decoding or already in the step")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from simserve.contracts.cost import F64, I64
 from simserve.engine.records import Emissions, EndedRequest, RequestColumns, Status
 from simserve.engine.request import LiveRequest
 
@@ -33,6 +35,7 @@ class Recorder:
         self._segments = array("q")
         self._segment_prefill_end_s = array("d")
         self._bursts = array("q")
+        self._courses: dict[int, I64] = {}  # segment -> tokens of each of its ticks, where that is not one
         self._void: dict[int, int] = {}
 
     def append(self, rows: int) -> None:
@@ -96,6 +99,12 @@ class Recorder:
         self._segments.extend((request.row, lane, request.first_tick, last_tick))
         self._segment_prefill_end_s.append(request.prefill_end_s if request.prefill_end_s >= 0 else NAN)
 
+    def course(self, request: LiveRequest, lane: int, tokens: I64) -> None:
+        """The same of a request in a lane that speculates: the tokens of each tick since then."""
+        if len(tokens):
+            self._courses[len(self._segment_prefill_end_s)] = tokens
+        self.segment(request, lane, request.first_tick + len(tokens) - 1)
+
     def burst(self, request: LiveRequest, lane: int, tick: int, tokens: int, now: float) -> None:
         """A step that verified drafted tokens has emitted `tokens` tokens at `now`."""
         self._bursts.extend((len(self._segment_prefill_end_s), tokens))
@@ -158,8 +167,8 @@ class Recorder:
             reasons=tuple(self.reasons),
         )
 
-    def emissions(self) -> Emissions:
-        """All segments, in the order in which they ended."""
+    def emissions(self, tick_end_s: Sequence[F64]) -> Emissions:
+        """All segments, in the order in which they ended. `tick_end_s`: the clock of each lane (`LaneLog.tick_end_s`)."""
         flat = self._segments
         table = np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if len(flat) else np.empty((0, 4), dtype=np.int64)
         prefill_end_s = np.array(self._segment_prefill_end_s)
@@ -170,6 +179,13 @@ class Recorder:
             self.void_burst_tokens = int(bursts[~counts[bursts[:, 0]], 1].sum())
             bursts = bursts[counts[bursts[:, 0]]]
             bursts[:, 0] = np.cumsum(counts)[bursts[:, 0]] - 1
+            places = np.cumsum(counts) - 1
+            self.void_burst_tokens += int(sum(tokens.sum() for number, tokens in self._courses.items() if not counts[number]))
+            courses = {int(places[number]): tokens for number, tokens in self._courses.items() if counts[number]}
+        else:
+            courses = self._courses
+        if courses:
+            table, prefill_end_s, bursts = _unrolled(table, prefill_end_s, bursts, courses, tick_end_s)
         return Emissions(
             request=table[:, 0].copy(),
             lane=table[:, 1].copy(),
@@ -178,3 +194,28 @@ class Recorder:
             last_tick=table[:, 3].copy(),
             bursts=bursts,
         )
+
+
+def _unrolled(table: I64, prefill_end_s: F64, bursts: I64, courses: dict[int, I64], tick_end_s: Sequence[F64]) -> tuple[I64, F64, I64]:
+    """The segments with each tick of those that have courses as a burst: after one for the token of a finished prefill, if there is one."""
+    numbers = np.array(list(courses), dtype=np.int64)
+    lengths = np.array([len(tokens) for tokens in courses.values()], dtype=np.int64)
+    begins = np.isfinite(prefill_end_s[numbers]).astype(np.int64)
+    pieces = np.ones(len(table), dtype=np.int64)
+    pieces[numbers] = lengths + begins
+    place = np.cumsum(pieces) - pieces  # of the first piece of each segment
+    out, times_s = np.repeat(table, pieces, axis=0), np.repeat(prefill_end_s, pieces)
+    step = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    piece = np.repeat(place[numbers] + begins, lengths) + step
+    tick = np.repeat(table[numbers, 2], lengths) + step
+    out[piece, 2], out[piece, 3] = tick, tick - 1
+    first = place[numbers][begins > 0]
+    out[first, 3] = out[first, 2] - 1
+    lane = out[piece, 1]
+    for number in np.unique(lane).tolist():
+        here = lane == number
+        times_s[piece[here]] = tick_end_s[number][tick[here]]
+    both = np.empty((len(bursts) + len(piece), 2), dtype=np.int64)
+    both[: len(bursts), 0], both[: len(bursts), 1] = place[bursts[:, 0]], bursts[:, 1]
+    both[len(bursts) :, 0], both[len(bursts) :, 1] = piece, np.concatenate(list(courses.values()))
+    return out, times_s, both[np.argsort(both[:, 0], kind="stable")]

@@ -111,6 +111,15 @@ def span_of(step: Any) -> Span:
     )
 
 
+class Decoded(NamedTuple):
+    """What the decoding requests of each span computed: tokens, tokens attended by their (last) queries, and (query, key) pairs; all summed
+    over the steps of the span."""
+
+    tokens: F64
+    attended: F64
+    pairs: F64
+
+
 @dataclass(frozen=True, slots=True)
 class LaneLog:
     """The steps of one lane: one batch in flight on an instance (pp > 1 has one lane per pipeline stage; otherwise there is one lane).
@@ -125,8 +134,11 @@ class LaneLog:
     span_prefill_pairs    (query, key) pairs of the chunks: sum of new * context + new * (new + 1) / 2
     span_kv_blocks        KV blocks in use on the instance in the last step of the span, before the requests that end with it free theirs
     span_waiting          requests in the waiting queue when the span was planned
-    verified  one row (span, requests, tokens, pairs) for each span in which drafted tokens were verified; the columns of prompt chunks do
-              not count them
+    ticks     of an instance that speculates, one row (drafted tokens, accepted tokens, attended tokens, pairs) for each step in which
+              requests decoded: sums over these; attended tokens are those of the last queries, as in span_context_tokens, pairs those
+              of all queries. Without speculation, no rows
+    verified  one row (span, requests, tokens, pairs) for each span in which a policy had drafted tokens verified in slices; the columns of
+              prompt chunks do not count them
     layered   one row (span, group, groups) for each span whose chunks passed through one of so many groups of layers only: their tokens
               and pairs stand in each of these spans, and are computed in that of the last group
     """
@@ -146,6 +158,39 @@ class LaneLog:
     span_waiting: I64
     layered: I64 = field(default_factory=lambda: np.empty((0, 3), dtype=np.int64))
     verified: I64 = field(default_factory=lambda: np.empty((0, 4), dtype=np.int64))
+    ticks: I64 = field(default_factory=lambda: np.empty((0, 4), dtype=np.int64))
+
+    def decoded(self) -> Decoded:
+        """By span, what its decoding requests computed in all its steps."""
+        n, k = self.span_decode_requests.astype(np.float64), self.span_steps.astype(np.float64)
+        attended = k * self.span_context_tokens + n * k * (k - 1) / 2
+        if not len(self.ticks):
+            return Decoded(n * k, attended, attended)
+        tokens, pairs = n * k, attended.copy()
+        spans = np.flatnonzero(self.span_decode_requests > 0)
+        firsts = np.cumsum(self.span_steps[spans]) - self.span_steps[spans]
+        drafted, _, context, computed = np.add.reduceat(self.ticks.astype(np.float64), firsts, axis=0).T
+        tokens[spans] += drafted
+        attended[spans], pairs[spans] = context, computed
+        return Decoded(tokens, attended, pairs)
+
+    def drafted(self) -> I64:
+        """By step: drafted and accepted tokens, (steps, 2); zeros without speculation."""
+        return self._by_step()[:, :2]
+
+    def step_context_tokens(self) -> I64:
+        """By step: tokens attended by the (last) queries of the decoding requests."""
+        if len(self.ticks):
+            return self._by_step()[:, 2]
+        first = np.repeat(self.span_first_step, self.span_steps)
+        decodes = np.repeat(self.span_decode_requests, self.span_steps)
+        return np.repeat(self.span_context_tokens, self.span_steps) + (np.arange(len(first)) - first) * decodes
+
+    def _by_step(self) -> I64:
+        rows = np.zeros((len(self.step_end_s), 4), dtype=np.int64)
+        if len(self.ticks):
+            rows[np.repeat(self.span_decode_requests > 0, self.span_steps)] = self.ticks
+        return rows
 
     def sliced(self) -> tuple[I64, I64, I64]:
         """By span: slices, their tokens and their (query, key) pairs, of prompt chunks and drafted tokens together."""

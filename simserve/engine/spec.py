@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from simserve.contracts import FCFS, Acceptance, Controller, CostModel, LoadSource, QueueOrder, Router, Scheduler
+from simserve.contracts import FCFS, VERIFY, Acceptance, Controller, CostModel, LoadSource, QueueOrder, Router, Scheduler, Speculation
 from simserve.engine.kv_groups import NO_LIMIT, KvGroups
 from simserve.errors import ConfigError, nearest
 
@@ -73,7 +73,9 @@ class InstanceSpec:
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
     order             queue discipline
     loads             what requests may have to wait for between having memory and being admitted
-    acceptance        how many drafted tokens the model accepts; None = policies may not verify any
+    speculation       how decoding requests speculate, whatever the scheduler; None = they do not
+    acceptance        how many drafted tokens the model accepts, for policies that say themselves which requests verify any; None = as
+                      `speculation` says, or they may not
     """
 
     name: str
@@ -103,6 +105,7 @@ class InstanceSpec:
     starts: bool = True
     boot_s: float = 0.0
     kv_groups: KvGroups | None = None
+    speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
         for name in ("kv_blocks", "block_tokens", "max_seqs", "devices"):
@@ -114,12 +117,23 @@ class InstanceSpec:
             raise ConfigError(f"instance '{self.name}': preemption must be 'recompute' or 'swap', found '{self.preemption}'")
         if self.prefix_caching and self.kv_groups is not None and not self.kv_groups.full:
             raise ConfigError(f"instance '{self.name}': prefix caching needs layers that keep every token, and all layers have a window")
+        if self.speculation is not None and VERIFY not in self.cost.slice_kinds:
+            name = type(self.cost).__name__
+            raise ConfigError(
+                f"instance '{self.name}': it speculates, and its cost model '{name}' does not price drafted tokens (slices of kind "
+                f"'{VERIFY}')"
+            )
         if not self.boot_s >= 0:
             raise ConfigError(f"instance '{self.name}': boot_s must be at least 0, found {self.boot_s}")
         if self.role not in ROLES:
             raise ConfigError(f"instance '{self.name}': unknown role '{self.role}'{nearest(self.role, ROLES)}")
         if self.role == "prefill" and self.link is None:
             raise ConfigError(f"instance '{self.name}': a prefill instance needs a link to hand its requests over")
+
+    @property
+    def accepts(self) -> Acceptance | None:
+        """How many drafted tokens the model accepts."""
+        return self.speculation if self.acceptance is None else self.acceptance
 
     @property
     def policy_name(self) -> str:

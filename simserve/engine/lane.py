@@ -160,7 +160,8 @@ class Lane:
                 room = self.kv.spare_blocks if plan.waiting else self.kv.free_blocks
                 steps = group.steps_within(room, steps)
             if steps > 1 and self.batch.speculating is not None:
-                steps = self.batch.speculating.steps_alike(plan.decode_budget, plan.waiting, steps)
+                others = bool(plan.waiting or self.batch.prefilling or self.batch.swapped)
+                steps = self.batch.speculating.steps_alike(plan.decode_budget, others, steps)
         else:
             steps = 1
         if steps > 1:

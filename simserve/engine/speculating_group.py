@@ -208,14 +208,14 @@ class SpeculatingGroup(DecodeGroup):
         during = self._table[DURING, begin : begin + steps]
         return _first(during > during[0] + free_blocks, steps)
 
-    def steps_alike(self, budget: int | None, waiting: int, steps: int) -> int:
+    def steps_alike(self, budget: int | None, others: bool, steps: int) -> int:
         """How many of the next `steps` ticks a policy would plan as it has planned the first: they stay within its token budget, and
-        while requests wait, they leave no more tokens and no more memory for them."""
+        while `others` wait for tokens or memory, they leave no more of them."""
         begin = self.tick - self._origin
         drafted, during = self._table[DRAFTED, begin : begin + steps], self._table[DURING, begin : begin + steps]
         if budget is not None:
             steps = _first(drafted > max(budget - len(self.members), int(drafted[0])), steps)
-        if waiting:
+        if others:
             steps = _first((drafted != drafted[0]) | (during < during[0]), steps)
         return steps
 

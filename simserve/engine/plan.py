@@ -167,10 +167,9 @@ class StepPlan(Step):
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
             self._swap_in()
-        if batch.speculating is not None:
-            batch.speculating.took()
+        tokens = self.decodes if batch.speculating is None else batch.speculating.took()
         if self.budget_left is not None:
-            self.budget_left -= self.decodes if batch.speculating is None else batch.speculating.next_tokens()
+            self.budget_left -= tokens
 
     def _swap_in(self) -> None:
         """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""

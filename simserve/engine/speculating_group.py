@@ -16,7 +16,7 @@ from simserve.contracts.cost import I64, DecodeSteps
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_groups import KvGroups
 from simserve.engine.request import LiveRequest, State
-from simserve.engine.speculating_member import AFTER, CONTEXT, DRAFTED, DURING, ROWS, Member, Memory
+from simserve.engine.speculating_member import AFTER, CONTEXT, DRAFTED, DURING, Member, Memory
 from simserve.errors import ConfigError
 
 _FIRST_TICKS = 1024
@@ -28,11 +28,13 @@ class SpeculatingGroup(DecodeGroup):
     __slots__ = (
         "_by_row",
         "_capped",
+        "_coming",
         "_emitted",
         "_held",
         "_longest",
         "_longest_known",
         "_memory",
+        "_most_tokens",
         "_origin",
         "_table",
         "drafts",
@@ -45,9 +47,13 @@ class SpeculatingGroup(DecodeGroup):
         self._memory = Memory(block_tokens, limit_tokens, groups, speculation.rejected_kv == FREED)
         self.drafts = 0
         """Tokens drafted in a row for each member, as the members' courses have it."""
+        self._coming: list[int] = []
+        """The table's column of the tick whose blocks were taken last."""
+        self._most_tokens = 1
+        """Most tokens that a member computes in a step."""
         self._by_row: dict[int, Member] = {}
         self._emitted: dict[int, I64] = {}
-        self._table = np.zeros((ROWS, _FIRST_TICKS), dtype=np.int64)
+        self._table = np.zeros((self._memory.rows, _FIRST_TICKS), dtype=np.int64)
         self._longest = np.zeros(_FIRST_TICKS, dtype=np.int64)
         self._longest_known = True
         self._origin = 0
@@ -79,7 +85,7 @@ class SpeculatingGroup(DecodeGroup):
         gained = int(member.gained[done])
         request.computed_tokens = member.computed + gained
         request.generated_tokens = member.generated + gained
-        self._emitted[row] = np.diff(member.gained[: done + 1])
+        self._emitted[row] = member.tokens[:done]
         request.held_blocks = held = member.held_after(done, self._memory)
         self._held = self._held - self._memory.owned(held) if self.members else 0  # none if a step in progress was lost
         if self.groups is not None:
@@ -94,30 +100,33 @@ class SpeculatingGroup(DecodeGroup):
 
     def draft(self, budget: int | None) -> None:
         """Settles what is drafted in the coming step: by the size of the batch, and within a token budget."""
-        self._set_drafts(self.speculation.drafts(max(1, len(self.members))))
-        if budget is not None and self.next_tokens() > budget:
-            self._cut(max(0, budget - len(self.members)))
+        members = len(self.members)
+        drafts = self.speculation.drafts(members or 1)
+        if drafts != self.drafts or drafts.__class__ is not int:
+            self._set_drafts(drafts)
+        if budget is not None and members * self._most_tokens > budget and self.next_tokens() > budget:
+            self._cut(max(0, budget - members))
 
     def _set_drafts(self, drafts: int) -> None:
         if drafts.__class__ is not int or drafts < 0:
             raise ConfigError(
                 f"speculation: {drafts!r} drafted tokens for {len(self.members)} requests ('{type(self.speculation).__name__}')"
             )
-        if drafts != self.drafts:
-            self.drafts = drafts
-            for member in self._by_row.values():
-                self._forget(member)
-                self._follow(member, None)
+        self.drafts = drafts
+        self._most_tokens = 1 + self.speculation.most_drafted(drafts) if drafts else 1
+        for member in self._by_row.values():
+            self._forget(member)
+            self._follow(member, None)
 
     def _cut(self, drafted: int) -> None:
         """The members, in the order in which they joined, draft no more than so many tokens together in the coming step."""
         self._capped = self.tick
         for member in self._by_row.values():
-            wanted = int(member.drafted[self.tick - member.first_tick])
+            wanted = member.drafted(self.tick)
             if wanted > drafted:
                 self._forget(member)
                 self._follow(member, None, drafted)
-                wanted = int(member.drafted[self.tick - member.first_tick])
+                wanted = member.drafted(self.tick)
             drafted -= wanted
 
     # -- questions -----------------------------------------------------------------------------------------------------------------
@@ -139,15 +148,11 @@ class SpeculatingGroup(DecodeGroup):
 
     def most_tokens(self, request: LiveRequest) -> int:
         """Most tokens of a sequence, cached ones and those of a step, when a request joins that is no member."""
-        return min(request.computed_tokens + 1 + self.speculation.most_drafted(self.drafts), self._memory.limit_tokens)
+        return min(request.computed_tokens + self._most_tokens, self._memory.limit_tokens)
 
     def context_tokens(self) -> int:
         """Tokens attended by the last queries of the members at the next tick."""
         return int(self._table[CONTEXT, self.tick - self._origin])
-
-    def drafted_tokens(self) -> int:
-        """Drafted tokens that the members compute at the next tick."""
-        return int(self._table[DRAFTED, self.tick - self._origin])
 
     def next_tokens(self) -> int:
         """Tokens that the members compute at the next tick, the drafted ones as things stand."""
@@ -160,22 +165,21 @@ class SpeculatingGroup(DecodeGroup):
 
     def contexts(self) -> list[int]:
         """Attended tokens of each member at the next tick."""
-        tick = self.tick
-        return [int(member.attended[tick - member.first_tick]) for member in self._by_row.values()]
+        return [int(member.columns[CONTEXT, self.tick - member.first_tick]) for member in self._by_row.values()]
 
     def widths(self) -> list[int]:
         """Tokens that each member computes at the next tick."""
-        tick = self.tick
-        return [1 + int(member.drafted[tick - member.first_tick]) for member in self._by_row.values()]
+        return [1 + member.drafted(self.tick) for member in self._by_row.values()]
 
     def draft_passes(self) -> int:
         """Forward passes of the draft at the next tick."""
         return self.speculation.passes(self.drafts) if self.drafts and self.members else 0
 
     def describe(self, step: Step) -> None:
-        """Writes into a step what it is of the members at the next tick."""
-        step.context_tokens, step.longest_tokens = self.context_tokens(), self.longest_tokens()
-        step.drafted_tokens, step.draft_passes = self.drafted_tokens(), self.draft_passes()
+        """Writes into a step what it is of the members at the next tick, whose blocks they have taken."""
+        coming = self._coming
+        step.drafted_tokens, step.context_tokens = coming[DRAFTED], coming[CONTEXT]
+        step.longest_tokens, step.draft_passes = self.longest_tokens(), self.draft_passes()
 
     def steps_ahead(self, steps: int) -> DecodeSteps:
         """The coming ticks as steps to be priced."""
@@ -187,10 +191,10 @@ class SpeculatingGroup(DecodeGroup):
             len(self.members), self._table[DRAFTED, begin:end], passes, self._table[CONTEXT, begin:end], self._longest[begin:end]
         )
 
-    def columns(self, steps: int) -> I64:
-        """Drafted, accepted, attended tokens and pairs of the coming ticks, (steps, 4)."""
+    def columns(self, steps: int) -> bytes:
+        """Drafted, accepted, attended tokens and pairs of the coming ticks, one after the other, as 64-bit integers."""
         begin = self.tick - self._origin
-        return self._table[:DURING, begin : begin + steps].T
+        return self._table[:DURING, begin : begin + steps].T.tobytes()
 
     # -- memory --------------------------------------------------------------------------------------------------------------------
 
@@ -198,23 +202,31 @@ class SpeculatingGroup(DecodeGroup):
         """New KV blocks needed before the next tick."""
         return int(self._table[DURING, self.tick - self._origin]) - self._held
 
-    def took(self) -> None:
-        """The blocks of the next tick are the members' now."""
-        self._held = int(self._table[DURING, self.tick - self._origin])
+    def took(self) -> int:
+        """The blocks of the next tick are the members' now. Returns the tokens that they compute in it."""
+        self._coming = coming = self._table[:, self.tick - self._origin].tolist()
+        self._held = coming[DURING]
+        return len(self.members) + int(coming[DRAFTED])
 
     def steps_within(self, free_blocks: int, steps: int) -> int:
         """How many of the next `steps` ticks can run when the first tick's blocks are already allocated and `free_blocks` are left."""
         begin = self.tick - self._origin
         during = self._table[DURING, begin : begin + steps]
-        return _first(during > during[0] + free_blocks, steps)
+        most = self._held + free_blocks
+        if during[-1] <= most and not self._memory.frees:  # it grows from step to step
+            return steps
+        return _first(during > most, steps)
 
     def steps_alike(self, budget: int | None, others: bool, steps: int) -> int:
         """How many of the next `steps` ticks a policy would plan as it has planned the first: they stay within its token budget, and
         while `others` wait for tokens or memory, they leave no more of them."""
+        members = len(self.members)
+        if not others and (budget is None or members * self._most_tokens <= budget):
+            return steps
         begin = self.tick - self._origin
         drafted, during = self._table[DRAFTED, begin : begin + steps], self._table[DURING, begin : begin + steps]
         if budget is not None:
-            steps = _first(drafted > max(budget - len(self.members), int(drafted[0])), steps)
+            steps = _first(drafted > max(budget - members, int(drafted[0])), steps)
         if others:
             steps = _first((drafted != drafted[0]) | (during < during[0]), steps)
         return steps
@@ -228,8 +240,9 @@ class SpeculatingGroup(DecodeGroup):
         """So many ticks have passed. Returns the blocks of rejected tokens that are free again."""
         last = self.tick - self._origin + steps - 1
         self.tick += steps
-        self._held = int(self._table[AFTER, last])
-        return int(self._table[DURING, last]) - self._held
+        during = int(self._table[DURING, last])
+        self._held = int(self._table[AFTER, last]) if self._memory.frees else during
+        return during - self._held
 
     def held_blocks(self, request: LiveRequest, ahead: int) -> int:
         """Blocks of a member's table, in a step in progress (`ahead` 1) or between two."""
@@ -260,14 +273,14 @@ class SpeculatingGroup(DecodeGroup):
                 f"speculation: the course of request {request.row} ({name}) drafts {int(course.drafted[0])} tokens in a step that has room "
                 f"for {first}"
             )
-        attended = member.follow(done, course, left, self._memory)
-        steps = len(attended)
+        member.follow(done, course, left, self._memory)
+        steps = len(course.tokens)
         self._reserve(steps)
         begin = self.tick - self._origin
         self._table[:, begin : begin + steps] += member.columns[:, done:]
         if self._longest_known:
             part = self._longest[begin : begin + steps]
-            np.maximum(part, attended, out=part)
+            np.maximum(part, member.columns[CONTEXT, done:], out=part)
         finish = self.tick + steps - 1
         self._finish[request.row] = finish
         heappush(self._endings, (finish, request.row, request))
@@ -286,7 +299,7 @@ class SpeculatingGroup(DecodeGroup):
             begin = self.tick - self._origin
             self._longest[begin:] = 0
             for member in self._by_row.values():
-                left = member.attended[self.tick - member.first_tick :]
+                left = member.columns[CONTEXT, self.tick - member.first_tick :]
                 part = self._longest[begin : begin + len(left)]
                 np.maximum(part, left, out=part)
             self._longest_known = True
@@ -297,7 +310,7 @@ class SpeculatingGroup(DecodeGroup):
         if begin + steps + 1 <= self._table.shape[1]:
             return
         size = max(_FIRST_TICKS, 2 * (steps + 1), 2 * (self._table.shape[1] - begin))
-        table, longest = np.zeros((ROWS, size), dtype=np.int64), np.zeros(size, dtype=np.int64)
+        table, longest = np.zeros((len(self._table), size), dtype=np.int64), np.zeros(size, dtype=np.int64)
         kept = self._table.shape[1] - begin
         table[:, :kept], longest[:kept] = self._table[:, begin:], self._longest[begin:]
         self._table, self._longest, self._origin = table, longest, self.tick
@@ -310,8 +323,8 @@ class SpeculatingGroup(DecodeGroup):
     def recounted(self) -> list[int | None]:
         """For checks: the same, added up from the members."""
         done = [(member, self.tick - member.first_tick) for member in self._by_row.values()]
-        rows = [sum(int(member.columns[row, steps]) for member, steps in done) for row in range(ROWS)]
-        return [*rows, max((int(member.attended[steps]) for member, steps in done), default=0)]
+        rows = [sum(int(member.columns[row, steps]) for member, steps in done) for row in range(len(self._table))]
+        return [*rows, max((int(member.columns[CONTEXT, steps]) for member, steps in done), default=0)]
 
 
 def _first(over: I64 | np.ndarray, steps: int) -> int:

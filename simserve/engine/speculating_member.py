@@ -14,9 +14,7 @@ from simserve.errors import ConfigError
 
 DRAFTED, ACCEPTED, CONTEXT, PAIRS, DURING, AFTER = range(6)
 """Rows of what the steps of members add up to: drafted tokens, accepted ones, attended tokens, (query, key) pairs, and blocks of the pool
-held during a step and after it."""
-
-ROWS = 6
+held during a step and, where rejected KV is freed, after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,10 @@ class Memory:
     groups: KvGroups | None
     frees: bool
 
-    def tables(self, tokens: I64) -> I64:
-        """Blocks of tables of so many tokens."""
-        blocks: I64 = -(-tokens // self.block_tokens)
-        return blocks
+    @property
+    def rows(self) -> int:
+        """Rows that are kept."""
+        return AFTER + 1 if self.frees else AFTER
 
     def owned(self, table: int) -> int:
         """Blocks of the pool of a request with a table of so many blocks."""
@@ -54,14 +52,17 @@ class Memory:
 class Member:
     """A request in the group.
 
+    tokens    that each of its steps gives it
     gained    tokens it has got since it joined before each step, and after the last (length: steps + 1)
-    drafted   drafted tokens of each step
     table     blocks of its table during each step
-    columns   its part in the rows, by step, (ROWS, steps)
-    attended  tokens that its last query attends, by step
+    columns   its part in the rows, by step, (rows, steps)
     """
 
-    __slots__ = ("attended", "columns", "computed", "drafted", "first_tick", "gained", "generated", "held", "request", "table")
+    __slots__ = ("columns", "computed", "first_tick", "gained", "generated", "held", "request", "table", "tokens")
+
+    columns: I64
+    table: I64
+    tokens: I64
 
     def __init__(self, request: LiveRequest, first_tick: int) -> None:
         self.request = request
@@ -69,13 +70,15 @@ class Member:
         self.computed = request.computed_tokens
         self.generated = request.generated_tokens
         self.held = request.held_blocks
-        self.gained = np.zeros(1, dtype=np.int64)
-        self.drafted = self.table = self.attended = np.empty(0, dtype=np.int64)
-        self.columns = np.empty((ROWS, 0), dtype=np.int64)
+        self.gained = _NOTHING
 
     def gained_by(self, tick: int) -> int:
         """Tokens it has got before a tick."""
         return int(self.gained[min(tick - self.first_tick, len(self.gained) - 1)])
+
+    def drafted(self, tick: int) -> int:
+        """Drafted tokens of its step at a tick."""
+        return int(self.columns[DRAFTED, tick - self.first_tick])
 
     def held_after(self, done: int, memory: Memory) -> int:
         """Blocks of its table between two steps, when so many of its steps have passed."""
@@ -85,37 +88,51 @@ class Member:
             return max(self.held, -(-(self.computed + int(self.gained[done])) // memory.block_tokens))
         return int(self.table[done - 1])
 
-    def follow(self, done: int, course: Course, left: int, memory: Memory) -> I64:
-        """Takes up a course of `left` tokens after so many of its steps, which stay. Returns the attended tokens of the new steps.
-
-        Raises ConfigError for a course that is none.
-        """
-        tokens, gained = course.tokens, int(self.gained[done])
-        total = gained + np.cumsum(tokens)
-        if not len(tokens) or len(tokens) != len(course.drafted) or int(total[-1]) != gained + left or int(tokens.min()) < 1:
+    def follow(self, done: int, course: Course, left: int, memory: Memory) -> None:
+        """Takes up a course of `left` tokens after so many of its steps, which stay. Raises ConfigError for a course that is none."""
+        tokens, steps = course.tokens, len(course.tokens)
+        gained = np.empty(done + steps + 1, dtype=np.int64)
+        columns = np.empty((memory.rows, done + steps), dtype=np.int64)
+        tables = np.empty(done + steps, dtype=np.int64)
+        gained[: done + 1] = self.gained[: done + 1]
+        if done:
+            columns[:, :done] = self.columns[:, :done]
+            tables[:done] = self.table[:done]
+            tokens = np.concatenate([self.tokens[:done], tokens])
+        after = gained[done + 1 :]
+        course.tokens.cumsum(out=after)
+        if not steps or steps != len(course.drafted) or after[-1] != left or course.tokens.min() < 1:
             raise ConfigError(
-                f"speculation: the course of request {self.request.row} has {int(tokens.sum())} tokens in {len(tokens)} steps, "
-                f"{len(course.drafted)} of which draft, where {left} tokens are left; each step must have at least one"
+                f"speculation: the course of request {self.request.row} has {int(course.tokens.sum())} tokens in {steps} steps, and drafts "
+                f"in {len(course.drafted)}, where {left} tokens are left; each step must have at least one"
             )
-        self.gained = after = np.concatenate([self.gained[: done + 1], total])
-        cached = self.computed + after[done:-1]
-        drafted = np.maximum(np.minimum(course.drafted, memory.limit_tokens - 1 - cached), tokens - 1)
-        attended = cached + drafted + 1
+        if done:
+            after += gained[done]
+        drafted, accepted, attended, pairs, during = columns[: DURING + 1, done:]
+        cached = gained[done:-1] + self.computed
+        np.subtract(course.tokens, 1, out=accepted)
+        np.subtract(memory.limit_tokens - 1, cached, out=drafted)
+        np.minimum(course.drafted, drafted, out=drafted)
+        np.maximum(drafted, accepted, out=drafted)
+        width = drafted + 1
+        np.add(cached, width, out=attended)
+        np.add(cached, attended, out=pairs)  # the first query attends cached + 1 tokens, the last `attended`: on average half the sum and 1
+        pairs += 1
+        pairs *= width
+        pairs >>= 1
+        held = self.held if memory.frees or not done else int(self.table[done - 1])
+        table = tables[done:]
+        np.add(attended, memory.block_tokens - 1, out=table)
+        table //= memory.block_tokens
         if memory.frees:
-            tables = np.maximum(memory.tables(attended), self.held)
-            ended = np.maximum(memory.tables(self.computed + total), self.held)
+            valid = (after + (self.computed + memory.block_tokens - 1)) // memory.block_tokens
+            columns[AFTER, done:] = memory.pool(np.maximum(valid, held))
+            np.maximum(table, held, out=table)
         else:
-            held = int(self.table[done - 1]) if done else self.held
-            tables = ended = np.maximum.accumulate(np.maximum(memory.tables(attended), held))
-        columns = np.empty((ROWS, len(tokens)), dtype=np.int64)
-        columns[DRAFTED] = drafted
-        columns[ACCEPTED] = tokens - 1
-        columns[CONTEXT] = attended
-        columns[PAIRS] = (drafted + 1) * cached + (drafted + 1) * (drafted + 2) // 2
-        columns[DURING] = memory.pool(tables)
-        columns[AFTER] = columns[DURING] if ended is tables else memory.pool(ended)
-        self.drafted = np.concatenate([self.drafted[:done], drafted])
-        self.table = np.concatenate([self.table[:done], tables])
-        self.attended = np.concatenate([self.attended[:done], attended])
-        self.columns = np.concatenate([self.columns[:, :done], columns], axis=1)
-        return self.attended[done:]
+            table[0] = max(int(table[0]), held)
+            np.maximum.accumulate(table, out=table)
+        during[:] = memory.pool(table)
+        self.tokens, self.gained, self.columns, self.table = tokens, gained, columns, tables
+
+
+_NOTHING = np.zeros(1, dtype=np.int64)

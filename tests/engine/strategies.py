@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from simserve.contracts import CostModel
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.records import RunRecords
 from simserve.policies import registry
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import AlsoAfter, RequestTable, Workload
+from tests.engine.speculation.toys import KINDS, Drafting, Verifying
 from tests.reference.naive import EVERY_TOKEN, Groups, Naive
 from tests.reference.naive_policies import NAIVE_POLICIES
 from tests.reference.toy_cost import JaggedCost, RoundCost
@@ -56,6 +58,7 @@ class Case:
     concurrency: int | None = None
     think_s: float = 0.0
     groups: Groups = EVERY_TOKEN
+    speculation: Drafting | None = None
 
     def workload(self) -> Workload:
         def column(name: str) -> Any:
@@ -85,8 +88,13 @@ class Case:
         if scheduler is None:
             cls = scheduler_class(self.policy)
             scheduler = cls(cls.Params(**dict(self.params), max_seqs=self.max_seqs))
-        shape = {**self._instance(), "order": registry.order(self.order), "kv_groups": self.kv_groups}
-        return InstanceSpec(name="i0", scheduler=scheduler, cost=self.cost, **shape)
+        shape = {**self._instance(), "order": registry.order(self.order), "kv_groups": self.kv_groups, "speculation": self.speculation}
+        return InstanceSpec(name="i0", scheduler=scheduler, cost=self.step_cost, **shape)
+
+    @property
+    def step_cost(self) -> CostModel:
+        """The case's cost, which prices drafted tokens where any are drafted."""
+        return self.cost if self.speculation is None else Verifying(self.cost)
 
     @property
     def kv_groups(self) -> KvGroups | None:
@@ -98,9 +106,9 @@ class Case:
         return simulate(self.workload(), [self.spec(scheduler)], **options)
 
     def naive(self) -> Naive:
-        return Naive(
-            self.workload(), NAIVE_POLICIES[self.policy](**dict(self.params)), self.cost, **self._instance(), groups=self.groups
-        ).run()
+        policy = NAIVE_POLICIES[self.policy](**dict(self.params))
+        shape = {**self._instance(), "groups": self.groups, "speculation": self.speculation}
+        return Naive(self.workload(), policy, self.step_cost, **shape).run()
 
 
 def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str, Any], ...]]:
@@ -186,9 +194,10 @@ def cases(
     orders: tuple[str, ...] = ORDERS,
     max_requests: int = 9,
     grouped: bool = False,
+    speculating: bool = False,
 ) -> Case:
     """A random case. Two in three are crowded: memory for the longest request and a few blocks more, several requests that want it.
-    `grouped`: layers keep different tokens."""
+    `grouped`: layers keep different tokens. `speculating`: decoding requests have tokens drafted."""
     policy = draw(st.sampled_from(policies))
     quarter = draw(st.booleans())
     closed = draw(st.integers(0, 3)) == 0
@@ -222,4 +231,5 @@ def cases(
         concurrency=draw(st.integers(3, 5) if crowded else st.integers(1, 4)) if closed else None,
         think_s=draw(st.sampled_from([0.0, 0.0, 0.25, 0.6180339887])) if closed else 0.0,
         groups=groups,
+        speculation=draw(st.sampled_from(KINDS)) if speculating else None,
     )

@@ -44,7 +44,8 @@ def assert_agree(records: RunRecords, naive: Naive) -> None:
         assert times[i] == q.token_s, f"request {i}: token times"
     (lane,) = records.lanes
     assert steps(lane) == [
-        (s.start_s, s.end_s, s.decodes, s.context_tokens, s.prefills, s.prefill_tokens, s.prefill_pairs, s.layers) for s in naive.steps
+        (s.start_s, s.end_s, s.decodes, s.context_tokens, s.prefills, s.prefill_tokens, s.prefill_pairs, s.layers, s.verified)
+        for s in naive.steps
     ]
     first = lane.span_first_step.tolist()
     last = (lane.span_first_step + lane.span_steps - 1).tolist()
@@ -73,6 +74,27 @@ def test_engine_equals_naive(policy: str, order: str) -> None:
 def test_engine_equals_naive_where_layers_keep_different_tokens(policy: str) -> None:
     @settings(max_examples=2 * EXAMPLES, deadline=None, derandomize=True)
     @given(cases(policies=(policy,), grouped=True))
+    def run(case: Case) -> None:
+        check(case)
+
+    run()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_engine_equals_naive_where_it_speculates(policy: str, order: str) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+    @given(cases(policies=(policy,), orders=(order,), speculating=True))
+    def run(case: Case) -> None:
+        check(case)
+
+    run()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_engine_equals_naive_where_it_speculates_and_layers_keep_different_tokens(policy: str) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+    @given(cases(policies=(policy,), grouped=True, speculating=True))
     def run(case: Case) -> None:
         check(case)
 

@@ -17,6 +17,8 @@ class StepRow(NamedTuple):
     prefill_tokens: int
     prefill_pairs: int
     layers: tuple[int, int]
+    verified: tuple[int, int, int] = (0, 0, 0)
+    """Where the instance speculates: drafted tokens, accepted ones, (query, key) pairs of the decodes."""
 
     @property
     def computes(self) -> bool:
@@ -44,12 +46,16 @@ def steps(lane: LaneLog) -> list[StepRow]:
     """Each step of a lane."""
     out: list[StepRow] = []
     layers = {int(span): (int(group), int(groups)) for span, group, groups in lane.layered}
+    contexts, ticks = lane.step_context_tokens().tolist(), iter(lane.ticks.tolist())
     for j in range(len(lane.span_steps)):
         first, start = int(lane.span_first_step[j]), float(lane.span_start_s[j])
-        decodes, context = int(lane.span_decode_requests[j]), int(lane.span_context_tokens[j])
+        decodes = int(lane.span_decode_requests[j])
+        assert contexts[first] == lane.span_context_tokens[j], f"span {j} and its first step attend different numbers of tokens"
         chunks = int(lane.span_prefill_requests[j]), int(lane.span_prefill_tokens[j]), int(lane.span_prefill_pairs[j])
         for i in range(int(lane.span_steps[j])):
             end = float(lane.step_end_s[first + i])
-            out.append(StepRow(start, end, decodes, context + i * decodes, *chunks, layers.get(j, (0, 1))))
+            drafted, accepted, _, pairs = next(ticks) if decodes and len(lane.ticks) else (0, 0, 0, 0)
+            verified = drafted, accepted, pairs
+            out.append(StepRow(start, end, decodes, contexts[first + i], *chunks, layers.get(j, (0, 1)), verified))
             start = end
     return out

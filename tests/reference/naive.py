@@ -12,13 +12,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from simserve.contracts import CostModel, Slice, Step
+from simserve.contracts import FREED, CostModel, Slice, Speculation, Step
 from simserve.workload.requests import Workload
 
 
 @dataclass(eq=False)
 class Req:
-    """One request. `computed` = tokens whose KV exists, `held` = blocks of its table, on the device or (swapped) on the host."""
+    """One request. `computed` = tokens whose KV exists, `held` = blocks of its table, on the device or (swapped) on the host. Of a decoding
+    one: `joined` = its place in the order in which the batch was joined, `began` = blocks it held then, `drafted`, `gained` = tokens
+    drafted for it in the coming step, and tokens it will get."""
 
     row: int
     prompt: int
@@ -37,6 +39,10 @@ class Req:
     admission: int = -1
     preemptions: int = 0
     recomputed: int = 0
+    joined: int = -1
+    began: int = 0
+    drafted: int = 0
+    gained: int = 1
     token_s: list[float] = field(default_factory=list)
 
     @property
@@ -46,7 +52,8 @@ class Req:
 
 @dataclass
 class StepTaken:
-    """One step as it happened. `waiting` once it was planned; `kv_blocks` held while it runs."""
+    """One step as it happened. `waiting` once it was planned; `kv_blocks` held while it runs; `verified` = drafted tokens, accepted ones,
+    (query, key) pairs of the decodes, where the instance speculates."""
 
     start_s: float
     end_s: float
@@ -58,6 +65,7 @@ class StepTaken:
     waiting: int
     kv_blocks: int
     layers: tuple[int, int] = (0, 1)
+    verified: tuple[int, int, int] = (0, 0, 0)
 
 
 Groups = tuple[int, tuple[tuple[int, int, int], ...], int]
@@ -82,13 +90,13 @@ class Naive:
     def __init__(
         self, work: Workload, policy: Any, cost: CostModel, *, kv_blocks: int, block_tokens: int, max_seqs: int, watermark_blocks: int = 0,
         max_model_len: int | None = None, preemption: str = "recompute", host_kv_blocks: int = 0, order: str = "fcfs",
-        groups: Groups = EVERY_TOKEN,
+        groups: Groups = EVERY_TOKEN, speculation: Speculation | None = None,
     ) -> None:  # fmt: skip
         self.policy, self.cost, self.order, self.mode = policy, cost, order, preemption
         self.kv_blocks, self.B, self.W, self.host_kv_blocks = kv_blocks, block_tokens, watermark_blocks, host_kv_blocks
         self.max_seqs = max_seqs
         self.max_model_len, self.concurrency, self.think_s = max_model_len, work.concurrency, work.think_s
-        self.groups = groups
+        self.groups, self.speculation, self.drafts, self.budget = groups, speculation, 0, None
         self.limit = min(max_model_len or 10**12, self.longest())
         t = work.requests
         self.reqs = [
@@ -97,7 +105,7 @@ class Naive:
         ]
         self.delay_s, self.after = [float(x) for x in t.arrival_s], [int(x) for x in t.after]
         self.parents = parents_of(work)
-        self.now, self.admissions, self.last_was_decode = 0.0, 0, False
+        self.now, self.admissions, self.joins, self.last_was_decode = 0.0, 0, 0, False
         self.entries: list[tuple[float, int]] = []
         self.waiting: list[Req] = []
         self.running: list[Req] = []
@@ -194,24 +202,59 @@ class Naive:
     def victim(self) -> Req:
         return max(self.running, key=lambda r: (-r.priority, r.row) if self.order == "priority" else (r.admission,))
 
-    def decode_all(self) -> None:
-        while sum(self.size(max(r.held, self.table(r.computed + 1)), False) - self.held_by(r) for r in self.decoding) > self.free:
+    def decode_all(self, budget: int | None = None) -> None:
+        """`budget`: most tokens that the decodes compute, drafted ones included; but each computes one."""
+        batch = self.decoding
+        self.drafts = self.speculation.drafts(max(1, len(batch))) if self.speculation else 0
+        self.budget = budget
+        while True:
+            self.draft(self.decoding)
+            if sum(self.size(max(r.held, self.table(r.computed + 1 + r.drafted)), False) - self.held_by(r) for r in self.decoding) <= self.free:
+                break
             self.preempt(self.victim())
         self.decodes = self.decoding
         for r in self.decodes:
-            r.held = max(r.held, self.table(r.computed + 1))
+            r.held = max(r.held, self.table(r.computed + 1 + r.drafted))
+
+    def draft(self, batch: list[Req]) -> None:
+        """What is drafted for each of these in the coming step, and what it gets, dealt in the order in which they began to decode."""
+        left = 10**12 if self.budget is None else max(0, self.budget - len(batch))
+        for r in sorted(batch, key=lambda r: r.joined):
+            r.drafted, r.gained = 0, 1
+            if self.drafts:
+                assert self.speculation is not None
+                for most in (None, left):
+                    course = self.speculation.course(r.row, r.generated, r.output, self.drafts, most)
+                    r.gained = int(course.tokens[0])
+                    r.drafted = max(r.gained - 1, min(int(course.drafted[0]), self.limit - 1 - r.computed))
+                    if r.drafted <= left:
+                        break
+            left -= r.drafted
+
+    @property
+    def decode_tokens(self) -> int:
+        """Tokens that the decodes of the coming step compute."""
+        return sum(1 + r.drafted for r in self.decodes)
+
+    def joins_batch(self, r: Req) -> None:
+        """It decodes from the next plan on, or from this one."""
+        r.joined, r.began = self.joins, r.held
+        self.joins += 1
 
     def swap_in(self) -> None:
         while self.swapped and not self.preempted:
             s = min(self.swapped, key=lambda r: r.admission)
-            held = max(s.held, self.table(s.computed + 1))
+            most = self.speculation.most_drafted(self.drafts) if self.speculation else 0
+            held = max(s.held, self.table(min(s.computed + 1 + most, self.limit)))
             if self.free - self.size(held, False) < self.W or len(self.running) >= self.max_seqs:
                 return
             self.swapped.remove(s)
             self.running.append(s)
             self.swaps.append(s.computed)
             s.held = held
+            self.joins_batch(s)
             self.decodes.append(s)
+            self.draft(self.decodes)
 
     # life of a request
     def enter_all(self, until_s: float) -> None:
@@ -271,34 +314,59 @@ class Naive:
             if self.waiting or self.running or self.swapped:
                 raise RuntimeError(f"the plan at {self.now} has no work")
             return
-        contexts = [r.computed + 1 for r in self.decodes]
-        chunks = [s for _, s in self.slices]
-        dt = self.cost.step_time(Step(len(contexts), sum(contexts), max(contexts, default=0), chunks))
-        for tokens in self.swaps:
-            dt += self.cost.swap_time(tokens)
-        start_s, self.now = self.now, self.now + dt
+        start_s, self.now = self.now, self.now + self.priced()
         for r in [*self.decodes, *(r for r, _ in self.slices)]:
             r.scheduled_s = start_s if math.isnan(r.scheduled_s) else r.scheduled_s
-        pairs = sum(c * k + c * (c + 1) // 2 for c, k, *_ in chunks)
-        tokens, waiting = sum(c.new_tokens for c in chunks), len(self.waiting)
+        taken = self.about_to_take(start_s)
         self.enter_all(math.nextafter(self.now, 0.0))  # what enters during the step comes before what its end causes
-        used = self.kv_blocks - self.free
         for r in self.decodes:
-            r.computed += 1
-            self.emit(r)
-        group, groups = next((s.layers for _, s in self.slices if s.layers), (0, 1))
+            self.computes(r)
+            self.emit(r, r.gained)
         for r, s in self.slices:
-            if group == groups - 1:
+            if taken.layers[0] == taken.layers[1] - 1:
                 r.computed += s.new_tokens
                 if not r.prefilling:
+                    self.joins_batch(r)
                     self.emit(r)
-        self.steps.append(
-            StepTaken(start_s, self.now, len(contexts), sum(contexts), len(chunks), tokens, pairs, waiting, used, (group, groups))
-        )
+        self.steps.append(taken)
 
-    def emit(self, r: Req) -> None:
-        r.generated += 1
-        r.token_s.append(self.now)
+    @property
+    def contexts(self) -> list[int]:
+        """Tokens that the last query of each decode attends."""
+        return [r.computed + 1 + r.drafted for r in self.decodes]
+
+    def priced(self) -> float:
+        """Seconds of the planned step."""
+        chunks, drafted = [s for _, s in self.slices], sum(r.drafted for r in self.decodes)
+        passes = self.speculation.passes(self.drafts) if self.speculation and self.decodes and self.drafts else 0
+        step = Step(len(self.decodes), sum(self.contexts), max(self.contexts, default=0), chunks, drafted, passes)
+        seconds = self.cost.step_time(step)
+        for tokens in self.swaps:
+            seconds += self.cost.swap_time(tokens)
+        return seconds
+
+    def about_to_take(self, start_s: float) -> StepTaken:
+        """The planned step, from `start_s` to now."""
+        chunks = [s for _, s in self.slices]
+        pairs = sum(c * k + c * (c + 1) // 2 for c, k, *_ in chunks)
+        layers = next((s.layers for s in chunks if s.layers), (0, 1))
+        tokens = sum(c.new_tokens for c in chunks)
+        verified = 0, 0, 0
+        if self.speculation:
+            attended = sum(r.computed + 1 + i for r in self.decodes for i in range(1 + r.drafted))
+            verified = sum(r.drafted for r in self.decodes), sum(r.gained - 1 for r in self.decodes), attended
+        counts = len(self.decodes), sum(self.contexts), len(chunks), tokens, pairs, len(self.waiting), self.kv_blocks - self.free
+        return StepTaken(start_s, self.now, *counts, layers, verified)
+
+    def computes(self, r: Req) -> None:
+        """A decode is over: the tokens that it gets, but for the last, have their KV; blocks of the others are kept or freed."""
+        r.computed += r.gained
+        if self.speculation is not None and self.speculation.rejected_kv == FREED:
+            r.held = max(r.began, self.table(r.computed))
+
+    def emit(self, r: Req, tokens: int = 1) -> None:
+        r.generated += tokens
+        r.token_s += [self.now] * tokens
         if r.generated == r.output:
             self.running.remove(r)
             self.end(r, self.now, "COMPLETED", r.reason)

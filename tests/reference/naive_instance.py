@@ -6,12 +6,12 @@ Memory is counted afresh whenever it is asked for. See docs/invariants.md, "The 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from simserve.contracts import CostModel, Step
+from simserve.contracts import CostModel
 from simserve.workload.requests import Workload
-from tests.reference.naive import Naive, Req, StepTaken
+from tests.reference.naive import Naive, Req
 
 if TYPE_CHECKING:
     from tests.reference.naive_cluster import NaiveCluster
@@ -153,8 +153,8 @@ class NaiveInstance(Naive):
         super().preempt(r)
         self.cluster.leaves(r)
 
-    def decode_all(self) -> None:
-        super().decode_all()
+    def decode_all(self, budget: int | None = None) -> None:
+        super().decode_all(budget)
         self.trim()
 
     def swap_in(self) -> None:
@@ -178,12 +178,7 @@ class NaiveInstance(Naive):
                 return
             self.plan()
         self.busy, self.start_s, self.left_waiting = True, self.now, len(self.waiting)
-        self.contexts = [r.computed + 1 for r in self.decodes]
-        chunks = [s for _, s in self.slices]
-        dt = self.cost.step_time(Step(len(self.contexts), sum(self.contexts), max(self.contexts, default=0), chunks))
-        for tokens in self.swaps:
-            dt += self.cost.swap_time(tokens)
-        self.end_s = self.now + dt
+        self.end_s = self.now + self.priced()
 
     def plan(self) -> None:
         self.decodes, self.slices, self.swaps, self.preempted = [], [], [], False
@@ -194,31 +189,28 @@ class NaiveInstance(Naive):
             r.admission = self.admissions
             self.admissions += 1
             self.running.append(r)
+            self.joins_batch(r)
         self.policy(self)
 
     def finish(self) -> None:
         """The step in progress is over: its tokens are out."""
         self.now = self.cluster.now
-        used = self.kv_blocks - self.free
+        taken = replace(self.about_to_take(self.start_s), waiting=self.left_waiting)
         ended: list[Any] = []
         for r in sorted(self.decodes, key=lambda r: r.row):
-            r.computed += 1
-            self.token(r, ended)
-        group, groups = next((s.layers for _, s in self.slices if s.layers), (0, 1))
+            self.computes(r)
+            self.tokens(r, ended, r.gained)
         for r, s in self.slices:
-            if group < groups - 1:
+            if taken.layers[0] < taken.layers[1] - 1:
                 continue
             r.computed += s.new_tokens
             self.offer(r)  # type: ignore[arg-type]
             if not r.prefilling:
-                self.token(r, ended)
+                self.joins_batch(r)
+                self.tokens(r, ended)
                 if self.role == "prefill" and r.generated < r.output:
                     self.cluster.transfer_prefilled(self, r)
-        chunks = [s for _, s in self.slices]
-        pairs = sum(c * k + c * (c + 1) // 2 for c, k, *_ in chunks)
-        new, held_up = sum(c.new_tokens for c in chunks), self.left_waiting
-        args = (len(self.contexts), sum(self.contexts), len(chunks), new, pairs, held_up, used, (group, groups))
-        self.steps.append(StepTaken(self.start_s, self.now, *args))
+        self.steps.append(taken)
         for r, _, _ in ended:
             self.running.remove(r)
             self.release(r)
@@ -226,9 +218,9 @@ class NaiveInstance(Naive):
             self.cluster.leaves(r)
         self.end_all(ended)
 
-    def token(self, r: Req, ended: list[Any]) -> None:
-        r.generated += 1
-        r.token_s.append(self.now)
+    def tokens(self, r: Req, ended: list[Any], tokens: int = 1) -> None:
+        r.generated += tokens
+        r.token_s += [self.now] * tokens
         if r.generated == r.output:
             ended.append((r, "COMPLETED", r.reason))
 

@@ -88,9 +88,9 @@ def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: in
 
     def plan(s: Naive) -> None:
         most = max_num_batched_tokens if chunked else max(max_num_batched_tokens, s.limit)
-        s.decode_all()
+        s.decode_all(most)
         s.swap_in()
-        budget = most - len(s.decodes)
+        budget = most - s.decode_tokens
         for p in s.prefilling:
             if p not in s.running:
                 continue
@@ -124,7 +124,7 @@ def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: in
 
 def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True, longer_prompts: str = "run") -> Planner:
     def prefill_passes(s: Naive) -> None:
-        left = token_budget - len(s.decodes)
+        left = token_budget - (s.decode_tokens if chunked else len(s.decodes))
         for p in s.prefilling:
             if left <= 0:
                 break
@@ -151,7 +151,7 @@ def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True, 
             left -= c if chunked else want
 
     def decode_pass(s: Naive) -> None:
-        s.decode_all()
+        s.decode_all(token_budget if chunked else None)
         s.swap_in()
 
     def plan(s: Naive) -> None:
@@ -175,9 +175,9 @@ def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True, 
 
 def fastgen(token_budget: int = 768) -> Planner:
     def plan(s: Naive) -> None:
-        s.decode_all()
+        s.decode_all(token_budget)
         s.swap_in()
-        left = token_budget - len(s.decodes)
+        left = token_budget - s.decode_tokens
         while True:
             cramped = False
             for p in s.prefilling:

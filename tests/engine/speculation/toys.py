@@ -42,7 +42,7 @@ class Drafting:
         tokens, drafted = [], []
         at = generated_tokens
         while at < output_tokens:
-            width = drafts + self.more
+            width = drafts + self.more if drafts else 0
             if self.misses and at % self.misses == 0:
                 width = 0
             if first is not None and not tokens:

@@ -234,7 +234,8 @@ def static(reserve: str = "max") -> Planner:
 
 
 def _admit_whole(s: Naive, reserve: str) -> None:
-    while s.waiting and s.can_admit(_reservation(s, s.head, reserve)):
+    """Nothing is preempted for a token that was reserved; for drafted ones it may be."""
+    while s.waiting and not s.preempted and not s.swapped and s.can_admit(_reservation(s, s.head, reserve)):
         r = s.head
         s.admit(r, _reservation(s, r, reserve))
         s.slice_(r, r.target - r.computed)

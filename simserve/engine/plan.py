@@ -163,6 +163,8 @@ class StepPlan(Step):
                 self.preempted = True
                 return
             self.preempt(victim)
+            if batch.speculating is not None:
+                batch.speculating.deal(self.budget_left)
             need = group.blocks_needed()
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
@@ -174,14 +176,19 @@ class StepPlan(Step):
     def _swap_in(self) -> None:
         """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""
         batch = self._batch
+        if batch.speculating is not None:
+            batch.speculating.took()
         while batch.swapped:
             request = min(batch.swapped, key=lambda r: r.admission)
             if self._view.free_slots <= 0 or not batch.swap_in(request):
-                return
+                break
             batch.swapped.remove(request)
             self.swap_times_s.append(batch.swap_time(request.computed_tokens))
             batch.join_group(request)
             self.decodes += 1
+        if batch.speculating is not None:  # what they leave of the budget to the others may need fewer blocks
+            batch.speculating.deal(self.budget_left)
+            batch.kv.give_back(-batch.speculating.blocks_needed())
 
     def verify(self, request: Request, drafted: int) -> bool:
         """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""

@@ -100,10 +100,18 @@ class SpeculatingGroup(DecodeGroup):
 
     def draft(self, budget: int | None) -> None:
         """Settles what is drafted in the coming step: by the size of the batch, and within a token budget."""
-        members = len(self.members)
-        drafts = self.speculation.drafts(members or 1)
+        drafts = self.speculation.drafts(len(self.members) or 1)
         if drafts != self.drafts or drafts.__class__ is not int:
             self._set_drafts(drafts)
+        self.deal(budget)
+
+    def deal(self, budget: int | None) -> None:
+        """The members there are want what their courses say, and get it as far as the token budget goes, in the order in which they
+        joined. Dealt again when others have left or joined before the step."""
+        if self._capped == self.tick:
+            self._capped = -1
+            self._follow_again()
+        members = len(self.members)
         if budget is not None and members * self._most_tokens > budget and self.next_tokens() > budget:
             self._cut(max(0, budget - members))
 
@@ -114,6 +122,9 @@ class SpeculatingGroup(DecodeGroup):
             )
         self.drafts = drafts
         self._most_tokens = 1 + self.speculation.most_drafted(drafts) if drafts else 1
+        self._follow_again()
+
+    def _follow_again(self) -> None:
         for member in self._by_row.values():
             self._forget(member)
             self._follow(member, None)

@@ -213,8 +213,12 @@ class Naive:
                 break
             self.preempt(self.victim())
         self.decodes = self.decoding
+        self.held_before = {r.row: r.held for r in self.decodes}
+        self.grow_tables()
+
+    def grow_tables(self) -> None:
         for r in self.decodes:
-            r.held = max(r.held, self.table(r.computed + 1 + r.drafted))
+            r.held = max(self.held_before[r.row], self.table(r.computed + 1 + r.drafted))
 
     def draft(self, batch: list[Req]) -> None:
         """What is drafted for each of these in the coming step, and what it gets, dealt in the order in which they began to decode."""
@@ -247,14 +251,15 @@ class Naive:
             most = self.speculation.most_drafted(self.drafts) if self.speculation else 0
             held = max(s.held, self.table(min(s.computed + 1 + most, self.limit)))
             if self.free - self.size(held, False) < self.W or len(self.running) >= self.max_seqs:
-                return
+                break
             self.swapped.remove(s)
             self.running.append(s)
             self.swaps.append(s.computed)
-            s.held = held
+            s.held = self.held_before[s.row] = held
             self.joins_batch(s)
             self.decodes.append(s)
-            self.draft(self.decodes)
+        self.draft(self.decodes)  # once more, now that all are there
+        self.grow_tables()
 
     # life of a request
     def enter_all(self, until_s: float) -> None:

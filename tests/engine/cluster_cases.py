@@ -91,7 +91,7 @@ class ClusterCase:
 
     def naive(self) -> NaiveCluster:
         base = self.base
-        same = ("block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order", "cost")
+        same = ("block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order", "speculation")
         instances = [
             {
                 **{name: getattr(base, name) for name in same},
@@ -101,6 +101,7 @@ class ClusterCase:
                 "prefix_caching": bool(self.contents),
                 "link": self.link,
                 "groups": base.groups,
+                "cost": base.step_cost,
             }
             for role, extra in zip(self.roles, self.extra_blocks, strict=True)
         ]
@@ -132,10 +133,11 @@ def clusters(
     ways: tuple[str, ...] = ("pull",),
     grouped: bool = False,
     impatient: bool = False,
+    speculating: bool = False,
 ) -> ClusterCase:
     """A random cluster. `caching`, `kv_transfers` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers
-    keep different tokens; `impatient`: some clients give up."""
-    base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped))
+    keep different tokens; `impatient`: some clients give up; `speculating`: decoding requests have tokens drafted."""
+    base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped, speculating=speculating))
     if caching and not base.groups[0]:
         base = replace(base, groups=(1, *base.groups[1:]))
     size = draw(st.sampled_from(sizes))

@@ -64,7 +64,8 @@ def assert_agree(records: RunRecords, naive: NaiveCluster, same: Times) -> None:
     for lane, one in zip(records.lanes, naive.instances, strict=True):
         found = [tuple(row) for row in steps(lane)]
         expected = [
-            (s.start_s, s.end_s, s.decodes, s.context_tokens, s.prefills, s.prefill_tokens, s.prefill_pairs, s.layers) for s in one.steps
+            (s.start_s, s.end_s, s.decodes, s.context_tokens, s.prefills, s.prefill_tokens, s.prefill_pairs, s.layers, s.verified)
+            for s in one.steps
         ]
         assert same(found, expected), f"steps of instance {lane.instance}"
         first = lane.span_first_step.tolist()
@@ -106,6 +107,8 @@ def notice(seen: Counter[str], case: ClusterCase, naive: NaiveCluster) -> None:
         lost_tokens=case.rule != "fail" and naive.deaths > 0 and any(r.recomputed and not r.preemptions for r in naive.reqs),
         **{f"gave_up_{where}": where in naive.gave_up for where in ("waiting", "running", "swapped", "landed", "aside", "held")},
         failed=any(r.reason == "its instance died" for r in naive.reqs),
+        accepted=any(s.verified[1] for one in naive.instances for s in one.steps),
+        rejected=any(s.verified[0] > s.verified[1] for one in naive.instances for s in one.steps),
     )
 
 
@@ -156,6 +159,29 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         {"sizes": (2, 3, 4), "kv_transfers": True, "deaths": True, "ways": ("pull", *PUSHES), "grouped": True},
         close,
         {"died": 80, "sent_ahead": 20, "waited_for_room": 15},
+    ),
+    "speculation and prefix caching": (
+        {"sizes": (1, 2), "caching": True, "speculating": True},
+        equal,
+        {"preempted": 30, "cached": 50, "reread": 20, "accepted": 80, "rejected": 80},
+    ),
+    "speculation, windows and deaths": (
+        {"sizes": (1, 2, 3), "deaths": True, "grouped": True, "speculating": True},
+        equal,
+        {"died": 80, "lost_tokens": 15, "failed": 15, "accepted": 80, "rejected": 80},
+    ),
+    "speculation and everything": (
+        {
+            "sizes": (2, 3, 4),
+            "caching": True,
+            "kv_transfers": True,
+            "deaths": True,
+            "ways": ("pull", *PUSHES),
+            "impatient": True,
+            "speculating": True,
+        },
+        close,
+        {"died": 50, "waited_for_room": 15, "gave_up_running": 20, "gave_up_aside": 20, "accepted": 40, "rejected": 50},
     ),
 }
 """What a cluster does -> how to draw one, how times are compared, how many of 200 cases at least show what."""

@@ -172,6 +172,10 @@ class Naive:
         """Tokens of the request that an admission now would find computed."""
         return 0
 
+    def ended_here(self, r: Req) -> bool:
+        """Whether the request has been seen to end."""
+        return bool(r.status)
+
     # actions of a policy
     def admit(self, r: Req, tokens: int) -> None:
         self.waiting.remove(r)

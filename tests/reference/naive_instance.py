@@ -165,6 +165,10 @@ class NaiveInstance(Naive):
         self.waiting.remove(r)  # type: ignore[arg-type]
         self.end_all([(r, "REJECTED", reason)])
 
+    def ended_here(self, r: Req) -> bool:
+        """A prefill instance does not see what ends elsewhere."""
+        return super().ended_here(r) and r.served_by == self.number  # type: ignore[attr-defined]
+
     # time
     def start(self) -> None:
         """Between two steps: newcomers queue, arrived requests take slots, the policy plans, and the step begins if there is one."""

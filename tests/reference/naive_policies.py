@@ -276,11 +276,11 @@ def past_future(
 
     def plan(s: Naive) -> None:
         nonlocal last_prefill, ran
-        for r in sorted(ran, key=lambda r: r.row):
-            if r.status == "COMPLETED":
+        for r in sorted(ran, key=lambda r: (r.finish_s, r.row)):
+            if s.ended_here(r) and r.generated:
                 past.append(float(r.generated))
                 del past[:-window]
-        ran = [r for r in ran if r.status != "COMPLETED"]
+        ran = [r for r in ran if not r.status]
         passed = sum(step.decodes > 0 for step in s.steps)
         since = passed - last_prefill
         if s.waiting and not s.swapped and (not s.running or (since > 0 and since % wait_steps == 0)):

@@ -16,6 +16,7 @@ from simserve.config.engine_profile import EngineProfile, RequestPathSection, ho
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
 from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
+from simserve.cost.draft import Draft
 from simserve.cost.host import HostOverheads
 from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
 from simserve.cost.memory import FractionOf, KVCapacity, kv_capacity
@@ -49,6 +50,7 @@ class Deployment:
     options      a paper's changes to formats, layers and attention
     published    step times from published coefficients instead of kernel models
     cost_model   a package's cost model around these
+    draft        what drafts the tokens that its decodes verify; None = nothing does
     max_model_len      longest sequence, tokens; None = the model's own limit
 
     What a run may state apart from all that:
@@ -72,6 +74,7 @@ class Deployment:
     options: CostOptions = field(default_factory=CostOptions)
     published: Published | None = None
     cost_model: CostChoice | None = None
+    draft: Draft | None = None
     max_model_len: int | None = None
     host: HostOverheads | None = None
     max_seqs: int | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, Slice, Step
 from simserve.contracts.cost import F64
+from simserve.cost.decode import Attending
 from simserve.cost.energy import StepTotals, energy_j, expert_bytes
 from simserve.cost.host import HostOverheads
 from simserve.cost.host_copy import host_copy_s
@@ -26,8 +27,10 @@ from simserve.cost.lines import on_lines, on_segments
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import spread_log
 from simserve.cost.stage import Stage, build_stages, check_options
+from simserve.cost.tokens import TokenTable
 from simserve.cost.verification import Pace, folded, verifies
 from simserve.errors import ModelError
+from simserve.hardware.device import Device
 from simserve.hardware.profile import HardwareProfile
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import rank_kv_bytes_per_token
@@ -97,6 +100,24 @@ class StepCost(CostModel):
         twin._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
         twin._decode_rows, twin._verify_rows = {}, {}
         return twin
+
+    def table_of(self, operators: Iterable[Operator], tokens: int) -> TokenTable:
+        """Seconds of some operators over 1, 2 ... `tokens` tokens, by the kernels that this instance runs on."""
+        return TokenTable(self._kernels, [(op, 1) for op in operators], tokens)
+
+    @property
+    def device(self) -> Device:
+        """What it runs on."""
+        return self._profile.device
+
+    @property
+    def attention_layers(self) -> tuple[tuple[Attending, int], ...]:
+        """Attention of the first stage, each kind with the number of its layers."""
+        return self._stages[0].verify.layers
+
+    def attention_seconds(self, sequences: int, context_tokens: int) -> float:
+        """Seconds of the first stage's decode attention over equally long contexts."""
+        return self._stages[0].decode.seconds(sequences, context_tokens)
 
     def scaled(self, factors: Mapping[str, float]) -> StepCost:
         """The same instance with the times of operators multiplied: label (a key of `spreads`) -> factor. Nothing gets faster than its

@@ -46,14 +46,14 @@ class VerifyAttention:
     """Arithmetic of a stage's attention layers when sequences compute several tokens each."""
 
     def __init__(self, kernels: KernelChoice, layers: Iterable[tuple[Attending, int]], max_context_tokens: int, replicas: int = 1) -> None:
-        self._kernels, self._layers, self._replicas = kernels, tuple(layers), replicas
+        self._kernels, self.layers, self._replicas = kernels, tuple(layers), replicas
         self._longest = float(max(max_context_tokens, 64))
 
     @functools.cached_property
     def rates(self) -> tuple[PairRate, ...]:
         """Worked out at the first step that verifies: most instances have none."""
         rates: dict[int, float] = {}
-        for layer, count in self._layers:
+        for layer, count in self.layers:
             most = 0 if isinstance(layer, IndexerScores) else layer.topk_tokens if isinstance(layer, MLA) else layer.window_tokens
             rates[most] = rates.get(most, 0.0) + count * _pair_seconds(self._kernels, layer, self._longest) / self._replicas
         return tuple(PairRate(most, seconds) for most, seconds in sorted(rates.items()))
@@ -85,9 +85,9 @@ class Pace(NamedTuple):
 
     def seconds_of(self, context_tokens: I64) -> F64:
         """The same for many totals, by the same operations."""
-        total: F64 = self.per_token * (context_tokens - self.ahead)
+        total = np.asarray(self.per_token * (context_tokens - self.ahead), dtype=np.float64)
         for most, seconds in self.bounded:
-            total += seconds * np.minimum(context_tokens / self.sequences, most)
+            total = total + seconds * np.minimum(context_tokens / self.sequences, most)
         return total
 
 

@@ -19,7 +19,7 @@ from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, Scheduler
 from simserve.cost.draft import Draft
 from simserve.cost.draft_weights import LoadedDraft, load
 from simserve.cost.drafting import DraftedCost, pass_host
-from simserve.cost.host import HostOverheads
+from simserve.cost.host import DRAFT_PASS_S, VERIFICATION_S, HostOverheads
 from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
 from simserve.cost.memory import DraftMemory, FractionOf, KVCapacity, kv_capacity
 from simserve.cost.options import CostOptions
@@ -39,7 +39,8 @@ _ELEMENT_BYTES = 2.0
 
 def host_overheads(engine: EngineProfile) -> HostOverheads:
     """The host's work and the CUDA graphs as an engine profile states them, on the hosts that its seconds stand for."""
-    return HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
+    seconds = {"per_draft_pass_s": DRAFT_PASS_S, "per_verification_s": VERIFICATION_S} | engine.host.model_dump(exclude_none=True)
+    return HostOverheads(**seconds, cuda_graph_sizes=tuple(engine.cuda_graph_sizes), graphs_hold=engine.cuda_graphs_hold)
 
 
 @dataclass(frozen=True)

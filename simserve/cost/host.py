@@ -8,7 +8,7 @@ from typing import Literal
 
 from simserve.errors import ConfigError
 
-DRAFT_PASS_S, VERIFICATION_S = 2.0e-4, 6.0e-4
+DRAFT_PASS_S, VERIFICATION_S = 1.75e-4, 7.5e-4
 """Host time of a draft's forward pass, and of a step that drafts, where an engine profile states none: fitted on SGLang's EAGLE-3 runs on
 H200 (docs/speculation-accuracy.md), within bounds of 0 to 0.4 ms and 0 to 4 ms. Between passes the host reads the draft's top-k, makes the
 inputs of the next and launches a graph; after verification it waits for the accepted tokens, which steps that decode alone need not."""

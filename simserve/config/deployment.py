@@ -16,9 +16,12 @@ from simserve.config.engine_profile import EngineProfile, RequestPathSection, ho
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
 from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
-from simserve.cost.host import HostOverheads
+from simserve.cost.draft import Draft
+from simserve.cost.draft_weights import LoadedDraft, load
+from simserve.cost.drafting import DraftedCost, pass_host
+from simserve.cost.host import DRAFT_PASS_S, VERIFICATION_S, HostOverheads
 from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
-from simserve.cost.memory import FractionOf, KVCapacity, kv_capacity
+from simserve.cost.memory import DraftMemory, FractionOf, KVCapacity, kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.cost.polynomial import PolynomialCost
 from simserve.cost.step import StepCost
@@ -28,6 +31,7 @@ from simserve.engine.spec import LinkSpec
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware import HardwareProfile
 from simserve.model import ModelArchitecture, Parallel, rank_kv_bytes_per_token
+from simserve.model.operators import Operator
 
 _GIB = 2**30
 _ELEMENT_BYTES = 2.0
@@ -35,7 +39,8 @@ _ELEMENT_BYTES = 2.0
 
 def host_overheads(engine: EngineProfile) -> HostOverheads:
     """The host's work and the CUDA graphs as an engine profile states them, on the hosts that its seconds stand for."""
-    return HostOverheads(**engine.host.model_dump(), cuda_graph_sizes=tuple(engine.cuda_graph_sizes))
+    seconds = {"per_draft_pass_s": DRAFT_PASS_S, "per_verification_s": VERIFICATION_S} | engine.host.model_dump(exclude_none=True)
+    return HostOverheads(**seconds, cuda_graph_sizes=tuple(engine.cuda_graph_sizes), graphs_hold=engine.cuda_graphs_hold)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Deployment:
     options      a paper's changes to formats, layers and attention
     published    step times from published coefficients instead of kernel models
     cost_model   a package's cost model around these
+    draft        what drafts the tokens that its decodes verify; None = nothing does
     max_model_len      longest sequence, tokens; None = the model's own limit
 
     What a run may state apart from all that:
@@ -72,6 +78,7 @@ class Deployment:
     options: CostOptions = field(default_factory=CostOptions)
     published: Published | None = None
     cost_model: CostChoice | None = None
+    draft: Draft | None = None
     max_model_len: int | None = None
     host: HostOverheads | None = None
     max_seqs: int | None = None
@@ -132,14 +139,48 @@ class Deployment:
     @functools.cached_property
     def _own_cost(self) -> CostModel:
         if self.published is not None:
+            if self._drafts:
+                raise ModelError(f"published step times ({self.published.name}) do not say what drafting and verification take")
             known, element = self.published, self.kv_element_bytes
             return PolynomialCost(self.model, self.hardware, self.parallel, known.coefficients, name=known.name, kv_dtype_bytes=element)
         backend = None if self.engine is None else self.engine.kernel_backend
         # No kernel of latent attention in the profiles reads a quantised cache: there it only saves memory.
         read = self.options.model_copy(update={"kv_bits": None}) if self.model.mla else self.options
         length = self.table_tokens or self.longest_tokens
-        shape = (self.model, _Same(self.hardware), self.parallel, backend, length, self.kv_element_bytes, read)
-        return _cost(shape, self.host_overheads)
+        shape = (self.model, _Same(self.hardware), self.parallel, backend, length, self.kv_element_bytes, read, ())
+        target = _cost(shape, self.host_overheads)
+        return target if self.draft is None or not self._drafts else self._drafting(target, self.draft, backend, length)
+
+    def _drafting(self, target: StepCost, draft: Draft, backend: str | None, length: int) -> CostModel:
+        loaded = self.loaded_draft
+        if loaded is None:
+            return DraftedCost(target, draft, self.host_overheads)
+        head = loaded.head
+        shape = (
+            head.architecture,
+            _Same(self.hardware),
+            loaded.parallel,
+            backend,
+            length,
+            self.kv_element_bytes,
+            CostOptions(),
+            head.every_pass,
+        )
+        return DraftedCost(target, draft, self.host_overheads, loaded, _cost(shape, pass_host(self.host_overheads)))
+
+    @property
+    def _drafts(self) -> bool:
+        return self.draft is not None and self.draft.steps > 0
+
+    @functools.cached_property
+    def loaded_draft(self) -> LoadedDraft | None:
+        """The draft's layers in their layout; None where nothing drafts, or n-grams do. Raises ModelError like `load`."""
+        return load(self.draft, self.model, self.parallel) if self.draft is not None and self._drafts else None
+
+    @property
+    def draft_kv_bytes_per_token(self) -> float:
+        """Bytes that a cached token takes in the draft's layers, on one rank."""
+        return 0.0 if self.loaded_draft is None else self.loaded_draft.kv_bytes_per_token(self.kv_element_bytes)
 
     def capacity(self, step_tokens: int | None = None, max_seqs: int | None = None) -> KVCapacity:
         """The KV cache that fits beside the weights and a step of so many tokens that samples so many rows (default: what activations are
@@ -156,12 +197,20 @@ class Deployment:
             max_batched_tokens=step_tokens,
             max_seqs=max_seqs or self.activation_seqs or self.slots,
             kv_dtype_bytes=self.kv_element_bytes,
+            draft=self._draft_memory,
         )
+
+    @property
+    def _draft_memory(self) -> DraftMemory | None:
+        loaded = self.loaded_draft
+        if loaded is None:
+            return None
+        return DraftMemory(loaded.weight_bytes, self.draft_kv_bytes_per_token, loaded.head.architecture.name)
 
     @functools.cached_property
     def kv_layout(self) -> PoolLayout | None:
         """How the layers share the KV cache; None where all of them keep every token."""
-        groups = kv_groups(self.model, self.parallel, self.kv_element_bytes)
+        groups = kv_groups(self.model, self.parallel, self.kv_element_bytes, self.draft_kv_bytes_per_token)
         return pool_layout(groups, self._windowed_layers, self.block_tokens, self.params.step_tokens(self.longest_tokens))
 
     @functools.cached_property
@@ -201,7 +250,7 @@ class Deployment:
         memory_bytes = (self.kv.host_memory_gib or 0.0) * _GIB
         if self.kv_layout is not None:
             return int(memory_bytes // self.kv_layout.block_bytes)
-        per_token = rank_kv_bytes_per_token(self.model, self.parallel, self.kv_element_bytes)
+        per_token = rank_kv_bytes_per_token(self.model, self.parallel, self.kv_element_bytes) + self.draft_kv_bytes_per_token
         return int(memory_bytes / per_token // self.block_tokens)
 
     def link(self, network: NetworkSection) -> LinkSpec:
@@ -213,6 +262,8 @@ class Deployment:
         if keeps_windows(groups, self._windowed_layers):
             windows = tuple((group.window_tokens, group.bytes_per_token) for group in groups if group.kind == "window")
             every_token -= sum(per_token for _, per_token in windows)
+        if self.loaded_draft is not None:
+            every_token += self.loaded_draft.head.architecture.kv_bytes_per_token(self.kv_element_bytes)
         return LinkSpec(
             bytes_per_s=network.bytes_per_s if network.bytes_per_s is not None else default.bytes_per_s,
             latency_s=network.latency_s if network.latency_s is not None else default.latency_s,
@@ -304,16 +355,15 @@ class _Same:
         return isinstance(other, _Same) and self.value is other.value
 
 
-_Shape = tuple[ModelArchitecture, _Same, Parallel, str | None, int, float, CostOptions]
+_Shape = tuple[ModelArchitecture, _Same, Parallel, str | None, int, float, CostOptions, tuple[Operator, ...]]
 
 
 @functools.lru_cache(maxsize=8)
 def _tables(shape: _Shape) -> StepCost:
     """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
-    model, hardware, parallel, backend, length, element, options = shape
-    return StepCost(
-        model, hardware.value, None, parallel, backend=backend, max_context_tokens=length, kv_dtype_bytes=element, options=options
-    )
+    model, hardware, parallel, backend, length, element, options, extra = shape
+    known: dict[str, Any] = {"backend": backend, "max_context_tokens": length, "kv_dtype_bytes": element, "options": options}
+    return StepCost(model, hardware.value, None, parallel, **known, extra=extra)
 
 
 @functools.lru_cache(maxsize=8)

@@ -49,6 +49,19 @@ class HostSection(Section):
     kernel_launch_s: float | None = Field(
         default=None, ge=0, le=MOST_STEP_S, description="For each kernel outside CUDA graphs. Default: the device's own figure."
     )
+    per_draft_pass_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_STEP_S,
+        description="For each forward pass of a draft: its inputs, the choice of its tokens, the launch of its graph. Default: as fitted on"
+        " SGLang.",
+    )
+    per_verification_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_STEP_S,
+        description="For each step that drafts: masks, the acceptance of drafted tokens, what waits for it. Default: as fitted on SGLang.",
+    )
 
 
 class RequestPathSection(Section):
@@ -131,6 +144,10 @@ class EngineProfile(Section):
         description="Weight format -> bits of a cached element, where the engine takes the cache's format from the checkpoint.",
     )
     cuda_graph_sizes: GraphSizes = Field(description="Batch sizes captured for decode-only steps; empty = no CUDA graphs.")
+    cuda_graphs_hold: Literal["tokens", "requests"] = Field(
+        default="tokens",
+        description="What these sizes count where drafted tokens are verified: tokens, or requests of the same number of draft tokens.",
+    )
     host: HostSection
     request_path: RequestPathSection = Field(default_factory=RequestPathSection)
     kernel_backend: str | None = Field(

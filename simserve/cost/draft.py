@@ -19,7 +19,9 @@ class Draft:
     steps          tokens drafted in a row: forward passes of the draft, depth of a tree
     top_k          branches of a tree at each node; 1 = a chain
     verify_tokens  tokens that a verification computes for one request, the one that decoding alone would compute included; None = steps + 1
-    model          the small model of "draft-model"
+    model          the small model of "draft-model"; the layer of an EAGLE head (its config.json), None = one like the model's
+    tp             tensor-parallel ranks of the draft, None = those of the model
+    vocabulary     tokens that an EAGLE-3 head chooses from (`draft_vocab_size`), None = 32,000
     """
 
     method: Method
@@ -27,6 +29,8 @@ class Draft:
     top_k: int = 1
     verify_tokens: int | None = None
     model: ModelArchitecture | None = None
+    tp: int | None = None
+    vocabulary: int | None = None
 
     @property
     def width(self) -> int:

@@ -26,7 +26,7 @@ window   Of the window only. Layers are then in groups, each with its own block 
 class KvGroup(NamedTuple):
     """Layers of one rank that keep the same tokens.
 
-    kind             "draft" are layers of a draft model, which keep every token; no model has them yet
+    kind             "draft" are layers of a draft, which keep every token
     bytes_per_token  of all layers of the group together, of each token kept
     state_bytes      of all layers of the group together, of a sequence of any length (recurrent and convolution state)
     """
@@ -53,8 +53,11 @@ class PoolLayout(NamedTuple):
     state: int
 
 
-def kv_groups(model: ModelArchitecture, parallel: Parallel, kv_dtype_bytes: float = 2.0) -> tuple[KvGroup, ...]:
-    """The groups of the fullest rank: of the pipeline stage with most attention layers, then with most recurrent ones.
+def kv_groups(
+    model: ModelArchitecture, parallel: Parallel, kv_dtype_bytes: float = 2.0, draft_bytes_per_token: float = 0.0
+) -> tuple[KvGroup, ...]:
+    """The groups of the fullest rank: of the pipeline stage with most attention layers, then with most recurrent ones. The layers of a
+    draft, where a token takes bytes in them, are a group of their own.
 
     Full attention first, then windows by length, then recurrent state, which tensor parallelism splits by head. Raises ModelError for
     a layout that the model cannot take.
@@ -73,6 +76,8 @@ def kv_groups(model: ModelArchitecture, parallel: Parallel, kv_dtype_bytes: floa
     if recurrent:
         assert model.linear_attention is not None
         groups.append(KvGroup("recurrent", recurrent, state_bytes=recurrent * model.linear_attention.rank(parallel.tp).state_bytes()))
+    if draft_bytes_per_token:
+        groups.append(KvGroup("draft", 1, bytes_per_token=draft_bytes_per_token))
     return tuple(groups)
 
 

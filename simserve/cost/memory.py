@@ -78,6 +78,15 @@ class _Rule(NamedTuple):
     max_batched_tokens: int
     max_seqs: int
     kv_dtype_bytes: float
+    draft: DraftMemory | None
+
+
+class DraftMemory(NamedTuple):
+    """What a draft takes on each rank: bytes of weights, and of its keys and values for every token that is cached."""
+
+    weight_bytes: int
+    bytes_per_token: float
+    name: str
 
 
 def activation_bytes(model: ModelArchitecture, parallel: Parallel, max_batched_tokens: int, max_seqs: int) -> int:
@@ -111,15 +120,17 @@ def kv_capacity(
     max_batched_tokens: int = 2048,
     max_seqs: int = 256,
     kv_dtype_bytes: float = 2.0,
+    draft: DraftMemory | None = None,
 ) -> KVCapacity:
-    """The KV cache of one instance whose largest step has `max_batched_tokens` tokens and samples `max_seqs` rows.
+    """The KV cache of one instance whose largest step has `max_batched_tokens` tokens and samples `max_seqs` rows, beside a draft
+    if it has one.
 
     Raises ConfigError for a utilisation outside (0, 1], ModelError when the weights, or the weights and one block, do not fit (with
     both sizes and the smallest tensor-parallel degree that would do), or when a static fraction leaves too little for the largest step.
     """
     if not 0.0 < memory_utilisation <= 1.0:
         raise ConfigError(f"memory_utilisation is {memory_utilisation}, it must be above 0 and at most 1")
-    rule = _Rule(memory_utilisation, fraction_of, block_tokens, max_batched_tokens, max_seqs, kv_dtype_bytes)
+    rule = _Rule(memory_utilisation, fraction_of, block_tokens, max_batched_tokens, max_seqs, kv_dtype_bytes, draft)
     capacity = _capacity(model, profile, parallel, rule)
     if capacity.blocks < 1:
         raise ModelError(_too_small(model, profile, parallel, rule, capacity))
@@ -135,6 +146,8 @@ def _capacity(model: ModelArchitecture, profile: HardwareProfile, parallel: Para
     per_token = rank_kv_bytes_per_token(model, parallel, rule.kv_dtype_bytes)
     if not per_token:
         raise ModelError(f"model '{model.name}' has no attention layers: its memory is not a KV cache, and it cannot be served here")
+    if rule.draft is not None:
+        weights, per_token = weights + rule.draft.weight_bytes, per_token + rule.draft.bytes_per_token
     before_kv = weights + activations + CONTEXT_BYTES
     if rule.fraction_of == "device":
         usable = fraction * memory
@@ -157,8 +170,9 @@ def _too_small(model: ModelArchitecture, profile: HardwareProfile, parallel: Par
         allowed = f"weights and KV cache may use {_gib(rule.memory_utilisation * memory)} ({rule.memory_utilisation:g} of {_gib(memory)})"
     else:
         allowed = f"may use {_gib(capacity.usable_bytes)} ({rule.memory_utilisation:g} of {_gib(memory)})"
+    beside = "" if rule.draft is None else f" beside its draft '{rule.draft.name}' ({_gib(rule.draft.weight_bytes)} of weights on a rank)"
     return (
-        f"model '{model.name}' does not fit {profile.name} with tp {parallel.tp}, pp {parallel.pp}:"
+        f"model '{model.name}' does not fit {profile.name} with tp {parallel.tp}, pp {parallel.pp}{beside}:"
         f" a rank holds {_gib(capacity.weight_bytes)} of weights and needs {_gib(needed)} before any KV cache, and {allowed};"
         f" {f'tp {fits} would fit' if fits else 'no tensor-parallel degree up to 64 fits'}"
     )

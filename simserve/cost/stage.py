@@ -12,6 +12,7 @@ from simserve.cost.kernels import KernelChoice
 from simserve.cost.options import CostOptions
 from simserve.cost.prefill import PrefillAttention
 from simserve.cost.tokens import Counted, TokenTable, kernel_count
+from simserve.cost.verification import VerifyAttention
 from simserve.errors import ModelError
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_layers, stage_transfer_bytes_per_token
@@ -34,19 +35,25 @@ class Stage:
     rows: TokenTable
     decode: DecodeAttention
     prefill: PrefillAttention
+    verify: VerifyAttention
     stage_transfer: list[float]
     launched_kernels: int
     skipped: TokenTable | None = None
     skipped_keys: TokenTable | None = None
 
 
-def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice, max_context_tokens: int) -> tuple[Stage, ...]:
-    """The stages of an instance. Raises ModelError for an operator without a kernel model or an impossible layout."""
+def build_stages(
+    model: ModelArchitecture, parallel: Parallel, kernels: KernelChoice, max_context_tokens: int, extra: tuple[Operator, ...] = ()
+) -> tuple[Stage, ...]:
+    """The stages of an instance; `extra` runs over every token before the first layer.
+
+    Raises ModelError for an operator without a kernel model or an impossible layout.
+    """
     head = head_operators(model, parallel)
     stages = []
     for index in range(parallel.pp):
         last = index == parallel.pp - 1
-        operators: list[Counted] = [(op, 1) for op in (head.embedding if index == 0 else ())]
+        operators: list[Counted] = [(op, 1) for op in ((*head.embedding, *extra) if index == 0 else ())]
         attention: list[tuple[Attending, int]] = []
         prompt_attention: list[tuple[Attending, int]] = []
         skipped: list[Counted] = []
@@ -68,6 +75,7 @@ def build_stages(model: ModelArchitecture, parallel: Parallel, kernels: KernelCh
                 TokenTable(kernels, output, _FIRST_ROWS, parallel.dp),
                 DecodeAttention(kernels, attention, max_context_tokens, parallel.dp),
                 PrefillAttention(kernels, prompt_attention, max_context_tokens, parallel.dp),
+                VerifyAttention(kernels, attention, max_context_tokens, parallel.dp),
                 [] if last else _stage_transfer(model, parallel, kernels),
                 kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if not isinstance(op, MLA))]),
                 TokenTable(kernels, skipped, _FIRST_TOKENS, parallel.dp) if keys else None,

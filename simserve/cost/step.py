@@ -8,29 +8,33 @@ step is a few list lookups.
 from __future__ import annotations
 
 import copy
-import itertools
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from simserve.contracts import CostModel, Slice, Step
+from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, Slice, Step
 from simserve.contracts.cost import F64
+from simserve.cost.decode import Attending
 from simserve.cost.energy import StepTotals, energy_j, expert_bytes
 from simserve.cost.host import HostOverheads
 from simserve.cost.host_copy import host_copy_s
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.layered import LayeredSteps
+from simserve.cost.lines import on_lines, on_segments
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import spread_log
 from simserve.cost.stage import Stage, build_stages, check_options
+from simserve.cost.tokens import TokenTable
+from simserve.cost.verification import Pace, folded, verifies
 from simserve.errors import ModelError
+from simserve.hardware.device import Device
 from simserve.hardware.profile import HardwareProfile
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import rank_kv_bytes_per_token
+from simserve.model.operators import Operator
 from simserve.model.parallel import Parallel
 
 _ARRAY_FROM = 48
@@ -44,8 +48,11 @@ class StepCost(CostModel):
     expert_skew   exponent of the power law of expert popularity (0 = balanced; the fits know 1.01 and 1.2); None = as tokens choose
     options   a paper's changes to formats, layers and attention (see `CostOptions`)
     analytic  True uses the analytic estimates only, as on a device without measurements
+    extra     what every token passes before the first layer (a draft's fusion of embedding and hidden state)
     Raises ModelError when the model cannot be laid out so or has operators without a kernel model.
     """
+
+    slice_kinds = frozenset({PREFILL, VERIFY})
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class StepCost(CostModel):
         expert_skew: float | None = None,
         analytic: bool = False,
         options: CostOptions | None = None,
+        extra: tuple[Operator, ...] = (),
     ) -> None:
         self._model = model
         self._profile = profile
@@ -73,14 +81,16 @@ class StepCost(CostModel):
         self._pairs_flops = float(model.attention_flops_per_pair())
         self._token_flops = float(model.flops_per_token())
         self._swap_bytes = rank_kv_bytes_per_token(model, self._parallel, kv_dtype_bytes)
+        self._extra = extra
         self._build()
 
     def _build(self) -> None:
         """Makes the tables."""
-        self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit)
+        self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit, self._extra)
         self._layered: LayeredSteps | None = None
         """Made at the first step with layer groups: most instances have none."""
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
+        self._verify_rows: dict[tuple[int, int], tuple[float, float, Pace]] = {}
         self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
 
     def with_host(self, host: HostOverheads) -> StepCost:
@@ -88,8 +98,26 @@ class StepCost(CostModel):
         twin = copy.copy(self)
         twin._host = host
         twin._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
-        twin._decode_rows = {}
+        twin._decode_rows, twin._verify_rows = {}, {}
         return twin
+
+    def table_of(self, operators: Iterable[Operator], tokens: int) -> TokenTable:
+        """Seconds of some operators over 1, 2 ... `tokens` tokens, by the kernels that this instance runs on."""
+        return TokenTable(self._kernels, [(op, 1) for op in operators], tokens)
+
+    @property
+    def device(self) -> Device:
+        """What it runs on."""
+        return self._profile.device
+
+    @property
+    def attention_layers(self) -> tuple[tuple[Attending, int], ...]:
+        """Attention of the first stage, each kind with the number of its layers."""
+        return self._stages[0].verify.layers
+
+    def attention_seconds(self, sequences: int, context_tokens: int) -> float:
+        """Seconds of the first stage's decode attention over equally long contexts."""
+        return self._stages[0].decode.seconds(sequences, context_tokens)
 
     def scaled(self, factors: Mapping[str, float]) -> StepCost:
         """The same instance with the times of operators multiplied: label (a key of `spreads`) -> factor. Nothing gets faster than its
@@ -129,10 +157,16 @@ class StepCost(CostModel):
         if len(self._stages) > 1:
             raise ModelError(f"step_time is for one pipeline stage, this instance has {len(self._stages)}: use stage_times")
         if step.slices:
+            if verifies(step.slices):
+                return self.step_time(folded(step))
             if step.slices[0].layers is not None:
                 return sum(self.breakdown(step).values())
             return self._mixed(self._stages[0], step)
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
+        if step.drafted_tokens:
+            base, floor, _ = self._verify_rows.get((n, step.drafted_tokens)) or self._verify_row(n, step.drafted_tokens)
+            seconds = base + self._decode_attention(step)
+            return seconds if seconds > floor else floor
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         i = bisect_right(knots, context_tokens) - 1
         attention = intercept[i] + slope[i] * context_tokens
@@ -151,8 +185,8 @@ class StepCost(CostModel):
         if steps >= _ARRAY_FROM:
             context = np.arange(context_tokens, context_tokens + n * steps, n)
             longest = np.arange(longest_tokens, longest_tokens + steps)
-            attention = _on_lines(context, knots, intercept, slope)
-            np.maximum(attention, _on_lines(longest, ones, one_intercept, one_slope), out=attention)
+            attention = on_lines(context, knots, intercept, slope)
+            np.maximum(attention, on_lines(longest, ones, one_intercept, one_slope), out=attention)
             attention += base
             return np.maximum(attention, floor, out=attention)
         out: list[float] = []
@@ -174,17 +208,36 @@ class StepCost(CostModel):
             longest_tokens += run
         return out if floor <= base else [seconds if seconds > floor else floor for seconds in out]
 
+    def verify_times(self, steps: DecodeSteps) -> F64:
+        """Seconds of decode-only steps that verify; bit-identical to `step_time`."""
+        if len(self._stages) > 1:
+            raise ModelError(f"verify_times is for one pipeline stage, this instance has {len(self._stages)}")
+        n, context = steps.decodes, steps.context_tokens
+        plain_base, plain_floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        attention = on_segments(context, knots, intercept, slope)
+        ones = (self._single_knots, self._single_intercept, self._single_slope)
+        np.maximum(attention, on_segments(steps.longest_tokens, *ones), out=attention)
+        out = np.maximum(plain_base + attention, plain_floor)
+        for drafted in np.unique(steps.drafted_tokens).tolist():
+            if drafted:
+                base, floor, pace = self._verify_rows.get((n, drafted)) or self._verify_row(n, drafted)
+                own = steps.drafted_tokens == drafted
+                slower = np.maximum(attention[own], pace.seconds_of(context[own]))
+                out[own] = np.maximum(base + slower, floor)
+        return out
+
     def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
         if len(self._stages) == 1:
             return (self.step_time(step),)
-        n = step.decodes
+        step = folded(step)
+        n, tokens = step.decodes, step.decode_tokens
         new = sum(p[0] for p in step.slices)
         out = []
         for stage in self._stages:
             parts = self._device_parts(stage, step)
-            seconds = max(sum(parts.values()), self._launch_floor(stage, n, bool(step.slices)))
-            out.append(seconds + (stage.stage_transfer[0] + stage.stage_transfer[1] * (n + new) if stage.stage_transfer else 0.0))
+            seconds = max(sum(parts.values()), self._launch_floor(stage, n, bool(step.slices), step.drafted_tokens))
+            out.append(seconds + (stage.stage_transfer[0] + stage.stage_transfer[1] * (tokens + new) if stage.stage_transfer else 0.0))
         out[0] += self._host_seconds(n, new)
         return tuple(out)
 
@@ -194,15 +247,16 @@ class StepCost(CostModel):
 
     def breakdown(self, step: Step) -> dict[str, float]:
         """Seconds of the step by part, summed over stages; `launch` is time that the devices wait for kernels to be launched."""
-        n = step.decodes
+        step = folded(step)
+        n, tokens = step.decodes, step.decode_tokens
         new = sum(p[0] for p in step.slices)
         parts: dict[str, float] = {}
         for stage in self._stages:
             own = self._device_parts(stage, step)
-            wait = self._launch_floor(stage, n, bool(step.slices)) - sum(own.values())
+            wait = self._launch_floor(stage, n, bool(step.slices), step.drafted_tokens) - sum(own.values())
             own["launch"] = max(wait, 0.0)
             if stage.stage_transfer:
-                own["stage_transfer"] = stage.stage_transfer[0] + stage.stage_transfer[1] * (n + new)
+                own["stage_transfer"] = stage.stage_transfer[0] + stage.stage_transfer[1] * (tokens + new)
             for part, seconds in own.items():
                 parts[part] = parts.get(part, 0.0) + seconds
         layers = step.slices[0].layers if step.slices else None
@@ -255,12 +309,39 @@ class StepCost(CostModel):
         row = self._decode_rows[n] = (base, floor, *stage.decode.row(n))
         return row
 
-    def _graph_tokens(self, n: int) -> int:
-        return self._host.graph_size(n) or n
+    def _verify_row(self, n: int, drafted: int) -> tuple[float, float, Pace]:
+        """What steps share in which `n` sequences verify so many drafted tokens: seconds but attention, the least, attention's pace."""
+        stage = self._stages[0]
+        host = self._host.per_step_s + n * self._host.per_decode_request_s
+        tokens = self._graph_tokens(n, drafted)
+        skipped = stage.skipped[tokens] if stage.skipped is not None else 0.0
+        base = host + (stage.tokens[tokens] + skipped + stage.rows[n + drafted])
+        floor = host + self._launch_floor(stage, n, False, drafted)
+        row = self._verify_rows[n, drafted] = (base, floor, stage.verify.pace(n, drafted))
+        return row
 
-    def _launch_floor(self, stage: Stage, n: int, has_prefills: bool) -> float:
+    def _decode_attention(self, step: Step) -> float:
+        """Seconds of the first stage's attention of the decoding sequences: reading their caches, or computing, if they verify."""
+        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
+        _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        i = bisect_right(knots, context_tokens) - 1
+        attention = intercept[i] + slope[i] * context_tokens
+        j = bisect_right(self._single_knots, longest_tokens) - 1
+        longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
+        slower = attention if attention > longest else longest
+        if step.drafted_tokens:
+            _, _, pace = self._verify_rows.get((n, step.drafted_tokens)) or self._verify_row(n, step.drafted_tokens)
+            computing = pace.seconds(context_tokens)
+            return computing if computing > slower else slower
+        return slower
+
+    def _graph_tokens(self, n: int, drafted: int = 0) -> int:
+        return (self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)) or n + drafted
+
+    def _launch_floor(self, stage: Stage, n: int, has_prefills: bool, drafted: int = 0) -> float:
         """Seconds the host needs to launch the stage's kernels one by one; nothing inside a CUDA graph."""
-        if not has_prefills and self._host.graph_size(n) is not None:
+        captured = self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)
+        if not has_prefills and captured is not None:
             return 0.0
         return stage.launched_kernels * self._launch_s
 
@@ -269,38 +350,36 @@ class StepCost(CostModel):
         return host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s
 
     def _mixed(self, stage: Stage, step: Step) -> float:
-        n, context_tokens, longest_tokens, prefills = step.decodes, step.context_tokens, step.longest_tokens, step.slices
+        n, tokens, prefills = step.decodes, step.decodes + step.drafted_tokens, step.slices
         new = 0
         for piece in prefills:
             new += piece[0]
-        seconds = stage.tokens[n + new] + stage.rows[n + len(prefills)] + stage.prefill.seconds(prefills)
+        seconds = stage.tokens[tokens + new] + stage.rows[tokens + len(prefills)] + stage.prefill.seconds(prefills)
         if stage.skipped is not None and stage.skipped_keys is not None:
-            seconds += stage.skipped[n + len(prefills)] + stage.skipped_keys[new]
+            seconds += stage.skipped[tokens + len(prefills)] + stage.skipped_keys[new]
         if n:
-            _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
-            i = bisect_right(knots, context_tokens) - 1
-            attention = intercept[i] + slope[i] * context_tokens
-            j = bisect_right(self._single_knots, longest_tokens) - 1
-            longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
-            seconds += attention if attention > longest else longest
+            seconds += self._decode_attention(step)
         floor = stage.launched_kernels * self._launch_s
         host = self._host
         return (seconds if seconds > floor else floor) + (host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s)
 
     def _device_parts(self, stage: Stage, step: Step) -> dict[str, float]:
-        n, prefills = step.decodes, step.slices
+        n, tokens, prefills = step.decodes, step.decode_tokens, step.slices
         layers = prefills[0].layers if prefills else None
         if layers is None:
-            parts = self._whole_parts(stage, n, prefills)
-            rows = n + len(prefills)
+            parts = self._whole_parts(stage, n, step.drafted_tokens, prefills)
+            rows = tokens + len(prefills)
         else:
-            parts = self._layered_steps().parts(n, prefills)
-            rows = n + (len(prefills) if layers[0] + 1 == layers[1] else 0)
+            parts = self._layered_steps().parts(tokens, prefills)
+            rows = tokens + (len(prefills) if layers[0] + 1 == layers[1] else 0)
         stage.rows.extend(rows)
         for part, values in stage.rows.parts.items():
             parts[part] = parts.get(part, 0.0) + float(values[rows])
         if n:
-            parts["attention_decode"] = max(stage.decode.seconds(n, step.context_tokens), stage.decode.seconds(1, step.longest_tokens))
+            reading = max(stage.decode.seconds(n, step.context_tokens), stage.decode.seconds(1, step.longest_tokens))
+            if step.drafted_tokens:
+                reading = max(reading, stage.verify.pace(n, step.drafted_tokens).seconds(step.context_tokens))
+            parts["attention_decode"] = reading
         return parts
 
     def _layered_steps(self) -> LayeredSteps:
@@ -308,13 +387,13 @@ class StepCost(CostModel):
             self._layered = LayeredSteps(self._model, self._parallel, self._kernels, self._context_limit)
         return self._layered
 
-    def _whole_parts(self, stage: Stage, n: int, prefills: Sequence[Slice]) -> dict[str, float]:
+    def _whole_parts(self, stage: Stage, n: int, drafted: int, prefills: Sequence[Slice]) -> dict[str, float]:
         """What chunks that pass through all layers share with the decodes, and their attention."""
         new = sum(p[0] for p in prefills)
-        tokens = n + new if prefills else self._graph_tokens(n)
+        tokens = n + drafted + new if prefills else self._graph_tokens(n, drafted)
         stage.tokens.extend(tokens)
         parts = {part: float(values[tokens]) for part, values in stage.tokens.parts.items()}
-        for table, count in ((stage.skipped, n + len(prefills) if prefills else tokens), (stage.skipped_keys, new)):
+        for table, count in ((stage.skipped, n + drafted + len(prefills) if prefills else tokens), (stage.skipped_keys, new)):
             if table is not None:
                 table.extend(count)
                 for part, values in table.parts.items():
@@ -322,16 +401,3 @@ class StepCost(CostModel):
         if prefills:
             parts["attention_prefill"] = stage.prefill.seconds(prefills)
         return parts
-
-
-def _on_lines(at: NDArray[np.int64], knots: list[int], intercept: list[float], slope: list[float]) -> F64:
-    """The piecewise-linear function at rising integers, by the operations `step_time` does."""
-    first, last = bisect_right(knots, int(at[0])) - 1, bisect_right(knots, int(at[-1])) - 1
-    if first == last:
-        line: F64 = (intercept[first] + slope[first] * at).astype(np.float64, copy=False)
-        return line
-    out = np.empty(len(at))
-    edges = [0, *np.searchsorted(at, knots[first + 1 : last + 1]).tolist(), len(at)]
-    for k, (begin, end) in enumerate(itertools.pairwise(edges), start=first):
-        out[begin:end] = intercept[k] + slope[k] * at[begin:end]
-    return out

@@ -18,7 +18,7 @@ _AT_LEAST_ONE = ("num_layers", "hidden_size", "num_attention_heads", "num_kv_hea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelArchitecture:
-    """A decoder-only transformer, hashable. Vision and audio towers and multi-token-prediction layers are excluded (see `notes`).
+    """A decoder-only transformer, hashable. Vision and audio towers are excluded (see `notes`), multi-token-prediction layers counted.
 
     num_kv_heads     key/value heads of grouped-query attention (= num_attention_heads for MHA, 1 for MQA, unused by MLA).
     intermediate_size   width of a dense MLP layer; `gated_mlp` = gate and up projections (SwiGLU) instead of one.
@@ -38,6 +38,8 @@ class ModelArchitecture:
     assumptions      what the configuration does not say and was taken to be so; listed with every result.
     indexer_layers   per layer, whether it scores with an `indexer` of its own; the others attend to what the one before chose (GLM-5.2).
                      Empty: all of them, if there is an indexer.
+    mtp_layers       multi-token-prediction layers of the checkpoint, none of them among the `num_layers` nor in parameters and bytes: they
+                     draft where speculation asks for them.
     """
 
     name: str
@@ -81,6 +83,7 @@ class ModelArchitecture:
     layer_kv_heads: tuple[int, ...] = ()
     layer_widths: tuple[int, ...] = ()
     experts: Experts | None = None
+    mtp_layers: int = 0
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
 

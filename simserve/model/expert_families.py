@@ -38,6 +38,8 @@ def qwen3_moe(config: Config) -> dict[str, Any]:
 def qwen3_next(config: Config) -> dict[str, Any]:
     """Qwen3-Next and Qwen3.5: gated delta-rule layers with a gated full-attention layer now and then, experts in every layer."""
     fields = qwen3(config) | _qwen_experts(config, config.integer("shared_expert_intermediate_size", default=0, minimum=0))
+    # The published Qwen3-Next checkpoints carry one prediction layer that their configuration does not name.
+    fields |= {"mtp_layers": 1}
     return fields | linear_attention_fields(config, fields["num_layers"])
 
 

@@ -38,7 +38,8 @@ _CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
 """What transformers leaves out of a nested section, because it is the default of its configuration class: LLaVA's and Pixtral's files
 lack keys that a file of the language model alone has."""
 
-_PREDICTION_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
+_PREDICTION_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+"""Multi-token-prediction layers: DeepSeek, GLM and MiMo; Qwen; MiniMax."""
 
 
 def from_config(source: str | Path | dict[str, Any], name: str | None = None) -> ModelArchitecture:
@@ -70,7 +71,7 @@ def from_config(source: str | Path | dict[str, Any], name: str | None = None) ->
         family=family,
         dtype=_dtype(inner, outer),
         notes=_notes(outer, inner),
-        **fields,
+        **{"mtp_layers": 0} | fields | ({"mtp_layers": predicted} if (predicted := _predicted(inner)) else {}),
     )
     kinds = {model.layer_kind(layer) for layer in range(layers)}
     matrices = sorted({matrix.field for kind in kinds for matrix in layer_matrices(model, kind)})
@@ -129,12 +130,15 @@ def _quantisation(outer: Config, inner: Config, path: Path | None, layers: int, 
     return Quantisation()
 
 
+def _predicted(inner: Config) -> int:
+    return sum(inner.integer(key, default=0, minimum=0) for key in _PREDICTION_LAYERS)
+
+
 def _notes(outer: Config, inner: Config) -> tuple[str, ...]:
     notes = []
     if outer.has("vision_config"):
         notes.append("vision tower excluded: text decoder only")
-    predicted = sum(inner.integer(key, default=0, minimum=0) for key in _PREDICTION_LAYERS)
-    if predicted or inner.flag("use_mtp"):
+    if _predicted(inner) or inner.flag("use_mtp"):
         notes.append("multi-token-prediction layers excluded")
     section = outer.section("quantization_config") or inner.section("quantization_config")
     if section is not None and section.has("kv_cache_scheme"):

@@ -1,0 +1,178 @@
+"""Seconds of a step in which a draft proposes tokens: the model's step and the draft's forward passes, one after the other.
+
+The passes of a step (vllm/v1/spec_decode/eagle.py, propose; sglang/srt/speculative/eagle_worker.py, forward_draft_extend and
+draft_forward): the first runs over the tokens that the model has just computed, as wide as the verification, so that the draft's cache
+follows the model's, and over the chunks of prompts in the step; each further one over the branches of every sequence, one token further
+on. A chain of k tokens takes k passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from simserve.contracts import CostWrapper, DecodeSteps, Slice, Step
+from simserve.contracts.cost import F64
+from simserve.cost.draft import Draft
+from simserve.cost.draft_weights import LoadedDraft
+from simserve.cost.host import HostOverheads
+from simserve.cost.step import StepCost
+from simserve.cost.tree_attention import TreeAttention
+from simserve.cost.verification import folded
+
+_FIRST_TOKENS = 8192
+
+NGRAM_SEARCH_S = 2e-5
+"""Host time to look the last tokens of a request up in its context: compiled code that reads some thousands of numbers
+(vllm/v1/spec_decode/ngram_proposer.py). An assumption."""
+
+
+class DraftedCost(CostWrapper):
+    """The cost of an instance that drafts: `target` prices its model's steps, the draft's passes come on top, on the last stage.
+
+    loaded  the draft's layers, None for n-grams
+    passes  prices the forward passes of the draft, a cost model of its own driven by `pass_host`; None for n-grams
+    """
+
+    def __init__(
+        self, target: StepCost, draft: Draft, host: HostOverheads, loaded: LoadedDraft | None = None, passes: StepCost | None = None
+    ) -> None:
+        super().__init__(target)
+        self.target, self.draft, self._host, self._loaded, self._passes = target, draft, host, loaded, passes
+        self._shares = 1 if loaded is None else loaded.shares
+        self._first = None if loaded is None or passes is None else passes.table_of(loaded.head.first_pass, _FIRST_TOKENS)
+        self._tree = TreeAttention(target) if draft.top_k > 1 else None
+        self._pass_tree = TreeAttention(passes) if draft.top_k > 1 and passes is not None else None
+
+    def stage_times(self, step: Step) -> tuple[float, ...]:
+        """As of the target, the draft's passes on the last stage."""
+        times = self.target.stage_times(step)
+        return (*times[:-1], times[-1] + self.draft_seconds(step))
+
+    def step_time(self, step: Step) -> float:
+        """Of one step on a single-stage instance."""
+        return self.target.step_time(step) + self.draft_seconds(step)
+
+    def decode_times(self, step: Step, steps: int) -> list[float] | F64:
+        """Of decode-only steps that draft nothing: as of the target."""
+        return self.target.decode_times(step, steps)
+
+    def verify_times(self, steps: DecodeSteps) -> F64:
+        """Of decode-only steps that verify and draft; bit-identical to `step_time`."""
+        own = np.zeros(len(steps.context_tokens))
+        speculates = (steps.drafted_tokens > 0) | (steps.draft_passes > 0)
+        for drafted in np.unique(steps.drafted_tokens[speculates]).tolist():
+            at = speculates & (steps.drafted_tokens == drafted)
+            own[at] = self._beside(steps.decodes, drafted)
+        if self._passes is not None:
+            own = own + self._pass_times(steps, self._passes)
+        return self.target.verify_times(steps) + own
+
+    def swap_time(self, tokens: int) -> float:
+        """The draft's keys and values are copied with the model's."""
+        own = 0.0 if self._passes is None else self._passes.swap_time(tokens) - self._passes.swap_time(0)
+        return self.target.swap_time(tokens) + own
+
+    def breakdown(self, step: Step) -> dict[str, float]:
+        """The parts of the target's step, verification in them, and `draft`."""
+        parts, seconds = self.target.breakdown(step), self.draft_seconds(step)
+        return parts | {"draft": seconds} if seconds else parts
+
+    def with_host(self, host: HostOverheads) -> DraftedCost:
+        """The same tables driven by another host."""
+        passes = None if self._passes is None else self._passes.with_host(pass_host(host))
+        return DraftedCost(self.target.with_host(host), self.draft, host, self._loaded, passes)
+
+    def describe(self) -> dict[str, Any]:
+        """As of the target, and what drafts."""
+        described, draft = self.target.describe(), self.draft
+        words: dict[str, Any] = {"method": draft.method, "steps": draft.steps, "top_k": draft.top_k, "verify_tokens": draft.width}
+        words |= {"per_draft_pass_s": self._host.per_draft_pass_s, "per_verification_s": self._host.per_verification_s}
+        unvalidated = list(described["unvalidated"])
+        if self._loaded is not None and self._passes is not None:
+            own = self._passes.describe()
+            words |= {"model": own["model"], "parallel": own["parallel"], "weight_bytes": self._loaded.weight_bytes}
+            unvalidated += [f"draft: {what}" for what in own["unvalidated"] if what not in unvalidated]
+        return described | {"draft": words, "unvalidated": unvalidated}
+
+    def draft_seconds(self, step: Step) -> float:
+        """What drafting adds to a step: the draft's passes, what the host does for them, and the kernels of trees."""
+        step = folded(step)
+        own = self._beside(step.decodes, step.drafted_tokens) if step.drafted_tokens or step.draft_passes else 0.0
+        if self._passes is None:
+            return own
+        return own + self._pass_seconds(step, self._passes)
+
+    # ---- inside ----
+
+    def _beside(self, sequences: int, drafted: int) -> float:
+        """Seconds of a speculating step that belong to no pass."""
+        seconds = self._host.per_verification_s
+        if self._passes is None:
+            seconds += sequences * NGRAM_SEARCH_S
+        if self._tree is not None:
+            seconds += self._tree.seconds(sequences + drafted, self.draft.steps)
+        return seconds
+
+    def _pass_seconds(self, step: Step, passes: StepCost) -> float:
+        chunks = _whole(step.slices, self._shares)
+        n, drafted, contexts = self._shared(step.decodes), self._shared(step.drafted_tokens), self._shared(step.context_tokens)
+        if not step.draft_passes:
+            n = drafted = 0
+        if not n and not chunks:
+            return 0.0
+        assert self._first is not None
+        longest = step.longest_tokens
+        first = Step(n, contexts if n else 0, longest if n else 0, chunks, drafted)
+        seconds = passes.step_time(first) + self._first[n + drafted + sum(piece[0] for piece in chunks)]
+        if n:
+            tree, more = self._branches(n)
+            for number in range(1, step.draft_passes):
+                seconds += passes.step_time(Step(n, contexts + number * n, longest + number, (), more)) + tree
+        return seconds
+
+    def _pass_times(self, steps: DecodeSteps, passes: StepCost) -> F64:
+        """`_pass_seconds` of decode-only steps, by the same operations."""
+        out = np.zeros(len(steps.context_tokens))
+        assert self._first is not None
+        n = self._shared(steps.decodes)
+        drafted, contexts, longest = (
+            -(-steps.drafted_tokens // self._shares),
+            -(-steps.context_tokens // self._shares),
+            steps.longest_tokens,
+        )
+        some = steps.draft_passes > 0
+        if not some.any():
+            return out
+        first = passes.verify_times(DecodeSteps(n, drafted[some], drafted[some], contexts[some], longest[some]))
+        out[some] = first + np.array([self._first[n + more] for more in drafted[some].tolist()])
+        tree, more = self._branches(n)
+        for number in range(1, int(steps.draft_passes.max())):
+            at = steps.draft_passes > number
+            wide = np.full(int(at.sum()), more)
+            out[at] += passes.verify_times(DecodeSteps(n, wide, wide, contexts[at] + number * n, longest[at] + number)) + tree
+        return out
+
+    def _branches(self, sequences: int) -> tuple[float, int]:
+        """Of a pass after the first: seconds of the tree's own kernels, and tokens beside one for each sequence."""
+        branches = self.draft.top_k
+        own = 0.0 if self._pass_tree is None else self._pass_tree.seconds(sequences * branches, self.draft.steps)
+        return own, (branches - 1) * sequences
+
+    def _shared(self, count: int) -> int:
+        return -(-count // self._shares)
+
+
+def pass_host(host: HostOverheads) -> HostOverheads:
+    """The host's part of one forward pass of a draft: what it does for a pass is not what it does for a step."""
+    return replace(host, per_step_s=host.per_draft_pass_s, per_decode_request_s=0.0, per_prefill_token_s=0.0)
+
+
+def _whole(chunks: Sequence[Slice], shares: int) -> list[Slice]:
+    """The chunks that the draft computes in this step, on the fullest of the replicas that share them. It needs what the model's last
+    layer, or its later ones, make of a prompt: where a step runs one group of layers, the last group's."""
+    ready = [piece._replace(layers=None) for piece in chunks if piece.layers is None or piece.layers[0] + 1 == piece.layers[1]]
+    return sorted(ready, key=lambda piece: -piece.new_tokens)[::shares] if shares > 1 else ready

@@ -1,0 +1,165 @@
+"""Steps that verify drafted tokens: one reading of each cache, the arithmetic of every query, and everything else by the number of tokens."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simserve.contracts import VERIFY, DecodeSteps, Slice, Step
+from simserve.cost.host import HostOverheads
+from simserve.cost.step import StepCost
+from simserve.hardware import load_profile
+from simserve.model import Parallel, load_model
+
+GRAPHS = (1, 2, 4, *range(8, 513, 8))
+HOST = HostOverheads(per_step_s=1e-3, per_decode_request_s=5e-6, per_prefill_token_s=1e-8, cuda_graph_sizes=GRAPHS)
+
+
+@lru_cache(maxsize=8)
+def cost(name: str, hardware: str = "h100-sxm-80gb", tp: int = 1, pp: int = 1, hold: str = "tokens", context: int = 16_384) -> StepCost:
+    host = HostOverheads(1e-3, 5e-6, 1e-8, cuda_graph_sizes=GRAPHS, graphs_hold=hold)  # type: ignore[arg-type]
+    return StepCost(load_model(name), load_profile(hardware), host, Parallel(tp=tp, pp=pp), max_context_tokens=context)
+
+
+def verifying(n: int, width: int, context: int) -> Step:
+    return Step(n, n * context, context, (), n * (width - 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(["llama-3.1-8b", "gpt-oss-20b"]),
+    n=st.integers(1, 200),
+    drafted=st.lists(st.integers(0, 600), min_size=1, max_size=30),
+    mean=st.integers(1, 6000),
+    extra=st.integers(0, 9000),
+    growth=st.integers(0, 700),
+)
+def test_many_steps_are_priced_as_each_by_itself_bit_for_bit(
+    name: str, n: int, drafted: list[int], mean: int, extra: int, growth: int
+) -> None:
+    count = len(drafted)
+    more = growth * np.arange(count)
+    widths = np.array(drafted)
+    steps = DecodeSteps(n, widths, np.zeros(count, dtype=np.int64), n * mean + extra + widths + more, mean + extra + widths + more)
+    assert list(cost(name).verify_times(steps)) == [cost(name).step_time(steps.step(i)) for i in range(count)]
+
+
+def test_without_drafted_tokens_it_is_a_decode_step() -> None:
+    llama = cost("llama-3.1-8b")
+    none = np.zeros(3, dtype=np.int64)
+    contexts = np.array([800, 808, 816])
+    times = llama.verify_times(DecodeSteps(8, none, none, contexts, contexts // 8))
+    assert list(times) == list(llama.decode_times(Step(8, 800, 100), 3))
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "gpt-oss-20b"])
+def test_more_drafted_tokens_never_take_less_time(name: str) -> None:
+    for n in (1, 16, 100):
+        times = [cost(name).step_time(Step(n, 1000 * n, 1000, (), drafted)) for drafted in range(0, 900, 7)]
+        assert all(a <= b for a, b in zip(times, times[1:], strict=False))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    plain=st.lists(st.integers(1, 3000), max_size=6),
+    verified=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3000)), min_size=1, max_size=6),
+    chunks=st.lists(st.tuples(st.integers(1, 700), st.integers(0, 2000)), max_size=2),
+)
+def test_verify_slices_cost_what_the_same_decodes_do(
+    plain: list[int], verified: list[tuple[int, int]], chunks: list[tuple[int, int]]
+) -> None:
+    llama = cost("llama-3.1-8b")
+    prompts = [Slice(new, context) for new, context in chunks]
+    as_slices = Step.of(plain, [*prompts, *(Slice(new, context, None, VERIFY) for new, context in verified)])
+    contexts = [*plain, *(new + context for new, context in verified)]
+    as_decodes = Step(len(contexts), sum(contexts), max(contexts), prompts, sum(new - 1 for new, _ in verified))
+    assert llama.step_time(as_slices) == llama.step_time(as_decodes)
+    assert llama.breakdown(as_slices) == llama.breakdown(as_decodes)
+    assert sum(llama.breakdown(as_decodes).values()) == pytest.approx(llama.step_time(as_decodes), rel=1e-9)
+
+
+def test_the_cache_is_read_once_whatever_the_width() -> None:
+    llama = cost("llama-3.1-8b")
+    assert llama.breakdown(verifying(8, 4, 8000))["attention_decode"] == llama.breakdown(verifying(8, 1, 8000))["attention_decode"]
+
+
+def test_wide_enough_it_is_bound_by_arithmetic() -> None:
+    """All pairs at the device's peak take at least so long; 128 queries of 8 sequences over 8,000 tokens are beyond reading."""
+    model, peak = load_model("llama-3.1-8b"), load_profile("h100-sxm-80gb").device.peak("bf16")
+    for width in (128, 256):
+        step = verifying(8, width, 8000)
+        pairs = 8 * (width * 8000 - width * (width - 1) / 2)
+        bound = pairs * model.attention_flops_per_pair() / peak
+        assert bound < cost("llama-3.1-8b").breakdown(step)["attention_decode"] < 3 * bound
+
+
+def test_queries_of_latent_attention_are_rows_like_heads() -> None:
+    """With all 128 heads on a device the kernel is busy already: twice the queries take twice the time. A rank's 16 heads leave room."""
+    whole, split = cost("deepseek-v3", "h200-sxm-141gb"), cost("deepseek-v3", "h200-sxm-141gb", 8)
+    one, two = (whole.breakdown(verifying(64, width, 4000))["attention_decode"] for width in (1, 2))
+    assert 1.6 < two / one < 2.2
+    one, two = (split.breakdown(verifying(64, width, 4000))["attention_decode"] for width in (1, 2))
+    assert two / one < 1.3
+
+
+def test_a_window_bounds_the_pairs_too() -> None:
+    """Layers with a window of 128 meet no more of a long context; 12 of gpt-oss-20b's 24 layers have none."""
+    gpt = cost("gpt-oss-20b")
+    short, long = (gpt.breakdown(verifying(64, 16, context))["attention_decode"] for context in (4000, 8000))
+    assert 1.7 < long / short < 2.0
+
+
+def test_everything_but_attention_sees_tokens() -> None:
+    mixtral = cost("qwen3-30b-a3b")
+    verified, decoded = (mixtral.breakdown(step) for step in (verifying(8, 4, 1000), verifying(32, 1, 1000)))
+    for part in ("gemm", "moe", "elementwise", "lm_head", "sampler"):
+        assert verified[part] == decoded[part]
+    one = mixtral.breakdown(verifying(8, 1, 1000))
+    assert 1.4 < verified["moe"] / one["moe"] < 4.0  # 32 tokens choose more of the 128 experts than 8
+
+
+def test_a_few_tokens_more_are_nearly_free_for_one_sequence_and_dear_for_a_full_device() -> None:
+    llama = cost("llama-3.1-8b")
+    one, many = (llama.step_time(verifying(n, 4, 1000)) / llama.step_time(verifying(n, 1, 1000)) for n in (1, 512))
+    assert one < 1.1
+    assert many > 1.8
+
+
+def test_graphs_are_captured_for_tokens_or_for_requests() -> None:
+    """Nine requests of four tokens: the next size of 36 tokens is 40; the next of 9 requests is 16, of four tokens each."""
+    by_tokens, by_requests = HostOverheads(cuda_graph_sizes=GRAPHS), HostOverheads(cuda_graph_sizes=GRAPHS, graphs_hold="requests")
+    assert by_tokens.verify_graph_tokens(9, 36) == 40
+    assert by_requests.verify_graph_tokens(9, 36) == 64
+    assert by_tokens.verify_graph_tokens(200, 800) is None
+    assert by_requests.verify_graph_tokens(200, 800) == 800
+    tokens, requests = (cost("qwen3-30b-a3b", hold=hold).breakdown(verifying(9, 4, 1000))["gemm"] for hold in ("tokens", "requests"))
+    assert tokens == cost("qwen3-30b-a3b").breakdown(verifying(40, 1, 1000))["gemm"]
+    assert requests == cost("qwen3-30b-a3b").breakdown(verifying(64, 1, 1000))["gemm"]
+
+
+def test_stages_share_a_verification() -> None:
+    """Each of two stages runs its half of the layers over all tokens; together with the transfer they make the breakdown."""
+    whole, halves = cost("llama-3.1-8b"), cost("llama-3.1-8b", pp=2)
+    step = verifying(16, 4, 2000)
+    times, parts = halves.stage_times(step), halves.breakdown(step)
+    assert sum(times) == pytest.approx(sum(parts.values()), rel=1e-9)
+    assert parts["attention_decode"] == pytest.approx(whole.breakdown(step)["attention_decode"], rel=1e-6)
+    assert parts["gemm"] == pytest.approx(whole.breakdown(step)["gemm"], rel=1e-6)
+    sliced = Step(0, 0, 0, [Slice(4, 1996, None, VERIFY)] * 16)
+    assert halves.stage_times(sliced) == times
+
+
+def test_chunks_of_a_group_of_layers_run_beside_verification() -> None:
+    llama = cost("llama-3.1-8b")
+    chunk = Slice(256, 0, (1, 4))
+    step = Step(16, 16_000, 1000, [chunk], 48)
+    parts = llama.breakdown(step)
+    alone = llama.breakdown(Step(16, 16_000, 1000, (), 48))
+    assert llama.step_time(step) == sum(parts.values())
+    assert parts["attention_decode"] == alone["attention_decode"]
+    assert parts["lm_head"] == alone["lm_head"]  # not the last group: no prompt is sampled
+    assert alone["gemm"] < parts["gemm"] < 2 * alone["gemm"] + parts["attention_prefill"] + 0.01

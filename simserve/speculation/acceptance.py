@@ -90,7 +90,8 @@ def of_rates(rates: Sequence[float], tokens: int) -> Conditional:
     for place, (one, after) in enumerate(itertools.pairwise(rates), 2):
         if after > one + _SMALL:
             raise ValueError(
-                f"found {after:g} at position {place} after {one:g}: they are fractions of all drafts, as vLLM prints them, and never increase"
+                f"found {after:g} at position {place} after {one:g}: they are fractions of all drafts, as vLLM prints them,"
+                " and never increase"
             )
     before = (1.0, *rates)
     return tuple(min(rate / of, 1.0) if of > 0 else 0.0 for of, rate in zip(before, rates[:tokens], strict=False))

@@ -23,10 +23,10 @@ _MOST_COURSES = 4096
 class Speculated:
     """Drafts of `schedule.tokens` tokens in a row, each accepted with the probability of its place.
 
-    A step that begins after g tokens of the output drafts the tokens g, g + 1, .. (counted from 0) and examines them in that order. The draft
-    of token g + j is accepted when its draw, which belongs to (seed, row, g + j), is below the probability of place j; the first that is not
-    ends the step, and the token that the model gives instead is emitted (or, when all were accepted, the bonus token). So each draw is looked
-    at once, whatever the steps, and a step's tokens depend on the request and on where it begins alone.
+    A step that begins after g tokens of the output drafts the tokens g, g + 1, .. (counted from 0) and examines them in that order. The
+    draft of token g + j is accepted when its draw, which belongs to (seed, row, g + j), is below the probability of place j; the first
+    that is not ends the step, and the token that the model gives instead is emitted (or, when all were accepted, the bonus token). So each
+    draw is looked at once, whatever the steps, and a step's tokens depend on the request and on where it begins alone.
 
     schedule     tokens in a row, by batch size; of a tree, its depth
     rates        probabilities by row; of a tree, that some branch of that depth is right
@@ -34,7 +34,7 @@ class Speculated:
     nodes        tokens computed beside the ordinary one when `schedule.tokens` are drafted in a row (a tree has more than its depth);
                  None = a chain, as many as are drafted
     draft_passes whether each token in a row takes a forward pass of the draft (an n-gram takes none)
-    hit          probability that a step has a draft at all (an n-gram that occurred before); drawn per (row, token that the step begins with)
+    hit          probability that a step has a draft at all (an n-gram that occurred before), drawn per (row, first token of the step)
     rejected_kv  as `Speculation` says
     """
 

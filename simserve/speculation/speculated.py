@@ -67,6 +67,10 @@ class Speculated:
         """One for each token in a row; none where nothing computes the draft."""
         return drafts if self.draft_passes else 0
 
+    def most_drafted(self, drafts: int) -> int:
+        """The tokens of a chain; all nodes of a tree but its root."""
+        return self._nodes(drafts) if drafts else 0
+
     def accepted(self, row: int, generated_tokens: int, drafted: int) -> int:
         """Of a step that begins after so many tokens and computes `drafted` more: how many of these are right."""
         if self.hit < 1 and draw(key(self.seed, row, _HIT), generated_tokens) >= self._hit:

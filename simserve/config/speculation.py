@@ -23,8 +23,8 @@ NUMBER_COLUMNS = {"acceptance_rate": "rate", "acceptance_length": "length"}
 """Columns of requests that tell their acceptance -> as which key of `acceptance`."""
 
 _HELP = (
-    "state one, such as {rate: 0.7}: there is no default, since everything depends on it. Published mean lengths (tokens of a step):"
-    " 1.8 to 3.3 for EAGLE-3 on Llama-3.1-8B by task, 1.7 to 1.8 for one MTP token of DeepSeek-R1 (docs/speculation.md)"
+    "(state one, such as {rate: 0.7}: there is no default, since everything depends on it. Published mean lengths (tokens of a step):"
+    " 1.8 to 3.3 for EAGLE-3 on Llama-3.1-8B by task, 1.7 to 1.8 for one MTP token of DeepSeek-R1; docs/speculation.md)"
 )
 
 
@@ -72,8 +72,7 @@ def complete(
 
     for key, what in (("method", f"who drafts: {', '.join(METHODS)}"), ("tokens", "how many tokens are drafted in a row")):
         if getattr(section, key) is None:
-            place = next(iter(stated.values())).path[:-1]
-            return None, [messages.at(document, place, f"{key}: this key is required and missing ({what})")]
+            return None, [_missing(stated, key, f"({what})", document)]
     assert section.method is not None and section.tokens is not None
     if not profile.methods:
         return None, mistake("method", f"{engine} has no speculative decoding; engines that have: simserve engines NAME")
@@ -82,10 +81,15 @@ def complete(
     mistakes = _of_draft(section, stated, mistake, folder)
     mistakes += _of_width(section, mistake)
     if section.acceptance is None:
-        place = next(iter(stated.values())).path[:-1]
-        return None, [*mistakes, messages.at(document, place, f"acceptance: this key is required and missing; {_HELP}")]
+        return None, [*mistakes, _missing(stated, "acceptance", _HELP, document)]
     mistakes += _of_acceptance(section, mistake)
     return (None if mistakes else section), mistakes
+
+
+def _missing(stated: Mapping[str, Stated], key: str, help_: str, document: Document) -> Mistake:
+    section = next((one.path[:-1] for one in stated.values() if not one.flag), ("speculation",))
+    place = document.place(next(iter(stated.values())).path[:-1])
+    return Mistake(place, messages.dotted((*section, key)), f"this key is required and missing {help_}")
 
 
 def _path(stated: Mapping[str, Stated], key: str) -> KeyPath:

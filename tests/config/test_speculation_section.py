@@ -24,6 +24,9 @@ Write = Callable[..., Path]
 ENGINE = "engine: {name: vllm-v1, max_num_seqs: 64}"
 OWN_SCHEDULER = ("      scheduler: {policy: sarathi, token_budget: 512}\n", "")
 EAGLE3 = "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}}"
+SMALL = "{method: draft-model, draft: llama-3.2-1b, tokens: 3, acceptance: {rate: 0.8}}"
+TREE = "{method: eagle, tokens: 3, top_k: 4, verify_tokens: 9, acceptance: {rate: 0.8}}"
+STAGES = [("parallel: {tp: 1}", "parallel: {tp: 1, pp: 2}")]
 
 
 def loaded(write: Write, section: str = "", engine: str = "{name: vllm-v1-async}", *changes: tuple[str, str]) -> Experiment:
@@ -156,16 +159,16 @@ def test_what_becomes_of_rejected_kv_is_the_engines(write: Write) -> None:
 @pytest.mark.parametrize(
     ("engine", "section", "changes", "words"),
     [
-        ("vllm-v1", EAGLE3, [("parallel: {tp: 1}", "parallel: {tp: 1, pp: 2}")], r"exp\.yaml:.*does not speculate with parallel\.pp 2: .*pipeline"),
-        ("sglang", EAGLE3, [("parallel: {tp: 1}", "parallel: {pp: 2}")], r"SGLang .*profile sglang.*parallel\.pp 2: .*server_args\.py"),
+        ("vllm-v1", EAGLE3, STAGES, r"exp\.yaml:.*does not speculate with parallel\.pp 2: .*pipeline"),
+        ("sglang", EAGLE3, STAGES, r"SGLang .*profile sglang.*parallel\.pp 2: .*server_args\.py"),
         (
             "sglang",
             EAGLE3,
             [("    - count: 2", "    - count: 2\n      scheduler: {policy: sarathi}")],
             r"scheduler\.policy sarathi: .*mixed chunked prefill .*switched off",
         ),
-        ("vllm-v1", "{method: draft-model, draft: llama-3.2-1b, tokens: 3, acceptance: {rate: 0.8}}", [], "vLLM 0.8 to 0.13.* does not have 'draft-model'.*eagle3"),
-        ("vllm-v1-async", "{method: eagle, tokens: 3, top_k: 4, verify_tokens: 9, acceptance: {rate: 0.8}}", [], r"speculation\.top_k 4: its proposers draft one chain"),
+        ("vllm-v1", SMALL, [], "vLLM 0.8 to 0.13.* does not have 'draft-model'.*eagle3"),
+        ("vllm-v1-async", TREE, [], r"speculation\.top_k 4: its proposers draft one chain"),
         ("orca", EAGLE3, [], "has no speculative decoding"),
         ("mindie", "{method: mtp, tokens: 2, acceptance: {rate: 0.7}}", [], r"speculation\.tokens 2: num_speculative_tokens can only be 1"),
         (
@@ -196,52 +199,54 @@ def test_every_refusal_of_a_profile_is_of_a_key_that_exists(write: Write) -> Non
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------------------------
 
+# "<" begins like EAGLE3, "@" is its acceptance.
 BAD = {
-    "{method: eagle3, tokens: 3}": r"speculation\.acceptance: this key is required and missing \(state one, such as .*Published mean lengths",
-    "{tokens: 3, acceptance: {rate: 0.8}}": r"speculation\.method: this key is required and missing \(who drafts: draft-model, eagle",
-    "{method: eagle3, acceptance: {rate: 0.8}}": "tokens: this key is required and missing",
-    "{method: eagel3, tokens: 3, acceptance: {rate: 0.8}}": r"method: found text 'eagel3'.*did you mean 'eagle3'",
-    "{method: eagle3, tokens: -1, acceptance: {rate: 0.8}}": r"tokens: found -1, expected a number >= 0",
-    "{method: eagle3, tokens: 4096, acceptance: {rate: 0.8}}": r"tokens: found 4096, expected a number <= 128",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 1.2}}": r"acceptance\.rate: found 1\.2, expected a number <= 1",
-    "{method: eagle3, tokens: 3, acceptance: {rate: -0.1}}": r"acceptance\.rate: found -0\.1, expected a number >= 0",
-    "{method: eagle3, tokens: 3, acceptance: {}}": "acceptance: state one of rate, rates, length and lengths",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 0.8, length: 2}}": "rate and length both state the acceptance",
-    "{method: eagle3, tokens: 3, acceptance: {rates: [0.8, 0.6]}}": r"acceptance\.rates: found rates of 2 positions, expected one for each of the 3",
-    "{method: eagle3, tokens: 3, acceptance: {rates: [0.8, 0.9, 0.5]}}": r"acceptance\.rates: found 0\.9 at position 2 after 0\.8",
-    "{method: eagle3, tokens: 3, acceptance: {rates: [0.8, 0.7, 1.5]}}": r"acceptance\.rates: found 1\.5",
-    "{method: eagle3, tokens: 3, acceptance: {length: 4.5}}": r"acceptance\.length: found 4\.5: .* emits 1 to 4",
-    "{method: eagle3, tokens: 3, acceptance: {length: 0.5}}": r"acceptance\.length: found 0\.5, expected a number >= 1",
-    "{method: eagle3, tokens: 3, acceptance: {lengths: {5: 1}}}": r"acceptance\.lengths: found length 5: .* emits 1 to 4",
-    "{method: eagle3, tokens: 3, acceptance: {lengths: {1: -1}}}": r"acceptance\.lengths: found weight -1",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 0.8, hit: 0.5}}": r"acceptance\.hit: is for method ngram",
-    "{method: eagle3, tokens: 3, acceptance: {by: slo_clas, of: {chat: {rate: 0.8}}}}": r"acceptance\.by: found 'slo_clas', expected a column of names.*'slo_class'",
-    "{method: eagle3, tokens: 3, acceptance: {by: priority, of: {chat: {rate: 0.8}}}}": "acceptance.by: found 'priority', expected a column of names",
-    "{method: eagle3, tokens: 3, acceptance: {by: slo_class}}": "by: slo_class needs `of`",
-    "{method: eagle3, tokens: 3, acceptance: {by: slo_class, of: {chat: {length: 9}}}}": r"acceptance\.of\.chat\.length: found 9",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 0.5, otherwise: {rate: 0.4}}}": "otherwise: is for `by` and `column`",
-    "{method: eagle3, tokens: 3, acceptance: {column: acceptance_rat}}": r"acceptance\.column: found 'acceptance_rat'.*'acceptance_rate'",
-    "{method: eagle3, tokens: 3, top_k: 0, acceptance: {rate: 0.8}}": r"top_k: found 0, expected a number >= 1",
-    "{method: eagle3, tokens: 3, verify_tokens: 6, acceptance: {rate: 0.8}}": r"verify_tokens: found 6: a chain of 3 drafted tokens verifies 4",
-    "{method: eagle3, tokens: 3, top_k: 2, verify_tokens: 3, acceptance: {rate: 0.8}}": r"verify_tokens: found 3, expected at least 4",
-    "{method: eagle3, tokens: 3, top_k: 2, acceptance: {rate: 0.8}}": "verify_tokens: this key is required and missing",
-    "{method: eagle3, tokens: 3, top_k: 2, verify_tokens: 12, acceptance: {rate: 0.8}}": r"found 12: a tree of depth 3 and top_k 2 has at most 11",
-    "{method: eagle3, draft: llama-3.2-1b, tokens: 3, acceptance: {rate: 0.8}}": "draft: is for method draft-model",
-    "{method: draft-model, tokens: 3, acceptance: {rate: 0.8}}": "draft: this key is required and missing",
-    "{method: draft-model, draft: llama-3.2-1x, tokens: 3, acceptance: {rate: 0.8}}": r"draft: unknown model 'llama-3\.2-1x'",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}, by_batch: [{from: 8, tokens: 4}]}": r"by_batch\.0\.tokens: found 4, expected at most tokens, which is 3",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}, by_batch: [{from: 8, tokens: 2}, {from: 8, tokens: 1}]}": r"by_batch\.1\.from: found 8 after 8",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}, by_batch: [{from: 0, tokens: 2}]}": r"by_batch\.0\.from: found 0, expected a number >= 1",
-    "{method: eagle3, tokens: 3, top_k: 2, verify_tokens: 8, acceptance: {rate: 0.8}, by_batch: [{from: 9, tokens: 2}]}": "a tree is drafted whole",
-    "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}, rate: 0.5}": "unknown key",
+    "{method: eagle3, tokens: 3}": r"speculation\.acceptance: this key is required and missing \(state one, .*Published mean",
+    "{tokens: 3, @}": r"speculation\.method: this key is required and missing \(who drafts: draft-model, eagle",
+    "{method: eagle3, @}": "tokens: this key is required and missing",
+    "{method: eagel3, tokens: 3, @}": r"method: found text 'eagel3'.*did you mean 'eagle3'",
+    "{method: eagle3, tokens: -1, @}": r"tokens: found -1, expected a number >= 0",
+    "{method: eagle3, tokens: 4096, @}": r"tokens: found 4096, expected a number <= 128",
+    "<acceptance: {rate: 1.2}}": r"acceptance\.rate: found 1\.2, expected a number <= 1",
+    "<acceptance: {rate: -0.1}}": r"acceptance\.rate: found -0\.1, expected a number >= 0",
+    "<acceptance: {}}": "acceptance: state one of rate, rates, length and lengths",
+    "<acceptance: {rate: 0.8, length: 2}}": "rate and length both state the acceptance",
+    "<acceptance: {rates: [0.8, 0.6]}}": r"acceptance\.rates: found rates of 2 positions, expected one for each of the 3",
+    "<acceptance: {rates: [0.8, 0.9, 0.5]}}": r"acceptance\.rates: found 0\.9 at position 2 after 0\.8",
+    "<acceptance: {rates: [0.8, 0.7, 1.5]}}": r"acceptance\.rates: found 1\.5",
+    "<acceptance: {length: 4.5}}": r"acceptance\.length: found 4\.5: .* emits 1 to 4",
+    "<acceptance: {length: 0.5}}": r"acceptance\.length: found 0\.5, expected a number >= 1",
+    "<acceptance: {lengths: {5: 1}}}": r"acceptance\.lengths: found length 5: .* emits 1 to 4",
+    "<acceptance: {lengths: {1: -1}}}": r"acceptance\.lengths: found weight -1",
+    "<acceptance: {rate: 0.8, hit: 0.5}}": r"acceptance\.hit: is for method ngram",
+    "<acceptance: {by: slo_clas, of: {chat: {rate: 0.8}}}}": r"acceptance\.by: found 'slo_clas', expected a column of names.*'slo_class'",
+    "<acceptance: {by: priority, of: {chat: {rate: 0.8}}}}": "acceptance.by: found 'priority', expected a column of names",
+    "<acceptance: {by: slo_class}}": "by: slo_class needs `of`",
+    "<acceptance: {by: slo_class, of: {chat: {length: 9}}}}": r"acceptance\.of\.chat\.length: found 9",
+    "<acceptance: {rate: 0.5, otherwise: {rate: 0.4}}}": "otherwise: is for `by` and `column`",
+    "<acceptance: {column: acceptance_rat}}": r"acceptance\.column: found 'acceptance_rat'.*'acceptance_rate'",
+    "<top_k: 0, @}": r"top_k: found 0, expected a number >= 1",
+    "<verify_tokens: 6, @}": r"verify_tokens: found 6: a chain of 3 drafted tokens verifies 4",
+    "<top_k: 2, verify_tokens: 3, @}": r"verify_tokens: found 3, expected at least 4",
+    "<top_k: 2, @}": "verify_tokens: this key is required and missing",
+    "<top_k: 2, verify_tokens: 12, @}": r"found 12: a tree of depth 3 and top_k 2 has at most 11",
+    "{method: eagle3, draft: llama-3.2-1b, tokens: 3, @}": "draft: is for method draft-model",
+    "{method: draft-model, tokens: 3, @}": "draft: this key is required and missing",
+    "{method: draft-model, draft: llama-3.2-1x, tokens: 3, @}": r"draft: unknown model 'llama-3\.2-1x'",
+    "<@, by_batch: [{from: 8, tokens: 4}]}": r"by_batch\.0\.tokens: found 4, expected at most tokens, which is 3",
+    "<@, by_batch: [{from: 8, tokens: 2}, {from: 8, tokens: 1}]}": r"by_batch\.1\.from: found 8 after 8",
+    "<@, by_batch: [{from: 0, tokens: 2}]}": r"by_batch\.0\.from: found 0, expected a number >= 1",
+    "<top_k: 2, verify_tokens: 8, @, by_batch: [{from: 9, tokens: 2}]}": "a tree is drafted whole",
+    "<@, rate: 0.5}": "unknown key",
     "3": "speculation: found 3, expected a mapping",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("section", BAD)
 def test_mistakes_are_named(write: Write, section: str) -> None:
+    text = section.replace("<", "{method: eagle3, tokens: 3, ").replace("@", "acceptance: {rate: 0.8}")
     with pytest.raises(ConfigError, match=BAD[section]) as found:
-        loaded(write, section, _any_engine(write))
+        loaded(write, text, _any_engine(write))
     assert "exp.yaml:4" in str(found.value)
     assert str(found.value).count("speculation") >= 1
 
@@ -258,15 +263,16 @@ def _any_engine(write: Write) -> str:
 
 def test_a_mistake_in_a_flag_is_told_at_the_flag(write: Write) -> None:
     bad = {
-        "{name: vllm-v1, speculative_config: {method: medusa, num_speculative_tokens: 3}}": r"engine\.speculative_config\.method: .*Medusa heads are not simulated",
-        "{name: vllm-v1, speculative_config: {method: eagle3, num_speculative_tokens: -3}}": r"engine\.speculative_config\.num_speculative_tokens: found -3",
-        "{name: vllm-v1, speculative_config: {method: eagle3, tokens: 3}}": r"vllm-v1 has no flag 'speculative_config\.tokens'",
+        "<method: medusa, num_speculative_tokens: 3}}": r"config\.method: .*Medusa heads are not simulated",
+        "<method: eagle3, num_speculative_tokens: -3}}": r"engine\.speculative_config\.num_speculative_tokens: found -3",
+        "<method: eagle3, tokens: 3}}": r"vllm-v1 has no flag 'speculative_config\.tokens'",
         "{name: vllm-v1, speculative_config: '{method: eagle3'}": "speculative_config: found .*expected a mapping, or one as JSON",
-        "{name: vllm-v1-async, speculative_config: {num_speculative_tokens_per_batch_size: [[1, 8, 3], [10, 12, 1]]}}": "a range from 10 after one to 8",
+        ">num_speculative_tokens_per_batch_size: [[1, 8, 3], [10, 12, 1]]}}": "a range from 10 after one to 8",
     }  # fmt: skip
     for engine, words in bad.items():
         with pytest.raises(ConfigError, match=words):
-            loaded(write, "{acceptance: {rate: 0.8}}", engine)
+            text = engine.replace("<", "{name: vllm-v1, speculative_config: {").replace(">", "{name: vllm-v1-async, speculative_config: {")
+            loaded(write, "{acceptance: {rate: 0.8}}", text)
 
 
 def test_more_drafts_than_the_context_holds(write: Write) -> None:

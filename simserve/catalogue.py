@@ -39,10 +39,11 @@ class Metric:
     meaning   its definition in the metadata of requests.parquet
     target    what the SLO target of this name says in the reference of the experiment; "" where it carries none
     unit      "s" or "s/token"
-    over      what its distribution is over
+    over      what its distribution is over; an emission: the tokens of a request that one step gave it, as a client sees them come
     headline  it is shown where there is space for few: bands in tables, classes in a comparison
     banded    it has a band in `intervals`
     formula   (RunRecords, TokenGaps) -> seconds, one a request, NaN where it is not defined. None: `report/columns.py` has it
+    speculative  only results of runs with speculative decoding have it
     """
 
     name: str
@@ -53,11 +54,12 @@ class Metric:
     meaning: str
     target: str = ""
     unit: Literal["s", "s/token"] = "s"
-    over: Literal["request", "token"] = "request"
+    over: Literal["request", "token", "emission"] = "request"
     better: Better = "lower"
     headline: bool = False
     banded: bool = False
     formula: Callable[[Any, Any], Any] | None = None
+    speculative: bool = False
 
     @property
     def unit_in_names(self) -> str:
@@ -90,6 +92,7 @@ class Figure:
     unit      in tables: "%" is a fraction shown as per cent
     judged    comparisons call a change better or worse
     banded    it has a band in `intervals`
+    speculative  only results of runs with speculative decoding have it
     """
 
     column: str
@@ -100,6 +103,7 @@ class Figure:
     unit: str = ""
     judged: bool = True
     banded: bool = False
+    speculative: bool = False
 
     @property
     def by_class(self) -> bool:
@@ -146,6 +150,11 @@ _OWN: tuple[Metric, ...] = (
     Metric(
         "itl_max_s", "itl_longest", "Longest ITL", "longest gap", "Longest gap between two tokens",
         "longest gap between two of its tokens", "Longest gap between two tokens of the request, seconds.",
+    ),
+    Metric(
+        "itl_emission_s", "itl_emission", "ITL per emission", "ITL per emission", "Gap between two steps that gave a request tokens",
+        "gap between two consecutive steps that gave the request tokens",
+        over="emission", speculative=True,
     ),
 )  # fmt: skip
 """In the order of tables and files. New ones go to the end: columns of requests.parquet keep their places."""
@@ -218,6 +227,30 @@ FIGURES: tuple[Figure, ...] = (
     Figure("migration_pause_mean_s", "lower", "migration.pause_mean", ("cluster", "migration", "pause_s", "mean")),
     Figure("migration_pause_max_s", "lower", "migration.pause_max", ("cluster", "migration", "pause_s", "max")),
     Figure("simulated_s", "lower", "simulated", ("window", "run_s")),
+    Figure(
+        "acceptance_length", "higher", "speculation.acceptance_length", ("speculation", "acceptance_length"),
+        "Acceptance length (tokens a verification)", speculative=True,
+    ),
+    Figure(
+        "tokens_per_step", "higher", "speculation.tokens_per_step", ("speculation", "tokens_per_step"), "Tokens of a request in a step",
+        speculative=True,
+    ),
+    Figure(
+        "acceptance_rate", "higher", "speculation.acceptance_rate", ("speculation", "acceptance_rate"), "Drafted tokens accepted", "%",
+        speculative=True,
+    ),
+    Figure(
+        "drafted_tokens", "lower", "speculation.drafted", ("speculation", "drafted_tokens"), "Drafted tokens", judged=False,
+        speculative=True,
+    ),
+    Figure(
+        "accepted_tokens", "higher", "speculation.accepted", ("speculation", "accepted_tokens"), "Accepted tokens", judged=False,
+        speculative=True,
+    ),
+    Figure(
+        "wasted_tokens", "lower", "speculation.wasted", ("speculation", "wasted_tokens"), "Wasted tokens", judged=False,
+        speculative=True,
+    ),
 )  # fmt: skip
 """In the order of the columns of studies."""
 

@@ -15,7 +15,7 @@ PAGE = "docs/fidelity.md, Mechanisms"
 
 ABSENT: dict[str, tuple[str, ...]] = {
     "LoRA adapters": ("lora", "loras", "qlora", "adapter", "adapters"),
-    "speculative decoding": ("speculative", "speculation", "spec", "draft", "eagle", "eagle3", "medusa", "mtp", "ngram", "lookahead"),
+    "Medusa heads, lookahead and suffix decoding": ("medusa", "lookahead", "suffix"),
     "beam search": ("beam", "beams"),
     "parallel sampling": ("best_of", "num_return_sequences", "n_samples"),
     "sampling parameters": ("temperature", "top_p", "top_k", "min_p", "logprobs", "repetition_penalty", "presence_penalty"),
@@ -78,6 +78,28 @@ KEYS: dict[str, tuple[str, ...]] = {
         "enable_block_reuse",
     ),
     "cluster.instances.0.kv.host_memory_gib": ("swap_space", "cpu_swap", "swap_gib", "host_memory"),
+    "speculation": ("speculative", "speculative_decoding", "spec_decode", "spec_decoding", "spec", "speculative_config", "speculator"),
+    "speculation.method": (
+        "speculative_method",
+        "speculative_algorithm",
+        "speculative_algo",
+        "decoding_type",
+        "eagle",
+        "eagle3",
+        "mtp",
+        "ngram",
+    ),
+    "speculation.draft": ("draft_model", "speculative_model", "speculative_draft_model_path", "draft_model_path", "assistant_model"),
+    "speculation.tokens": (
+        *("num_speculative_tokens", "speculative_num_steps", "max_draft_len", "draft_len", "num_draft_tokens", "draft_tokens", "draft_max"),
+        *("speculative_tokens", "num_steps", "spec_len"),
+    ),
+    "speculation.top_k": ("speculative_eagle_topk", "eagle_topk", "topk", "dynamic_tree_max_topk"),
+    "speculation.verify_tokens": ("speculative_num_draft_tokens", "max_total_draft_tokens"),
+    "speculation.acceptance": ("acceptance_rate", "accept_rate", "acceptance_rates", "accept_length", "acceptance_length"),
+    "speculation.by_batch": (
+        *("speculative_disable_by_batch_size", "num_speculative_tokens_per_batch_size", "draft_len_schedule", "disable_by_batch_size"),
+    ),
     "cluster.router.policy": ("router", "routing", "routing_policy", "load_balancer", "lb_policy"),
     "cluster.controllers": ("controller", "autoscaler", "autoscaling", "scaling", "rebalancing"),
     "cluster.network.bytes_per_s": ("bandwidth", "network_bandwidth", "link_bandwidth"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simserve.cli import completion
+
+if TYPE_CHECKING:
+    from simserve.config.engine_speculation import EngineSpeculation
 
 app = typer.Typer()
 
@@ -16,6 +19,20 @@ _FRACTIONS = {
     "device-static": "of each device's memory, for weights and KV cache; activations come from the rest",
     "free": "of what weights and activations leave, for the KV cache",
 }
+
+
+def _speculation(known: EngineSpeculation) -> list[str]:
+    if not known.methods:
+        return ["Speculative decoding: none"]
+    lines = [f"Speculative decoding: {', '.join(known.methods)}; KV of rejected tokens is {known.rejected_kv}"]
+    if known.max_seqs is not None:
+        lines.append(f"  at most {known.max_seqs} requests run at once unless stated")
+    for rule in known.refused:
+        bound = f" above {rule.above:g}" if rule.above is not None else ""
+        values = f" {', '.join(str(value) for value in rule.values)}" if rule.values else ""
+        who = f" with {', '.join(rule.methods)}" if rule.methods else ""
+        lines.append(f"  not {rule.key}{bound}{values}{who}: {rule.reason} ({rule.source})")
+    return lines
 
 
 @app.command()
@@ -46,4 +63,5 @@ def engines(
     print(f"\nMemory fraction: {_FRACTIONS[profile.memory.fraction_of]}")
     host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
     print(f"Host overheads ({'validated' if profile.validated else 'not validated'}): {host}")
+    print("\n".join(_speculation(profile.speculation)))
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

@@ -15,6 +15,8 @@ from simserve.config.published_costs import published
 from simserve.config.python_policies import PythonPolicies
 from simserve.config.schema import NetworkSection
 from simserve.config.size import check_memory, check_time
+from simserve.config.speculating import draft_of, speculating
+from simserve.config.speculation_section import SpeculationSection
 from simserve.contracts import Scheduler
 from simserve.engine import InstanceSpec
 from simserve.engine.spec import ClusterSpec, LinkSpec
@@ -51,12 +53,14 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     instances: list[InstanceSpec] = []
     memory_notes: list[tuple[str, ...]] = []
+    speculation: list[SpeculationSection | None] = []
     for index, group in enumerate(experiment.groups):
         try:
             deployed = deployment(experiment, group, model, given.schedulers.get(index))
             made = _instances(experiment, group, deployed, first=len(instances))
             instances += made
             memory_notes += [deployed.memory_notes()] * len(made)
+            speculation += [group.speculation] * len(made)
         except (ConfigError, ModelError, ProfileError) as error:
             place = messages.at(experiment.document, ("cluster", "instances", index), str(error))
             raise type(error)(str(place)) from error
@@ -65,7 +69,8 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed))
     check_time(experiment, workload, cluster)
-    return Assembly(workload, tuple(instances), cluster, tuple(memory_notes), given)
+    told = speculating(instances, speculation, experiment.engine, workload.requests, spec.seed)
+    return Assembly(workload, told, cluster, tuple(memory_notes), given)
 
 
 def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, scheduler: Scheduler | None = None) -> Deployment:
@@ -87,7 +92,15 @@ def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchite
         published=published(experiment),
         cost_model=experiment.cost_model,
         max_model_len=group.max_model_len,
+        **_draft(experiment, group),
     )
+
+
+def _draft(experiment: Experiment, group: InstanceGroup) -> dict[str, Any]:
+    """The draft of a group that speculates."""
+    if group.speculation is None or "draft" not in Deployment.__dataclass_fields__:
+        return {}
+    return {"draft": draft_of(group.speculation, experiment.base_dir)}
 
 
 def _instances(experiment: Experiment, group: InstanceGroup, deployed: Deployment, first: int) -> list[InstanceSpec]:

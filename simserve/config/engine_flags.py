@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
 
+from simserve.config.engine_speculation import Table, by_batch
 from simserve.config.section import Section
 from simserve.errors import nearest
 from simserve.files import messages
@@ -28,6 +30,9 @@ class FlagRule(Section):
         default_factory=dict, description="What the key becomes for each value of the flag, null = as without the flag. Empty: as written."
     )
     refused: dict[str, str] = Field(default_factory=dict, description="Values that the engine does not honour, and why.")
+    table: Table | None = Field(
+        default=None, description="How it states numbers of drafted tokens by batch size (config/engine_speculation.py); for by_batch."
+    )
 
     @property
     def of_model(self) -> bool:
@@ -36,6 +41,8 @@ class FlagRule(Section):
 
     def translated(self, flag: str, value: Any) -> Any:
         """The key's value. Raises ValueError for a value that the engine does not take."""
+        if self.table is not None:
+            return by_batch(self.table, value)
         word = str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, str | int) else ""
         if word in self.refused:
             raise ValueError(f"found {shown(value)}: {self.refused[word]}")
@@ -46,6 +53,26 @@ class FlagRule(Section):
             allowed = [*self.values, *self.refused]
             raise ValueError(f"found '{word}', expected it without quotes" if quoted else f"found {shown(value)}{nearest(word, allowed)}")
         return self.values[word]
+
+
+def laid_out(section: Mapping[str, Any], known: Iterable[str]) -> Iterator[tuple[str, Any, KeyPath]]:
+    """(flag, value, where it stands) for each flag of an experiment's `engine`. Flags that hold a mapping, as vLLM's
+    `speculative_config: {method: eagle3}` or the JSON text of its command line, are given part by part as `speculative_config.method`.
+
+    Raises ValueError, with the flag, for a text that is no JSON.
+    """
+    heads = {flag.split(".")[0] for flag in known if "." in flag}
+    for flag, value in section.items():
+        parts = value
+        if flag in heads and isinstance(value, str):
+            try:
+                parts = json.loads(value)
+            except json.JSONDecodeError as problem:
+                raise ValueError(flag, f"found {shown(value)}, expected a mapping, or one as JSON ({problem.msg})") from problem
+        if flag in heads and isinstance(parts, Mapping):
+            yield from ((f"{flag}.{part}", one, ("engine", flag, part)) for part, one in parts.items())
+        else:
+            yield flag, value, ("engine", flag)
 
 
 def model_flags(document: Document, rules: Mapping[str, FlagRule]) -> tuple[Document, list[Mistake]]:

@@ -19,6 +19,7 @@ from simserve import hints
 from simserve.bounds import MOST_STEP_S, MOST_TOKENS
 from simserve.config.engine_flags import FlagRule
 from simserve.config.engine_memory import MemorySection
+from simserve.config.engine_speculation import EngineSpeculation
 from simserve.config.schema import SchedulerSection
 from simserve.config.section import OpenSection, Section
 from simserve.errors import ConfigError
@@ -136,6 +137,7 @@ class EngineProfile(Section):
     on_hardware: list[HardwareDefaults] = Field(default_factory=list)
     kv: KvDefaults
     memory: MemorySection = Field(default_factory=MemorySection)
+    speculation: EngineSpeculation = Field(default_factory=EngineSpeculation)
     dp_shares_step_tokens: bool = Field(
         default=False, description="Whether attention replicas divide the scheduler's token budget among them; otherwise each has it whole."
     )
@@ -162,7 +164,8 @@ class EngineProfile(Section):
 
     def flag_names(self) -> set[str]:
         """What may stand beside `name` in an experiment's `engine` mapping."""
-        return {*self.flags, *self.flag_rules, *OWN_KEYS}
+        heads = {flag.split(".")[0] for flag in (*self.flags, *self.flag_rules)}
+        return {*self.flags, *self.flag_rules, *heads, *OWN_KEYS}
 
     @property
     def looks_at_memory(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides, renamed_keys
+from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides, renamed_keys, speculation
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.cost_models import CostChoice
 from simserve.config.cost_section import CostSection
@@ -30,7 +30,7 @@ from simserve.config.schema import ExperimentSpec
 from simserve.errors import SimserveError
 from simserve.files import messages, yaml_text
 from simserve.files.messages import Mistake
-from simserve.files.yaml_text import Document
+from simserve.files.yaml_text import Document, KeyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class Experiment:
         hardware, groups = hardware_reference(spec.hardware, self.base_dir), [group.resolved() for group in self.groups]
         for group in groups:
             group["hardware"] = hardware_reference(group["hardware"], self.base_dir)
+            if "draft" in group.get("speculation", {}):
+                group["speculation"]["draft"] = model_reference(group["speculation"]["draft"], self.base_dir)
         return {
             "name": self.name,
             **({"description": spec.description} if spec.description else {}),
@@ -113,8 +115,8 @@ class Experiment:
             found.append(Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name))
         if "polynomial" in resolved.get("cost", {}):
             found.append(coefficients_file(resolved["cost"]["polynomial"]))
-        if Path(resolved["model"]["name"]).is_absolute():
-            found.append(Path(resolved["model"]["name"]))
+        drafts = {group["speculation"]["draft"] for group in resolved["cluster"]["instances"] if "draft" in group.get("speculation", {})}
+        found += [Path(name) for name in (resolved["model"]["name"], *sorted(drafts)) if Path(name).is_absolute()]
         for path in _trace_paths(resolved.get("workload")):
             found.append(Path(path) if Path(path).is_absolute() else resources.find_trace(path))
         return found
@@ -261,6 +263,12 @@ def _layouts(experiment: Experiment) -> list[Mistake]:
             check(model, Parallel(**group.parallel.model_dump()))
         except SimserveError as error:
             mistakes.append(messages.at(experiment.document, ("cluster", "instances", index, "parallel"), str(error)))
+        wrong = group.speculation and speculation.misfit(group.speculation, model, group.max_model_len)
+        if wrong:
+            path: KeyPath = ("cluster", "instances", index, "speculation", wrong[0])
+            if path not in experiment.document.places and isinstance(experiment.document.data.get("speculation"), Mapping):
+                path = ("speculation", wrong[0])
+            mistakes.append(messages.at(experiment.document, path, wrong[1]))
     return mistakes
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from simserve import hints
-from simserve.config import engine_flags, engine_profile, python_names
+from simserve.config import engine_flags, engine_profile, python_names, speculation
 from simserve.config.engine_profile import EngineProfile
 from simserve.config.hardware_file import device_memory_bytes
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
+from simserve.config.speculation_section import SpeculationSection
 from simserve.contracts import PolicyParams, SchedulerParams, capable
 from simserve.errors import nearest
 from simserve.files import messages
@@ -38,6 +39,8 @@ class InstanceGroup:
     max_model_len: int | None
     stated_budget: str = ""
     """Where the user wrote the policy's max_num_batched_tokens; "" = it is the engine's default, which adapts itself."""
+    speculation: SpeculationSection | None = None
+    """None: it does not speculate."""
 
     def resolved(self) -> dict[str, Any]:
         """As an element of `cluster.instances`."""
@@ -51,6 +54,7 @@ class InstanceGroup:
             "order": self.order,
             "kv": self.kv.model_dump(exclude_none=True),
             **({} if self.max_model_len is None else {"max_model_len": self.max_model_len}),
+            **({} if self.speculation is None else {"speculation": self.speculation.resolved()}),
         }
 
 
@@ -84,9 +88,16 @@ def complete(
         if python_names.is_from_python(policy):
             text = python_names.lost(policy, "scheduler")
         return None, [*mistakes, messages.at(document, (*prefix, "scheduler", "policy"), text)]
+    of_flags = {key[1]: speculation.Stated(one.value, one.path or (), True) for key, one in flags.items() if key[0] == "speculation"}
+    stated = speculation.merged(raw, prefix, of_flags, document)
+    named = f"{engine.engine} {engine.versions} (profile {engine.name})"
+    speculates, wrong = speculation.complete(stated, engine.speculation, named, prefix, document, folder)
+    mistakes += wrong
     settings: dict[str, Setting] = {}
     if policy == engine.scheduler.policy:
         defaults = engine_profile.scheduler_defaults(engine, Path(str(hardware)).stem, memory)
+        if speculates is not None and engine.speculation.max_seqs is not None:
+            defaults = {**defaults, "max_seqs": engine.speculation.max_seqs}
         settings.update({key: Setting(value, None) for key, value in defaults.items()})
     settings.update({key[1]: setting for key, setting in flags.items() if key[0] == "scheduler"})
     settings.update(written)
@@ -126,7 +137,7 @@ def complete(
         place: KeyPath = (*prefix, "parallel", "pp") if written_here else flags[("parallel", "pp")].path or prefix
         text = f"found {parallel.pp}, but policy {policy} works on one pipeline stage only; use pp 1 (tp spreads it over devices)"
         return None, [messages.at(document, place, text)]
-    return InstanceGroup(
+    group = InstanceGroup(
         count=section.count,
         max_count=section.max_count or section.count,
         boot_s=section.boot_s,
@@ -139,7 +150,11 @@ def complete(
         kv=KvSection(**kv),
         max_model_len=section.max_model_len if section.max_model_len is not None else (length.value if length else None),
         stated_budget=document.place(budget.path) if (budget := settings.get("max_num_batched_tokens")) and budget.path else "",
-    ), []
+        speculation=speculates,
+    )
+    if speculates is not None:
+        mistakes = speculation.refused(speculates, stated, engine.speculation, named, group.resolved(), prefix, document)
+    return (None if mistakes else group), mistakes
 
 
 def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, ...], Setting], list[Mistake]]:
@@ -149,10 +164,14 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
         return {}, []
     found: dict[tuple[str, ...], Setting] = {}
     mistakes: list[Mistake] = []
-    for flag, value in section.items():
+    try:
+        stated = list(engine_flags.laid_out(section, engine.all_flags()))
+    except ValueError as problem:
+        flag, text = problem.args
+        return {}, [messages.at(document, ("engine", flag), text)]
+    for flag, value, path in stated:
         if flag == "name" or flag in engine_profile.OWN_KEYS:
             continue
-        path: KeyPath = ("engine", flag)
         rule = engine.flag_rules.get(flag)
         if rule is not None:
             if rule.of_model:

@@ -98,6 +98,20 @@ def _renamed(node: Any, prefix: str) -> Any:
     return [_renamed(item, prefix) for item in node] if isinstance(node, list) else node
 
 
+def _flags(sets: dict[str, str]) -> dict[str, Any]:
+    """Flags and the parts of those that hold a mapping, which may also be given as JSON text."""
+    found: dict[str, Any] = {}
+    for flag, key in sets.items():
+        head, _, part = flag.partition(".")
+        says = {"description": f"Sets {key} of every instance."}
+        if not part:
+            found[flag] = says
+            continue
+        whole = found.setdefault(head, {"type": ["object", "string"], "properties": {}, "additionalProperties": False})
+        whole["properties"][part] = says
+    return found
+
+
 def _engine(section: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """The engines by name, each with its own flags; a path to the user's own profile takes any flag."""
     own = engine_profile.EngineOverrides.model_json_schema()
@@ -105,7 +119,7 @@ def _engine(section: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     branches: list[dict[str, Any]] = []
     for name in engine_profile.names():
         profile = engine_profile.load_engine(name)
-        flags = {flag: {"description": f"Sets {key} of every instance."} for flag, key in profile.all_flags().items()}
+        flags = _flags(profile.all_flags())
         branches.append(
             {
                 "title": f"engine {name}",

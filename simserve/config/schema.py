@@ -21,6 +21,7 @@ from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.cost_section import CostSection
 from simserve.config.probes import ProbeSection
 from simserve.config.section import OpenSection, Section
+from simserve.config.speculation_section import SpeculationSection
 from simserve.cost.options import CostOptions
 from simserve.errors import ConfigError
 from simserve.model.weight_format import QuantMethod
@@ -118,6 +119,9 @@ class InstanceSection(Section):
     scheduler: SchedulerSection | None = Field(default=None, description="Scheduling policy. Default: the engine profile's.")
     order: str = Field(default="fcfs", description="Order of the waiting queue. `shortest-job` knows the true output lengths (an oracle).")
     kv: KvSection = Field(default_factory=lambda: KvSection(), description="KV cache.")
+    speculation: SpeculationSection | None = Field(
+        default=None, description="Speculative decoding. Its keys go over the experiment's `speculation`; `tokens: 0` = none here."
+    )
     max_model_len: int | None = Field(
         default=None,
         ge=2,
@@ -306,6 +310,9 @@ class ExperimentSpec(Section):
     hardware: str = Field(description="A hardware profile (`simserve hardware`), or a path to a profile's YAML file.")
     engine: Annotated[Annotated[str, Tag("name")] | Annotated[EngineSection, Tag("mapping")], Discriminator(_name_or_mapping)] = Field(
         default="vllm-v1", description="The serving engine to imitate: a profile's name, or a mapping with the engine's own flags."
+    )
+    speculation: SpeculationSection | None = Field(
+        default=None, description="Speculative decoding of every instance. Default: none (docs/speculation.md)."
     )
     cost: CostSection | None = Field(default=None, description="Where step times come from. Default: the hardware profile's kernel models.")
     cluster: ClusterSection = Field(default_factory=lambda: ClusterSection(), description="Instances and router.")

@@ -96,13 +96,17 @@ def _totals(lanes: Sequence[LaneLog]) -> tuple[F64, F64, F64, F64]:
         steps, decodes, context = (a.astype(np.float64) for a in (lane.span_steps, lane.span_decode_requests, lane.span_context_tokens))
         slices, prompt, pairs = (column.astype(np.float64) for column in lane.sliced())
         decoded = steps * context + decodes * steps * (steps - 1.0) / 2.0
+        attended = decoded
+        if len(lane.ticks):  # queries of drafted tokens read the same keys together
+            of_group = lane.decoded()
+            decodes, attended, decoded = of_group.tokens / steps, of_group.attended, of_group.pairs
         # A chunk reads its keys once: as many as its mean query attends.
         chunk_keys = slices * np.divide(pairs, prompt, out=np.zeros(len(prompt)), where=prompt > 0)
         part = 1.0 / lane.layer_group()[1]
-        columns.append((steps * part, decodes + prompt, decoded / steps + chunk_keys, (decoded + pairs) * part))
+        columns.append((steps * part, decodes + prompt, attended / steps + chunk_keys, (decoded + pairs) * part))
         rest = part < 1.0
         left = (1.0 - part)[rest]
-        columns.append((left, decodes[rest], decoded[rest], decoded[rest] * left))
+        columns.append((left, decodes[rest], attended[rest], decoded[rest] * left))
     if not columns:
         return np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0)
     a, b, c, d = (np.concatenate(column) for column in zip(*columns, strict=True))

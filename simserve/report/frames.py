@@ -10,7 +10,7 @@ from simserve.catalogue import METRICS
 from simserve.engine.records import RunRecords
 from simserve.report.metrics import Measurement
 from simserve.report.request_file import request_table
-from simserve.report.step_file import STEP_COLUMNS, step_parts
+from simserve.report.step_file import columns_of, step_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,5 +40,6 @@ def step_frame(records: RunRecords) -> pd.DataFrame:
     """All steps of all lanes, in order of instance, lane and step."""
     import pandas as pd
 
-    parts = [pd.DataFrame(part) for part in step_parts(records)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name, _, _ in STEP_COLUMNS})
+    names = [name for name, _, _ in columns_of(records)]
+    parts = [pd.DataFrame({name: part[name] for name in names}) for part in step_parts(records)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in names})

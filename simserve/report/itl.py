@@ -35,6 +35,7 @@ class TokenGaps:
     single_request  request of each gap that belongs to one request only
     single_s        that gap in seconds
     single_end_s    when it ended
+    within_step     so many of the single gaps, the last ones, lie between tokens that one step gave a request: they are 0
     """
 
     emissions: Emissions
@@ -44,6 +45,7 @@ class TokenGaps:
     single_request: I64
     single_s: F64
     single_end_s: F64
+    within_step: int = 0
 
     @staticmethod
     def of(records: RunRecords) -> TokenGaps:
@@ -79,19 +81,24 @@ class TokenGaps:
                 [first_tick_s[joins] - emissions.prefill_end_s[joins], begins_s[after] - ends_s[before], np.zeros(int(together.sum()))]
             ),
             single_end_s=np.concatenate([first_tick_s[joins], begins_s[after], np.repeat(emissions.prefill_end_s[burst], together)]),
+            within_step=int(together.sum()),
         )
 
-    def stats(self, selected: Mask) -> Stats:
-        """Stats over all gaps of the selected requests (mask over the rows of the request table)."""
-        return describe_weighted(lambda: self.weighted(selected))
+    def stats(self, selected: Mask, per_emission: bool = False) -> Stats:
+        """Stats over all gaps of the selected requests (mask over the rows of the request table). `per_emission`: as `weighted`."""
+        return describe_weighted(lambda: self.weighted(selected, per_emission))
 
-    def cdf(self, selected: Mask) -> tuple[F64, F64]:
+    def cdf(self, selected: Mask, per_emission: bool = False) -> tuple[F64, F64]:
         """Points of the distribution of the gaps of the selected requests, for drawing."""
-        return weighted_cdf(lambda: self.weighted(selected))
+        return weighted_cdf(lambda: self.weighted(selected, per_emission))
 
-    def weighted(self, selected: Mask) -> Iterator[tuple[F64, I64]]:
-        """Gaps in seconds and how many tokens waited that long, in pieces: the single ones, then each lane's ticks in order."""
-        single = self.single_s[selected[self.single_request]]
+    def weighted(self, selected: Mask, per_emission: bool = False) -> Iterator[tuple[F64, I64]]:
+        """Gaps in seconds and how many tokens waited that long, in pieces: the single ones, then each lane's ticks in order.
+
+        per_emission  tokens that one step gave a request count as one, without gaps between them
+        """
+        kept = len(self.single_s) - (self.within_step if per_emission else 0)
+        single = self.single_s[:kept][selected[self.single_request[:kept]]]
         yield single, np.ones(len(single), dtype=np.int64)
         for lane in range(len(self.tick_end_s)):
             for _, gaps, weights in self.by_tick(lane, selected):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from simserve.catalogue import METRICS
 from simserve.engine.records import RunRecords, Status
 from simserve.report.columns import RequestMetrics, request_metrics
+from simserve.report.drafts import speculates
 from simserve.report.itl import TokenGaps, tokens_between
 from simserve.report.quantiles import Stats, describe
 from simserve.report.saturation import Saturation, saturation
@@ -53,7 +54,8 @@ def measure(records: RunRecords, limits: Mapping[str, Mapping[str, float]], warm
     gaps = TokenGaps.of(records)
     requests = request_metrics(records, gaps)
     in_window = window.holds(records.requests.released_s)
-    latency = {name: _latency(requests, gaps, in_window & rows) for name, rows in class_masks(records).items()}
+    speculative = speculates(records)
+    latency = {name: _latency(requests, gaps, in_window & rows, speculative) for name, rows in class_masks(records).items()}
     return Measurement(
         records=records,
         window=window,
@@ -77,10 +79,13 @@ def class_masks(records: RunRecords) -> dict[str, Mask]:
     return masks
 
 
-def _latency(requests: RequestMetrics, gaps: TokenGaps, selected: Mask) -> dict[str, Stats]:
+def _latency(requests: RequestMetrics, gaps: TokenGaps, selected: Mask, speculative: bool) -> dict[str, Stats]:
     return {
-        metric.name: describe(requests.column(metric.name)[selected]) if metric.over == "request" else gaps.stats(selected)
+        metric.name: describe(requests.column(metric.name)[selected])
+        if metric.over == "request"
+        else gaps.stats(selected, metric.over == "emission")
         for metric in METRICS
+        if speculative or not metric.speculative
     }
 
 

@@ -64,6 +64,8 @@ def output_tokens_in_bins(records: RunRecords, gaps: TokenGaps, edges: F64) -> F
     first, at_once = records.emissions.prefill_end_s, records.emissions.at_once()
     tokens = np.histogram(first[at_once > 0], edges, weights=at_once[at_once > 0])[0].astype(np.float64)
     for lane, ticks in zip(records.lanes, gaps.tick_end_s, strict=True):
+        if len(lane.ticks):  # there every token of the group is one of a burst
+            continue
         decodes = lane.span_decode_requests > 0
         group = np.repeat(lane.span_decode_requests[decodes], lane.span_steps[decodes])
         tokens += np.histogram(ticks, edges, weights=group)[0]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from simserve.engine.records import LaneLog, RunRecords
 from simserve.report.arrow import column
+from simserve.report.drafts import speculates
 from simserve.report.request_file import Column
 
 STEP_COLUMNS: tuple[Column, ...] = (
@@ -30,15 +31,30 @@ STEP_COLUMNS: tuple[Column, ...] = (
     Column("waiting", "requests", "requests in the waiting queue when the step's span was planned"),
 )
 
+SPECULATION_COLUMNS: tuple[Column, ...] = (
+    Column("drafted_tokens", "tokens", "drafted tokens that the decoding requests computed beside their own"),
+    Column("accepted_tokens", "tokens", "of them, those that the requests got"),
+    Column("verify_requests", "requests", "requests whose drafted tokens a policy had verified in slices of their own"),
+    Column("verify_tokens", "tokens", "tokens of these slices, the ordinary one of each included"),
+)
+"""Further columns of runs with speculative decoding."""
+
+_ALL = STEP_COLUMNS + SPECULATION_COLUMNS
+
 _ROWS_PER_GROUP = 1 << 20
 
 
+def columns_of(records: RunRecords) -> tuple[Column, ...]:
+    """The columns of a run's steps."""
+    return STEP_COLUMNS + (SPECULATION_COLUMNS if speculates(records) else ())
+
+
 def step_columns(lane: LaneLog, from_span: int = 0, to_span: int | None = None) -> dict[str, NDArray[Any]]:
-    """The columns STEP_COLUMNS of the steps of the spans from_span .. to_span - 1 of a lane."""
+    """The columns STEP_COLUMNS and SPECULATION_COLUMNS of the steps of the spans from_span .. to_span - 1 of a lane."""
     spans = slice(from_span, len(lane.span_steps) if to_span is None else to_span)
     steps = lane.span_steps[spans]
     if not len(steps):
-        return {name: np.empty(0, dtype=np.float64 if name.endswith("_s") else np.int64) for name, _, _ in STEP_COLUMNS}
+        return {name: np.empty(0, dtype=np.float64 if name.endswith("_s") else np.int64) for name, _, _ in _ALL}
     first = int(lane.span_first_step[spans][0])
     number = np.arange(first, first + int(steps.sum()), dtype=np.int64)
 
@@ -51,6 +67,11 @@ def step_columns(lane: LaneLog, from_span: int = 0, to_span: int | None = None) 
     start_s[lane.span_first_step[spans] - first] = lane.span_start_s[spans]
     decode = expand(lane.span_decode_requests)
     group, groups = lane.layer_group()
+    ticks = _ticks(lane, spans.start, decode > 0)
+    context = expand(lane.span_context_tokens) + since_span_start * decode
+    verified = np.zeros((2, len(lane.span_steps)), dtype=np.int64)
+    if len(lane.verified):
+        verified[:, lane.verified[:, 0]] = lane.verified[:, 1:3].T
     return {
         "instance": np.full(len(number), lane.instance, dtype=np.int64),
         "lane": np.full(len(number), lane.lane, dtype=np.int64),
@@ -58,7 +79,7 @@ def step_columns(lane: LaneLog, from_span: int = 0, to_span: int | None = None) 
         "start_s": start_s,
         "end_s": end_s,
         "decode_requests": decode,
-        "context_tokens": expand(lane.span_context_tokens) + since_span_start * decode,
+        "context_tokens": ticks[:, 2] if len(lane.ticks) else context,
         "prefill_requests": expand(lane.span_prefill_requests),
         "prefill_tokens": expand(lane.span_prefill_tokens),
         "prefill_pairs": expand(lane.span_prefill_pairs),
@@ -66,7 +87,20 @@ def step_columns(lane: LaneLog, from_span: int = 0, to_span: int | None = None) 
         "layer_groups": expand(groups),
         "kv_blocks": expand(lane.span_kv_blocks),
         "waiting": expand(lane.span_waiting),
+        "drafted_tokens": ticks[:, 0],
+        "accepted_tokens": ticks[:, 1],
+        "verify_requests": expand(verified[0]),
+        "verify_tokens": expand(verified[1]),
     }
+
+
+def _ticks(lane: LaneLog, from_span: int, decodes: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The lane's ticks (see LaneLog) by step, for the steps from those of a span on, of which some decode; zeros elsewhere."""
+    rows = np.zeros((len(decodes), 4), dtype=np.int64)
+    if len(lane.ticks):
+        before = int(lane.span_steps[:from_span][lane.span_decode_requests[:from_span] > 0].sum())
+        rows[decodes] = lane.ticks[before : before + int(decodes.sum())]
+    return rows
 
 
 def step_parts(records: RunRecords) -> Iterator[dict[str, NDArray[Any]]]:
@@ -88,7 +122,7 @@ def write_steps(records: RunRecords, path: Path) -> None:
 
     fields = [
         pa.field(name, pa.float64() if name.endswith("_s") else pa.int64(), metadata={"unit": unit, "meaning": meaning})
-        for name, unit, meaning in STEP_COLUMNS
+        for name, unit, meaning in columns_of(records)
     ]
     schema = pa.schema(fields, metadata={"simserve_schema": "steps/1"})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from simserve.report.cluster import cluster_summary
+from simserve.report.drafts import speculation_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
 from simserve.report.provenance import compared, from_python, memory_notes, simulated, unvalidated
@@ -30,6 +31,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
     given = from_python(experiment)
+    drafts = speculation_summary(m.records, m.window)
     content = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -47,6 +49,7 @@ def summarise(
         "queue": queues(m),
         "preemption": preemption(m),
         "prefix_cache": prefix_hits(m),
+        **({} if drafts is None else {"speculation": drafts}),
         "cluster": cluster_summary(m.records, experiment),
         "energy": energy,
         "experts": experts,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simserve.engine.records import F64, I64, LaneLog, RunRecords
+from simserve.report.drafts import step_tokens
 from simserve.report.window import Window
 
 
@@ -59,9 +60,8 @@ def _use(lanes: list[LaneLog], kv_blocks: int, window: Window) -> dict[str, floa
     for lane in lanes:
         time.append(window.overlap_s(lane.span_start_s, span_end_s(lane)))
         blocks.append(lane.span_kv_blocks)
-        slices, new_tokens, _ = lane.sliced()
-        requests.append(lane.span_decode_requests + slices)
-        tokens.append(lane.span_decode_requests + new_tokens)
+        requests.append(lane.span_decode_requests + lane.sliced()[0])
+        tokens.append(step_tokens(lane))
         first = np.searchsorted(lane.step_end_s, window.start_s, side="left")
         steps += int(np.searchsorted(lane.step_end_s, window.end_s, side="right") - first)
     weight = np.concatenate(time)
@@ -70,7 +70,7 @@ def _use(lanes: list[LaneLog], kv_blocks: int, window: Window) -> dict[str, floa
     if in_steps == 0:
         return dict.fromkeys(_USE_KEYS, math.nan) | {"busy_fraction": 0.0, "kv_used_mean": 0.0, "kv_used_max": 0.0, "steps": 0}
 
-    def mean(parts: list[I64]) -> float:
+    def mean(parts: list[Any]) -> float:
         return float((np.concatenate(parts) * weight).sum()) / in_steps
 
     seen = weight > 0

@@ -72,7 +72,7 @@ def rare(values: Mapping[str, float | None], tested: Sequence[Quantity]) -> list
     """Notes on percentiles that rest on a handful of the requests of a run."""
     notes = []
     for quantity in tested:
-        if quantity.stat[:1] != "p" or LATENCIES[quantity.name].over == "token":
+        if quantity.stat[:1] != "p" or LATENCIES[quantity.name].over != "request":
             continue
         of_class = values.get(quantity._replace(name="measured", stat="").column)
         requests = of_class if of_class is not None else values.get("measured_requests")

@@ -120,6 +120,15 @@ def quantity(name: str, stat: str = "", slo_class: str = ALL_CLASSES) -> Quantit
     raise ConfigError(f"unknown quantity '{full}'{nearest(full, allowed)} (any percentile of the latencies)")
 
 
+SPECULATIVE = frozenset(
+    [
+        *(figure.column for figure in FIGURES if figure.speculative),
+        *(f"{m.quantity}_{stat}_{m.unit_in_names}" for m in METRICS if m.speculative for stat in STATS),
+    ]
+)
+"""Columns of tables that only runs with speculative decoding fill: tables without any leave them out."""
+
+
 def standard(classes: tuple[str, ...] = ()) -> tuple[Quantity, ...]:
     """What every row of a sweep holds: all latencies and scalars, and latencies, attainment and goodput of single classes."""
     rows = [Quantity(name, stat) for name in LATENCIES for stat in STATS]
@@ -137,7 +146,7 @@ def value_of(result: Result, wanted: Quantity) -> float | None:
     if wanted.name in SCALARS:
         value = SCALARS[wanted.name].read(result, slo_class)
     elif wanted.stat in STATS:
-        value = summary["latency"][slo_class][LATENCIES[wanted.name].name][wanted.stat]
+        value = summary["latency"][slo_class].get(LATENCIES[wanted.name].name, {}).get(wanted.stat)
     else:
         value = _percentile(result.measurement, slo_class, wanted)
     return None if value is None or not math.isfinite(value) else float(value)
@@ -165,12 +174,15 @@ def _percentile(m: Measurement, slo_class: str, wanted: Quantity) -> float:
     assert match is not None
     fraction = float(f"{match[1]}.{match[2] or 0}") / 100
     rows = class_masks(m.records)[slo_class] & m.in_window
-    if LATENCIES[wanted.name].over == "token":
-        pieces = list(m.gaps.weighted(rows))
+    metric = LATENCIES[wanted.name]
+    if metric.name not in m.latency[slo_class]:
+        return math.nan
+    if metric.over != "request":
+        pieces = list(m.gaps.weighted(rows, metric.over == "emission"))
         values = np.concatenate([values for values, _ in pieces])
         weights = np.concatenate([weights for _, weights in pieces]).astype(np.float64)
     else:
-        values = m.requests.column(LATENCIES[wanted.name].name)[rows]
+        values = m.requests.column(metric.name)[rows]
         values = values[~np.isnan(values)]
         weights = np.ones(len(values))
     return _weighted_quantile(values, weights, fraction)

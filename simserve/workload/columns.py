@@ -142,6 +142,18 @@ COLUMNS: dict[str, Column] = {
             "patience_s", "number", "time after its release at which the client gives up", "s", math.nan, 0, MOST_SECONDS, visible=False
         ),
         Column("attempt_of", "row", "first attempt of which this one is a repetition", absent=-1, least=-1, visible=False),
+        Column("task", "name", "kind of task, such as code: drafts are accepted by it", absent="", most=MOST_NAMES, visible=False),
+        Column("acceptance_rate", "number", "probability that a drafted token is accepted", "", math.nan, 0, 1, visible=False),
+        Column(
+            "acceptance_length",
+            "number",
+            "tokens that a step with a draft emits on average",
+            "tokens",
+            math.nan,
+            1,
+            MOST_TOKENS,
+            visible=False,
+        ),
     )
 }
 """By name, in the order in which files have them: a new one goes at the end."""

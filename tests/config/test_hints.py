@@ -59,6 +59,11 @@ def complaint(path: Path, *changes: str) -> str:
         ("hardware=RTX4090", "'rtx-4090'"),
         ("model=llama3-8b", "'llama-3-8b'"),
         ("model=Llama-2-7B-hf", "'llama-2-7b'"),
+        ("speculative={}", "'speculation'"),
+        ("numSpeculativeTokens=4", "'speculation.tokens'"),
+        ("engine.num_speculative_tokens=4", "'speculation.tokens'"),
+        ("speculation.num_speculative_tokens=4", "'tokens'"),
+        ("speculation.accept_length=2.5", "'acceptance'"),
     ],
 )
 def test_other_names_of_the_same_thing(write: Write, change: str, meant: str) -> None:
@@ -73,10 +78,7 @@ def test_other_names_of_the_same_thing(write: Write, change: str, meant: str) ->
         ("adapters=[a]", "LoRA adapters"),
         ("price=3", "price"),
         ("cluster.instances.0.cost_per_hour=2.5", "price"),
-        ("speculative={}", "speculative decoding"),
-        ("engine.speculative_config={}", "speculative decoding"),
-        ("engine.num_speculative_tokens=4", "speculative decoding"),
-        ("numSpeculativeTokens=4", "speculative decoding"),
+        ("medusa={}", "Medusa heads, lookahead and suffix decoding"),
         ("cluster.instances.0.kv.kv_offload=true", "a host or disk tier of the KV cache"),
         ("cluster.instances.0.kv.lmcache=true", "a host or disk tier of the KV cache"),
         ("workload.images=2", "images, audio and video"),

@@ -185,7 +185,7 @@ def test_the_page_on_workloads_lists_the_columns() -> None:
 def test_every_attribute_of_a_table_is_declared() -> None:
     lists = {"prefix", "also_after", "others", "provenance"}
     assert ATTRIBUTES - lists <= COLUMNS.keys()
-    assert set(COLUMNS) - ATTRIBUTES == {"adapter", "salt", "patience_s", "attempt_of"}
+    assert set(COLUMNS) - ATTRIBUTES == {"adapter", "salt", "patience_s", "attempt_of", "task", "acceptance_rate", "acceptance_length"}
 
 
 def test_adapters_and_salts_are_in_the_result_of_a_run(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simserve.engine.records import LaneLog, RunRecords
+from simserve.engine.records import I64, LaneLog, RunRecords
 from simserve.report.utilisation import span_end_s
 
 Event = tuple[int, str]
@@ -53,7 +53,9 @@ def _lane_events(lane: LaneLog, tid: int, alone: bool, empties: bool, cut_s: flo
             yield counter(pid, ts, name, unit, value)
 
     previous_end = 0
-    for start_s, end_s, last_step_s, steps, decode, context, chunks, tokens, kv, waiting, group, groups in _rows(lane, cut_s):
+    for start_s, end_s, last_step_s, steps, decode, context, chunks, tokens, kv, waiting, group, groups, drafted, accepted in _rows(
+        lane, cut_s
+    ):
         start, end = microseconds(start_s), microseconds(end_s)
         if start > previous_end:
             yield from _idle(previous_end, changed, running, empties)
@@ -63,6 +65,8 @@ def _lane_events(lane: LaneLog, tid: int, alone: bool, empties: bool, cut_s: flo
         many = f" ({steps} steps)" if steps > 1 else ""
         args = f'"steps":{steps},"decode_requests":{decode},"context_tokens":{context}'
         args += f',"prefill_requests":{chunks},"prefill_tokens":{tokens}'
+        if len(lane.ticks):
+            args += f',"drafted_tokens":{drafted},"accepted_tokens":{accepted}'
         head = f'"ph":"X","pid":{pid},"tid":{tid},"ts":{start},"dur":{end - start}'
         yield start, f'{{{head},"name":"{what}{many}","args":{{{args}}}}}'
         yield from changed(start, "requests", running, decode + chunks)
@@ -80,14 +84,23 @@ def _idle(ts: int, changed: object, running: str, empties: bool) -> Iterator[Eve
         yield from changed(ts, "KV cache", "blocks in use", 0)
 
 
-def _rows(lane: LaneLog, cut_s: float) -> Iterator[tuple[float, float, float, int, int, int, int, int, int, int, int, int]]:
+def _rows(lane: LaneLog, cut_s: float) -> Iterator[tuple[float, float, float, int, int, int, int, int, int, int, int, int, int, int]]:
     """The spans that start before the cut, in pieces: start, end, start of the last step, then the counts."""
     before_last = np.maximum(lane.span_first_step + lane.span_steps - 2, 0)
     last_step_s = np.where(lane.span_steps > 1, lane.step_end_s[before_last], lane.span_start_s) if len(before_last) else lane.span_start_s
     columns = (
         lane.span_start_s, span_end_s(lane), last_step_s, lane.span_steps, lane.span_decode_requests, lane.span_context_tokens,
-        lane.span_prefill_requests, lane.span_prefill_tokens, lane.span_kv_blocks, lane.span_waiting, *lane.layer_group(),
+        lane.span_prefill_requests, lane.span_prefill_tokens, lane.span_kv_blocks, lane.span_waiting, *lane.layer_group(), *_drafted(lane),
     )  # fmt: skip
     stop = int(np.searchsorted(lane.span_start_s, cut_s))
     for begin in range(0, stop, 4096):
         yield from zip(*(column[begin : min(begin + 4096, stop)].tolist() for column in columns), strict=True)
+
+
+def _drafted(lane: LaneLog) -> tuple[I64, I64]:
+    """Drafted and accepted tokens of all steps of each span."""
+    zeros = np.zeros_like(lane.span_steps)
+    if not len(lane.ticks):
+        return zeros, zeros
+    drafted, accepted = (np.add.reduceat(column, lane.span_first_step) for column in lane.drafted().T)
+    return drafted, accepted

@@ -28,7 +28,7 @@ _MAX_DOTS = 4000
 
 def cdf_panels(m: Measurement) -> Panels:
     """Cumulative distributions by SLO class with the SLO as dotted lines: TTFT, ITL, TPOT and E2E by themselves."""
-    draw = {metric.name: partial(_cdf, m, metric) for metric in METRICS}
+    draw = {metric.name: partial(_cdf, m, metric) for metric in METRICS if metric.name in m.latency[ALL_CLASSES]}
     return Panels(draw, tuple(metric.name for metric in METRICS if metric.headline), 2, (9.2, 6.0))
 
 
@@ -44,12 +44,13 @@ def _cdf(m: Measurement, metric: Metric, ax: Axes) -> None:
         ax.legend(loc="lower right")
     else:
         nothing(ax, "no request has this quantity")
-    ax.set_title(f"{metric.title}, {'per request' if metric.over == 'request' else 'all tokens'}")
+    ax.set_title(f"{metric.title}, {'per request' if metric.over == 'request' else f'all {metric.over}s'}")
     ax.set_ylabel(f"{metric.over}s, %")
 
 
 def _cdf_line(ax: Axes, m: Measurement, metric: Metric, name: str, rows: Mask, number: int) -> bool:
-    value, fraction = m.gaps.cdf(rows) if metric.over == "token" else cdf_points(m.requests.column(metric.name)[rows])
+    of_request = metric.over == "request"
+    value, fraction = cdf_points(m.requests.column(metric.name)[rows]) if of_request else m.gaps.cdf(rows, metric.over == "emission")
     positive = value > 0  # a logarithmic axis has no 0
     if not bool(positive.any()):
         return False

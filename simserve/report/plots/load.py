@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.engine.records import F64
+from simserve.report.drafts import step_tokens
 from simserve.report.metrics import Measurement
 from simserve.report.plots.panels import Panels
 from simserve.report.plots.style import COLOURS, legend_above, nothing, one, style, time_unit
@@ -101,7 +102,7 @@ def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
             pick = np.arange(0, len(lane.span_steps), 1 + len(lane.span_steps) * len(m.records.lanes) // _MAX_STEPS)
             first = lane.span_first_step[pick]
             seconds.append(lane.step_end_s[first] - lane.span_start_s[pick])
-            tokens.append((lane.span_decode_requests + lane.sliced()[1])[pick])
+            tokens.append(step_tokens(lane)[pick])
             mixed.append(lane.span_prefill_tokens[pick] > 0)
         if not sum(map(len, tokens)):
             nothing(ax, "no steps")

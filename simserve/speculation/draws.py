@@ -1,0 +1,58 @@
+"""Random numbers by counter: what belongs to (seed, row, place) is the same whenever and however often it is asked for.
+
+Common random numbers: the draft of a token is judged by the token's own number, so two runs that schedule requests differently, or draft
+other numbers of tokens, judge the same tokens alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simserve.contracts.cost import I64
+
+ONE = 1 << 53
+"""Numbers are whole, uniform on 0 to ONE - 1: as many as a double tells apart, so that a probability of 1 is above all of them."""
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
+
+
+def threshold(probability: float) -> int:
+    """The number below which a fraction `probability` of the draws lies."""
+    return round(probability * ONE)
+
+
+def key(seed: int, row: int, stream: int = 0) -> int:
+    """What stands for a request of a run (64 bits). `stream` tells several draws for the same token apart."""
+    return _mixed(_mixed(_mixed(seed & _MASK) + _GOLDEN * (stream + 1)) + _GOLDEN * (int(row) + 1))
+
+
+def draw(of: int, place: int) -> int:
+    """The draw at one place: the same as that element of `draws`."""
+    return _mixed(of + _GOLDEN * (int(place) + 1)) >> 11
+
+
+def draws(of: int, first: int, count: int) -> I64:
+    """The draws at the places first .. first + count - 1: array of that length."""
+    steps = np.arange(first + 1, first + 1 + count, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        steps *= np.uint64(_GOLDEN)
+        steps += np.uint64(of)
+        steps ^= steps >> np.uint64(30)
+        steps *= np.uint64(_FIRST)
+        steps ^= steps >> np.uint64(27)
+        steps *= np.uint64(_SECOND)
+        steps ^= steps >> np.uint64(31)
+    steps >>= np.uint64(11)
+    found: NDArray[np.int64] = steps.view(np.int64)
+    return found
+
+
+def _mixed(state: int) -> int:
+    """The output function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014)."""
+    z = state & _MASK
+    z = ((z ^ (z >> 30)) * _FIRST) & _MASK
+    z = ((z ^ (z >> 27)) * _SECOND) & _MASK
+    return z ^ (z >> 31)

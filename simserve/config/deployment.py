@@ -16,6 +16,7 @@ from simserve.config.engine_profile import EngineProfile, RequestPathSection, ho
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
 from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
+from simserve.cost.cores.step import TiledStepCost
 from simserve.cost.host import HostOverheads
 from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
 from simserve.cost.memory import FractionOf, KVCapacity, kv_capacity
@@ -311,7 +312,8 @@ _Shape = tuple[ModelArchitecture, _Same, Parallel, str | None, int, float, CostO
 def _tables(shape: _Shape) -> StepCost:
     """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
     model, hardware, parallel, backend, length, element, options = shape
-    return StepCost(
+    kind = StepCost if options.task_table is None else TiledStepCost
+    return kind(
         model, hardware.value, None, parallel, backend=backend, max_context_tokens=length, kv_dtype_bytes=element, options=options
     )
 

@@ -89,7 +89,7 @@ class LayerTiles:
         return rates.floor_s + max(slowest, self._read_bytes(rows) / rates.shared_hbm_bytes)
 
     def _tiles(self, rows: Sequence[TokenRow]) -> tuple[F64, F64]:
-        """Seconds and load (rows x keys) of every tile of every head unit, in arrival order."""
+        """Seconds and load (tile rows x keys, as in the paper) of every tile of every head unit, in arrival order."""
         window = self._layer.window_tokens
         keys = [tile_keys(r.tokens, r.kv_tokens - r.tokens, r.tile_rows, window) for r in rows]
         counts = np.array([len(k) for k in keys])
@@ -102,7 +102,8 @@ class LayerTiles:
         times = times + score_parts(queries, every, self.rates.cores, self._l2_bytes) * self._update_s(queries)
         # A GPU's grid has the head as its slowest dimension; a task table lists the heads of a tile together.
         spread = np.tile if self._by_query_head else np.repeat
-        return spread(times, self._units), spread(queries * every, self._units)
+        sizes = np.repeat(np.array([r.tile_rows for r in rows], dtype=np.float64), counts)
+        return spread(times, self._units), spread(sizes * every, self._units)
 
     def _queries(self, row: TokenRow) -> int:
         """Query rows of one tile: the heads of one KV head share it. A decode packs them into as few of the smallest tiles as they need."""

@@ -100,7 +100,7 @@ class CostOptions(BaseModel):
         description="Rows of linear operators up to whole tiles: `physical` copies them into padded tensors, `virtual` pads on chip only"
         " (XY-Serve's SmoothGEMM). `none`: whatever the kernel does.",
     )
-    linear_tiles: LinearTiles = Field(default=LinearTiles(), description="Their tiles; for padding.")
+    linear_tiles: LinearTiles = Field(default=LinearTiles(), description="Rows of their tiles, for padding.")
 
     @model_validator(mode="after")
     def _reads_something(self) -> CostOptions:

@@ -71,18 +71,21 @@ class TaskTable(_Section):
 
 
 class LinearTiles(_Section):
-    """Output tiles (rows, columns) of the linear operators. Defaults: XY-Serve's example (arXiv 2412.18106) for 417 tokens and hidden 4096."""
+    """Rows of the output tiles of linear operators: what their rows are padded to. Columns and depth need no padding (multiples of 16).
 
-    qkv: tuple[Rows, Rows] = Field(default=(32, 128), description="Queries, keys and values.")
-    output: tuple[Rows, Rows] = Field(default=(32, 64), description="Attention's output projection.")
-    gate_up: tuple[Rows, Rows] = Field(default=(32, 256), description="Gate and up projection.")
-    down: tuple[Rows, Rows] = Field(default=(32, 64), description="Down projection.")
-    other: tuple[Rows, Rows] = Field(default=(32, 128), description="Every other matrix over a step's tokens.")
+    Defaults: XY-Serve's example (arXiv 2412.18106, 417 tokens): tiles of 32 rows for all four.
+    """
 
-    def of(self, operator: str) -> tuple[int, int]:
-        """The tile of an operator, by its name in the model."""
-        return getattr(self, _TILE_OF.get(operator, "other"))  # type: ignore[no-any-return]
+    qkv: Rows = Field(default=32, description="Queries, keys and values.")
+    output: Rows = Field(default=32, description="Attention's output projection.")
+    gate_up: Rows = Field(default=32, description="Gate and up projection.")
+    down: Rows = Field(default=32, description="Down projection.")
+    other: Rows = Field(default=32, description="Every other matrix over a step's tokens.")
+
+    def of(self, operator: str) -> int:
+        """Rows of the tile of an operator, by its name in the model."""
+        rows: int = getattr(self, _TILE_OF.get(operator, "other"))
+        return rows
 
 
 _TILE_OF = {"attn_pre_proj": "qkv", "attn_post_proj": "output", "mlp_up_proj": "gate_up", "mlp_down_proj": "down"}
-

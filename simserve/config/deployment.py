@@ -313,9 +313,7 @@ def _tables(shape: _Shape) -> StepCost:
     """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
     model, hardware, parallel, backend, length, element, options = shape
     kind = StepCost if options.task_table is None else TiledStepCost
-    return kind(
-        model, hardware.value, None, parallel, backend=backend, max_context_tokens=length, kv_dtype_bytes=element, options=options
-    )
+    return kind(model, hardware.value, None, parallel, backend=backend, max_context_tokens=length, kv_dtype_bytes=element, options=options)
 
 
 @functools.lru_cache(maxsize=8)

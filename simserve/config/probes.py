@@ -29,8 +29,8 @@ class ProbeSection(BaseModel):
 
     decode_s             one step in which `requests` sequences, each with `context_tokens`, compute one token; seconds
     prefill_s            one step in which `requests` prompts compute `prompt_tokens` each after `context_tokens`; seconds
-    prefill_sweep_s      geometric mean of prefill_s of one prompt over every length from 1 to `prompt_tokens`; the ratio of two is the mean ratio
-    run_part_s           seconds of `part` over all steps of the experiment's workload (or those that mix prompts and decodes), all instances
+    prefill_sweep_s      geometric mean of prefill_s over every prompt length from 1 to `prompt_tokens`; a ratio of two is a mean ratio
+    run_part_s           seconds of `part` over all steps of the experiment's workload (`steps`: which), on all instances
     batch_tokens_per_s   output tokens per second of one static batch: prompts first, then decode steps to `output_tokens`
     requests_that_fit    requests of prompt + output tokens that fit beside weights and activations, at most the policy's max_seqs
     fits                 1 if one such request fits, else 0

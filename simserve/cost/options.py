@@ -92,8 +92,8 @@ class CostOptions(BaseModel):
 
     task_table: TaskTable | None = Field(
         default=None,
-        description="Attention of a step as tiles dealt to the cores, which ends with the slowest core (XY-Serve). Default: prompts and decodes"
-        " after each other, by kernel.",
+        description="Attention of a step as tiles dealt to the cores, which ends with the slowest core (XY-Serve). Default: prompts and"
+        " decodes after each other, by kernel.",
     )
     padding: Padding = Field(
         default="none",
@@ -111,7 +111,9 @@ class CostOptions(BaseModel):
         if self.linear_tiles != LinearTiles() and self.padding == "none":
             raise ValueError("linear_tiles are the tiles that padding fills up; set padding to physical or virtual")
         if self.task_table is not None and (self.changes_decode_attention or self.prefill_layer_fraction < 1.0):
-            raise ValueError("task_table deals tiles of the model's own attention over 16-bit keys and values; other attention options go without")
+            raise ValueError(
+                "task_table deals tiles of the model's own attention over 16-bit keys and values; other attention options go without"
+            )
         return self
 
     @property

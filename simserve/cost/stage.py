@@ -91,7 +91,9 @@ def check_options(options: CostOptions, model: ModelArchitecture, parallel: Para
         raise ModelError(f"kv_representation layer-input is modelled for tp 1 only, found tp {parallel.tp}")
     if options.task_table is not None:
         if model.mla is not None:
-            raise ModelError(f"model '{model.name}': task_table deals tiles of grouped-query attention; latent attention (MLA) goes without it")
+            raise ModelError(
+                f"model '{model.name}': task_table deals tiles of grouped-query attention; latent attention (MLA) goes without it"
+            )
         if parallel.dp > 1:
             raise ModelError(f"task_table is modelled for one attention replica, found dp {parallel.dp}")
 

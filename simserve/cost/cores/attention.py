@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.contracts import Step
+from simserve.contracts import Slice, Step
 from simserve.cost.cores.deal import slowest_core_s
 from simserve.cost.cores.options import TaskTable
 from simserve.cost.cores.pipeline import score_parts
 from simserve.cost.cores.separate import Separate
-from simserve.cost.cores.table import TokenRow, tile_keys, token_table
+from simserve.cost.cores.table import DECODING, PREFILL, VERIFYING, Rows, decoding_rows, tiles, token_table
 from simserve.cost.decode import DecodeAttention
 from simserve.cost.kernels import KernelChoice
 from simserve.hardware.device import DTYPE_BYTES
@@ -65,8 +65,9 @@ class LayerTiles:
         heads |= {"num_q_heads": float(layer.q_heads), "num_kv_heads": float(layer.kv_heads)}
         prefill = kernels.operator("attention_prefill", layer.dtype, kv_dtype=layer.dtype)
         long, short = (float(prefill.seconds(new_tokens=float(n), **heads)[0]) for n in (tokens, 1))
-        keys = tile_keys(tokens, 0, options.prefill_tile_rows, layer.window_tokens)
-        flops = 4.0 * layer.head_dim * options.prefill_tile_rows * self._group * self._units * float(keys.sum())
+        prompt = token_table(Step(0, slices=[Slice(tokens, 0)]), options)
+        cut = tiles(prompt, layer.window_tokens)
+        flops = self._units * float(self._flops(self._queries(prompt)[cut.row], cut.keys.astype(np.float64)).sum())
         reached = flops / (long - short) if long > short else device.peak(layer.dtype)
         known = device.core
         return Rates(
@@ -78,7 +79,7 @@ class LayerTiles:
             short,
         )
 
-    def seconds(self, rows: Sequence[TokenRow]) -> float:
+    def seconds(self, rows: Rows) -> float:
         """Seconds of one kernel over these rows (at least one)."""
         rates = self.rates
         times, loads = self._tiles(rows)
@@ -88,45 +89,47 @@ class LayerTiles:
         slowest = slowest_core_s(times, rates.cores, self._options.reorder, loads)
         return rates.floor_s + max(slowest, self._read_bytes(rows) / rates.shared_hbm_bytes)
 
-    def _tiles(self, rows: Sequence[TokenRow]) -> tuple[F64, F64]:
+    def _tiles(self, rows: Rows) -> tuple[F64, F64]:
         """Seconds and load (tile rows x keys, as in the paper) of every tile of every head unit, in arrival order."""
-        window = self._layer.window_tokens
-        keys = [tile_keys(r.tokens, r.kv_tokens - r.tokens, r.tile_rows, window) for r in rows]
-        counts = np.array([len(k) for k in keys])
-        every = np.concatenate(keys)
-        queries = np.repeat(np.array([self._queries(r) for r in rows], dtype=np.float64), counts)
-        reading = np.where(np.repeat(counts, counts) == 1, self.rates.hbm_bytes, self.rates.l2_bytes)
-        block = float(self._options.key_tile_tokens)
-        flops = 4.0 * self._layer.head_dim * queries * np.ceil(every / block) * block
-        times = np.maximum(flops / self.rates.flops, self._key_bytes * every / reading)
-        times = times + score_parts(queries, every, self.rates.cores, self._l2_bytes) * self._update_s(queries)
+        cut = tiles(rows, self._layer.window_tokens)
+        keys = cut.keys.astype(np.float64)
+        queries = self._queries(rows)[cut.row]
+        reading = np.where(cut.only, self.rates.hbm_bytes, self.rates.l2_bytes)
+        times = np.maximum(self._flops(queries, keys) / self.rates.flops, self._key_bytes * keys / reading)
+        times = times + score_parts(queries, keys, self.rates.cores, self._l2_bytes) * self._update_s(queries)
+        loads = rows.tile_rows[cut.row] * keys
         # A GPU's grid has the head as its slowest dimension; a task table lists the heads of a tile together.
         spread = np.tile if self._by_query_head else np.repeat
-        sizes = np.repeat(np.array([r.tile_rows for r in rows], dtype=np.float64), counts)
-        return spread(times, self._units), spread(sizes * every, self._units)
+        return spread(times, self._units), spread(loads, self._units)
 
-    def _queries(self, row: TokenRow) -> int:
-        """Query rows of one tile: the heads of one KV head share it. A decode packs them into as few of the smallest tiles as they need."""
+    def _queries(self, rows: Rows) -> F64:
+        """Query rows of one tile of each row: the heads of one KV head share it. A decode packs them into as few of the smallest tiles as
+        they need."""
         smallest = self._options.decode_tile_rows
-        if row.tokens == 1:
-            return -(-self._group // smallest) * smallest
-        return row.tile_rows * self._group
+        packed = -(-self._group // smallest) * smallest
+        return np.where(rows.tokens == 1, packed, rows.tile_rows * self._group).astype(np.float64)
+
+    def _flops(self, queries: F64, keys: F64) -> F64:
+        """FLOPs of tiles, their padding included."""
+        block = float(self._options.key_tile_tokens)
+        return 4.0 * self._layer.head_dim * queries * (np.ceil(keys / block) * block)
 
     def _update_s(self, queries: F64) -> F64:
         """Seconds to rescale a tile's output once: read and written in 4 bytes an element, through the L2 cache."""
         return queries * (8.0 * self._layer.head_dim / self.rates.l2_bytes)
 
-    def _read_bytes(self, rows: Sequence[TokenRow]) -> float:
+    def _read_bytes(self, rows: Rows) -> float:
         """Keys and values that are read from HBM: of each sequence once, or more often where query heads of a group read them at different
         times and the cache does not keep them."""
-        keys = 0.0
-        for row in rows:
-            keys += min(row.kv_tokens, self._layer.window_tokens + row.tokens - 1) if self._layer.window_tokens else row.kv_tokens
-        once = self._key_bytes * keys * self._layer.kv_heads
-        if not self._by_query_head or self._key_bytes * keys <= self._l2_bytes:
+        window, read = self._layer.window_tokens, rows.kv_tokens
+        if window:
+            read = np.minimum(read, window + rows.tokens - 1)
+        of_one_head = self._key_bytes * float(read.sum())
+        once = of_one_head * self._layer.kv_heads
+        if not self._by_query_head or of_one_head <= self._l2_bytes:
             return once
         group = self._layer.q_heads // self._layer.kv_heads
-        together = self.rates.cores / sum(row.tiles for row in rows)
+        together = self.rates.cores / float((-(-rows.tokens // rows.tile_rows)).sum())
         return once * group / min(max(together, 1.0), group)
 
 
@@ -162,15 +165,24 @@ class TiledAttention:
         if self._decode is not None and not step.slices and not step.drafted_tokens:
             batch, longest = self._decode.seconds(step.decodes, step.context_tokens), self._decode.seconds(1, step.longest_tokens)
             return max(batch, longest)
-        rows = token_table(step, self._options)
+        return self._of(token_table(step, self._options))
+
+    def decode_seconds(self, step: Step, steps: int) -> list[float]:
+        """Seconds of so many decode-only steps of one batch whose contexts grow by a token a step; bit-identical to `seconds`."""
+        if self._decode is not None:
+            return [self.seconds(step.after(i)) for i in range(steps)]
+        contexts = np.array(step.contexts(), dtype=np.int64)
+        return [self._of(decoding_rows(contexts + i, self._options)) for i in range(steps)]
+
+    def _of(self, rows: Rows) -> float:
         if self._options.launches == "together":
             return sum(count * layer.seconds(rows) for layer, count in self._layers)
-        return sum(self._separate(layer, apart, rows) * count for (layer, count), (apart, _) in zip(self._layers, self._apart, strict=True))
+        return sum(count * self._separate(layer, apart, rows) for (layer, count), (apart, _) in zip(self._layers, self._apart, strict=True))
 
-    def _separate(self, layer: LayerTiles, apart: Separate, rows: Sequence[TokenRow]) -> float:
+    def _separate(self, layer: LayerTiles, apart: Separate, rows: Rows) -> float:
         """Seconds of one layer whose phases are kernels of their own, one after the other."""
-        phases = [own for phase in ("P", "V", "D") if (own := [row for row in rows if row.phase == phase])]
-        seconds = apart.moving_s(phases)
+        phases = [own for phase in (PREFILL, VERIFYING, DECODING) if len((own := rows.of(phase)).tokens)]
+        seconds = apart.moving_s(rows, len(phases))
         for own in phases:
             by_mfu = apart.computing_s(own)
             seconds += layer.seconds(own) if by_mfu is None else layer.rates.floor_s + by_mfu

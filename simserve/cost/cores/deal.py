@@ -18,9 +18,9 @@ def slowest_core_s(seconds: F64, cores: int, reorder: Reorder, load: F64 | None 
     seconds  of each tile, in arrival order
     load     what `snake` and `greedy` sort by; default: the seconds
 
-    XY-Serve (arXiv 2412.18106), task table: tiles sorted by load in descending order and dealt to and fro, 1..n, n..1; longest first to the
-    core with the least is the alternative it names. `none` deals them 1..n, 1..n in arrival order, as a kernel does in which core i takes tiles
-    i, i + n, i + 2n ...
+    XY-Serve (arXiv 2412.18106), task table: tiles sorted by load in descending order and dealt to and fro, 1..n, n..1; longest first to
+    the core with the least is the alternative it names. `none` deals them 1..n, 1..n in arrival order, as a kernel does in which core i
+    takes tiles i, i + n, i + 2n ...
     """
     if not len(seconds):
         return 0.0
@@ -33,9 +33,8 @@ def slowest_core_s(seconds: F64, cores: int, reorder: Reorder, load: F64 | None 
     if reorder == "greedy":
         return _first_free(seconds, cores)
     rounds = -(-len(seconds) // cores)
-    dealt = np.zeros(rounds * cores)
-    dealt[: len(seconds)] = seconds
-    dealt = dealt.reshape(rounds, cores)
+    dealt = np.zeros((rounds, cores))
+    dealt.reshape(-1)[: len(seconds)] = seconds
     if reorder == "snake":
         dealt[1::2] = dealt[1::2, ::-1]
     return float(dealt.sum(axis=0).max())
@@ -48,4 +47,4 @@ def _first_free(seconds: F64, cores: int) -> float:
     free = sorted(seconds[:cores].tolist())
     for tile in seconds[cores:].tolist():
         heapq.heapreplace(free, free[0] + tile)
-    return max(free)
+    return float(max(free))

@@ -21,8 +21,8 @@ def linear_seconds(kernels: KernelChoice, dtype: str, m: F64, n: F64, k: F64, ti
     """Seconds of matrix multiplications under the options' padding; `tile_rows` of each row.
 
     none      the kernel over m rows, however it pads
-    physical  the kernel over rows up to whole tiles, and copies into and out of padded tensors: m x k read and written with the padding, m x n
-              back, two launches. Row counts that are whole tiles are copied too, so that more rows never take less time
+    physical  the kernel over rows up to whole tiles, and copies into and out of padded tensors: m x k read and written with the padding,
+              m x n back, two launches. Row counts that are whole tiles are copied too, so that more rows never take less time
     virtual   the same arithmetic, but only m rows are read and written: the kernel over the padded rows, times what the estimate says of
               the traffic that is saved
     """

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
 Reorder = Literal["none", "first-free", "snake", "greedy", "ideal"]
 Padding = Literal["none", "physical", "virtual"]
 Rows = Annotated[int, Field(ge=1, le=4096)]
@@ -24,16 +23,19 @@ class TaskTable(_Section):
 
     reorder: Reorder = Field(
         default="none",
-        description="How tiles are dealt to cores. `none`: one after the other, in arrival order; `first-free`: in arrival order, each to the core"
-        " that is free first (a GPU's block scheduler); `snake`: sorted by load, dealt to and fro (XY-Serve); `greedy`: sorted by load, each to"
-        " the core with the least; `ideal`: all cores end together.",
+        description="How tiles are dealt to cores. `none`: one after the other, in arrival order; `first-free`: in arrival order, each to the"
+        " core that is free first (a GPU's block scheduler); `snake`: sorted by load, dealt to and fro (XY-Serve); `greedy`: sorted by load,"
+        " each to the core with the least; `ideal`: all cores end together.",
     )
     cores: int | None = Field(default=None, ge=1, le=4096, description="Cores that work. Default: all that the device has.")
     prefill_tile_rows: Rows = Field(default=128, description="Tokens of the largest tile: longer chunks are cut into such tiles.")
     decode_tile_rows: Rows = Field(
-        default=16, description="Rows of the smallest tile. Chunks and drafted tokens that need no full tile take the next power of two of it."
+        default=16,
+        description="Rows of the smallest tile. Chunks and drafted tokens that need no full tile take the next power of two of it.",
     )
-    key_tile_tokens: Rows = Field(default=1, description="Keys are multiplied in whole blocks of so many (FlashAttention-2: 128). Default: none.")
+    key_tile_tokens: Rows = Field(
+        default=1, description="Keys are multiplied in whole blocks of so many (FlashAttention-2: 128). Default: none."
+    )
     head_units: Literal["kv-heads", "query-heads"] = Field(
         default="kv-heads",
         description="What a tile is a tile of: all query heads of one KV head, whose keys are then read once, or one query head.",
@@ -43,8 +45,8 @@ class TaskTable(_Section):
     )
     launches: Literal["together", "separate"] = Field(
         default="together",
-        description="`separate`: prompts, verified and decoding sequences are kernels of their own, one after the other, with what splitting"
-        " and merging their tensors costs (batch by batch).",
+        description="`separate`: prompts, verified and decoding sequences are kernels of their own, one after the other, with what"
+        " splitting and merging their tensors costs (batch by batch).",
     )
     plain_mfu: float | None = Field(
         default=None, gt=0, le=1, description="`separate`: fraction of peak of prompts without a cached context (torch-npu: 0.53)."
@@ -59,9 +61,8 @@ class TaskTable(_Section):
     @model_validator(mode="after")
     def _whole_tiles(self) -> TaskTable:
         if self.prefill_tile_rows < self.decode_tile_rows:
-            raise ValueError(
-                f"prefill_tile_rows {self.prefill_tile_rows} is below decode_tile_rows {self.decode_tile_rows}: the smallest tile is a decode's"
-            )
+            rows, smallest = self.prefill_tile_rows, self.decode_tile_rows
+            raise ValueError(f"prefill_tile_rows {rows} is below decode_tile_rows {smallest}, which is the smallest tile")
         stated = [name for name in ("plain_mfu", "prefix_mfu", "chunked_mfu") if getattr(self, name) is not None]
         if stated and self.launches != "separate":
             raise ValueError(f"{stated[0]} is for launches: separate")

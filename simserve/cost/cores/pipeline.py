@@ -25,6 +25,6 @@ def pipeline_stages(decode_only: bool, queries: float, keys: float, cores: int, 
 
 
 def score_parts(queries: F64, keys: F64, cores: int, l2_bytes: float) -> F64:
-    """Updates of each tile: parts of the keys whose scores fit the cache, beyond the first. The paper's condition is cache >= alpha x cores x
-    tile x length x bytes; alpha is not published, here 1."""
+    """Updates of each tile: parts of the keys whose scores fit the cache, beyond the first. The paper's condition is
+    cache >= alpha x cores x tile x length x bytes; alpha is not published, here 1."""
     return np.maximum(np.ceil(cores * queries * keys * _SCORE_BYTES / l2_bytes) - 1.0, 0.0)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,63 +11,87 @@ from simserve.contracts import VERIFY, Step
 from simserve.cost.cores.options import TaskTable
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
-Phase = Literal["P", "D", "V"]
+PREFILL, DECODING, VERIFYING = 0, 1, 2
 
 
-class TokenRow(NamedTuple):
-    """New tokens of one sequence in a step (a row of XY-Serve's token table).
+class Rows(NamedTuple):
+    """The token table (XY-Serve, arXiv 2412.18106) as columns: each row is the new tokens of one sequence in a step.
 
-    phase      P: a chunk of a prompt, D: one token, V: drafted tokens and the one before them
+    phase      0 a chunk of a prompt (P), 1 one token (D), 2 drafted tokens and the one before them (V)
     start      place of the first token among the step's tokens
     tokens     new tokens
     kv_tokens  tokens that the last of them attends, itself included
     tile_rows  tokens of one tile
     """
 
-    phase: Phase
-    start: int
-    tokens: int
-    kv_tokens: int
-    tile_rows: int
+    phase: I64
+    start: I64
+    tokens: I64
+    kv_tokens: I64
+    tile_rows: I64
 
-    @property
-    def tiles(self) -> int:
-        """Tiles of one head unit."""
-        return -(-self.tokens // self.tile_rows)
+    def of(self, phase: int) -> Rows:
+        """The rows of one phase."""
+        chosen = self.phase == phase
+        return Rows(*(column[chosen] for column in self))
 
 
-def token_table(step: Step, options: TaskTable) -> list[TokenRow]:
+def token_table(step: Step, options: TaskTable) -> Rows:
     """The rows of a step in arrival order: the decoding sequences, which came earlier, then the slices in the order of the plan."""
-    rows: list[TokenRow] = []
-    start = 0
-    widths: Sequence[int] = step.widths() if step.drafted_tokens else (1,) * step.decodes
-    for width, context in zip(widths, step.contexts(), strict=True):
-        rows.append(TokenRow("D" if width == 1 else "V", start, width, context, tile_rows(width, options)))
-        start += width
-    for piece in step.slices:
-        phase: Phase = "V" if piece.kind == VERIFY else "P"
-        new = piece.new_tokens
-        rows.append(TokenRow(phase, start, new, piece.context_tokens + new, tile_rows(new, options)))
-        start += new
-    return rows
+    widths = np.array(step.widths(), dtype=np.int64) if step.drafted_tokens else np.ones(step.decodes, dtype=np.int64)
+    contexts = np.array(step.contexts(), dtype=np.int64)
+    if not step.slices:
+        return _rows(np.where(widths > 1, VERIFYING, DECODING), widths, contexts, options)
+    new = np.array([piece.new_tokens for piece in step.slices], dtype=np.int64)
+    kv = new + np.array([piece.context_tokens for piece in step.slices], dtype=np.int64)
+    phases = np.array([VERIFYING if piece.kind == VERIFY else PREFILL for piece in step.slices], dtype=np.int64)
+    phase = np.concatenate([np.where(widths > 1, VERIFYING, DECODING), phases])
+    return _rows(phase, np.concatenate([widths, new]), np.concatenate([contexts, kv]), options)
 
 
-def tile_rows(tokens: int, options: TaskTable) -> int:
+def decoding_rows(contexts: I64, options: TaskTable) -> Rows:
+    """The rows of sequences that decode one token each and attend so many."""
+    ones = np.ones(len(contexts), dtype=np.int64)
+    return _rows(ones * DECODING, ones, contexts, options)
+
+
+def _rows(phase: I64, tokens: I64, kv_tokens: I64, options: TaskTable) -> Rows:
+    return Rows(phase, np.cumsum(tokens) - tokens, tokens, kv_tokens, tile_rows(tokens, options))
+
+
+def tile_rows(tokens: I64, options: TaskTable) -> I64:
     """Tokens of a tile: the smallest power of two times the smallest tile that covers them, at most a prefill tile (a verified slice of
     53 tokens is one tile of 64: arXiv 2412.18106)."""
-    rows = options.decode_tile_rows
-    while rows < min(tokens, options.prefill_tile_rows):
-        rows *= 2
-    return min(rows, options.prefill_tile_rows)
+    needed = np.minimum(tokens, options.prefill_tile_rows)
+    rows = np.full(len(tokens), options.decode_tile_rows, dtype=np.int64)
+    while (small := rows < needed).any():
+        rows[small] *= 2
+    return np.minimum(rows, options.prefill_tile_rows)
 
 
-@lru_cache(maxsize=4096)
-def tile_keys(new_tokens: int, context_tokens: int, rows: int, window_tokens: int) -> F64:
-    """Keys that each tile of a slice attends: causal, so a tile ends at its own last token; with a window from its first token's window on."""
-    starts = np.arange(-(-new_tokens // rows)) * rows
-    ends = np.minimum(starts + rows, new_tokens)
-    keys = context_tokens + ends
+class Tiles(NamedTuple):
+    """Tiles of one head unit, in arrival order.
+
+    row   of the token table
+    keys  that a tile attends: those of its last token, with a window from that of its first token on
+    only  whether it is its sequence's only tile, so that no other reads the same keys
+    """
+
+    row: I64
+    keys: I64
+    only: NDArray[np.bool_]
+
+
+def tiles(rows: Rows, window_tokens: int) -> Tiles:
+    """The tiles of a token table. Causal: a tile ends at its own last token."""
+    counts = -(-rows.tokens // rows.tile_rows)
+    row = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = place * rows.tile_rows[row]
+    ends = np.minimum(starts + rows.tile_rows[row], rows.tokens[row])
+    keys = rows.kv_tokens[row] - rows.tokens[row] + ends
     if window_tokens:
         keys = np.minimum(keys, window_tokens + ends - starts - 1)
-    return keys.astype(np.float64)
+    return Tiles(row, keys, (counts == 1)[row])

@@ -99,8 +99,8 @@ class Device(BaseModel):
 
     `hbm_bytes` is what a program can allocate on an empty device (less than the name says). `peak_flops_per_s` is dense, by compute
     type; `hbm_share` is what streaming kernels reach of the bandwidth. `sms` counts the cores that multiply matrices (SMs, AI cores),
-    `core` says what one of them reads, where that is known. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s` the host's
-    time per kernel outside. `scale_up` is NVLink or its like, `host` PCIe, `network` the NIC of one device.
+    `core` says what one of them reads, where that is known. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s`
+    the host's time per kernel outside. `scale_up` is NVLink or its like, `host` PCIe, `network` the NIC of one device.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

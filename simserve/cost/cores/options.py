@@ -23,9 +23,9 @@ class TaskTable(_Section):
 
     reorder: Reorder = Field(
         default="none",
-        description="How tiles are dealt to cores. `none`: one after the other, in arrival order; `first-free`: in arrival order, each to the"
-        " core that is free first (a GPU's block scheduler); `snake`: sorted by load, dealt to and fro (XY-Serve); `greedy`: sorted by load,"
-        " each to the core with the least; `ideal`: all cores end together.",
+        description="How tiles are dealt to cores. `none`: one after the other, in arrival order; `first-free`: in arrival order, each to"
+        " the core that is free first (a GPU's block scheduler); `snake`: sorted by load, dealt to and fro (XY-Serve); `greedy`: sorted by"
+        " load, each to the core with the least; `ideal`: all cores end together.",
     )
     cores: int | None = Field(default=None, ge=1, le=4096, description="Cores that work. Default: all that the device has.")
     prefill_tile_rows: Rows = Field(default=128, description="Tokens of the largest tile: longer chunks are cut into such tiles.")

@@ -51,6 +51,7 @@ class TiledStepCost(StepCost):
 
     def _around(self, step: Step, attention: list[float]) -> list[float]:
         """Seconds of steps that differ in their attention only."""
+        _refuse_groups(step)
         (stage,) = self._stages
         rest = sum(seconds for part, seconds in super()._device_parts(stage, step).items() if not _attends(part))
         floor = self._launch_floor(stage, step.decodes, bool(step.slices))
@@ -58,13 +59,17 @@ class TiledStepCost(StepCost):
         return [max(rest + seconds, floor) + host for seconds in attention]
 
     def _device_parts(self, stage: Stage, step: Step) -> dict[str, float]:
-        if step.slices and step.slices[0].layers is not None:
-            raise ModelError("prefill by groups of layers is not modelled together with task_table")
+        _refuse_groups(step)
         parts = super()._device_parts(stage, step)
         rest = {part: seconds for part, seconds in parts.items() if not _attends(part)}
         if len(rest) < len(parts):
             rest["attention"] = next(tiles for own, tiles in zip(self._stages, self._tiles, strict=True) if own is stage).seconds(step)
         return rest
+
+
+def _refuse_groups(step: Step) -> None:
+    if step.slices and step.slices[0].layers is not None:
+        raise ModelError("prefill by groups of layers is not modelled together with task_table")
 
 
 def _attends(part: str) -> bool:

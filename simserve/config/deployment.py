@@ -16,6 +16,7 @@ from simserve.config.engine_profile import EngineProfile, RequestPathSection, ho
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
 from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
+from simserve.cost.cores.step import TiledStepCost
 from simserve.cost.draft import Draft
 from simserve.cost.draft_weights import LoadedDraft, load
 from simserve.cost.drafting import DraftedCost, pass_host
@@ -363,7 +364,8 @@ def _tables(shape: _Shape) -> StepCost:
     """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
     model, hardware, parallel, backend, length, element, options, extra = shape
     known: dict[str, Any] = {"backend": backend, "max_context_tokens": length, "kv_dtype_bytes": element, "options": options}
-    return StepCost(model, hardware.value, None, parallel, **known, extra=extra)
+    kind = StepCost if options.task_table is None else TiledStepCost
+    return kind(model, hardware.value, None, parallel, **known, extra=extra)
 
 
 @functools.lru_cache(maxsize=8)

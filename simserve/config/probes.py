@@ -11,6 +11,8 @@ from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 Measure = Literal[
     "decode_s",
     "prefill_s",
+    "prefill_sweep_s",
+    "run_part_s",
     "batch_tokens_per_s",
     "requests_that_fit",
     "fits",
@@ -27,6 +29,8 @@ class ProbeSection(BaseModel):
 
     decode_s             one step in which `requests` sequences, each with `context_tokens`, compute one token; seconds
     prefill_s            one step in which `requests` prompts compute `prompt_tokens` each after `context_tokens`; seconds
+    prefill_sweep_s      geometric mean of prefill_s over every prompt length from 1 to `prompt_tokens`; a ratio of two is a mean ratio
+    run_part_s           seconds of `part` over all steps of the experiment's workload (`steps`: which), on all instances
     batch_tokens_per_s   output tokens per second of one static batch: prompts first, then decode steps to `output_tokens`
     requests_that_fit    requests of prompt + output tokens that fit beside weights and activations, at most the policy's max_seqs
     fits                 1 if one such request fits, else 0
@@ -53,7 +57,10 @@ class ProbeSection(BaseModel):
     context_tokens: int = Field(default=0, ge=0, le=MOST_TOKENS, description="Tokens of each sequence that are in the cache already.")
     output_tokens: int = Field(default=1, ge=1, le=MOST_TOKENS, description="Output tokens of each request of a batch.")
     part: str | None = Field(
-        default=None, description="decode_s and prefill_s: only this part (gemm, attention_decode, attention_prefill, host ...)."
+        default=None, description="Of steps: only this part (gemm, attention_decode, attention_prefill, host ...); run_part_s needs one."
+    )
+    steps: Literal["all", "mixed"] = Field(
+        default="all", description="run_part_s: of which steps. `mixed`: those that compute prompt tokens and decode."
     )
     prefill_together: bool = Field(
         default=False,
@@ -80,6 +87,10 @@ class ProbeSection(BaseModel):
 
     @model_validator(mode="after")
     def _of_a_step(self) -> ProbeSection:
-        if self.part is not None and self.measure not in ("decode_s", "prefill_s"):
-            raise ValueError(f"part is for decode_s and prefill_s, this probe measures {self.measure}")
+        if self.part is not None and self.measure not in ("decode_s", "prefill_s", "prefill_sweep_s", "run_part_s"):
+            raise ValueError(f"part is for decode_s, prefill_s, prefill_sweep_s and run_part_s, this probe measures {self.measure}")
+        if self.part is None and self.measure == "run_part_s":
+            raise ValueError("run_part_s needs part: which seconds of the steps")
+        if self.steps != "all" and self.measure != "run_part_s":
+            raise ValueError(f"steps is for run_part_s, this probe measures {self.measure}")
         return self

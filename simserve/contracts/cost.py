@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -45,7 +45,17 @@ class Step:
     widths()        tokens that each computes, in the same order; costs time too
     """
 
-    __slots__ = ("before", "context_tokens", "decodes", "draft_passes", "drafted_tokens", "known_contexts", "longest_tokens", "slices")
+    __slots__ = (
+        "before",
+        "context_tokens",
+        "decodes",
+        "draft_passes",
+        "drafted_tokens",
+        "known_contexts",
+        "known_widths",
+        "longest_tokens",
+        "slices",
+    )
 
     decodes: int
     drafted_tokens: int
@@ -54,6 +64,7 @@ class Step:
     longest_tokens: int
     slices: Sequence[Slice]
     known_contexts: tuple[int, ...] | None
+    known_widths: tuple[int, ...] | None
     before: tuple[Step, int] | None
     """The step that this one follows after so many steps: its contexts are worked out when asked."""
 
@@ -73,6 +84,7 @@ class Step:
         self.longest_tokens = longest_tokens
         self.slices = slices
         self.known_contexts = None
+        self.known_widths = None
         self.before = None
 
     @staticmethod
@@ -97,6 +109,8 @@ class Step:
 
     def widths(self) -> Sequence[int]:
         """Tokens that each decoding sequence computes. Where only the total is known: as equal as whole numbers can be."""
+        if self.known_widths is not None:
+            return self.known_widths
         if not self.decodes:
             return ()
         each, more = divmod(self.drafted_tokens, self.decodes)
@@ -119,19 +133,27 @@ class Step:
 
 
 class DecodeSteps(NamedTuple):
-    """Consecutive decode-only steps of an unchanged batch that speculates: of each step, the fields of `Step` (equal lengths)."""
+    """Consecutive decode-only steps of an unchanged batch that speculates: of each step, the fields of `Step` (equal lengths).
+
+    each  the contexts and the widths of the sequences in the step of a number; costs time
+    """
 
     decodes: int
     drafted_tokens: I64
     draft_passes: I64
     context_tokens: I64
     longest_tokens: I64
+    each: Callable[[int], tuple[list[int], list[int]]] | None = None
 
     def step(self, number: int) -> Step:
         """One of them."""
         contexts, longest = int(self.context_tokens[number]), int(self.longest_tokens[number])
         drafted, passes = int(self.drafted_tokens[number]), int(self.draft_passes[number])
-        return Step(self.decodes, contexts, longest, (), drafted, passes)
+        step = Step(self.decodes, contexts, longest, (), drafted, passes)
+        if self.each is not None:
+            each_context, each_width = self.each(number)
+            step.known_contexts, step.known_widths = tuple(each_context), tuple(each_width)
+        return step
 
 
 class Acceptance(Protocol):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simserve.bounds import MOST_TOKENS
+from simserve.cost.cores.options import LinearTiles, Padding, TaskTable
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.operators import Attention
 
@@ -89,12 +90,30 @@ class CostOptions(BaseModel):
         "fp32 peak (QServe). Default: tensor cores.",
     )
 
+    task_table: TaskTable | None = Field(
+        default=None,
+        description="Attention of a step as tiles dealt to the cores, which ends with the slowest core (XY-Serve). Default: prompts and"
+        " decodes after each other, by kernel.",
+    )
+    padding: Padding = Field(
+        default="none",
+        description="Rows of linear operators up to whole tiles: `physical` copies them into padded tensors, `virtual` pads on chip only"
+        " (XY-Serve's SmoothGEMM). `none`: whatever the kernel does.",
+    )
+    linear_tiles: LinearTiles = Field(default=LinearTiles(), description="Rows of their tiles, for padding.")
+
     @model_validator(mode="after")
     def _reads_something(self) -> CostOptions:
         if self.kv_layers_per_cache > 1 and self.prefill_layer_fraction == 1.0:
             raise ValueError("kv_layers_per_cache shares caches among the layers that prompts skip; set prefill_layer_fraction below 1")
         if self.selector_stride_tokens is not None and self.attention_budget_tokens is None:
             raise ValueError("selector_stride_tokens needs attention_budget_tokens: without a budget nothing is chosen")
+        if self.linear_tiles != LinearTiles() and self.padding == "none":
+            raise ValueError("linear_tiles are the tiles that padding fills up; set padding to physical or virtual")
+        if self.task_table is not None and (self.changes_decode_attention or self.prefill_layer_fraction < 1.0):
+            raise ValueError(
+                "task_table deals tiles of the model's own attention over 16-bit keys and values; other attention options go without"
+            )
         return self
 
     @property

@@ -97,6 +97,13 @@ def check_options(options: CostOptions, model: ModelArchitecture, parallel: Para
         raise ModelError(f"model '{model.name}': layers without attention cannot be skipped in prefill (prefill_layer_fraction)")
     if options.kv_representation == "layer-input" and parallel.tp > 1:
         raise ModelError(f"kv_representation layer-input is modelled for tp 1 only, found tp {parallel.tp}")
+    if options.task_table is not None:
+        if model.mla is not None:
+            raise ModelError(
+                f"model '{model.name}': task_table deals tiles of grouped-query attention; latent attention (MLA) goes without it"
+            )
+        if parallel.dp > 1:
+            raise ModelError(f"task_table is modelled for one attention replica, found dp {parallel.dp}")
 
 
 def _early_layers(model: ModelArchitecture, parallel: Parallel, index: int, kernels: KernelChoice) -> Iterator[tuple[int, int, int]]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.cold import gemm_read_s
+from simserve.cost.cores.linear import linear_seconds, tile_rows
 from simserve.cost.expert_layer import expert_seconds
 from simserve.cost.grid import token_knots
 from simserve.cost.kernels import KernelChoice
@@ -107,7 +108,8 @@ def _seconds_by_part(kernels: KernelChoice, operators: tuple[Counted, ...], inst
         for dtype in sorted({dtype for _, _, dtype, _ in matrices}):
             shapes = sorted({(n, k) for n, k, d, _ in matrices if d == dtype})
             n, k = (np.repeat([float(s[i]) for s in shapes], len(tokens)) for i in (0, 1))
-            times = kernels.gemm_seconds(dtype, np.tile(tokens, len(shapes)), n, k)
+            rows_of_tiles = tile_rows(kernels, (op for op, _ in operators), dtype, n, k)
+            times = linear_seconds(kernels, dtype, np.tile(tokens, len(shapes)), n, k, rows_of_tiles)
             reading = gemm_read_s(kernels.profile.device, n, k, dtype)
             times = np.maximum(times, reading)
             if part == _BESIDE:

@@ -176,11 +176,17 @@ class SpeculatingGroup(DecodeGroup):
 
     def contexts(self) -> list[int]:
         """Attended tokens of each member at the next tick."""
-        return [int(member.columns[CONTEXT, self.tick - member.first_tick]) for member in self._by_row.values()]
+        return self.each(0)[0]
 
     def widths(self) -> list[int]:
         """Tokens that each member computes at the next tick."""
-        return [1 + member.drafted(self.tick) for member in self._by_row.values()]
+        return self.each(0)[1]
+
+    def each(self, ahead: int) -> tuple[list[int], list[int]]:
+        """Attended tokens and computed tokens of each member, so many ticks after the next one."""
+        tick = self.tick + ahead
+        contexts = [int(member.columns[CONTEXT, tick - member.first_tick]) for member in self._by_row.values()]
+        return contexts, [1 + member.drafted(tick) for member in self._by_row.values()]
 
     def draft_passes(self) -> int:
         """Forward passes of the draft at the next tick."""
@@ -199,7 +205,7 @@ class SpeculatingGroup(DecodeGroup):
         end = begin + steps
         passes = np.full(steps, self.draft_passes(), dtype=np.int64)
         return DecodeSteps(
-            len(self.members), self._table[DRAFTED, begin:end], passes, self._table[CONTEXT, begin:end], self._longest[begin:end]
+            len(self.members), self._table[DRAFTED, begin:end], passes, self._table[CONTEXT, begin:end], self._longest[begin:end], self.each
         )
 
     def columns(self, steps: int) -> bytes:

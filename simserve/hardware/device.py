@@ -85,12 +85,22 @@ class Energy(BaseModel):
     source: str
 
 
+class Core(BaseModel):
+    """What one core (AI core, SM) reads in a second while all of them read: from HBM and from the L2 cache."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hbm_bytes_per_s: PositiveFloat
+    l2_bytes_per_s: PositiveFloat
+
+
 class Device(BaseModel):
     """Published facts of one device (one accelerator, or one die where a package has two).
 
     `hbm_bytes` is what a program can allocate on an empty device (less than the name says). `peak_flops_per_s` is dense, by compute
-    type; `hbm_share` is what streaming kernels reach of the bandwidth. `launch_s` is the shortest kernel inside a CUDA graph,
-    `eager_launch_s` the host's time per kernel outside. `scale_up` is NVLink or its like, `host` PCIe, `network` the NIC of one device.
+    type; `hbm_share` is what streaming kernels reach of the bandwidth. `sms` counts the cores that multiply matrices (SMs, AI cores),
+    `core` says what one of them reads, where that is known. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s`
+    the host's time per kernel outside. `scale_up` is NVLink or its like, `host` PCIe, `network` the NIC of one device.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -103,6 +113,7 @@ class Device(BaseModel):
     hbm_share: float = Field(default=0.8, gt=0, le=1)
     l2_bytes: PositiveInt
     sms: PositiveInt
+    core: Core | None = None
     launch_s: PositiveFloat
     eager_launch_s: PositiveFloat
     scale_up: Link | None = None

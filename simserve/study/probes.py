@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from simserve.config.probes import ProbeSection
 from simserve.contracts import Slice, Step
 from simserve.errors import ConfigError, ModelError, nearest
 from simserve.model import Parallel, load_model, rank_kv_bytes_per_token, rank_weight_bytes
+from simserve.study.part_seconds import run_part_s
 from simserve.study.predicate import parse_quantity
 from simserve.study.quantities import standard
 
@@ -55,6 +57,8 @@ def evaluate(experiment: Experiment, names: Collection[str] | None = None) -> Fi
 def _answer(experiment: Experiment, asked: _Asked, name: str, probe: ProbeSection) -> float | None:
     if probe.measure == "capacity":
         return _capacity(experiment, name, probe)
+    if probe.measure == "run_part_s":
+        return run_part_s(experiment, str(probe.part), mixed=probe.steps == "mixed")
     if probe.measure == "transfer_s":
         return _transfer_s(experiment, asked.deployed, probe.prompt_tokens)
     return asked.answer(probe)
@@ -95,6 +99,9 @@ class _Asked:
     def answer(self, probe: ProbeSection) -> float | None:
         if probe.measure in ("decode_s", "prefill_s"):
             return self._step(probe)
+        if probe.measure == "prefill_sweep_s":
+            lengths = range(1, probe.prompt_tokens + 1)
+            return math.exp(sum(math.log(self._step(probe, tokens)) for tokens in lengths) / len(lengths))
         if probe.measure == "kv_bytes_per_token":
             return self._kv_bytes_per_token
         if probe.measure == "weight_bytes":
@@ -118,12 +125,12 @@ class _Asked:
     def _weight_bytes(self) -> int:
         return rank_weight_bytes(self.deployed.model, self.deployed.parallel) * self.deployed.parallel.devices
 
-    def _step(self, probe: ProbeSection) -> float:
-        requests, context = probe.requests or 1, probe.context_tokens
+    def _step(self, probe: ProbeSection, prompt_tokens: int | None = None) -> float:
+        requests, context, prompt = probe.requests or 1, probe.context_tokens, prompt_tokens or probe.prompt_tokens
         if probe.measure == "decode_s":
             step = Step(requests, requests * (context + 1), context + 1)
         else:
-            step = Step(0, slices=[Slice(probe.prompt_tokens, context)] * requests)
+            step = Step(0, slices=[Slice(prompt, context)] * requests)
         parts = self.deployed.cost.breakdown(step)
         if probe.part is None:
             return float(self.deployed.cost.step_time(step))

@@ -94,13 +94,18 @@ def _tile_seconds(ctx: Context, c: Columns) -> F64:
     return best
 
 
-def _estimate_s(ctx: Context, c: Columns) -> F64:
+def padded_estimate_s(ctx: Context, c: Columns, rows: F64) -> F64:
+    """The estimate where `rows` rows are multiplied and only m of them are read and written."""
     form = _FORMATS.get(ctx.dtype, _Format())
     memory = form.memory * traffic_bytes(ctx, c) / (ctx.device.hbm_share * ctx.device.hbm_bytes_per_s)
-    compute = form.compute * _tile_seconds(ctx, c)
+    compute = form.compute * _tile_seconds(ctx, {**c, "m": rows})
     busy = (compute**_SMOOTH + memory**_SMOOTH) ** (1.0 / _SMOOTH)
     quantising = form.activation_bytes * c["m"] * c["k"] / ctx.device.hbm_bytes_per_s
     return busy + ctx.device.launch_s + form.call_s + (_CHAIN_S + form.chain_s) * c["k"] + quantising
+
+
+def _estimate_s(ctx: Context, c: Columns) -> F64:
+    return padded_estimate_s(ctx, c, c["m"])
 
 
 def _features(ctx: Context, c: Columns) -> dict[str, F64]:

@@ -58,6 +58,7 @@ def speculated(section: SpeculationSection, rejected_kv: str, table: RequestTabl
         draft_passes=section.method != "ngram",
         hit=acceptance.hit,
         rejected_kv=rejected_kv,
+        outputs=table.output_tokens,
     )
 
 

@@ -25,6 +25,9 @@ from simserve.cost.verification import folded
 
 _FIRST_TOKENS = 8192
 
+_ARRAY_FROM = 48
+"""Steps from which arrays are faster than numbers one by one (as in `cost.step`)."""
+
 NGRAM_SEARCH_S = 2e-5
 """Host time to look the last tokens of a request up in its context: compiled code that reads some thousands of numbers
 (vllm/v1/spec_decode/ngram_proposer.py). An assumption."""
@@ -60,16 +63,19 @@ class DraftedCost(CostWrapper):
         """Of decode-only steps that draft nothing: as of the target."""
         return self.target.decode_times(step, steps)
 
-    def verify_times(self, steps: DecodeSteps) -> F64:
+    def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
         """Of decode-only steps that verify and draft; bit-identical to `step_time`."""
-        own = np.zeros(len(steps.context_tokens))
+        target = self.target.verify_times(steps)
+        if len(target) < _ARRAY_FROM:
+            return self._few_times(steps, target)
+        own = np.zeros(len(target))
         speculates = (steps.drafted_tokens > 0) | (steps.draft_passes > 0)
         for drafted in np.unique(steps.drafted_tokens[speculates]).tolist():
             at = speculates & (steps.drafted_tokens == drafted)
             own[at] = self._beside(steps.decodes, drafted)
         if self._passes is not None:
             own = own + self._pass_times(steps, self._passes)
-        return self.target.verify_times(steps) + own
+        return target + own
 
     def swap_time(self, tokens: int) -> float:
         """The draft's keys and values are copied with the model's."""
@@ -100,11 +106,13 @@ class DraftedCost(CostWrapper):
 
     def draft_seconds(self, step: Step) -> float:
         """What drafting adds to a step: the draft's passes, what the host does for them, and the kernels of trees."""
-        step = folded(step)
-        own = self._beside(step.decodes, step.drafted_tokens) if step.drafted_tokens or step.draft_passes else 0.0
-        if self._passes is None:
-            return own
-        return own + self._pass_seconds(step, self._passes)
+        if step.slices:
+            step = folded(step)
+        n, drafted, passes = step.decodes, step.drafted_tokens, step.draft_passes
+        if not step.slices:
+            return self._decoding_seconds(n, drafted, passes, step.context_tokens, step.longest_tokens)
+        own = self._beside(n, drafted) if drafted or passes else 0.0
+        return own if self._passes is None else own + self._chunk_seconds(step, self._passes)
 
     # ---- inside ----
 
@@ -117,7 +125,41 @@ class DraftedCost(CostWrapper):
             seconds += self._tree.seconds(sequences + drafted, self.draft.steps)
         return seconds
 
-    def _pass_seconds(self, step: Step, passes: StepCost) -> float:
+    def _decoding_seconds(self, n: int, drafted: int, passes: int, contexts: int, longest: int) -> float:
+        """`draft_seconds` of a step without chunks."""
+        own = self._beside(n, drafted) if drafted or passes else 0.0
+        if self._passes is None:
+            return own
+        if not passes or not n:
+            return own + 0.0
+        n, drafted, contexts = self._shared(n), self._shared(drafted), self._shared(contexts)
+        assert self._first is not None
+        first = self._passes.verify_seconds(n, drafted, contexts, longest) + self._first[n + drafted]
+        return own + (first + self._more_seconds(n, passes, contexts, longest, self._passes))
+
+    def _few_times(self, steps: DecodeSteps, target: list[float] | F64) -> list[float]:
+        """`target` and `_decoding_seconds` of a few steps."""
+        columns = steps.drafted_tokens, steps.draft_passes, steps.context_tokens, steps.longest_tokens
+        drafted, number, contexts, longest = (column.tolist() for column in columns)
+        n, passes, last = steps.decodes, self._passes, number[0]
+        if passes is None or last < 2 or self._shares > 1 or number.count(last) < len(number) or drafted.count(drafted[0]) < len(drafted):
+            each = zip(target, drafted, number, contexts, longest, strict=True)
+            return [seconds + self._decoding_seconds(n, *one) for seconds, *one in each]
+        assert self._first is not None
+        beside, beside_first = self._beside(n, drafted[0]), self._first[n + drafted[0]]
+        tree, more = self._branches(n)
+        first = passes.verify_each(n, drafted, contexts, longest)
+        ahead, further = n * last // 2, last // 2
+        middle = passes.verify_each(
+            n, [more] * len(first), [tokens + ahead for tokens in contexts], [tokens + further for tokens in longest]
+        )
+        return [
+            seconds + (beside + ((one + beside_first) + (last - 1) * (other + tree)))
+            for seconds, one, other in zip(target, first, middle, strict=True)
+        ]
+
+    def _chunk_seconds(self, step: Step, passes: StepCost) -> float:
+        """The passes of a step with chunks."""
         chunks = _whole(step.slices, self._shares)
         n, drafted, contexts = self._shared(step.decodes), self._shared(step.drafted_tokens), self._shared(step.context_tokens)
         if not step.draft_passes:
@@ -128,14 +170,18 @@ class DraftedCost(CostWrapper):
         longest = step.longest_tokens
         first = Step(n, contexts if n else 0, longest if n else 0, chunks, drafted)
         seconds = passes.step_time(first) + self._first[n + drafted + sum(piece[0] for piece in chunks)]
-        if n:
-            tree, more = self._branches(n)
-            for number in range(1, step.draft_passes):
-                seconds += passes.step_time(Step(n, contexts + number * n, longest + number, (), more)) + tree
-        return seconds
+        return seconds + self._more_seconds(n, step.draft_passes, contexts, longest, passes) if n else seconds
+
+    def _more_seconds(self, n: int, number: int, contexts: int, longest: int, passes: StepCost) -> float:
+        """The passes after the first of `number`: pass i is i tokens further on. Attention is a straight line over so few tokens: all take
+        what the one in the middle takes."""
+        if number < 2:
+            return 0.0
+        tree, more = self._branches(n)
+        return (number - 1) * (passes.verify_seconds(n, more, contexts + n * number // 2, longest + number // 2) + tree)
 
     def _pass_times(self, steps: DecodeSteps, passes: StepCost) -> F64:
-        """`_pass_seconds` of decode-only steps, by the same operations."""
+        """`_decoding_seconds` of decode-only steps, by the same operations."""
         out = np.zeros(len(steps.context_tokens))
         assert self._first is not None
         n = self._shared(steps.decodes)
@@ -147,13 +193,14 @@ class DraftedCost(CostWrapper):
         some = steps.draft_passes > 0
         if not some.any():
             return out
-        first = passes.verify_times(DecodeSteps(n, drafted[some], drafted[some], contexts[some], longest[some]))
+        first = np.asarray(passes.verify_times(DecodeSteps(n, drafted[some], drafted[some], contexts[some], longest[some])))
         out[some] = first + np.array([self._first[n + more] for more in drafted[some].tolist()])
         tree, more = self._branches(n)
-        for number in range(1, int(steps.draft_passes.max())):
-            at = steps.draft_passes > number
-            wide = np.full(int(at.sum()), more)
-            out[at] += passes.verify_times(DecodeSteps(n, wide, wide, contexts[at] + number * n, longest[at] + number)) + tree
+        at = steps.draft_passes > 1
+        if at.any():
+            number, wide = steps.draft_passes[at], np.full(int(at.sum()), more)
+            middle = DecodeSteps(n, wide, wide, contexts[at] + n * number // 2, longest[at] + number // 2)
+            out[at] += (number - 1) * (np.asarray(passes.verify_times(middle)) + tree)
         return out
 
     def _branches(self, sequences: int) -> tuple[float, int]:

@@ -37,6 +37,9 @@ from simserve.model.layout import rank_kv_bytes_per_token
 from simserve.model.operators import Operator
 from simserve.model.parallel import Parallel
 
+_NO_PACE = Pace(1, 0.0, 0.0, ())
+"""Of sequences that verify nothing: their arithmetic is in the decode kernel's time."""
+
 _ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
 
@@ -164,9 +167,7 @@ class StepCost(CostModel):
             return self._mixed(self._stages[0], step)
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         if step.drafted_tokens:
-            base, floor, _ = self._verify_rows.get((n, step.drafted_tokens)) or self._verify_row(n, step.drafted_tokens)
-            seconds = base + self._decode_attention(step)
-            return seconds if seconds > floor else floor
+            return self.verify_seconds(n, step.drafted_tokens, context_tokens, longest_tokens)
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         i = bisect_right(knots, context_tokens) - 1
         attention = intercept[i] + slope[i] * context_tokens
@@ -174,6 +175,49 @@ class StepCost(CostModel):
         longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
         seconds = base + (attention if attention > longest else longest)
         return seconds if seconds > floor else floor
+
+    def verify_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int) -> float:
+        """Seconds of one step on a single-stage instance in which `n` sequences decode and verify, and nothing else happens."""
+        base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        i = bisect_right(knots, context_tokens) - 1
+        attention = intercept[i] + slope[i] * context_tokens
+        j = bisect_right(self._single_knots, longest_tokens) - 1
+        longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
+        if longest > attention:
+            attention = longest
+        if drafted_tokens:
+            base, floor, pace = self._verify_rows.get((n, drafted_tokens)) or self._verify_row(n, drafted_tokens)
+            computing = pace.seconds(context_tokens) if pace.bounded else pace.per_token * (context_tokens - pace.ahead)
+            if computing > attention:
+                attention = computing
+        seconds = base + attention
+        return seconds if seconds > floor else floor
+
+    def verify_each(self, n: int, drafted: Sequence[int], contexts: Sequence[int], longest: Sequence[int]) -> list[float]:
+        """`verify_seconds` of several steps of the same sequences."""
+        first = drafted[0]
+        if drafted.count(first) < len(drafted):
+            return [self.verify_seconds(n, *each) for each in zip(drafted, contexts, longest, strict=True)]
+        base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        ones, one_intercept, one_slope = self._single_knots, self._single_intercept, self._single_slope
+        pace = _NO_PACE
+        if first:
+            base, floor, pace = self._verify_rows.get((n, first)) or self._verify_row(n, first)
+        _, per_token, ahead, bounded = pace
+        out = []
+        for context_tokens, longest_tokens in zip(contexts, longest, strict=True):
+            i = bisect_right(knots, context_tokens) - 1
+            attention = intercept[i] + slope[i] * context_tokens
+            j = bisect_right(ones, longest_tokens) - 1
+            single = one_intercept[j] + one_slope[j] * longest_tokens
+            if single > attention:
+                attention = single
+            computing = pace.seconds(context_tokens) if bounded else per_token * (context_tokens - ahead)
+            if computing > attention:
+                attention = computing
+            seconds = base + attention
+            out.append(seconds if seconds > floor else floor)
+        return out
 
     def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
@@ -208,11 +252,13 @@ class StepCost(CostModel):
             longest_tokens += run
         return out if floor <= base else [seconds if seconds > floor else floor for seconds in out]
 
-    def verify_times(self, steps: DecodeSteps) -> F64:
+    def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
         """Seconds of decode-only steps that verify; bit-identical to `step_time`."""
         if len(self._stages) > 1:
             raise ModelError(f"verify_times is for one pipeline stage, this instance has {len(self._stages)}")
         n, context = steps.decodes, steps.context_tokens
+        if len(context) < _ARRAY_FROM:
+            return self.verify_each(n, steps.drafted_tokens.tolist(), context.tolist(), steps.longest_tokens.tolist())
         plain_base, plain_floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         attention = on_segments(context, knots, intercept, slope)
         ones = (self._single_knots, self._single_intercept, self._single_slope)

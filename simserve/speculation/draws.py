@@ -37,17 +37,39 @@ def draw(of: int, place: int) -> int:
 def draws(of: int, first: int, count: int) -> I64:
     """The draws at the places first .. first + count - 1: array of that length."""
     steps = np.arange(first + 1, first + 1 + count, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        steps *= np.uint64(_GOLDEN)
-        steps += np.uint64(of)
-        steps ^= steps >> np.uint64(30)
-        steps *= np.uint64(_FIRST)
-        steps ^= steps >> np.uint64(27)
-        steps *= np.uint64(_SECOND)
-        steps ^= steps >> np.uint64(31)
-    steps >>= np.uint64(11)
-    found: NDArray[np.int64] = steps.view(np.int64)
+    steps *= np.uint64(_GOLDEN)
+    steps += np.uint64(of)
+    return _whole(_mix(steps))
+
+
+def draws_of_rows(seed: int, first_row: int, counts: I64, stream: int = 0) -> I64:
+    """The draws of the rows first_row, first_row + 1, .., of each so many, from place 0 on, one row after the other."""
+    begun = np.uint64(_mixed(_mixed(seed & _MASK) + _GOLDEN * (stream + 1)))
+    keys = np.arange(first_row + 1, first_row + 1 + len(counts), dtype=np.uint64)
+    keys *= np.uint64(_GOLDEN)
+    keys += begun
+    keys = np.repeat(_mix(keys), counts)
+    places = np.arange(1, 1 + len(keys), dtype=np.uint64)
+    places -= np.repeat(np.cumsum(counts) - counts, counts).view(np.uint64)
+    places *= np.uint64(_GOLDEN)
+    keys += places
+    return _whole(_mix(keys))
+
+
+def _whole(numbers: NDArray[np.uint64]) -> I64:
+    numbers >>= np.uint64(11)
+    found: I64 = numbers.view(np.int64)
     return found
+
+
+def _mix(states: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """`_mixed` of an array, in place; 64-bit numbers wrap around."""
+    states ^= states >> np.uint64(30)
+    states *= np.uint64(_FIRST)
+    states ^= states >> np.uint64(27)
+    states *= np.uint64(_SECOND)
+    states ^= states >> np.uint64(31)
+    return states
 
 
 def _mixed(state: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from simserve.contracts.cost import I64
 from simserve.contracts.speculation import KEPT, Course
 from simserve.speculation.acceptance import RatesOfRows, extended
-from simserve.speculation.draws import draw, draws, key, threshold
+from simserve.speculation.draws import draw, draws, draws_of_rows, key, threshold
 from simserve.speculation.schedule import Schedule
 
 _ACCEPTED, _HIT = 0, 1
@@ -16,8 +18,11 @@ _ACCEPTED, _HIT = 0, 1
 MOST_DRAFTED = 128
 """Tokens in a row: published drafts have 1 to some 30 (a longer one is hardly ever right to its end). What a step emits fits in a byte."""
 
-_MOST_COURSES = 4096
+_MOST_COURSES = 8192
 """Requests whose steps are remembered: more than decode at once on an instance."""
+
+_ROWS_AT_ONCE, _TOKENS_AT_ONCE = 64, 1 << 16
+"""Requests whose steps are worked out together, as those come near each other that stand near each other."""
 
 
 class Speculated:
@@ -34,6 +39,7 @@ class Speculated:
     nodes        tokens computed beside the ordinary one when `schedule.tokens` are drafted in a row (a tree has more than its depth);
                  None = a chain, as many as are drafted
     draft_passes whether each token in a row takes a forward pass of the draft (an n-gram takes none)
+    outputs      tokens of each row's output, where known: then the steps of rows that follow each other are worked out together
     hit          probability that a step has a draft at all (an n-gram that occurred before), drawn per (row, first token of the step)
     rejected_kv  as `Speculation` says
     """
@@ -48,6 +54,7 @@ class Speculated:
         draft_passes: bool = True,
         hit: float = 1.0,
         rejected_kv: str = KEPT,
+        outputs: I64 | None = None,
     ) -> None:
         self.schedule = schedule
         self.rates = rates
@@ -56,6 +63,7 @@ class Speculated:
         self.draft_passes = draft_passes
         self.hit = hit
         self.rejected_kv = rejected_kv
+        self.outputs = np.zeros(0, dtype=np.int64) if outputs is None else outputs
         self._hit = threshold(hit)
         self._courses: dict[tuple[int, int], tuple[int, int, bytes, bytes]] = {}
 
@@ -92,14 +100,13 @@ class Speculated:
         end = output_tokens - begun
         nodes = self._nodes(drafts)
         if first is not None and first < nodes:
-            tokens.append(self.accepted(row, generated_tokens, first) + 1)
             starts.append(place)
+            tokens.append(self.accepted(row, generated_tokens, first) + 1)
             place += tokens[0]
         while place < end:
-            step = after[place]
-            tokens.append(step)
             starts.append(place)
-            place += step
+            place += after[place]
+        tokens += [after[start] for start in starts[len(tokens) :]]
         tokens[-1] -= place - end
         computed = np.full(len(tokens), nodes, dtype=np.int64)
         if hits:
@@ -122,6 +129,10 @@ class Speculated:
         known = self._courses.get((row, drafts))
         if known is not None and known[0] <= generated and known[1] == output:
             return known[0], known[2], known[3]
+        if row < len(self.outputs) and self.outputs[row] == output:
+            self._work_out(row, drafts)
+            known = self._courses[row, drafts]
+            return known[0], known[2], known[3]
         count = output - generated
         draws_of_tokens = draws(key(self.seed, row, _ACCEPTED), generated, count)
         places = extended(self.rates.of(row), drafts)
@@ -133,19 +144,50 @@ class Speculated:
             hits = has_draft.tobytes()
         accepted += 1
         found = (generated, output, accepted.astype(np.uint8).tobytes(), hits)
+        self._keep(row, drafts, found)
+        return found[0], found[2], found[3]
+
+    def _work_out(self, first: int, drafts: int) -> None:
+        """The steps of a row and of those after it, from token 0 on."""
+        counts = self.outputs[first : first + _ROWS_AT_ONCE]
+        ends = np.cumsum(counts)
+        rows = max(1, int(np.searchsorted(ends, _TOKENS_AT_ONCE, side="right")))
+        counts, ends = counts[:rows], ends[:rows]
+        places = [extended(self.rates.of(row), drafts) for row in range(first, first + rows)]
+        drawn = draws_of_rows(self.seed, first, counts, _ACCEPTED)
+        if places.count(places[0]) == rows:
+            accepted = _leading(drawn, [threshold(rate) for rate in places[0]])
+        else:
+            limits = np.array([[threshold(rate) for rate in rates] for rates in places], dtype=np.int64)
+            accepted = _leading(drawn, [np.repeat(limits[:, place], counts) for place in range(drafts)])
+        hits = b""
+        if self.hit < 1:
+            has_draft = draws_of_rows(self.seed, first, counts, _HIT) < self._hit
+            accepted *= has_draft
+            hits = has_draft.tobytes()
+        accepted += 1
+        steps = accepted.astype(np.uint8).tobytes()  # what they say of drafts beyond a row's end is cut off with the last step
+        begin = 0
+        for row, (output, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True), start=first):
+            self._keep(row, drafts, (0, output, steps[begin:end], hits[begin:end]))
+            begin = end
+
+    def _keep(self, row: int, drafts: int, found: tuple[int, int, bytes, bytes]) -> None:
         if len(self._courses) >= _MOST_COURSES:
             self._courses.pop(next(iter(self._courses)))
         self._courses[row, drafts] = found
-        return found[0], found[2], found[3]
 
 
-def _leading(drawn: I64, thresholds: list[int]) -> I64:
-    """From each place on: how many draws in a row are below the thresholds, until the first that is not; those past the end are not."""
+def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> I64:
+    """From each place on: how many draws in a row are below the thresholds, until the first that is not; those past the end are not.
+
+    thresholds  of each place of the draft, or of each draft that begins at a place
+    """
     count = len(drawn)
     found = np.zeros(count, dtype=np.int64)
     alive = np.ones(count, dtype=np.bool_)
     for place, limit in enumerate(thresholds[:count]):
-        alive[: count - place] &= drawn[place:] < limit
+        alive[: count - place] &= drawn[place:] < (limit if isinstance(limit, int) else limit[: count - place])
         alive[count - place :] = False
         found += alive
     return found

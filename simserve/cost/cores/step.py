@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-
-import numpy as np
+from collections.abc import Sequence
 
 from simserve.contracts import DecodeSteps, Step
-from simserve.contracts.cost import F64
 from simserve.cost.cores.attention import TiledAttention
 from simserve.cost.stage import Stage
 from simserve.cost.step import StepCost
@@ -47,9 +45,17 @@ class TiledStepCost(StepCost):
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
         return self._around(step, self._tiles[0].decode_seconds(step, steps))
 
-    def verify_times(self, steps: DecodeSteps) -> F64:
+    def verify_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int) -> float:
+        """Seconds of a step of which no more is known."""
+        return self.step_time(Step(n, context_tokens, longest_tokens, (), drafted_tokens))
+
+    def verify_each(self, n: int, drafted: Sequence[int], contexts: Sequence[int], longest: Sequence[int]) -> list[float]:
+        """The same of several steps."""
+        return [self.verify_seconds(n, *each) for each in zip(drafted, contexts, longest, strict=True)]
+
+    def verify_times(self, steps: DecodeSteps) -> list[float]:
         """Seconds of decode-only steps that verify drafted tokens, one by one."""
-        return np.array([self.step_time(steps.step(i)) for i in range(len(steps.context_tokens))])
+        return [self.step_time(steps.step(i)) for i in range(len(steps.context_tokens))]
 
     def _around(self, step: Step, attention: list[float]) -> list[float]:
         """Seconds of steps that differ in their attention only."""

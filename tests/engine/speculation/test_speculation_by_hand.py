@@ -120,8 +120,8 @@ def test_a_miss_of_the_drafter_computes_one_token() -> None:
 
 
 def test_blocks_of_rejected_tokens_are_kept_or_freed() -> None:
-    """Blocks of four tokens, seven drafts, all wrong. A step after 4 cached tokens computes up to the twelfth: three blocks. Five tokens are
-    valid after it: two blocks, if what is rejected is freed. Then a prompt is computed in a step of its own, in one block more."""
+    """Blocks of four tokens, seven drafts, all wrong. A step after 4 cached tokens computes up to the twelfth: three blocks. After it five
+    tokens are valid: two blocks, if what is rejected is freed. Then a prompt is computed in a step of its own, in one block more."""
     two = case(Drafting(7, right=0), Row(0, 4, 3), Row(0.3, 4, 1), policy="sglang")
     for speculation, beside_a_prompt in ((two.speculation, 3 + 1), (replace(two.speculation, rejected_kv=FREED), 2 + 1)):
         records = replace(two, speculation=speculation).engine(fast_forward=False)
@@ -136,8 +136,8 @@ def test_what_was_reserved_is_not_freed() -> None:
 
 
 def test_memory_for_drafts_preempts() -> None:
-    """Five blocks of four tokens. Both have 4 tokens cached and take two blocks for 4 + 1 + 3. The second step wants three each: the younger
-    goes, waits until the other has ended, and computes its 9 tokens at once."""
+    """Five blocks of four tokens. Both have 4 tokens cached and take two blocks for 4 + 1 + 3. The second step wants three each: the
+    younger goes, waits until the other has ended, and computes its 9 tokens at once."""
     tight = case(Drafting(3, right=3), Row(0, 4, 10), Row(0, 4, 10), kv_blocks=5)
     records = tight.engine(fast_forward=False)
     assert records.requests.preemptions.tolist() == [0, 1]

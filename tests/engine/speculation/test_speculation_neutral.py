@@ -1,5 +1,5 @@
-"""What speculation may not change: a run in which nothing is drafted, how many tokens a request gets, and what it gets in a step that begins
-after so many of them, whatever schedules it."""
+"""What speculation may not change: a run in which nothing is drafted, how many tokens a request gets, and what a step that begins after so
+many of them gives it, whatever schedules it."""
 
 from __future__ import annotations
 

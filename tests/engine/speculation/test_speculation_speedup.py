@@ -5,12 +5,11 @@ is that times T_decode / (T_draft + T_verify)."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 
-from simserve.contracts import KEPT, Course, Speculation
+from simserve.contracts import Speculation
+from simserve.speculation import Same, Schedule, Speculated
 from tests.engine.strategies import Case, Row
 from tests.engine.unrolled import token_times
 from tests.reference.toy_cost import RoundCost
@@ -19,34 +18,9 @@ TOKENS = 20_000
 DECODE_S, DRAFTED_S, PASS_S = 1 / 4, 1 / 16, 1 / 64  # of RoundCost, and of Verifying around it
 
 
-@dataclass(frozen=True)
-class Independent:
-    """A chain of `k`, each draft right with probability `p`, by a draw that belongs to its request and its place in the output."""
-
-    k: int
-    p: float
-    rejected_kv: str = KEPT
-
-    def drafts(self, decodes: int) -> int:
-        return self.k
-
-    def passes(self, drafts: int) -> int:
-        return drafts
-
-    def most_drafted(self, drafts: int) -> int:
-        return drafts
-
-    def accepted(self, row: int, generated_tokens: int, drafted: int) -> int:
-        raise NotImplementedError
-
-    def course(self, row: int, generated_tokens: int, output_tokens: int, drafts: int, first: int | None = None) -> Course:
-        right = np.random.default_rng([11, row]).random(output_tokens + drafts) < self.p
-        tokens, at = [], generated_tokens
-        while at < output_tokens:
-            run = next((j for j in range(drafts) if not right[at + j]), drafts)
-            tokens.append(min(1 + run, output_tokens - at))
-            at += 1 + run
-        return Course(np.array(tokens, dtype=np.int64), np.full(len(tokens), drafts, dtype=np.int64))
+def independent(k: int, p: float) -> Speculated:
+    """A chain of `k`, each draft right with probability `p`."""
+    return Speculated(Schedule(k), Same((p,) * k), seed=11)
 
 
 def tokens_of_a_step(k: int, p: float) -> tuple[float, float]:
@@ -60,7 +34,7 @@ def tokens_of_a_step(k: int, p: float) -> tuple[float, float]:
 def seconds(speculation: Speculation | None) -> tuple[float, int]:
     """Of the decode steps of one long request, and their number."""
     rows = (Row(0, 4, TOKENS),)
-    case = Case(rows, "vllm-v1", (), RoundCost(), kv_blocks=2000, block_tokens=16, max_seqs=1, speculation=speculation)  # type: ignore[arg-type]
+    case = Case(rows, "vllm-v1", (), RoundCost(), kv_blocks=2000, block_tokens=16, max_seqs=1, speculation=speculation)
     (times,) = token_times(case.engine())
     assert len(times) == TOKENS
     return times[-1] - times[0], len(set(times)) - 1
@@ -69,7 +43,7 @@ def seconds(speculation: Speculation | None) -> tuple[float, int]:
 @pytest.mark.parametrize(("k", "p"), [(1, 0.6), (3, 0.8), (5, 0.3), (7, 0.9)])
 def test_the_speedup_is_the_papers_formula_within_three_standard_errors(k: int, p: float) -> None:
     mean, deviation = tokens_of_a_step(k, p)
-    took_s, steps = seconds(Independent(k, p))
+    took_s, steps = seconds(independent(k, p))
     plain_s, plain_steps = seconds(None)
     assert plain_steps == TOKENS - 1 and plain_s == DECODE_S * plain_steps
     measured = (TOKENS - 1) / steps
@@ -84,6 +58,6 @@ def test_the_speedup_is_the_papers_formula_within_three_standard_errors(k: int, 
 def test_at_the_ends_the_formula_is_exact(k: int) -> None:
     """Nothing right: one token a step. All right: k + 1."""
     for p, tokens in ((0.0, 1), (1.0, k + 1)):
-        took_s, steps = seconds(Independent(k, p))
+        took_s, steps = seconds(independent(k, p))
         assert steps == math.ceil((TOKENS - 1) / tokens)
         assert took_s == steps * (DECODE_S + k * (DRAFTED_S + PASS_S))

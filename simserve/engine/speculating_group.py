@@ -16,7 +16,7 @@ from simserve.contracts.cost import I64, DecodeSteps
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_groups import KvGroups
 from simserve.engine.request import LiveRequest, State
-from simserve.engine.speculating_member import AFTER, CONTEXT, DRAFTED, DURING, Member, Memory
+from simserve.engine.speculating_member import AFTER, CONTEXT, DRAFTED, DURING, Member, Memory, fault
 from simserve.errors import ConfigError
 
 _FIRST_TICKS = 1024
@@ -282,14 +282,11 @@ class SpeculatingGroup(DecodeGroup):
         left = output_tokens - member.generated - gained
         if self.drafts:
             course = self.speculation.course(request.row, member.generated + gained, output_tokens, self.drafts, first)
+            if wrong := fault(course, left, first, self._most_tokens - 1):
+                name = type(self.speculation).__name__
+                raise ConfigError(f"speculation: the course of request {request.row} ('{name}', {self.drafts} drafts in a row) {wrong}")
         else:
             course = Course(np.ones(left, dtype=np.int64), np.zeros(left, dtype=np.int64))
-        if first is not None and len(course.drafted) and int(course.drafted[0]) > first:
-            name = f"'{type(self.speculation).__name__}'"
-            raise ConfigError(
-                f"speculation: the course of request {request.row} ({name}) drafts {int(course.drafted[0])} tokens in a step that has room "
-                f"for {first}"
-            )
         member.follow(done, course, left, self._memory)
         steps = len(course.tokens)
         self._reserve(steps)

@@ -10,7 +10,6 @@ from simserve.contracts import Course
 from simserve.contracts.cost import I64
 from simserve.engine.kv_groups import KvGroups
 from simserve.engine.request import LiveRequest
-from simserve.errors import ConfigError
 
 DRAFTED, ACCEPTED, CONTEXT, PAIRS, DURING, AFTER = range(6)
 """Rows of what the steps of members add up to: drafted tokens, accepted ones, attended tokens, (query, key) pairs, and blocks of the pool
@@ -89,7 +88,7 @@ class Member:
         return int(self.table[done - 1])
 
     def follow(self, done: int, course: Course, left: int, memory: Memory) -> None:
-        """Takes up a course of `left` tokens after so many of its steps, which stay. Raises ConfigError for a course that is none."""
+        """Takes up a course of `left` tokens after so many of its steps, which stay."""
         tokens, steps = course.tokens, len(course.tokens)
         gained = np.empty(done + steps + 1, dtype=np.int64)
         columns = np.empty((memory.rows, done + steps), dtype=np.int64)
@@ -101,11 +100,6 @@ class Member:
             tokens = np.concatenate([self.tokens[:done], tokens])
         after = gained[done + 1 :]
         course.tokens.cumsum(out=after)
-        if not steps or steps != len(course.drafted) or after[-1] != left or course.tokens.min() < 1:
-            raise ConfigError(
-                f"speculation: the course of request {self.request.row} has {int(course.tokens.sum())} tokens in {steps} steps, and drafts "
-                f"in {len(course.drafted)}, where {left} tokens are left; each step must have at least one"
-            )
         if done:
             after += gained[done]
         drafted, accepted, attended, pairs, during = columns[: DURING + 1, done:]
@@ -133,6 +127,27 @@ class Member:
             np.maximum.accumulate(table, out=table)
         during[:] = memory.pool(table)
         self.tokens, self.gained, self.columns, self.table = tokens, gained, columns, tables
+
+
+def fault(course: Course, left: int, first: int | None, most: int) -> str:
+    """What is wrong with a course of `left` tokens of which no step may draft more than `most` tokens, nor its first more than `first`;
+    "" when nothing is."""
+    tokens, drafted = course
+    if any(not isinstance(column, np.ndarray) or column.dtype.kind != "i" or column.ndim != 1 for column in course):
+        return "is not two arrays of whole numbers"
+    if not len(tokens) or len(tokens) != len(drafted) or tokens.min() < 1 or tokens.sum() != left:
+        return (
+            f"has {int(tokens.sum())} tokens in {len(tokens)} steps, and drafts in {len(drafted)}, where {left} tokens are left; "
+            "each step must have at least one"
+        )
+    if (drafted + 1 < tokens).any():
+        step = int(np.argmax(drafted + 1 < tokens))
+        return f"has a step of {int(tokens[step])} tokens for which {int(drafted[step])} are drafted; they can be one more"
+    if drafted.max() > most:
+        return f"drafts {int(drafted.max())} tokens in a step, where `most_drafted` says {most}"
+    if first is not None and drafted[0] > first:
+        return f"drafts {int(drafted[0])} tokens in a step that has room for {first}"
+    return ""
 
 
 _NOTHING = np.zeros(1, dtype=np.int64)

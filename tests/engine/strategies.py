@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from simserve.contracts import CostModel
+from simserve.contracts import CostModel, Speculation
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.records import RunRecords
 from simserve.policies import registry
 from simserve.policies.registry import scheduler_class
 from simserve.workload.requests import AlsoAfter, RequestTable, Workload
-from tests.engine.speculation.toys import KINDS, Drafting, Verifying
+from tests.engine.speculation.toys import DRAWN, KINDS, Verifying
 from tests.reference.naive import EVERY_TOKEN, Groups, Naive
 from tests.reference.naive_policies import NAIVE_POLICIES
 from tests.reference.toy_cost import JaggedCost, RoundCost
@@ -58,7 +58,7 @@ class Case:
     concurrency: int | None = None
     think_s: float = 0.0
     groups: Groups = EVERY_TOKEN
-    speculation: Drafting | None = None
+    speculation: Speculation | None = None
 
     def workload(self) -> Workload:
         def column(name: str) -> Any:
@@ -231,5 +231,5 @@ def cases(
         concurrency=draw(st.integers(3, 5) if crowded else st.integers(1, 4)) if closed else None,
         think_s=draw(st.sampled_from([0.0, 0.0, 0.25, 0.6180339887])) if closed else 0.0,
         groups=groups,
-        speculation=draw(st.sampled_from(KINDS)) if speculating else None,
+        speculation=draw(st.sampled_from([*KINDS, *DRAWN])) if speculating else None,
     )

@@ -213,7 +213,8 @@ class Naive:
         self.budget = budget
         while True:
             self.draft(self.decoding)
-            if sum(self.size(max(r.held, self.table(r.computed + 1 + r.drafted)), False) - self.held_by(r) for r in self.decoding) <= self.free:
+            tables = {r: max(r.held, self.table(r.computed + 1 + r.drafted)) for r in self.decoding}
+            if sum(self.size(table, False) - self.held_by(r) for r, table in tables.items()) <= self.free:
                 break
             self.preempt(self.victim())
         self.decodes = self.decoding

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simserve.contracts import FREED, KEPT, PREFILL, VERIFY, CostModel, CostWrapper, Course, Step
+from simserve.speculation import Same, Schedule, Speculated
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,11 @@ KINDS = [
     Drafting(3, rejected_kv=FREED),
     Drafting(5, more=3, misses=3, quiet_at=4, rejected_kv=FREED),
 ]
+
+DRAWN = [
+    Speculated(Schedule(3), Same((0.8, 0.7, 0.6)), 1),
+    Speculated(Schedule(2, (2, 4), (1, 0)), Same((0.7, 0.7)), 2, rejected_kv=FREED),
+    Speculated(Schedule(2), Same((0.9, 0.5)), 3, nodes=7),
+    Speculated(Schedule(5), Same((0.9,) * 5), 4, draft_passes=False, hit=0.6, rejected_kv=FREED),
+]
+"""Speculations of experiments: accepted tokens are drawn."""

@@ -43,7 +43,7 @@ ALLOWED_IMPORTS = {
         *("config", "cost", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "simulation"),
         "workload",
     },
-    "validation": {"config", "cost", "engine", "hardware", "model", "policies", "resources", "workload"},
+    "validation": {"config", "cost", "engine", "hardware", "model", "policies", "resources", "speculation", "workload"},
     "cli": {
         "api",
         "calibration",

@@ -13,6 +13,7 @@ from benchmarks.measured_runs import (
     load_stages,
     offline_throughput,
     per_request,
+    prompt_sweeps,
     published_points,
     static_batches,
     trace_means,
@@ -32,6 +33,7 @@ TABLES = (
         "offline_throughput", frozenset({"arrival", "output_tokens_per_s", "num_requests", "tensor_parallel"}), offline_throughput.read
     ),
     TableReader("ascend_nightly", frozenset({"baseline_output_tokens_per_s", "serve_options"}), ascend_nightly.read),
+    TableReader("prompt_sweeps", frozenset({"isl", "osl", "conc", "median_tpot", "layout"}), prompt_sweeps.read),
     TableReader("published_points", frozenset({"workload", "tpot_ms", "output_tokens_per_s", "engine"}), published_points.read),
     TableReader("published_points", frozenset({"tokens_per_s_per_gpu", "phase"}), published_points.read),
 )

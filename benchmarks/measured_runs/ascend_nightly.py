@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs import drafts
 from benchmarks.measured_runs.cells import number
 from benchmarks.measured_runs.checkpoints import is_sparse, quantisation_for
-from benchmarks.measured_runs.skips import DISAGGREGATED, SPECULATIVE, reason
+from benchmarks.measured_runs.skips import DISAGGREGATED, reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -25,13 +26,14 @@ def _case(row: Any, dataset: str) -> Case:
     tp, dp = int(number(row["tensor_parallel"]) or 0), int(number(row["data_parallel"]) or 1)
     sparse = bool(model) and is_sparse(model)
     skip = reason(profile, "vllm-ascend", gpu, model, row["model"])
-    if not skip and row["speculative"]:
-        skip = SPECULATIVE
+    speculation = drafts.stated(str(row["serve_options"])) if row["speculative"] else {}
+    if not skip and row["speculative"] and not speculation:
+        skip = drafts.UNSTATED
     if not skip and not tp:
         skip = DISAGGREGATED if "PD" in str(row["config"]) else "the layout is not stated"
     if not skip and "prefix" in str(row["benchmark"]) and str(row["benchmark"]) != "prefix0":  # prefix0: nothing is shared
         skip = "the prompts' shared prefixes are not stated"
-    settings: dict[str, Any] = {"prefix_caching": False}
+    settings: dict[str, Any] = {"prefix_caching": False} | speculation
     for key in ("max_num_seqs", "max_num_batched_tokens"):
         value = number(row[key])
         if value:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs import drafts
 from benchmarks.measured_runs.cells import number, seconds
 from benchmarks.measured_runs.checkpoints import quantisation_for, that_fits
 from benchmarks.measured_runs.command_line import read_command
-from benchmarks.measured_runs.skips import SPECULATIVE, reason
+from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -35,8 +36,9 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     profile = names.engine_profile_name(engine, version)
     skip = reason(profile, engine or "a command that names none", gpu, model, model_name) or command.unsupported
     section = f"{row['section']} {row['serve_command']}".lower()
-    if not skip and ("mtp" in section or "speculative" in section):
-        skip = SPECULATIVE
+    speculation = drafts.stated(str(row["serve_command"]))
+    if not skip and ("mtp" in section or "speculative" in section) and not speculation:
+        skip = "how many tokens are drafted is cut off"
     if not skip and str(row["serve_command"]).rstrip().endswith("\\"):
         skip = "the serve command is cut off"
     measured = seconds(row, tpot_mean="mean_tpot_ms", ttft_mean="mean_ttft_ms")
@@ -75,7 +77,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         pp=command.pp,
         dp=command.dp,
         ep=command.ep,
-        settings=command.settings,
+        settings=command.settings | speculation,
         skip=skip,
     )
 

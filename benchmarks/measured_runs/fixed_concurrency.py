@@ -40,7 +40,9 @@ def _case(row: Any, dataset: str) -> Case:
     weights = "moe_quant_mode" if model and is_sparse(model) else "gemm_quant_mode"  # nearly all weights are the experts'
     quantisation = quantisation_for(model, text(row.get(weights))) if model else None
     prompt, output = int(row["input_tokens"]), int(row["output_tokens"])
-    run = launch.Run(profile, gpu, tail, prompt, output, concurrency, parallel.get("tp", 1))
+    dp = parallel.get("dp", 1)
+    drafted = 0 if disaggregated else launch.mtp_tokens(text(row["collection"]), profile, tail, gpu, text(row.get("measured_on")), dp > 1)
+    run = launch.Run(profile, gpu, tail, prompt, output, concurrency, parallel.get("tp", 1), dp, drafted)
     load = Load(
         "closed",
         _lengths(prompt, row["collection"]),

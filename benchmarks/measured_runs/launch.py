@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from benchmarks.measured_runs import drafts
 from simserve.validation.case import Pool
 
 GAP = "aic gap analysis"
@@ -93,6 +94,21 @@ class Run(NamedTuple):
     output_tokens: int
     clients: int
     tp: int = 1
+    dp: int = 1
+    mtp_tokens: int = 0
+
+
+def mtp_tokens(collection: str, engine_profile: str, model: str, gpu: str, measured_on: str, attention_dp: bool) -> int:
+    """Tokens that a public run drafts with the model's own prediction layers; its row does not say.
+
+    InferenceX serves DeepSeek-R1 in fp8 on H200 with TensorRT-LLM by two scripts, `dsr1_fp8_h200_trt.sh` and `dsr1_fp8_h200_trt_mtp.sh`
+    (three tokens, one with data-parallel attention). Rows of the same layout, lengths and image were measured in December 2025 and, at half
+    to two thirds of the time per token, in January 2026: the latter are taken to be those of the second script.
+    """
+    deepseek = collection == PUBLIC and engine_profile.startswith("tensorrt-llm") and "deepseek" in model.lower()
+    if not deepseek or not gpu.startswith("h200") or not measured_on.startswith("2026"):
+        return 0
+    return 1 if attention_dp else 3
 
 
 def settings(collection: str, run: Run) -> dict[str, Any]:
@@ -148,6 +164,8 @@ def _public_tensorrt_llm(run: Run, model: str) -> dict[str, Any]:
     if "gpt-oss" in model:
         return {"max_seqs": run.clients, "max_num_batched_tokens": 20_000, "largest_graph": run.clients}
     if "deepseek" in model:
+        if run.mtp_tokens:
+            return _mtp(run)
         rounded = -(-(run.clients + run.prompt_tokens + 64) // 64) * 64
         own = {"largest_graph": 128, "kv_bits": 8.0, "balance_wait_steps": 60}
         return {"max_num_batched_tokens": max(8192, rounded)} | own
@@ -156,3 +174,11 @@ def _public_tensorrt_llm(run: Run, model: str) -> dict[str, Any]:
         wait = {"batch_wait_steps": 20, "batch_wait_fraction": 0.9} if run.prompt_tokens == run.output_tokens and run.tp < 8 else {}
         return {"max_num_batched_tokens": longest, "largest_graph": 1024} | wait
     return {}
+
+
+def _mtp(run: Run) -> dict[str, Any]:
+    """`dsr1_fp8_h200_trt_mtp.sh`: slots for the clients (of a replica), a budget for one prompt and all their drafts."""
+    slots = max(1, run.clients // run.dp)
+    budget = -(-((run.mtp_tokens + 1) * slots + run.prompt_tokens + 64) // 64) * 64
+    memory = {"memory_utilisation": 0.75, "kv_bits": 8.0, "largest_graph": 128, "balance_wait_steps": 60}
+    return {"max_seqs": slots, "max_num_batched_tokens": budget} | memory | drafts.mtp(run.mtp_tokens)

@@ -40,7 +40,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     if not skip and (told["input_tokens"] is None or told["num_requests"] is None):
         skip = _NO_LOAD
     if not skip and "MTP" in str(row["engine"]):
-        skip = "speculative decoding is not simulated yet"
+        skip = "how many tokens are drafted is not stated"
     devices = 16 if "16 x" in hardware else 1
     sparse = bool(model) and is_sparse(model)
     rate = told["concurrency"] is None

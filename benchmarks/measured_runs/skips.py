@@ -5,7 +5,6 @@ from __future__ import annotations
 from simserve.validation import names
 
 DISAGGREGATED = "disaggregated serving is not simulated yet"
-SPECULATIVE = "speculative decoding is not simulated yet"
 
 
 def reason(engine_profile: str, engine: str, gpu: str, model_found: str, model: str) -> str:

@@ -13,11 +13,14 @@ from simserve.config.deployment import Deployment, host_overheads
 from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
 from simserve.config.schema import KvSection
 from simserve.contracts import Scheduler
+from simserve.cost.draft import Draft
 from simserve.cost.host import HostOverheads
 from simserve.cost.options import CostOptions
 from simserve.engine import InstanceSpec
 from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
+from simserve.speculation import Same, Schedule, Speculated
+from simserve.speculation.acceptance import of_rate
 from simserve.validation.batch_wait import BatchWait
 from simserve.validation.case import Case
 from simserve.validation.devices import device_profile
@@ -90,6 +93,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         activation_tokens=budget // case.dp if profile.dp_shares_step_tokens else budget,
         activation_seqs=min(slots, 256),
         kv_replicas=case.dp,
+        draft=_draft(case),
     )
     spec = deployed.instance_spec(case.label)
     # Time outside the engine is added to what the clients see (`predict.outside_s`); a run does not state its longest sequence.
@@ -100,7 +104,24 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         request_s=0.0,
         request_per_prompt_token_s=0.0,
         steps_ahead=overheads.steps_ahead,
+        speculation=_speculation(case, profile),
     )
+
+
+def _draft(case: Case) -> Draft | None:
+    """What drafts in the run, None where nothing does."""
+    told = case.settings.get("speculation")
+    return None if told is None else Draft(told["method"], int(told["tokens"]))
+
+
+def _speculation(case: Case, profile: EngineProfile) -> Speculated | None:
+    """How many drafted tokens are accepted: each with the probability that the case states."""
+    told = case.settings.get("speculation")
+    if told is None:
+        return None
+    tokens = int(told["tokens"])
+    accepted = Same(of_rate(float(told["rate"]), tokens))
+    return Speculated(Schedule(tokens), accepted, case.seed(), rejected_kv=profile.speculation.rejected_kv)
 
 
 def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:

@@ -1,8 +1,9 @@
-"""Steps that verify drafted tokens: one reading of each cache, the arithmetic of every query, and everything else by the number of tokens."""
+"""Steps that verify drafted tokens: one reading of each cache, the arithmetic of every query, the rest by the number of tokens."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_without_drafted_tokens_it_is_a_decode_step() -> None:
 def test_more_drafted_tokens_never_take_less_time(name: str) -> None:
     for n in (1, 16, 100):
         times = [cost(name).step_time(Step(n, 1000 * n, 1000, (), drafted)) for drafted in range(0, 900, 7)]
-        assert all(a <= b for a, b in zip(times, times[1:], strict=False))
+        assert all(a <= b for a, b in pairwise(times))
 
 
 @settings(max_examples=40, deadline=None)

@@ -213,7 +213,10 @@ class Naive:
         self.budget = budget
         while True:
             self.draft(self.decoding)
-            if sum(self.size(max(r.held, self.table(r.computed + 1 + r.drafted)), False) - self.held_by(r) for r in self.decoding) <= self.free:
+            if (
+                sum(self.size(max(r.held, self.table(r.computed + 1 + r.drafted)), False) - self.held_by(r) for r in self.decoding)
+                <= self.free
+            ):
                 break
             self.preempt(self.victim())
         self.decodes = self.decoding

@@ -159,9 +159,9 @@ def test_terminal_page_and_files_show_it(tmp_path: Path) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     page = (out / "report.html").read_text()
     for words in (
-        "Acceptance length (tokens a verification)",
-        "Tokens of a request in a step",
-        "Drafted tokens accepted",
+        "Acceptance length",
+        "Tokens per step of a request",
+        "Drafts accepted",
         "Wasted tokens",
         "ITL per emission",
     ):

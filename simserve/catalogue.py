@@ -229,14 +229,14 @@ FIGURES: tuple[Figure, ...] = (
     Figure("simulated_s", "lower", "simulated", ("window", "run_s")),
     Figure(
         "acceptance_length", "higher", "speculation.acceptance_length", ("speculation", "acceptance_length"),
-        "Acceptance length (tokens a verification)", speculative=True,
+        "Acceptance length", speculative=True,
     ),
     Figure(
-        "tokens_per_step", "higher", "speculation.tokens_per_step", ("speculation", "tokens_per_step"), "Tokens of a request in a step",
+        "tokens_per_step", "higher", "speculation.tokens_per_step", ("speculation", "tokens_per_step"), "Tokens per step of a request",
         speculative=True,
     ),
     Figure(
-        "acceptance_rate", "higher", "speculation.acceptance_rate", ("speculation", "acceptance_rate"), "Drafted tokens accepted", "%",
+        "acceptance_rate", "higher", "speculation.acceptance_rate", ("speculation", "acceptance_rate"), "Drafts accepted", "%",
         speculative=True,
     ),
     Figure(

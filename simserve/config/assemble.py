@@ -98,9 +98,7 @@ def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchite
 
 def _draft(experiment: Experiment, group: InstanceGroup) -> dict[str, Any]:
     """The draft of a group that speculates."""
-    if group.speculation is None or "draft" not in Deployment.__dataclass_fields__:
-        return {}
-    return {"draft": draft_of(group.speculation, experiment.base_dir)}
+    return {} if group.speculation is None else {"draft": draft_of(group.speculation, experiment.base_dir)}
 
 
 def _instances(experiment: Experiment, group: InstanceGroup, deployed: Deployment, first: int) -> list[InstanceSpec]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from simserve.contracts.policies import FROM_PYTHON
 from simserve.engine.records import RunRecords
+from simserve.report.drafts import speculates
 
 
 def simulated(records: RunRecords) -> list[dict[str, Any]]:
@@ -50,6 +51,7 @@ def operators(cost: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
 def compared(records: RunRecords) -> list[str]:
     """One sentence for each group of instances whose engine, device and model were compared with measured runs, with the errors."""
     sentences: dict[str, None] = {}
+    without = " without speculative decoding" if speculates(records) else ""
     for info in records.instances:
         runs = info.cost.get("measured_runs")
         if isinstance(runs, dict) and runs.get("validated"):
@@ -59,7 +61,7 @@ def compared(records: RunRecords) -> list[str]:
                 if isinstance(entry, dict) and entry.get("median_percent") is not None
             ]
             if metrics:
-                sentences[f"Median error on {runs['rows']} measured {runs['name']}: {', '.join(metrics)}."] = None
+                sentences[f"Median error on {runs['rows']} measured {runs['name']}{without}: {', '.join(metrics)}."] = None
     return list(sentences)
 
 

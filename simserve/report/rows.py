@@ -126,12 +126,22 @@ def stack(summary: dict[str, Any]) -> list[str]:
     for group in summary["simulated"]:
         cost = group["cost"]
         facts = [*(_name(cost.get(key)) for key in ("model", "hardware", "parallel")), engine(cost)]
-        what = ", ".join(fact for fact in [*facts, group["policy"]] if fact)
+        what = ", ".join(fact for fact in [*facts, group["policy"], _drafted(cost)] if fact)
         devices = f"{group['devices']} device{'s' if group['devices'] != 1 else ''}"
         instances = len(group["instances"])
         lines.append(f"{instances} instance{'s, each' if instances != 1 else ''} on {devices}: {what}")
     trace = trace_line(summary.get("workload", {}).get("provenance", {}))
     return [*lines, trace] if trace else lines
+
+
+def _drafted(cost: dict[str, Any]) -> str:
+    """Who drafts how many tokens; empty without speculative decoding."""
+    draft = cost.get("draft")
+    if not isinstance(draft, dict) or "method" not in draft:
+        return ""
+    tokens = draft.get("steps")
+    tree = f" in a tree of top-k {draft['top_k']}" if draft.get("top_k", 1) > 1 else ""
+    return f"{draft['method']} drafting {tokens} token{'s' if tokens != 1 else ''}{tree}"
 
 
 def engine(cost: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "reports.md": "tests/report/test_reports_page.py",
     "placement.md": "tests/study/test_placement_page.py",
     "clusters.md": "tests/docs/test_clusters_page.py",
+    "speculation.md": "tests/docs/test_speculation_page.py",
     "metrics.md": "tests/report/test_metric_of_a_package.py",
     "serving-validation.md": "tests/validation/test_table_readers.py",
 }

@@ -19,9 +19,10 @@ BASE: dict[str, Any] = {
     "model": {"name": "qwen2-7b", "options": {"task_table": {"reorder": "snake"}}},
     "hardware": "ascend-910b",
     "engine": "vllm-v1",
+    "cluster": {"instances": [{"max_model_len": 4096}]},
     "workload": {
         "arrivals": {"kind": "poisson", "rate_per_s": 20},
-        "lengths": {"prompt": {"kind": "constant", "tokens": 600}, "output": {"kind": "constant", "tokens": 10}},
+        "lengths": {"prompt": {"kind": "fixed", "tokens": 600}, "output": {"kind": "fixed", "tokens": 10}},
         "count": 20,
     },
 }
@@ -77,7 +78,7 @@ def test_seconds_of_a_part_over_a_run(tmp_path: Path) -> None:
     experiment = load(written(tmp_path, {"task_table": {"reorder": "none"}}))
     every, mixed = (run_part_s(experiment, "attention", mixed=mixed) for mixed in (False, True))
     assert 0 < mixed < every
-    with pytest.raises(ConfigError, match="no step of the run has a part 'attentio', did you mean 'attention'"):
+    with pytest.raises(ConfigError, match="no step of the run has a part 'attentio'; did you mean 'attention'"):
         run_part_s(experiment, "attentio")
 
 

@@ -9,7 +9,17 @@ from typing import Any
 from tests.docs.blocks import ROOT
 
 PAGE = ROOT / "docs" / "paper-costs.md"
-NAMES = ("qserve_a100_table", "comet_w4a4", "sarathi_tile", "swiftkv_70b", "million_32k", "xquant_map", "lserve_ctx")
+NAMES = (
+    "qserve_a100_table",
+    "comet_w4a4",
+    "sarathi_tile",
+    "swiftkv_70b",
+    "million_32k",
+    "xquant_map",
+    "lserve_ctx",
+    "xy_reorder",
+    "xy_padding",
+)
 QSERVE = {
     "llama-3-8b": "Llama-3-8B (256), fitted",
     "llama-2-7b": "Llama-2-7B (190)",
@@ -125,6 +135,21 @@ def lserve() -> str:
     return claims_table("lserve_ctx", labels)
 
 
+def tiles() -> str:
+    labels = {
+        "probes.attention, code_none / code_snake": "attention of mixed steps, coding = 1.11",
+        "probes.attention, conversation_none / conversation_snake": "attention of mixed steps, conversation = 1.26",
+        "probes.linear, physical / virtual": "linear operators, tiles of 32 rows = 1.146",
+        "probes.linear, physical_128 / virtual_128": "linear operators, tiles of 128 rows = 1.146",
+    }
+    names = dict.fromkeys(labels, "xy_padding") | dict.fromkeys(list(labels)[:2], "xy_reorder")
+    rows = [
+        claims_table(name, {claim: label for claim, label in labels.items() if names[claim] == name})
+        for name in ("xy_reorder", "xy_padding")
+    ]
+    return rows[0] + "".join(line + "\n" for line in rows[1].splitlines()[2:])
+
+
 def xquant() -> str:
     """Decode steps in milliseconds by context."""
     pairs = ("mha", "mha_4.16"), ("mha_h100", "mha_h100_4.16"), ("gqa", "gqa_2.08"), ("gqa_h100", "gqa_h100_2.08")
@@ -143,7 +168,7 @@ def counts() -> dict[str, str]:
     return {name: f"{sum(map(within, outcomes(name).values()))} of {len(outcomes(name))}" for name in NAMES}
 
 
-SECTIONS = {"qserve": qserve, "comet": comet, "swiftkv": swiftkv, "xquant": xquant, "lserve": lserve}
+SECTIONS = {"qserve": qserve, "comet": comet, "swiftkv": swiftkv, "xquant": xquant, "lserve": lserve, "tiles": tiles}
 
 
 def page() -> str:

@@ -23,6 +23,8 @@ MISSES: dict[str, set[str]] = {
     "sarathi_tile": {"probes.linear, mistral-7b_257 / mistral-7b_256"},
     "million_32k": {"probes.step, keys_16_bit / codes_4_bit"},
     "xquant_map": set(),
+    "xy_padding": set(),
+    "xy_reorder": {"probes.attention, conversation_none / conversation_snake"},
     "comet_w4a4": {
         "probes.kernels, fp16 / comet",
         "probes.kernels_at_64, fp16 / comet",

@@ -364,8 +364,9 @@ def _tables(shape: _Shape) -> StepCost:
     """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
     model, hardware, parallel, backend, length, element, options, extra = shape
     known: dict[str, Any] = {"backend": backend, "max_context_tokens": length, "kv_dtype_bytes": element, "options": options}
-    kind = StepCost if options.task_table is None else TiledStepCost
-    return kind(model, hardware.value, None, parallel, **known, extra=extra)
+    if options.task_table is None:
+        return StepCost(model, hardware.value, None, parallel, **known, extra=extra)
+    return TiledStepCost(model, hardware.value, None, parallel, **known, extra=extra)
 
 
 @functools.lru_cache(maxsize=8)

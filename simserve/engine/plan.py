@@ -100,10 +100,7 @@ class StepPlan(Step):
         self.layers = None
         self.swap_times_s = []
         if budget is not None and budget.__class__ is not int:
-            try:
-                budget = index(budget)
-            except TypeError:
-                self._refuse(f"states a budget of {clipped(repr(budget))} tokens, which is no whole number")
+            budget = self._integer(budget, f"states a budget of {clipped(repr(budget))} tokens")
         self.budget_left = budget
         self.preempted = False
         self.loads = 0
@@ -361,7 +358,7 @@ class StepPlan(Step):
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None:
             if steps.__class__ is not int:
-                steps = self._integer(steps)
+                steps = self._integer(steps, f"holds its plan for {clipped(repr(steps))} steps")
             if steps < 1:
                 self._refuse(f"holds its plan for {steps!r} steps")
         if until_s is not None:
@@ -386,16 +383,13 @@ class StepPlan(Step):
     def _whole(self, tokens: Any, request: Request) -> int:
         """A number of tokens of another type, such as NumPy's, as an int; half a token is refused, and so is 8.0: what it came from may not
         be whole the next time."""
-        try:
-            return index(tokens)
-        except TypeError:
-            self._refuse(f"states {clipped(repr(tokens))} tokens of {request!r}, which is no whole number")
+        return self._integer(tokens, f"states {clipped(repr(tokens))} tokens of {request!r}")
 
-    def _integer(self, steps: Any) -> int:
+    def _integer(self, number: Any, says: str) -> int:
         try:
-            return index(steps)
+            return index(number)
         except TypeError:
-            self._refuse(f"holds its plan for {clipped(repr(steps))} steps, which is no whole number")
+            self._refuse(f"{says}, which is no whole number")
 
     def _refuse(self, what: str) -> NoReturn:
         raise PolicyError(f"policy '{self._batch.policy_name}' {what} (invariant I10)")

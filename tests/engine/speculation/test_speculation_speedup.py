@@ -1,6 +1,6 @@
 """Speed-up at batch 1 with independent acceptance, against the closed form of the papers on speculative decoding (Leviathan et al.,
-arXiv 2211.17192, equation 1 and theorem 3.8; Chen et al., arXiv 2302.01318): E[tokens of a step] = (1 - p^(k + 1)) / (1 - p), and the speed-up
-is that times T_decode / (T_draft + T_verify)."""
+arXiv 2211.17192, equation 1 and theorem 3.8; Chen et al., arXiv 2302.01318): E[tokens of a step] = (1 - p^(k + 1)) / (1 - p), and the
+speed-up is that times T_decode / (T_draft + T_verify)."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from simpy.events import Event
-
+from simserve.engine.clock import Event
 from simserve.engine.events import CLIENT_GIVES_UP
 from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any
 
 import simpy
-from simpy.events import NORMAL, Event
+from simpy.core import StopSimulation
+from simpy.events import NORMAL
 
-_new = object.__new__
+
+class Event:
+    """What happens at a time: one call. SimPy's own events, which may have many, are in the clock beside these."""
+
+    __slots__ = ("callback",)
+
+    callback: Callable[[Event], Any]
 
 
 class Clock(simpy.Environment):
@@ -31,6 +38,31 @@ class Clock(simpy.Environment):
         """Events to come, those included for which there is a place and not yet a time."""
         return len(self._queue) - self._withdrawn + self._reserved
 
+    def run(self, until: Any = None) -> Any:
+        """As SimPy's: until nothing is to come, a time, or an event of SimPy's."""
+        if until is not None:
+            return super().run(until)
+        queue: list[Any] = self._queue
+        try:
+            while queue:  # as `step`, without a call for each event
+                if queue[0][3].__class__ is Event:
+                    self._now, _, _, event = heappop(queue)
+                    event.callback(event)
+                else:
+                    super().step()
+        except StopSimulation as stop:
+            return stop.args[0]
+        return None
+
+    def step(self) -> None:
+        """The next event happens."""
+        queue: list[Any] = self._queue
+        if queue and queue[0][3].__class__ is Event:
+            self._now, _, _, event = heappop(queue)
+            event.callback(event)
+        else:
+            super().step()
+
     def run_before(self, until_s: float) -> None:
         """Lets time pass to `until_s`: everything before it happens, and nothing at it."""
         queue = self._queue
@@ -41,7 +73,7 @@ class Clock(simpy.Environment):
     def withdraw(self, event: Event) -> None:
         """An event that has not happened will not."""
         self._withdrawn += 1
-        event.callbacks = [self._pass_over]
+        event.callback = self._pass_over
 
     def _pass_over(self, event: Event) -> None:
         self._withdrawn -= 1
@@ -54,7 +86,9 @@ class Clock(simpy.Environment):
     def redeem(self, place: int, time_s: float, callback: Callable[[Event], Any], priority: int) -> None:
         """Schedules what a place was reserved for."""
         self.give_back(place)
-        heappush(self._queue, (time_s, priority, place, self._event(callback)))  # type: ignore[misc]
+        event = Event()
+        event.callback = callback
+        heappush(self._queue, (time_s, priority, place, event))  # type: ignore[misc]
 
     def give_back(self, place: int) -> None:
         """What a place was reserved for will not happen."""
@@ -77,12 +111,7 @@ class Clock(simpy.Environment):
     def at(self, time_s: float, callback: Callable[[Event], Any], priority: int = NORMAL) -> Event:
         """Calls `callback(event)` at `time_s` (seconds, not before now); of one time, in order of `priority` (see `events.py`). Returns the
         event."""
-        event = _new(Event)  # as Event(self) makes it, without a call for each
-        event.env, event.callbacks, event._ok, event._value = self, [callback], True, None
+        event = Event()
+        event.callback = callback
         heappush(self._queue, (time_s, priority, next(self._eid), event))  # type: ignore[misc]
-        return event
-
-    def _event(self, callback: Callable[[Event], Any]) -> Event:
-        event = _new(Event)
-        event.env, event.callbacks, event._ok, event._value = self, [callback], True, None
         return event

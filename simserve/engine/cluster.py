@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from simpy.events import Event
 
 from simserve import contracts
 from simserve.contracts import Refusal, Request, Router, capable
-from simserve.engine.clock import Clock
+from simserve.engine.clock import Clock, Event
 from simserve.engine.cluster_view import ClusterView, Signals
 from simserve.engine.control import ClusterControl
 from simserve.engine.events import TIMER

@@ -13,10 +13,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
-from simpy.events import Event
 
 from simserve.contracts import VERIFY
 from simserve.engine.batch import Batch, not_priced
+from simserve.engine.clock import Event
 from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 
-from simpy.events import Event
-
-from simserve.engine.clock import Clock
+from simserve.engine.clock import Clock, Event
 from simserve.engine.events import COPY_ENDS, COPY_STARTS
 from simserve.errors import ConfigError
 

@@ -7,9 +7,8 @@ from math import inf
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
-from simpy.events import Event
-
 from simserve.contracts import Loading, LoadSource
+from simserve.engine.clock import Event
 from simserve.engine.events import LOAD_ENDS
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest, State

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from simpy.events import Event
-
+from simserve.engine.clock import Event
 from simserve.engine.events import STAGE_FREE
 from simserve.engine.lane import Lane
 from simserve.engine.request import LiveRequest

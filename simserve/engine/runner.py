@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from simpy.events import Event
-
-from simserve.engine.clock import Clock
+from simserve.engine.clock import Clock, Event
 from simserve.engine.events import LANE_WAKES
 from simserve.engine.lane import Lane
 from simserve.engine.request import LiveRequest

@@ -11,9 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from simpy.events import Event
 
-from simserve.engine.clock import Clock
+from simserve.engine.clock import Clock, Event
 from simserve.engine.events import CLIENT_ANSWERED, REQUEST_DUE
 from simserve.engine.listener import Listener
 from simserve.workload.requests import RequestTable, Workload

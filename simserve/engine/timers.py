@@ -7,9 +7,7 @@ from collections.abc import Callable
 from math import floor
 from typing import Any
 
-from simpy.events import Event
-
-from simserve.engine.clock import Clock
+from simserve.engine.clock import Clock, Event
 from simserve.engine.events import TIMER
 from simserve.errors import ConfigError
 

@@ -306,7 +306,7 @@ class Lane:
         if plan.verified is not None:
             self.verified.extend((len(self.log) // len(Span._fields), *plan.verified))
             plan.prefill_requests -= plan.verified[0]
-        self.log.extend(span_of(plan))
+        self.log.frombytes(span_of(plan))
         if self.instance.checked:
             self.instance.listener.span_ended(self)
 

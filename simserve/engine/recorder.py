@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from struct import Struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from simserve.engine.records import Emissions, EndedRequest, RequestColumns, Sta
 from simserve.engine.request import LiveRequest
 
 NAN = float("nan")
+
+_segment = Struct("4q").pack
 
 GAVE_UP = "the client gave up"
 
@@ -96,7 +99,7 @@ class Recorder:
 
     def segment(self, request: LiveRequest, lane: int, last_tick: int) -> None:
         """Tokens emitted since the request's prefill ended or it came back (see records.Emissions)."""
-        self._segments.extend((request.row, lane, request.first_tick, last_tick))
+        self._segments.frombytes(_segment(request.row, lane, request.first_tick, last_tick))
         self._segment_prefill_end_s.append(request.prefill_end_s if request.prefill_end_s >= 0 else NAN)
 
     def course(self, request: LiveRequest, lane: int, tokens: I64) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,6 @@ from simserve.workload.requests import RequestTable
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-
-_tuple = tuple.__new__  # half the time of the named tuple's own, once a span
 
 
 class Status(IntEnum):
@@ -93,21 +92,22 @@ class Span(NamedTuple):
     waiting: int
 
 
-def span_of(step: Any) -> Span:
-    """The span of a step that has been run (`engine.plan.StepPlan`), whose attributes have the same names."""
-    return _tuple(
-        Span,
-        (
-            step.steps,
-            step.start_s,
-            step.decodes,
-            step.context_tokens,
-            step.prefill_requests,
-            step.prefill_tokens,
-            step.prefill_pairs,
-            step.kv_blocks,
-            step.waiting,
-        ),
+_bytes = Struct(f"{len(Span._fields)}d").pack
+
+
+def span_of(step: Any) -> bytes:
+    """The span of a step that has been run (`engine.plan.StepPlan`), whose attributes have the same names, as doubles: an array takes
+    bytes in half the time of numbers."""
+    return _bytes(
+        step.steps,
+        step.start_s,
+        step.decodes,
+        step.context_tokens,
+        step.prefill_requests,
+        step.prefill_tokens,
+        step.prefill_pairs,
+        step.kv_blocks,
+        step.waiting,
     )
 
 

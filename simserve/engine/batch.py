@@ -24,6 +24,26 @@ class Batch:
     now     when the plan in hand is made, simulated seconds
     """
 
+    __slots__ = (
+        "cost",
+        "group",
+        "instance",
+        "kv",
+        "landed",
+        "loads",
+        "max_seqs",
+        "now",
+        "number",
+        "policy_name",
+        "prefilling",
+        "reorders",
+        "runner",
+        "speculating",
+        "stalled",
+        "swapped",
+        "verifying",
+    )
+
     def __init__(self, instance: Instance, runner: Runner, number: int) -> None:
         self.instance = instance
         self.runner = runner

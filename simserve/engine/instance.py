@@ -45,6 +45,40 @@ class Instance:
     checked            whether the listener hears of every span
     """
 
+    __slots__ = (
+        "_hears_ends",
+        "_oracle",
+        "admissions",
+        "checked",
+        "clock",
+        "cost",
+        "fast_forward",
+        "final_tokens",
+        "index",
+        "intake",
+        "kv",
+        "kv_transfers",
+        "lane_offset",
+        "limit_tokens",
+        "link",
+        "listener",
+        "loads",
+        "migrating",
+        "order",
+        "policy_name",
+        "postponed",
+        "recorder",
+        "role",
+        "runner",
+        "scheduler",
+        "signals",
+        "spec",
+        "state",
+        "swapped_tokens",
+        "swaps",
+        "uplink",
+    )
+
     def __init__(
         self,
         spec: InstanceSpec,

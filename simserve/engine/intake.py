@@ -23,6 +23,15 @@ class Intake:
     reorders     whether the order depends on what the prefix cache holds now
     """
 
+    __slots__ = (
+        "_kv",
+        "_steps_ahead",
+        "inbox",
+        "reorders",
+        "unseen",
+        "waiting",
+    )
+
     def __init__(self, order: QueueOrder, steps_ahead: int, kv: KvCache) -> None:
         self.inbox: list[LiveRequest] = []
         self.unseen: deque[tuple[LiveRequest, int]] = deque()

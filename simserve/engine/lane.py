@@ -39,6 +39,36 @@ class Lane:
     number  of this lane among all lanes of the run
     """
 
+    __slots__ = (
+        "_chunk",
+        "_end_event",
+        "_fast",
+        "_span_first",
+        "batch",
+        "boundary",
+        "busy",
+        "clock",
+        "cost",
+        "group",
+        "index",
+        "instance",
+        "intake",
+        "kv",
+        "layered",
+        "log",
+        "number",
+        "plan",
+        "policy_name",
+        "priority",
+        "runner",
+        "scheduler",
+        "signals",
+        "step_end_s",
+        "verified",
+        "verified_ticks",
+        "view",
+    )
+
     def __init__(self, instance: Instance, runner: Runner, index: int) -> None:
         self.instance = instance
         self.runner = runner

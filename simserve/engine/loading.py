@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 class Loads:
     """The loads under way at an instance. Those of one request run side by side."""
 
+    __slots__ = (
+        "_instance",
+        "_sources",
+        "_under_way",
+    )
+
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._sources = instance.spec.loads

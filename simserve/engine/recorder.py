@@ -23,6 +23,30 @@ GAVE_UP = "the client gave up"
 class Recorder:
     """Columns of n requests, filled as they end."""
 
+    __slots__ = (
+        "_bursts",
+        "_courses",
+        "_segment_prefill_end_s",
+        "_segments",
+        "_void",
+        "cached",
+        "cancelled_tokens",
+        "ended",
+        "finish_s",
+        "first_token_s",
+        "generated",
+        "instance",
+        "preemptions",
+        "reason",
+        "reasons",
+        "recomputed",
+        "released_s",
+        "reread",
+        "scheduled_s",
+        "status",
+        "void_burst_tokens",
+    )
+
     def __init__(self, rows: int) -> None:
         self.released_s, self.scheduled_s, self.first_token_s, self.finish_s = (array("d") for _ in range(4))
         self.status = bytearray()

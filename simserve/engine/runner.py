@@ -71,6 +71,15 @@ class Waker:
     postponed  times in a row that a policy has planned nothing until a later time; a step that ends sets it to 0
     """
 
+    __slots__ = (
+        "_action",
+        "_again",
+        "_clock",
+        "_priority",
+        "_soon",
+        "postponed",
+    )
+
     def __init__(self, clock: Clock, lane: int, action: Callable[[float], None]) -> None:
         self._clock = clock
         self._priority = LANE_WAKES + lane
@@ -107,6 +116,14 @@ class Waker:
 
 class SingleLane:
     """One batch, one step at a time; a step that repeats is a span."""
+
+    __slots__ = (
+        "_instance",
+        "_intake",
+        "_lane",
+        "_waker",
+        "lanes",
+    )
 
     claim: LiveRequest | None = None
 

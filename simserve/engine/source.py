@@ -24,6 +24,30 @@ class Source:
     open_ended  rows will be appended; until `close` another arrival is to come, at a time that is not known yet
     """
 
+    __slots__ = (
+        "_appended",
+        "_arrival_s",
+        "_children",
+        "_clock",
+        "_concurrency",
+        "_dropped",
+        "_held",
+        "_listener",
+        "_most",
+        "_next",
+        "_open",
+        "_place",
+        "_ready",
+        "_releasing",
+        "_row",
+        "_rows",
+        "_think_s",
+        "_under_way",
+        "_upcoming",
+        "_waits",
+        "open_ended",
+    )
+
     def __init__(self, workload: Workload, clock: Clock, listener: Listener, open_ended: bool = False) -> None:
         self._clock = clock
         self._listener = listener

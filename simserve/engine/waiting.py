@@ -14,6 +14,8 @@ from simserve.engine.request import LiveRequest, State
 class FcfsQueue:
     """First come, first served; preempted requests return to the front."""
 
+    __slots__ = ("_queue",)
+
     fcfs = True
 
     def __init__(self) -> None:

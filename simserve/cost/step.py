@@ -237,15 +237,15 @@ class StepCost(CostModel):
         while steps:  # stretches in which both stay on their line segments
             i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)
             run = steps
-            if i < len(knots):
-                run = min(run, (knots[i] - context_tokens - 1) // n + 1)
-            if j < len(ones):
-                run = min(run, ones[j] - longest_tokens)
+            if i < len(knots) and (left := (knots[i] - context_tokens - 1) // n + 1) < run:  # min() would cost more than a step
+                run = left
+            if j < len(ones) and (left := ones[j] - longest_tokens) < run:
+                run = left
             a, b, one_a, one_b = intercept[i - 1], slope[i - 1], one_intercept[j - 1], one_slope[j - 1]
             contexts = range(context_tokens, context_tokens + n * run, n)
             out += [
                 base + (batch if (batch := a + b * context) > (single := one_a + one_b * longest) else single)
-                for context, longest in zip(contexts, range(longest_tokens, longest_tokens + run), strict=True)
+                for longest, context in enumerate(contexts, longest_tokens)
             ]
             steps -= run
             context_tokens += n * run

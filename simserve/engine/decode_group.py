@@ -18,6 +18,8 @@ from simserve.engine.request import LiveRequest, State
 
 NO_END = 1 << 60
 
+_DECODING = State.DECODING  # read in a third of the time of an enumeration's attributes
+
 
 class DecodeGroup:
     """Members, their total context and the blocks they will need. `tick` is the number of the next tick."""
@@ -63,7 +65,7 @@ class DecodeGroup:
         """
         tick = self.tick
         base = request.computed_tokens - tick
-        request.state = State.DECODING
+        request.state = _DECODING
         request.base_computed = base
         request.base_generated = request.generated_tokens - tick
         request.first_tick = tick
@@ -186,7 +188,7 @@ class DecodeGroup:
         while endings:
             if self._is_current(endings[0]):
                 steps = endings[0][0] - self.tick + 1
-                return min(steps, self._later[0][0] - self.tick) if self._later else steps
+                return steps if not self._later else min(steps, self._later[0][0] - self.tick)
             heappop(endings)
         return NO_END
 

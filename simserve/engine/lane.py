@@ -128,7 +128,7 @@ class Lane:
         plan = self.plan
         if batch.stalled:
             batch.go_on()
-        signals, index, waiting = self.signals, self.instance.index, len(intake.waiting)
+        signals, index, waiting = self.signals, self.instance.index, len(intake.waiting._queue)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
         signals.waiting[index] = waiting + len(intake.unseen) + len(intake.inbox)  # len(intake), without a call in every step
@@ -182,7 +182,10 @@ class Lane:
         self._span_first = len(ends)
         plan.start_s = now
         if plan.repeat > 1 and self._fast:
-            steps = min(plan.repeat, group.steps_to_next_change(), self._chunk)
+            steps = group.steps_to_next_change()
+            steps = steps if steps < self._chunk else self._chunk  # min() would take longer than all of this
+            if plan.repeat < steps:
+                steps = plan.repeat
             if self.intake.unseen:
                 steps = min(steps, self.intake.unseen[0][1])
             if steps > 1:
@@ -309,7 +312,7 @@ class Lane:
             prefix = self.kv.prefix
             if plan.layers is not None:
                 self.layered.extend((len(self.log) // len(Span._fields), *plan.layers))
-            for request, (tokens, computed, layers, kind, _) in zip(plan.sliced, slices, strict=True):
+            for request, (tokens, computed, layers, kind, _) in zip(plan.sliced, slices):  # noqa: B905 (equally long, see above)
                 if kind is VERIFY:
                     self.batch.verified(request, tokens - 1, now, ended)
                     continue

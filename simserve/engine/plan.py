@@ -18,6 +18,8 @@ from simserve.files.words import clipped
 
 _slice = tuple.__new__  # half the time of the named tuple's own
 
+_WAITING, _PREFILLING = State.WAITING, State.PREFILLING  # read in a third of the time of an enumeration's attributes
+
 UNTIL_EVENT = 1 << 60
 """StepPlan.repeat: the plan stays right until something happens."""
 
@@ -96,9 +98,11 @@ class StepPlan(Step):
         self._serial += 1
         self.decodes = 0
         self.slices = []
-        self.sliced = []
+        if self.sliced:
+            self.sliced = []
         self.layers = None
-        self.swap_times_s = []
+        if self.swap_times_s:
+            self.swap_times_s = []
         if budget is not None and budget.__class__ is not int:
             budget = self._integer(budget, f"states a budget of {clipped(repr(budget))} tokens")
         self.budget_left = budget
@@ -220,7 +224,7 @@ class StepPlan(Step):
         host, when this plan has preempted, or when a request in another lane waits for memory and comes first. Raises PolicyError for a
         request that is not waiting.
         """
-        if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
+        if not isinstance(request, LiveRequest) or request.state is not _WAITING:
             self._refuse(f"admits {request!r}, which is not waiting")
         if reserve_tokens.__class__ is not int and reserve_tokens is not None:
             reserve_tokens = self._whole(reserve_tokens, request)
@@ -278,7 +282,7 @@ class StepPlan(Step):
         """
         live: LiveRequest = request  # type: ignore[assignment]  # policies get their requests from this view
         computed = live.computed_tokens
-        if live.state is not State.PREFILLING or live.planned == self._serial:
+        if live.state is not _PREFILLING or live.planned == self._serial:
             self._refuse(f"prefills {request!r}, which is not prefilling or already in the step")
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
@@ -292,16 +296,20 @@ class StepPlan(Step):
             self.budget_left -= tokens
         if layers is not None or self.layers is not None or request.layer_pass is not None:
             self._pass_layers(live, tokens, layers)
+        if kind is not PREFILL:
+            self._check_kind(request, kind)
+        live.planned = self._serial
+        self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
+        self.sliced.append(live)
+
+    def _check_kind(self, request: Request, kind: str) -> None:
         if kind == VERIFY:
             self._refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
-        if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
+        if kind not in self._batch.cost.slice_kinds:
             known = ", ".join(sorted(self._batch.cost.slice_kinds))
             self._refuse(
                 f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
             )
-        live.planned = self._serial
-        self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
-        self.sliced.append(live)
 
     def _pass_layers(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None) -> None:
         """Checks that the slice may pass through `layers` next, and notes them. One group of all layers is an ordinary slice."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from struct import Struct
 from collections.abc import Sequence
+from struct import Struct
 from typing import Any
 
 import numpy as np

@@ -10,6 +10,8 @@ from sortedcontainers import SortedKeyList
 
 from simserve.engine.request import LiveRequest, State
 
+_WAITING = State.WAITING  # read in a third of the time of an enumeration's attributes
+
 
 class FcfsQueue:
     """First come, first served; preempted requests return to the front."""
@@ -31,7 +33,7 @@ class FcfsQueue:
         while passed < len(queue):
             request = queue[passed]
             yield request
-            if request.state is State.WAITING:
+            if request.state is _WAITING:
                 passed += 1
 
     def push(self, request: LiveRequest) -> None:
@@ -73,7 +75,7 @@ class SortedQueue:
         while passed < len(self._queue):
             request = self._queue[passed][1]
             yield request
-            if request.state is State.WAITING:
+            if request.state is _WAITING:
                 passed += 1
 
     def push(self, request: LiveRequest) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from simserve.engine.instance import Instance
     from simserve.engine.runner import Runner
 
+_PREFILLING, _ENDED = State.PREFILLING, State.ENDED  # read in a third of the time of an enumeration's attributes
+
 
 class Batch:
     """The requests of a lane, in memory that it may share with other lanes. Steps and time are the lane's.
@@ -83,7 +85,7 @@ class Batch:
         instance = self.instance
         instance.admissions += 1
         request.admission = instance.admissions
-        request.state = State.PREFILLING
+        request.state = _PREFILLING
         request.planned = -1
         request.layer_pass = None
         request.target_tokens = request.prompt_tokens + request.generated_tokens
@@ -188,7 +190,7 @@ class Batch:
         """The request has emitted its last token."""
         self._emitted(request)
         self.kv.release(request)
-        request.state = State.ENDED
+        request.state = _ENDED
         if self.instance.kv_transfers is not None:
             self.instance.kv_transfers.leaves(request)
         self.instance.recorder.completed(request, self.instance.index, now)

@@ -42,6 +42,7 @@ class Lane:
     __slots__ = (
         "_chunk",
         "_end_event",
+        "_ends",
         "_fast",
         "_span_first",
         "batch",
@@ -100,6 +101,7 @@ class Lane:
         self._fast = instance.fast_forward
         self._chunk = FIRST_CHUNK_STEPS
         self._end_event: Event | None = None
+        self._ends = self._on_end  # one bound method for all events
         self._span_first = 0
         self.plan = StepPlan(self.view, batch)
 
@@ -190,7 +192,7 @@ class Lane:
                 steps = min(steps, self.intake.unseen[0][1])
             if steps > 1:
                 # Forgetting contents may change what waiting requests need.
-                room = self.kv.spare_blocks if plan.waiting else self.kv.free_blocks
+                room = self.kv.spare_blocks if plan.waiting else self.kv._free
                 steps = group.steps_within(room, steps)
             if steps > 1 and self.batch.speculating is not None:
                 others = bool(plan.waiting or self.batch.prefilling or self.batch.swapped)
@@ -226,7 +228,7 @@ class Lane:
             not_priced(
                 self.cost, f"says that {steps} step{'s' * (steps > 1)} from {now!r} s on end at {end!r} s; times must be finite and above 0"
             )
-        self._end_event = self.clock.at(end, self._on_end, self.priority)
+        self._end_event = self.clock.at(end, self._ends, self.priority)
 
     def stage_times(self, plan: StepPlan) -> tuple[float, ...]:
         """Seconds of the planned step on each pipeline stage; swaps hold up the first."""
@@ -245,7 +247,7 @@ class Lane:
         self._span_first = len(self.step_end_s)
         self.plan.start_s = now
         self.step_end_s.append(end)
-        self._end_event = self.clock.at(end, self._on_end, self.priority)
+        self._end_event = self.clock.at(end, self._ends, self.priority)
 
     def arrival(self, now: float) -> None:
         """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
@@ -262,7 +264,7 @@ class Lane:
             return
         self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
         del ends[current + 1 :]
-        self._end_event = self.clock.at(ends[current], self._on_end, self.priority)
+        self._end_event = self.clock.at(ends[current], self._ends, self.priority)
 
     def _current_step(self, now: float) -> int:
         """Number of the step in progress; one that ends now is over when it has had its turn."""

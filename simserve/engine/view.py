@@ -84,4 +84,5 @@ class InstanceView(ReadOnly):
     def new_plan(self, budget: int | None = None) -> contracts.StepPlan:
         """An empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride, prefill slices
         must fit in what is left."""
-        return self._begin(budget)
+        begin = self._begin
+        return begin(budget)

@@ -51,14 +51,15 @@ class Sarathi:
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self._chunked, self._hybrid, self._budget = params.chunked, params.hybrid, params.token_budget  # read in every step
         self._last_was_decode = False
 
     def plan(self, view: InstanceView) -> StepPlan:
-        if not self.params.chunked:
+        if not self._chunked:
             return self._whole_prompts(view)
-        if not self.params.hybrid:
+        if not self._hybrid:
             return self._alternate(view)
-        plan = view.new_plan(budget=self.params.token_budget)
+        plan = view.new_plan(budget=self._budget)
         plan.decode(view.decoding)
         fill(plan, view)
         return plan.hold()
@@ -107,13 +108,17 @@ def fill(plan: StepPlan, view: InstanceView) -> None:
         for request in tuple(view.prefilling):
             if left <= 0:
                 return
-            chunk = min(request.prefill_left, left)
+            chunk = request.prefill_left
+            if chunk > left:
+                chunk = left
             plan.prefill(request, chunk)
             left -= chunk
     if view.waiting:
         for request in view.waiting:
             if left <= 0 or not plan.admit(request):
                 return
-            chunk = min(request.prefill_left, left)
+            chunk = request.prefill_left
+            if chunk > left:
+                chunk = left
             plan.prefill(request, chunk)
             left -= chunk

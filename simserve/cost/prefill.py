@@ -71,11 +71,12 @@ class PrefillAttention:
         xs, ys = self._new_knots, self._context_knots
         i = bisect_right(xs, new, 1, len(xs) - 1) - 1
         j = bisect_right(ys, context, 1, len(ys) - 1) - 1
-        x = (new - xs[i]) / (xs[i + 1] - xs[i])
-        y = (context - ys[j]) / (ys[j + 1] - ys[j])
-        low, high = table[i], table[i + 1]
-        a = low[j] + y * (low[j + 1] - low[j])
-        b = high[j] + y * (high[j + 1] - high[j])
+        next_i, next_j = i + 1, j + 1
+        x = (new - (left := xs[i])) / (xs[next_i] - left)
+        y = (context - (below := ys[j])) / (ys[next_j] - below)
+        low, high = table[i], table[next_i]
+        a = (start := low[j]) + y * (low[next_j] - start)
+        b = (start := high[j]) + y * (high[next_j] - start)
         return a + x * (b - a)
 
 

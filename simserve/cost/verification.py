@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -107,9 +108,12 @@ def folded(step: Step) -> Step:
     )
 
 
+_kind = itemgetter(3)
+
+
 def verifies(slices: Sequence[Slice]) -> bool:
     """Whether some of them are drafted tokens."""
-    return any(piece[3] == VERIFY for piece in slices)
+    return VERIFY in map(_kind, slices)
 
 
 def _pair_seconds(kernels: KernelChoice, layer: Attending, longest: float) -> float:

@@ -176,10 +176,10 @@ class DecodeGroup:
         cycles, rest = divmod(steps, size)
         growth = self.growth
         total = cycles * sum(growth) if cycles else 0
-        start = self.tick + 1
-        for k in range(start, start + rest):
-            total += growth[k % size]
-        return total
+        first = (self.tick + 1) % size
+        last = first + rest
+        total += sum(growth[first:last])
+        return total if last <= size else total + sum(growth[: last - size])
 
     def steps_to_next_change(self) -> int:
         """Ticks up to and including the one at which the next member emits its last token (or just before one starts to need blocks, or

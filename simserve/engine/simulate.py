@@ -352,7 +352,7 @@ class Simulation:
         if self._progress is not None and self.recorder.ended - self._last_progress >= PROGRESS_EVERY:
             self._last_progress = self.recorder.ended
             self._progress(self.recorder.ended, len(self.recorder.status), now)
-        self.ended(sorted(request.row for request in requests), now)
+        self.ended(sorted([request.row for request in requests]), now)
         self.cluster.ask_again(now)
 
     def _tell(self, requests: list[LiveRequest], instance: Instance, now: float) -> None:

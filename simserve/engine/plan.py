@@ -17,7 +17,6 @@ from simserve.errors import PolicyError
 from simserve.files.words import clipped
 
 _slice = tuple.__new__  # half the time of the named tuple's own
-
 _WAITING, _PREFILLING = State.WAITING, State.PREFILLING  # read in a third of the time of an enumeration's attributes
 
 UNTIL_EVENT = 1 << 60
@@ -98,11 +97,9 @@ class StepPlan(Step):
         self._serial += 1
         self.decodes = 0
         self.slices = []
-        if self.sliced:
-            self.sliced = []
+        self.sliced = []
         self.layers = None
-        if self.swap_times_s:
-            self.swap_times_s = []
+        self.swap_times_s = []
         if budget is not None and budget.__class__ is not int:
             budget = self._integer(budget, f"states a budget of {clipped(repr(budget))} tokens")
         self.budget_left = budget
@@ -296,20 +293,16 @@ class StepPlan(Step):
             self.budget_left -= tokens
         if layers is not None or self.layers is not None or request.layer_pass is not None:
             self._pass_layers(live, tokens, layers)
-        if kind is not PREFILL:
-            self._check_kind(request, kind)
-        live.planned = self._serial
-        self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
-        self.sliced.append(live)
-
-    def _check_kind(self, request: Request, kind: str) -> None:
-        if kind == VERIFY:
+        if kind is not PREFILL and kind == VERIFY:
             self._refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
-        if kind not in self._batch.cost.slice_kinds:
+        if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
             known = ", ".join(sorted(self._batch.cost.slice_kinds))
             self._refuse(
                 f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
             )
+        live.planned = self._serial
+        self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
+        self.sliced.append(live)
 
     def _pass_layers(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None) -> None:
         """Checks that the slice may pass through `layers` next, and notes them. One group of all layers is an ordinary slice."""

@@ -144,7 +144,7 @@ def test_a_forged_record_is_noticed(what: str) -> None:
 
 
 def test_check_reads_what_steps_with_drafts_have_noted() -> None:
-    """`--check` complains about the same forged records; of many requests' pairs it knows that they are no fewer than the attended tokens."""
+    """`--check` complains about the same forged records."""
     records = SPECULATES.engine()
     check_records(records, finished=True)
     for what, (invariant, case, forge) in FORGED.items():
@@ -345,5 +345,5 @@ def test_check_notices_a_group_that_miscounts_its_drafts(saboteur: Any, monkeypa
     case = SPECULATES_BY_BATCH if saboteur is _forget_nothing else SPECULATES_AND_FREES
     simulate(case.workload(), [case.spec()], check=True)
     saboteur(monkeypatch)
-    with pytest.raises(InvariantError, match="I2|I3"):
+    with pytest.raises(InvariantError, match=r"I2|I3"):
         simulate(case.workload(), [case.spec()], check=True)

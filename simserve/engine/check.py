@@ -195,10 +195,52 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         _require(not bool((late < early).any()), "I4", f"a request {what}")
     for lane in records.lanes:
         _require(bool((np.diff(lane.step_end_s) > 0).all()), "I4", f"the steps of instance {lane.instance} are not in order of time")
+    _drafts_add_up(records, finished and "void_burst_tokens" not in records.counters)
     if finished and len(records.lanes) == 1 and not outside:
         _never_idle_with_work(records.lanes[0], r)
     if finished:
         _littles_law(r, done)
+
+
+def _drafts_add_up(records: RunRecords, complete: bool) -> None:
+    """I2 step by step where requests speculate: what is noted of a step is what its requests had got before and got in it. `complete` =
+    the records have every token that was emitted; otherwise a step has at least those that they have."""
+    e, prompts = records.emissions, np.maximum(records.table.prompt_tokens, 1)
+    if not any(len(lane.ticks) for lane in records.lanes):
+        return
+    tokens = e.at_once() + e.last_tick - e.first_tick + 1
+    order = np.argsort(e.request, kind="stable")
+    before = np.cumsum(tokens[order]) - tokens[order]
+    begins = np.searchsorted(e.request[order], e.request[order])
+    cached = np.empty_like(tokens)
+    cached[order] = prompts[e.request[order]] + before - before[begins] - 1
+    for number, lane in enumerate(records.lanes):
+        if not len(lane.ticks):
+            continue
+        ends, name = lane.tick_end_s(), records.instances[lane.instance].name
+        part = e.bursts[e.lane[e.bursts[:, 0]] == number, 0]
+        part = part[e.first_tick[part] < len(ends)]
+        part = part[ends[e.first_tick[part]] == e.prefill_end_s[part]]
+        decodes = np.repeat(lane.span_decode_requests, lane.span_steps)
+        decodes = decodes[decodes > 0]
+        drafted, accepted, attended, pairs = lane.ticks.T
+        _require(len(decodes) == len(ends) == len(lane.ticks), "I2", f"the decode steps of {name} are {len(ends)}, noted {len(lane.ticks)}")
+        _require(bool(((accepted >= 0) & (accepted <= drafted)).all()), "I2", f"a step of {name} accepts more tokens than it drafts")
+        found = [
+            np.bincount(e.first_tick[part], each, len(ends)).astype(np.int64) for each in (np.ones(len(part)), tokens[part], cached[part])
+        ]
+        noted = [decodes, decodes + accepted, attended - drafted - decodes]
+        for what, one, other in zip(("requests decode", "tokens are emitted", "tokens are cached"), found, noted, strict=True):
+            wrong = one != other if complete else one > other
+            tick = int(np.argmax(wrong))
+            _require(not wrong.any(), "I2", f"{one[tick]} {what} at tick {tick} of {name}, {other[tick]} are noted")
+        lone = (1 + drafted) * (2 + drafted) // 2
+        alone = decodes == 1
+        _require(
+            bool((pairs[alone] == ((attended - drafted - 1) * (1 + drafted) + lone)[alone]).all() and (pairs >= attended).all()),
+            "I2",
+            f"the (query, key) pairs of a step of {name} are not those of its contexts",
+        )
 
 
 def _never_idle_with_work(lane: LaneLog, r: RequestColumns) -> None:

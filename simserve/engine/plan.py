@@ -34,7 +34,7 @@ class StepPlan(Step):
     layers       (group, groups) of layers that the slices pass through in this step; None = all layers
     budget_left  tokens left of the budget (None = no budget); may be negative when the decodes alone exceed it
     preempted    a request was preempted in this plan: nothing is admitted or swapped in any more
-    loads        requests that this plan gave memory, and that wait for a load now
+    loads        requests that this plan gave memory, and that wait for a load now, or took it from: then it is not repeated
     repeat       how many steps in a row this plan is what the policy would choose, until an event (see `hold`)
     verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
     until_s      when the policy wants to be asked again, seconds; None = when something happens
@@ -154,6 +154,7 @@ class StepPlan(Step):
         need = group.blocks_needed()
         while need and not batch.kv.take(need):
             if batch.loads and batch.instance.intake.give_up_memory():  # before those that run, those that wait with memory
+                self.loads += 1
                 continue
             victim = batch.victim()
             if batch.runner.keeps_kv(victim):

@@ -338,6 +338,7 @@ class SpeculatingGroup(DecodeGroup):
         """For checks: the same, added up from the members."""
         done = [(member, self.tick - member.first_tick) for member in self._by_row.values()]
         rows = [sum(int(member.columns[row, steps]) for member, steps in done) for row in range(len(self._table))]
+        rows[DURING] = sum(self._memory.owned(int(member.table[steps])) for member, steps in done)
         return [*rows, max((int(member.columns[CONTEXT, steps]) for member, steps in done), default=0)]
 
 

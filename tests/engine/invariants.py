@@ -14,6 +14,7 @@ import numpy as np
 
 from simserve.engine.records import RunRecords, Status
 from simserve.workload.requests import Workload
+from tests.engine.speculation.drafts_add_up import drafts_add_up
 from tests.engine.unrolled import steps, token_times
 
 FAILED_IN_TRACE = "failed in the trace"
@@ -47,31 +48,34 @@ def i2_tokens_add_up(records: RunRecords, workload: Workload) -> Iterator[str]:
     all_steps = [s for lane in records.lanes for s in steps(lane)]
     if len(records.lanes) == 1:
         for s in all_steps:
-            if not s.decodes <= emitted_at.pop(s.end_s, 0) <= s.decodes + s.prefills:
+            least = s.decodes + s.verified[1]
+            if not least <= emitted_at.pop(s.end_s, 0) <= least + s.prefills:
                 yield f"the step ending at {s.end_s} has {s.decodes} decodes and {s.prefills} chunks but another number of emissions"
         if emitted_at:
             yield f"tokens were emitted at {sorted(emitted_at)}, where no step ends"
     stored = np.where(r.generated_tokens > 0, np.maximum(records.table.prompt_tokens, 1) + r.generated_tokens - 1, 0)
     found = r.cached_tokens + r.reread_tokens
     want = int((stored + r.recomputed_tokens - found).sum())
-    got = sum(s.decodes + s.prefill_tokens * s.computes for s in all_steps)
+    rejected = sum(s.verified[0] - s.verified[1] for s in all_steps)
+    got = sum(s.decodes + s.verified[1] + s.prefill_tokens * s.computes for s in all_steps)
     if got != want:
         yield f"{got} tokens were computed, {want} were asked or recomputed"
-    pairs = sum(s.context_tokens + s.prefill_pairs * s.computes for s in all_steps)
+    pairs = sum((s.verified[2] or s.context_tokens) + s.prefill_pairs * s.computes for s in all_steps)
     least = int((stored * (stored + 1) // 2 - found * (found + 1) // 2).sum())
-    if pairs < least or (pairs > least and not r.recomputed_tokens.any()):
+    if pairs < least or (pairs > least and not r.recomputed_tokens.any() and not rejected):
         yield f"{pairs} (query, key) pairs were attended, the sequences have {least}"
+    yield from drafts_add_up(records)
 
 
 def i3_blocks_conserved(records: RunRecords, workload: Workload) -> Iterator[str]:
     """KV blocks in use never leave [0, total], hold what is decoding, and are all free at the end; sequence slots are not overbooked."""
     for lane in records.lanes:
-        info = records.instances[lane.instance]
+        info, contexts = records.instances[lane.instance], lane.step_context_tokens().tolist()
         for j in range(len(lane.span_steps)):
             used, n = int(lane.span_kv_blocks[j]), int(lane.span_decode_requests[j])
             if not 0 <= used <= info.kv_blocks:
                 yield f"{used} of {info.kv_blocks} KV blocks are in use after span {j}"
-            context = int(lane.span_context_tokens[j]) + (int(lane.span_steps[j]) - 1) * n
+            context = max(contexts[lane.span_first_step[j] :][: lane.span_steps[j]])
             if context > info.kv_blocks * info.block_tokens:
                 yield f"span {j} decodes {context} tokens of context out of {info.kv_blocks} blocks of {info.block_tokens}"
             if n + int(lane.span_prefill_requests[j]) > info.max_seqs:
@@ -103,7 +107,8 @@ def i4_cause_before_effect(records: RunRecords, workload: Workload) -> Iterator[
         if times[i]:
             if times[i][0] != first or (r.status[i] == Status.COMPLETED and times[i][-1] != finish):
                 yield f"request {i}: tokens from {times[i][0]} to {times[i][-1]}, but first token {first}, finished {finish}"
-            if any(b <= a for a, b in zip(times[i], times[i][1:], strict=False)):
+            speculates = any(len(lane.ticks) for lane in records.lanes)
+            if any(b < a or (b == a and not speculates) for a, b in zip(times[i], times[i][1:], strict=False)):
                 yield f"request {i}: its tokens are not in order of time"
     for lane in records.lanes:
         end = 0.0
@@ -158,6 +163,8 @@ def i9_little(records: RunRecords, workload: Workload) -> Iterator[str]:
     lasted = [Fraction(s.end_s) - Fraction(s.start_s) for s in decode_steps]
     e = records.emissions
     decoded = sum((sum(lasted[a : b + 1], Fraction(0)) for a, b in zip(e.first_tick, e.last_tick, strict=True)), Fraction(0))
+    if len(lane.ticks):
+        decoded += sum((lasted[tick] for tick in e.first_tick[e.bursts[:, 0]]), Fraction(0))
     if logged != decoded:
         yield f"the decoding batch sums to {float(logged)} request-seconds, the requests to {float(decoded)}"
     preempted = bool(r.preemptions.any())

@@ -2,10 +2,10 @@
 
     python -m tests.engine.seam_campaign --seeds 0-4999
 
-Verifying schedulers, loads, clients that give up, appended requests, changing roles, windows and recurrent state, contents of outputs,
-pipeline stages, deaths, migrations, stale signals: a case takes some of each. Every case runs stepped and spanned, and both must leave the
-same token times, moves and counters; one in three is served once more in pieces. What ends in anything but records or a plain refusal is
-made smaller and printed as a mapping that `outcome` runs again.
+Verifying schedulers, instances that speculate, loads, clients that give up, appended requests, changing roles, windows and recurrent state,
+contents of outputs, pipeline stages, deaths, migrations, stale signals: a case takes some of each. Every case runs stepped and spanned, and
+both must leave the same token times, moves and counters; one in three is served once more in pieces. What ends in anything but records or a
+plain refusal is made smaller and printed as a mapping that `outcome` runs again.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def outcome(case: Drawn, seconds: int = SECONDS) -> Drawn:
                 "swapped": counters.get("swapped_tokens"), "cached": r.cached_tokens.any(), "reread": r.reread_tokens.any(),
                 "drained": any(state == "draining" for _, _, state in records.instance_states), "windows": case.get("groups"),
                 "staged": len(records.lanes) > len(records.instances), "loads": case.get("tier") or case.get("adapters_s"),
-                "pieces": "pieces" in case,
+                "pieces": "pieces" in case, "speculated": any(len(lane.ticks) and lane.ticks[:, 1].any() for lane in records.lanes),
             }.items()
             if seen
         ]  # fmt: skip

@@ -14,7 +14,10 @@ from simserve.policies import registry
 from simserve.workload.contents import AlsoAfter, PrefixBlocks
 from simserve.workload.requests import Labels, RequestTable, Workload
 from tests.engine.seam_world import Accepts, Adapters, Drafting, Hesitating, Script, Seams, Tier
+from tests.engine.speculation.toys import DRAWN, KINDS
 from tests.reference.toy_cost import JaggedCost, RoundCost
+
+SPECULATIONS = [*KINDS, *DRAWN]
 
 Drawn = dict[str, Any]
 """A case: plain JSON values, so that it can be printed, made smaller and run again."""
@@ -129,6 +132,9 @@ def draw(seed: int) -> Drawn:
         case["pieces"] = [int(rng.integers(1, n)) for _ in range(int(rng.integers(0, 3)))]
         case["reacts"] = maybe(0.5)
     case["link"] = [one(10_000.0, 700.0), one(0.0, 0.05, 0.25)]
+    dice = np.random.default_rng([seed, 1])  # of its own: the cases of seeds that do not speculate are what they were
+    if dice.random() < 0.5:
+        case["speculation"] = [int(dice.integers(len(SPECULATIONS))), [k for k in range(len(roles)) if dice.random() < 0.8]]
     return case
 
 
@@ -188,6 +194,7 @@ def instances(case: Drawn) -> list[InstanceSpec]:
                 preemption="swap" if case.get("host_kv_blocks") else "recompute",
                 host_kv_blocks=case.get("host_kv_blocks", 0),
                 order=registry.order(case["order"]),
+                speculation=SPECULATIONS[case["speculation"][0]] if k in case.get("speculation", [0, []])[1] else None,
                 acceptance=Accepts(case["accepts"]) if "accepts" in case else None,
                 loads=tuple(loads),
                 prefix_caching=bool(case.get("prefix")),

@@ -29,7 +29,8 @@ from simserve.contracts import (
 
 
 class Seams(CostWrapper):
-    """Prices drafted tokens like a prompt's, on so many pipeline stages of equal time."""
+    """Prices drafted tokens of slices like a prompt's, those of decodes and passes of the draft by the piece, on so many pipeline stages of
+    equal time."""
 
     def __init__(self, inner: CostModel, stages: int = 1) -> None:
         super().__init__(inner)
@@ -41,7 +42,7 @@ class Seams(CostWrapper):
         return self._stages
 
     def stage_times(self, step: Step) -> tuple[float, ...]:
-        whole = self.inner.step_time(step)
+        whole = self.inner.step_time(step) + step.drafted_tokens / 16 + step.draft_passes / 64
         return (whole,) if self._stages == 1 else (whole / self._stages,) * self._stages
 
 

@@ -13,15 +13,27 @@ import numpy as np
 import pytest
 
 from simserve.engine import simulate
+from simserve.engine.check import check_records
 from simserve.engine.clock import Clock
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.events import REQUEST_DUE, STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.recorder import Recorder
 from simserve.engine.records import RunRecords, Status
+from simserve.engine.speculating_group import SpeculatingGroup
+from simserve.engine.speculating_member import DRAFTED, DURING, Member
 from simserve.engine.waiting import FcfsQueue
 from simserve.errors import InvariantError, PolicyError
-from tests.engine.fixed_cases import CHAIN, CLOSED, RECOMPUTE, ROOMY
+from tests.engine.fixed_cases import (
+    CHAIN,
+    CLOSED,
+    LONG_COURSES,
+    RECOMPUTE,
+    ROOMY,
+    SPECULATES,
+    SPECULATES_AND_FREES,
+    SPECULATES_BY_BATCH,
+)
 from tests.engine.invariants import complaints, differences
 from tests.engine.strategies import Case
 
@@ -59,6 +71,28 @@ def _emission(name: str, change: Callable[[Any], Any]) -> Callable[[RunRecords],
     return broken
 
 
+def _tick(column: int, more: int, at: int = 5) -> Callable[[RunRecords], RunRecords]:
+    """Sabotage: what a step of a lane that speculates has noted is changed: drafted, accepted, attended tokens or pairs."""
+    return _lane("ticks", (at, column), lambda noted: noted + more)  # type: ignore[arg-type]
+
+
+def _bursts(change: Callable[[Any], None]) -> Callable[[RunRecords], RunRecords]:
+    """Sabotage: the tokens that steps with drafts gave, (segment, tokens), are changed."""
+
+    def broken(records: RunRecords) -> RunRecords:
+        bursts = records.emissions.bursts.copy()
+        change(bursts)
+        return dataclasses.replace(records, emissions=dataclasses.replace(records.emissions, bursts=bursts))
+
+    return broken
+
+
+def _one_token_earlier(bursts: Any) -> None:
+    """The first two steps of a request give what they gave, but one token moves from the later to the earlier."""
+    bursts[0, 1] += 1
+    bursts[1, 1] -= 1
+
+
 FORGED: dict[str, tuple[str, Case, Callable[[RunRecords], RunRecords]]] = {
     "a request never ends": ("I1", ROOMY, _column("status", 3, Status.UNFINISHED)),
     "a request has no end time": ("I1", ROOMY, _column("finish_s", 3, np.nan)),
@@ -87,6 +121,15 @@ FORGED: dict[str, tuple[str, Case, Callable[[RunRecords], RunRecords]]] = {
     "the server starts late": ("I5", ROOMY, _lane("span_start_s", 0, lambda t: t + 0.01)),
     "a request stays longer than its tokens": ("I9", ROOMY, _column("finish_s", 4, lambda t: t + 0.5)),
     "the log has one decode more than the requests": ("I9", ROOMY, _lane("span_decode_requests", -1, lambda n: n + 1)),
+    "a step drafts one token more": ("I2", SPECULATES, _tick(0, 1)),
+    "a step drafts fewer tokens than it accepts": ("I2", SPECULATES, _tick(0, -30)),
+    "a step accepts one token more": ("I2", SPECULATES, _tick(1, 1)),
+    "a step accepts one token less": ("I2", SPECULATES, _tick(1, -1)),
+    "drafted tokens are attended that there are not": ("I2", SPECULATES, _tick(2, 1)),
+    "a lone request's queries attend one pair less": ("I2", SPECULATES, _tick(3, -1, at=-1)),
+    "the queries of a batch attend nothing": ("I2", SPECULATES, _tick(3, -10_000)),
+    "a step with drafts gives a token that no one generated": ("I2", SPECULATES, _bursts(lambda bursts: bursts.__setitem__((0, 1), 9))),
+    "a token comes a step early": ("I2", SPECULATES, _bursts(_one_token_earlier)),
     "the queue was longer than its requests": ("I9", ROOMY, _lane("span_waiting", 2, lambda n: n + 1)),
 }
 """What is forged in the records -> (the invariant that must complain, the case, the forger)."""
@@ -98,6 +141,17 @@ def test_a_forged_record_is_noticed(what: str) -> None:
     records = case.engine()
     assert complaints(records, case.workload()) == []
     assert invariant in {c[:2] for c in complaints(forge(records), case.workload())}
+
+
+def test_check_reads_what_steps_with_drafts_have_noted() -> None:
+    """`--check` complains about the same forged records."""
+    records = SPECULATES.engine()
+    check_records(records, finished=True)
+    for what, (invariant, case, forge) in FORGED.items():
+        if case is SPECULATES:
+            with pytest.raises(InvariantError, match=invariant):
+                check_records(forge(records), finished=True)
+                pytest.fail(what)
 
 
 def _never(self: Any, *arguments: Any) -> int:
@@ -180,6 +234,62 @@ def _lose_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "segment", lambda self, request, lane, last: honest(self, request, lane, last - (request.row == 4)))
 
 
+def _keep_what_was_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, kept = SpeculatingGroup.advance, []
+
+    def advance(self: Any, steps: int) -> int:
+        freed = honest(self, steps)
+        if freed and not kept:
+            kept.append(freed)
+            return 0
+        return freed
+
+    monkeypatch.setattr(SpeculatingGroup, "advance", advance)
+
+
+def _held_one_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Member.held_after
+    monkeypatch.setattr(Member, "held_after", lambda self, done, memory: honest(self, done, memory) - (done > 0))
+
+
+def _shorter_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Member.follow
+
+    def follow(self: Any, *arguments: Any) -> None:
+        honest(self, *arguments)
+        self.columns[DURING] -= 1  # in the sums, not in the tables of the members
+
+    monkeypatch.setattr(Member, "follow", follow)
+
+
+def _draft_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Member.follow
+
+    def follow(self: Any, *arguments: Any) -> None:
+        honest(self, *arguments)
+        self.columns[DRAFTED] += 1
+
+    monkeypatch.setattr(Member, "follow", follow)
+
+
+def _ignore_memory_of_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpeculatingGroup, "steps_within", lambda self, free, steps: steps)
+
+
+def _lose_a_step_of_a_course(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Recorder.course
+    monkeypatch.setattr(Recorder, "course", lambda self, r, lane, tokens: honest(self, r, lane, tokens[: len(tokens) - (r.row == 4)]))
+
+
+def _a_course_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Recorder.course
+    monkeypatch.setattr(Recorder, "course", lambda self, r, lane, tokens: honest(self, r, lane, tokens[::-1].copy()))
+
+
+def _forget_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SpeculatingGroup, "_forget", lambda self, member: None)
+
+
 SABOTAGED: dict[str, tuple[str, Case, Callable[[pytest.MonkeyPatch], None]]] = {
     "a request is dropped on its way to the queue": ("I1", ROOMY, _lose_the_third),
     "every request decodes one token too many": ("I1", ROOMY, _one_token_more),
@@ -191,6 +301,13 @@ SABOTAGED: dict[str, tuple[str, Case, Callable[[pytest.MonkeyPatch], None]]] = {
     "requests arrive before their time": ("I4", ROOMY, _early_arrival),
     "an idle instance sleeps on": ("I5", ROOMY, _late_wake),
     "a token of request 4 goes unrecorded": ("I9", ROOMY, _lose_a_tick),
+    "the blocks of rejected tokens are not given back, once": ("I3", SPECULATES_AND_FREES, _keep_what_was_freed),
+    "a request that leaves has one block less than it took": ("I3", SPECULATES, _held_one_less),
+    "a token is drafted that no one asked for": ("I2", SPECULATES, _draft_in_silence),
+    "spans with drafts run past the end of memory": ("I3", LONG_COURSES, _ignore_memory_of_drafts),
+    "the last step of a course goes unrecorded": ("I2", SPECULATES, _lose_a_step_of_a_course),
+    "a course is recorded in another order": ("I2", SPECULATES, _a_course_in_another_order),
+    "what a smaller batch would have drafted still counts": ("I2", SPECULATES_BY_BATCH, _forget_nothing),
     "spans run past the end of a request": ("I7", ROOMY, _overshoot),
 }
 """What is broken in the engine -> (the invariant that must complain, the case, the saboteur)."""
@@ -220,3 +337,13 @@ def test_check_notices_a_leak_while_running(monkeypatch: pytest.MonkeyPatch) -> 
     _leak_one(monkeypatch)
     with pytest.raises(InvariantError, match="I3"):
         simulate(ROOMY.workload(), [ROOMY.spec()], check=True)
+
+
+@pytest.mark.parametrize("saboteur", [_keep_what_was_freed, _held_one_less, _shorter_tables, _draft_in_silence, _forget_nothing])
+def test_check_notices_a_group_that_miscounts_its_drafts(saboteur: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While running, from the members: drafted, accepted and attended tokens, pairs and blocks of the coming step."""
+    case = SPECULATES_BY_BATCH if saboteur is _forget_nothing else SPECULATES_AND_FREES
+    simulate(case.workload(), [case.spec()], check=True)
+    saboteur(monkeypatch)
+    with pytest.raises(InvariantError, match=r"I2|I3"):
+        simulate(case.workload(), [case.spec()], check=True)

@@ -9,7 +9,10 @@ import pytest
 from tests.engine.seam_campaign import outcome
 from tests.engine.seam_cases import Drawn, draw
 
-EVERYTHING = ("verified", "transferred", "died", "cancelled late", "preempted", "cached", "drained", "windows", "staged", "loads", "pieces")
+EVERYTHING = (
+    "speculated", "verified", "transferred", "died", "cancelled late", "preempted", "cached", "drained", "windows", "staged", "loads",
+    "pieces",
+)  # fmt: skip
 RARE = ("roles", "migrated", "swapped", "reread")
 
 

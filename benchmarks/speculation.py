@@ -1,6 +1,7 @@
 """Speed-ups of speculative decoding, predicted from measured acceptance lengths and held against measured ones.
 
     python -m benchmarks.speculation report [--measurements ../shared/speculation_measurements] [--json FILE]
+    python -m benchmarks.speculation batch      speed-up by batch size, where speculation stops paying, a published series
 
 speed-up = acceptance length x seconds of a decode step / (seconds of drafting + of verification), all three from the cost model. Two
 host times are fitted, for each model on the rows of all other models.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.speculation_batch import by_batch, published_series
 from benchmarks.speculation_runs import CONTEXT_TOKENS, SERVERS, read
 from simserve.config.deployment import Deployment, host_overheads
 from simserve.config.engine_profile import load_engine
@@ -208,12 +210,15 @@ def text(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Prints the report."""
+    """Prints a report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speculation", description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["report"])
+    parser.add_argument("command", choices=["report", "batch"])
     parser.add_argument("--measurements", type=Path, default=DEFAULT)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.command == "batch":
+        print(by_batch(), published_series(arguments.measurements), sep="\n\n")
+        return
     found = report(arguments.measurements)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1))

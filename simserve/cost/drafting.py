@@ -8,7 +8,7 @@ on. A chain of k tokens takes k passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -91,6 +91,15 @@ class DraftedCost(CostWrapper):
         """The same tables driven by another host."""
         passes = None if self._passes is None else self._passes.with_host(pass_host(host))
         return DraftedCost(self.target.with_host(host), self.draft, host, self._loaded, passes)
+
+    def scaled(self, factors: Mapping[str, float]) -> DraftedCost:
+        """The same with the times of operators multiplied, in the model and in its draft; see `StepCost.scaled`."""
+        passes = None if self._passes is None else self._passes.scaled(factors)
+        return DraftedCost(self.target.scaled(factors), self.draft, self._host, self._loaded, passes)
+
+    def spreads(self) -> dict[str, float]:
+        """How uncertain each operator is, of the model and of its draft."""
+        return self.target.spreads() | ({} if self._passes is None else self._passes.spreads())
 
     def describe(self) -> dict[str, Any]:
         """As of the target, and what drafts."""

@@ -93,7 +93,7 @@ def operator_spreads(parts: Assembly) -> dict[str, float]:
     """The spread of every operator that the instances' steps are made of; equal labels are one operator."""
     out: dict[str, float] = {}
     for spec in parts.instances:
-        cost = innermost(spec.cost)
+        cost = innermost(spec.cost, "spreads")
         if isinstance(cost, Uncertain):
             for label, spread in cost.spreads().items():
                 out[label] = max(spread, out.get(label, 0.0))
@@ -153,7 +153,7 @@ def _run(experiment: Experiment, parts: Assembly, factors: Iterable[Factors]) ->
     for of_draw in factors:
         # Instances of a group share one cost model. Schedulers and routers keep state: every draw starts with fresh ones.
         costs = {id(spec.cost): spec.cost for spec in parts.instances}
-        scaled = {key: rewrapped(cost, partial(_scaled, factors=of_draw)) for key, cost in costs.items()}
+        scaled = {key: rewrapped(cost, partial(_scaled, factors=of_draw), "scaled") for key, cost in costs.items()}
         schedulers, cluster = copy.deepcopy(([s.scheduler for s in parts.instances], parts.cluster))
         instances = tuple(
             replace(spec, cost=scaled[id(spec.cost)], scheduler=scheduler)

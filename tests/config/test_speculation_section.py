@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simserve.cli import main
 from simserve.config import engine_profile, speculation
+from simserve.config.assemble import assemble
 from simserve.config.engine_speculation import by_batch
 from simserve.config.experiment import Experiment, load
 from simserve.config.json_schema import experiment_schema
@@ -362,3 +364,40 @@ def test_the_columns_of_requests_are_those_that_acceptance_names() -> None:
     from simserve.workload.columns import COLUMNS
 
     assert all(COLUMNS[name].kind == "number" for name in speculation.NUMBER_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("{method: eagle3, tokens: 3}", "speculation.acceptance"),
+        ("{method: eagle3, tokens: 3, acceptance: {rate: 1.5}}", "speculation.acceptance.rate"),
+        ("{method: eagle3, tokens: 3, acceptance: {length: 5}}", "emits 1 to 4"),
+        ("{method: eagle3, tokens: 3, top_k: 0, acceptance: {rate: 0.8}}", "speculation.top_k"),
+        ("{method: eagle3, tokens: 3, acceptance: {by: task, of: {code: {rate: 0.8}}}}", "column 'task' of the requests is not stated"),
+    ],
+)
+def test_the_command_ends_with_2_and_one_line(write: Write, capsys: pytest.CaptureFixture[str], section: str, words: str) -> None:
+    path = write((ENGINE, f"engine: vllm-v1-async\nspeculation: {section}"), OWN_SCHEDULER)
+    assert main(["run", str(path), "--out", str(path.parent / "out"), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_class_of_the_workload_has_its_acceptance(write: Write) -> None:
+    """From the experiment to the instances: by SLO class, with the experiment's seed, and the profile's rule of rejected KV."""
+    by = "{method: eagle3, tokens: 2, acceptance: {by: slo_class, of: {chat: {rate: 1}}, otherwise: {rate: 0}}}"
+    classes = ("  count: 50", "  count: 50\n  slo_classes: [{name: chat, fraction: 0.5}]")
+    parts = assemble(loaded(write, by, "sglang", classes))
+    table, told = parts.workload.requests, [spec.speculation for spec in parts.instances]
+    assert len(told) == 3
+    assert told[0] is not None and told[0].rejected_kv == "freed"
+    chat = [table.slo_class.names[code] == "chat" for code in table.slo_class.codes]
+    assert 0 < sum(chat) < len(chat)
+    for speculation_ in told:
+        assert speculation_ is not None
+        assert [speculation_.accepted(row, 5, 2) for row in range(len(chat))] == [2 * one for one in chat]
+    other = assemble(loaded(write, "{method: eagle3, tokens: 2, acceptance: {rate: 0.5}}", "sglang", ("seed: 3", "seed: 4")))
+    same = assemble(loaded(write, "{method: eagle3, tokens: 2, acceptance: {rate: 0.5}}", "sglang"))
+    seeds = [parts.instances[0].speculation for parts in (other, same)]
+    assert [one.seed for one in seeds] == [4, 3]  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ import pytest
 import simserve
 from simserve.cli import main
 from simserve.config.assemble import assemble
+from simserve.contracts import Step
 from simserve.errors import ConfigError
 from simserve.report.rows import interval_rows
 from simserve.study import intervals
@@ -106,3 +107,17 @@ def test_bands_are_in_the_summary_the_table_and_the_report(
     assert main(["run", "banded.yaml", "--set", "intervals=0", "--out", "out/plain", "--no-plots", "--no-report", "--quiet"]) == 0
     assert json.loads(Path("out/plain/summary.json").read_text())["intervals"] is None
     assert "band" not in capsys.readouterr().out.replace("banded", "")
+
+
+def test_a_draft_is_as_uncertain_as_its_operators() -> None:
+    """The cost of an instance that drafts is a wrapper with a cost model of its own: both are scaled."""
+    changes = {"workload.count": 30, "workload.closed_loop.concurrency": 4}
+    experiment = simserve.load("speculation_eagle3", **changes)
+    (spec,) = assemble(experiment).instances
+    step = Step(4, 4 * 600, 600, (), 12, 3)
+    slower = spec.cost.scaled(dict.fromkeys(spec.cost.spreads(), 1.2))
+    assert slower.breakdown(step)["draft"] > 1.05 * spec.cost.breakdown(step)["draft"]
+    assert slower.step_time(step) > 1.1 * spec.cost.step_time(step)
+    found = bands(experiment, 8)
+    low, high = found["latency"]["all"]["tpot_s"]["mean"]
+    assert low < high

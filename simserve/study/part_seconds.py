@@ -9,8 +9,8 @@ from typing import Any
 from simserve.config.assemble import assemble
 from simserve.config.experiment import Experiment
 from simserve.contracts import CostWrapper, Step
-from simserve.engine import simulate
 from simserve.errors import ConfigError, nearest
+from simserve.simulation import simulated_parts
 
 
 def run_part_s(experiment: Experiment, part: str, *, mixed: bool = False) -> float:
@@ -21,7 +21,8 @@ def run_part_s(experiment: Experiment, part: str, *, mixed: bool = False) -> flo
     parts = assemble(experiment)
     tallies = [_Tally(spec.cost, part, mixed) for spec in parts.instances]
     instances = tuple(replace(spec, cost=tally) for spec, tally in zip(parts.instances, tallies, strict=True))
-    simulate(parts.workload, instances, parts.cluster, fast_forward=False, until_s=experiment.spec.until_s)
+    stepwise = replace(experiment, spec=experiment.spec.model_copy(update={"fast_forward": False}))
+    simulated_parts(stepwise, replace(parts, instances=instances))
     known = {name for tally in tallies for name in tally.parts}
     if part not in known:
         raise ConfigError(f"{experiment.name}: no step of the run has a part '{part}'{nearest(part, known)}")

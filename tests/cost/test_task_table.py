@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simserve.contracts import VERIFY, Slice, Step
+from simserve.contracts import VERIFY, DecodeSteps, Slice, Step
 from simserve.cost.cores.deal import slowest_core_s
 from simserve.cost.cores.options import TaskTable
 from simserve.cost.cores.pipeline import pipeline_stages, score_parts
@@ -193,6 +193,36 @@ def test_everything_but_attention_is_as_without_a_task_table() -> None:
             k: v for k, v in rest.items() if k != "launch"
         }
         assert SNAKE.step_time(step) == pytest.approx(sum(tiled.values()), rel=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(20, 3000), st.integers(2, 9)), min_size=1, max_size=20), steps=st.integers(1, 5))
+def test_verified_steps_equal_single_steps_bit_for_bit(rows: list[tuple[int, int]], steps: int) -> None:
+    """Sequences of known contexts and widths, each step one token further on; as slices of a plan they cost the same."""
+    contexts, widths = (np.array(column) for column in zip(*rows, strict=True))
+    ahead = np.arange(steps)
+    drafted = np.full(steps, int(widths.sum()) - len(rows))
+    each = DecodeSteps(
+        len(rows),
+        drafted,
+        np.zeros(steps, dtype=np.int64),
+        contexts.sum() + len(rows) * ahead,
+        contexts.max() + ahead,
+        lambda i: ((contexts + i).tolist(), widths.tolist()),
+    )
+    times = SNAKE.verify_times(each)
+    assert times == [SNAKE.step_time(each.step(i)) for i in range(steps)]
+    slices = [Slice(width, context - width, kind=VERIFY) for context, width in rows]
+    assert SNAKE.step_time(Step(0, slices=slices)) == times[0]
+    assert sum(SNAKE.breakdown(Step(0, slices=slices)).values()) == pytest.approx(times[0], rel=1e-12)
+
+
+def test_drafted_tokens_make_attention_wider_only() -> None:
+    """Two tokens of 7 heads are one tile that reads the cache once: a decode's time, while arithmetic stays below reading."""
+    plain, drafted = Step.of([3000] * 40), Step(40, 40 * 3000, 3000, (), drafted_tokens=40)
+    assert attention(SNAKE, drafted) == pytest.approx(attention(SNAKE, plain), rel=0.2)
+    wide = Step(40, 40 * 3000, 3000, (), drafted_tokens=40 * 63)
+    assert attention(SNAKE, wide) > 1.5 * attention(SNAKE, plain)
 
 
 @settings(max_examples=30, deadline=None)

@@ -137,7 +137,7 @@ def test_a_static_batch_is_what_the_engine_makes_of_it() -> None:
         ({"claims": [{"figure": "probes.stp", "of": ["one"], "at_least": 0}]}, "did you mean 'probes.step'"),
         ({"claims": [{"figure": "ttft.p50", "of": ["one"], "at_least": 0}]}, "unknown figure 'ttft.p50'"),
         ({"probes": {"step": {"measure": "decode_s", "part": "gem"}}}, "did you mean 'gemm'"),
-        ({"probes": {"step": {"measure": "fits", "part": "gemm"}}}, "part is for decode_s and prefill_s"),
+        ({"probes": {"step": {"measure": "fits", "part": "gemm"}}}, "part is for decode_s, prefill_s, prefill_sweep_s and run_part_s"),
         ({"probes": {"step": {"measure": "decode"}}}, "did you mean 'decode_s'"),
         ({"probes": {}}, "workload: this key is required and missing"),
         ({"variants": {}}, "has no variants to run"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simserve.contracts import DecodeSteps, Step
+from simserve.contracts import VERIFY, DecodeSteps, Step
 from simserve.cost.cores.attention import TiledAttention
 from simserve.cost.stage import Stage
 from simserve.cost.step import StepCost
+from simserve.cost.verification import folded
 from simserve.errors import ModelError
 from simserve.model.layout import layer_groups, layer_operators
 from simserve.model.operators import Attention
@@ -39,7 +40,16 @@ class TiledStepCost(StepCost):
         """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
         if len(self._stages) > 1:
             return super().step_time(step)
+        step = _whole(step)
         return self._around(step, [self._tiles[0].seconds(step)])[0]
+
+    def stage_times(self, step: Step) -> tuple[float, ...]:
+        """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
+        return super().stage_times(_whole(step))
+
+    def breakdown(self, step: Step) -> dict[str, float]:
+        """Seconds of the step by part, summed over stages; all attention is `attention`."""
+        return super().breakdown(_whole(step))
 
     def decode_times(self, step: Step, steps: int) -> list[float]:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
@@ -54,7 +64,7 @@ class TiledStepCost(StepCost):
         return [self.verify_seconds(n, *each) for each in zip(drafted, contexts, longest, strict=True)]
 
     def verify_times(self, steps: DecodeSteps) -> list[float]:
-        """Seconds of decode-only steps that verify drafted tokens, one by one."""
+        """Seconds of decode-only steps that verify drafted tokens, one by one; bit-identical to `step_time`."""
         return [self.step_time(steps.step(i)) for i in range(len(steps.context_tokens))]
 
     def _around(self, step: Step, attention: list[float]) -> list[float]:
@@ -62,7 +72,7 @@ class TiledStepCost(StepCost):
         _refuse_groups(step)
         (stage,) = self._stages
         rest = sum(seconds for part, seconds in super()._device_parts(stage, step).items() if not _attends(part))
-        floor = self._launch_floor(stage, step.decodes, bool(step.slices))
+        floor = self._launch_floor(stage, step.decodes, bool(step.slices), step.drafted_tokens)
         host = self._host_seconds(step.decodes, sum(piece.new_tokens for piece in step.slices))
         return [max(rest + seconds, floor) + host for seconds in attention]
 
@@ -73,6 +83,16 @@ class TiledStepCost(StepCost):
         if len(rest) < len(parts):
             rest["attention"] = next(tiles for own, tiles in zip(self._stages, self._tiles, strict=True) if own is stage).seconds(step)
         return rest
+
+
+def _whole(step: Step) -> Step:
+    """The step with its verified slices among the decoding sequences, and what each of these attends and computes."""
+    whole = folded(step)
+    if whole is not step:
+        verified = [piece for piece in step.slices if piece.kind == VERIFY]
+        whole.known_contexts = (*step.contexts(), *(piece.new_tokens + piece.context_tokens for piece in verified))
+        whole.known_widths = (*step.widths(), *(piece.new_tokens for piece in verified))
+    return whole
 
 
 def _refuse_groups(step: Step) -> None:

@@ -41,6 +41,10 @@ class Wrong(Sarathi):
             return view.no_such_thing
         if self.where == "exit":
             raise SystemExit(0)
+        if self.where == "rules":
+            return view.new_plan(budget="many")
+        if self.where == "silent":
+            raise LookupError
         return super().plan(view)
 
 class WrongRouter:
@@ -135,14 +139,15 @@ SCHEDULER = 'cluster.instances.0.scheduler={policy: wrong, where: "%s"}'
     [
         (SCHEDULER % "plan", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:23", "AttributeError: "),
         (SCHEDULER % "exit", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:25", "SystemExit: 0"),
+        (SCHEDULER % "silent", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:29", "LookupError (--debug"),
         (SCHEDULER % "helper", "scheduling policy 'wrong'", "plan, FOLDER/of_theirs.py:21", "TypeError: "),
         (SCHEDULER % "constructor", "scheduling policy 'wrong'", "__init__, FOLDER/of_theirs.py:18", "KeyError: 'missing'"),
         (SCHEDULER % "parameters", "scheduling policy 'wrong'", "_check, FOLDER/of_theirs.py:12", "ZeroDivisionError: "),
-        ("cluster.router.policy=wrong-router", "routing policy 'wrong-router'", "choose, FOLDER/of_theirs.py:34", "IndexError: "),
+        ("cluster.router.policy=wrong-router", "routing policy 'wrong-router'", "choose, FOLDER/of_theirs.py:38", "IndexError: "),
         (
             "cluster.controllers=[{policy: wrong-controller}]",
             "controller 'wrong-controller'",
-            "act, FOLDER/of_theirs.py:56",
+            "act, FOLDER/of_theirs.py:60",
             "RuntimeError: xxx",
         ),
         (
@@ -184,6 +189,19 @@ def test_what_a_policy_lacks_is_said(experiment: Path, capsys: pytest.CaptureFix
     change = "cluster.controllers=[{policy: wrong-controller}]"
     assert main(["run", str(experiment), "--set", change, "--out", str(experiment.parent / "out"), "-q"]) == 2
     assert "cluster.controllers.0: interval_s is nothing, expected seconds" in capsys.readouterr().err
+
+
+def test_a_rule_that_a_policy_breaks_is_said_in_the_words_of_the_rule(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes out of the policy's own code as well, and says more than that the policy failed."""
+    assert main(["run", str(experiment), "--set", SCHEDULER % "rules", "--out", str(experiment.parent / "out"), "-q"]) == 2
+    message = capsys.readouterr().err
+    assert "states a budget of 'many' tokens, which is no whole number (invariant I10)" in message and "failed in" not in message
+
+
+def test_what_a_failing_policy_says_is_shown_in_part(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(experiment), "--set", CONTROLLER, "--out", str(experiment.parent / "out"), "-q"]) == 2
+    said = capsys.readouterr().err
+    assert 150 < said.count("x") < 250
 
 
 def test_python_users_get_the_same_error_with_its_cause(experiment: Path) -> None:

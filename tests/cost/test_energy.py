@@ -72,6 +72,19 @@ def test_experts_that_no_token_chooses_are_not_paid_for() -> None:
     assert 3.0 < dynamic[1] / dynamic[0] < 6.0, "64 tokens read all 8 experts of a layer, one token 2; both read the rest"
 
 
+@pytest.mark.parametrize("tp", [1, 2])
+@pytest.mark.parametrize(("name", "tied"), [("llama-3.2-1b", True), ("qwen2.5-0.5b", True), ("qwen3-1.7b", True), ("llama-2-7b", False)])
+def test_a_step_reads_every_weight_once_and_looks_embeddings_up(name: str, tied: bool, tp: int) -> None:
+    """The embedding of a tied model is its head, which a step reads; where stages part them, the last one reads a copy of its own. So what
+    is read does not depend on the stages: all parameters of a tied model, all but the embedding of another."""
+    model = load_model(name)
+    assert model.tie_word_embeddings is tied
+    read = 2 * (model.parameters() - (0 if tied else model.vocab_size * model.hidden_size))
+    one, two, most = (traffic(model, Parallel(tp=tp, pp=pp)) for pp in (1, 2, model.num_layers // 4))
+    assert one.weight_bytes == pytest.approx(read, rel=0.01) and one.expert_bytes == 0
+    assert two.weight_bytes == most.weight_bytes == one.weight_bytes
+
+
 def test_links_carry_two_all_reduces_a_layer() -> None:
     model = load_model("llama-2-7b")
     assert traffic(model, Parallel()).link_bytes == 0

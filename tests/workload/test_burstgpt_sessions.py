@@ -42,6 +42,34 @@ def test_every_published_distribution_is_one() -> None:
     assert facts.WEEKDAY_PER_HOUR.shape == facts.WEEKEND_PER_HOUR.shape == facts.FAILED_BY_HOUR.shape == (24,)
 
 
+def test_the_published_aggregates_agree_with_each_other() -> None:
+    """Hours add up to days, days to the whole, and what was solved from a published autocorrelation has it."""
+    week = facts.PER_DAY_OF_WEEK
+    assert facts.WEEKDAY_PER_HOUR.sum() == pytest.approx(week[[0, 1, 2, 5, 6]].mean(), abs=0.5)
+    assert facts.WEEKEND_PER_HOUR.sum() == pytest.approx(week[list(facts.WEEKEND_DAYS)].mean(), abs=0.5)
+    level = np.interp(np.arange(facts.DAYS), [facts.DECLINE_FROM_DAY, facts.DAYS - 1], [1.0, facts.DECLINE_TO])
+    assert (week[np.arange(facts.DAYS) % 7] * level).sum() == pytest.approx(facts.CONVERSATION_ROWS, rel=0.1)
+    assert (facts.CONVERSATION_ROWS + facts.API_ROWS, facts.FAILED_ROWS) == (1_429_737, 25_443), "the rows of BurstGPT_1"
+    assert facts.API_ZERO_HOURS == 636 / (24 * facts.DAYS)
+    published = {1: 0.79, 2: 0.68, 3: 0.58, 6: 0.36, 24: 0.47, 48: 0.36, 168: 0.26}
+    for hours, correlation in published.items():
+        daily = facts.API_CYCLE_VAR * np.cos(2 * np.pi * hours / 24)
+        latent = daily + sum(variance * np.exp(-hours / time) for variance, time in (facts.API_SLOW, facts.API_FAST))
+        assert latent == pytest.approx(correlation, abs=0.025), hours
+    variances = {1: 0.055, 2: 0.041, 6: 0.037, 24: 0.023}
+    for hours, variance in variances.items():
+        found = facts.MULTIPLIER_DAY_VAR
+        for each, time_s in ((facts.MULTIPLIER_SLOW_VAR, facts.MULTIPLIER_SLOW_S), (facts.MULTIPLIER_FAST_VAR, facts.MULTIPLIER_FAST_S)):
+            found += each * np.exp(-3600 * hours / time_s)
+        assert found == pytest.approx(variance, abs=0.01), hours
+
+
+def test_no_gap_is_longer_than_three_days() -> None:
+    """BurstGPT_3's sessions: gaps between the starts of two turns reach 3 days, and one in a hundred is longer than 78,903 s."""
+    assert facts.GAP_S[-1] == facts.GAP_MAX_S == 3 * 24 * 3600
+    assert facts.GAP_P[facts.GAP_S.tolist().index(78_903)] == 0.99
+
+
 def test_how_many_turns_and_how_long_between_them(turns: RequestTable) -> None:
     _, count = np.unique(turns.session[turns.arrival_s < 6 * 86400], return_counts=True)
     later, before = pairs(turns)

@@ -158,9 +158,8 @@ class StepPlan(Step):
                 continue
             victim = batch.victim()
             if batch.runner.keeps_kv(victim):
-                batch.stall(victim)
                 self.preempted = True
-                return
+                return batch.stall(victim)
             self.preempt(victim)
             if batch.speculating is not None:
                 batch.speculating.deal(self.budget_left)

@@ -43,6 +43,15 @@ def attention(cost: TiledStepCost, step: Step) -> float:
     return cost.breakdown(step)["attention"]
 
 
+FLASH: dict[str, Any] = {
+    "head_units": "query-heads",
+    "prefill_tile_rows": 64,
+    "decode_tile_rows": 64,
+    "key_tile_tokens": 128,
+    "split_keys": False,
+}
+"""FlashAttention-2's blocks."""
+
 MIXED = Step.of([900, 1200, 300, 4000, 77], [Slice(1500, 0), Slice(400, 800)])
 
 
@@ -248,6 +257,43 @@ def test_steps_that_only_decode_take_the_measured_kernels_time() -> None:
     plain = StepCost(load_model("llama-3.1-8b"), load_profile("a100-sxm-80gb"), HOST, max_context_tokens=16384)
     step = Step.of([500, 900, 4000])
     assert attention(tiled, step) == plain.breakdown(step)["attention_decode"]
+
+
+def test_keys_come_in_whole_blocks() -> None:
+    """FlashAttention-2 multiplies 64 queries of a head with 128 keys at a time: within a block nothing changes."""
+    cost = build("first-free", "llama-3.1-8b", "rtx-pro-6000", **FLASH)
+    times = [attention(cost, Step.of([keys] * 300, [Slice(16, 0)])) for keys in (1, 128, 129, 256)]
+    assert times[0] == times[1] < times[2] == times[3]
+
+
+def test_query_heads_that_read_at_different_times_read_again() -> None:
+    """128 decodes of 16,000 tokens: 129 blocks a head on 188 SMs, so 1.46 of the 4 heads of a group read the same keys together."""
+    cost = build("first-free", "llama-3.1-8b", "rtx-pro-6000", **FLASH)
+    device = load_profile("rtx-pro-6000").device
+    once = 32 * 8 * (128 * 16000 + 16) * 2 * 128 * 2 / (device.hbm_share * device.hbm_bytes_per_s)
+    floor = 32 * 8e-6
+    assert attention(cost, Step.of([16000] * 128, [Slice(16, 0)])) == pytest.approx(once * 4 / (188 / 129) + floor, rel=0.01)
+    packed = build("first-free", "llama-3.1-8b", "rtx-pro-6000", key_tile_tokens=128, split_keys=False)
+    assert attention(packed, Step.of([16000] * 128, [Slice(16, 0)])) == pytest.approx(once + floor, rel=0.01)
+
+
+def test_scores_beyond_the_cache_cost_an_update() -> None:
+    """A chunk of 128 tokens after 60,000: four tiles of 896 rows, each split over 6 cores, and 12 updates of 128 elements in 4 bytes."""
+    step = Step(0, slices=[Slice(128, 60000)])
+    device, (layer, _) = ASCEND.device, SNAKE._tiles[0]._layers[0]
+    computing = 4 * 128 * 896 * 60128 / layer.rates.flops
+    updates = -(-24 * 896 * 60128 * 2 // device.l2_bytes) - 1
+    assert device.core is not None and updates == 12
+    update = updates * 896 * 8 * 128 / device.core.l2_bytes_per_s
+    assert attention(SNAKE, step) == pytest.approx(28 * (layer.rates.floor_s + (computing + update) / 6))
+
+
+def test_a_core_multiplies_as_fast_as_the_measured_kernel() -> None:
+    """A prompt of the length at which the rate is read off comes back as the kernel's time."""
+    cost = build("ideal", "llama-3.1-8b", "a100-sxm-80gb")
+    plain = StepCost(load_model("llama-3.1-8b"), load_profile("a100-sxm-80gb"), HOST, max_context_tokens=16384)
+    step = Step(0, slices=[Slice(8192, 0)])
+    assert attention(cost, step) == pytest.approx(plain.breakdown(step)["attention_prefill"], rel=0.02)
 
 
 # ---- batch by batch ----

@@ -98,6 +98,21 @@ def test_tiles_cover_every_pair(new: int, context: int, rows: int, window: int) 
     assert table.tile_rows.max() <= rows
 
 
+def test_a_tile_reaches_back_to_its_first_tokens_window() -> None:
+    rows = token_table(Step(0, slices=[Slice(300, 2000)]), TaskTable())
+    assert tiles(rows, 500).keys.tolist() == [500 + 127, 500 + 127, 500 + 43]
+
+
+def test_loads_are_tile_sizes_times_keys_in_arrival_order() -> None:
+    """The paper sorts by tile size x keys: 128 a prompt's, 16 a decode's, whatever heads share them."""
+    rows = token_table(Step.of([1000], [Slice(256, 0)]), TaskTable())
+    loads = SNAKE._tiles[0]._layers[0][0]._tiles(rows)[1]
+    assert loads.tolist() == [16 * 1000] * 4 + [128 * 128] * 4 + [128 * 256] * 4
+    flash = build("first-free", "llama-3.1-8b", "rtx-pro-6000", **FLASH)._tiles[0]._layers[0][0]
+    loads = flash._tiles(token_table(Step.of([1000], [Slice(128, 0)]), TaskTable.model_validate(FLASH)))[1]
+    assert loads.tolist() == [64 * 1000, 64 * 64, 64 * 128] * 32
+
+
 # ---- dealing ----
 
 LOADS = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=200).map(np.array)
@@ -224,6 +239,16 @@ def test_verified_steps_equal_single_steps_bit_for_bit(rows: list[tuple[int, int
     slices = [Slice(width, context - width, kind=VERIFY) for context, width in rows]
     assert SNAKE.step_time(Step(0, slices=slices)) == times[0]
     assert sum(SNAKE.breakdown(Step(0, slices=slices)).values()) == pytest.approx(times[0], rel=1e-12)
+
+
+def test_steps_with_drafts_wait_for_launches_only_outside_graphs() -> None:
+    host = HostOverheads(kernel_launch_s=1e-3, cuda_graph_sizes=(1, 2, 4, 8, 16))
+    cost = SNAKE.with_host(host)
+    small, large = Step(2, 200, 100, (), drafted_tokens=2), Step(9, 900, 100, (), drafted_tokens=9)
+    for step in (small, large):
+        assert cost.step_time(step) == pytest.approx(sum(cost.breakdown(step).values()), rel=1e-12)
+    assert "launch" not in cost.breakdown(small)
+    assert cost.breakdown(large)["launch"] > 0.1
 
 
 def test_drafted_tokens_make_attention_wider_only() -> None:

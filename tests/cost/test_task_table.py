@@ -43,6 +43,15 @@ def attention(cost: TiledStepCost, step: Step) -> float:
     return cost.breakdown(step)["attention"]
 
 
+FLASH: dict[str, Any] = {
+    "head_units": "query-heads",
+    "prefill_tile_rows": 64,
+    "decode_tile_rows": 64,
+    "key_tile_tokens": 128,
+    "split_keys": False,
+}
+"""FlashAttention-2's blocks."""
+
 MIXED = Step.of([900, 1200, 300, 4000, 77], [Slice(1500, 0), Slice(400, 800)])
 
 
@@ -87,6 +96,21 @@ def test_tiles_cover_every_pair(new: int, context: int, rows: int, window: int) 
     pairs = attended_pairs(*(np.array([float(x)]) for x in (new, context, window)))
     assert (table.tile_rows[cut.row] * cut.keys).sum() >= pairs[0]
     assert table.tile_rows.max() <= rows
+
+
+def test_a_tile_reaches_back_to_its_first_tokens_window() -> None:
+    rows = token_table(Step(0, slices=[Slice(300, 2000)]), TaskTable())
+    assert tiles(rows, 500).keys.tolist() == [500 + 127, 500 + 127, 500 + 43]
+
+
+def test_loads_are_tile_sizes_times_keys_in_arrival_order() -> None:
+    """The paper sorts by tile size x keys: 128 a prompt's, 16 a decode's, whatever heads share them."""
+    rows = token_table(Step.of([1000], [Slice(256, 0)]), TaskTable())
+    loads = SNAKE._tiles[0]._layers[0][0]._tiles(rows)[1]
+    assert loads.tolist() == [16 * 1000] * 4 + [128 * 128] * 4 + [128 * 256] * 4
+    flash = build("first-free", "llama-3.1-8b", "rtx-pro-6000", **FLASH)._tiles[0]._layers[0][0]
+    loads = flash._tiles(token_table(Step.of([1000], [Slice(128, 0)]), TaskTable.model_validate(FLASH)))[1]
+    assert loads.tolist() == [64 * 1000, 64 * 64, 64 * 128] * 32
 
 
 # ---- dealing ----
@@ -217,6 +241,16 @@ def test_verified_steps_equal_single_steps_bit_for_bit(rows: list[tuple[int, int
     assert sum(SNAKE.breakdown(Step(0, slices=slices)).values()) == pytest.approx(times[0], rel=1e-12)
 
 
+def test_steps_with_drafts_wait_for_launches_only_outside_graphs() -> None:
+    host = HostOverheads(kernel_launch_s=1e-3, cuda_graph_sizes=(1, 2, 4, 8, 16))
+    cost = SNAKE.with_host(host)
+    small, large = Step(2, 200, 100, (), drafted_tokens=2), Step(9, 900, 100, (), drafted_tokens=9)
+    for step in (small, large):
+        assert cost.step_time(step) == pytest.approx(sum(cost.breakdown(step).values()), rel=1e-12)
+    assert "launch" not in cost.breakdown(small)
+    assert cost.breakdown(large)["launch"] > 0.1
+
+
 def test_drafted_tokens_make_attention_wider_only() -> None:
     """Two tokens of 7 heads are one tile that reads the cache once: a decode's time, while arithmetic stays below reading."""
     plain, drafted = Step.of([3000] * 40), Step(40, 40 * 3000, 3000, (), drafted_tokens=40)
@@ -248,6 +282,43 @@ def test_steps_that_only_decode_take_the_measured_kernels_time() -> None:
     plain = StepCost(load_model("llama-3.1-8b"), load_profile("a100-sxm-80gb"), HOST, max_context_tokens=16384)
     step = Step.of([500, 900, 4000])
     assert attention(tiled, step) == plain.breakdown(step)["attention_decode"]
+
+
+def test_keys_come_in_whole_blocks() -> None:
+    """FlashAttention-2 multiplies 64 queries of a head with 128 keys at a time: within a block nothing changes."""
+    cost = build("first-free", "llama-3.1-8b", "rtx-pro-6000", **FLASH)
+    times = [attention(cost, Step.of([keys] * 300, [Slice(16, 0)])) for keys in (1, 128, 129, 256)]
+    assert times[0] == times[1] < times[2] == times[3]
+
+
+def test_query_heads_that_read_at_different_times_read_again() -> None:
+    """128 decodes of 16,000 tokens: 129 blocks a head on 188 SMs, so 1.46 of the 4 heads of a group read the same keys together."""
+    cost = build("first-free", "llama-3.1-8b", "rtx-pro-6000", **FLASH)
+    device = load_profile("rtx-pro-6000").device
+    once = 32 * 8 * (128 * 16000 + 16) * 2 * 128 * 2 / (device.hbm_share * device.hbm_bytes_per_s)
+    floor = 32 * 8e-6
+    assert attention(cost, Step.of([16000] * 128, [Slice(16, 0)])) == pytest.approx(once * 4 / (188 / 129) + floor, rel=0.01)
+    packed = build("first-free", "llama-3.1-8b", "rtx-pro-6000", key_tile_tokens=128, split_keys=False)
+    assert attention(packed, Step.of([16000] * 128, [Slice(16, 0)])) == pytest.approx(once + floor, rel=0.01)
+
+
+def test_scores_beyond_the_cache_cost_an_update() -> None:
+    """A chunk of 128 tokens after 60,000: four tiles of 896 rows, each split over 6 cores, and 12 updates of 128 elements in 4 bytes."""
+    step = Step(0, slices=[Slice(128, 60000)])
+    device, (layer, _) = ASCEND.device, SNAKE._tiles[0]._layers[0]
+    computing = 4 * 128 * 896 * 60128 / layer.rates.flops
+    updates = -(-24 * 896 * 60128 * 2 // device.l2_bytes) - 1
+    assert device.core is not None and updates == 12
+    update = updates * 896 * 8 * 128 / device.core.l2_bytes_per_s
+    assert attention(SNAKE, step) == pytest.approx(28 * (layer.rates.floor_s + (computing + update) / 6))
+
+
+def test_a_core_multiplies_as_fast_as_the_measured_kernel() -> None:
+    """A prompt of the length at which the rate is read off comes back as the kernel's time."""
+    cost = build("ideal", "llama-3.1-8b", "a100-sxm-80gb")
+    plain = StepCost(load_model("llama-3.1-8b"), load_profile("a100-sxm-80gb"), HOST, max_context_tokens=16384)
+    step = Step(0, slices=[Slice(8192, 0)])
+    assert attention(cost, step) == pytest.approx(plain.breakdown(step)["attention_prefill"], rel=0.02)
 
 
 # ---- batch by batch ----

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from simserve.catalogue import FIGURES
+from simserve import catalogue
 from tests.docs.blocks import ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -101,7 +101,7 @@ def test_dotted_keys_of_the_experiment_exist(page: Path) -> None:
             parts = key.split(".")
             if parts[0] not in first or parts[-1] in ("yaml", "json", "py", "md", "parquet", "csv", "html", "png"):
                 continue
-            if (page.name in NOT_KEYS and parts[0] in NOT_KEYS[page.name]) or key in {figure.quantity for figure in FIGURES}:
+            if (page.name in NOT_KEYS and parts[0] in NOT_KEYS[page.name]) or key in {figure.quantity for figure in catalogue.FIGURES}:
                 continue
             unknown = [part for part in parts[1:] if not part.isdigit() and part not in everything]
             assert not unknown or parts[0] in ("probes", "variants"), f"{page.name}: {key}: no key is called {unknown[0]}"

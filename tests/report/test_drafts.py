@@ -136,6 +136,7 @@ def test_a_run_without_speculation_has_nothing_of_it(tmp_path: Path) -> None:
     assert value_of(result, quantity("speculation.wasted")) is None
     text = result.write(tmp_path / "out", plots=False, steps=True).joinpath("report.html").read_text()
     assert "cceptance" not in text
+    assert "as clients see it" not in text
 
 
 def test_tables_of_studies_have_its_columns_where_a_run_speculated() -> None:
@@ -167,6 +168,7 @@ def test_terminal_page_and_files_show_it(tmp_path: Path) -> None:
     ):
         assert words in shown, words
         assert words in page, words
+    assert "as clients see it" in page
     steps = pq.read_table(out / "steps.parquet")
     assert steps.column_names == [column.name for column in (*STEP_COLUMNS, *SPECULATION_COLUMNS)]
     assert steps.to_pandas().equals(result.steps)

@@ -136,6 +136,7 @@ def test_a_run_without_speculation_has_nothing_of_it(tmp_path: Path) -> None:
     assert value_of(result, quantity("speculation.wasted")) is None
     text = result.write(tmp_path / "out", plots=False, steps=True).joinpath("report.html").read_text()
     assert "cceptance" not in text
+    assert "as clients see it" not in text
 
 
 def test_tables_of_studies_have_its_columns_where_a_run_speculated() -> None:
@@ -167,6 +168,7 @@ def test_terminal_page_and_files_show_it(tmp_path: Path) -> None:
     ):
         assert words in shown, words
         assert words in page, words
+    assert "as clients see it" in page
     steps = pq.read_table(out / "steps.parquet")
     assert steps.column_names == [column.name for column in (*STEP_COLUMNS, *SPECULATION_COLUMNS)]
     assert steps.to_pandas().equals(result.steps)
@@ -192,3 +194,26 @@ def test_tokens_of_a_step_and_of_a_second_hold_the_accepted_ones() -> None:
     stepwise = Result(served([13, 20, 9], Drafting(3), gap_s=2.0, fast_forward=False))
     assert stepwise.summary_dict()["utilisation"]["step_tokens_mean"] == pytest.approx(mean)
     assert stepwise.steps.drop(columns=["kv_blocks"]).equals(steps.drop(columns=["kv_blocks"]))
+
+
+def test_steps_written_in_pieces_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from simserve.report import step_file
+
+    records = served([13, 20, 9], Drafting(3), gap_s=2.0)
+    whole = Result(records).steps
+    monkeypatch.setattr(step_file, "_ROWS_PER_GROUP", 3)
+    assert len(list(step_file.step_parts(records))) > 2
+    assert Result(records).steps.equals(whole)
+
+
+def test_energy_counts_the_tokens_and_pairs_that_were_computed() -> None:
+    from simserve.report.energy import _totals
+
+    records = served([13, 20, 9], Drafting(3), gap_s=2.0)
+    steps, tokens, keys, pairs = _totals(records.lanes)
+    assert float((steps * tokens).sum()) == records.counters["computed_tokens"]
+    assert float(pairs.sum()) == records.counters["attended_pairs"]
+    by_step = Result(records).steps
+    decoding = by_step[by_step.prefill_tokens == 0]
+    assert float((steps * keys).sum()) >= decoding.context_tokens.sum()  # a step reads the keys of a request once, whatever it drafts
+    assert float((steps * keys).sum()) < pairs.sum()

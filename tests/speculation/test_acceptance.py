@@ -213,6 +213,22 @@ def test_rows_have_rates_of_their_own() -> None:
     assert [Speculated(Schedule(2), numbers, 1).accepted(row, 5, 2) for row in range(4)] == [2, 1, 0, 1]
 
 
+def test_courses_are_by_row_and_as_long_as_the_output() -> None:
+    spec = Speculated(Schedule(2), ByRow(np.array([0, 1]), ((1.0, 1.0), (0.0, 0.0))), 1)
+    assert spec.course(0, 1, 7, 2).tokens.tolist() == [3, 3]
+    assert spec.course(1, 1, 7, 2).tokens.tolist() == [1] * 6
+    assert spec.course(0, 1, 9, 2).tokens.tolist() == [3, 3, 2]  # asked again with another length of its output
+    assert spec.course(0, 1, 5, 2).tokens.tolist() == [3, 1]
+
+
+def test_the_first_step_of_a_course_may_have_room_for_less() -> None:
+    """The token budget is used up: one token is drafted, and no more than that one can be accepted."""
+    found = speculated((1.0, 1.0, 1.0)).course(0, 1, 11, 3, 1)
+    assert (found.tokens.tolist(), found.drafted.tolist()) == ([2, 4, 4], [1, 3, 3])
+    none = speculated((1.0, 1.0, 1.0)).course(0, 1, 6, 3, 0)
+    assert (none.tokens.tolist(), none.drafted.tolist()) == ([1, 4], [0, 3])
+
+
 def test_the_number_of_drafts_follows_the_batch() -> None:
     spec = Speculated(Schedule(4, (8, 32), (2, 0)), Same((0.5,) * 4), 0, rejected_kv=FREED)
     assert [spec.drafts(size) for size in (1, 7, 8, 31, 32, 1000)] == [4, 4, 2, 2, 0, 0]

@@ -60,7 +60,7 @@ def with_speculation(mapping: Mapping, dice: Random) -> None:
         section["acceptance"] = {**section["acceptance"], "hit": dice.choice((0.2, 0.9))}
     if engine == "sglang" and section["method"] == "eagle3" and dice.random() < 0.5:
         section |= {"top_k": 2, "verify_tokens": tokens + 2}
-    if dice.random() < 0.3:
+    if "top_k" not in section and dice.random() < 0.3:  # a tree is drafted whole or not at all
         section["by_batch"] = [{"from": 2, "tokens": tokens // 2}, {"from": dice.choice((3, 9)), "tokens": 0}]
     mapping["speculation"] = section
     for group in mapping["cluster"]["instances"]:

@@ -188,4 +188,4 @@ def test_the_random_cases_that_speculate_are_hard() -> None:
     look()
     often = ("accepted", "rejected", "quiet", "beside_prompts", "preempted", "freed")
     assert min(seen[what] for what in often) >= 50, seen
-    assert min(seen[what] for what in ("budget", "limit", "swapped")) >= 12, seen
+    assert min(seen[what] for what in ("budget", "limit", "swapped")) >= 8, seen

@@ -26,8 +26,7 @@ UNTIL_EVENT = 1 << 60
 class StepPlan(Step):
     """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule.
 
-    A lane uses one all its life. Once made it is sealed: the `Step` that the cost model prices, and with what came of it the `Span` that is
-    recorded, by the same names.
+    A lane uses one all its life. Once made it is sealed: the `Step` that is priced, and with what came of it the `Span` that is recorded.
 
     decodes      requests that decode one token in this step
     slices       slices computed in this step, in the order given

@@ -37,11 +37,40 @@ class RandomExperiment:
 
 
 def experiment(seed: int) -> RandomExperiment:
-    """The experiment of this seed. One in seven has a model whose layers keep different tokens, drawn apart: the rest stay as they were."""
+    """The experiment of this seed. One in seven has a model whose layers keep different tokens; from seed 1000 on three in ten speculate.
+    Both are drawn apart: the rest stay as they were."""
     drawn, dice = _Draw(seed).experiment(), Random(f"tokens kept {seed}")
     if dice.random() < 1 / 7:
         with_kinds_of_layers(drawn.mapping, dice.choice((*KINDS_OF_LAYERS, "gpt-oss-20b")))
+    dice = Random(f"speculation {seed}")
+    if seed >= 1000 and dice.random() < 0.3:
+        with_speculation(drawn.mapping, dice)
     return drawn
+
+
+def with_speculation(mapping: Mapping, dice: Random) -> None:
+    """Decoding requests have tokens drafted, by an engine that has that: any policy, any roles, without pipeline stages."""
+    engine = mapping["engine"] = dice.choice(("vllm-v1", "vllm-v1", "vllm-v1-async", "sglang"))
+    tokens = dice.choice((1, 2, 3, 5, 8))
+    section: Mapping = {"method": dice.choice(("eagle3", "ngram")), "tokens": tokens}
+    section["acceptance"] = dice.choice(
+        ({"rate": dice.choice((0.0, 0.5, 0.8, 1.0))}, {"length": 1 + 0.6 * tokens}, {"lengths": {1: 1, tokens + 1: 2}})
+    )
+    if section["method"] == "ngram":
+        section["acceptance"] = {**section["acceptance"], "hit": dice.choice((0.2, 0.9))}
+    if engine == "sglang" and section["method"] == "eagle3" and dice.random() < 0.5:
+        section |= {"top_k": 2, "verify_tokens": tokens + 2}
+    if "top_k" not in section and dice.random() < 0.3:  # a tree is drafted whole or not at all
+        section["by_batch"] = [{"from": 2, "tokens": tokens // 2}, {"from": dice.choice((3, 9)), "tokens": 0}]
+    mapping["speculation"] = section
+    for group in mapping["cluster"]["instances"]:
+        group["parallel"].pop("pp", None)
+        if engine == "sglang":
+            group["scheduler"] = {
+                "policy": "sglang",
+                "max_seqs": group["scheduler"]["max_seqs"],
+                "chunked_prefill_size": dice.choice((8, 64, -1)),
+            }
 
 
 def with_kinds_of_layers(mapping: Mapping, model: str) -> None:

@@ -215,10 +215,11 @@ def cases(
         kv_blocks = (held if grouped else table) + watermark_blocks + draw(st.integers(1, 1 + 8 // block_tokens)) * per_block
     else:
         kv_blocks = watermark_blocks + draw(st.integers(2, 24)) * per_block + 2 * groups[2]
+    budgets = [8, 16, 33, 64] if crowded else [1, 2, 5, 8, 16, 33, 64]
     return Case(
         rows=requests,
         policy=policy,
-        params=draw(params(policy, [8, 16, 33, 64] if crowded else [1, 2, 5, 8, 16, 33, 64])),
+        params=draw(params(policy, [4, 8, 8, 16] if speculating else budgets)),
         cost=RoundCost() if quarter else JaggedCost(),
         kv_blocks=kv_blocks,
         block_tokens=block_tokens,

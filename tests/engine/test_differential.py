@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 
+from simserve.contracts import FREED
 from simserve.engine.records import RunRecords, Status
 from tests.engine.strategies import ORDERS, POLICIES, Case, Row, cases
 from tests.engine.unrolled import steps, token_times
@@ -160,3 +161,31 @@ def test_the_random_cases_are_hard() -> None:
     often = ("preempted", "recomputed", "waited", "tied", "chunked", "long_decodes")
     assert min(seen[what] for what in often) >= 50, seen
     assert min(seen[what] for what in ("swapped", "refused", "truncated")) >= 12, seen
+
+
+def test_the_random_cases_that_speculate_are_hard() -> None:
+    """Drafts are accepted, rejected, cut by the budget and the longest sequence, not made; they preempt, and come back from the host."""
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @given(cases(speculating=True))
+    def look(case: Case) -> None:
+        naive = case.naive()
+        assert case.speculation is not None
+        seen.update(
+            cases=1,
+            accepted=any(s.verified[1] for s in naive.steps),
+            rejected=any(s.verified[0] > s.verified[1] for s in naive.steps),
+            quiet=any(s.decodes and not s.verified[0] for s in naive.steps),
+            beside_prompts=any(s.verified[0] and s.prefills for s in naive.steps),
+            budget=naive.cut["budget"] > 0,
+            limit=bool(naive.cut["limit"]),
+            preempted=any(r.preemptions for r in naive.reqs),
+            swapped=any(r.preemptions and not r.recomputed for r in naive.reqs),
+            freed=case.speculation.rejected_kv == FREED,
+        )
+
+    look()
+    often = ("accepted", "rejected", "quiet", "beside_prompts", "preempted", "freed")
+    assert min(seen[what] for what in often) >= 50, seen
+    assert min(seen[what] for what in ("budget", "limit", "swapped")) >= 8, seen

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,7 @@ class Naive:
         self.running: list[Req] = []
         self.swapped: list[Req] = []
         self.steps: list[StepTaken] = []
+        self.cut: Counter[str] = Counter()  # how often fewer tokens were drafted than was wanted, and why
 
     # memory
     def table(self, tokens: int) -> int:
@@ -236,8 +238,10 @@ class Naive:
                     course = self.speculation.course(r.row, r.generated, r.output, self.drafts, most)
                     r.gained = int(course.tokens[0])
                     r.drafted = max(r.gained - 1, min(int(course.drafted[0]), self.limit - 1 - r.computed))
+                    self.cut["limit"] += r.drafted < course.drafted[0]
                     if r.drafted <= left:
                         break
+                    self.cut["budget"] += 1
             left -= r.drafted
 
     @property

@@ -124,7 +124,7 @@ def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: in
 
 def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True, longer_prompts: str = "run") -> Planner:
     def prefill_passes(s: Naive) -> None:
-        left = token_budget - (s.decode_tokens if chunked else len(s.decodes))
+        left = token_budget - s.decode_tokens
         for p in s.prefilling:
             if left <= 0:
                 break

@@ -68,7 +68,7 @@ class Sarathi:
         """Hybrid batching only: as many whole prompts as the budget takes, at least one, beside the decodes."""
         plan = view.new_plan()
         plan.decode(view.decoding)
-        tokens = plan.decodes
+        tokens = view.decoding.next_tokens() if plan.decodes else 0
         refuses = self.params.longer_prompts == "refuse"
         for request in view.waiting:
             if refuses and request.prompt_tokens > self.params.token_budget:

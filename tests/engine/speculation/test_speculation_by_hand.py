@@ -86,6 +86,14 @@ def test_a_prompt_gets_what_drafts_leave_of_the_budget() -> None:
     ]  # fmt: skip
 
 
+def test_whole_prompts_are_counted_beside_drafts() -> None:
+    """Eight tokens a step, prompts that are not cut: beside one decode with three drafts there is room for a prompt of three, not for one of
+    two more."""
+    rows = Row(0, 2, 9), Row(0.25, 3, 1), Row(0.25, 2, 1)
+    whole = replace(case(Drafting(3, right=0), *rows, policy="sarathi"), params=(("token_budget", 8), ("chunked", False)))
+    assert [(s.decodes, s.verified[0], s.prefill_tokens) for s in serve(whole).steps[:4]] == [(0, 0, 2), (1, 3, 3), (1, 3, 2), (1, 3, 0)]
+
+
 def test_nothing_is_drafted_beyond_the_longest_sequence() -> None:
     """A sequence of 10 tokens at most. After a prompt of 4, eight drafts would reach the thirteenth: five are computed, then four, ..."""
     served = serve(case(Drafting(8, right=0), Row(0, 4, 6), max_model_len=10))

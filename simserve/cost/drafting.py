@@ -68,14 +68,8 @@ class DraftedCost(CostWrapper):
         target = self.target.verify_times(steps)
         if len(target) < _ARRAY_FROM:
             return self._few_times(steps, target)
-        own = np.zeros(len(target))
-        speculates = (steps.drafted_tokens > 0) | (steps.draft_passes > 0)
-        for drafted in np.unique(steps.drafted_tokens[speculates]).tolist():
-            at = speculates & (steps.drafted_tokens == drafted)
-            own[at] = self._beside(steps.decodes, drafted)
-        if self._passes is not None:
-            own = own + self._pass_times(steps, self._passes)
-        return target + own
+        own = np.array(self._beside_each(steps.decodes, steps.drafted_tokens.tolist(), steps.draft_passes.tolist()))
+        return target + (own if self._passes is None else own + self._pass_times(steps, self._passes))
 
     def swap_time(self, tokens: int) -> float:
         """The draft's keys and values are copied with the model's."""
@@ -134,6 +128,11 @@ class DraftedCost(CostWrapper):
             seconds += self._tree.seconds(sequences + drafted, self.draft.steps)
         return seconds
 
+    def _beside_each(self, sequences: int, drafted: list[int], passes: list[int]) -> list[float]:
+        """The same of several steps, those that do not speculate among them."""
+        seconds = {more: self._beside(sequences, more) for more in set(drafted)}
+        return [seconds[more] if more or number else 0.0 for more, number in zip(drafted, passes, strict=True)]
+
     def _decoding_seconds(self, n: int, drafted: int, passes: int, contexts: int, longest: int) -> float:
         """`draft_seconds` of a step without chunks."""
         own = self._beside(n, drafted) if drafted or passes else 0.0
@@ -150,20 +149,24 @@ class DraftedCost(CostWrapper):
         """`target` and `_decoding_seconds` of a few steps."""
         columns = steps.drafted_tokens, steps.draft_passes, steps.context_tokens, steps.longest_tokens
         drafted, number, contexts, longest = (column.tolist() for column in columns)
-        n, passes, last = steps.decodes, self._passes, number[0]
-        if passes is None or last < 2 or self._shares > 1 or number.count(last) < len(number) or drafted.count(drafted[0]) < len(drafted):
+        n, passes, last, same = steps.decodes, self._passes, number[0], drafted[0]
+        if passes is None:
+            return [seconds + own for seconds, own in zip(target, self._beside_each(n, drafted, number), strict=True)]
+        if not last or self._shares > 1 or number.count(last) < len(number) or drafted.count(same) < len(drafted):
             each = zip(target, drafted, number, contexts, longest, strict=True)
             return [seconds + self._decoding_seconds(n, *one) for seconds, *one in each]
         assert self._first is not None
-        beside, beside_first = self._beside(n, drafted[0]), self._first[n + drafted[0]]
-        tree, more = self._branches(n)
+        beside, beside_first = self._beside(n, same), self._first[n + same]
         first = passes.verify_each(n, drafted, contexts, longest)
-        ahead, further = n * last // 2, last // 2
+        if last == 1:
+            return [seconds + (beside + (one + beside_first)) for seconds, one in zip(target, first, strict=True)]
+        tree, more = self._branches(n)
+        ahead, further, others = n * last // 2, last // 2, last - 1
         middle = passes.verify_each(
             n, [more] * len(first), [tokens + ahead for tokens in contexts], [tokens + further for tokens in longest]
         )
         return [
-            seconds + (beside + ((one + beside_first) + (last - 1) * (other + tree)))
+            seconds + (beside + ((one + beside_first) + others * (other + tree)))
             for seconds, one, other in zip(target, first, middle, strict=True)
         ]
 
@@ -173,12 +176,20 @@ class DraftedCost(CostWrapper):
         n, drafted, contexts = self._shared(step.decodes), self._shared(step.drafted_tokens), self._shared(step.context_tokens)
         if not step.draft_passes:
             n = drafted = 0
-        if not n and not chunks:
-            return 0.0
+        if not n:
+            if not chunks:
+                return 0.0
+            contexts = longest = 0
+        else:
+            longest = step.longest_tokens
         assert self._first is not None
-        longest = step.longest_tokens
-        first = Step(n, contexts if n else 0, longest if n else 0, chunks, drafted)
-        seconds = passes.step_time(first) + self._first[n + drafted + sum(piece[0] for piece in chunks)]
+        tokens = n + drafted
+        for piece in chunks:
+            tokens += piece[0]
+        if chunks:
+            seconds = passes.mixed_seconds(n, drafted, contexts, longest, chunks) + self._first[tokens]
+        else:
+            seconds = passes.verify_seconds(n, drafted, contexts, longest) + self._first[tokens]
         return seconds + self._more_seconds(n, step.draft_passes, contexts, longest, passes) if n else seconds
 
     def _more_seconds(self, n: int, number: int, contexts: int, longest: int, passes: StepCost) -> float:
@@ -227,8 +238,10 @@ def pass_host(host: HostOverheads) -> HostOverheads:
     return replace(host, per_step_s=host.per_draft_pass_s, per_decode_request_s=0.0, per_prefill_token_s=0.0)
 
 
-def _whole(chunks: Sequence[Slice], shares: int) -> list[Slice]:
+def _whole(chunks: Sequence[Slice], shares: int) -> Sequence[Slice]:
     """The chunks that the draft computes in this step, on the fullest of the replicas that share them. It needs what the model's last
     layer, or its later ones, make of a prompt: where a step runs one group of layers, the last group's."""
+    if shares == 1 and (not chunks or chunks[0].layers is None):
+        return chunks
     ready = [piece._replace(layers=None) for piece in chunks if piece.layers is None or piece.layers[0] + 1 == piece.layers[1]]
     return sorted(ready, key=lambda piece: -piece.new_tokens)[::shares] if shares > 1 else ready

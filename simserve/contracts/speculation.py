@@ -16,10 +16,13 @@ class Course(NamedTuple):
     tokens   emitted by each step: one and the accepted drafts, at least 1; their sum is what is left of the output
     drafted  tokens that each step computes beside the one that decoding alone would: those of a chain, or all nodes of a tree but its root
              (0 where nothing was drafted, such as an n-gram that has not occurred). Same length
+    before   tokens of the output before each step, and after the last (one more element). A course that states them is taken as right: it
+             was worked out with others, and checked then. None = the engine adds up, and checks
     """
 
     tokens: I64
     drafted: I64
+    before: I64 | None = None
 
 
 class Speculation(Acceptance, Protocol):

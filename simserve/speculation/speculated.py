@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simserve.contracts.cost import I64
 from simserve.contracts.speculation import KEPT, Course
 from simserve.speculation.acceptance import RatesOfRows, extended
 from simserve.speculation.draws import draw, draws, draws_of_rows, key, threshold
 from simserve.speculation.schedule import Schedule
+from simserve.speculation.walks import walks, within
 
 _ACCEPTED, _HIT = 0, 1
 """Streams of draws: whether the draft of a token is accepted; whether there is a draft in a step that begins with it."""
@@ -23,6 +26,23 @@ _MOST_COURSES = 8192
 
 _ROWS_AT_ONCE, _TOKENS_AT_ONCE = 64, 1 << 16
 """Requests whose steps are worked out together, as those come near each other that stand near each other."""
+
+
+class _Steps(NamedTuple):
+    """What is known of a request.
+
+    begun    from which token on
+    output   tokens of the output that it was asked for with
+    emitted  what a step emits which begins there, one token later ..
+    hits     whether it has a draft; empty where all have
+    course   from the token after the prompt's on, where it was worked out with others
+    """
+
+    begun: int
+    output: int
+    emitted: bytes
+    hits: bytes
+    course: Course | None
 
 
 class Speculated:
@@ -65,7 +85,7 @@ class Speculated:
         self.rejected_kv = rejected_kv
         self.outputs = np.zeros(0, dtype=np.int64) if outputs is None else outputs
         self._hit = threshold(hit)
-        self._courses: dict[tuple[int, int], tuple[int, int, bytes, bytes]] = {}
+        self._courses: dict[tuple[int, int], _Steps] = {}
 
     def drafts(self, decodes: int) -> int:
         """As the schedule says."""
@@ -95,7 +115,9 @@ class Speculated:
         left = output_tokens - generated_tokens
         if drafts == 0 or left <= 0:
             return Course(np.ones(max(left, 0), dtype=np.int64), np.zeros(max(left, 0), dtype=np.int64))
-        begun, after, hits = self._steps(row, generated_tokens, output_tokens, drafts)
+        begun, _, after, hits, whole = self._steps(row, generated_tokens, output_tokens, drafts)
+        if first is None and whole is not None and (rest := _rest(whole, generated_tokens)) is not None:
+            return rest
         place, tokens, starts = generated_tokens - begun, list[int](), list[int]()
         end = output_tokens - begun
         nodes = self._nodes(drafts)
@@ -123,71 +145,96 @@ class Speculated:
         """How many of so many computed tokens follow each other: a tree is no deeper than the schedule says, a chain as long as it is."""
         return drafted if self.nodes == self.schedule.tokens else min(drafted, self.schedule.tokens)
 
-    def _steps(self, row: int, generated: int, output: int, drafts: int) -> tuple[int, bytes, bytes]:
-        """From which token on they are known; the tokens that a step emits which begins there, one later ..; whether it has a draft (empty
-        where all have)."""
+    def _steps(self, row: int, generated: int, output: int, drafts: int) -> _Steps:
+        """What is known of a request's steps, from some token on that is not after the one asked for."""
         known = self._courses.get((row, drafts))
-        if known is not None and known[0] <= generated and known[1] == output:
-            return known[0], known[2], known[3]
+        if known is not None and known.begun <= generated and known.output == output:
+            return known
         if row < len(self.outputs) and self.outputs[row] == output:
             self._work_out(row, drafts)
-            known = self._courses[row, drafts]
-            return known[0], known[2], known[3]
+            return self._courses[row, drafts]
         count = output - generated
         draws_of_tokens = draws(key(self.seed, row, _ACCEPTED), generated, count)
         places = extended(self.rates.of(row), drafts)
-        accepted = _leading(draws_of_tokens, [threshold(rate) for rate in places])
+        emitted = _leading(draws_of_tokens, [threshold(rate) for rate in places])
         hits = b""
         if self.hit < 1:
             has_draft = draws(key(self.seed, row, _HIT), generated, count) < self._hit
-            accepted *= has_draft
+            emitted *= has_draft
             hits = has_draft.tobytes()
-        accepted += 1
-        found = (generated, output, accepted.astype(np.uint8).tobytes(), hits)
+        emitted += 1
+        found = _Steps(generated, output, emitted.tobytes(), hits, None)
         self._keep(row, drafts, found)
-        return found[0], found[2], found[3]
+        return found
 
     def _work_out(self, first: int, drafts: int) -> None:
-        """The steps of a row and of those after it, from token 0 on."""
+        """The steps of a row and of those after it, from token 0 on; and those of them that follow the token of the prompt."""
         counts = self.outputs[first : first + _ROWS_AT_ONCE]
         ends = np.cumsum(counts)
         rows = max(1, int(np.searchsorted(ends, _TOKENS_AT_ONCE, side="right")))
         counts, ends = counts[:rows], ends[:rows]
         places = [extended(self.rates.of(row), drafts) for row in range(first, first + rows)]
         drawn = draws_of_rows(self.seed, first, counts, _ACCEPTED)
+        always: NDArray[np.bool_]
         if places.count(places[0]) == rows:
-            accepted = _leading(drawn, [threshold(rate) for rate in places[0]])
+            thresholds = [threshold(rate) for rate in places[0]]
+            emitted, always = _leading(drawn, thresholds), drawn >= max(thresholds)
         else:
             limits = np.array([[threshold(rate) for rate in rates] for rates in places], dtype=np.int64)
-            accepted = _leading(drawn, [np.repeat(limits[:, place], counts) for place in range(drafts)])
+            emitted = _leading(drawn, [np.repeat(limits[:, place], counts) for place in range(drafts)])
+            always = drawn >= np.repeat(limits.max(axis=1), counts)
         hits = b""
+        has_draft = None
         if self.hit < 1:
             has_draft = draws_of_rows(self.seed, first, counts, _HIT) < self._hit
-            accepted *= has_draft
+            emitted *= has_draft
             hits = has_draft.tobytes()
-        accepted += 1
-        steps = accepted.astype(np.uint8).tobytes()  # what they say of drafts beyond a row's end is cut off with the last step
-        begin = 0
-        for row, (output, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True), start=first):
-            self._keep(row, drafts, (0, output, steps[begin:end], hits[begin:end]))
-            begin = end
+        emitted += 1
+        within(emitted, counts, drafts)
+        before, at, last = walks(emitted, always, counts)
+        tokens, drafted = np.diff(before), np.full(len(before), self._nodes(drafts), dtype=np.int64)
+        if has_draft is not None:
+            drafted[:-1] *= has_draft[at[:-1]]
+        steps, begin, step = emitted.tobytes(), 0, 0
+        for row, (output, end, after) in enumerate(zip(counts.tolist(), ends.tolist(), last.tolist(), strict=True), start=first):
+            course = Course(tokens[step:after], drafted[step:after], before[step : after + 1])
+            self._keep(row, drafts, _Steps(0, output, steps[begin:end], hits[begin:end], course))
+            begin, step = end, after + 1
 
-    def _keep(self, row: int, drafts: int, found: tuple[int, int, bytes, bytes]) -> None:
+    def _keep(self, row: int, drafts: int, found: _Steps) -> None:
         if len(self._courses) >= _MOST_COURSES:
             self._courses.pop(next(iter(self._courses)))
         self._courses[row, drafts] = found
 
 
-def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> I64:
+def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> NDArray[np.uint8]:
     """From each place on: how many draws in a row are below the thresholds, until the first that is not; those past the end are not.
 
     thresholds  of each place of the draft, or of each draft that begins at a place
     """
     count = len(drawn)
-    found = np.zeros(count, dtype=np.int64)
+    found = np.zeros(count, dtype=np.uint8)
     alive = np.ones(count, dtype=np.bool_)
+    below, of = alive, -1
     for place, limit in enumerate(thresholds[:count]):
-        alive[: count - place] &= drawn[place:] < (limit if isinstance(limit, int) else limit[: count - place])
+        if not isinstance(limit, int):
+            alive[: count - place] &= drawn[place:] < limit[: count - place]
+        else:
+            if limit != of:
+                below, of = drawn < limit, limit
+            alive[: count - place] &= below[place:]
         alive[count - place :] = False
         found += alive
     return found
+
+
+def _rest(course: Course, generated: int) -> Course | None:
+    """What is left of a course when so many tokens have been generated; None where no step of it begins there."""
+    before = course.before
+    assert before is not None
+    if before[0] == generated:
+        return course
+    step = int(np.searchsorted(before, generated))
+    if before[step] != generated:
+        return None
+    return Course(course.tokens[step:], course.drafted[step:], before[step:])

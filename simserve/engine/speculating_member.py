@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,12 +22,14 @@ class Memory:
 
     limit_tokens  longest sequence that a request may reach; nothing is drafted beyond
     frees         blocks without a valid token are given back after each step; otherwise they stay for the next tokens
+    added         scratch: what a prompt adds to the rows before DURING, (rows, 1)
     """
 
     block_tokens: int
     limit_tokens: int
     groups: KvGroups | None
     frees: bool
+    added: I64 = field(default_factory=lambda: np.zeros((DURING, 1), dtype=np.int64))
 
     @property
     def rows(self) -> int:
@@ -89,7 +91,7 @@ class Member:
 
     def follow(self, done: int, course: Course, most: int, memory: Memory) -> None:
         """Takes up a course, of steps that draft no more than `most` tokens, after so many of its own, which stay."""
-        tokens, drafts, before = course
+        tokens, drafts, before, sums, steady = course
         steps = len(tokens)
         if before is None:
             before = np.empty(steps + 1, dtype=np.int64)
@@ -97,33 +99,26 @@ class Member:
             tokens.cumsum(out=before[1:])
             before[1:] += before[0]
         columns = np.empty((memory.rows, steps), dtype=np.int64)
-        drafted, accepted, attended, pairs, during = columns[: DURING + 1]
+        during = columns[DURING]
         earlier = self.computed - self.generated
-        cached = before[:-1] + earlier
-        np.subtract(tokens, 1, out=accepted)
-        if earlier + int(before[-1]) + most <= memory.limit_tokens:
-            drafted[:] = drafts
+        if sums is not None and earlier + int(before[-1]) + most <= memory.limit_tokens:
+            added = memory.added
+            added[CONTEXT, 0], added[PAIRS, 0] = earlier, earlier * steady
+            np.add(sums, added, out=columns[:DURING])
+            if not steady:
+                columns[PAIRS] += (drafts + 1) * earlier
         else:
-            np.subtract(memory.limit_tokens - 1, cached, out=drafted)
-            np.minimum(drafts, drafted, out=drafted)
-            np.maximum(drafted, accepted, out=drafted)
-        width = drafted + 1
-        np.add(cached, width, out=attended)
-        np.add(cached, attended, out=pairs)  # the first query attends cached + 1 tokens, the last `attended`: on average half the sum and 1
-        pairs += 1
-        pairs *= width
-        pairs >>= 1
-        table = during if memory.groups is None else np.empty(steps, dtype=np.int64)
-        np.add(attended, memory.block_tokens - 1, out=table)
-        table //= memory.block_tokens
+            self._work_out(columns, tokens, drafts, before[:-1] + earlier, memory.limit_tokens)
         held = self.held if memory.frees or not done else int(self.table[done - 1])
+        table = during if memory.groups is None else np.empty(steps, dtype=np.int64)
+        np.add(columns[CONTEXT], memory.block_tokens - 1, out=table)
+        table //= memory.block_tokens
         if memory.frees:
             valid = (before[1:] + (earlier + memory.block_tokens - 1)) // memory.block_tokens
             columns[AFTER] = memory.pool(np.maximum(valid, held))
             np.maximum(table, held, out=table)
-        else:
-            if held > table[0]:
-                table[0] = held
+        elif not steady or held > table[0]:
+            table[0] = max(held, int(table[0]))
             np.maximum.accumulate(table, out=table)
         if memory.groups is not None:
             during[:] = memory.pool(table)
@@ -132,11 +127,25 @@ class Member:
             tokens, before = np.concatenate([self.tokens[:done], tokens]), np.concatenate([self.before[:done], before])
         self.tokens, self.before, self.columns, self.table = tokens, before, columns, table
 
+    def _work_out(self, columns: I64, tokens: I64, drafts: I64, cached: I64, limit_tokens: int) -> None:
+        """Drafted tokens to pairs of steps that begin after so many cached tokens; nothing is drafted beyond the longest sequence."""
+        drafted, accepted, attended, pairs = columns[:DURING]
+        np.subtract(tokens, 1, out=accepted)
+        np.subtract(limit_tokens - 1, cached, out=drafted)
+        np.minimum(drafts, drafted, out=drafted)
+        np.maximum(drafted, accepted, out=drafted)
+        width = drafted + 1
+        np.add(cached, width, out=attended)
+        np.add(cached, attended, out=pairs)  # the first query attends cached + 1 tokens, the last `attended`: on average half the sum and 1
+        pairs += 1
+        pairs *= width
+        pairs >>= 1
+
 
 def fault(course: Course, left: int, first: int | None, most: int) -> str:
     """What is wrong with a course of `left` tokens of which no step may draft more than `most` tokens, nor its first more than `first`;
     "" when nothing is."""
-    tokens, drafted, _ = course
+    tokens, drafted = course.tokens, course.drafted
     if any(not isinstance(column, np.ndarray) or column.dtype.kind != "i" or column.ndim != 1 for column in (tokens, drafted)):
         return "is not two arrays of whole numbers"
     if not len(tokens) or len(tokens) != len(drafted) or tokens.min() < 1 or tokens.sum() != left:

@@ -21,8 +21,8 @@ _ACCEPTED, _HIT = 0, 1
 MOST_DRAFTED = 128
 """Tokens in a row: published drafts have 1 to some 30 (a longer one is hardly ever right to its end). What a step emits fits in a byte."""
 
-_MOST_COURSES = 8192
-"""Requests whose steps are remembered: more than decode at once on an instance."""
+_MOST_COURSES, _MOST_TOKENS = 8192, 1 << 21
+"""Requests whose steps are remembered, and tokens of their outputs: more than decode at once on an instance."""
 
 _ROWS_AT_ONCE, _TOKENS_AT_ONCE = 64, 1 << 16
 """Requests whose steps are worked out together, as those come near each other that stand near each other."""
@@ -86,6 +86,8 @@ class Speculated:
         self.outputs = np.zeros(0, dtype=np.int64) if outputs is None else outputs
         self._hit = threshold(hit)
         self._courses: dict[tuple[int, int], _Steps] = {}
+        self._tokens = 0
+        """Tokens of the outputs of those that are remembered."""
 
     def drafts(self, decodes: int) -> int:
         """As the schedule says."""
@@ -192,19 +194,35 @@ class Speculated:
         emitted += 1
         within(emitted, counts, drafts)
         before, at, last = walks(emitted, always, counts)
-        tokens, drafted = np.diff(before), np.full(len(before), self._nodes(drafts), dtype=np.int64)
+        nodes = self._nodes(drafts)
+        tokens, sums = np.empty(len(before), dtype=np.int64), np.empty((4, len(before)), dtype=np.int64)
+        np.subtract(before[1:], before[:-1], out=tokens[:-1])
+        drafted, accepted, attended, pairs = sums
+        drafted[:] = nodes
         if has_draft is not None:
             drafted[:-1] *= has_draft[at[:-1]]
+        np.subtract(tokens, 1, out=accepted)
+        np.add(before, drafted, out=attended)
+        attended += 1
+        np.add(before, attended, out=pairs)  # the first query attends one token more than `before`, the last `attended`
+        pairs += 1
+        pairs *= drafted + 1
+        pairs >>= 1
+        width = nodes + 1 if has_draft is None else 0
         steps, begin, step = emitted.tobytes(), 0, 0
         for row, (output, end, after) in enumerate(zip(counts.tolist(), ends.tolist(), last.tolist(), strict=True), start=first):
-            course = Course(tokens[step:after], drafted[step:after], before[step : after + 1])
+            course = Course(tokens[step:after], drafted[step:after], before[step : after + 1], sums[:, step:after], width)
             self._keep(row, drafts, _Steps(0, output, steps[begin:end], hits[begin:end], course))
             begin, step = end, after + 1
 
     def _keep(self, row: int, drafts: int, found: _Steps) -> None:
-        if len(self._courses) >= _MOST_COURSES:
-            self._courses.pop(next(iter(self._courses)))
-        self._courses[row, drafts] = found
+        courses = self._courses
+        self._tokens += found.output
+        while courses and (len(courses) >= _MOST_COURSES or self._tokens > _MOST_TOKENS):
+            self._tokens -= courses.pop(next(iter(courses))).output
+        replaced = courses.get((row, drafts))
+        self._tokens -= 0 if replaced is None else replaced.output
+        courses[row, drafts] = found
 
 
 def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> NDArray[np.uint8]:
@@ -237,4 +255,5 @@ def _rest(course: Course, generated: int) -> Course | None:
     step = int(np.searchsorted(before, generated))
     if before[step] != generated:
         return None
-    return Course(course.tokens[step:], course.drafted[step:], before[step:])
+    assert course.sums is not None
+    return Course(course.tokens[step:], course.drafted[step:], before[step:], course.sums[:, step:], course.width)

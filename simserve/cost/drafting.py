@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from simserve.contracts import CostWrapper, DecodeSteps, Slice, Step
-from simserve.contracts.cost import F64
+from simserve.contracts.cost import F64, I64
 from simserve.cost.draft import Draft
 from simserve.cost.draft_weights import LoadedDraft
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
 from simserve.cost.tree_attention import TreeAttention
-from simserve.cost.verification import folded
+from simserve.cost.verification import folded, verifies
 
 _FIRST_TOKENS = 8192
 
@@ -65,6 +65,9 @@ class DraftedCost(CostWrapper):
 
     def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
         """Of decode-only steps that verify and draft; bit-identical to `step_time`."""
+        times = None if self._passes is None or self._shares > 1 else self._on_lines(steps, self._passes)
+        if times is not None:
+            return times
         target = self.target.verify_times(steps)
         if len(target) < _ARRAY_FROM:
             return self._few_times(steps, target)
@@ -109,7 +112,7 @@ class DraftedCost(CostWrapper):
 
     def draft_seconds(self, step: Step) -> float:
         """What drafting adds to a step: the draft's passes, what the host does for them, and the kernels of trees."""
-        if step.slices:
+        if step.slices and verifies(step.slices):
             step = folded(step)
         n, drafted, passes = step.decodes, step.drafted_tokens, step.draft_passes
         if not step.slices:
@@ -155,13 +158,8 @@ class DraftedCost(CostWrapper):
         if not last or self._shares > 1 or number.count(last) < len(number) or drafted.count(same) < len(drafted):
             each = zip(target, drafted, number, contexts, longest, strict=True)
             return [seconds + self._decoding_seconds(n, *one) for seconds, *one in each]
-        assert self._first is not None
-        beside, beside_first = self._beside(n, same), self._first[n + same]
-        first = passes.verify_each(n, drafted, contexts, longest)
-        if last == 1:
-            return [seconds + (beside + (one + beside_first)) for seconds, one in zip(target, first, strict=True)]
-        tree, more = self._branches(n)
-        ahead, further, others = n * last // 2, last // 2, last - 1
+        beside, beside_first, tree, more, ahead, further = self._same_drafts(n, same, last)
+        first, others = passes.verify_each(n, drafted, contexts, longest), last - 1
         middle = passes.verify_each(
             n, [more] * len(first), [tokens + ahead for tokens in contexts], [tokens + further for tokens in longest]
         )
@@ -170,18 +168,61 @@ class DraftedCost(CostWrapper):
             for seconds, one, other in zip(target, first, middle, strict=True)
         ]
 
+    def _on_lines(self, steps: DecodeSteps, passes: StepCost) -> list[float] | F64 | None:
+        """`verify_times` of steps that draft alike, where a line each has the model's, the first pass's and the later ones' seconds."""
+        n, few = steps.decodes, len(steps.context_tokens) < _ARRAY_FROM
+        contexts: list[int] | I64
+        longest: list[int] | I64
+        if few:
+            drafts, numbers = steps.drafted_tokens.tolist(), steps.draft_passes.tolist()
+            drafted, number = drafts[0], numbers[0]
+            if not number or drafts.count(drafted) < len(drafts) or numbers.count(number) < len(numbers):
+                return None
+            contexts, longest = steps.context_tokens.tolist(), steps.longest_tokens.tolist()
+            low, high, least, most = min(contexts), max(contexts), min(longest), max(longest)
+        else:
+            drafted, number = int(steps.drafted_tokens[0]), int(steps.draft_passes[0])
+            if not number or (steps.drafted_tokens != drafted).any() or (steps.draft_passes != number).any():
+                return None
+            contexts, longest = steps.context_tokens, steps.longest_tokens
+            low, high, least, most = int(contexts.min()), int(contexts.max()), int(longest.min()), int(longest.max())
+        beside, beside_first, tree, more, ahead, further = self._same_drafts(n, drafted, number)
+        line = self.target.verify_line(n, drafted, low, high, least, most)
+        first = passes.verify_line(n, drafted, low, high, least, most)
+        later = passes.verify_line(n, more, low + ahead, high + ahead, least + further, most + further)
+        if line is None or first is None or later is None:
+            return None
+        others = number - 1
+        (base, a, b, one), (base_1, a_1, b_1, two), (base_2, a_2, b_2, three) = line, first, later
+        further = further if three else ahead
+        x, y, z = longest if one else contexts, longest if two else contexts, longest if three else contexts
+        if few:
+            return [
+                (base + (a + b * i))
+                + (beside + (((base_1 + (a_1 + b_1 * j)) + beside_first) + others * ((base_2 + (a_2 + b_2 * (k + further))) + tree)))
+                for i, j, k in zip(x, y, z, strict=True)
+            ]
+        own = beside + (((base_1 + (a_1 + b_1 * y)) + beside_first) + others * ((base_2 + (a_2 + b_2 * (z + further))) + tree))  # type: ignore[operator]
+        times: F64 = (base + (a + b * x)) + own  # type: ignore[operator]
+        return times
+
+    def _same_drafts(self, n: int, drafted: int, number: int) -> tuple[float, float, float, int, int, int]:
+        """Of steps with so many drafted tokens and passes: seconds beside the passes, beside the first, and of a tree's kernels in a later
+        one; of a later pass tokens beside one for each sequence, and by how much all contexts and the longest are further on."""
+        assert self._first is not None
+        tree, more = self._branches(n)
+        return self._beside(n, drafted), self._first[n + drafted], tree, more, n * number // 2, number // 2
+
     def _chunk_seconds(self, step: Step, passes: StepCost) -> float:
         """The passes of a step with chunks."""
         chunks = _whole(step.slices, self._shares)
-        n, drafted, contexts = self._shared(step.decodes), self._shared(step.drafted_tokens), self._shared(step.context_tokens)
-        if not step.draft_passes:
-            n = drafted = 0
-        if not n:
+        n, drafted, contexts, longest = step.decodes, step.drafted_tokens, step.context_tokens, step.longest_tokens
+        if self._shares > 1:
+            n, drafted, contexts = self._shared(n), self._shared(drafted), self._shared(contexts)
+        if not step.draft_passes or not n:
             if not chunks:
                 return 0.0
-            contexts = longest = 0
-        else:
-            longest = step.longest_tokens
+            n = drafted = contexts = longest = 0
         assert self._first is not None
         tokens = n + drafted
         for piece in chunks:

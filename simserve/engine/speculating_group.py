@@ -7,6 +7,7 @@ table, and a run of steps off several, whatever the number of requests in it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heappush
 
 import numpy as np
@@ -36,6 +37,7 @@ class SpeculatingGroup(DecodeGroup):
         "_memory",
         "_most_tokens",
         "_origin",
+        "_passes",
         "_table",
         "drafts",
         "speculation",
@@ -56,6 +58,8 @@ class SpeculatingGroup(DecodeGroup):
         self._table = np.zeros((self._memory.rows, _FIRST_TICKS), dtype=np.int64)
         self._longest = np.zeros(_FIRST_TICKS, dtype=np.int64)
         self._longest_known = True
+        self._passes = np.zeros(_FIRST_TICKS, dtype=np.int64)
+        """Forward passes of the draft in each of some ticks."""
         self._origin = 0
         """Tick of the table's first column."""
         self._held = 0
@@ -200,18 +204,22 @@ class SpeculatingGroup(DecodeGroup):
 
     def steps_ahead(self, steps: int) -> DecodeSteps:
         """The coming ticks as steps to be priced."""
-        self._know_longest()
+        if not self._longest_known:
+            self._know_longest()
         begin = self.tick - self._origin
-        end = begin + steps
-        passes = np.full(steps, self.draft_passes(), dtype=np.int64)
-        return DecodeSteps(
-            len(self.members), self._table[DRAFTED, begin:end], passes, self._table[CONTEXT, begin:end], self._longest[begin:end], self.each
-        )
+        end, passes = begin + steps, self.draft_passes()
+        if self._passes[0] != passes or len(self._passes) < steps:
+            self._passes = np.full(max(steps, _FIRST_TICKS), passes, dtype=np.int64)
+        drafted, context = self._table[DRAFTED, begin:end], self._table[CONTEXT, begin:end]
+        return DecodeSteps(len(self.members), drafted, self._passes[:steps], context, self._longest[begin:end], self.each)
 
-    def columns(self, steps: int) -> bytes:
+    def columns(self, steps: int) -> Iterable[int]:
         """Drafted, accepted, attended tokens and pairs of the coming ticks, one after the other, as 64-bit integers."""
+        if steps == 1:
+            return self._coming[:DURING]
         begin = self.tick - self._origin
-        return self._table[:DURING, begin : begin + steps].T.tobytes()
+        columns: list[int] = self._table[:DURING, begin : begin + steps].ravel("F").tolist()
+        return columns
 
     # -- memory --------------------------------------------------------------------------------------------------------------------
 

@@ -296,7 +296,7 @@ class Lane:
             if self.batch.speculating is None:
                 group.tick += steps
             else:
-                self.verified_ticks.extend(self.batch.speculating.columns(steps))
+                self.verified_ticks.frombytes(self.batch.speculating.columns(steps))
                 freed = self.batch.speculating.advance(steps)
             ended = group.pop_ended()
         plan.steps = steps

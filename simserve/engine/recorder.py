@@ -212,37 +212,41 @@ class Recorder:
         else:
             courses = self._courses
         if courses:
-            table, prefill_end_s, bursts = _unrolled(table, prefill_end_s, bursts, courses, tick_end_s)
-        return Emissions(
-            request=table[:, 0].copy(),
-            lane=table[:, 1].copy(),
-            prefill_end_s=prefill_end_s,
-            first_tick=table[:, 2].copy(),
-            last_tick=table[:, 3].copy(),
-            bursts=bursts,
-        )
+            return _unrolled(table, prefill_end_s, bursts, courses, tick_end_s)
+        request, lane, first_tick, last_tick = table.T
+        return Emissions(request.copy(), lane.copy(), prefill_end_s, first_tick.copy(), last_tick.copy(), bursts)
 
 
-def _unrolled(table: I64, prefill_end_s: F64, bursts: I64, courses: dict[int, I64], tick_end_s: Sequence[F64]) -> tuple[I64, F64, I64]:
+def _unrolled(table: I64, prefill_end_s: F64, bursts: I64, courses: dict[int, I64], tick_end_s: Sequence[F64]) -> Emissions:
     """The segments with each tick of those that have courses as a burst: after one for the token of a finished prefill, if there is one."""
-    numbers = np.array(list(courses), dtype=np.int64)
+    numbers = np.array(list(courses), dtype=np.int64)  # rising: they were noted as the segments ended
     lengths = np.array([len(tokens) for tokens in courses.values()], dtype=np.int64)
-    begins = np.isfinite(prefill_end_s[numbers]).astype(np.int64)
+    begins = np.isfinite(prefill_end_s[numbers])
     pieces = np.ones(len(table), dtype=np.int64)
     pieces[numbers] = lengths + begins
     place = np.cumsum(pieces) - pieces  # of the first piece of each segment
-    out, times_s = np.repeat(table, pieces, axis=0), np.repeat(prefill_end_s, pieces)
-    step = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    piece = np.repeat(place[numbers] + begins, lengths) + step
-    tick = np.repeat(table[numbers, 2], lengths) + step
-    out[piece, 2], out[piece, 3] = tick, tick - 1
-    first = place[numbers][begins > 0]
-    out[first, 3] = out[first, 2] - 1
-    lane = out[piece, 1]
-    for number in np.unique(lane).tolist():
-        here = lane == number
-        times_s[piece[here]] = tick_end_s[number][tick[here]]
+    request, lane, first_tick, last_tick = (np.repeat(column, pieces) for column in table.T)
+    times_s = np.repeat(prefill_end_s, pieces)
+    earlier = np.cumsum(lengths) - lengths  # ticks of the courses before each
+    piece, tick = np.repeat(place[numbers] + begins - earlier, lengths), np.repeat(table[numbers, 2] - earlier, lengths)
+    step = np.arange(len(piece))
+    piece += step
+    tick += step
+    first = place[numbers][begins]
+    last_tick[first] = first_tick[first] - 1
+    if len(tick_end_s) == 1:
+        times_s[piece] = tick_end_s[0][tick]
+    else:
+        lanes = lane[piece]
+        for number, end_s in enumerate(tick_end_s):
+            here = lanes == number
+            times_s[piece[here]] = end_s[tick[here]]
+    first_tick[piece] = tick
+    tick -= 1
+    last_tick[piece] = tick
     both = np.empty((len(bursts) + len(piece), 2), dtype=np.int64)
-    both[: len(bursts), 0], both[: len(bursts), 1] = place[bursts[:, 0]], bursts[:, 1]
-    both[len(bursts) :, 0], both[len(bursts) :, 1] = piece, np.concatenate(list(courses.values()))
-    return out, times_s, both[np.argsort(both[:, 0], kind="stable")]
+    both[: len(piece), 0], both[: len(piece), 1] = piece, np.concatenate(list(courses.values()))
+    if len(bursts):
+        both[len(piece) :, 0], both[len(piece) :, 1] = place[bursts[:, 0]], bursts[:, 1]
+        both = both[np.argsort(both[:, 0], kind="stable")]
+    return Emissions(request, lane, times_s, first_tick, last_tick, both)

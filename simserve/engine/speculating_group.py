@@ -7,7 +7,6 @@ table, and a run of steps off several, whatever the number of requests in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heappush
 
 import numpy as np
@@ -213,13 +212,10 @@ class SpeculatingGroup(DecodeGroup):
         drafted, context = self._table[DRAFTED, begin:end], self._table[CONTEXT, begin:end]
         return DecodeSteps(len(self.members), drafted, self._passes[:steps], context, self._longest[begin:end], self.each)
 
-    def columns(self, steps: int) -> Iterable[int]:
+    def columns(self, steps: int) -> bytes:
         """Drafted, accepted, attended tokens and pairs of the coming ticks, one after the other, as 64-bit integers."""
-        if steps == 1:
-            return self._coming[:DURING]
         begin = self.tick - self._origin
-        columns: list[int] = self._table[:DURING, begin : begin + steps].ravel("F").tolist()
-        return columns
+        return self._table[:DURING, begin : begin + steps].T.tobytes()
 
     # -- memory --------------------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from simserve.contracts.speculation import KEPT, Course
 from simserve.speculation.acceptance import RatesOfRows, extended
 from simserve.speculation.draws import draw, draws, draws_of_rows, key, threshold
 from simserve.speculation.schedule import Schedule
-from simserve.speculation.walks import walks, within
+from simserve.speculation.walks import Block, block_of
 
 _ACCEPTED, _HIT = 0, 1
 """Streams of draws: whether the draft of a token is accepted; whether there is a draft in a step that begins with it."""
@@ -35,14 +35,15 @@ class _Steps(NamedTuple):
     output   tokens of the output that it was asked for with
     emitted  what a step emits which begins there, one token later ..
     hits     whether it has a draft; empty where all have
-    course   from the token after the prompt's on, where it was worked out with others
+    block    where it was worked out with others, and its number there
     """
 
     begun: int
     output: int
     emitted: bytes
     hits: bytes
-    course: Course | None
+    block: Block | None = None
+    number: int = 0
 
 
 class Speculated:
@@ -117,9 +118,9 @@ class Speculated:
         left = output_tokens - generated_tokens
         if drafts == 0 or left <= 0:
             return Course(np.ones(max(left, 0), dtype=np.int64), np.zeros(max(left, 0), dtype=np.int64))
-        begun, _, after, hits, whole = self._steps(row, generated_tokens, output_tokens, drafts)
-        if first is None and whole is not None and (rest := _rest(whole, generated_tokens)) is not None:
-            return rest
+        begun, _, after, hits, block, number = self._steps(row, generated_tokens, output_tokens, drafts)
+        if first is None and block is not None and (course := block.course(number, generated_tokens)) is not None:
+            return course
         place, tokens, starts = generated_tokens - begun, list[int](), list[int]()
         end = output_tokens - begun
         nodes = self._nodes(drafts)
@@ -165,7 +166,7 @@ class Speculated:
             emitted *= has_draft
             hits = has_draft.tobytes()
         emitted += 1
-        found = _Steps(generated, output, emitted.tobytes(), hits, None)
+        found = _Steps(generated, output, emitted.tobytes(), hits)
         self._keep(row, drafts, found)
         return found
 
@@ -175,54 +176,36 @@ class Speculated:
         ends = np.cumsum(counts)
         rows = max(1, int(np.searchsorted(ends, _TOKENS_AT_ONCE, side="right")))
         counts, ends = counts[:rows], ends[:rows]
-        places = [extended(self.rates.of(row), drafts) for row in range(first, first + rows)]
+        kinds = [self.rates.of(row) for row in range(first, first + rows)]
         drawn = draws_of_rows(self.seed, first, counts, _ACCEPTED)
         always: NDArray[np.bool_]
-        if places.count(places[0]) == rows:
-            thresholds = [threshold(rate) for rate in places[0]]
+        if kinds.count(kinds[0]) == rows:
+            thresholds = [threshold(rate) for rate in extended(kinds[0], drafts)]
             emitted, always = _leading(drawn, thresholds), drawn >= max(thresholds)
         else:
-            limits = np.array([[threshold(rate) for rate in rates] for rates in places], dtype=np.int64)
+            limits = np.array([[threshold(rate) for rate in extended(rates, drafts)] for rates in kinds], dtype=np.int64)
             emitted = _leading(drawn, [np.repeat(limits[:, place], counts) for place in range(drafts)])
             always = drawn >= np.repeat(limits.max(axis=1), counts)
-        hits = b""
-        has_draft = None
+        hits, has_draft = b"", None
         if self.hit < 1:
             has_draft = draws_of_rows(self.seed, first, counts, _HIT) < self._hit
             emitted *= has_draft
             hits = has_draft.tobytes()
         emitted += 1
-        within(emitted, counts, drafts)
-        before, at, last = walks(emitted, always, counts)
-        nodes = self._nodes(drafts)
-        tokens, sums = np.empty(len(before), dtype=np.int64), np.empty((4, len(before)), dtype=np.int64)
-        np.subtract(before[1:], before[:-1], out=tokens[:-1])
-        drafted, accepted, attended, pairs = sums
-        drafted[:] = nodes
-        if has_draft is not None:
-            drafted[:-1] *= has_draft[at[:-1]]
-        np.subtract(tokens, 1, out=accepted)
-        np.add(before, drafted, out=attended)
-        attended += 1
-        np.add(before, attended, out=pairs)  # the first query attends one token more than `before`, the last `attended`
-        pairs += 1
-        pairs *= drafted + 1
-        pairs >>= 1
-        width = nodes + 1 if has_draft is None else 0
-        steps, begin, step = emitted.tobytes(), 0, 0
-        for row, (output, end, after) in enumerate(zip(counts.tolist(), ends.tolist(), last.tolist(), strict=True), start=first):
-            course = Course(tokens[step:after], drafted[step:after], before[step : after + 1], sums[:, step:after], width)
-            self._keep(row, drafts, _Steps(0, output, steps[begin:end], hits[begin:end], course))
-            begin, step = end, after + 1
+        block = block_of(emitted, always, has_draft, counts, drafts, self._nodes(drafts))
+        steps, begin = emitted.tobytes(), 0
+        for number, (output, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True)):
+            self._keep(first + number, drafts, _Steps(0, output, steps[begin:end], hits[begin:end], block, number))
+            begin = end
 
     def _keep(self, row: int, drafts: int, found: _Steps) -> None:
         courses = self._courses
-        self._tokens += found.output
-        while courses and (len(courses) >= _MOST_COURSES or self._tokens > _MOST_TOKENS):
-            self._tokens -= courses.pop(next(iter(courses))).output
-        replaced = courses.get((row, drafts))
-        self._tokens -= 0 if replaced is None else replaced.output
+        if (replaced := courses.get((row, drafts))) is not None:
+            self._tokens -= replaced.output
         courses[row, drafts] = found
+        self._tokens += found.output
+        while len(courses) > _MOST_COURSES or (self._tokens > _MOST_TOKENS and len(courses) > _ROWS_AT_ONCE):
+            self._tokens -= courses.pop(next(iter(courses))).output
 
 
 def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> NDArray[np.uint8]:
@@ -244,16 +227,3 @@ def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> NDArray[np.uint8]:
         alive[count - place :] = False
         found += alive
     return found
-
-
-def _rest(course: Course, generated: int) -> Course | None:
-    """What is left of a course when so many tokens have been generated; None where no step of it begins there."""
-    before = course.before
-    assert before is not None
-    if before[0] == generated:
-        return course
-    step = int(np.searchsorted(before, generated))
-    if before[step] != generated:
-        return None
-    assert course.sums is not None
-    return Course(course.tokens[step:], course.drafted[step:], before[step:], course.sums[:, step:], course.width)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simserve.contracts import CostWrapper, DecodeSteps, Slice, Step
-from simserve.contracts.cost import F64, I64
+from simserve.contracts.cost import F64
 from simserve.cost.draft import Draft
 from simserve.cost.draft_weights import LoadedDraft
 from simserve.cost.host import HostOverheads
@@ -65,9 +65,11 @@ class DraftedCost(CostWrapper):
 
     def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
         """Of decode-only steps that verify and draft; bit-identical to `step_time`."""
-        times = None if self._passes is None or self._shares > 1 else self._on_lines(steps, self._passes)
-        if times is not None:
-            return times
+        if self._passes is not None and self._shares == 1:
+            alike = self._on_lines if len(steps.context_tokens) < _ARRAY_FROM else self._many_alike
+            times = alike(steps, self._passes)
+            if times is not None:
+                return times
         target = self.target.verify_times(steps)
         if len(target) < _ARRAY_FROM:
             return self._few_times(steps, target)
@@ -168,24 +170,15 @@ class DraftedCost(CostWrapper):
             for seconds, one, other in zip(target, first, middle, strict=True)
         ]
 
-    def _on_lines(self, steps: DecodeSteps, passes: StepCost) -> list[float] | F64 | None:
-        """`verify_times` of steps that draft alike, where a line each has the model's, the first pass's and the later ones' seconds."""
-        n, few = steps.decodes, len(steps.context_tokens) < _ARRAY_FROM
-        contexts: list[int] | I64
-        longest: list[int] | I64
-        if few:
-            drafts, numbers = steps.drafted_tokens.tolist(), steps.draft_passes.tolist()
-            drafted, number = drafts[0], numbers[0]
-            if not number or drafts.count(drafted) < len(drafts) or numbers.count(number) < len(numbers):
-                return None
-            contexts, longest = steps.context_tokens.tolist(), steps.longest_tokens.tolist()
-            low, high, least, most = min(contexts), max(contexts), min(longest), max(longest)
-        else:
-            drafted, number = int(steps.drafted_tokens[0]), int(steps.draft_passes[0])
-            if not number or (steps.drafted_tokens != drafted).any() or (steps.draft_passes != number).any():
-                return None
-            contexts, longest = steps.context_tokens, steps.longest_tokens
-            low, high, least, most = int(contexts.min()), int(contexts.max()), int(longest.min()), int(longest.max())
+    def _on_lines(self, steps: DecodeSteps, passes: StepCost) -> list[float] | None:
+        """`verify_times` of a few steps that draft alike, where a line each has the model's, the first pass's and the later ones'
+        seconds."""
+        n, drafts, numbers = steps.decodes, steps.drafted_tokens.tolist(), steps.draft_passes.tolist()
+        drafted, number = drafts[0], numbers[0]
+        if not number or drafts.count(drafted) < len(drafts) or numbers.count(number) < len(numbers):
+            return None
+        contexts, longest = steps.context_tokens.tolist(), steps.longest_tokens.tolist()
+        low, high, least, most = min(contexts), max(contexts), min(longest), max(longest)
         beside, beside_first, tree, more, ahead, further = self._same_drafts(n, drafted, number)
         line = self.target.verify_line(n, drafted, low, high, least, most)
         first = passes.verify_line(n, drafted, low, high, least, most)
@@ -196,15 +189,28 @@ class DraftedCost(CostWrapper):
         (base, a, b, one), (base_1, a_1, b_1, two), (base_2, a_2, b_2, three) = line, first, later
         further = further if three else ahead
         x, y, z = longest if one else contexts, longest if two else contexts, longest if three else contexts
-        if few:
-            return [
-                (base + (a + b * i))
-                + (beside + (((base_1 + (a_1 + b_1 * j)) + beside_first) + others * ((base_2 + (a_2 + b_2 * (k + further))) + tree)))
-                for i, j, k in zip(x, y, z, strict=True)
-            ]
-        own = beside + (((base_1 + (a_1 + b_1 * y)) + beside_first) + others * ((base_2 + (a_2 + b_2 * (z + further))) + tree))  # type: ignore[operator]
-        times: F64 = (base + (a + b * x)) + own  # type: ignore[operator]
-        return times
+        return [
+            (base + (a + b * i))
+            + (beside + (((base_1 + (a_1 + b_1 * j)) + beside_first) + others * ((base_2 + (a_2 + b_2 * (k + further))) + tree)))
+            for i, j, k in zip(x, y, z, strict=True)
+        ]
+
+    def _many_alike(self, steps: DecodeSteps, passes: StepCost) -> F64 | None:
+        """`verify_times` of many steps, where they draft alike."""
+        n, drafted, number = steps.decodes, int(steps.drafted_tokens[0]), int(steps.draft_passes[0])
+        contexts, longest = steps.context_tokens, steps.longest_tokens
+        if not number or (steps.drafted_tokens != drafted).any() or (steps.draft_passes != number).any():
+            return None
+        beside, beside_first, tree, more, ahead, further = self._same_drafts(n, drafted, number)
+        own = passes.verify_same(n, drafted, contexts, longest)
+        own += beside_first
+        later = passes.verify_same(n, more, contexts + ahead, longest + further)
+        later += tree
+        later *= number - 1
+        own += later
+        own += beside
+        own += self.target.verify_times(steps)
+        return own
 
     def _same_drafts(self, n: int, drafted: int, number: int) -> tuple[float, float, float, int, int, int]:
         """Of steps with so many drafted tokens and passes: seconds beside the passes, beside the first, and of a tree's kernels in a later

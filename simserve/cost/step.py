@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, Slice, Step
-from simserve.contracts.cost import F64
+from simserve.contracts.cost import F64, I64
 from simserve.cost.decode import Attending
 from simserve.cost.energy import StepTotals, energy_j, expert_bytes
 from simserve.cost.host import HostOverheads
@@ -232,19 +232,24 @@ class StepCost(CostModel):
         none is known to. More tokens never take less time, not even by rounding: the ends of the ranges answer for what is between."""
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         i = bisect_right(knots, context)
-        ones = self._single_knots
-        j = bisect_right(ones, longest)
-        if (i < len(knots) and last_context >= knots[i]) or (j < len(ones) and last_longest >= ones[j]):
+        if i < len(knots) and last_context >= knots[i]:
             return None
         a, b = intercept[i - 1], slope[i - 1]
+        attention, last_attention, of_longest = a + b * context, a + b * last_context, False
+        ones = self._single_knots
+        j = bisect_right(ones, longest)
         one_a, one_b = self._single_intercept[j - 1], self._single_slope[j - 1]
-        attention, last_attention = a + b * context, a + b * last_context
-        single, last_single = one_a + one_b * longest, one_a + one_b * last_longest
-        of_longest = single >= last_attention
-        if b < 0 or one_b < 0 or not (of_longest or attention >= last_single):
+        last_single = one_a + one_b * last_longest
+        if j < len(ones) and last_longest >= ones[j]:
+            if attention < last_single or attention < self._single_most(j, last_longest):
+                return None
+        elif attention < last_single:
+            single = one_a + one_b * longest
+            if single < last_attention:
+                return None
+            a, b, attention, last_attention, of_longest = one_a, one_b, single, last_single, True
+        if b < 0 or one_b < 0:
             return None
-        if of_longest:
-            a, b, attention, last_attention = one_a, one_b, single, last_single
         if drafted:
             base, floor, pace = self._verify_rows.get((n, drafted)) or self._verify_row(n, drafted)
             computing = pace.seconds(last_context) if pace.bounded else pace.per_token * (last_context - pace.ahead)
@@ -253,6 +258,15 @@ class StepCost(CostModel):
         if base + attention >= floor:
             return base, a, b, of_longest
         return (0.0, floor, 0.0, False) if base + last_attention <= floor else None
+
+    def _single_most(self, knot: int, longest: int) -> float:
+        """Most seconds of the attention of one sequence of up to `longest` tokens, from the end of the line before a knot on."""
+        ones, most = self._single_knots, 0.0
+        while knot <= len(ones) and (knot == 0 or ones[knot - 1] <= longest):
+            end = min(longest, ones[knot] - 1) if knot < len(ones) else longest
+            most = max(most, self._single_intercept[knot - 1] + self._single_slope[knot - 1] * end)
+            knot += 1
+        return most
 
     def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
@@ -294,17 +308,11 @@ class StepCost(CostModel):
         n, drafted, context, longest = steps.decodes, steps.drafted_tokens, steps.context_tokens, steps.longest_tokens
         if len(context) < _ARRAY_FROM:
             return self.verify_each(n, drafted.tolist(), context.tolist(), longest.tolist())
-        base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
-        lines = on_lines if rising(context) and rising(longest) else on_segments
-        attention = lines(context, knots, intercept, slope)
-        np.maximum(attention, lines(longest, self._single_knots, self._single_intercept, self._single_slope), out=attention)
         first = int(drafted[0])
         if (drafted == first).all():
-            if first:
-                base, floor, pace = self._verify_rows.get((n, first)) or self._verify_row(n, first)
-                np.maximum(attention, pace.seconds_of(context), out=attention)
-            attention += base
-            return np.maximum(attention, floor, out=attention)
+            return self.verify_same(n, first, context, longest)
+        base, floor, _, _, _ = self._decode_rows.get(n) or self._decode_row(n)
+        attention = self._reading(n, context, longest)
         out = np.maximum(base + attention, floor)
         for some in set(drafted.tolist()) - {0}:
             base, floor, pace = self._verify_rows.get((n, some)) or self._verify_row(n, some)
@@ -312,6 +320,23 @@ class StepCost(CostModel):
             slower = np.maximum(attention[own], pace.seconds_of(context[own]))
             out[own] = np.maximum(base + slower, floor)
         return out
+
+    def verify_same(self, n: int, drafted: int, contexts: I64, longest: I64) -> F64:
+        """`verify_seconds` of many steps of the same sequences that draft alike."""
+        base, floor, _, _, _ = self._decode_rows.get(n) or self._decode_row(n)
+        out = self._reading(n, contexts, longest)
+        if drafted:
+            base, floor, pace = self._verify_rows.get((n, drafted)) or self._verify_row(n, drafted)
+            np.maximum(out, pace.seconds_of(contexts), out=out)
+        out += base
+        return np.maximum(out, floor, out=out)
+
+    def _reading(self, n: int, contexts: I64, longest: I64) -> F64:
+        """Seconds of the decode kernels of many steps of the same sequences."""
+        _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        lines = on_lines if rising(contexts) and rising(longest) else on_segments
+        reading = lines(contexts, knots, intercept, slope)
+        return np.maximum(reading, lines(longest, self._single_knots, self._single_intercept, self._single_slope), out=reading)
 
     def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""

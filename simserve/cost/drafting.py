@@ -33,6 +33,9 @@ NGRAM_SEARCH_S = 2e-5
 (vllm/v1/spec_decode/ngram_proposer.py). An assumption."""
 
 
+_SameDrafts = tuple[float, float, float, int, int, int]
+
+
 class DraftedCost(CostWrapper):
     """The cost of an instance that drafts: `target` prices its model's steps, the draft's passes come on top, on the last stage.
 
@@ -47,6 +50,7 @@ class DraftedCost(CostWrapper):
         self.target, self.draft, self._host, self._loaded, self._passes = target, draft, host, loaded, passes
         self._shares = 1 if loaded is None else loaded.shares
         self._first = None if loaded is None or passes is None else passes.table_of(loaded.head.first_pass, _FIRST_TOKENS)
+        self._alike: dict[tuple[int, int, int], _SameDrafts] = {}
         self._tree = TreeAttention(target) if draft.top_k > 1 else None
         self._pass_tree = TreeAttention(passes) if draft.top_k > 1 and passes is not None else None
 
@@ -212,12 +216,16 @@ class DraftedCost(CostWrapper):
         own += self.target.verify_times(steps)
         return own
 
-    def _same_drafts(self, n: int, drafted: int, number: int) -> tuple[float, float, float, int, int, int]:
+    def _same_drafts(self, n: int, drafted: int, number: int) -> _SameDrafts:
         """Of steps with so many drafted tokens and passes: seconds beside the passes, beside the first, and of a tree's kernels in a later
         one; of a later pass tokens beside one for each sequence, and by how much all contexts and the longest are further on."""
-        assert self._first is not None
-        tree, more = self._branches(n)
-        return self._beside(n, drafted), self._first[n + drafted], tree, more, n * number // 2, number // 2
+        found = self._alike.get((n, drafted, number))
+        if found is None:
+            assert self._first is not None
+            tree, more = self._branches(n)
+            found = self._beside(n, drafted), self._first[n + drafted], tree, more, n * number // 2, number // 2
+            self._alike[n, drafted, number] = found
+        return found
 
     def _chunk_seconds(self, step: Step, passes: StepCost) -> float:
         """The passes of a step with chunks."""

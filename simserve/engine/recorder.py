@@ -220,33 +220,33 @@ class Recorder:
 def _unrolled(table: I64, prefill_end_s: F64, bursts: I64, courses: dict[int, I64], tick_end_s: Sequence[F64]) -> Emissions:
     """The segments with each tick of those that have courses as a burst: after one for the token of a finished prefill, if there is one."""
     numbers = np.array(list(courses), dtype=np.int64)  # rising: they were noted as the segments ended
-    lengths = np.array([len(tokens) for tokens in courses.values()], dtype=np.int64)
-    begins = np.isfinite(prefill_end_s[numbers])
+    begins = np.zeros(len(table), dtype=np.bool_)
+    begins[numbers] = np.isfinite(prefill_end_s[numbers])
     pieces = np.ones(len(table), dtype=np.int64)
-    pieces[numbers] = lengths + begins
+    pieces[numbers] = np.array([len(tokens) for tokens in courses.values()], dtype=np.int64) + begins[numbers]
+    whole = np.ones(len(table), dtype=np.bool_)
+    whole[numbers] = False
     place = np.cumsum(pieces) - pieces  # of the first piece of each segment
-    request, lane, first_tick, last_tick = (np.repeat(column, pieces) for column in table.T)
-    times_s = np.repeat(prefill_end_s, pieces)
-    earlier = np.cumsum(lengths) - lengths  # ticks of the courses before each
-    piece, tick = np.repeat(place[numbers] + begins - earlier, lengths), np.repeat(table[numbers, 2] - earlier, lengths)
-    step = np.arange(len(piece))
-    piece += step
-    tick += step
-    first = place[numbers][begins]
-    last_tick[first] = first_tick[first] - 1
+    request, lane = np.repeat(table[:, 0], pieces), np.repeat(table[:, 1], pieces)
+    tick = np.repeat(table[:, 2] - begins - place, pieces)
+    tick += np.arange(len(tick))
     if len(tick_end_s) == 1:
-        times_s[piece] = tick_end_s[0][tick]
+        times_s = np.take(tick_end_s[0], tick, mode="clip")
     else:
-        lanes = lane[piece]
+        times_s = np.empty(len(tick))
         for number, end_s in enumerate(tick_end_s):
-            here = lanes == number
-            times_s[piece[here]] = end_s[tick[here]]
-    first_tick[piece] = tick
-    tick -= 1
-    last_tick[piece] = tick
+            here = lane == number
+            times_s[here] = np.take(end_s, tick[here], mode="clip") if len(end_s) else np.nan
+    known = whole | begins  # their first piece is no tick
+    times_s[place[known]], tick[place[known]] = prefill_end_s[known], table[known, 2]
+    last_tick = tick - 1
+    last_tick[place[whole]] = table[whole, 3]
+    emitted = np.ones(len(tick), dtype=np.bool_)
+    emitted[place[known]] = False
+    piece = np.flatnonzero(emitted)
     both = np.empty((len(bursts) + len(piece), 2), dtype=np.int64)
     both[: len(piece), 0], both[: len(piece), 1] = piece, np.concatenate(list(courses.values()))
     if len(bursts):
         both[len(piece) :, 0], both[len(piece) :, 1] = place[bursts[:, 0]], bursts[:, 1]
         both = both[np.argsort(both[:, 0], kind="stable")]
-    return Emissions(request, lane, times_s, first_tick, last_tick, both)
+    return Emissions(request, lane, times_s, tick, last_tick, both)

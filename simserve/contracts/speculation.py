@@ -16,10 +16,18 @@ class Course(NamedTuple):
     tokens   emitted by each step: one and the accepted drafts, at least 1; their sum is what is left of the output
     drafted  tokens that each step computes beside the one that decoding alone would: those of a chain, or all nodes of a tree but its root
              (0 where nothing was drafted, such as an n-gram that has not occurred). Same length
+    before   tokens of the output before each step, and after the last (one more element). A course that states them is taken as right: it
+             was worked out with others, and checked then. None = the engine adds up, and checks
+    sums     with `before`: what each step is in a sequence of the output alone, the prompt left out: drafted tokens, accepted ones, tokens
+             attended by the last query and (query, key) pairs, (4, steps)
+    width    with `sums`: tokens that every step computes, 0 = they differ
     """
 
     tokens: I64
     drafted: I64
+    before: I64 | None = None
+    sums: I64 | None = None
+    width: int = 0
 
 
 class Speculation(Acceptance, Protocol):

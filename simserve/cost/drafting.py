@@ -21,7 +21,7 @@ from simserve.cost.draft_weights import LoadedDraft
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
 from simserve.cost.tree_attention import TreeAttention
-from simserve.cost.verification import folded
+from simserve.cost.verification import folded, verifies
 
 _FIRST_TOKENS = 8192
 
@@ -31,6 +31,9 @@ _ARRAY_FROM = 48
 NGRAM_SEARCH_S = 2e-5
 """Host time to look the last tokens of a request up in its context: compiled code that reads some thousands of numbers
 (vllm/v1/spec_decode/ngram_proposer.py). An assumption."""
+
+
+_SameDrafts = tuple[float, float, float, int, int, int]
 
 
 class DraftedCost(CostWrapper):
@@ -47,6 +50,7 @@ class DraftedCost(CostWrapper):
         self.target, self.draft, self._host, self._loaded, self._passes = target, draft, host, loaded, passes
         self._shares = 1 if loaded is None else loaded.shares
         self._first = None if loaded is None or passes is None else passes.table_of(loaded.head.first_pass, _FIRST_TOKENS)
+        self._alike: dict[tuple[int, int, int], _SameDrafts] = {}
         self._tree = TreeAttention(target) if draft.top_k > 1 else None
         self._pass_tree = TreeAttention(passes) if draft.top_k > 1 and passes is not None else None
 
@@ -65,17 +69,16 @@ class DraftedCost(CostWrapper):
 
     def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
         """Of decode-only steps that verify and draft; bit-identical to `step_time`."""
+        if self._passes is not None and self._shares == 1:
+            alike = self._on_lines if len(steps.context_tokens) < _ARRAY_FROM else self._many_alike
+            times = alike(steps, self._passes)
+            if times is not None:
+                return times
         target = self.target.verify_times(steps)
         if len(target) < _ARRAY_FROM:
             return self._few_times(steps, target)
-        own = np.zeros(len(target))
-        speculates = (steps.drafted_tokens > 0) | (steps.draft_passes > 0)
-        for drafted in np.unique(steps.drafted_tokens[speculates]).tolist():
-            at = speculates & (steps.drafted_tokens == drafted)
-            own[at] = self._beside(steps.decodes, drafted)
-        if self._passes is not None:
-            own = own + self._pass_times(steps, self._passes)
-        return target + own
+        own = np.array(self._beside_each(steps.decodes, steps.drafted_tokens.tolist(), steps.draft_passes.tolist()))
+        return target + (own if self._passes is None else own + self._pass_times(steps, self._passes))
 
     def swap_time(self, tokens: int) -> float:
         """The draft's keys and values are copied with the model's."""
@@ -115,7 +118,7 @@ class DraftedCost(CostWrapper):
 
     def draft_seconds(self, step: Step) -> float:
         """What drafting adds to a step: the draft's passes, what the host does for them, and the kernels of trees."""
-        if step.slices:
+        if step.slices and verifies(step.slices):
             step = folded(step)
         n, drafted, passes = step.decodes, step.drafted_tokens, step.draft_passes
         if not step.slices:
@@ -134,6 +137,11 @@ class DraftedCost(CostWrapper):
             seconds += self._tree.seconds(sequences + drafted, self.draft.steps)
         return seconds
 
+    def _beside_each(self, sequences: int, drafted: list[int], passes: list[int]) -> list[float]:
+        """The same of several steps, those that do not speculate among them."""
+        seconds = {more: self._beside(sequences, more) for more in set(drafted)}
+        return [seconds[more] if more or number else 0.0 for more, number in zip(drafted, passes, strict=True)]
+
     def _decoding_seconds(self, n: int, drafted: int, passes: int, contexts: int, longest: int) -> float:
         """`draft_seconds` of a step without chunks."""
         own = self._beside(n, drafted) if drafted or passes else 0.0
@@ -150,35 +158,93 @@ class DraftedCost(CostWrapper):
         """`target` and `_decoding_seconds` of a few steps."""
         columns = steps.drafted_tokens, steps.draft_passes, steps.context_tokens, steps.longest_tokens
         drafted, number, contexts, longest = (column.tolist() for column in columns)
-        n, passes, last = steps.decodes, self._passes, number[0]
-        if passes is None or last < 2 or self._shares > 1 or number.count(last) < len(number) or drafted.count(drafted[0]) < len(drafted):
+        n, passes, last, same = steps.decodes, self._passes, number[0], drafted[0]
+        if passes is None:
+            return [seconds + own for seconds, own in zip(target, self._beside_each(n, drafted, number), strict=True)]
+        if not last or self._shares > 1 or number.count(last) < len(number) or drafted.count(same) < len(drafted):
             each = zip(target, drafted, number, contexts, longest, strict=True)
             return [seconds + self._decoding_seconds(n, *one) for seconds, *one in each]
-        assert self._first is not None
-        beside, beside_first = self._beside(n, drafted[0]), self._first[n + drafted[0]]
-        tree, more = self._branches(n)
-        first = passes.verify_each(n, drafted, contexts, longest)
-        ahead, further = n * last // 2, last // 2
+        beside, beside_first, tree, more, ahead, further = self._same_drafts(n, same, last)
+        first, others = passes.verify_each(n, drafted, contexts, longest), last - 1
         middle = passes.verify_each(
             n, [more] * len(first), [tokens + ahead for tokens in contexts], [tokens + further for tokens in longest]
         )
         return [
-            seconds + (beside + ((one + beside_first) + (last - 1) * (other + tree)))
+            seconds + (beside + ((one + beside_first) + others * (other + tree)))
             for seconds, one, other in zip(target, first, middle, strict=True)
         ]
+
+    def _on_lines(self, steps: DecodeSteps, passes: StepCost) -> list[float] | None:
+        """`verify_times` of a few steps that draft alike, where a line each has the model's, the first pass's and the later ones'
+        seconds."""
+        n, drafts, numbers = steps.decodes, steps.drafted_tokens.tolist(), steps.draft_passes.tolist()
+        drafted, number = drafts[0], numbers[0]
+        if not number or drafts.count(drafted) < len(drafts) or numbers.count(number) < len(numbers):
+            return None
+        contexts, longest = steps.context_tokens.tolist(), steps.longest_tokens.tolist()
+        low, high, least, most = min(contexts), max(contexts), min(longest), max(longest)
+        beside, beside_first, tree, more, ahead, further = self._same_drafts(n, drafted, number)
+        line = self.target.verify_line(n, drafted, low, high, least, most)
+        first = passes.verify_line(n, drafted, low, high, least, most)
+        later = passes.verify_line(n, more, low + ahead, high + ahead, least + further, most + further)
+        if line is None or first is None or later is None:
+            return None
+        others = number - 1
+        (base, a, b, one), (base_1, a_1, b_1, two), (base_2, a_2, b_2, three) = line, first, later
+        further = further if three else ahead
+        x, y, z = longest if one else contexts, longest if two else contexts, longest if three else contexts
+        return [
+            (base + (a + b * i))
+            + (beside + (((base_1 + (a_1 + b_1 * j)) + beside_first) + others * ((base_2 + (a_2 + b_2 * (k + further))) + tree)))
+            for i, j, k in zip(x, y, z, strict=True)
+        ]
+
+    def _many_alike(self, steps: DecodeSteps, passes: StepCost) -> F64 | None:
+        """`verify_times` of many steps, where they draft alike."""
+        n, drafted, number = steps.decodes, int(steps.drafted_tokens[0]), int(steps.draft_passes[0])
+        contexts, longest = steps.context_tokens, steps.longest_tokens
+        if not number or (steps.drafted_tokens != drafted).any() or (steps.draft_passes != number).any():
+            return None
+        beside, beside_first, tree, more, ahead, further = self._same_drafts(n, drafted, number)
+        own = passes.verify_same(n, drafted, contexts, longest)
+        own += beside_first
+        later = passes.verify_same(n, more, contexts + ahead, longest + further)
+        later += tree
+        later *= number - 1
+        own += later
+        own += beside
+        own += self.target.verify_times(steps)
+        return own
+
+    def _same_drafts(self, n: int, drafted: int, number: int) -> _SameDrafts:
+        """Of steps with so many drafted tokens and passes: seconds beside the passes, beside the first, and of a tree's kernels in a later
+        one; of a later pass tokens beside one for each sequence, and by how much all contexts and the longest are further on."""
+        found = self._alike.get((n, drafted, number))
+        if found is None:
+            assert self._first is not None
+            tree, more = self._branches(n)
+            found = self._beside(n, drafted), self._first[n + drafted], tree, more, n * number // 2, number // 2
+            self._alike[n, drafted, number] = found
+        return found
 
     def _chunk_seconds(self, step: Step, passes: StepCost) -> float:
         """The passes of a step with chunks."""
         chunks = _whole(step.slices, self._shares)
-        n, drafted, contexts = self._shared(step.decodes), self._shared(step.drafted_tokens), self._shared(step.context_tokens)
-        if not step.draft_passes:
-            n = drafted = 0
-        if not n and not chunks:
-            return 0.0
+        n, drafted, contexts, longest = step.decodes, step.drafted_tokens, step.context_tokens, step.longest_tokens
+        if self._shares > 1:
+            n, drafted, contexts = self._shared(n), self._shared(drafted), self._shared(contexts)
+        if not step.draft_passes or not n:
+            if not chunks:
+                return 0.0
+            n = drafted = contexts = longest = 0
         assert self._first is not None
-        longest = step.longest_tokens
-        first = Step(n, contexts if n else 0, longest if n else 0, chunks, drafted)
-        seconds = passes.step_time(first) + self._first[n + drafted + sum(piece[0] for piece in chunks)]
+        tokens = n + drafted
+        for piece in chunks:
+            tokens += piece[0]
+        if chunks:
+            seconds = passes.mixed_seconds(n, drafted, contexts, longest, chunks) + self._first[tokens]
+        else:
+            seconds = passes.verify_seconds(n, drafted, contexts, longest) + self._first[tokens]
         return seconds + self._more_seconds(n, step.draft_passes, contexts, longest, passes) if n else seconds
 
     def _more_seconds(self, n: int, number: int, contexts: int, longest: int, passes: StepCost) -> float:
@@ -227,8 +293,10 @@ def pass_host(host: HostOverheads) -> HostOverheads:
     return replace(host, per_step_s=host.per_draft_pass_s, per_decode_request_s=0.0, per_prefill_token_s=0.0)
 
 
-def _whole(chunks: Sequence[Slice], shares: int) -> list[Slice]:
+def _whole(chunks: Sequence[Slice], shares: int) -> Sequence[Slice]:
     """The chunks that the draft computes in this step, on the fullest of the replicas that share them. It needs what the model's last
     layer, or its later ones, make of a prompt: where a step runs one group of layers, the last group's."""
+    if shares == 1 and (not chunks or chunks[0].layers is None):
+        return chunks
     ready = [piece._replace(layers=None) for piece in chunks if piece.layers is None or piece.layers[0] + 1 == piece.layers[1]]
     return sorted(ready, key=lambda piece: -piece.new_tokens)[::shares] if shares > 1 else ready

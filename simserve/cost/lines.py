@@ -28,3 +28,8 @@ def on_segments(at: I64, knots: list[int], intercept: list[float], slope: list[f
     segment = np.searchsorted(knots, at, side="right") - 1
     out: F64 = np.asarray(intercept)[segment] + np.asarray(slope)[segment] * at
     return out
+
+
+def rising(at: I64) -> bool:
+    """Whether no number is below the one before it."""
+    return bool((at[1:] >= at[:-1]).all())

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, Slice, Step
-from simserve.contracts.cost import F64
+from simserve.contracts.cost import F64, I64
 from simserve.cost.decode import Attending
 from simserve.cost.energy import StepTotals, energy_j, expert_bytes
 from simserve.cost.host import HostOverheads
 from simserve.cost.host_copy import host_copy_s
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.layered import LayeredSteps
-from simserve.cost.lines import on_lines, on_segments
+from simserve.cost.lines import on_lines, on_segments, rising
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import spread_log
 from simserve.cost.stage import Stage, build_stages, check_options
@@ -42,6 +42,9 @@ _NO_PACE = Pace(1, 0.0, 0.0, ())
 
 _ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
+
+Line = tuple[float, float, float, bool]
+"""Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""
 
 
 class StepCost(CostModel):
@@ -164,7 +167,7 @@ class StepCost(CostModel):
                 return self.step_time(folded(step))
             if step.slices[0].layers is not None:
                 return sum(self.breakdown(step).values())
-            return self._mixed(self._stages[0], step)
+            return self.mixed_seconds(step.decodes, step.drafted_tokens, step.context_tokens, step.longest_tokens, step.slices)
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         if step.drafted_tokens:
             return self.verify_seconds(n, step.drafted_tokens, context_tokens, longest_tokens)
@@ -196,16 +199,21 @@ class StepCost(CostModel):
     def verify_each(self, n: int, drafted: Sequence[int], contexts: Sequence[int], longest: Sequence[int]) -> list[float]:
         """`verify_seconds` of several steps of the same sequences."""
         first = drafted[0]
-        if drafted.count(first) < len(drafted):
-            return [self.verify_seconds(n, *each) for each in zip(drafted, contexts, longest, strict=True)]
+        if drafted.count(first) == len(drafted):
+            line = self.verify_line(n, first, min(contexts), max(contexts), min(longest), max(longest))
+            if line is not None:
+                base, a, b, of_longest = line
+                return [base + (a + b * tokens) for tokens in (longest if of_longest else contexts)]
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         ones, one_intercept, one_slope = self._single_knots, self._single_intercept, self._single_slope
-        pace = _NO_PACE
-        if first:
-            base, floor, pace = self._verify_rows.get((n, first)) or self._verify_row(n, first)
-        _, per_token, ahead, bounded = pace
+        known, per_token, ahead, bounded = 0, 0.0, 0.0, False
+        pace, row = _NO_PACE, (base, floor, _NO_PACE)
         out = []
-        for context_tokens, longest_tokens in zip(contexts, longest, strict=True):
+        for drafted_tokens, context_tokens, longest_tokens in zip(drafted, contexts, longest, strict=True):
+            if drafted_tokens != known:
+                known = drafted_tokens
+                base, floor, pace = (self._verify_rows.get((n, known)) or self._verify_row(n, known)) if known else row
+                per_token, ahead, bounded = pace.per_token, pace.ahead, bool(pace.bounded)
             i = bisect_right(knots, context_tokens) - 1
             attention = intercept[i] + slope[i] * context_tokens
             j = bisect_right(ones, longest_tokens) - 1
@@ -218,6 +226,47 @@ class StepCost(CostModel):
             seconds = base + attention
             out.append(seconds if seconds > floor else floor)
         return out
+
+    def verify_line(self, n: int, drafted: int, context: int, last_context: int, longest: int, last_longest: int) -> Line | None:
+        """`verify_seconds` of all steps of the same sequences and drafts with tokens in these ranges, where one line has it; None where
+        none is known to. More tokens never take less time, not even by rounding: the ends of the ranges answer for what is between."""
+        base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        i = bisect_right(knots, context)
+        if i < len(knots) and last_context >= knots[i]:
+            return None
+        a, b = intercept[i - 1], slope[i - 1]
+        attention, last_attention, of_longest = a + b * context, a + b * last_context, False
+        ones = self._single_knots
+        j = bisect_right(ones, longest)
+        one_a, one_b = self._single_intercept[j - 1], self._single_slope[j - 1]
+        last_single = one_a + one_b * last_longest
+        if j < len(ones) and last_longest >= ones[j]:
+            if attention < last_single or attention < self._single_most(j, last_longest):
+                return None
+        elif attention < last_single:
+            single = one_a + one_b * longest
+            if single < last_attention:
+                return None
+            a, b, attention, last_attention, of_longest = one_a, one_b, single, last_single, True
+        if b < 0 or one_b < 0:
+            return None
+        if drafted:
+            base, floor, pace = self._verify_rows.get((n, drafted)) or self._verify_row(n, drafted)
+            computing = pace.seconds(last_context) if pace.bounded else pace.per_token * (last_context - pace.ahead)
+            if computing > attention:
+                return None
+        if base + attention >= floor:
+            return base, a, b, of_longest
+        return (0.0, floor, 0.0, False) if base + last_attention <= floor else None
+
+    def _single_most(self, knot: int, longest: int) -> float:
+        """Most seconds of the attention of one sequence of up to `longest` tokens, from the end of the line before a knot on."""
+        ones, most = self._single_knots, 0.0
+        while knot <= len(ones) and (knot == 0 or ones[knot - 1] <= longest):
+            end = min(longest, ones[knot] - 1) if knot < len(ones) else longest
+            most = max(most, self._single_intercept[knot - 1] + self._single_slope[knot - 1] * end)
+            knot += 1
+        return most
 
     def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
@@ -256,21 +305,38 @@ class StepCost(CostModel):
         """Seconds of decode-only steps that verify; bit-identical to `step_time`."""
         if len(self._stages) > 1:
             raise ModelError(f"verify_times is for one pipeline stage, this instance has {len(self._stages)}")
-        n, context = steps.decodes, steps.context_tokens
+        n, drafted, context, longest = steps.decodes, steps.drafted_tokens, steps.context_tokens, steps.longest_tokens
         if len(context) < _ARRAY_FROM:
-            return self.verify_each(n, steps.drafted_tokens.tolist(), context.tolist(), steps.longest_tokens.tolist())
-        plain_base, plain_floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
-        attention = on_segments(context, knots, intercept, slope)
-        ones = (self._single_knots, self._single_intercept, self._single_slope)
-        np.maximum(attention, on_segments(steps.longest_tokens, *ones), out=attention)
-        out = np.maximum(plain_base + attention, plain_floor)
-        for drafted in np.unique(steps.drafted_tokens).tolist():
-            if drafted:
-                base, floor, pace = self._verify_rows.get((n, drafted)) or self._verify_row(n, drafted)
-                own = steps.drafted_tokens == drafted
-                slower = np.maximum(attention[own], pace.seconds_of(context[own]))
-                out[own] = np.maximum(base + slower, floor)
+            return self.verify_each(n, drafted.tolist(), context.tolist(), longest.tolist())
+        first = int(drafted[0])
+        if (drafted == first).all():
+            return self.verify_same(n, first, context, longest)
+        base, floor, _, _, _ = self._decode_rows.get(n) or self._decode_row(n)
+        attention = self._reading(n, context, longest)
+        out = np.maximum(base + attention, floor)
+        for some in set(drafted.tolist()) - {0}:
+            base, floor, pace = self._verify_rows.get((n, some)) or self._verify_row(n, some)
+            own = np.flatnonzero(drafted == some)
+            slower = np.maximum(attention[own], pace.seconds_of(context[own]))
+            out[own] = np.maximum(base + slower, floor)
         return out
+
+    def verify_same(self, n: int, drafted: int, contexts: I64, longest: I64) -> F64:
+        """`verify_seconds` of many steps of the same sequences that draft alike."""
+        base, floor, _, _, _ = self._decode_rows.get(n) or self._decode_row(n)
+        out = self._reading(n, contexts, longest)
+        if drafted:
+            base, floor, pace = self._verify_rows.get((n, drafted)) or self._verify_row(n, drafted)
+            np.maximum(out, pace.seconds_of(contexts), out=out)
+        out += base
+        return np.maximum(out, floor, out=out)
+
+    def _reading(self, n: int, contexts: I64, longest: I64) -> F64:
+        """Seconds of the decode kernels of many steps of the same sequences."""
+        _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+        lines = on_lines if rising(contexts) and rising(longest) else on_segments
+        reading = lines(contexts, knots, intercept, slope)
+        return np.maximum(reading, lines(longest, self._single_knots, self._single_intercept, self._single_slope), out=reading)
 
     def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
@@ -366,17 +432,16 @@ class StepCost(CostModel):
         row = self._verify_rows[n, drafted] = (base, floor, stage.verify.pace(n, drafted))
         return row
 
-    def _decode_attention(self, step: Step) -> float:
+    def _decode_attention(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int) -> float:
         """Seconds of the first stage's attention of the decoding sequences: reading their caches, or computing, if they verify."""
-        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         i = bisect_right(knots, context_tokens) - 1
         attention = intercept[i] + slope[i] * context_tokens
         j = bisect_right(self._single_knots, longest_tokens) - 1
         longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
         slower = attention if attention > longest else longest
-        if step.drafted_tokens:
-            _, _, pace = self._verify_rows.get((n, step.drafted_tokens)) or self._verify_row(n, step.drafted_tokens)
+        if drafted_tokens:
+            _, _, pace = self._verify_rows.get((n, drafted_tokens)) or self._verify_row(n, drafted_tokens)
             computing = pace.seconds(context_tokens)
             return computing if computing > slower else slower
         return slower
@@ -395,16 +460,17 @@ class StepCost(CostModel):
         host = self._host
         return host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s
 
-    def _mixed(self, stage: Stage, step: Step) -> float:
-        n, tokens, prefills = step.decodes, step.decodes + step.drafted_tokens, step.slices
+    def mixed_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int, prefills: Sequence[Slice]) -> float:
+        """Seconds of one step on a single-stage instance with chunks of prompts that pass through all layers."""
+        stage, tokens, pieces = self._stages[0], n + drafted_tokens, len(prefills)
         new = 0
         for piece in prefills:
             new += piece[0]
-        seconds = stage.tokens[tokens + new] + stage.rows[tokens + len(prefills)] + stage.prefill.seconds(prefills)
+        seconds = stage.tokens[tokens + new] + stage.rows[tokens + pieces] + stage.prefill.seconds(prefills)
         if stage.skipped is not None and stage.skipped_keys is not None:
-            seconds += stage.skipped[tokens + len(prefills)] + stage.skipped_keys[new]
+            seconds += stage.skipped[tokens + pieces] + stage.skipped_keys[new]
         if n:
-            seconds += self._decode_attention(step)
+            seconds += self._decode_attention(n, drafted_tokens, context_tokens, longest_tokens)
         floor = stage.launched_kernels * self._launch_s
         host = self._host
         return (seconds if seconds > floor else floor) + (host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s)

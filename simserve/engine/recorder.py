@@ -212,37 +212,41 @@ class Recorder:
         else:
             courses = self._courses
         if courses:
-            table, prefill_end_s, bursts = _unrolled(table, prefill_end_s, bursts, courses, tick_end_s)
-        return Emissions(
-            request=table[:, 0].copy(),
-            lane=table[:, 1].copy(),
-            prefill_end_s=prefill_end_s,
-            first_tick=table[:, 2].copy(),
-            last_tick=table[:, 3].copy(),
-            bursts=bursts,
-        )
+            return _unrolled(table, prefill_end_s, bursts, courses, tick_end_s)
+        request, lane, first_tick, last_tick = table.T
+        return Emissions(request.copy(), lane.copy(), prefill_end_s, first_tick.copy(), last_tick.copy(), bursts)
 
 
-def _unrolled(table: I64, prefill_end_s: F64, bursts: I64, courses: dict[int, I64], tick_end_s: Sequence[F64]) -> tuple[I64, F64, I64]:
+def _unrolled(table: I64, prefill_end_s: F64, bursts: I64, courses: dict[int, I64], tick_end_s: Sequence[F64]) -> Emissions:
     """The segments with each tick of those that have courses as a burst: after one for the token of a finished prefill, if there is one."""
-    numbers = np.array(list(courses), dtype=np.int64)
-    lengths = np.array([len(tokens) for tokens in courses.values()], dtype=np.int64)
-    begins = np.isfinite(prefill_end_s[numbers]).astype(np.int64)
+    numbers = np.array(list(courses), dtype=np.int64)  # rising: they were noted as the segments ended
+    begins = np.zeros(len(table), dtype=np.bool_)
+    begins[numbers] = np.isfinite(prefill_end_s[numbers])
     pieces = np.ones(len(table), dtype=np.int64)
-    pieces[numbers] = lengths + begins
+    pieces[numbers] = np.array([len(tokens) for tokens in courses.values()], dtype=np.int64) + begins[numbers]
+    whole = np.ones(len(table), dtype=np.bool_)
+    whole[numbers] = False
     place = np.cumsum(pieces) - pieces  # of the first piece of each segment
-    out, times_s = np.repeat(table, pieces, axis=0), np.repeat(prefill_end_s, pieces)
-    step = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    piece = np.repeat(place[numbers] + begins, lengths) + step
-    tick = np.repeat(table[numbers, 2], lengths) + step
-    out[piece, 2], out[piece, 3] = tick, tick - 1
-    first = place[numbers][begins > 0]
-    out[first, 3] = out[first, 2] - 1
-    lane = out[piece, 1]
-    for number in np.unique(lane).tolist():
-        here = lane == number
-        times_s[piece[here]] = tick_end_s[number][tick[here]]
+    request, lane = np.repeat(table[:, 0], pieces), np.repeat(table[:, 1], pieces)
+    tick = np.repeat(table[:, 2] - begins - place, pieces)
+    tick += np.arange(len(tick))
+    if len(tick_end_s) == 1:
+        times_s = np.take(tick_end_s[0], tick, mode="clip")
+    else:
+        times_s = np.empty(len(tick))
+        for number, end_s in enumerate(tick_end_s):
+            here = lane == number
+            times_s[here] = np.take(end_s, tick[here], mode="clip") if len(end_s) else np.nan
+    known = whole | begins  # their first piece is no tick
+    times_s[place[known]], tick[place[known]] = prefill_end_s[known], table[known, 2]
+    last_tick = tick - 1
+    last_tick[place[whole]] = table[whole, 3]
+    emitted = np.ones(len(tick), dtype=np.bool_)
+    emitted[place[known]] = False
+    piece = np.flatnonzero(emitted)
     both = np.empty((len(bursts) + len(piece), 2), dtype=np.int64)
-    both[: len(bursts), 0], both[: len(bursts), 1] = place[bursts[:, 0]], bursts[:, 1]
-    both[len(bursts) :, 0], both[len(bursts) :, 1] = piece, np.concatenate(list(courses.values()))
-    return out, times_s, both[np.argsort(both[:, 0], kind="stable")]
+    both[: len(piece), 0], both[: len(piece), 1] = piece, np.concatenate(list(courses.values()))
+    if len(bursts):
+        both[len(piece) :, 0], both[len(piece) :, 1] = place[bursts[:, 0]], bursts[:, 1]
+        both = both[np.argsort(both[:, 0], kind="stable")]
+    return Emissions(request, lane, times_s, tick, last_tick, both)

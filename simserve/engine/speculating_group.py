@@ -36,6 +36,7 @@ class SpeculatingGroup(DecodeGroup):
         "_memory",
         "_most_tokens",
         "_origin",
+        "_passes",
         "_table",
         "drafts",
         "speculation",
@@ -56,6 +57,8 @@ class SpeculatingGroup(DecodeGroup):
         self._table = np.zeros((self._memory.rows, _FIRST_TICKS), dtype=np.int64)
         self._longest = np.zeros(_FIRST_TICKS, dtype=np.int64)
         self._longest_known = True
+        self._passes = np.zeros(_FIRST_TICKS, dtype=np.int64)
+        """Forward passes of the draft in each of some ticks."""
         self._origin = 0
         """Tick of the table's first column."""
         self._held = 0
@@ -82,7 +85,7 @@ class SpeculatingGroup(DecodeGroup):
         del self.members[row], self._finish[row]
         self._forget(member)
         done = self.tick - member.first_tick
-        gained = int(member.gained[done])
+        gained = int(member.before[done]) - member.generated
         request.computed_tokens = member.computed + gained
         request.generated_tokens = member.generated + gained
         self._emitted[row] = member.tokens[:done]
@@ -200,13 +203,14 @@ class SpeculatingGroup(DecodeGroup):
 
     def steps_ahead(self, steps: int) -> DecodeSteps:
         """The coming ticks as steps to be priced."""
-        self._know_longest()
+        if not self._longest_known:
+            self._know_longest()
         begin = self.tick - self._origin
-        end = begin + steps
-        passes = np.full(steps, self.draft_passes(), dtype=np.int64)
-        return DecodeSteps(
-            len(self.members), self._table[DRAFTED, begin:end], passes, self._table[CONTEXT, begin:end], self._longest[begin:end], self.each
-        )
+        end, passes = begin + steps, self.draft_passes()
+        if self._passes[0] != passes or len(self._passes) < steps:
+            self._passes = np.full(max(steps, _FIRST_TICKS), passes, dtype=np.int64)
+        drafted, context = self._table[DRAFTED, begin:end], self._table[CONTEXT, begin:end]
+        return DecodeSteps(len(self.members), drafted, self._passes[:steps], context, self._longest[begin:end], self.each)
 
     def columns(self, steps: int) -> bytes:
         """Drafted, accepted, attended tokens and pairs of the coming ticks, one after the other, as 64-bit integers."""
@@ -276,25 +280,28 @@ class SpeculatingGroup(DecodeGroup):
     def _follow(self, member: Member, output_tokens: int | None, first: int | None = None) -> None:
         """Takes up the course of a member from the next tick on; its steps so far stay. None: its output is what it was."""
         request, done = member.request, self.tick - member.first_tick
-        gained = int(member.gained[done])
         if output_tokens is None:
-            output_tokens = member.generated + int(member.gained[-1])
-        left = output_tokens - member.generated - gained
+            output_tokens = int(member.before[-1])
+        generated = int(member.before[done]) if done else member.generated
+        left = output_tokens - generated
         if self.drafts:
-            course = self.speculation.course(request.row, member.generated + gained, output_tokens, self.drafts, first)
-            if wrong := fault(course, left, first, self._most_tokens - 1):
+            course = self.speculation.course(request.row, generated, output_tokens, self.drafts, first)
+            if course.before is None and (wrong := fault(course, left, first, self._most_tokens - 1)):
                 name = type(self.speculation).__name__
                 raise ConfigError(f"speculation: the course of request {request.row} ('{name}', {self.drafts} drafts in a row) {wrong}")
         else:
             course = Course(np.ones(left, dtype=np.int64), np.zeros(left, dtype=np.int64))
-        member.follow(done, course, left, self._memory)
-        steps = len(course.tokens)
-        self._reserve(steps)
+        member.follow(done, course, self._most_tokens - 1, self._memory)
+        steps, columns = len(course.tokens), member.columns[:, done:] if done else member.columns
         begin = self.tick - self._origin
-        self._table[:, begin : begin + steps] += member.columns[:, done:]
+        if begin + steps >= self._table.shape[1]:
+            self._reserve(steps)
+            begin = 0
+        part = self._table[:, begin : begin + steps]
+        part += columns
         if self._longest_known:
-            part = self._longest[begin : begin + steps]
-            np.maximum(part, member.columns[CONTEXT, done:], out=part)
+            longest = self._longest[begin : begin + steps]
+            np.maximum(longest, columns[CONTEXT], out=longest)
         finish = self.tick + steps - 1
         self._finish[request.row] = finish
         heappush(self._endings, (finish, request.row, request))
@@ -302,8 +309,8 @@ class SpeculatingGroup(DecodeGroup):
     def _forget(self, member: Member) -> None:
         """Takes what is left of a member's course out of the table."""
         done = self.tick - member.first_tick
-        left = member.columns[:, done:]
-        if left.shape[1]:
+        if done < len(member.tokens):
+            left = member.columns[:, done:]
             begin = self.tick - self._origin
             self._table[:, begin : begin + left.shape[1]] -= left
             self._longest_known = False
@@ -319,10 +326,8 @@ class SpeculatingGroup(DecodeGroup):
             self._longest_known = True
 
     def _reserve(self, steps: int) -> None:
-        """Makes the table reach so many ticks beyond the next one."""
+        """Makes a table that begins with the next tick and reaches so many beyond it."""
         begin = self.tick - self._origin
-        if begin + steps + 1 <= self._table.shape[1]:
-            return
         size = max(_FIRST_TICKS, 2 * (steps + 1), 2 * (self._table.shape[1] - begin))
         table, longest = np.zeros((len(self._table), size), dtype=np.int64), np.zeros(size, dtype=np.int64)
         kept = self._table.shape[1] - begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,12 +22,14 @@ class Memory:
 
     limit_tokens  longest sequence that a request may reach; nothing is drafted beyond
     frees         blocks without a valid token are given back after each step; otherwise they stay for the next tokens
+    added         scratch: what a prompt adds to the rows before DURING, (rows, 1)
     """
 
     block_tokens: int
     limit_tokens: int
     groups: KvGroups | None
     frees: bool
+    added: I64 = field(default_factory=lambda: np.zeros((DURING, 1), dtype=np.int64))
 
     @property
     def rows(self) -> int:
@@ -52,16 +54,17 @@ class Member:
     """A request in the group.
 
     tokens    that each of its steps gives it
-    gained    tokens it has got since it joined before each step, and after the last (length: steps + 1)
+    before    tokens of its output before each step, and after the last (length: steps + 1)
     table     blocks of its table during each step
     columns   its part in the rows, by step, (rows, steps)
     """
 
-    __slots__ = ("columns", "computed", "first_tick", "gained", "generated", "held", "request", "table", "tokens")
+    __slots__ = ("before", "columns", "computed", "first_tick", "generated", "held", "request", "table", "tokens")
 
     columns: I64
     table: I64
     tokens: I64
+    before: I64
 
     def __init__(self, request: LiveRequest, first_tick: int) -> None:
         self.request = request
@@ -69,11 +72,10 @@ class Member:
         self.computed = request.computed_tokens
         self.generated = request.generated_tokens
         self.held = request.held_blocks
-        self.gained = _NOTHING
 
     def gained_by(self, tick: int) -> int:
-        """Tokens it has got before a tick."""
-        return int(self.gained[min(tick - self.first_tick, len(self.gained) - 1)])
+        """Tokens it has got before a tick since it joined."""
+        return int(self.before[min(tick - self.first_tick, len(self.before) - 1)]) - self.generated
 
     def drafted(self, tick: int) -> int:
         """Drafted tokens of its step at a tick."""
@@ -84,29 +86,53 @@ class Member:
         if not done:
             return self.held
         if memory.frees:
-            return max(self.held, -(-(self.computed + int(self.gained[done])) // memory.block_tokens))
+            return max(self.held, -(-(self.computed - self.generated + int(self.before[done])) // memory.block_tokens))
         return int(self.table[done - 1])
 
-    def follow(self, done: int, course: Course, left: int, memory: Memory) -> None:
-        """Takes up a course of `left` tokens after so many of its steps, which stay."""
-        tokens, steps = course.tokens, len(course.tokens)
-        gained = np.empty(done + steps + 1, dtype=np.int64)
-        columns = np.empty((memory.rows, done + steps), dtype=np.int64)
-        tables = np.empty(done + steps, dtype=np.int64)
-        gained[: done + 1] = self.gained[: done + 1]
+    def follow(self, done: int, course: Course, most: int, memory: Memory) -> None:
+        """Takes up a course, of steps that draft no more than `most` tokens, after so many of its own, which stay."""
+        tokens, drafts, before, sums, steady = course
+        steps = len(tokens)
+        if before is None:
+            before = np.empty(steps + 1, dtype=np.int64)
+            before[0] = self.before[done] if done else self.generated
+            tokens.cumsum(out=before[1:])
+            before[1:] += before[0]
+        columns = np.empty((memory.rows, steps), dtype=np.int64)
+        during = columns[DURING]
+        earlier = self.computed - self.generated
+        if sums is not None and earlier + int(before[-1]) + most <= memory.limit_tokens:
+            added = memory.added
+            added[CONTEXT, 0], added[PAIRS, 0] = earlier, earlier * steady
+            np.add(sums, added, out=columns[:DURING])
+            if not steady:
+                columns[PAIRS] += (drafts + 1) * earlier
+        else:
+            self._work_out(columns, tokens, drafts, before[:-1] + earlier, memory.limit_tokens)
+        held = self.held if memory.frees or not done else int(self.table[done - 1])
+        table = during if memory.groups is None else np.empty(steps, dtype=np.int64)
+        np.add(columns[CONTEXT], memory.block_tokens - 1, out=table)
+        table //= memory.block_tokens
+        if memory.frees:
+            valid = (before[1:] + (earlier + memory.block_tokens - 1)) // memory.block_tokens
+            columns[AFTER] = memory.pool(np.maximum(valid, held))
+            np.maximum(table, held, out=table)
+        elif not steady or held > table[0]:
+            table[0] = max(held, int(table[0]))
+            np.maximum.accumulate(table, out=table)
+        if memory.groups is not None:
+            during[:] = memory.pool(table)
         if done:
-            columns[:, :done] = self.columns[:, :done]
-            tables[:done] = self.table[:done]
-            tokens = np.concatenate([self.tokens[:done], tokens])
-        after = gained[done + 1 :]
-        course.tokens.cumsum(out=after)
-        if done:
-            after += gained[done]
-        drafted, accepted, attended, pairs, during = columns[: DURING + 1, done:]
-        cached = gained[done:-1] + self.computed
-        np.subtract(course.tokens, 1, out=accepted)
-        np.subtract(memory.limit_tokens - 1, cached, out=drafted)
-        np.minimum(course.drafted, drafted, out=drafted)
+            columns, table = np.hstack([self.columns[:, :done], columns]), np.concatenate([self.table[:done], table])
+            tokens, before = np.concatenate([self.tokens[:done], tokens]), np.concatenate([self.before[:done], before])
+        self.tokens, self.before, self.columns, self.table = tokens, before, columns, table
+
+    def _work_out(self, columns: I64, tokens: I64, drafts: I64, cached: I64, limit_tokens: int) -> None:
+        """Drafted tokens to pairs of steps that begin after so many cached tokens; nothing is drafted beyond the longest sequence."""
+        drafted, accepted, attended, pairs = columns[:DURING]
+        np.subtract(tokens, 1, out=accepted)
+        np.subtract(limit_tokens - 1, cached, out=drafted)
+        np.minimum(drafts, drafted, out=drafted)
         np.maximum(drafted, accepted, out=drafted)
         width = drafted + 1
         np.add(cached, width, out=attended)
@@ -114,26 +140,13 @@ class Member:
         pairs += 1
         pairs *= width
         pairs >>= 1
-        held = self.held if memory.frees or not done else int(self.table[done - 1])
-        table = tables[done:]
-        np.add(attended, memory.block_tokens - 1, out=table)
-        table //= memory.block_tokens
-        if memory.frees:
-            valid = (after + (self.computed + memory.block_tokens - 1)) // memory.block_tokens
-            columns[AFTER, done:] = memory.pool(np.maximum(valid, held))
-            np.maximum(table, held, out=table)
-        else:
-            table[0] = max(int(table[0]), held)
-            np.maximum.accumulate(table, out=table)
-        during[:] = memory.pool(table)
-        self.tokens, self.gained, self.columns, self.table = tokens, gained, columns, tables
 
 
 def fault(course: Course, left: int, first: int | None, most: int) -> str:
     """What is wrong with a course of `left` tokens of which no step may draft more than `most` tokens, nor its first more than `first`;
     "" when nothing is."""
-    tokens, drafted = course
-    if any(not isinstance(column, np.ndarray) or column.dtype.kind != "i" or column.ndim != 1 for column in course):
+    tokens, drafted = course.tokens, course.drafted
+    if any(not isinstance(column, np.ndarray) or column.dtype.kind != "i" or column.ndim != 1 for column in (tokens, drafted)):
         return "is not two arrays of whole numbers"
     if not len(tokens) or len(tokens) != len(drafted) or tokens.min() < 1 or tokens.sum() != left:
         return (
@@ -148,6 +161,3 @@ def fault(course: Course, left: int, first: int | None, most: int) -> str:
     if first is not None and drafted[0] > first:
         return f"drafts {int(drafted[0])} tokens in a step that has room for {first}"
     return ""
-
-
-_NOTHING = np.zeros(1, dtype=np.int64)

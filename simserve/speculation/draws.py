@@ -64,11 +64,12 @@ def _whole(numbers: NDArray[np.uint64]) -> I64:
 
 def _mix(states: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """`_mixed` of an array, in place; 64-bit numbers wrap around."""
-    states ^= states >> np.uint64(30)
+    shifted = states >> np.uint64(30)
+    states ^= shifted
     states *= np.uint64(_FIRST)
-    states ^= states >> np.uint64(27)
+    states ^= np.right_shift(states, np.uint64(27), out=shifted)
     states *= np.uint64(_SECOND)
-    states ^= states >> np.uint64(31)
+    states ^= np.right_shift(states, np.uint64(31), out=shifted)
     return states
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simserve.contracts.cost import I64
 from simserve.contracts.speculation import KEPT, Course
 from simserve.speculation.acceptance import RatesOfRows, extended
 from simserve.speculation.draws import draw, draws, draws_of_rows, key, threshold
 from simserve.speculation.schedule import Schedule
+from simserve.speculation.walks import Block, block_of
 
 _ACCEPTED, _HIT = 0, 1
 """Streams of draws: whether the draft of a token is accepted; whether there is a draft in a step that begins with it."""
@@ -18,11 +21,29 @@ _ACCEPTED, _HIT = 0, 1
 MOST_DRAFTED = 128
 """Tokens in a row: published drafts have 1 to some 30 (a longer one is hardly ever right to its end). What a step emits fits in a byte."""
 
-_MOST_COURSES = 8192
-"""Requests whose steps are remembered: more than decode at once on an instance."""
+_MOST_COURSES, _MOST_TOKENS = 8192, 1 << 21
+"""Requests whose steps are remembered, and tokens of their outputs: more than decode at once on an instance."""
 
 _ROWS_AT_ONCE, _TOKENS_AT_ONCE = 64, 1 << 16
 """Requests whose steps are worked out together, as those come near each other that stand near each other."""
+
+
+class _Steps(NamedTuple):
+    """What is known of a request.
+
+    begun    from which token on
+    output   tokens of the output that it was asked for with
+    emitted  what a step emits which begins there, one token later ..
+    hits     whether it has a draft; empty where all have
+    block    where it was worked out with others, and its number there
+    """
+
+    begun: int
+    output: int
+    emitted: bytes
+    hits: bytes
+    block: Block | None = None
+    number: int = 0
 
 
 class Speculated:
@@ -65,7 +86,9 @@ class Speculated:
         self.rejected_kv = rejected_kv
         self.outputs = np.zeros(0, dtype=np.int64) if outputs is None else outputs
         self._hit = threshold(hit)
-        self._courses: dict[tuple[int, int], tuple[int, int, bytes, bytes]] = {}
+        self._courses: dict[tuple[int, int], _Steps] = {}
+        self._tokens = 0
+        """Tokens of the outputs of those that are remembered."""
 
     def drafts(self, decodes: int) -> int:
         """As the schedule says."""
@@ -95,7 +118,9 @@ class Speculated:
         left = output_tokens - generated_tokens
         if drafts == 0 or left <= 0:
             return Course(np.ones(max(left, 0), dtype=np.int64), np.zeros(max(left, 0), dtype=np.int64))
-        begun, after, hits = self._steps(row, generated_tokens, output_tokens, drafts)
+        begun, _, after, hits, block, number = self._steps(row, generated_tokens, output_tokens, drafts)
+        if first is None and block is not None and (course := block.course(number, generated_tokens)) is not None:
+            return course
         place, tokens, starts = generated_tokens - begun, list[int](), list[int]()
         end = output_tokens - begun
         nodes = self._nodes(drafts)
@@ -123,71 +148,82 @@ class Speculated:
         """How many of so many computed tokens follow each other: a tree is no deeper than the schedule says, a chain as long as it is."""
         return drafted if self.nodes == self.schedule.tokens else min(drafted, self.schedule.tokens)
 
-    def _steps(self, row: int, generated: int, output: int, drafts: int) -> tuple[int, bytes, bytes]:
-        """From which token on they are known; the tokens that a step emits which begins there, one later ..; whether it has a draft (empty
-        where all have)."""
+    def _steps(self, row: int, generated: int, output: int, drafts: int) -> _Steps:
+        """What is known of a request's steps, from some token on that is not after the one asked for."""
         known = self._courses.get((row, drafts))
-        if known is not None and known[0] <= generated and known[1] == output:
-            return known[0], known[2], known[3]
+        if known is not None and known.begun <= generated and known.output == output:
+            return known
         if row < len(self.outputs) and self.outputs[row] == output:
             self._work_out(row, drafts)
-            known = self._courses[row, drafts]
-            return known[0], known[2], known[3]
+            return self._courses[row, drafts]
         count = output - generated
         draws_of_tokens = draws(key(self.seed, row, _ACCEPTED), generated, count)
         places = extended(self.rates.of(row), drafts)
-        accepted = _leading(draws_of_tokens, [threshold(rate) for rate in places])
+        emitted = _leading(draws_of_tokens, [threshold(rate) for rate in places])
         hits = b""
         if self.hit < 1:
             has_draft = draws(key(self.seed, row, _HIT), generated, count) < self._hit
-            accepted *= has_draft
+            emitted *= has_draft
             hits = has_draft.tobytes()
-        accepted += 1
-        found = (generated, output, accepted.astype(np.uint8).tobytes(), hits)
+        emitted += 1
+        found = _Steps(generated, output, emitted.tobytes(), hits)
         self._keep(row, drafts, found)
-        return found[0], found[2], found[3]
+        return found
 
     def _work_out(self, first: int, drafts: int) -> None:
-        """The steps of a row and of those after it, from token 0 on."""
+        """The steps of a row and of those after it, from token 0 on; and those of them that follow the token of the prompt."""
         counts = self.outputs[first : first + _ROWS_AT_ONCE]
         ends = np.cumsum(counts)
         rows = max(1, int(np.searchsorted(ends, _TOKENS_AT_ONCE, side="right")))
         counts, ends = counts[:rows], ends[:rows]
-        places = [extended(self.rates.of(row), drafts) for row in range(first, first + rows)]
+        kinds = [self.rates.of(row) for row in range(first, first + rows)]
         drawn = draws_of_rows(self.seed, first, counts, _ACCEPTED)
-        if places.count(places[0]) == rows:
-            accepted = _leading(drawn, [threshold(rate) for rate in places[0]])
+        always: NDArray[np.bool_]
+        if kinds.count(kinds[0]) == rows:
+            thresholds = [threshold(rate) for rate in extended(kinds[0], drafts)]
+            emitted, always = _leading(drawn, thresholds), drawn >= max(thresholds)
         else:
-            limits = np.array([[threshold(rate) for rate in rates] for rates in places], dtype=np.int64)
-            accepted = _leading(drawn, [np.repeat(limits[:, place], counts) for place in range(drafts)])
-        hits = b""
+            limits = np.array([[threshold(rate) for rate in extended(rates, drafts)] for rates in kinds], dtype=np.int64)
+            emitted = _leading(drawn, [np.repeat(limits[:, place], counts) for place in range(drafts)])
+            always = drawn >= np.repeat(limits.max(axis=1), counts)
+        hits, has_draft = b"", None
         if self.hit < 1:
             has_draft = draws_of_rows(self.seed, first, counts, _HIT) < self._hit
-            accepted *= has_draft
+            emitted *= has_draft
             hits = has_draft.tobytes()
-        accepted += 1
-        steps = accepted.astype(np.uint8).tobytes()  # what they say of drafts beyond a row's end is cut off with the last step
-        begin = 0
-        for row, (output, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True), start=first):
-            self._keep(row, drafts, (0, output, steps[begin:end], hits[begin:end]))
+        emitted += 1
+        block = block_of(emitted, always, has_draft, counts, drafts, self._nodes(drafts))
+        steps, begin = emitted.tobytes(), 0
+        for number, (output, end) in enumerate(zip(counts.tolist(), ends.tolist(), strict=True)):
+            self._keep(first + number, drafts, _Steps(0, output, steps[begin:end], hits[begin:end], block, number))
             begin = end
 
-    def _keep(self, row: int, drafts: int, found: tuple[int, int, bytes, bytes]) -> None:
-        if len(self._courses) >= _MOST_COURSES:
-            self._courses.pop(next(iter(self._courses)))
-        self._courses[row, drafts] = found
+    def _keep(self, row: int, drafts: int, found: _Steps) -> None:
+        courses = self._courses
+        if (replaced := courses.get((row, drafts))) is not None:
+            self._tokens -= replaced.output
+        courses[row, drafts] = found
+        self._tokens += found.output
+        while len(courses) > _MOST_COURSES or (self._tokens > _MOST_TOKENS and len(courses) > _ROWS_AT_ONCE):
+            self._tokens -= courses.pop(next(iter(courses))).output
 
 
-def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> I64:
+def _leading(drawn: I64, thresholds: Sequence[int | I64]) -> NDArray[np.uint8]:
     """From each place on: how many draws in a row are below the thresholds, until the first that is not; those past the end are not.
 
     thresholds  of each place of the draft, or of each draft that begins at a place
     """
     count = len(drawn)
-    found = np.zeros(count, dtype=np.int64)
+    found = np.zeros(count, dtype=np.uint8)
     alive = np.ones(count, dtype=np.bool_)
+    below, of = alive, -1
     for place, limit in enumerate(thresholds[:count]):
-        alive[: count - place] &= drawn[place:] < (limit if isinstance(limit, int) else limit[: count - place])
+        if not isinstance(limit, int):
+            alive[: count - place] &= drawn[place:] < limit[: count - place]
+        else:
+            if limit != of:
+                below, of = drawn < limit, limit
+            alive[: count - place] &= below[place:]
         alive[count - place :] = False
         found += alive
     return found

@@ -63,6 +63,9 @@ class TiledStepCost(StepCost):
         """The same of several steps."""
         return [self.verify_seconds(n, *each) for each in zip(drafted, contexts, longest, strict=True)]
 
+    def verify_line(self, n: int, drafted: int, context: int, last_context: int, longest: int, last_longest: int) -> None:
+        """Tiles make no lines."""
+
     def verify_times(self, steps: DecodeSteps) -> list[float]:
         """Seconds of decode-only steps that verify drafted tokens, one by one; bit-identical to `step_time`."""
         return [self.step_time(steps.step(i)) for i in range(len(steps.context_tokens))]

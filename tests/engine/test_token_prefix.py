@@ -152,7 +152,7 @@ def test_matching_whole_runs_finds_no_more() -> None:
 
 
 def test_unknown_ways_of_matching_are_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown prefix_match 'tokens'.*token"):
+    with pytest.raises(ConfigError, match=r"unknown prefix_match 'tokens'.*token"):
         serve(table([0.0], [[1]], [8], [2], run=8), match="tokens")
 
 

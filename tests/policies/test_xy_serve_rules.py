@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from simserve.engine import InstanceSpec, simulate
 from simserve.policies.registry import scheduler_class
 from simserve.policies.scheduling.xy_serve import XyServe
-from simserve.workload.requests import RequestTable, Workload
+from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
 from tests.engine.invariants import complaints
+from tests.engine.speculation.toys import Drafting, Verifying
 from tests.engine.strategies import Case, Row, cases
 from tests.engine.unrolled import steps
 from tests.reference.toy_cost import RoundCost
@@ -56,8 +57,6 @@ def test_more_decodes_than_are_reserved_take_what_they_need() -> None:
 
 def test_only_tokens_that_the_prefix_cache_does_not_hold_are_queued() -> None:
     """A repeated prompt of 30 tokens: one is computed, and the chunk has room for another prompt beside it."""
-    from simserve.workload.requests import PrefixBlocks
-
     ids = np.concatenate([np.arange(30), np.arange(30), np.arange(100, 107)])
     prefix = PrefixBlocks(np.array([0, 30, 60, 67]), ids, 1)
     table = RequestTable.build(np.array([0.0, 1000.0, 1000.0]), np.array([30, 30, 7]), np.array([1, 1, 1]), prefix=prefix)
@@ -101,3 +100,13 @@ def test_no_chunk_is_over_budget_and_none_is_of_prompts_alone_beside_decodes(see
         assert not decodes or tokens <= budget - max(reserved, decodes)
         decoded |= decodes > 0
     assert decoded or all(row.output == 1 for row in rows)
+
+
+def test_drafted_tokens_have_their_place_as_decodes_do() -> None:
+    """Two requests that draft three tokens each compute eight in a step: of a chunk of 12 a prompt gets the other four."""
+    rows = (Row(0, 4, 40), Row(0, 4, 40), Row(0.25, 12, 1))
+    table = RequestTable.build(*(np.array([getattr(row, name) for row in rows]) for name in ("arrival_s", "prompt", "output")))
+    policy = XyServe(XyServe.Params(token_budget=12))
+    spec = InstanceSpec("i", policy, Verifying(RoundCost()), 200, block_tokens=4, max_seqs=8, speculation=Drafting(3, right=1))
+    log = simulate(Workload(table), [spec], check=True).lanes[0]
+    assert [(s.decodes, s.prefill_tokens) for s in steps(log)][:4] == [(0, 8), (2, 4), (2, 4), (2, 4)]

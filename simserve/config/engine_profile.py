@@ -87,6 +87,7 @@ class KvDefaults(Section):
     block_tokens: int = Field(default=16, ge=1, le=MOST_TOKENS)
     watermark: float = Field(default=0.0, ge=0, lt=1)
     prefix_caching: bool = False
+    prefix_match: Literal["block", "token"] = "block"
     preemption: Literal["recompute", "swap"] = "recompute"
     host_memory_gib: float = Field(default=0.0, ge=0, le=1e9)
 

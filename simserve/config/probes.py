@@ -27,7 +27,8 @@ Measure = Literal[
 class ProbeSection(BaseModel):
     """One number: of the first instance's cost model, of its memory, or the load the whole experiment bears. Claims name it `probes.NAME`.
 
-    decode_s             one step in which `requests` sequences, each with `context_tokens`, compute one token; seconds
+    decode_s             one step in which `requests` sequences, each with `context_tokens`, compute one token and verify
+                         `drafted_tokens`; seconds
     prefill_s            one step in which `requests` prompts compute `prompt_tokens` each after `context_tokens`; seconds
     prefill_sweep_s      geometric mean of prefill_s over every prompt length from 1 to `prompt_tokens`; a ratio of two is a mean ratio
     run_part_s           seconds of `part` over all steps of the experiment's workload (`steps`: which), on all instances
@@ -55,6 +56,9 @@ class ProbeSection(BaseModel):
         default=1, ge=1, le=MOST_TOKENS, description="Prompt tokens computed in the step, or of each request of a batch."
     )
     context_tokens: int = Field(default=0, ge=0, le=MOST_TOKENS, description="Tokens of each sequence that are in the cache already.")
+    drafted_tokens: int = Field(
+        default=0, ge=0, le=MOST_TOKENS, description="decode_s: drafted tokens that each sequence verifies beside the one it computes."
+    )
     output_tokens: int = Field(default=1, ge=1, le=MOST_TOKENS, description="Output tokens of each request of a batch.")
     part: str | None = Field(
         default=None, description="Of steps: only this part (gemm, attention_decode, attention_prefill, host ...); run_part_s needs one."
@@ -87,6 +91,8 @@ class ProbeSection(BaseModel):
 
     @model_validator(mode="after")
     def _of_a_step(self) -> ProbeSection:
+        if self.drafted_tokens and self.measure != "decode_s":
+            raise ValueError(f"drafted_tokens is for decode_s, this probe measures {self.measure}")
         if self.part is not None and self.measure not in ("decode_s", "prefill_s", "prefill_sweep_s", "run_part_s"):
             raise ValueError(f"part is for decode_s, prefill_s, prefill_sweep_s and run_part_s, this probe measures {self.measure}")
         if self.part is None and self.measure == "run_part_s":

@@ -90,6 +90,11 @@ class KvSection(Section):
         default=None,
         description="Keep the KV of prompts and reuse it for equal prefixes. Needs a workload that tells prompts' contents (Mooncake).",
     )
+    prefix_match: Literal["block", "token"] | None = Field(
+        default=None,
+        description="What of an equal prefix is reused: `block` = whole blocks of the contents that the workload tells; `token` = any"
+        " length, whole KV blocks shared and the one at the end copied, no finer than the workload tells (XY-Serve).",
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> KvSection:

@@ -16,12 +16,13 @@ from simserve.engine.link import Link
 from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
-from simserve.engine.prefix_cache import Contents, PrefixCache
+from simserve.engine.prefix_cache import Contents, PrefixCache, PrefixIndex
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.runner import Runner, SingleLane
 from simserve.engine.spec import InstanceSpec, LinkSpec
+from simserve.engine.token_prefix import TokenPrefixCache
 
 if TYPE_CHECKING:
     from simserve.engine.kv_transfers import KvTransfers
@@ -107,10 +108,12 @@ class Instance:
         self.cost = spec.cost
         self.order = spec.order
         self.role = spec.role
-        groups, prefix = spec.kv_groups, None
+        groups = spec.kv_groups
+        prefix: PrefixIndex | None = None
         if spec.prefix_caching and contents is not None:
             outputs = contents if contents.outputs and spec.caches_outputs else None
-            prefix = PrefixCache(spec.block_tokens, contents.block_tokens, outputs, 1 if groups is None else groups.full)
+            matching: type[PrefixCache] | type[TokenPrefixCache] = TokenPrefixCache if spec.prefix_match == "token" else PrefixCache
+            prefix = matching(spec.block_tokens, contents.block_tokens, outputs, 1 if groups is None else groups.full)
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix, groups)
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self._hears_ends = capable(spec.scheduler, "hears_ends")

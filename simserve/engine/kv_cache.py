@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from simserve.engine.kv_groups import KvGroups
-from simserve.engine.prefix_cache import PrefixCache
+from simserve.engine.prefix_cache import PrefixIndex
 from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest, State
 from simserve.errors import InvariantError
@@ -52,7 +52,7 @@ class KvCache:
         block_tokens: int,
         watermark_blocks: int,
         host_blocks: int,
-        prefix: PrefixCache | None = None,
+        prefix: PrefixIndex | None = None,
         groups: KvGroups | None = None,
     ) -> None:
         self.total_blocks = total_blocks
@@ -112,7 +112,7 @@ class KvCache:
 
     def cached_tokens(self, request: LiveRequest) -> int:
         """Prompt tokens that an admission now would find kept here."""
-        return 0 if self.prefix is None else self.prefix.match(request) * self.prefix.tokens_per_id
+        return 0 if self.prefix is None else self.prefix.tokens(self.prefix.match(request))
 
     def shared_blocks(self, request: LiveRequest) -> int:
         """Of the blocks of a request, those that are counted once for all who use their contents."""
@@ -133,31 +133,28 @@ class KvCache:
     def admit(self, request: LiveRequest, blocks: int) -> bool:
         """Gives a newcomer a table of `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
         prefix, groups = self.prefix, self.groups
-        ids = new = idle = 0
-        known = prefix is not None and (request.prefix_ids or prefix.outputs is not None)
-        if prefix is None or not known:
-            new = blocks
-        else:
-            ids = prefix.match(request)
-            new = max(0, blocks - ids * prefix.blocks_per_id)
-            idle = prefix.blocks_to_pin(request, ids)
+        match = found = shared = idle = 0
+        if prefix is not None and (request.prefix_ids or prefix.outputs is not None):
+            match = prefix.match(request)
+            found, shared = prefix.tokens(match), prefix.blocks(match)
+            idle = prefix.blocks_to_pin(request, match)
+        new = max(blocks, -(-found // self.block_tokens)) - shared
         if groups is None:
             taken = new + idle
         else:
-            beside = groups.beside(new + ids * prefix.blocks_per_id if prefix is not None else new, False)
+            beside = groups.beside(new + shared, False)
             taken = groups.full * new + idle + beside
         if self._free - taken < self.watermark_blocks:
             return False
         self._free -= taken
         self._used += taken
-        request.held_blocks = new
+        request.held_blocks = new + shared
         if groups is not None:
             request.beside_blocks = beside
         if prefix is not None:
-            if known:
-                prefix.pin(request, ids)
-                request.held_blocks += ids * prefix.blocks_per_id
-                request.computed_tokens = ids * prefix.tokens_per_id
+            if match:
+                prefix.pin(request, match)
+                request.computed_tokens = found
             prefix.trim(self._free)
         return True
 

@@ -8,9 +8,9 @@ include idle cached ones, as in vLLM. The blocks themselves are counted by KvCac
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Protocol
 
+from simserve.engine.kept_contents import KeptContents
 from simserve.engine.request import LiveRequest
 from simserve.errors import ConfigError
 
@@ -31,8 +31,67 @@ class Contents(Protocol):
         ...
 
 
+class PrefixIndex(Protocol):
+    """What a KV cache asks the index of its contents. A *match* is a number in the index's own units: runs (`PrefixCache`) or tokens
+    (`TokenPrefixCache`).
+
+    outputs             what requests contain, where generated tokens are kept too; None = prompts only
+    pool_blocks_per_id  blocks of the pool that one of the contents takes which a request uses (`LiveRequest.pinned_ids`)
+    """
+
+    outputs: Contents | None
+    pool_blocks_per_id: int
+
+    def match(self, request: LiveRequest) -> int:
+        """How far the request begins like something kept, leaving at least one token to compute."""
+        ...
+
+    def tokens(self, match: int) -> int:
+        """Tokens of a match."""
+        ...
+
+    def blocks(self, match: int) -> int:
+        """Blocks of a match that are shared, as they are."""
+        ...
+
+    def blocks_to_pin(self, request: LiveRequest, match: int) -> int:
+        """Free blocks that using a match takes from the allocator (those in use cost nothing)."""
+        ...
+
+    def pin(self, request: LiveRequest, match: int) -> None:
+        """The request uses a match."""
+        ...
+
+    def add(self, request: LiveRequest) -> None:
+        """What the request has computed by now can be found by others; a copy of something kept already stays its own."""
+        ...
+
+    def release(self, request: LiveRequest) -> int:
+        """The request uses nothing any more. Returns how many blocks no other uses: they are idle, kept in free blocks."""
+        ...
+
+    def trim(self, free_blocks: int) -> None:
+        """Forgets idle contents whose blocks the allocator has given away, so that `free_blocks` hold the rest. Called whenever blocks
+        have been given away, and before any come back: what survives must not depend on when it is looked at."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets everything, users included."""
+        ...
+
+    @property
+    def idle_blocks(self) -> int:
+        """Free blocks whose contents are kept."""
+        ...
+
+    @property
+    def blocks_in_use(self) -> int:
+        """Cached blocks that requests use."""
+        ...
+
+
 class PrefixCache:
-    """The index of one instance.
+    """The index of one instance that shares whole runs.
 
     pool_blocks  blocks of the pool that a block of tokens takes (KvGroups.full; at least 1)
     outputs  where generated tokens are kept too, the ids of all requests by row; None = prompts only. They are offered to others when their
@@ -45,20 +104,27 @@ class PrefixCache:
         if tokens_per_id % block_tokens:
             raise ConfigError(
                 f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, "
-                f"found block_tokens {block_tokens}"
+                f"found block_tokens {block_tokens}; kv.prefix_match: token matches whatever their sizes"
             )
         self.outputs = outputs
         self.tokens_per_id = tokens_per_id
         self.blocks_per_id = tokens_per_id // block_tokens
         self.pool_blocks_per_id = self.blocks_per_id * pool_blocks
-        self._users: dict[int, int] = {}
-        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._kept: KeptContents[int] = KeptContents()
+
+    def tokens(self, match: int) -> int:
+        """Tokens of so many ids."""
+        return match * self.tokens_per_id
+
+    def blocks(self, match: int) -> int:
+        """Blocks of a table that so many ids take."""
+        return match * self.blocks_per_id
 
     def match(self, request: LiveRequest) -> int:
         """Leading ids of the request that are cached, leaving at least one token to compute."""
-        found = 0
+        found, users, idle = 0, self._kept.users, self._kept.idle
         for key in self._leading(request, (request.target_tokens - 1) // self.tokens_per_id):
-            if key not in self._users and key not in self._idle:
+            if key not in users and key not in idle:
                 break
             found += 1
         return found
@@ -72,14 +138,12 @@ class PrefixCache:
 
     def blocks_to_pin(self, request: LiveRequest, ids: int) -> int:
         """Free blocks that pinning the first `ids` ids takes from the allocator (those of ids in use cost nothing)."""
-        return sum(key in self._idle for key in self._leading(request, ids)) * self.pool_blocks_per_id
+        return sum(key in self._kept.idle for key in self._leading(request, ids)) * self.pool_blocks_per_id
 
     def pin(self, request: LiveRequest, ids: int) -> None:
         """The request uses its first `ids` ids, all of them cached."""
         keys = self._leading(request, ids)
-        for key in keys:
-            self._idle.pop(key, None)
-            self._users[key] = self._users.get(key, 0) + 1
+        self._kept.use(keys)
         request.pinned_ids = list(keys)
         request.offered_ids = ids
 
@@ -91,44 +155,34 @@ class PrefixCache:
         if full <= request.offered_ids:
             return
         for key in self._leading(request, full)[request.offered_ids :]:
-            if key not in self._users and key not in self._idle:
-                self._users[key] = 1
+            if key not in self._kept:
+                self._kept.users[key] = 1
                 request.pinned_ids.append(key)
         request.offered_ids = full
 
     def release(self, request: LiveRequest) -> int:
         """The request releases its cached blocks; those that no other uses become idle, its end to be evicted before its beginning.
         Returns how many these are."""
-        idle = len(self._idle)
-        for key in reversed(request.pinned_ids):
-            users = self._users[key] - 1
-            if users:
-                self._users[key] = users
-            else:
-                del self._users[key]
-                self._idle[key] = None
+        idle = self._kept.unuse(request.pinned_ids)
         request.pinned_ids = []
         request.offered_ids = 0
-        return (len(self._idle) - idle) * self.pool_blocks_per_id
+        return idle * self.pool_blocks_per_id
 
     def clear(self) -> None:
         """Forgets everything, users included."""
-        self._users.clear()
-        self._idle.clear()
+        self._kept.clear()
 
     def trim(self, free_blocks: int) -> None:
         """Forgets idle contents whose blocks the allocator has given away, so that `free_blocks` hold the rest. Called whenever blocks
         have been given away, and before any come back: what survives must not depend on when it is looked at."""
-        room = free_blocks // self.pool_blocks_per_id
-        while len(self._idle) > room:
-            self._idle.popitem(last=False)
+        self._kept.forget_beyond(free_blocks // self.pool_blocks_per_id)
 
     @property
     def idle_blocks(self) -> int:
         """Free blocks whose contents are kept."""
-        return len(self._idle) * self.pool_blocks_per_id
+        return len(self._kept.idle) * self.pool_blocks_per_id
 
     @property
     def blocks_in_use(self) -> int:
         """Cached blocks that requests use."""
-        return len(self._users) * self.pool_blocks_per_id
+        return len(self._kept.users) * self.pool_blocks_per_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from simserve.contracts.request import State as State
 from simserve.engine.stated_columns import NONE_STATED, StatedColumns, Value
@@ -112,7 +112,7 @@ class LiveRequest:
         self.loaded = False
         self.layer_pass: tuple[int, int, int] | None = None
         self.prefix_ids: list[int] = []
-        self.pinned_ids: list[int] = []
+        self.pinned_ids: list[Any] = []  # contents that it uses, by the names that its prefix cache has for them
         self.offered_ids = 0
 
     def lose_kv(self) -> None:

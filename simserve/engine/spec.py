@@ -10,6 +10,7 @@ from simserve.engine.kv_groups import NO_LIMIT, KvGroups
 from simserve.errors import ConfigError, nearest
 
 ROLES = ("mixed", "prefill", "decode")
+PREFIX_MATCHES = ("block", "token")
 FAILURE_RULES = ("resume", "retry", "fail")
 
 
@@ -66,6 +67,8 @@ class InstanceSpec:
     devices           accelerators it occupies
     preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
     prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
+    prefix_match      with `prefix_caching`, "block" reuses whole runs of the contents that the workload tells, "token" matches of any
+                      length, the block at their end by a copy (TokenPrefixCache)
     caches_outputs    with `prefix_caching`, keep the KV of generated tokens too, where the workload tells what they are (`content_ids`)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
@@ -93,6 +96,7 @@ class InstanceSpec:
     acceptance: Acceptance | None = None
     loads: tuple[LoadSource, ...] = ()
     prefix_caching: bool = False
+    prefix_match: str = "block"
     caches_outputs: bool = True
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
@@ -115,6 +119,9 @@ class InstanceSpec:
             raise ConfigError(f"instance '{self.name}': watermark_blocks must be in [0, kv_blocks), found {self.watermark_blocks}")
         if self.preemption not in ("recompute", "swap"):
             raise ConfigError(f"instance '{self.name}': preemption must be 'recompute' or 'swap', found '{self.preemption}'")
+        if self.prefix_match not in PREFIX_MATCHES:
+            wrong = f"unknown prefix_match '{self.prefix_match}'{nearest(self.prefix_match, PREFIX_MATCHES)}"
+            raise ConfigError(f"instance '{self.name}': {wrong}")
         if self.prefix_caching and self.kv_groups is not None and not self.kv_groups.full:
             raise ConfigError(f"instance '{self.name}': prefix caching needs layers that keep every token, and all layers have a window")
         if self.speculation is not None and VERIFY not in self.cost.slice_kinds:

@@ -28,6 +28,7 @@ _BUILT_IN_SCHEDULERS = {
     "distserve": "simserve.policies.scheduling.distserve:DistServe",
     "past-future": "simserve.policies.scheduling.past_future:PastFuture",
     "layered": "simserve.policies.scheduling.layered_prefill:LayeredPrefill",
+    "xy-serve": "simserve.policies.scheduling.xy_serve:XyServe",
 }
 
 _BUILT_IN_ROUTERS = {

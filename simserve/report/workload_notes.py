@@ -21,8 +21,19 @@ def workload_notes(provenance: Mapping[str, Any], experiment: Mapping[str, Any])
     groups = experiment.get("cluster", {}).get("instances", ())
     if any(group.get("kv", {}).get("prefix_caching") for group in groups):
         why = _contents_unknown(provenance.get("read_as"), experiment.get("workload") or {})
+        if not why and any(group.get("kv", {}).get("prefix_match") == "token" for group in groups):
+            notes += _coarser_than_tokens(provenance.get("read_as"))
         notes += [f"Prefix caching is on, but {why}: no prompt tokens were found in a cache."] if why else []
     return notes
+
+
+def _coarser_than_tokens(about: Any) -> list[str]:
+    """How finely prompts can be matched at all, where the trace tells their contents in runs of several tokens."""
+    run = about.get("block_tokens") if isinstance(about, Mapping) else None
+    if not isinstance(run, int) or run <= 1:
+        return []
+    told = f"Prompts are matched token by token, but the trace tells what they contain in blocks of {run} tokens"
+    return [f"{told}: matches end with such a block, or where a prompt ends."]
 
 
 def _contents_unknown(about: Any, workload: Mapping[str, Any]) -> str:

@@ -128,7 +128,9 @@ class _Asked:
     def _step(self, probe: ProbeSection, prompt_tokens: int | None = None) -> float:
         requests, context, prompt = probe.requests or 1, probe.context_tokens, prompt_tokens or probe.prompt_tokens
         if probe.measure == "decode_s":
-            step = Step(requests, requests * (context + 1), context + 1)
+            drafted = probe.drafted_tokens
+            attended = context + 1 + drafted
+            step = Step(requests, requests * attended, attended, (), requests * drafted)
         else:
             step = Step(0, slices=[Slice(prompt, context)] * requests)
         parts = self.deployed.cost.breakdown(step)

@@ -89,6 +89,10 @@ class ClusterCase:
         push, layerwise = self.kv_transfer != "pull", self.kv_transfer == "push-layerwise"
         return ClusterSpec(router(router.Params()), decode(decode.Params()), push=push, layerwise=layerwise, failures=failures)
 
+    def naive_options(self) -> dict[str, Any]:
+        """What the naive instances are told beside these."""
+        return {}
+
     def naive(self) -> NaiveCluster:
         base = self.base
         same = ("block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order", "speculation")
@@ -102,6 +106,7 @@ class ClusterCase:
                 "link": self.link,
                 "groups": base.groups,
                 "cost": base.step_cost,
+                **self.naive_options(),
             }
             for role, extra in zip(self.roles, self.extra_blocks, strict=True)
         ]

@@ -262,6 +262,8 @@ class _Draw:
             more |= {"max_num_batched_tokens": budget, "long_prefill_token_threshold": self.one_of(0, 0, 10)}
         elif policy == "sarathi":
             more |= {"token_budget": budget, **self.one_of({}, {}, {"hybrid": False}, {"chunked": False})}
+        elif policy == "xy-serve":
+            more |= {"token_budget": budget, "reserved_tokens": self.one_of(0, 1, budget - 1)}
         elif policy == "fastgen":
             more |= {"token_budget": budget}
         elif policy in ("orca", "static"):

@@ -33,6 +33,7 @@ SMALL: dict[str, list[Drawn]] = {
     "past-future": [{"wait_steps": 2, "window": 4, "seed": 1}, {"predict": "oracle"}],
     "orca": [{"reserve": "max"}, {"reserve": "oracle"}],
     "static": [{}],
+    "xy-serve": [{"token_budget": 16}, {"token_budget": 16, "reserved_tokens": 7}],
 }
 
 

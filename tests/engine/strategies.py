@@ -127,6 +127,9 @@ def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str
         refuse = {"chunked": False, "longer_prompts": "refuse"}
         both_or_one = st.sampled_from([{}, {}, {"hybrid": False}, {"chunked": False}, refuse])
         return st.builds(lambda tokens, off: (("token_budget", tokens), *off.items()), budget, both_or_one)
+    elif policy == "xy-serve":
+        kept = st.sampled_from([0, 0, 2, 7])
+        return st.builds(lambda tokens, kept: (("token_budget", tokens), ("reserved_tokens", min(kept, tokens - 1))), budget, kept)
     elif policy == "fastgen":
         choices = {"token_budget": budget}
     elif policy == "layered":

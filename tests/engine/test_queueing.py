@@ -37,6 +37,7 @@ ROOMY: dict[str, dict[str, Any]] = {
     "past-future": {"max_num_batched_tokens": 64},
     "distserve": {"max_num_batched_tokens": 64},
     "layered": {"max_num_batched_tokens": 64},
+    "xy-serve": {"token_budget": 64},
 }
 """Every policy with a budget that any prompt here fits: then one sequence slot makes them all the same server."""
 

@@ -16,6 +16,7 @@ from simserve.workload.requests import Workload
 from tests.reference.naive import parents_of
 from tests.reference.naive_instance import ClusterReq, NaiveInstance
 from tests.reference.naive_link import FIRST, Copy, NaiveLink
+from tests.reference.naive_token_prefix import NaiveTokenInstance
 
 
 @dataclass(eq=False)
@@ -77,7 +78,8 @@ class NaiveCluster:
             self.links.append(NaiveLink(self, *link) if link else None)
             caching = shape.pop("prefix_caching", False) and ids is not None
             keeps = bool(caching and ids.outputs and shape.pop("caches_outputs", True))
-            instance = NaiveInstance(self, number, work, run_tokens=ids.block_tokens if caching else 0, keeps_outputs=keeps, **shape)
+            kind = NaiveTokenInstance if shape.pop("prefix_match", "block") == "token" else NaiveInstance
+            instance = kind(self, number, work, run_tokens=ids.block_tokens if caching else 0, keeps_outputs=keeps, **shape)
             self.instances.append(instance)
         self.routers, self.last = {"entry": router, "decode": decode_router}, {"entry": -1, "decode": -1}
         self.kv_bytes_per_token, self.restart_s, self.rule = kv_bytes_per_token, restart_s, rule

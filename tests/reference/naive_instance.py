@@ -95,6 +95,10 @@ class NaiveInstance(Naive):
             tokens += self.run_tokens
         return tokens
 
+    def parts(self, r: ClusterReq, found: int) -> list[Any]:
+        """The contents that it shares when it has found so many tokens."""
+        return r.ids[: found // self.run_tokens] if self.run_tokens else []
+
     def offer(self, r: ClusterReq) -> None:
         """What it has computed (of its prompt, or at all) can be found by others, unless it is a copy of something known."""
         told = r.computed if self.keeps_outputs else min(r.computed, r.prompt)
@@ -121,19 +125,19 @@ class NaiveInstance(Naive):
 
     def can_admit(self, tokens: int) -> bool:
         r = self.head
-        known = self.cached(r) // self.run_tokens if self.run_tokens else 0
-        table = max(self.table(tokens), known * self.run_blocks)
-        new = self.size(table, True) - known * self.shared_blocks
-        woken = sum(key in self.idle for key in r.ids[:known]) * self.shared_blocks
+        found = self.cached(r)
+        parts = self.parts(r, found)
+        new = self.size(max(self.table(tokens), self.table(found)), True) - len(parts) * self.shared_blocks
+        woken = sum(key in self.idle for key in parts) * self.shared_blocks
         fits = self.free - new - woken >= self.W and len(self.running) < self.max_seqs
         return fits and not self.preempted and not self.swapped
 
     def admit(self, r: ClusterReq, tokens: int) -> None:  # type: ignore[override]
         found = self.cached(r)
-        known = found // self.run_tokens if self.run_tokens else 0
+        parts = self.parts(r, found)
         super().admit(r, tokens)
-        r.pinned, r.offered, r.computed = r.ids[:known], known, found
-        r.held = max(r.held, known * self.run_blocks)
+        r.pinned, r.offered, r.computed = parts, len(parts), found
+        r.held = max(r.held, self.table(found))
         if math.isnan(r.scheduled_s):
             r.cached += found
         else:

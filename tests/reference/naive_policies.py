@@ -349,7 +349,29 @@ def layered(max_num_batched_tokens: int = 8192, group_rule: str = "tokens", grou
     return plan
 
 
+def xy_serve(token_budget: int = 4096, reserved_tokens: int = 0) -> Planner:
+    def plan(s: Naive) -> None:
+        s.decode_all()
+        s.swap_in()
+        decodes = len(s.decodes)
+        left = token_budget - (max(decodes, reserved_tokens) if decodes else 0)
+        for p in s.prefilling:
+            if left > 0:
+                c = min(p.target - p.computed, left)
+                s.slice_(p, c)
+                left -= c
+        while s.waiting and left > 0 and not s.preempted and not s.swapped and s.can_admit(s.head.prompt + s.head.generated):
+            r = s.head
+            s.admit(r, r.prompt + r.generated)
+            c = min(r.target - r.computed, left)
+            s.slice_(r, c)
+            left -= c
+
+    return plan
+
+
 NAIVE_POLICIES: dict[str, Callable[..., Any]] = {
     "vllm-v0": vllm_v0, "vllm-v1": vllm_v1, "sarathi": sarathi, "fastgen": fastgen, "orca": orca, "static": static,
     "past-future": past_future, "layered": layered, "distserve": distserve, "sglang": sglang,
+    "xy-serve": xy_serve,
 }  # fmt: skip

@@ -87,8 +87,8 @@ def test_a_prompt_gets_what_drafts_leave_of_the_budget() -> None:
 
 
 def test_whole_prompts_are_counted_beside_drafts() -> None:
-    """Eight tokens a step, prompts that are not cut: beside one decode with three drafts there is room for a prompt of three, not for one of
-    two more."""
+    """Eight tokens a step, prompts that are not cut: beside one decode with three drafts there is room for a prompt of three, not for two
+    tokens more."""
     rows = Row(0, 2, 9), Row(0.25, 3, 1), Row(0.25, 2, 1)
     whole = replace(case(Drafting(3, right=0), *rows, policy="sarathi"), params=(("token_budget", 8), ("chunked", False)))
     assert [(s.decodes, s.verified[0], s.prefill_tokens) for s in serve(whole).steps[:4]] == [(0, 0, 2), (1, 3, 3), (1, 3, 2), (1, 3, 0)]

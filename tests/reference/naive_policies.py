@@ -351,10 +351,9 @@ def layered(max_num_batched_tokens: int = 8192, group_rule: str = "tokens", grou
 
 def xy_serve(token_budget: int = 4096, reserved_tokens: int = 0) -> Planner:
     def plan(s: Naive) -> None:
-        s.decode_all()
+        s.decode_all(token_budget)
         s.swap_in()
-        decodes = len(s.decodes)
-        left = token_budget - (max(decodes, reserved_tokens) if decodes else 0)
+        left = token_budget - (max(s.decode_tokens, reserved_tokens) if s.decodes else 0)
         for p in s.prefilling:
             if left > 0:
                 c = min(p.target - p.computed, left)

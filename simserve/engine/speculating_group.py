@@ -343,7 +343,9 @@ class SpeculatingGroup(DecodeGroup):
         """For checks: the same, added up from the members."""
         done = [(member, self.tick - member.first_tick) for member in self._by_row.values()]
         rows = [sum(int(member.columns[row, steps]) for member, steps in done) for row in range(len(self._table))]
-        rows[DURING] = sum(self._memory.owned(int(member.table[steps])) for member, steps in done)
+        size = self.block_tokens
+        tables = [max(int(member.table[steps]), -(-int(member.columns[CONTEXT, steps]) // size)) for member, steps in done]
+        rows[DURING] = sum(self._memory.owned(table) for table in tables)
         return [*rows, max((int(member.columns[CONTEXT, steps]) for member, steps in done), default=0)]
 
 

@@ -29,7 +29,7 @@ class Plain(Speculated):
 @pytest.mark.parametrize("groups", [None, KvGroups(1, (KvWindow(1, 6, 2),), 2)])
 @pytest.mark.parametrize("rejected", [KEPT, FREED])
 @pytest.mark.parametrize("hit", [1.0, 0.5])
-@pytest.mark.parametrize("max_model_len", [None, 215])
+@pytest.mark.parametrize("max_model_len", [None, 136])
 def test_a_run_is_the_same(groups: KvGroups | None, rejected: str, hit: float, max_model_len: int | None) -> None:
     """With memory for a few of ten requests, so that they are preempted; and, in the second length, drafts cut off at the longest one."""
     cls = scheduler_class("vllm-v1")

@@ -15,7 +15,7 @@ from tests.engine.speculation.toys import Verifying
 from tests.reference.toy_cost import JaggedCost
 
 OUTPUTS = np.array([40, 1, 7, 90, 25, 2, 60, 33, 120, 15])
-PROMPTS = np.array([30, 5, 64, 17, 48, 90, 3, 21, 16, 77])
+PROMPTS = np.array([96, 5, 64, 46, 48, 90, 76, 103, 16, 77])
 
 
 class Plain(Speculated):

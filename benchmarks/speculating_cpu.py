@@ -3,11 +3,12 @@
     python benchmarks/speculating_cpu.py [--requests 600] [--rounds 9] [--regime short] [--regime long] ...
 
 Llama-3.1-8B on one H100 under vLLM V1, prompts of some 800 tokens. Each round runs the loop once without speculation, once with EAGLE-3
-(three tokens in a row, each right in 7 of 10 cases) and once with n-grams (the same, a draft in 6 of 10 steps); each of these is set against
-the run without of the same round. Prints the median ratio of CPU seconds for each step and for each run, and the quartiles of the former.
+(three tokens in a row, each right in 7 of 10 cases) and once with n-grams (the same, with a draft in 6 of 10 steps); each of these is set
+against the run without of the same round. Prints the median ratio of CPU seconds for each step and for each run, and the quartiles of the
+former.
 
-The two ratios differ because a run that speculates takes fewer steps. It plans, admits and records the same requests in them, so speculation
-that cost nothing would still raise the CPU seconds of a step: by `floor`, the steps without over the steps with it.
+The two ratios differ because a run that speculates takes fewer steps. It plans, admits and records the same requests in them, so
+speculation that cost nothing would still raise the CPU seconds of a step: by `floor`, the steps without over the steps with it.
 """
 
 from __future__ import annotations

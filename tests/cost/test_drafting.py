@@ -61,6 +61,35 @@ def test_many_steps_are_priced_as_each_by_itself_bit_for_bit(
     assert list(priced.verify_times(many)) == [priced.step_time(many.step(i)) for i in range(len(steps))]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    case=st.sampled_from(CASES),
+    n=st.integers(1, 120),
+    drafted=st.integers(0, 400),
+    passes=st.integers(0, 5),
+    count=st.integers(1, 90),
+    contexts=st.tuples(st.integers(1, 6000), st.integers(0, 300)),
+    longest=st.tuples(st.integers(1, 9000), st.integers(0, 40)),
+    falls=st.booleans(),
+)
+def test_steps_that_draft_alike_are_priced_as_each_by_itself_bit_for_bit(
+    case: tuple[str, Draft, Parallel],
+    n: int,
+    drafted: int,
+    passes: int,
+    count: int,
+    contexts: tuple[int, int],
+    longest: tuple[int, int],
+    falls: bool,
+) -> None:
+    """Few and many of them, on one line segment or across several, whichever of batch, longest and arithmetic is the slowest."""
+    priced = cost(*case)
+    place = np.arange(count)
+    same = np.full(count, drafted), np.full(count, passes)
+    many = DecodeSteps(n, *same, n * contexts[0] + contexts[1] * place, longest[0] + longest[1] * (place[::-1] if falls else place))
+    assert list(priced.verify_times(many)) == [priced.step_time(many.step(i)) for i in range(count)]
+
+
 def test_a_step_that_drafts_nothing_is_the_models() -> None:
     drafted = cost("llama-3.1-8b", CHAIN)
     plain = deployed("llama-3.1-8b", None, Parallel()).cost

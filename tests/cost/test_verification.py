@@ -49,6 +49,37 @@ def test_many_steps_are_priced_as_each_by_itself_bit_for_bit(
     assert list(cost(name).verify_times(steps)) == [cost(name).step_time(steps.step(i)) for i in range(count)]
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(["llama-3.1-8b", "gpt-oss-20b"]),
+    n=st.integers(1, 200),
+    drafted=st.integers(0, 3000),
+    context=st.tuples(st.integers(1, 3000), st.integers(0, 3000)),
+    longest=st.tuples(st.integers(1, 9000), st.integers(0, 3000)),
+    within=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=5),
+)
+def test_where_one_line_has_the_steps_each_lies_on_it(
+    name: str, n: int, drafted: int, context: tuple[int, int], longest: tuple[int, int], within: list[tuple[float, float]]
+) -> None:
+    llama = cost(name)
+    low, least = n * context[0], longest[0]
+    line = llama.verify_line(n, drafted, low, low + context[1], least, least + longest[1])
+    if line is not None:
+        base, intercept, slope, of_longest = line
+        for share, other in ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), *within):
+            tokens, most = low + int(share * context[1]), least + int(other * longest[1])
+            on_it = base + (intercept + slope * (most if of_longest else tokens))
+            assert on_it == llama.step_time(Step(n, tokens, most, (), drafted))
+
+
+def test_a_span_of_an_ordinary_batch_is_on_one_line() -> None:
+    """Thirty-two requests of 700 to 900 tokens, eight steps of three drafted tokens: the batch's own reading."""
+    line = cost("llama-3.1-8b").verify_line(32, 96, 27_000, 27_700, 900, 925)
+    assert line is not None
+    assert not line[3]
+    assert line[2] > 0
+
+
 def test_without_drafted_tokens_it_is_a_decode_step() -> None:
     llama = cost("llama-3.1-8b")
     none = np.zeros(3, dtype=np.int64)

@@ -15,7 +15,7 @@ WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven"
 def test_each_rule_was_seen_to_fail_as_often_as_the_page_says() -> None:
     forged = Counter(invariant for invariant, *_ in test_sabotage.FORGED.values())
     sabotaged = Counter(invariant for invariant, *_ in test_sabotage.SABOTAGED.values())
-    rows = re.findall(r"^\| (I\d+) \|.*\| (\d+) forged records?(?:, (\d+) sabotaged engines?)? \|$", PAGE, re.M)
+    rows = re.findall(r"^\| (I\d+) \|.*\| (\d+) forged records?(?:, (\d+) sabotaged engines?)?(?:, \d+ more live)? \|$", PAGE, re.M)
     assert {name for name, *_ in rows} == set(forged)
     for name, records, engines in rows:
         assert (forged[name], sabotaged[name]) == (int(records), int(engines or 0)), name

@@ -19,6 +19,7 @@ WHAT: dict[str, tuple[int, str]] = {
     "vllm-v1-async": (8192, "cut"),
     "vllm-0.19": (8192, "cut"),
     "vllm-ascend": (2048, "cut"),
+    "xy-serve": (4096, "cut"),
     # max_num_batched_tokens is the longest sequence unless stated (vllm/config.py SchedulerConfig): nothing is longer than a step
     "vllm-v0": (16384, "whole"),
     "vllm-v0-offline": (16384, "whole"),

@@ -28,6 +28,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "past-future": {
         "max_num_batched_tokens": 16384, "max_seqs": 1000, "wait_steps": 6, "window": 200, "reserve": 0.05, "predict": "history", "seed": 0,
     },
+    # arXiv 2412.18106: a chunk of 4,096 tokens; beside vLLM, whose max_num_seqs is 256
+    "xy-serve": {"token_budget": 4096, "reserved_tokens": 0, "max_seqs": 256},
     # arXiv 2510.08055
     "layered": {"max_num_batched_tokens": 8192, "max_seqs": 256, "group_rule": "tokens", "group_tokens": 512, "max_groups": 16},
     # sgl-router: cache-aware

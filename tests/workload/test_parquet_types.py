@@ -50,7 +50,7 @@ def test_what_is_refused(tmp_path, column, values, words):
     path = file(tmp_path, **{column: values})
     with pytest.raises(TraceError) as e:
         read_trace(path)
-    assert words in str(e.value) and len(str(e.value)) < 300 + len(str(path))
+    assert words in str(e.value) and len(str(e.value)) < 400 + len(str(path))
 
 
 @pytest.mark.parametrize(

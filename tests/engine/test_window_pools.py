@@ -253,7 +253,7 @@ def test_the_random_windows_are_hard() -> None:
     """What agreement is worth: windows fill up while decoding, give back after a prompt, and memory is short while they do."""
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=420, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=600, deadline=None, derandomize=True, database=None)
     @given(cases(grouped=True))
     def look(case: Case) -> None:
         naive = case.naive()

@@ -47,7 +47,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "llumnix-scaling": {"interval_s": 10.0, "scale_up": 10.0, "scale_down": 60.0, "min_instances": 1, "most": 100.0},
 }  # fmt: skip
 
-FROM_0 = {"long_prefill_token_threshold", "balance_requests", "seed", "headroom_blocks", "min_instances"}
+FROM_0 = {"long_prefill_token_threshold", "reserved_tokens", "balance_requests", "seed", "headroom_blocks", "min_instances"}
 """Whole numbers that may be 0; of all others a policy needs one at least."""
 
 

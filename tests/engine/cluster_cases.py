@@ -18,6 +18,8 @@ from tests.engine.strategies import POLICIES, Case, cases
 from tests.reference.naive_cluster import NaiveCluster
 from tests.reference.naive_policies import NAIVE_POLICIES
 
+IN_CLUSTERS = tuple(name for name in POLICIES if name != "xy-serve")
+"""One instance alone tells all of XY-Serve's rule (tests/policies/test_xy_serve_rules.py)."""
 ROUTERS = ("round-robin", "least-outstanding", "least-tokens", "shortest-queue")
 
 
@@ -142,7 +144,7 @@ def clusters(
 ) -> ClusterCase:
     """A random cluster. `caching`, `kv_transfers` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers
     keep different tokens; `impatient`: some clients give up; `speculating`: decoding requests have tokens drafted."""
-    base = draw(cases(policies=POLICIES, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped, speculating=speculating))
+    base = draw(cases(policies=IN_CLUSTERS, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped, speculating=speculating))
     if caching and not base.groups[0]:
         base = replace(base, groups=(1, *base.groups[1:]))
     size = draw(st.sampled_from(sizes))

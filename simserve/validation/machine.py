@@ -20,7 +20,7 @@ from simserve.engine import InstanceSpec
 from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
 from simserve.speculation import Same, Schedule, Speculated
-from simserve.speculation.acceptance import of_rate
+from simserve.speculation.acceptance import of_length, of_rate
 from simserve.validation.batch_wait import BatchWait
 from simserve.validation.case import Case
 from simserve.validation.devices import device_profile
@@ -111,17 +111,25 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
 def _draft(case: Case) -> Draft | None:
     """What drafts in the run, None where nothing does."""
     told = case.settings.get("speculation")
-    return None if told is None else Draft(told["method"], int(told["tokens"]))
+    return None if told is None else Draft(told["method"], int(told["tokens"]), told.get("top_k", 1), told.get("verify_tokens"))
 
 
 def _speculation(case: Case, profile: EngineProfile) -> Speculated | None:
-    """How many drafted tokens are accepted: each with the probability that the case states."""
+    """How many drafted tokens are accepted: each with the probability that the case states, or that follows from a step's mean tokens."""
     told = case.settings.get("speculation")
     if told is None:
         return None
     tokens = int(told["tokens"])
-    accepted = Same(of_rate(float(told["rate"]), tokens))
-    return Speculated(Schedule(tokens), accepted, case.seed(), rejected_kv=profile.speculation.rejected_kv)
+    accepted = Same(of_rate(float(told["rate"]), tokens) if "rate" in told else of_length(float(told["length"]), tokens))
+    nodes = told["verify_tokens"] - 1 if told.get("verify_tokens") else None
+    return Speculated(
+        Schedule(tokens),
+        accepted,
+        case.seed(),
+        nodes=nodes,
+        draft_passes=told["method"] != "ngram",
+        rejected_kv=profile.speculation.rejected_kv,
+    )
 
 
 def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:

@@ -11,6 +11,7 @@ import math
 
 from simserve.validation import names
 from simserve.validation.case import Lengths, Load, Ramp
+from simserve.validation.readers.clients import speculating
 from simserve.validation.readers.clients.fields import LEAST_RATE_PER_S, MOST_RATE_PER_S, Fields
 from simserve.validation.readers.clients.run import ClientRun, LoadError, arriving, at_once, closed, spread
 
@@ -38,7 +39,6 @@ def read(document: Fields) -> ClientRun:
     measured["output_tokens_per_s"] = document.number("output_throughput")
     server = document.inside("server_info")  # SGLang since 0.5: what the server says of itself
     engine = _engine(document)
-    _refuse_speculation(document, server)
     return ClientRun(
         requests=count,
         failed=_failed(document, count),
@@ -51,6 +51,7 @@ def read(document: Fields) -> ClientRun:
         version=document.text("engine_version") or document.text("version") or server.text("version"),
         gpu=names.hardware_name(document.text("gpu")) if "gpu" in document else "",
         tp=_degree(document) or server.count("tp_size") or 1,
+        settings=speculating.stated(document, server),
     )
 
 
@@ -58,13 +59,6 @@ def _failed(document: Fields, completed: int) -> int:
     """vLLM states the failed requests since late 2025, and before only how many it was to send."""
     failed = document.count("failed", least=0)
     return max((document.count("num_prompts", least=0) or 0) - completed, 0) if failed is None else failed
-
-
-def _refuse_speculation(document: Fields, server: Fields) -> None:
-    """vLLM writes spec_decode_* and SGLang an accept_length where the server drafted tokens."""
-    drafted = any(document.raw(key) for key in document.names("spec_decode_"))
-    if drafted or document.raw("accept_length") or server.raw("speculative_algorithm"):
-        raise LoadError("the server used speculative decoding, which is not simulated")
 
 
 def _engine(document: Fields) -> str:

@@ -95,6 +95,9 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         kv_replicas=case.dp,
         draft=_draft(case),
     )
+    if deployed.kv.blocks and deployed.kv_groups is not None:  # a run's blocks hold tokens of all layers, those of a pool of some
+        blocks = deployed.kv.blocks * deployed.kv_groups.per_block
+        deployed = replace(deployed, kv=deployed.kv.model_copy(update={"blocks": blocks}))
     spec = deployed.instance_spec(case.label)
     # Time outside the engine is added to what the clients see (`predict.outside_s`); a run does not state its longest sequence.
     return replace(

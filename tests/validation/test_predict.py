@@ -80,6 +80,17 @@ def test_fp8_cache_holds_twice_the_tokens() -> None:
     assert halved.kv_blocks == pytest.approx(2 * plain.kv_blocks, rel=0.01)
 
 
+def test_stated_blocks_hold_the_tokens_of_all_layers() -> None:
+    """Where layers keep different tokens a block of the pool is one of some layers: the same memory has more of them."""
+    same = case(settings={"kv_blocks": 5000})
+    mixed = replace(same, model="gpt-oss-120b", gpu="h200-sxm-141gb", profile="vllm-v1")
+    for one in (same, mixed):
+        instance = build_instance(one)
+        whole = 1 if instance.kv_groups is None else instance.kv_groups.pool_blocks(1, False)
+        assert instance.kv_blocks == 5000 * whole, one.model
+    assert build_instance(mixed).kv_groups is not None
+
+
 def test_the_same_row_is_predicted_the_same_twice() -> None:
     varied = case(load=Load("burst", Lengths(200.0, "lognormal", spread=1.0), Lengths(100.0, "lognormal", spread=1.0), requests=60))
     assert predict(varied) == predict(varied)

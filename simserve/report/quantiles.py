@@ -92,6 +92,7 @@ def weighted_cdf(chunks: Chunks) -> tuple[F64, F64]:
     if not len(used):
         return np.empty(0), np.empty(0)
     upper_edge = ((used + 1) << _DROPPED_BITS).view(np.float64)
+    upper_edge[used == 0] = 0.0  # gaps of 0, not of 1e-310 s
     fraction = np.cumsum(weight_in[used])
     return upper_edge, fraction / fraction[-1]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.engine.records import F64, I64, LaneLog, RunRecords
+from simserve.engine.records import F64, I64, Emissions, LaneLog, RunRecords
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class Segments:
 
     lane        index into RunRecords.lanes
     prefilled   whether it began with a finished prefill; otherwise the request came back from swap or from another instance
-    begin_s     end of that prefill, or the start of the first step in which the request decoded
+    begin_s     end of that prefill, or the start of the first step in which the request decoded; steps of one request that follow each
+                other are one segment here, whatever number of tokens they gave
     end_s       its last token
     first_s, last_s  the middle of the steps that emitted its first and its last token: a point that is inside one step only
     """
@@ -48,8 +49,8 @@ def segments(records: RunRecords, until_s: float = math.inf) -> Segments:
     """The segments with tokens of the requests that were released before `until_s`."""
     e = records.emissions
     ticks = e.last_tick - e.first_tick + 1
-    prefilled = ~np.isnan(e.prefill_end_s)
-    kept = np.flatnonzero((prefilled | (ticks > 0)) & (records.requests.released_s[e.request] < until_s))
+    of_prefill, at_once = e.of_prefill(), ~np.isnan(e.prefill_end_s)
+    kept = np.flatnonzero((at_once | (ticks > 0)) & (records.requests.released_s[e.request] < until_s))
     begin: Any = e.prefill_end_s.copy()
     end, first, last = begin.copy(), begin.copy(), begin.copy()
     for number, lane in enumerate(records.lanes):
@@ -59,17 +60,34 @@ def segments(records: RunRecords, until_s: float = math.inf) -> Segments:
         step_start_s = _step_start_s(lane)
         middle_s = (step_start_s + lane.step_end_s) / 2
         step = np.flatnonzero(np.repeat(lane.span_decode_requests > 0, lane.span_steps))  # of each tick
-        with_prefill = rows[prefilled[rows]]
-        step_of_prefill = np.minimum(np.searchsorted(lane.step_end_s, e.prefill_end_s[with_prefill]), len(middle_s) - 1)
-        first[with_prefill] = last[with_prefill] = middle_s[step_of_prefill]
+        known = rows[at_once[rows]]
+        its_step = np.minimum(np.searchsorted(lane.step_end_s, e.prefill_end_s[known]), len(middle_s) - 1)
+        first[known] = last[known] = middle_s[its_step]
+        verified = ~of_prefill[known]
+        begin[known[verified]] = step_start_s[its_step[verified]]
         decodes = rows[ticks[rows] > 0]
         last_step = step[e.last_tick[decodes]]
         end[decodes], last[decodes] = lane.step_end_s[last_step], middle_s[last_step]
-        back = decodes[~prefilled[decodes]]
+        back = decodes[~at_once[decodes]]
         first_step = step[e.first_tick[back]]
         begin[back], first[back] = step_start_s[first_step], middle_s[first_step]
     kept = kept[np.argsort(e.request[kept], kind="stable")]
-    return Segments(e.request[kept], e.lane[kept], e.of_prefill()[kept], begin[kept], end[kept], first[kept], last[kept])
+    begins = ~_goes_on(e, kept, at_once & ~of_prefill)
+    opens, closes = kept[begins], kept[np.append(begins[1:], True)] if len(kept) else kept
+    return Segments(e.request[opens], e.lane[opens], of_prefill[opens], begin[opens], end[closes], first[opens], last[closes])
+
+
+def _goes_on(e: Emissions, kept: I64, burst: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the segments, sorted by request and time, are a step with verified tokens that follows the request's segment before it: on
+    the same lane, and no step of the lane in which others decoded and it did not lies between them."""
+    found = burst[kept]
+    if len(kept):
+        found[0] = False
+        before, after = kept[:-1], kept[1:]
+        known_to = np.maximum(e.last_tick, e.first_tick)
+        found[1:] &= (e.request[before] == e.request[after]) & (e.lane[before] == e.lane[after])
+        found[1:] &= e.first_tick[after] <= known_to[before] + 1
+    return found
 
 
 def transfers(records: RunRecords, of: Segments) -> Transfers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rich.console import Console
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords
 from simserve.policies.scheduling.sarathi import Sarathi
+from simserve.report.perfetto.timeline import write_timeline
 from simserve.report.result import Result
 from simserve.report.step_file import SPECULATION_COLUMNS, STEP_COLUMNS
 from simserve.study.quantities import quantity, value_of
@@ -24,11 +26,14 @@ from tests.engine.speculation.toys import Drafting, Verifying
 from tests.reference.toy_cost import RoundCost
 
 
-def served(outputs: list[int], drafting: Drafting | None, gap_s: float = 0.0, **more: Any) -> RunRecords:
+def served(
+    outputs: list[int], drafting: Drafting | None, gap_s: float = 0.0, instance: dict[str, Any] | None = None, **more: Any
+) -> RunRecords:
     count = len(outputs)
     table = RequestTable.build(gap_s * np.arange(count), np.full(count, 8), np.array(outputs))
     policy = Sarathi(Sarathi.Params(token_budget=64))
-    spec = InstanceSpec("i", policy, Verifying(RoundCost()), kv_blocks=200, block_tokens=4, speculation=drafting)
+    memory = {"kv_blocks": 200, "block_tokens": 4} | (instance or {})
+    spec = InstanceSpec("i", policy, Verifying(RoundCost()), speculation=drafting, **memory)
     return simulate(Workload(table), [spec], check=True, **more)
 
 
@@ -217,3 +222,48 @@ def test_energy_counts_the_tokens_and_pairs_that_were_computed() -> None:
     decoding = by_step[by_step.prefill_tokens == 0]
     assert float((steps * keys).sum()) >= decoding.context_tokens.sum()  # a step reads the keys of a request once, whatever it drafts
     assert float((steps * keys).sum()) < pairs.sum()
+
+
+# -- the timeline ------------------------------------------------------------------------------------------------------------------------
+
+
+def phases_of(records: RunRecords, folder: Path) -> list[list[tuple[str, float, float]]]:
+    """By request, (name, begin, end) of its phases in the timeline, in microseconds."""
+    write_timeline(records, folder / "t.json")
+    found: list[list[tuple[str, float, float]]] = [[] for _ in range(len(records.table))]
+    begun: dict[str, tuple[str, float]] = {}
+    for event in json.loads((folder / "t.json").read_text())["traceEvents"]:
+        if event.get("cat") != "request" or event["name"] == "request" or event["ph"] not in "be":
+            continue
+        row = event["id2"]["local"]
+        if event["ph"] == "b":
+            begun[row] = event["name"], event["ts"]
+        else:
+            found[int(row)].append((*begun[row], event["ts"]))
+    return found
+
+
+@pytest.mark.parametrize("drafting", [Drafting(3, right=2), Drafting(3, misses=2), Drafting(3, quiet_at=2), Drafting(1, right=0)])
+def test_steps_that_follow_each_other_are_one_decode_phase(drafting: Drafting, tmp_path: Path) -> None:
+    """Nothing preempts these requests, so each decodes from its first token to its last."""
+    records = served([13, 40, 22], drafting, gap_s=0.5)
+    assert not records.requests.preemptions.any()
+    for row, phases in enumerate(phases_of(records, tmp_path)):
+        assert [name for name, _, _ in phases if name != "queued"] == ["prefill", "decode"]
+        decode = phases[-1]
+        assert decode[1:] == (round(1e6 * records.requests.first_token_s[row]), round(1e6 * records.requests.finish_s[row]))
+
+
+def test_slices_of_a_policy_are_one_decode_phase_too(tmp_path: Path) -> None:
+    (phases,) = phases_of(slices.serve([13], slices.Every(2), k=3), tmp_path)
+    assert [name for name, _, _ in phases if name != "queued"] == ["prefill", "decode"]
+
+
+@pytest.mark.parametrize("more", [{}, {"preemption": "swap", "host_kv_blocks": 100}])
+def test_a_phase_says_preempted_for_each_time_that_a_request_was(more: dict[str, Any], tmp_path: Path) -> None:
+    records = served([60, 60, 60, 60], Drafting(3, right=1), instance={"kv_blocks": 40, **more})
+    preemptions = records.requests.preemptions
+    assert preemptions.sum() >= 2
+    for row, phases in enumerate(phases_of(records, tmp_path)):
+        assert [name for name, _, _ in phases].count("preempted") == preemptions[row]
+        assert all(one[2] == after[1] for one, after in itertools.pairwise(phases))

@@ -121,7 +121,7 @@ def test_every_axis_says_what_it_is_and_in_which_unit(run, stored, comparison):
 
 
 def test_axes_of_seconds_have_several_ticks_each_with_its_unit():
-    for low_s, high_s in ((0.0101, 0.047), (0.9, 1.1), (0.002, 3.0), (1e-4, 300.0), (0.05, 0.051)):
+    for low_s, high_s in ((0.0101, 0.047), (0.9, 1.1), (0.002, 3.0), (1e-4, 300.0), (0.05, 0.051), (0.61, 0.8), (0.038, 0.061)):
         ax = Figure().subplots()
         ax.plot([low_s, high_s], [0, 1])
         ax.set_xlim(low_s, high_s)
@@ -129,7 +129,7 @@ def test_axes_of_seconds_have_several_ticks_each_with_its_unit():
         ax.set_xlim(low_s, high_s)
         inside = [place for place in ax.xaxis.get_majorticklocs() if low_s <= place <= high_s]
         texts = ax.xaxis.get_major_formatter().format_ticks(inside)
-        assert 2 <= len(texts) <= 12 and len(set(texts)) == len(texts), (low_s, high_s, texts)
+        assert 2 <= len(texts) <= 10 and len(set(texts)) == len(texts), (low_s, high_s, texts)
         assert all(text.endswith((" ms", " s", " µs")) for text in texts)
 
 

@@ -45,3 +45,10 @@ def test_the_drawn_distribution_is_within_half_a_percent():
     at, fraction = weighted_cdf(lambda: [(values, np.ones(len(values), dtype=np.int64))])
     for q in (0.1, 0.5, 0.9, 0.99):
         assert abs(at[np.searchsorted(fraction, q)] / np.quantile(values, q) - 1) < 0.006
+
+
+def test_observations_of_0_are_drawn_at_0():
+    """As the gaps between tokens of one step are; an axis of logarithms would begin at 1e-310 otherwise."""
+    at, fraction = weighted_cdf(lambda: [(np.array([0.0, 0.01]), np.array([3, 1]))])
+    assert at[0] == 0 and fraction.tolist() == [0.75, 1.0]
+    assert 0.01 <= at[1] <= 0.0101

@@ -59,7 +59,7 @@ def cut_time_s(records: RunRecords, max_events: int) -> float:
     spans = np.concatenate([np.empty(0), *(lane.span_start_s for lane in records.lanes)])
     released = records.requests.released_s
     released = released[~np.isnan(released)]
-    ended = records.emissions.prefill_end_s[~np.isnan(records.emissions.prefill_end_s)]
+    ended = records.emissions.prefill_end_s[records.emissions.of_prefill()]
     weights = ((spans, _EVENTS_PER_SPAN), (released, _EVENTS_PER_REQUEST), (ended, _EVENTS_PER_SEGMENT))
     times = np.concatenate([column for column, _ in weights])
     weight = np.concatenate([np.full(len(column), events) for column, events in weights])

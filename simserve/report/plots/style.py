@@ -21,7 +21,8 @@ LIMIT_COLOUR = "#444444"
 _DPI = 110
 # The sparsest of these ticks per decade that leaves enough of them on an axis: with fewer than two matplotlib falls back to linear ones.
 _LOG_STEPS: tuple[tuple[float, ...], ...] = (
-    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), tuple(1.0 + k / 10 for k in range(90)),
+    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0),
+    tuple(1.0 + k / 2 for k in range(18)), tuple(1.0 + k / 5 for k in range(45)), tuple(1.0 + k / 10 for k in range(90)),
 )  # fmt: skip
 _FEWEST_TICKS = 3
 

@@ -119,6 +119,10 @@ class DecodeGroup:
         """Tokens that a member has in the KV cache so many ticks from now."""
         return request.base_computed + self.tick + steps
 
+    def most_gained(self, request: LiveRequest, steps: int) -> int:
+        """Most tokens that a member may get in the step so many ticks from now: one, and those drafted for it."""
+        return 1
+
     def contexts(self) -> list[int]:
         """Attended tokens of each member at the next tick, in the order in which they joined."""
         attended = self.tick + 1

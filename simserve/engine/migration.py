@@ -47,25 +47,28 @@ class Migration:
         destination.expect(request)
         destination.runner.at_boundary(destination.lanes[0], self._next_stage)
 
-    def _computed_now(self) -> int:
-        """Tokens in the KV cache after the steps that have ended."""
+    def _computed_now(self) -> tuple[int, int]:
+        """Tokens in the KV cache after the steps that have ended, and the most that the request gets in one more step."""
         lane = self._lane
-        done = lane.steps_done(self.source.clock.now) if lane.busy and lane.decodes_now else 0
-        return lane.group.computed_after(self.request, done)
+        if not (lane.busy and lane.decodes_now):
+            return lane.group.computed_after(self.request, 0), 1
+        done = lane.steps_done(self.source.clock.now)
+        return lane.group.computed_after(self.request, done), lane.group.most_gained(self.request, done)
 
     def _next_stage(self, now: float) -> None:
         """Between two steps of the destination: takes memory for the blocks of the coming stage."""
         if self._over:
             return
         kv = self.destination.kv
-        computed = self._computed_now()
+        computed, gained = self._computed_now()
         left = kv.table(computed + 1) - self._copied
         last = left <= self._spec.last_stage_blocks
         if not last and self._stages >= self._spec.max_stages:
             self.abort("the copy did not catch up")
             return
-        # The request may get one more token before it stops, and holds the block of the one after that when it goes on.
-        blocks = (kv.table(computed + 2) if last else computed // kv.block_tokens) - self._copied
+        # The request may take one more step before it stops, and holds the block of the token after that when it goes on.
+        most = min(computed + gained + 1, self.destination.limit_tokens)
+        blocks = (kv.table(most) if last else computed // kv.block_tokens) - self._copied
         if not kv.fits(kv.arriving(blocks, self._copied, last)):
             self.abort("the destination is full")
             return

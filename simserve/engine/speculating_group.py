@@ -150,6 +150,10 @@ class SpeculatingGroup(DecodeGroup):
         member = self._by_row[request.row]
         return member.computed + member.gained_by(self.tick + steps)
 
+    def most_gained(self, request: LiveRequest, steps: int) -> int:
+        """Most tokens that a member may get in the step so many ticks from now: one, and those drafted for it."""
+        return 1 + self._by_row[request.row].drafted(self.tick + steps)
+
     def computed_tokens(self, request: Request) -> int:
         """Tokens that a member has in the KV cache now."""
         member = self._by_row[request.row]

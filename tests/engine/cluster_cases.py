@@ -16,6 +16,7 @@ from simserve.policies.registry import router_class, scheduler_class
 from simserve.workload.requests import Labels, PrefixBlocks, Workload
 from tests.engine.strategies import POLICIES, Case, cases
 from tests.reference.naive_cluster import NaiveCluster
+from tests.reference.naive_migration import Plan
 from tests.reference.naive_policies import NAIVE_POLICIES
 
 IN_CLUSTERS = tuple(name for name in POLICIES if name != "xy-serve")
@@ -95,6 +96,10 @@ class ClusterCase:
         """What the naive instances are told beside these."""
         return {}
 
+    def naive_migrations(self) -> Plan | None:
+        """The live migrations of the naive cluster."""
+        return None
+
     def naive(self) -> NaiveCluster:
         base = self.base
         same = ("block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order", "speculation")
@@ -114,7 +119,7 @@ class ClusterCase:
         ]
         return NaiveCluster(
             self.workload(), instances, self.router, self.decode_router, self.kv_bytes_per_token, self.failures, self.restart_s, self.rule,
-            self.kv_transfer, self.layers, self.windows, self.state_bytes,
+            self.kv_transfer, self.layers, self.windows, self.state_bytes, self.naive_migrations(),
         ).run()  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from simserve.workload.requests import Workload
 from tests.reference.naive import parents_of
 from tests.reference.naive_instance import ClusterReq, NaiveInstance
 from tests.reference.naive_link import FIRST, Copy, NaiveLink
+from tests.reference.naive_migration import NaiveMigrations, Plan
 from tests.reference.naive_token_prefix import NaiveTokenInstance
 
 
@@ -49,6 +50,7 @@ class NaiveCluster:
         layers: int = 1,
         windows: tuple[tuple[int, float], ...] = (),
         state_bytes: float = 0.0,
+        migrations: Plan | None = None,
     ) -> None:
         self.kv_transfer_by, self.layers, self.windows, self.state_bytes = kv_transfer, layers, windows, state_bytes
         self.now, self.agenda, self.serial = 0.0, [], 0
@@ -83,7 +85,8 @@ class NaiveCluster:
             self.instances.append(instance)
         self.routers, self.last = {"entry": router, "decode": decode_router}, {"entry": -1, "decode": -1}
         self.kv_bytes_per_token, self.restart_s, self.rule = kv_bytes_per_token, restart_s, rule
-        self.dies = bool(failures)
+        self.goes_anywhere = bool(failures) or migrations is not None
+        self.migrations = NaiveMigrations(self, migrations)
         self.pools = {
             "entry": [i for i in self.instances if i.role != "decode"],
             "decode": [i for i in self.instances if i.role == "decode"],
@@ -131,9 +134,8 @@ class NaiveCluster:
 
     def step_ended(self, i: NaiveInstance) -> None:
         i.finish()
-        for r in [r for r in self.leave_with_step if r.leaves == i.number]:
-            self.leave_with_step.remove(r)
-            self.give_up(r, between=i)
+        while i.between:
+            i.between.pop(0)()
         self.pull(i)
         self.start(i)
 
@@ -226,6 +228,7 @@ class NaiveCluster:
         """The client of a request goes away: it leaves, wherever it is; one in a step when that has ended."""
         if r.status:
             return
+        self.migrations.gives_up(r)
         where = next((i for i in self.instances if r in [*i.waiting, *i.inbox, *i.running, *i.swapped, *i.landed, *i.aside]), None)
         if where is None:
             self.gave_up.add("held")
@@ -233,6 +236,7 @@ class NaiveCluster:
         elif r in where.running and where.busy and where is not between:
             r.leaves = where.number
             self.leave_with_step.append(r)
+            where.between.append(lambda: self.leave(r, where))
             return
         else:
             lists = {name: getattr(where, name) for name in ("waiting", "inbox", "running", "swapped", "landed", "aside")}
@@ -248,8 +252,14 @@ class NaiveCluster:
                     self.moves.remove(move)
                     self.withdraw(move)
                     break
+            self.migrations.leaves(r, "the request ended")
             self.wake(where)
         self.over(r, "CANCELLED", "the client gave up")
+
+    def leave(self, r: ClusterReq, i: NaiveInstance) -> None:
+        """The step has ended with which a request was to leave."""
+        self.leave_with_step.remove(r)
+        self.give_up(r, between=i)
 
     # routing
     def choose(self, pool: str) -> NaiveInstance | None:
@@ -271,6 +281,7 @@ class NaiveCluster:
         return min(up, key=lambda i: (len(i.waiting) + len(i.inbox), outstanding[i], i.number))
 
     def route(self, r: ClusterReq) -> None:
+        self.migrations.wake()
         chosen = None if self.held else self.choose("entry")
         if chosen is None:
             self.held.append(r)
@@ -278,8 +289,8 @@ class NaiveCluster:
             self.send(r, chosen)
 
     def send(self, r: ClusterReq, i: NaiveInstance) -> None:
-        limits = [one.limit for one in self.pools["entry"]] if self.dies else [i.limit]
-        if i.role != "mixed" or self.dies:
+        limits = [one.limit for one in self.pools["entry"]] if self.goes_anywhere else [i.limit]
+        if i.role != "mixed" or self.goes_anywhere:
             limits += [one.limit for one in self.pools["decode"]]
         limit = min(limits)
         if r.prompt >= limit:
@@ -385,6 +396,8 @@ class NaiveCluster:
         i.up = False
         self.deaths += 1
         i.cut_after.append(len(i.steps) - 1)
+        self.migrations.dies(i)
+        i.between.clear()
         if i.busy:
             self.agenda.remove(i.step_end)
             if i.end_s == self.now:  # a step that ends at this instant has ended

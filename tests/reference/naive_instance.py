@@ -6,6 +6,7 @@ Memory is counted afresh whenever it is asked for. See docs/invariants.md, "The 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tests.reference.naive import Naive, Req
 
 if TYPE_CHECKING:
     from tests.reference.naive_cluster import NaiveCluster
+    from tests.reference.naive_migration import Migration
 
 
 Key = tuple[str, str, int]
@@ -56,13 +58,16 @@ class NaiveInstance(Naive):
         self.landed: list[ClusterReq] = []  # arrived with their KV, without a sequence slot yet
         self.aside: list[ClusterReq] = []  # transferred, their KV still here
         self.reserved: list[tuple[ClusterReq, int]] = []  # tables of requests that are being copied here
+        self.coming: list[Migration] = []  # moves that hold memory here
+        self.stopped: list[ClusterReq] = []  # on their way elsewhere, decoding no more, their KV still here
+        self.between: list[Callable[[], None]] = []  # what waits for the end of the step in progress, in order
         self.cut_after: list[int] = []  # number of the last step that had ended when it died
         self.idle: list[Key] = []  # contents that no request uses, least recently used first
 
     # memory
     @property
     def holders(self) -> list[ClusterReq]:
-        return [*self.running, *self.landed, *self.aside]
+        return [*self.running, *self.landed, *self.stopped, *self.aside]
 
     @property
     def shared(self) -> set[Key]:
@@ -70,10 +75,16 @@ class NaiveInstance(Naive):
 
     @property
     def free(self) -> int:
-        held = sum(self.held_by(r) for r in [*self.running, *self.landed]) + sum(self.size(r.held, True) for r in self.aside)
+        decoding = [*self.running, *self.landed, *self.stopped]
+        held = sum(self.held_by(r) for r in decoding) + sum(self.size(r.held, True) for r in self.aside)
         shared_more = sum(len(r.pinned) for r in self.holders) - len(self.shared)
         reserved = sum(self.size(table, False) for _, table in self.reserved)
+        reserved += sum(self.arriving(move.table, move.last) for move in self.coming)
         return self.kv_blocks - held + shared_more * self.shared_blocks - reserved
+
+    def arriving(self, table: int, last: bool) -> int:
+        """Blocks of a table on its way here; windows and state come with the last copy."""
+        return self.size(table, False) if last else self.groups[0] * table
 
     @property
     def shared_blocks(self) -> int:
@@ -156,6 +167,7 @@ class NaiveInstance(Naive):
         self.release(r)
         super().preempt(r)
         self.cluster.leaves(r)
+        self.cluster.migrations.leaves(r, "the request was preempted")
 
     def decode_all(self, budget: int | None = None) -> None:
         super().decode_all(budget)
@@ -224,6 +236,7 @@ class NaiveInstance(Naive):
             self.release(r)
             r.held, r.served_by = 0, self.number
             self.cluster.leaves(r)
+            self.cluster.migrations.leaves(r, "the request ended")
         self.end_all(ended)
 
     def tokens(self, r: Req, ended: list[Any], tokens: int = 1) -> None:

@@ -57,10 +57,12 @@ class FlagRule(Section):
 
 def laid_out(section: Mapping[str, Any], known: Iterable[str]) -> Iterator[tuple[str, Any, KeyPath]]:
     """(flag, value, where it stands) for each flag of an experiment's `engine`. Flags that hold a mapping, as vLLM's
-    `speculative_config: {method: eagle3}` or the JSON text of its command line, are given part by part as `speculative_config.method`.
+    `speculative_config: {method: eagle3}` or the JSON text of its command line, are given part by part as `speculative_config.method`;
+    null is as without the flag.
 
-    Raises ValueError, with the flag, for a text that is no JSON.
+    Raises ValueError, with the flag, for a text that is no JSON, and for what is no mapping.
     """
+    known = set(known)
     heads = {flag.split(".")[0] for flag in known if "." in flag}
     for flag, value in section.items():
         parts = value
@@ -71,6 +73,10 @@ def laid_out(section: Mapping[str, Any], known: Iterable[str]) -> Iterator[tuple
                 raise ValueError(flag, f"found {shown(value)}, expected a mapping, or one as JSON ({problem.msg})") from problem
         if flag in heads and isinstance(parts, Mapping):
             yield from ((f"{flag}.{part}", one, ("engine", flag, part)) for part, one in parts.items())
+        elif flag in heads and parts is None:
+            continue
+        elif flag in heads and flag not in known:
+            raise ValueError(flag, f"found {shown(value)}, expected a mapping, or one as JSON")
         else:
             yield flag, value, ("engine", flag)
 

@@ -78,6 +78,9 @@ def by_batch(table: Table, value: Any) -> list[dict[str, int]]:
         if not isinstance(value, list) or not value or not all(isinstance(entry, list) and len(entry) == 3 for entry in value):
             raise ValueError(f"found {shown(value)}, expected a list of [first batch size, last batch size, tokens]")
         ranges = [tuple(_whole(number, "batch sizes and tokens") for number in entry) for entry in value]
+        for first, last, _ in ranges:
+            if last < first:
+                raise ValueError(f"found a range from {first} to {last}, expected one that goes up")
         for (_, last, _), (first, _, _) in itertools.pairwise(ranges):
             if first != last + 1:
                 raise ValueError(f"found a range from {first} after one to {last}; each begins where the one before ends")

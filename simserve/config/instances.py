@@ -172,7 +172,7 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
     for flag, value, path in stated:
         if flag == "name" or flag in engine_profile.OWN_KEYS:
             continue
-        rule = engine.flag_rules.get(flag)
+        rule, written = engine.flag_rules.get(flag), value
         if rule is not None:
             if rule.of_model:
                 continue  # written under `model` when the experiment was loaded
@@ -190,7 +190,7 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
         key = tuple((rule.sets if rule else engine.flags[flag]).split("."))
         if key in found and found[key].value != value:
             earlier = messages.dotted(found[key].path or ())
-            mistakes.append(messages.at(document, path, f"found {kind_of(value)}, but {earlier} sets the same thing; give one of them"))
+            mistakes.append(messages.at(document, path, f"found {kind_of(written)}, but {earlier} sets the same thing; give one of them"))
             continue
         found[key] = Setting(value, path, flag if rule else "")
         if key[0] != "scheduler" and value != engine_flags.ALL_RANKS:
@@ -255,6 +255,9 @@ def policy_params(
         origin = settings.get(mistake.key.split(".")[0])
         path = messages.dotted(origin.path) if origin and origin.path else mistake.key
         text = mistake.text
+        if not path and (section := next((setting.path[:-1] for setting in settings.values() if setting.path), None)):
+            mistakes.append(messages.at(document, section, text))  # what two parameters say together
+            continue
         if text.startswith("unknown key"):
             known = {*params_class.model_fields, *beside}
             text = f"policy {policy} has no parameter '{clipped(mistake.key)}'{hints.unknown_key(mistake.key, known, 'scheduler')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def complete(
     """What holds, None where the group does not speculate, and the mistakes in it. `engine` is how messages name the engine."""
     if not stated:
         return None, []
-    stated = _as_the_engine_reads(stated)
+    stated = _as_the_engine_reads(_with_method(stated, profile.methods))
     values = {key: one.value for key, one in stated.items()}
     view = Document(document.source, values)
     for key, one in stated.items():
@@ -87,15 +87,34 @@ def complete(
 
 
 def _missing(stated: Mapping[str, Stated], key: str, help_: str, document: Document) -> Mistake:
-    section = next((one.path[:-1] for one in stated.values() if not one.flag), ("speculation",))
     place = document.place(next(iter(stated.values())).path[:-1])
-    return Mistake(place, messages.dotted((*section, key)), f"this key is required and missing {help_}")
+    return Mistake(place, messages.dotted((*_section(stated), key)), f"this key is required and missing {help_}")
 
 
 def _path(stated: Mapping[str, Stated], key: str) -> KeyPath:
     """Where a key, or one below it, was written."""
     first, *rest = key.split(".")
-    return (*stated[first].path, *rest) if first in stated else (*next(iter(stated.values())).path[:-1], key)
+    return (*stated[first].path, *rest) if first in stated else (*_section(stated), key)
+
+
+def _section(stated: Mapping[str, Stated]) -> KeyPath:
+    """The section that is written, the group's own if there is one; flags are not in it."""
+    sections = [one.path[:-1] for one in stated.values() if not one.flag]
+    return max(sections, key=len, default=("speculation",))
+
+
+def _with_method(stated: Mapping[str, Stated], methods: Sequence[str]) -> Mapping[str, Stated]:
+    """What flags leave unsaid where they can mean one thing only: an engine of one method; a draft's name where an engine has no heads
+    (vLLM V0: `speculative_model`, of which "[ngram]" is no model; vllm/config.py, SpeculativeConfig.maybe_create_spec_config)."""
+    flag = next((one for key, one in stated.items() if one.flag and key in ("draft", "tokens")), None)
+    if flag is None or "method" in stated:
+        return stated
+    draft = stated.get("draft")
+    if len(methods) == 1:
+        return {**stated, "method": Stated(methods[0], flag.path, True)}
+    if draft is not None and set(methods) == {"draft-model", "ngram"}:
+        return {**stated, "method": Stated("ngram" if draft.value == "[ngram]" else "draft-model", draft.path, True)}
+    return stated
 
 
 def _as_the_engine_reads(stated: Mapping[str, Stated]) -> dict[str, Stated]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from simserve.bounds import MOST_REQUESTS
 from simserve.config.section import Section
@@ -82,8 +82,6 @@ class AcceptanceSection(RatesSection):
 
 class ByBatchSection(Section):
     """Another number of drafted tokens from a batch size on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     size: int = Field(alias="from", ge=1, le=MOST_REQUESTS, description="Decoding requests from which on it holds, until the next rule.")
     tokens: int = Field(ge=0, le=MOST_DRAFTED, description="Tokens drafted in a row. 0 = the batch does not speculate.")

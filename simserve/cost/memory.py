@@ -170,11 +170,14 @@ def _too_small(model: ModelArchitecture, profile: HardwareProfile, parallel: Par
         allowed = f"weights and KV cache may use {_gib(rule.memory_utilisation * memory)} ({rule.memory_utilisation:g} of {_gib(memory)})"
     else:
         allowed = f"may use {_gib(capacity.usable_bytes)} ({rule.memory_utilisation:g} of {_gib(memory)})"
-    beside = "" if rule.draft is None else f" beside its draft '{rule.draft.name}' ({_gib(rule.draft.weight_bytes)} of weights on a rank)"
+    beside, tp = "", f"tp {fits} would fit" if fits else "no tensor-parallel degree up to 64 fits"
+    if rule.draft is not None:
+        beside = f" beside its draft '{rule.draft.name}' ({_gib(rule.draft.weight_bytes)} of weights on a rank)"
+        tp = "a higher tensor-parallel degree, which shares out the draft too, or a smaller draft may fit"
     return (
         f"model '{model.name}' does not fit {profile.name} with tp {parallel.tp}, pp {parallel.pp}{beside}:"
         f" a rank holds {_gib(capacity.weight_bytes)} of weights and needs {_gib(needed)} before any KV cache, and {allowed};"
-        f" {f'tp {fits} would fit' if fits else 'no tensor-parallel degree up to 64 fits'}"
+        f" {tp}"
     )
 
 

@@ -139,6 +139,19 @@ def test_an_older_vllm_has_other_names(write: Write) -> None:
     assert (found.draft, found.tokens, [(rule.size, rule.tokens) for rule in found.by_batch]) == ("llama-3.2-1b", 5, [(8, 0)])
 
 
+@pytest.mark.parametrize(
+    ("engine", "method", "draft"),
+    [
+        ("{name: vllm-v0, speculative_model: llama-3.2-1b, num_speculative_tokens: 5}", "draft-model", "llama-3.2-1b"),
+        ("{name: vllm-v0, speculative_model: '[ngram]', num_speculative_tokens: 5}", "ngram", None),
+        ("{name: llama.cpp, model_draft: llama-3.2-1b, draft_max: 5}", "draft-model", "llama-3.2-1b"),
+    ],
+)
+def test_flags_that_can_mean_one_method_only_need_not_say_it(write: Write, engine: str, method: str, draft: str | None) -> None:
+    found = group(loaded(write, "{acceptance: {rate: 0.6}}", engine))
+    assert (found.method, found.draft, found.tokens) == (method, draft, 5)
+
+
 def test_a_key_goes_over_a_flag(write: Write) -> None:
     engine = "{name: vllm-v1, speculative_config: {method: eagle3, num_speculative_tokens: 3}}"
     assert group(loaded(write, "{tokens: 5, acceptance: {rate: 0.6}}", engine)).tokens == 5
@@ -168,6 +181,12 @@ def test_what_becomes_of_rejected_kv_is_the_engines(write: Write) -> None:
             EAGLE3,
             [("    - count: 2", "    - count: 2\n      scheduler: {policy: sarathi}")],
             r"scheduler\.policy sarathi: .*mixed chunked prefill .*switched off",
+        ),
+        (
+            "sglang",
+            EAGLE3,
+            [("    - count: 2", "    - count: 2\n      scheduler: {policy: xy-serve}")],
+            r"scheduler\.policy xy-serve: prompts and verifications share no step",
         ),
         ("vllm-v1", SMALL, [], "vLLM 0.8 to 0.13.* does not have 'draft-model'.*eagle3"),
         ("vllm-v1-async", TREE, [], r"speculation\.top_k 4: its proposers draft one chain"),
@@ -240,6 +259,7 @@ BAD = {
     "<@, by_batch: [{from: 0, tokens: 2}]}": r"by_batch\.0\.from: found 0, expected a number >= 1",
     "<top_k: 2, verify_tokens: 8, @, by_batch: [{from: 9, tokens: 2}]}": "a tree is drafted whole",
     "<@, rate: 0.5}": "unknown key",
+    "<@, by_batch: [{size: 8, tokens: 2}]}": r"by_batch\.0\.size: unknown key",
     "3": "speculation: found 3, expected a mapping",
 }  # fmt: skip
 
@@ -270,11 +290,20 @@ def test_a_mistake_in_a_flag_is_told_at_the_flag(write: Write) -> None:
         "<method: eagle3, tokens: 3}}": r"vllm-v1 has no flag 'speculative_config\.tokens'",
         "{name: vllm-v1, speculative_config: '{method: eagle3'}": "speculative_config: found .*expected a mapping, or one as JSON",
         ">num_speculative_tokens_per_batch_size: [[1, 8, 3], [10, 12, 1]]}}": "a range from 10 after one to 8",
+        ">num_speculative_tokens_per_batch_size: [[8, 1, 3]]}}": "a range from 8 to 1, expected one that goes up",
+        "{name: vllm-v1, speculative_config: '[1]'}": "speculative_config: found .*expected a mapping, or one as JSON",
+        "{name: sglang, speculative_algorithm: STANDALONE, speculative_num_steps: 3}": r" speculation\.draft: this key is required",
     }  # fmt: skip
     for engine, words in bad.items():
         with pytest.raises(ConfigError, match=words):
             text = engine.replace("<", "{name: vllm-v1, speculative_config: {").replace(">", "{name: vllm-v1-async, speculative_config: {")
             loaded(write, "{acceptance: {rate: 0.8}}", text)
+
+
+def test_what_two_parameters_of_a_policy_say_together_is_told_at_the_section(write: Write) -> None:
+    small = ("    - count: 2", "    - count: 2\n      scheduler: {policy: xy-serve, token_budget: 8, reserved_tokens: 8}")
+    with pytest.raises(ConfigError, match=r"exp\.yaml:\d+:\d+: cluster\.instances\.1\.scheduler: reserved_tokens 8 leave nothing"):
+        loaded(write, "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}}", "vllm-v1-async", small)
 
 
 def test_more_drafts_than_the_context_holds(write: Write) -> None:

@@ -71,6 +71,7 @@ def as_clients_see(records: RunRecords, specs: Sequence[InstanceSpec]) -> RunRec
         if specs[lane.instance].role != "decode":
             continue
         starts = step_starts_s(lane)[np.repeat(lane.span_decode_requests > 0, lane.span_steps)]
-        segments = np.flatnonzero((sent.lane == index) & (sent.last_tick >= sent.first_tick) & np.isnan(sent.prefill_end_s))[::-1]
+        decoded = (sent.last_tick >= sent.first_tick) | np.isfinite(sent.prefill_end_s)  # a step with drafted tokens has no ticks
+        segments = np.flatnonzero((sent.lane == index) & decoded & ~sent.of_prefill())[::-1]
         seen[sent.request[segments]] = starts[sent.first_tick[segments]]  # from the last to the first: a request's first segment stays
     return replace(records, requests=replace(records.requests, first_token_s=seen))

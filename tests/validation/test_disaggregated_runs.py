@@ -13,6 +13,7 @@ from simserve.validation.disaggregated import as_clients_see, build_instances, r
 from simserve.validation.machine import overheads_of, without_overheads
 from simserve.validation.predict import predict
 from simserve.validation.workloads import build_workload
+from tests.engine.speculation.toys import Drafting, Verifying
 
 FREE = without_overheads(overheads_of(load_engine("vllm-v1")))
 
@@ -29,9 +30,11 @@ def test_every_worker_is_an_instance_with_its_pools_layout() -> None:
     assert specs[0].link is not None and specs[0].link.bytes_per_s == pytest.approx(50e9)  # a 400 Gbit/s NIC a device
 
 
-def test_the_first_token_is_seen_when_decoding_starts_and_not_before_the_kv_is_there() -> None:
+@pytest.mark.parametrize("drafting", [None, Drafting(3)])
+def test_the_first_token_is_seen_when_decoding_starts_and_not_before_the_kv_is_there(drafting: Drafting | None) -> None:
     one = split(1)
     specs, workload = build_instances(one, FREE), build_workload(one)
+    specs = [replace(spec, cost=Verifying(spec.cost), speculation=drafting) if spec.role == "decode" else spec for spec in specs]
     records = simulate(workload, specs, routed())
     seen = as_clients_see(records, specs).requests
     link = specs[0].link

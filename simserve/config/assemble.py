@@ -69,7 +69,12 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed))
     check_time(experiment, workload, cluster)
-    told = speculating(instances, speculation, experiment.engine, workload.requests, spec.seed)
+    try:
+        told = speculating(instances, speculation, experiment.engine, workload.requests, spec.seed)
+    except ConfigError as error:
+        stated = [path for path in experiment.document.places if path[-2:] == ("speculation", "acceptance")]
+        where = f"{experiment.document.place(stated[0])}: " if len(stated) == 1 else ""
+        raise ConfigError(f"{where}{error}") from error
     return Assembly(workload, told, cluster, tuple(memory_notes), given)
 
 

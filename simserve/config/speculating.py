@@ -84,9 +84,9 @@ def _by_name(acceptance: AcceptanceSection, tokens: int, otherwise: Conditional 
     known = {name: conditional(part, tokens) for name, part in acceptance.of.items()}
     unknown = sorted(used - known.keys())
     if otherwise is None and (unknown or not names):
-        found = f"has '{unknown[0]}'" if unknown else "is not stated"
-        hint = nearest(unknown[0], known) if unknown else ""
-        raise ConfigError(f"{where} {found}, whose acceptance is not given{hint}; give it, or `otherwise`")
+        if not names:
+            raise ConfigError(f"{where} is not stated by any; give the trace such a column, or `otherwise`")
+        raise ConfigError(f"{where} has '{unknown[0]}', whose acceptance is not given{nearest(unknown[0], known)}; give it, or `otherwise`")
     absent = sorted(known.keys() - used)
     if absent and names:
         raise ConfigError(f"{where} has no '{absent[0]}'{nearest(absent[0], used)}")

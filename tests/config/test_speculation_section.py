@@ -410,6 +410,7 @@ def test_the_command_ends_with_2_and_one_line(write: Write, capsys: pytest.Captu
     assert main(["run", str(path), "--out", str(path.parent / "out"), "--quiet"]) == 2
     said = capsys.readouterr().err
     assert words in said
+    assert "exp.yaml:4:" in said, "where it was written, whether loading or the requests find it"
     assert "Traceback" not in said
 
 

@@ -263,7 +263,7 @@ def _layouts(experiment: Experiment) -> list[Mistake]:
             check(model, Parallel(**group.parallel.model_dump()))
         except SimserveError as error:
             mistakes.append(messages.at(experiment.document, ("cluster", "instances", index, "parallel"), str(error)))
-        wrong = group.speculation and speculation.misfit(group.speculation, model, group.max_model_len)
+        wrong = group.speculation and speculation.misfit(group.speculation, model, group.max_model_len, experiment.base_dir)
         if wrong:
             path: KeyPath = ("cluster", "instances", index, "speculation", wrong[0])
             if path not in experiment.document.places and isinstance(experiment.document.data.get("speculation"), Mapping):

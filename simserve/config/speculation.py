@@ -19,6 +19,10 @@ from simserve.speculation.acceptance import Conditional, of_length, of_lengths, 
 from simserve.speculation.schedule import Schedule
 from simserve.workload.columns import COLUMNS
 
+_VOCABULARY_PADDING = 128
+"""Sizes of one vocabulary differ by unused entries that fill it up (Qwen2.5: 151,936 and 152,064); llama.cpp takes drafts within so many
+(common/speculative.cpp, SPEC_VOCAB_MAX_SIZE_DIFFERENCE)."""
+
 NUMBER_COLUMNS = {"acceptance_rate": "rate", "acceptance_length": "length"}
 """Columns of requests that tell their acceptance -> as which key of `acceptance`."""
 
@@ -227,11 +231,21 @@ def refused(
     return mistakes
 
 
-def misfit(section: SpeculationSection, model: ModelArchitecture, max_model_len: int | None) -> tuple[str, str] | None:
-    """(key, text) of what does not go with the model: more drafted tokens than a context has."""
+def misfit(section: SpeculationSection, model: ModelArchitecture, max_model_len: int | None, folder: Path) -> tuple[str, str] | None:
+    """(key, text) of what does not go with the model: more drafted tokens than a context has, a draft that writes other tokens."""
+    from simserve.model import load_model
+
     longest = max_model_len or model.max_position_embeddings
     width = section.verify_tokens or (section.tokens or 0) + 1
     if width >= longest:
         key = "tokens" if section.verify_tokens is None else "verify_tokens"
         return key, f"found {getattr(section, key)}: with the token before them they do not fit into a context of {longest} tokens"
+    if section.method == "draft-model" and section.draft is not None:
+        draft = load_model(section.draft, base_dir=folder)
+        if abs(draft.vocab_size - model.vocab_size) > _VOCABULARY_PADDING:
+            sizes = f"it has a vocabulary of {draft.vocab_size:,} tokens and {model.name} one of {model.vocab_size:,}"
+            return (
+                "draft",
+                f"found '{section.draft}': {sizes}; a draft must write the model's tokens (take a smaller model of the same family)",
+            )
     return None

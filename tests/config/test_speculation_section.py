@@ -26,7 +26,7 @@ Write = Callable[..., Path]
 ENGINE = "engine: {name: vllm-v1, max_num_seqs: 64}"
 OWN_SCHEDULER = ("      scheduler: {policy: sarathi, token_budget: 512}\n", "")
 EAGLE3 = "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}}"
-SMALL = "{method: draft-model, draft: llama-3.2-1b, tokens: 3, acceptance: {rate: 0.8}}"
+SMALL = "{method: draft-model, draft: llama-7b, tokens: 3, acceptance: {rate: 0.8}}"
 TREE = "{method: eagle, tokens: 3, top_k: 4, verify_tokens: 9, acceptance: {rate: 0.8}}"
 STAGES = [("parallel: {tp: 1}", "parallel: {tp: 1, pp: 2}")]
 
@@ -91,11 +91,11 @@ def test_one_key_turns_it_off_and_on(write: Write) -> None:
             {"method": "ngram", "tokens": 4},
         ),
         (
-            "{name: vllm-v1-async, speculative_config: {method: draft_model, model: llama-3.2-1b, num_speculative_tokens: 5,"
+            "{name: vllm-v1-async, speculative_config: {method: draft_model, model: llama-7b, num_speculative_tokens: 5,"
             " num_speculative_tokens_per_batch_size: [[1, 8, 5], [9, 32, 2], [33, 512, 0]]}}",
             {
                 "method": "draft-model",
-                "draft": "llama-3.2-1b",
+                "draft": "llama-7b",
                 "tokens": 5,
                 "by_batch": [{"from": 1, "tokens": 5}, {"from": 9, "tokens": 2}, {"from": 33, "tokens": 0}],
             },
@@ -134,17 +134,17 @@ def test_engines_own_flags(write: Write, engine: str, expected: dict[str, Any]) 
 
 
 def test_an_older_vllm_has_other_names(write: Write) -> None:
-    engine = "{name: vllm-v0, speculative_model: llama-3.2-1b, num_speculative_tokens: 5, speculative_disable_by_batch_size: 8}"
+    engine = "{name: vllm-v0, speculative_model: llama-7b, num_speculative_tokens: 5, speculative_disable_by_batch_size: 8}"
     found = group(loaded(write, "{method: draft-model, acceptance: {rate: 0.6}}", engine))
-    assert (found.draft, found.tokens, [(rule.size, rule.tokens) for rule in found.by_batch]) == ("llama-3.2-1b", 5, [(8, 0)])
+    assert (found.draft, found.tokens, [(rule.size, rule.tokens) for rule in found.by_batch]) == ("llama-7b", 5, [(8, 0)])
 
 
 @pytest.mark.parametrize(
     ("engine", "method", "draft"),
     [
-        ("{name: vllm-v0, speculative_model: llama-3.2-1b, num_speculative_tokens: 5}", "draft-model", "llama-3.2-1b"),
+        ("{name: vllm-v0, speculative_model: llama-7b, num_speculative_tokens: 5}", "draft-model", "llama-7b"),
         ("{name: vllm-v0, speculative_model: '[ngram]', num_speculative_tokens: 5}", "ngram", None),
-        ("{name: llama.cpp, model_draft: llama-3.2-1b, draft_max: 5}", "draft-model", "llama-3.2-1b"),
+        ("{name: llama.cpp, model_draft: llama-7b, draft_max: 5}", "draft-model", "llama-7b"),
     ],
 )
 def test_flags_that_can_mean_one_method_only_need_not_say_it(write: Write, engine: str, method: str, draft: str | None) -> None:
@@ -251,7 +251,7 @@ BAD = {
     "<top_k: 2, verify_tokens: 3, @}": r"verify_tokens: found 3, expected at least 4",
     "<top_k: 2, @}": "verify_tokens: this key is required and missing",
     "<top_k: 2, verify_tokens: 12, @}": r"found 12: a tree of depth 3 and top_k 2 has at most 11",
-    "{method: eagle3, draft: llama-3.2-1b, tokens: 3, @}": "draft: is for method draft-model",
+    "{method: eagle3, draft: llama-7b, tokens: 3, @}": "draft: is for method draft-model",
     "{method: draft-model, tokens: 3, @}": "draft: this key is required and missing",
     "{method: draft-model, draft: llama-3.2-1x, tokens: 3, @}": r"draft: unknown model 'llama-3\.2-1x'",
     "<@, by_batch: [{from: 8, tokens: 4}]}": r"by_batch\.0\.tokens: found 4, expected at most tokens, which is 3",
@@ -304,6 +304,13 @@ def test_what_two_parameters_of_a_policy_say_together_is_told_at_the_section(wri
     small = ("    - count: 2", "    - count: 2\n      scheduler: {policy: xy-serve, token_budget: 8, reserved_tokens: 8}")
     with pytest.raises(ConfigError, match=r"exp\.yaml:\d+:\d+: cluster\.instances\.1\.scheduler: reserved_tokens 8 leave nothing"):
         loaded(write, "{method: eagle3, tokens: 3, acceptance: {rate: 0.8}}", "vllm-v1-async", small)
+
+
+def test_a_draft_writes_the_tokens_of_its_model(write: Write) -> None:
+    section = "{method: draft-model, draft: @, tokens: 3, acceptance: {rate: 0.8}}"
+    with pytest.raises(ConfigError, match=r"speculation\.draft: found 'llama-3\.2-1b': it has a vocabulary of 128,256 tokens .* 32,000"):
+        loaded(write, section.replace("@", "llama-3.2-1b"))
+    assert group(loaded(write, section.replace("@", "llama-7b"))).draft == "llama-7b"
 
 
 def test_more_drafts_than_the_context_holds(write: Write) -> None:
@@ -370,9 +377,9 @@ def test_the_draft_is_told_to_the_costs(tmp_path: Path) -> None:
     tree = section({"rate": 0.5}, top_k=2, verify_tokens=6)
     found = draft_of(tree, tmp_path)
     assert (found.method, found.steps, found.top_k, found.width, found.model) == ("eagle3", 2, 2, 6, None)
-    small = SpeculationSection.model_validate({"method": "draft-model", "draft": "llama-3.2-1b", "tokens": 4})
+    small = SpeculationSection.model_validate({"method": "draft-model", "draft": "llama-7b", "tokens": 4})
     model = draft_of(small, tmp_path).model
-    assert model is not None and model.name == "llama-3.2-1b"
+    assert model is not None and model.name == "llama-7b"
     told = speculated(tree, "freed", table(), 1)
     assert (told.most_drafted(2), told.passes(2), told.rejected_kv) == (5, 2, "freed")
     ngram = speculated(

@@ -99,6 +99,9 @@ def audit(lane: Lane) -> None:
             )
         for request in one.landed:
             held += kv.owned(request) - kv.shared_blocks(request)
+            _require(
+                request.held_blocks * kv.block_tokens >= request.computed_tokens, "I3", f"{request!r} has more tokens than blocks on {name}"
+            )
         for request in one.swapped:
             host += kv.owned(request)
             _require(request.state is State.SWAPPED, "I3", f"{request!r} is swapped out of {name}")

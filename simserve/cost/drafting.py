@@ -19,14 +19,11 @@ from simserve.contracts.cost import F64
 from simserve.cost.draft import Draft
 from simserve.cost.draft_weights import LoadedDraft
 from simserve.cost.host import HostOverheads
-from simserve.cost.step import StepCost
+from simserve.cost.step import ARRAY_FROM, StepCost
 from simserve.cost.tree_attention import TreeAttention
 from simserve.cost.verification import folded, verifies
 
 _FIRST_TOKENS = 8192
-
-_ARRAY_FROM = 48
-"""Steps from which arrays are faster than numbers one by one (as in `cost.step`)."""
 
 NGRAM_SEARCH_S = 2e-5
 """Host time to look the last tokens of a request up in its context: compiled code that reads some thousands of numbers
@@ -70,12 +67,12 @@ class DraftedCost(CostWrapper):
     def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
         """Of decode-only steps that verify and draft; bit-identical to `step_time`."""
         if self._passes is not None and self._shares == 1:
-            alike = self._on_lines if len(steps.context_tokens) < _ARRAY_FROM else self._many_alike
+            alike = self._on_lines if len(steps.context_tokens) < ARRAY_FROM else self._many_alike
             times = alike(steps, self._passes)
             if times is not None:
                 return times
         target = self.target.verify_times(steps)
-        if len(target) < _ARRAY_FROM:
+        if len(target) < ARRAY_FROM:
             return self._few_times(steps, target)
         own = np.array(self._beside_each(steps.decodes, steps.drafted_tokens.tolist(), steps.draft_passes.tolist()))
         return target + (own if self._passes is None else own + self._pass_times(steps, self._passes))
@@ -145,10 +142,8 @@ class DraftedCost(CostWrapper):
     def _decoding_seconds(self, n: int, drafted: int, passes: int, contexts: int, longest: int) -> float:
         """`draft_seconds` of a step without chunks."""
         own = self._beside(n, drafted) if drafted or passes else 0.0
-        if self._passes is None:
+        if self._passes is None or not passes or not n:
             return own
-        if not passes or not n:
-            return own + 0.0
         n, drafted, contexts = self._shared(n), self._shared(drafted), self._shared(contexts)
         assert self._first is not None
         first = self._passes.verify_seconds(n, drafted, contexts, longest) + self._first[n + drafted]

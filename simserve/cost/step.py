@@ -40,7 +40,7 @@ from simserve.model.parallel import Parallel
 _NO_PACE = Pace(1, 0.0, 0.0, ())
 """Of sequences that verify nothing: their arithmetic is in the decode kernel's time."""
 
-_ARRAY_FROM = 48
+ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
 
 Line = tuple[float, float, float, bool]
@@ -181,19 +181,11 @@ class StepCost(CostModel):
 
     def verify_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int) -> float:
         """Seconds of one step on a single-stage instance in which `n` sequences decode and verify, and nothing else happens."""
-        base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
-        i = bisect_right(knots, context_tokens) - 1
-        attention = intercept[i] + slope[i] * context_tokens
-        j = bisect_right(self._single_knots, longest_tokens) - 1
-        longest = self._single_intercept[j] + self._single_slope[j] * longest_tokens
-        if longest > attention:
-            attention = longest
         if drafted_tokens:
-            base, floor, pace = self._verify_rows.get((n, drafted_tokens)) or self._verify_row(n, drafted_tokens)
-            computing = pace.seconds(context_tokens) if pace.bounded else pace.per_token * (context_tokens - pace.ahead)
-            if computing > attention:
-                attention = computing
-        seconds = base + attention
+            base, floor, _ = self._verify_rows.get((n, drafted_tokens)) or self._verify_row(n, drafted_tokens)
+        else:
+            base, floor, _, _, _ = self._decode_rows.get(n) or self._decode_row(n)
+        seconds = base + self._decode_attention(n, drafted_tokens, context_tokens, longest_tokens)
         return seconds if seconds > floor else floor
 
     def verify_each(self, n: int, drafted: Sequence[int], contexts: Sequence[int], longest: Sequence[int]) -> list[float]:
@@ -275,7 +267,7 @@ class StepCost(CostModel):
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
         ones, one_intercept, one_slope = self._single_knots, self._single_intercept, self._single_slope
-        if steps >= _ARRAY_FROM:
+        if steps >= ARRAY_FROM:
             context = np.arange(context_tokens, context_tokens + n * steps, n)
             longest = np.arange(longest_tokens, longest_tokens + steps)
             attention = on_lines(context, knots, intercept, slope)
@@ -306,7 +298,7 @@ class StepCost(CostModel):
         if len(self._stages) > 1:
             raise ModelError(f"verify_times is for one pipeline stage, this instance has {len(self._stages)}")
         n, drafted, context, longest = steps.decodes, steps.drafted_tokens, steps.context_tokens, steps.longest_tokens
-        if len(context) < _ARRAY_FROM:
+        if len(context) < ARRAY_FROM:
             return self.verify_each(n, drafted.tolist(), context.tolist(), longest.tolist())
         first = int(drafted[0])
         if (drafted == first).all():

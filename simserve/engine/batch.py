@@ -29,6 +29,7 @@ class Batch:
     __slots__ = (
         "cost",
         "group",
+        "grown",
         "instance",
         "kv",
         "landed",
@@ -39,6 +40,7 @@ class Batch:
         "policy_name",
         "prefilling",
         "reorders",
+        "resting",
         "runner",
         "speculating",
         "stalled",
@@ -64,6 +66,10 @@ class Batch:
         """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
+        self.grown: dict[int, int] = {}
+        """While a plan is made: blocks of members of the group that have taken those of their next token before it, by row."""
+        self.resting: list[LiveRequest] = []
+        """Members of the group that sit the step in progress out (among `verifying`)."""
         self.speculating: SpeculatingGroup | None = None
         """The group, where the instance speculates."""
         speculation = instance.spec.speculation
@@ -130,6 +136,24 @@ class Batch:
         for request in [request for request in self.verifying if request.planned != serial]:
             self.verifying.remove(request)
             self.join_group(request)
+
+    def go_on_decoding(self) -> None:
+        """The step is over: those that sat it out are in the group again."""
+        for request in self.resting:
+            if request.state is State.VERIFYING:
+                self.verifying.remove(request)
+                self.join_group(request)
+        self.resting.clear()
+
+    def leave_group(self, request: LiveRequest) -> None:
+        """A member leaves the group, with the blocks that it has taken for its next token."""
+        self.group.leave(request)
+        self._emitted(request)
+        blocks = self.grown.pop(request.row, 0)
+        if blocks:
+            request.held_blocks += 1
+            if self.kv.groups is not None:
+                request.beside_blocks += blocks - self.kv.groups.full
 
     def verified(self, request: LiveRequest, drafted: int, now: float, ended: list[LiveRequest]) -> None:
         """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
@@ -223,8 +247,7 @@ class Batch:
         if self.instance.migrating and request.row in self.instance.migrating:
             self.instance.migrating[request.row].abort("the request was preempted")
         if request.state is State.DECODING:
-            self.group.leave(request)
-            self._emitted(request)
+            self.leave_group(request)
         elif request.state is State.VERIFYING:
             self.verifying.remove(request)
         else:

@@ -130,8 +130,9 @@ class KvCache:
 
     # -- taking --------------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: LiveRequest, blocks: int) -> bool:
-        """Gives a newcomer a table of `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
+    def admit(self, request: LiveRequest, blocks: int, room: int = 0) -> bool:
+        """Gives a newcomer a table of `blocks` blocks above the watermark, where one of `room` blocks would find place. Contents of its
+        prompt that are kept here count as computed."""
         prefix, groups = self.prefix, self.groups
         match = found = shared = idle = 0
         if prefix is not None and (request.prefix_ids or prefix.outputs is not None):
@@ -144,7 +145,10 @@ class KvCache:
         else:
             beside = groups.beside(new + shared, False)
             taken = groups.full * new + idle + beside
-        if self._free - taken < self.watermark_blocks:
+        more = 0
+        if room > new + shared:
+            more = room - new - shared if groups is None else groups.pool_blocks(room, False) - groups.pool_blocks(new + shared, False)
+        if self._free - taken - more < self.watermark_blocks:
             return False
         self._free -= taken
         self._used += taken

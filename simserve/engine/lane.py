@@ -299,6 +299,8 @@ class Lane:
                 self.verified_ticks.frombytes(self.batch.speculating.columns(steps))
                 freed = self.batch.speculating.advance(steps)
             ended = group.pop_ended()
+        if self.batch.resting:
+            self.batch.go_on_decoding()
         plan.steps = steps
         plan.kv_blocks = self.kv._used  # used_blocks, without a call in every step
         if freed:

@@ -239,7 +239,7 @@ class Batch:
         """The running request that goes first when memory is short."""
         return max([*self.group.members.values(), *self.prefilling], key=self.instance.order.victim_key)
 
-    def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
+    def preempt(self, request: LiveRequest, swap_times_s: list[float], credit_tokens: int = 0) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         self.runner.gave_up_kv()
         request.preemptions += 1
@@ -261,6 +261,7 @@ class Batch:
         else:
             self.kv.release(request)
             request.lose_kv()
+            request.computed_tokens = credit_tokens
             self.instance.intake.waiting.give_back(request)
 
     def stall(self, request: LiveRequest) -> None:

@@ -135,7 +135,9 @@ class KvCache:
         prompt that are kept here count as computed."""
         prefix, groups = self.prefix, self.groups
         match = found = shared = idle = 0
-        if prefix is not None and (request.prefix_ids or prefix.outputs is not None):
+        if request.computed_tokens:  # it has credit (StepPlan.preempt)
+            found = request.computed_tokens
+        elif prefix is not None and (request.prefix_ids or prefix.outputs is not None):
             match = prefix.match(request)
             found, shared = prefix.tokens(match), prefix.blocks(match)
             idle = prefix.blocks_to_pin(request, match)

@@ -266,7 +266,7 @@ class StepPlan(Step):
 
     def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one), or has been loaded."""
-        if request.loaded:  # type: ignore[attr-defined]
+        if request.loaded or request.computed_tokens:  # type: ignore[attr-defined]  # or it has credit
             return request.computed_tokens
         return self._batch.kv.cached_tokens(request)  # type: ignore[arg-type]
 
@@ -321,10 +321,11 @@ class StepPlan(Step):
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------
 
-    def preempt(self, request: Request, undo: bool = False) -> None:
+    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
         and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the plan, but
-        for a group that decodes already: it is taken out, and its tokens are in the budget again.
+        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` of its next admission
+        count as computed.
 
         With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
         any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
@@ -342,7 +343,7 @@ class StepPlan(Step):
         if live.state is State.PREFILLING and self._batch.runner.keeps_kv(live):
             self._batch.stall(live)
         else:
-            self._batch.preempt(live, self.swap_times_s)
+            self._batch.preempt(live, self.swap_times_s, credit_tokens)
 
     def rest(self, request: Request) -> None:
         """A decoding request sits this step out; to be said before the group decodes."""

@@ -168,9 +168,10 @@ class VllmV1:
                 victim = view.victim
                 at = running.index(victim)
                 del running[at]
-                plan.preempt(victim, undo=True)
+                tokens = given.pop(victim.row, 0)
+                plan.preempt(victim, undo=True, credit_tokens=tokens if rule == "stays" else 0)
                 if rule != "stays":
-                    left += given.pop(victim.row, 0)
+                    left += tokens
                 if at < place and rule == "undone":
                     place -= 1
                 if victim is request:

@@ -149,7 +149,9 @@ class Batch:
         """A member leaves the group, with the blocks that it has taken for its next token."""
         self.group.leave(request)
         self._emitted(request)
-        blocks = self.grown.pop(request.row, 0)
+        blocks = self.grown.pop(request.row, None)
+        if blocks is not None and self.kv.prefix is not None:
+            self.kv.prefix.offer(request, request.computed_tokens + 1)
         if blocks:
             request.held_blocks += 1
             if self.kv.groups is not None:
@@ -213,7 +215,7 @@ class Batch:
     def end(self, request: LiveRequest, now: float) -> None:
         """The request has emitted its last token."""
         self._emitted(request)
-        self.kv.release(request)
+        self.kv.release(request, gone=True)
         request.state = _ENDED
         if self.instance.kv_transfers is not None:
             self.instance.kv_transfers.leaves(request)

@@ -334,7 +334,10 @@ class Lane:
                 if computed == request.target_tokens:
                     self.batch.first_token(request, now, ended)
         if ended:
-            for request in ended:
+            in_turn = ended
+            if len(ended) > 1 and self.kv.prefix is not None and self.kv.prefix.when_planned:
+                in_turn = sorted(ended, key=lambda request: request.admission)  # who frees first is in the queue of free blocks first
+            for request in in_turn:
                 self.batch.end(request, now)
             self.instance.ended(ended, now)
         plan.prefill_requests = len(slices)

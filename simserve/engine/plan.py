@@ -315,6 +315,9 @@ class StepPlan(Step):
             self.refuse(
                 f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
             )
+        prefix = self._batch.kv.prefix
+        if prefix is not None and prefix.when_planned and layers is None:
+            prefix.offer(live, computed + tokens)
         live.planned = self._serial
         self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
         self.sliced.append(live)

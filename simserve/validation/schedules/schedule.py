@@ -94,7 +94,7 @@ class ScheduleRecorder:
         admitted: Mapping[int, int] | None = None,
         free_blocks: int | None = None,
     ) -> None:
-        """A plan made at `start_s`: `tokens` by row, the rows it preempted, the rows it took from the waiting queue with the tokens that
+        """The plan of a step that starts at `start_s`: `tokens` by row, the rows it preempted, the rows it took from the waiting queue with the tokens that
         the prefix cache had of them, KV blocks free afterwards. Of a plan that computes nothing, what it preempted and admitted stands at
         the next step."""
         number = len(self._starts)

@@ -82,8 +82,8 @@ class ScheduleRequest:
     prefix_ids     ids of the blocks (of `block_tokens` tokens) that the prompt begins with: contents are equal where ids are. The rest of
                    the prompt, and the answer, are its own
     abort_s        when its client gives up; None = never
-    accepted       of its verify steps in turn, how many drafted tokens are accepted (more than were drafted mean all; past the end none);
-                   None = it has no drafts
+    accepted       how many drafted tokens a verify step accepts, by the number of output tokens before it (more than were drafted mean all;
+                   past the end none): so that what is accepted does not depend on when. None = it has no drafts
     """
 
     arrival_s: float
@@ -105,10 +105,11 @@ class ScheduleRequest:
 class ScheduleWorkload:
     """Requests in order of arrival, and the settings. `step_s` seconds pass from the start of a step to its end, whatever it computes.
 
-    The clock that both sides keep. Time starts at 0. An engine that is idle plans when the next request arrives; one that is not plans
-    when it is free to (without asynchronous scheduling or stages: when the step before has ended). A request that has arrived by the time
-    of a plan is seen by it. Tokens appear, and requests end, at the end of their step. A request aborted at or before a plan is gone
-    before it.
+    The clock that both sides keep. Time starts at 0, and a step that starts at t ends at t + step_s as doubles add up. An engine that is
+    idle starts a step when the next request arrives; one that is not when it can: when the step before has ended, with pipeline stages
+    when the first stage is free, which takes step_s / stages. With asynchronous scheduling the plan of a step is made when the step before
+    it starts. A request that has arrived by the time of a plan is seen by it. Tokens appear, and requests end, at the end of their step. A
+    request aborted at or before a plan is gone before it.
     """
 
     kind: str

@@ -83,14 +83,12 @@ class _Schedule(_Strict):
     engines: list[tuple[str, str]]
     steps: list[tuple[float, float, int]] | None = None
     free_blocks: list[tuple[int, int]] | None = None
-    total_preemptions: int | None = None
     first_token_s: list[float | None]
     finish_s: list[float | None]
     ended: dict[int, Outcome] = {}
     runs: list[tuple[Run, ...]] | None = None
     admissions: list[tuple[tuple[int, int], ...]] | None = None
     preemptions: dict[int, tuple[int, ...]] | None = None
-    cached_tokens: list[int] | None = None
 
 
 class _Case(_Strict):
@@ -147,7 +145,7 @@ def _case(one: _Case, where: str) -> ScheduleCase:
 
 
 def _schedules(one: _Schedule, count: int, where: str) -> list[Schedule]:
-    for name in ("first_token_s", "finish_s", "runs", "admissions", "cached_tokens"):
+    for name in ("first_token_s", "finish_s", "runs", "admissions"):
         column = getattr(one, name)
         if column is not None:
             _length(column, count, f"{where}: {name}")
@@ -162,7 +160,6 @@ def _schedules(one: _Schedule, count: int, where: str) -> list[Schedule]:
             None if one.runs is None else one.runs[row],
             None if one.admissions is None else one.admissions[row],
             None if one.preemptions is None else one.preemptions.get(row, ()),
-            None if one.cached_tokens is None else one.cached_tokens[row],
         )
         for row in range(count)
     )
@@ -170,7 +167,7 @@ def _schedules(one: _Schedule, count: int, where: str) -> list[Schedule]:
     free = None if one.free_blocks is None else tuple(one.free_blocks)
     for engine, _ in one.engines:
         _known(engine, where)
-    return [Schedule(engine, version, requests, steps, free, one.total_preemptions) for engine, version in one.engines]
+    return [Schedule(engine, version, requests, steps, free) for engine, version in one.engines]
 
 
 def _known(engine: str, where: str) -> None:
@@ -213,11 +210,11 @@ def _alike(schedules: Iterable[Schedule], free_blocks: bool) -> list[list[Schedu
 
 def _schedule_data(schedule: Schedule) -> dict[str, Any]:
     rows = schedule.requests
-    found: dict[str, Any] = {"steps": schedule.steps, "free_blocks": schedule.free_blocks, "total_preemptions": schedule.preemptions}
+    found: dict[str, Any] = {"steps": schedule.steps, "free_blocks": schedule.free_blocks}
     found["first_token_s"] = [row.first_token_s for row in rows]
     found["finish_s"] = [row.finish_s for row in rows]
     found["ended"] = {number: row.ended for number, row in enumerate(rows) if row.ended != "finished"} or None
-    for name in ("runs", "admissions", "cached_tokens"):
+    for name in ("runs", "admissions"):
         column = [getattr(row, name) for row in rows]
         found[name] = None if any(value is None for value in column) else column
     found["preemptions"] = (

@@ -23,7 +23,6 @@ class RequestSchedule:
     admissions   (step, tokens found in the prefix cache) each time it was taken from the waiting queue; None = not recorded
     preemptions  steps whose plans took its KV away; None = not recorded
     first_token_s, finish_s   ends of the steps that gave its first and its last token; None where there was none
-    cached_tokens  tokens found at its first admission, where admissions are not recorded; None = not known
     """
 
     first_token_s: float | None
@@ -32,7 +31,6 @@ class RequestSchedule:
     runs: tuple[Run, ...] | None = None
     admissions: tuple[tuple[int, int], ...] | None = None
     preemptions: tuple[int, ...] | None = None
-    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,6 @@ class Schedule:
 
     steps        (start of the first, seconds from one to the next, how many): runs of steps at equal distances; None = not recorded
     free_blocks  (free KV blocks after a plan, steps): runs; None = not recorded. Shown beside a difference, never compared
-    preemptions  how many in all, where they are not recorded by request; None = not known
     """
 
     engine: str
@@ -49,7 +46,6 @@ class Schedule:
     requests: tuple[RequestSchedule, ...]
     steps: tuple[tuple[float, float, int], ...] | None = None
     free_blocks: tuple[tuple[int, int], ...] | None = None
-    preemptions: int | None = None
 
     @property
     def label(self) -> str:
@@ -94,9 +90,9 @@ class ScheduleRecorder:
         admitted: Mapping[int, int] | None = None,
         free_blocks: int | None = None,
     ) -> None:
-        """The plan of a step that starts at `start_s`: `tokens` by row, the rows it preempted, the rows it took from the waiting queue with the tokens that
-        the prefix cache had of them, KV blocks free afterwards. Of a plan that computes nothing, what it preempted and admitted stands at
-        the next step."""
+        """The plan of a step that starts at `start_s`: `tokens` by row, the rows it preempted, the rows it took from the waiting queue
+        with the tokens that the prefix cache had of them, KV blocks free afterwards. Of a plan that computes nothing, what it preempted
+        and admitted stands at the next step."""
         number = len(self._starts)
         for row in preempted:
             self._rows[row].preemptions.append(number)

@@ -76,7 +76,8 @@ class StatedDrafts:
 
     def course(self, row: int, generated_tokens: int, output_tokens: int, drafts: int, first: int | None = None) -> Course:
         """The rest of a request, step by step; the first drafts at most `first` tokens."""
-        tokens, drafted = [], []
+        tokens: list[int] = []
+        drafted: list[int] = []
         while generated_tokens < output_tokens:
             now = drafts if first is None or tokens else min(drafts, first)
             emitted = min(self.accepted(row, generated_tokens, now) + 1, output_tokens - generated_tokens)

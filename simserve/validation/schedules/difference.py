@@ -100,7 +100,8 @@ class _Plans:
         """The state after the plan of a step; `at_s`: the time of it where this side has no such step."""
         there = step < len(self.starts)
         now = self.starts[step] if there else at_s
-        waiting, running = [], []
+        waiting: list[int] = []
+        running: list[int] = []
         for row, (asked, request) in enumerate(zip(workload.requests, self.requests, strict=True)):
             if asked.arrival_s > now or _gone(request, asked.abort_s, now):
                 continue

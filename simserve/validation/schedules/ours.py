@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from simserve.config.engine_profile import load_engine
-from simserve.contracts import InstanceView, Scheduler, StepPlan
+from simserve.contracts import InstanceView, Request, Scheduler, StepPlan, capable
 from simserve.engine import simulate
 from simserve.engine.plan import StepPlan as EnginePlan
 from simserve.engine.records import RequestColumns, Status
@@ -37,16 +37,19 @@ def ours(workload: ScheduleWorkload, profile: str) -> Schedule:
     return recorder.schedule()
 
 
-class _Recorded:
+class _Recorded(Scheduler):
     """A scheduler whose plans are taken down."""
 
     def __init__(self, inner: Scheduler, recorder: ScheduleRecorder) -> None:
+        super().__init__(inner.params)
+        self.oracle, self.single_stage, self.hears_ends = (capable(inner, name) for name in ("oracle", "single_stage", "hears_ends"))
         self._inner = inner
         self._recorder = recorder
         self._admission = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def ended(self, requests: Sequence[Request], now: float) -> None:
+        """The inner policy hears of it."""
+        self._inner.ended(requests, now)
 
     def plan(self, view: InstanceView) -> StepPlan:
         """The inner policy's plan."""
@@ -64,7 +67,7 @@ class _Recorded:
 
 
 def _running(view: InstanceView) -> list[LiveRequest]:
-    return [*view.prefilling, *view.decoding, *view.verifying]  # type: ignore[list-item]  # the engine's own
+    return [*view.prefilling, *view.decoding, *view.verifying]  # the engine's own
 
 
 def _prefilling(view: InstanceView) -> list[LiveRequest]:

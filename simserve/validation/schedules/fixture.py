@@ -117,6 +117,40 @@ def read_cases(path: Path) -> list[ScheduleCase]:
     return [_case(one, f"{path}: case {number}") for number, one in enumerate(checked(_File, data, str(path)).cases)]
 
 
+def read_place(place: Path) -> list[ScheduleCase]:
+    """The cases of a file, or of all files of a folder (`*.json`, `*.json.gz`), in order of their names. Raises ConfigError as `read_cases`,
+    and for a folder without such files."""
+    if not place.is_dir():
+        return read_cases(place)
+    files = sorted(path for path in place.iterdir() if path.name.endswith((".json", ".json.gz")))
+    if not files:
+        raise ConfigError(f"{place}: no file of recorded schedules (*.json, *.json.gz) is in it")
+    return [case for path in files for case in read_cases(path)]
+
+
+def chosen(cases: Sequence[ScheduleCase], engine: str = "", kinds: Sequence[str] = ()) -> list[ScheduleCase]:
+    """Those of some kinds, with what is recorded of one engine; "" and () leave everything. Raises ConfigError for an engine or a kind that
+    nothing is recorded of."""
+    there = {case.workload.kind for case in cases}
+    for kind in kinds:
+        if kind not in there:
+            raise ConfigError(f"kind '{clipped(kind, 60)}': no such workload is recorded{nearest(kind, there)}")
+    kept = [case for case in cases if not kinds or case.workload.kind in kinds]
+    if not engine:
+        return kept
+    engines = {one.engine for case in kept for one in (*case.schedules, *case.not_driven)}
+    if engine not in engines:
+        raise ConfigError(f"engine '{clipped(engine, 60)}': nothing of it is recorded{nearest(engine, engines)}")
+    return [
+        replace(
+            case,
+            schedules=tuple(one for one in case.schedules if one.engine == engine),
+            not_driven=tuple(one for one in case.not_driven if one.engine == engine),
+        )
+        for case in kept
+    ]
+
+
 def write_cases(path: Path, cases: Sequence[ScheduleCase], *, free_blocks: bool = False) -> None:
     """Writes a file, always the same bytes for the same cases; gzipped if its name ends in .gz. Free blocks are left out unless asked for:
     they say nothing that the rest does not, and take as much room."""

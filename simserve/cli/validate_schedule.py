@@ -35,13 +35,14 @@ def schedule(
     from simserve.errors import ConfigError
     from simserve.progress.count import counting
     from simserve.validation.schedules import fixture
-    from simserve.validation.schedules import kinds as known
     from simserve.validation.schedules.compare import compare_cases, driven, tallies
 
     wanted = [word.strip() for word in kinds.split(",") if word.strip()]
     if fixtures is not None:
         cases = fixture.chosen(fixture.read_place(fixtures), engine, wanted)
     else:
+        from simserve.validation.schedules import kinds as known
+
         if not engine:
             raise ConfigError("--engine is missing: the engine whose scheduler is driven; or --fixtures, the place of recorded schedules")
         with counting("workloads given to the engine") as progress:

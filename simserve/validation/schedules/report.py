@@ -26,7 +26,7 @@ def headline(comparison: Comparison) -> str:
 def state_rows(difference: Difference) -> list[Row]:
     """The state of both sides as (what, engine, simserve); of what is equal on both only the counts."""
     if difference.left is None or difference.right is None:
-        return [] if difference.times is None else [(f"request {difference.row}", *difference.times)]
+        return [] if difference.times is None else [(f"request {difference.row}", difference.times[0], difference.times[1])]
     left, right = difference.left, difference.right
     rows: list[Row] = [("step starts", _time(left), _time(right))]
     rows += [("tokens", _total(left), _total(right))]
@@ -40,7 +40,7 @@ def state_rows(difference: Difference) -> list[Row]:
     rows.append(("running", _list(left.running), _list(right.running)))
     rows.append(("waiting", _list(left.waiting), _list(right.waiting)))
     if left.free_blocks is not None or right.free_blocks is not None:
-        rows.append(("free blocks", *("not known" if side.free_blocks is None else f"{side.free_blocks:,}" for side in (left, right))))
+        rows.append(("free blocks", _blocks(left), _blocks(right)))
     return rows
 
 
@@ -77,6 +77,10 @@ def remarks(tally: Tally) -> str:
 
 def _time(side: Side) -> str:
     return "no such step" if side.start_s is None else f"{side.start_s:.6g} s"
+
+
+def _blocks(side: Side) -> str:
+    return "not known" if side.free_blocks is None else f"{side.free_blocks:,}"
 
 
 def _total(side: Side) -> str:

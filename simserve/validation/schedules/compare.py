@@ -13,7 +13,7 @@ from simserve.validation.schedules.fixture import NotDriven, ScheduleCase
 from simserve.validation.schedules.ours import ours
 from simserve.validation.schedules.profiles import profile_for
 from simserve.validation.schedules.refusals import Unsupported
-from simserve.validation.schedules.schedule import Schedule
+from simserve.validation.schedules.schedule import ENGINES, Schedule
 from simserve.validation.schedules.workload import ScheduleWorkload
 
 Verdict = Literal["equal", "different", "not driven", "not simulated"]
@@ -31,11 +31,6 @@ class Comparison:
     verdict: Verdict
     difference: Difference | None = None
     why: str = ""
-
-    @property
-    def label(self) -> str:
-        """The engine and its version."""
-        return f"{self.engine} {self.version}"
 
 
 def compare(workload: ScheduleWorkload, theirs: Schedule, profile: str) -> Comparison:
@@ -57,7 +52,7 @@ def compare_cases(
     """All that is recorded, held against simserve under `profile`, or under that of each version. Raises ConfigError for a version that no
     profile is for."""
     found: list[Comparison] = []
-    total = sum(len(case.schedules) for case in cases)
+    total = sum(len(case.schedules) + len(case.not_driven) for case in cases)
     for case in cases:
         asynchronous = case.workload.settings.async_scheduling
         for theirs in case.schedules:
@@ -68,6 +63,8 @@ def compare_cases(
         for one in case.not_driven:
             name = profile or profile_for(one.engine, one.version, asynchronous=asynchronous)
             found.append(Comparison(case.workload, one.engine, one.version, name, "not driven", why=one.reason))
+            if progress is not None:
+                progress(len(found), total)
     return found
 
 
@@ -106,6 +103,11 @@ class Tally:
     not_simulated: int = 0
     first: Comparison | None = None
     refusals: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The engine, as it names itself, and its version."""
+        return f"{ENGINES.get(self.engine, self.engine)} {self.version}"
 
     @property
     def compared(self) -> int:

@@ -32,13 +32,10 @@ from simserve.validation.schedules.columns import (
     workload_data,
     workload_of,
 )
-from simserve.validation.schedules.schedule import Schedule
+from simserve.validation.schedules.schedule import ENGINES, Schedule
 from simserve.validation.schedules.workload import ScheduleWorkload
 
 SCHEMA = "simserve-schedule/1"
-
-ENGINES = ("vllm", "vllm-ascend", "sglang", "lightllm", "nano-vllm", "mini-sglang")
-"""Engines that a file may name."""
 
 WHAT = "a file of recorded schedules"
 

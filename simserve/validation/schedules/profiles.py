@@ -7,9 +7,7 @@ import re
 from simserve.config import engine_profile
 from simserve.config.engine_profile import EngineProfile
 from simserve.errors import ConfigError, listed
-
-NAMES = {"vllm": "vLLM", "vllm-ascend": "vLLM-Ascend", "sglang": "SGLang", "lightllm": "LightLLM"}
-"""Engine, as schedules name it -> as profiles do."""
+from simserve.validation.schedules.schedule import ENGINES
 
 _RANGE = re.compile(r"(\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?")
 
@@ -21,12 +19,12 @@ def profile_for(engine: str, version: str, *, asynchronous: bool = False) -> str
     for name in engine_profile.names():
         profile = engine_profile.load_engine(name)
         span = _span(profile.versions)
-        if profile.engine == NAMES.get(engine) and span is not None and _holds(span, version):
+        if profile.engine == ENGINES.get(engine) and span is not None and _holds(span, version):
             found.append((bool(profile.request_path.steps_ahead) != asynchronous, _width(span), name))
     if not found:
-        known = [name for name in engine_profile.names() if engine_profile.load_engine(name).engine == NAMES.get(engine)]
-        which = f"those of {engine} are {listed(known)}" if known else f"none is of {engine}"
-        raise ConfigError(f"no engine profile is for {engine} {version}: {which}; name one with --profile")
+        known = [name for name in engine_profile.names() if engine_profile.load_engine(name).engine == ENGINES.get(engine)]
+        which = f"those of {ENGINES[engine]} are {listed(known)}" if known else f"none is of {ENGINES.get(engine, engine)}"
+        raise ConfigError(f"no engine profile is for {ENGINES.get(engine, engine)} {version}: {which}; name one with --profile")
     return min(found)[2]
 
 

@@ -36,10 +36,10 @@ def schedules_ahead(profile: EngineProfile) -> bool:
 def _span(versions: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """First and last version that a profile's text names, in numbers: "0.8 to 0.13, V1 engine"."""
     match = _RANGE.match(versions)
-    return None if match is None else (_numbers(match[1]), _numbers(match[2] or match[1]))
+    return None if match is None else (numbers(match[1]), numbers(match[2] or match[1]))
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with: 0.5.1.post3 is 0.5.1."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
@@ -47,9 +47,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _holds(span: tuple[tuple[int, ...], tuple[int, ...]], version: str) -> bool:
     """Whether a version is in a range whose ends stand for all that begins with them: 0.13.1 is in "0.8 to 0.13"."""
-    numbers = _numbers(version)
+    found = numbers(version)
     first, last = span
-    return bool(numbers) and numbers[: len(first)] >= first and numbers[: len(last)] <= last
+    return bool(found) and found[: len(first)] >= first and found[: len(last)] <= last
 
 
 def _width(span: tuple[tuple[int, ...], tuple[int, ...]]) -> float:

@@ -276,9 +276,10 @@ class Deployment:
             state_bytes=float(self.model.recurrent_state_bytes()),
         )
 
-    def instance_spec(self, name: str, **place: Any) -> InstanceSpec:
+    def instance_spec(self, name: str, cost: CostModel | None = None, **place: Any) -> InstanceSpec:
         """One instance, with a scheduler of its own: policies keep state.
 
+        cost   seconds of its steps, where they are not those of this deployment
         place  where it stands in a cluster: `role`, `link`, `node`, `uplink`, `starts`, `boot_s` of InstanceSpec
         Raises ModelError like `cost` and `capacity`.
         """
@@ -287,7 +288,7 @@ class Deployment:
         return InstanceSpec(
             name=name,
             scheduler=_own(scheduler),
-            cost=self.cost,
+            cost=self.cost if cost is None else cost,
             kv_blocks=self.kv_blocks,
             block_tokens=self.block_tokens,
             max_seqs=self.slots,

@@ -148,6 +148,9 @@ def vllm_v1(
         if requests < 2 and not threshold_alone:
             cap = 10**12
         (as_group if s.speculation else walk)(s, most, cap)
+        while s.preempted and s.running and not s.decodes and not s.slices:  # a step without work takes no time
+            s.preempted, s.swaps = False, []
+            walk(s, most, cap)
         stuck = not s.decodes and not s.slices
         may_admit = (not s.preempted or stuck) and not s.swapped
         while s.waiting and may_admit and not (max_active_seqs and len(s.running) >= max_active_seqs):

@@ -305,6 +305,7 @@ class Deployment:
             request_s=path.per_request_s,
             request_per_prompt_token_s=path.per_prompt_token_s,
             steps_ahead=path.steps_ahead,
+            ends_late=self.engine is not None and self.engine.ends_late and path.steps_ahead > 0,
             policy=self.policy or type(scheduler).__name__,
             kv_groups=self.kv_groups,
             **place,

@@ -130,6 +130,11 @@ class InstanceView(Protocol):
         """Longest prompt + output that a request may reach here: max_model_len, or less if the KV cache holds less."""
 
     @property
+    def ending(self) -> Sequence[Request]:
+        """Requests that have ended, which the engine does not know when it makes this plan (asynchronous scheduling): they keep their slots
+        and memory in it, and compute nothing."""
+
+    @property
     def in_turn(self) -> bool:
         """Whether running requests can be planned one after the other (`StepPlan.grow` and `rest` of those that decode): not where the
         group speculates, nor with pipeline stages."""

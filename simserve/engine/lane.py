@@ -145,6 +145,13 @@ class Lane:
                 f"policy '{self.policy_name}' repeats {plan.repeat} times a step with prefills, preemptions or swaps: only steps that do "
                 "nothing but decode can be the same again (invariant I10)"
             )
+        if batch.lingering:
+            batch.let_go()
+            if not plan.decodes and not plan.slices:  # nothing was in progress when it was made: all is known
+                intake.see_all()
+                return self.plan_step(now)
+            if waiting:
+                plan.repeat = 1
         if not plan.decodes and not plan.slices:
             if plan.loads:
                 return self.plan_step(now)

@@ -333,9 +333,9 @@ class StepPlan(Step):
         With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
         any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
         """
-        if request.state not in (State.DECODING, State.PREFILLING, State.VERIFYING):
-            self.refuse(f"preempts {request!r}, which is not running")
         live: LiveRequest = request  # type: ignore[assignment]
+        if live.state not in (State.DECODING, State.PREFILLING, State.VERIFYING) and live not in self._batch.lingering:
+            self.refuse(f"preempts {request!r}, which is not running")
         if undo and live.planned == self._serial and live.state is _PREFILLING:
             take_out(self, live)
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):

@@ -170,7 +170,8 @@ class VllmV1:
         """The walk along the running list, past started prompts if the step is not for `prompts`. Who gets no memory preempts the last in
         the queue discipline's order, perhaps itself."""
         rule, group = self.params.victim_in_step, view.decoding
-        running = sorted([*view.prefilling, *group], key=lambda request: request.admission)
+        running = sorted([*view.prefilling, *group, *view.ending], key=lambda request: request.admission)
+        ended = {request.row for request in view.ending}
         assert plan.budget_left is not None
         left, place = plan.budget_left, 0
         given: dict[int, int] = {}
@@ -179,6 +180,8 @@ class VllmV1:
             chunk, computed = 1, request.computed_tokens
             if request.is_prefilling:
                 chunk = self._chunk(request.prefill_left, left) if prompts else 0
+            elif request.row in ended:
+                chunk = 0
             else:
                 computed = group.computed_tokens(request)
             if chunk <= 0:
@@ -205,7 +208,7 @@ class VllmV1:
             if rule != "undone":
                 break
         for request in running:
-            if request.row not in given and not request.is_prefilling:
+            if request.row not in given and not request.is_prefilling and request.row not in ended:
                 plan.rest(request)
         plan.decode(group)
 

@@ -202,8 +202,8 @@ class StepPlan(Protocol):
     def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by
         swap and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the
-        plan: it is taken out, and its tokens are in the budget again. `credit_tokens` count as computed when it is admitted again, and
-        the prefix cache is not asked then."""
+        plan: it is taken out, and its tokens are in the budget again. But `credit_tokens`, all it has in the plan, stay there: they are
+        computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error)."""
 
     def rest(self, request: Request) -> None:
         """A decoding request sits this step out and keeps what it has. To be said before the group decodes."""

@@ -21,13 +21,15 @@ from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.records import Span, span_of
-from simserve.engine.request import LiveRequest
+from simserve.engine.request import LiveRequest, State
 from simserve.engine.view import InstanceView
 from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
     from simserve.engine.runner import Runner
+
+_PREFILLING = State.PREFILLING  # read in a third of the time of an enumeration's attributes
 
 FIRST_CHUNK_STEPS = 16
 LONGEST_CHUNK_STEPS = 4096
@@ -329,6 +331,8 @@ class Lane:
                     continue
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
+                if request.state is not _PREFILLING:  # it has been preempted, and this is void
+                    continue
                 if layers is not None:
                     passed, groups = layers[0] + 1, layers[1]
                     if passed < groups:

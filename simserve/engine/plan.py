@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
 from simserve.engine.batch import Batch
-from simserve.engine.in_turn import grow_member, rest, take_out
+from simserve.engine.in_turn import grow_member, leave_void, rest, take_out
 from simserve.engine.layer_pass import pass_layers
 from simserve.engine.readonly import write
 from simserve.engine.request import LiveRequest, State
@@ -327,8 +327,8 @@ class StepPlan(Step):
     def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
         and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the plan, but
-        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` of its next admission
-        count as computed.
+        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` stay in it: see
+        simserve.contracts.StepPlan.
 
         With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
         any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
@@ -336,7 +336,9 @@ class StepPlan(Step):
         live: LiveRequest = request  # type: ignore[assignment]
         if live.state not in (State.DECODING, State.PREFILLING, State.VERIFYING) and live not in self._batch.lingering:
             self.refuse(f"preempts {request!r}, which is not running")
-        if undo and live.planned == self._serial and live.state is _PREFILLING:
+        if undo and credit_tokens:
+            leave_void(self, self._batch, live)
+        elif undo and live.planned == self._serial and live.state is _PREFILLING:
             take_out(self, live)
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
             self.refuse(f"preempts {request!r}, which is in the step already")

@@ -343,7 +343,7 @@ class Naive:
             self.computes(r)
             self.emit(r, r.gained)
         for r, s in self.slices:
-            if taken.layers[0] == taken.layers[1] - 1:
+            if taken.layers[0] == taken.layers[1] - 1 and r in self.running:
                 r.computed += s.new_tokens
                 if not r.prefilling:
                     self.joins_batch(r)

@@ -223,7 +223,7 @@ class NaiveInstance(Naive):
             self.computes(r)
             self.tokens(r, ended, r.gained)
         for r, s in self.slices:
-            if taken.layers[0] < taken.layers[1] - 1:
+            if taken.layers[0] < taken.layers[1] - 1 or r not in self.running:
                 continue
             r.computed += s.new_tokens
             self.offer(r)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from simserve.contracts import Slice
 from tests.reference.naive import Naive, Req
 
 Planner = Callable[[Naive], None]
@@ -118,11 +119,15 @@ def vllm_v1(
                 v = s.victim()
                 before, had = line.index(v) < place, got.pop(v, 0)
                 line.remove(v)
-                s.slices = [(other, piece) for other, piece in s.slices if other is not v]
-                s.preempt(v)
                 if victim_in_step == "stays":
-                    v.credit = had
+                    if had and not v.prefilling:
+                        s.slices.append((v, Slice(1, v.computed)))
+                    s.preempt(v)
+                    v.recomputed += had
+                    v.credit = had if v in s.waiting else 0
                 else:
+                    s.slices = [(other, piece) for other, piece in s.slices if other is not v]
+                    s.preempt(v)
                     left += had
                 if victim_in_step == "undone" and before:
                     place -= 1

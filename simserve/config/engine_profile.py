@@ -86,6 +86,7 @@ class KvDefaults(Section):
     memory_utilisation: float = Field(default=0.9, gt=0, le=1)
     block_tokens: int = Field(default=16, ge=1, le=MOST_TOKENS)
     watermark: float = Field(default=0.0, ge=0, lt=1)
+    watermark_rule: Literal["always", "beside-running"] = "always"
     prefix_caching: bool = False
     prefix_match: Literal["block", "token"] = "block"
     eviction: Literal["contents-last", "freed-first", "empty-first"] = "contents-last"

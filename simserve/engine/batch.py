@@ -48,6 +48,7 @@ class Batch:
         "stalled",
         "swapped",
         "verifying",
+        "watermark_always",
     )
 
     def __init__(self, instance: Instance, runner: Runner, number: int) -> None:
@@ -81,6 +82,7 @@ class Batch:
             self.speculating = SpeculatingGroup(instance.kv.block_tokens, instance.kv.groups, speculation, instance.limit_tokens)
         self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups) if self.speculating is None else self.speculating
         self.max_seqs = instance.spec.max_seqs
+        self.watermark_always = instance.spec.watermark_always
         self.ends_late = instance.spec.ends_late and instance.cost.stages == 1
 
     def __len__(self) -> int:
@@ -90,6 +92,10 @@ class Batch:
     def running(self) -> int:
         """Requests that hold a sequence slot."""
         return len(self.prefilling) + len(self.group.members) + len(self.verifying) + len(self.lingering)
+
+    def may_go_below(self) -> bool:
+        """Whether an admission now may use the blocks below the watermark."""
+        return not self.watermark_always and not self.running
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its sequence slot."""

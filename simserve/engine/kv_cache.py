@@ -135,9 +135,9 @@ class KvCache:
 
     # -- taking --------------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: LiveRequest, blocks: int, room: int = 0) -> bool:
-        """Gives a newcomer a table of `blocks` blocks above the watermark, where one of `room` blocks would find place. Contents of its
-        prompt that are kept here count as computed."""
+    def admit(self, request: LiveRequest, blocks: int, room: int = 0, below: bool = False) -> bool:
+        """Gives a newcomer a table of `blocks` blocks above the watermark (or `below` it), where one of `room` blocks would find place.
+        Contents of its prompt that are kept here count as computed."""
         prefix, groups = self.prefix, self.groups
         match = found = shared = idle = 0
         if request.computed_tokens:  # it has credit (StepPlan.preempt)
@@ -155,7 +155,7 @@ class KvCache:
         more = 0
         if room > new + shared:
             more = room - new - shared if groups is None else groups.pool_blocks(room, False) - groups.pool_blocks(new + shared, False)
-        if self._free - taken - more < self.watermark_blocks:
+        if self._free - taken - more < (0 if below else self.watermark_blocks):
             return False
         self._free -= taken
         self._used += taken

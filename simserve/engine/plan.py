@@ -250,7 +250,7 @@ class StepPlan(Step):
             self._take(request)
             batch.start_prefill(request, batch.now)
             return True
-        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens)):
+        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens), batch.may_go_below()):
             return False
         self._take(request)
         if found := request.computed_tokens:

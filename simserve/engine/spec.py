@@ -64,6 +64,7 @@ class InstanceSpec:
     kv_groups         how many of them a sequence takes where layers keep different tokens; None = all layers keep every token
     max_seqs          most requests that run at once (per micro-batch with pipeline parallelism)
     watermark_blocks  free blocks an admission must leave
+    watermark_always  it must also where no request runs; False: then it may take them all
     max_model_len     longest prompt + output in tokens; None = as far as the KV cache reaches
     devices           accelerators it occupies
     preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
@@ -95,6 +96,7 @@ class InstanceSpec:
     block_tokens: int = 16
     max_seqs: int = 128
     watermark_blocks: int = 0
+    watermark_always: bool = True
     max_model_len: int | None = None
     devices: int = 1
     preemption: str = "recompute"
@@ -162,9 +164,8 @@ class InstanceSpec:
     @property
     def limit_tokens(self) -> int:
         """Longest prompt + output a request may reach: the model's length or what the KV cache above the watermark holds."""
-        blocks: int | None = self.kv_blocks - self.watermark_blocks
-        if self.kv_groups is not None:
-            blocks = self.kv_groups.longest_table(self.kv_blocks - self.watermark_blocks)
+        room = self.kv_blocks - (self.watermark_blocks if self.watermark_always else 0)
+        blocks: int | None = room if self.kv_groups is None else self.kv_groups.longest_table(room)
         fits = NO_LIMIT if blocks is None else blocks * self.block_tokens
         return fits if self.max_model_len is None else min(self.max_model_len, fits)
 

@@ -143,8 +143,8 @@ class EngineProfile(Section):
     speculation: EngineSpeculation = Field(default_factory=EngineSpeculation)
     ends_late: bool = Field(
         default=False,
-        description="With `request_path.steps_ahead`: a request that has ended keeps its sequence slot and its KV blocks in the plan that was"
-        " made before its end.",
+        description="With `request_path.steps_ahead`: a request that has ended keeps its sequence slot and its KV blocks in the plan that"
+        " was made before its end.",
     )
     dp_shares_step_tokens: bool = Field(
         default=False, description="Whether attention replicas divide the scheduler's token budget among them; otherwise each has it whole."

@@ -82,8 +82,8 @@ class KvSection(Section):
     watermark: float | None = Field(default=None, ge=0, lt=1, description="Fraction of the blocks that an admission must leave free.")
     watermark_rule: Literal["always", "beside-running"] | None = Field(
         default=None,
-        description="When the watermark holds: `always`, or only for a request that is admitted while others run (vLLM since 0.24, which counts"
-        " a block without KV in too).",
+        description="When the watermark holds: `always`, or only for a request that is admitted while others run (vLLM since 0.24, which"
+        " counts a block without KV in too).",
     )
     preemption: Literal["recompute", "swap"] | None = Field(
         default=None, description="What happens to a preempted request's KV: dropped and computed again, or copied to host memory and back."
@@ -102,9 +102,9 @@ class KvSection(Section):
     )
     eviction: Literal["contents-last", "freed-first", "empty-first"] | None = Field(
         default=None,
-        description="Which free blocks are taken first, where contents are kept: `contents-last` = those without contents, then the contents"
-        " least recently used; `freed-first` = in the order in which they were freed (vLLM V1); `empty-first` = the same, but blocks freed"
-        " without contents come before the others (vLLM since 0.24).",
+        description="Which free blocks are taken first, where contents are kept: `contents-last` = those without contents, then the"
+        " contents least recently used; `freed-first` = in the order in which they were freed (vLLM V1); `empty-first` = the same, but"
+        " blocks freed without contents come before the others (vLLM since 0.24).",
     )
 
     @model_validator(mode="after")

@@ -185,8 +185,8 @@ class StepPlan(Protocol):
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
 
     def grow(self, request: Request, tokens: int) -> bool:
-        """Makes a prefilling request hold blocks for `tokens` tokens in all, or a decoding one for its next token, before its group decodes.
-        False, and nothing changes, when memory is short."""
+        """Makes a prefilling request hold blocks for `tokens` tokens in all, or a decoding one for its next token, before its group
+        decodes. False, and nothing changes, when memory is short."""
 
     def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. `layers=(group, groups)` takes them through one of so

@@ -215,8 +215,8 @@ class KvCache:
     # -- giving back ---------------------------------------------------------------------------------------------------------------
 
     def release(self, request: LiveRequest, gone: bool = False) -> None:
-        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones. One that
-        is not `gone` will come back for its own."""
+        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones. One
+        that is not `gone` will come back for its own."""
         if self.finds_own and self.prefix is None and not gone:
             self.prefix = self.finds_own()
             self.prefix.trim(self._free)

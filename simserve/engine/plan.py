@@ -14,6 +14,7 @@ from simserve.engine.in_turn import grow_member, leave_void, rest, take_out
 from simserve.engine.layer_pass import pass_layers
 from simserve.engine.readonly import write
 from simserve.engine.request import LiveRequest, State
+from simserve.engine.swapping_in import swap_in
 from simserve.engine.view import InstanceView
 from simserve.errors import PolicyError
 from simserve.files.words import clipped
@@ -176,28 +177,11 @@ class StepPlan(Step):
         batch.grown.clear()
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
-            self._swap_in()
+            swap_in(self, batch, self._view)
         tokens = self.decodes if batch.speculating is None else batch.speculating.took()
         if self.budget_left is not None:
             self.budget_left -= tokens
         return True
-
-    def _swap_in(self) -> None:
-        """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""
-        batch = self._batch
-        if batch.speculating is not None:
-            batch.speculating.took()
-        while batch.swapped:
-            request = min(batch.swapped, key=lambda r: r.admission)
-            if self._view.free_slots <= 0 or not batch.swap_in(request):
-                break
-            batch.swapped.remove(request)
-            self.swap_times_s.append(batch.swap_time(request.computed_tokens))
-            batch.join_group(request)
-            self.decodes += 1
-        if batch.speculating is not None:  # what they leave of the budget to the others may need fewer blocks
-            batch.speculating.deal(self.budget_left)
-            batch.kv.give_back(-batch.speculating.blocks_needed())
 
     def verify(self, request: Request, drafted: int) -> bool:
         """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""
@@ -406,4 +390,3 @@ class StepPlan(Step):
     def refuse(self, what: str) -> NoReturn:
         """Raises the PolicyError of an action that breaks a rule."""
         raise PolicyError(f"policy '{self._batch.policy_name}' {what} (invariant I10)")
-

@@ -80,8 +80,8 @@ class InstanceSpec:
                       the devices do not wait for it
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
-    ends_late         the plan that is made when a request ends does not know of it: the request keeps its sequence slot and its KV blocks in
-                      that plan (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
+    ends_late         the plan that is made when a request ends does not know of it: the request keeps its sequence slot and its KV
+                      blocks in that plan (asynchronous scheduling; as `steps_ahead`)
     order             queue discipline
     loads             what requests may have to wait for between having memory and being admitted
     speculation       how decoding requests speculate, whatever the scheduler; None = they do not

@@ -33,9 +33,9 @@ class VllmV1:
         victim_in_step: Literal["stays", "leaves", "undone"] = Field(
             "stays",
             description="Priority order: what becomes of a preempted request that has tokens in the step already. stays (0.11, lines 262 to"
-            " 274): they stay in the step and count as computed, and the walk passes over one request; leaves (0.19, lines 475 to 506): they"
-            " are taken out, and the walk passes over one request; undone (0.33, lines 934 to 962 and 978): they are taken out, and the walk"
-            " goes on behind a request that has preempted itself.",
+            " 274): they are computed for nothing and count as computed, and the walk passes over one request; leaves (0.19, lines 475 to"
+            " 506): they are taken out, and the walk passes over one request; undone (0.33, lines 934 to 962 and 978): they are taken out,"
+            " and the walk goes on behind a request that has preempted itself.",
         )
         reserve_full_prompt: bool = Field(
             False,

@@ -95,7 +95,6 @@ def configuration(settings: ScheduleSettings, installed: str) -> Any:
         "policy": settings.order,
         "async_scheduling": settings.async_scheduling,
         "is_encoder_decoder": False,
-        "disable_hybrid_kv_cache_manager": False,
     }
     stated = settings.stated()
     scheduler |= {field: stated[name] for name, field in RULES.items() if name in stated}
@@ -122,7 +121,10 @@ def configuration(settings: ScheduleSettings, installed: str) -> Any:
         given["parallel_config"] = config.ParallelConfig(pipeline_parallel_size=settings.pipeline_stages, distributed_executor_backend="mp")
     if settings.speculation_tokens:
         given["speculative_config"] = _speculation(settings, given)
-    return config.VllmConfig(**given)
+    made = config.VllmConfig(**given)
+    if "disable_hybrid_kv_cache_manager" in fields["SchedulerConfig"]:
+        made.scheduler_config.disable_hybrid_kv_cache_manager = False  # what a GPU's platform says (CudaPlatform.support_hybrid_kv_cache)
+    return made
 
 
 def layer_specs(settings: ScheduleSettings) -> dict[str, Any]:

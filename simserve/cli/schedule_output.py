@@ -16,16 +16,16 @@ from simserve.validation.schedules.report import count, headline, markdown, rema
 
 def show(counts: Sequence[Tally]) -> None:
     """The table, and the state where the first workload parts."""
-    rows = [(tally.kind, f"{tally.engine} {tally.version}", tally.profile, count(tally), remarks(tally)) for tally in counts]
+    rows = [(tally.kind, tally.label, tally.profile, count(tally), remarks(tally)) for tally in counts]
     tables.show(("kind", "engine", "profile", "equal", "first difference"), rows)
     equal, compared = sum(tally.equal for tally in counts), sum(tally.compared for tally in counts)
     print(f"\n{equal} of {compared} schedules equal, step for step")
     first = next((tally for tally in counts if tally.first is not None), None)
     if first is None or first.first is None:
         return
-    print(f"\n{first.engine} {first.version}, {headline(first.first)}\n")
+    print(f"\n{first.label}, {headline(first.first)}\n")
     if first.first.difference is not None:
-        sides = f"{first.engine} {first.version}", f"simserve ({first.profile})"
+        sides = first.label, f"simserve ({first.profile})"
         tables.show(("", *sides), state_rows(first.first.difference))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from simserve.validation.schedules.compare import Comparison, Tally, tallies
 from simserve.validation.schedules.difference import Difference, Side
+from simserve.validation.schedules.schedule import seconds
 
 MOST_ROWS = 12
 """Requests named in one cell; of more, the count."""
@@ -18,7 +19,7 @@ def headline(comparison: Comparison) -> str:
     if comparison.difference is None:
         return f"{comparison.workload.name}: {comparison.why}"
     found = comparison.difference
-    where = f"at {found.at_s:.6g} s" if found.step is None else f"in step {found.step}, {found.at_s:.6g} s"
+    where = f"at {seconds(found.at_s)}" if found.step is None else f"in step {found.step}, {seconds(found.at_s)}"
     who = "" if found.row is None else f" (request {found.row})"
     return f"{comparison.workload.name} differs {where}: {found.about}{who}"
 
@@ -26,7 +27,7 @@ def headline(comparison: Comparison) -> str:
 def state_rows(difference: Difference) -> list[Row]:
     """The state of both sides as (what, engine, simserve); of what is equal on both only the counts."""
     if difference.left is None or difference.right is None:
-        return [] if difference.times is None else [(f"request {difference.row}", *difference.times)]
+        return [] if difference.times is None else [(f"request {difference.row}", difference.times[0], difference.times[1])]
     left, right = difference.left, difference.right
     rows: list[Row] = [("step starts", _time(left), _time(right))]
     rows += [("tokens", _total(left), _total(right))]
@@ -37,10 +38,10 @@ def state_rows(difference: Difference) -> list[Row]:
         rows.append((f"and {len(unlike) - MOST_ROWS} more", "", ""))
     rows.append(("preempted", _list(left.preempted), _list(right.preempted)))
     rows.append(("admitted", _admitted(left), _admitted(right)))
-    rows.append(("running", _list(left.running), _list(right.running)))
-    rows.append(("waiting", _list(left.waiting), _list(right.waiting)))
+    rows.append(("running", *_lists(left.running, right.running)))
+    rows.append(("waiting", *_lists(left.waiting, right.waiting)))
     if left.free_blocks is not None or right.free_blocks is not None:
-        rows.append(("free blocks", *("not known" if side.free_blocks is None else f"{side.free_blocks:,}" for side in (left, right))))
+        rows.append(("free blocks", _blocks(left), _blocks(right)))
     return rows
 
 
@@ -48,15 +49,15 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     """A summary for a pull request: what was equal by kind, and the first difference of each kind with the state of both sides."""
     counts = tallies(comparisons)
     equal, compared = sum(t.equal for t in counts), sum(t.compared for t in counts)
-    versions = ", ".join(dict.fromkeys(f"{t.engine} {t.version}" for t in counts))
+    versions = ", ".join(dict.fromkeys(t.label for t in counts))
     lines = [f"## Schedules: {equal} of {compared} equal, step for step", "", f"simserve against {versions or 'nothing'}.", ""]
     lines += ["| engine | profile | kind | equal | first difference |", "|---|---|---|--:|---|"]
-    lines += [f"| {t.engine} {t.version} | {t.profile} | {t.kind} | {count(t)} | {remarks(t)} |" for t in counts]
+    lines += [f"| {t.label} | {t.profile} | {t.kind} | {count(t)} | {remarks(t)} |" for t in counts]
     for tally in counts:
         if tally.first is None or tally.first.difference is None:
             continue
-        lines += ["", f"### {tally.engine} {tally.version}, {headline(tally.first)}", ""]
-        lines += [f"| | {tally.engine} {tally.version} | simserve ({tally.profile}) |", "|---|---|---|"]
+        lines += ["", f"### {tally.label}, {headline(tally.first)}", ""]
+        lines += [f"| | {tally.label} | simserve ({tally.profile}) |", "|---|---|---|"]
         lines += [f"| {what} | {a} | {b} |" for what, a, b in state_rows(tally.first.difference)]
     return "\n".join(lines) + "\n"
 
@@ -76,7 +77,11 @@ def remarks(tally: Tally) -> str:
 
 
 def _time(side: Side) -> str:
-    return "no such step" if side.start_s is None else f"{side.start_s:.6g} s"
+    return "no such step" if side.start_s is None else seconds(side.start_s)
+
+
+def _blocks(side: Side) -> str:
+    return "not known" if side.free_blocks is None else f"{side.free_blocks:,}"
 
 
 def _total(side: Side) -> str:
@@ -100,6 +105,18 @@ def _list(rows: Sequence[int]) -> str:
     if len(rows) > MOST_ROWS:
         return f"{len(rows)}: {', '.join(str(row) for row in rows[:MOST_ROWS])} ..."
     return ", ".join(str(row) for row in rows)
+
+
+def _lists(left: Sequence[int], right: Sequence[int]) -> tuple[str, str]:
+    """Requests on both sides; of long lists the count, and those that the other does not have."""
+    if max(len(left), len(right)) <= MOST_ROWS:
+        return _list(left), _list(right)
+    return _also(left, right), _also(right, left)
+
+
+def _also(rows: Sequence[int], others: Sequence[int]) -> str:
+    only = [row for row in rows if row not in set(others)]
+    return f"{len(rows)}, among them {_list(only)}" if only else f"{len(rows)}"
 
 
 def _admitted(side: Side) -> str:

@@ -34,5 +34,5 @@ def driver(engine: str) -> Driver:
     """The driver of an engine. Raises ConfigError for one that has none."""
     if engine not in DRIVERS:
         raise ConfigError(f"engine '{engine}': its scheduler is not driven{nearest(engine, DRIVERS)}")
-    module: Driver = importlib.import_module(f"{__name__}.{DRIVERS[engine]}")  # type: ignore[assignment]
+    module: Driver = importlib.import_module(f"{__name__}.{DRIVERS[engine]}")
     return module

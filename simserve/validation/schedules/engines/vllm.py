@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from simserve.validation.schedules.engines.vllm_configuration import configuration, imported, installed_version
+from simserve.validation.schedules.engines.vllm_door import Door
 from simserve.validation.schedules.engines.vllm_executor import Clock, executor_class
 from simserve.validation.schedules.refusals import EngineUnavailable, Unsupported
 from simserve.validation.schedules.schedule import Schedule, ScheduleRecorder
-from simserve.validation.schedules.workload import ScheduleRequest, ScheduleWorkload
+from simserve.validation.schedules.workload import ScheduleRequest, ScheduleSettings, ScheduleWorkload
 
 NAME = "vllm"
 
@@ -25,6 +27,9 @@ STOP_TOKEN = 7
 
 FIRST_TOKEN = 1000
 """Ids below it are kept for what has a meaning. Shared blocks come next, then what each request has of its own."""
+
+PLAIN = ScheduleWorkload("plain", 0, ScheduleSettings(max_model_len=1024, kv_blocks=100), ())
+"""Settings that every version starts with."""
 
 IDLE_PLANS = 2000
 """Plans in a row that compute nothing, at one time, after which the engine has nothing to do until the next event. More than any interval
@@ -41,28 +46,42 @@ def drive(workload: ScheduleWorkload) -> Schedule:
 
     Raises EngineUnavailable (missing, not importable, another interface), Unsupported (a setting that this version has no rule for).
     """
-    with _interface(version()):
-        return _Run(workload, version()).schedule()
+    installed = version()
+    with _interface(installed):
+        try:
+            run = _Run(workload, installed)
+        except ValueError as refusal:  # what an engine raises for settings that it does not start with, if it starts with others
+            _Run(PLAIN, installed)
+            raise Unsupported("settings", f"vLLM {installed} does not start with them: {_sentence(refusal)}") from refusal
+        return run.schedule()
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    stated = [line for line in lines if line.startswith(("Value error,", "Assertion"))] or lines
+    return stated[0].split(" [type=")[0].split(". ")[0] if stated else type(error).__name__
 
 
 @contextmanager
 def _interface(installed: str) -> Iterator[None]:
-    """An attribute, argument or module that is not there is a changed interface, and said so."""
+    """What is not there, or not as this driver knows it, is a changed interface and said so: whatever the engine raises."""
     try:
         yield
     except (EngineUnavailable, Unsupported):
         raise
-    except (AttributeError, TypeError, ImportError, KeyError) as error:
-        where = _innermost(error)
-        raise EngineUnavailable(f"vLLM {installed}: its interface is not one that this driver knows: {error!r} at {where}") from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+        raise EngineUnavailable(f"vLLM {installed}: its interface is not one that this driver knows: {said}, {_where(error)}") from error
 
 
-def _innermost(error: BaseException) -> str:
+def _where(error: BaseException) -> str:
+    """File and line of the engine (or of the driver) that raised."""
     trace = error.__traceback__
     assert trace is not None
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return f"{'/'.join(Path(trace.tb_frame.f_code.co_filename).parts[-3:])} line {trace.tb_lineno}"
 
 
 class _Run:
@@ -80,11 +99,11 @@ class _Run:
         self._planned = self._scheduler.schedule
         self._scheduler.schedule = self._plan
         self._arrivals = deque(enumerate(workload.requests))
-        aborts = sorted((one.abort_s, row) for row, one in enumerate(workload.requests) if one.abort_s is not None)
-        self._aborts = deque(aborts)
+        self._aborts = sorted((one.abort_s, row) for row, one in enumerate(workload.requests) if one.abort_s is not None)
+        self._added: set[int] = set()
         if hasattr(self._core, "aborts_queue"):
             self._core.aborts_queue = _Aborts(self._due_aborts)
-        self._admitted: set[int] = set()
+        self._door = Door(self._config, workload) if workload.settings.max_queued or workload.settings.max_queued_tokens else None
         self._tokens = 0
 
     def schedule(self) -> Schedule:
@@ -119,6 +138,10 @@ class _Run:
     def _arrive(self) -> None:
         while self._arrivals and self._arrivals[0][1].arrival_s <= self._clock.now:
             row, request = self._arrivals.popleft()
+            self._added.add(row)
+            if self._door is not None and not self._door.opens(row):
+                self._recorder.refused(row)
+                continue
             self._add(row, request)
         gone = self._due_aborts()
         if gone:
@@ -126,20 +149,23 @@ class _Run:
 
     def _due_aborts(self) -> list[str]:
         """Ids of requests that are there and whose clients have given up by now."""
-        gone = []
-        while self._aborts and self._aborts[0][0] <= self._clock.now:
-            row = self._aborts.popleft()[1]
-            if str(row) in self._scheduler.requests:
-                gone.append(str(row))
-                self._recorder.aborted(row)
-        return gone
+        due = [row for abort_s, row in self._aborts if abort_s <= self._clock.now and row in self._added]
+        if not due:
+            return []
+        self._aborts = [one for one in self._aborts if one[1] not in due]
+        gone = [row for row in due if _name(row) in self._scheduler.requests]
+        for row in gone:
+            self._recorder.aborted(row)
+            if self._door is not None:
+                self._door.left(row)
+        return [_name(row) for row in gone]
 
     def _add(self, row: int, request: ScheduleRequest) -> None:
         core_request = imported("vllm.v1.engine").EngineCoreRequest
         params = imported("vllm.sampling_params").SamplingParams
         sampling = params(max_tokens=request.most_output_tokens, stop_token_ids=[STOP_TOKEN], temperature=0.0, detokenize=False)
         known: dict[str, Any] = {
-            "request_id": str(row),
+            "request_id": _name(row),
             "prompt_token_ids": self._prompts[row],
             "sampling_params": sampling,
             "arrival_time": request.arrival_s,
@@ -176,8 +202,12 @@ class _Run:
             return
         if tokens:
             self._recorder.first_token(row, self._clock.now)
+            if self._door is not None:
+                self._door.answered(row)
         if ended:
             self._recorder.finished(row, self._clock.now)
+            if self._door is not None:
+                self._door.left(row)
 
     def _plan(self, *arguments: Any) -> Any:
         """The scheduler's plan, taken down."""
@@ -191,6 +221,11 @@ class _Run:
         free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
         self._recorder.step(self._clock.now, tokens, preempted, _admitted(plan), free)
         return plan
+
+
+def _name(row: int) -> str:
+    """A request's id: in the order of rows, since priorities that are equal are told apart by it."""
+    return f"{row:06d}"
 
 
 class _Aborts:

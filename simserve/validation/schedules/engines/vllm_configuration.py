@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -42,6 +43,8 @@ RULES = {
     "adaptive_threshold": "long_prefill_token_threshold_adaptive",
     "max_active_seqs": "max_num_active_seqs",
     "long_prefill_token_threshold": "long_prefill_token_threshold",
+    "max_queued": "max_num_queued_reqs",
+    "max_queued_tokens": "max_num_queued_tokens",
 }
 """Settings that are fields of vLLM's SchedulerConfig where a version has them."""
 
@@ -82,10 +85,19 @@ def _torch_before_vllm() -> None:
         raise EngineUnavailable(f"torch cannot be imported: {type(error).__name__}: {error}") from error
 
 
+@functools.cache
+def _as_on_a_gpu() -> None:
+    """Where no device is found, the platform is one that supports nothing: it answers as a GPU's does (vllm/platforms/cuda.py)."""
+    platform = type(imported("vllm.platforms").current_platform)
+    for question in ("support_hybrid_kv_cache", "is_async_output_supported"):
+        setattr(platform, question, classmethod(lambda cls, *_: True))
+
+
 def configuration(settings: ScheduleSettings, installed: str) -> Any:
     """vLLM's VllmConfig. Raises Unsupported for a setting that this version has no rule for."""
     config = imported("vllm.config")
-    fields = {one: getattr(config, one).__dataclass_fields__ for one in ("SchedulerConfig", "CacheConfig", "ModelConfig")}
+    _as_on_a_gpu()
+    fields = {one: getattr(config, one).__dataclass_fields__ for one in ("SchedulerConfig", "CacheConfig")}
     _refuse(settings, installed, fields["SchedulerConfig"])
     scheduler: dict[str, Any] = {
         "max_num_seqs": settings.max_num_seqs,
@@ -121,10 +133,7 @@ def configuration(settings: ScheduleSettings, installed: str) -> Any:
         given["parallel_config"] = config.ParallelConfig(pipeline_parallel_size=settings.pipeline_stages, distributed_executor_backend="mp")
     if settings.speculation_tokens:
         given["speculative_config"] = _speculation(settings, given)
-    made = config.VllmConfig(**given)
-    if "disable_hybrid_kv_cache_manager" in fields["SchedulerConfig"]:
-        made.scheduler_config.disable_hybrid_kv_cache_manager = False  # what a GPU's platform says (CudaPlatform.support_hybrid_kv_cache)
-    return made
+    return config.VllmConfig(**given)
 
 
 def layer_specs(settings: ScheduleSettings) -> dict[str, Any]:
@@ -161,9 +170,6 @@ def _refuse(settings: ScheduleSettings, installed: str, fields: Any) -> None:
         raise Unsupported("async_scheduling", f"vLLM {installed} has no asynchronous scheduling")
     if settings.order == "priority" and not _has_priority():
         raise Unsupported("order", f"vLLM {installed}'s V1 scheduler has no priorities")
-    if settings.max_queued or settings.max_queued_tokens:
-        name = "max_queued" if settings.max_queued else "max_queued_tokens"
-        raise Unsupported(name, f"vLLM {installed} refuses requests in its API server, not in its scheduler")
 
 
 def _has_priority() -> bool:
@@ -185,10 +191,12 @@ def _model(max_model_len: int) -> Any:
         "seed": 0,
         "max_model_len": max_model_len,
     }
-    fields = model.__dataclass_fields__ if hasattr(model, "__dataclass_fields__") else given
-    if "task" in fields and "runner" in fields:
+    # a process of its own, in which torch would not know what `_torch_before_vllm` taught it, looks at the model's class otherwise
+    imported("vllm.model_executor.models.registry")._run_in_subprocess = lambda inspected: inspected()
+    parameters = inspect.signature(model).parameters
+    if "runner" in parameters:  # from 0.9 on it says what `task` said
         del given["task"]
-    return model(**_there(given, fields))
+    return model(**_there(given, parameters))
 
 
 @functools.cache

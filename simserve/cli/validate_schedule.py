@@ -35,7 +35,8 @@ def schedule(
     from simserve.errors import ConfigError
     from simserve.progress.count import counting
     from simserve.validation.schedules import fixture
-    from simserve.validation.schedules.compare import compare_cases, driven, tallies
+    from simserve.validation.schedules.compare import compare_cases, tallies
+    from simserve.validation.schedules.driving import driven
     from simserve.validation.schedules.engines import driver
 
     wanted = [word.strip() for word in kinds.split(",") if word.strip()]

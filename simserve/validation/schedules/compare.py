@@ -9,8 +9,7 @@ from typing import Literal
 
 from simserve.errors import PolicyError
 from simserve.validation.schedules.difference import Difference, first_difference
-from simserve.validation.schedules.engines import driver
-from simserve.validation.schedules.fixture import NotDriven, ScheduleCase
+from simserve.validation.schedules.fixture import ScheduleCase
 from simserve.validation.schedules.ours import ours
 from simserve.validation.schedules.profiles import profile_for
 from simserve.validation.schedules.refusals import Unsupported
@@ -80,24 +79,6 @@ def compare_cases(
             if progress is not None:
                 progress(len(found), total)
     return found
-
-
-def driven(engine: str, workloads: Sequence[ScheduleWorkload], *, progress: Callable[[int, int], None] | None = None) -> list[ScheduleCase]:
-    """What the installed engine does with each workload.
-
-    Raises ConfigError for an engine that has no driver, EngineUnavailable where it cannot be driven: nothing passes unseen.
-    """
-    one = driver(engine)
-    version = one.version()
-    cases = []
-    for workload in workloads:
-        try:
-            cases.append(ScheduleCase(workload, (one.drive(workload),)))
-        except Unsupported as refusal:
-            cases.append(ScheduleCase(workload, not_driven=(NotDriven(engine, version, str(refusal)),)))
-        if progress is not None:
-            progress(len(cases), len(workloads))
-    return cases
 
 
 @dataclass(slots=True)

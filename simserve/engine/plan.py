@@ -262,7 +262,7 @@ class StepPlan(Step):
             tokens = self._whole(tokens, request)
         batch = self._batch
         decodes = live.state is State.DECODING
-        if live.state is not _PREFILLING and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
+        if live.state is not _PREFILLING and live not in batch.lingering and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
             self.refuse(f"grows {request!r} to {tokens} tokens, which is not prefilling")
         while not (grow_member(batch, live) if decodes else batch.kv.grow(live, tokens)):
             if not batch.loads or not batch.instance.intake.give_up_memory():
@@ -321,7 +321,10 @@ class StepPlan(Step):
         if live.state not in (State.DECODING, State.PREFILLING, State.VERIFYING) and live not in self._batch.lingering:
             self.refuse(f"preempts {request!r}, which is not running")
         if undo and credit_tokens:
-            leave_void(self, self._batch, live)
+            if live.state is State.DECODING:
+                leave_void(self, live, self._batch.group.computed_tokens(live))
+            live.recomputed_tokens += credit_tokens
+            live.planned = -1
         elif undo and live.planned == self._serial and live.state is _PREFILLING:
             take_out(self, live)
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
@@ -340,6 +343,15 @@ class StepPlan(Step):
         if live.state is not State.DECODING or self.decodes:
             self.refuse(f"lets {request!r} rest, which is not decoding or already in the step")
         rest(self._batch, live, self._serial)
+
+    def overrun(self, request: Request) -> None:
+        """A request that has ended (`view.ending`) computes a token that it has no use for. Its block must be there (grow)."""
+        live: LiveRequest = request  # type: ignore[assignment]
+        if live not in self._batch.lingering or live.planned == self._serial or self.budget_left == 0:
+            self.refuse(f"runs {request!r} past its end, which has not just ended or is in the step already")
+        leave_void(self, live, live.computed_tokens)
+        self._batch.instance.recorder.overrun_tokens += 1
+        live.planned = self._serial
 
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""

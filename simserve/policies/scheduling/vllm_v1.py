@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.contracts import InstanceView, SchedulerParams, StepPlan
+from simserve.contracts import InstanceView, Request, SchedulerParams, StepPlan
 
 
 class VllmV1:
@@ -110,6 +110,9 @@ class VllmV1:
 
     def _run(self, plan: StepPlan, view: InstanceView, budget: int, prompts: bool) -> bool:
         """The running requests. Returns whether they were planned as a group; then the plan may hold."""
+        if view.ending and view.in_turn and any(overruns(request, view) for request in view.ending):
+            self._in_turn(plan, view, prompts)
+            return False
         if not view.in_turn:
             plan.decode(view.decoding)
             if prompts:
@@ -181,7 +184,7 @@ class VllmV1:
             if request.is_prefilling:
                 chunk = self._chunk(request.prefill_left, left) if prompts else 0
             elif request.row in ended:
-                chunk = 0
+                chunk = int(overruns(request, view))
             else:
                 computed = group.computed_tokens(request)
             if chunk <= 0:
@@ -201,6 +204,8 @@ class VllmV1:
             else:
                 if request.is_prefilling:
                     plan.prefill(request, chunk)
+                elif request.row in ended:
+                    plan.overrun(request)
                 given[request.row] = chunk
                 left -= chunk
                 place += 1
@@ -231,6 +236,13 @@ class VllmV1:
             plan.prefill(request, chunk)
             carries = carries or target - cached > 1
         return carries
+
+
+def overruns(request: Request, view: InstanceView) -> bool:
+    """Whether a request that has ended is in the next step all the same: if its client allows more tokens, the engine cannot know before
+    it has seen the last (0.33, lines 811 to 824)."""
+    longest = view.max_model_tokens if view.max_model_len is None else view.max_model_len
+    return request.generated_tokens < request.max_output_tokens and request.prompt_tokens + request.generated_tokens < longest
 
 
 class Cadence:

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.contracts import InstanceView, Request, SchedulerParams, StepPlan
 
+QUEUE_FULL = "the engine's queue is full"
+
 
 class VllmV1:
     """Running requests first, then newcomers while budget, sequence slots and memory last; KV blocks are taken chunk by chunk.
@@ -29,6 +31,11 @@ class VllmV1:
             True,
             description="Prompts are cut to what is left of the budget. False: they run whole, and a step may have as many tokens as the"
             " longest sequence, if that is more.",
+        )
+        overruns: Literal["unforeseen", "always"] = Field(
+            "unforeseen",
+            description="Asynchronous scheduling: which requests that have ended compute a token more, in the step that was planned before:"
+            " those whose clients allow more tokens (0.19, line 389), or all (0.11).",
         )
         victim_in_step: Literal["stays", "leaves", "undone"] = Field(
             "stays",
@@ -64,6 +71,21 @@ class VllmV1:
             0, ge=0, le=MOST_REQUESTS, description="Requests that may run while others wait (max_num_active_seqs, 0.33); 0 = max_seqs."
         )
 
+        max_queued: int = Field(
+            0,
+            ge=0,
+            le=MOST_REQUESTS,
+            description="Newcomers are refused while so many requests wait and run (max_num_queued_reqs, 0.33, v1/engine/async_llm.py line"
+            " 352); 0 = never.",
+        )
+        max_queued_tokens: int = Field(
+            0,
+            ge=0,
+            le=MOST_TOKENS,
+            description="Newcomers are refused while the prompts of those without a first token have so many tokens (max_num_queued_tokens,"
+            " line 371); 0 = never.",
+        )
+
         @model_validator(mode="after")
         def _cut_or_not(self) -> Self:
             if self.long_prefill_token_threshold and not self.chunked:
@@ -91,11 +113,14 @@ class VllmV1:
         self._threshold = params.long_prefill_token_threshold
         self._rule_varies = self._threshold > 0 and (not params.threshold_alone or params.adaptive_threshold)
         self._longest_chunk = self._threshold or MOST_TOKENS
+        self._door = Door(params.max_queued, params.max_queued_tokens) if params.max_queued or params.max_queued_tokens else None
         self._cadence = Cadence(params.prefill_schedule_interval) if params.prefill_schedule_interval > 1 else None
 
     def plan(self, view: InstanceView) -> StepPlan:
         budget = self._budget if self._chunked else self.params.step_tokens(view.max_model_tokens)
         plan = view.new_plan(budget=budget)
+        if self._door is not None:
+            self._door.refuse(plan, view)
         if self._rule_varies:
             self._longest_chunk = self._longest_chunk_now(view, budget)
         prompts = self._cadence is None or not self._cadence.holds(len(view.decoding) > 0)
@@ -106,11 +131,11 @@ class VllmV1:
         if self._cadence is not None:
             self._cadence.planned(plan, carries, prompts, len(view.waiting) > 0)
             return plan
-        return plan.hold() if as_group else plan
+        return plan.hold(ignore_arrivals=None if self._door is None else False) if as_group else plan
 
     def _run(self, plan: StepPlan, view: InstanceView, budget: int, prompts: bool) -> bool:
         """The running requests. Returns whether they were planned as a group; then the plan may hold."""
-        if view.ending and view.in_turn and any(overruns(request, view) for request in view.ending):
+        if view.ending and view.in_turn and any(self._overruns(request, view) for request in view.ending):
             self._in_turn(plan, view, prompts)
             return False
         if not view.in_turn:
@@ -184,7 +209,7 @@ class VllmV1:
             if request.is_prefilling:
                 chunk = self._chunk(request.prefill_left, left) if prompts else 0
             elif request.row in ended:
-                chunk = int(overruns(request, view))
+                chunk = int(self._overruns(request, view))
             else:
                 computed = group.computed_tokens(request)
             if chunk <= 0:
@@ -217,6 +242,13 @@ class VllmV1:
                 plan.rest(request)
         plan.decode(group)
 
+    def _overruns(self, request: Request, view: InstanceView) -> bool:
+        """Whether a request that has ended is in the step that was planned before: it is when the engine could not know."""
+        if self.params.overruns == "unforeseen" and request.generated_tokens >= request.max_output_tokens:
+            return False
+        longest = view.max_model_tokens if view.max_model_len is None else view.max_model_len
+        return request.prompt_tokens + request.generated_tokens < longest
+
     # -- newcomers -----------------------------------------------------------------------------------------------------------------
 
     def _admit(self, plan: StepPlan, view: InstanceView, prompts: bool) -> bool:
@@ -236,13 +268,6 @@ class VllmV1:
             plan.prefill(request, chunk)
             carries = carries or target - cached > 1
         return carries
-
-
-def overruns(request: Request, view: InstanceView) -> bool:
-    """Whether a request that has ended is in the next step all the same: if its client allows more tokens, the engine cannot know before
-    it has seen the last (0.33, lines 811 to 824)."""
-    longest = view.max_model_tokens if view.max_model_len is None else view.max_model_len
-    return request.generated_tokens < request.max_output_tokens and request.prompt_tokens + request.generated_tokens < longest
 
 
 class Cadence:
@@ -267,3 +292,28 @@ class Cadence:
             self._steps += 1
             if carries:
                 self._last = self._steps
+
+
+class Door:
+    """Which newcomers the server takes: it counts those that it has taken and not seen end, at the step that would see the newcomer."""
+
+    def __init__(self, requests: int, tokens: int) -> None:
+        self._requests, self._tokens = requests or MOST_REQUESTS + 1, tokens or MOST_TOKENS + 1
+        self._waiting: set[int] = set()
+
+    def refuse(self, plan: StepPlan, view: InstanceView) -> None:
+        """Refuses newcomers among those that wait."""
+        taken, newcomers = [], []
+        for request in view.waiting:
+            known = request.row in self._waiting or request.preemptions or request.generated_tokens
+            (taken if known else newcomers).append(request)
+        requests = view.running - len(view.ending) + len(taken)
+        tokens = sum(request.prompt_tokens for request in (*taken, *view.prefilling) if not request.generated_tokens)
+        for request in sorted(newcomers, key=lambda request: request.row):
+            if requests >= self._requests or tokens >= self._tokens:
+                plan.reject(request, QUEUE_FULL)
+                continue
+            taken.append(request)
+            requests += 1
+            tokens += request.prompt_tokens
+        self._waiting = {request.row for request in taken}

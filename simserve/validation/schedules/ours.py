@@ -67,7 +67,7 @@ class _Recorded(Scheduler):
 
 
 def _running(view: InstanceView) -> list[LiveRequest]:
-    return [*view.prefilling, *view.decoding, *view.verifying]  # the engine's own
+    return [*view.prefilling, *view.decoding, *view.verifying, *view.ending]  # the engine's own
 
 
 def _prefilling(view: InstanceView) -> list[LiveRequest]:

@@ -41,8 +41,8 @@ class VllmV1:
             "stays",
             description="Priority order: what becomes of a preempted request that has tokens in the step already. stays (0.11, lines 262 to"
             " 274): they are computed for nothing and count as computed, and the walk passes over one request; leaves (0.19, lines 475 to"
-            " 506): they are taken out, and the walk passes over one request; undone (0.33, lines 934 to 962 and 978): they are taken out,"
-            " and the walk goes on behind a request that has preempted itself.",
+            " 506): they are taken out, and the walk ends with a request that preempts itself; undone (0.33, lines 934 to 962 and 978): it"
+            " goes on behind it.",
         )
         reserve_full_prompt: bool = Field(
             False,
@@ -58,6 +58,11 @@ class VllmV1:
             False,
             description="The threshold is at least the budget divided by the number of running and waiting requests (0.33, line 764;"
             " long_prefill_token_threshold_adaptive).",
+        )
+        interval_alone: bool = Field(
+            True,
+            description="prefill_schedule_interval holds without data parallelism too (0.33, line 439); False: it is between ranks only"
+            " (0.24, line 424), which is not simulated.",
         )
         prefill_schedule_interval: int = Field(
             1,
@@ -114,7 +119,8 @@ class VllmV1:
         self._rule_varies = self._threshold > 0 and (not params.threshold_alone or params.adaptive_threshold)
         self._longest_chunk = self._threshold or MOST_TOKENS
         self._door = Door(params.max_queued, params.max_queued_tokens) if params.max_queued or params.max_queued_tokens else None
-        self._cadence = Cadence(params.prefill_schedule_interval) if params.prefill_schedule_interval > 1 else None
+        held = params.prefill_schedule_interval > 1 and params.interval_alone
+        self._cadence = Cadence(params.prefill_schedule_interval) if held else None
 
     def plan(self, view: InstanceView) -> StepPlan:
         budget = self._budget if self._chunked else self.params.step_tokens(view.max_model_tokens)
@@ -222,7 +228,7 @@ class VllmV1:
                 plan.preempt(victim, undo=True, credit_tokens=tokens if rule == "stays" else 0)
                 if rule != "stays":
                     left += tokens
-                if rule == "undone" and at < place:
+                if (rule == "undone" and at < place) or (rule == "leaves" and tokens):
                     place -= 1
                 if victim is request:
                     break

@@ -276,23 +276,26 @@ class Deployment:
             state_bytes=float(self.model.recurrent_state_bytes()),
         )
 
-    def instance_spec(self, name: str, **place: Any) -> InstanceSpec:
+    def instance_spec(self, name: str, cost: CostModel | None = None, **place: Any) -> InstanceSpec:
         """One instance, with a scheduler of its own: policies keep state.
 
+        cost   seconds of its steps, where they are not those of this deployment
         place  where it stands in a cluster: `role`, `link`, `node`, `uplink`, `starts`, `boot_s` of InstanceSpec
         Raises ModelError like `cost` and `capacity`.
         """
         scheduler = self._scheduler
+        watermark_always = self.kv.watermark_rule != "beside-running"
         path = RequestPathSection() if self.engine is None else self.engine.request_path
         return InstanceSpec(
             name=name,
             scheduler=_own(scheduler),
-            cost=self.cost,
+            cost=self.cost if cost is None else cost,
             kv_blocks=self.kv_blocks,
             block_tokens=self.block_tokens,
             max_seqs=self.slots,
-            # As vLLM rounds it: a fraction of a block is nothing.
-            watermark_blocks=int((self.kv.watermark or 0.0) * self.kv_blocks),
+            # As vLLM rounds it: a fraction of a block is nothing. Since 0.24 the null block counts (v1/core/kv_cache_manager.py line 163).
+            watermark_blocks=int((self.kv.watermark or 0.0) * (self.kv_blocks + (not watermark_always))),
+            watermark_always=watermark_always,
             max_model_len=self.longest_tokens,
             devices=self.parallel.devices,
             preemption=self.kv.preemption or "recompute",
@@ -300,9 +303,11 @@ class Deployment:
             order=self.order,
             prefix_caching=bool(self.kv.prefix_caching) and (self.kv_groups is None or self.kv_groups.full > 0),
             prefix_match=self.kv.prefix_match or "block",
+            eviction=self.kv.eviction or "contents-last",
             request_s=path.per_request_s,
             request_per_prompt_token_s=path.per_prompt_token_s,
             steps_ahead=path.steps_ahead,
+            ends_late=self.engine is not None and self.engine.ends_late and path.steps_ahead > 0,
             policy=self.policy or type(scheduler).__name__,
             kv_groups=self.kv_groups,
             **place,

@@ -97,6 +97,7 @@ def audit(lane: Lane) -> None:
             _require(
                 request.held_blocks * kv.block_tokens >= request.computed_tokens, "I3", f"{request!r} has more tokens than blocks on {name}"
             )
+        held += sum(kv.owned(request) - kv.shared_blocks(request) for request in one.lingering)
         for request in one.landed:
             held += kv.owned(request) - kv.shared_blocks(request)
             _require(
@@ -184,6 +185,7 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         asked += sum(int(lane.decoded().tokens.sum()) for lane in records.lanes if len(lane.ticks))
         # Of one whose client gave up: what it had in memory then, and what it had lost before.
         asked += again[cancelled].sum() + records.counters.get("cancelled_tokens", 0)
+        asked += records.counters.get("overrun_tokens", 0)
         _require(
             int(asked) == int(records.counters["computed_tokens"]),
             "I2",

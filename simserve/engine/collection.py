@@ -61,6 +61,7 @@ def collected(run: Simulation) -> RunRecords:
             "transferred_tokens": float(run.cluster.kv_transfers.moved_tokens if run.cluster.kv_transfers is not None else 0),
             "migrated_tokens": float(run.cluster.migrations.moved_tokens),
             **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
+            **({"overrun_tokens": float(overrun)} if (overrun := run.recorder.overrun_tokens) else {}),
             **({"void_burst_tokens": float(void)} if (void := run.recorder.void_burst_tokens) else {}),
         },
     )
@@ -104,5 +105,5 @@ def _info(instance: Instance, described: dict[int, dict[str, Any]]) -> InstanceI
         max_seqs=spec.max_seqs,
         peak_flops_per_s=spec.cost.peak_flops_per_s,
         cost=described[key],
-        prefix_caching=instance.kv.prefix is not None,
+        prefix_caching=instance.kv.prefix is not None and instance.kv.finds_own is None,
     )

@@ -21,7 +21,7 @@ from simserve.workload.requests import Workload
 class Req:
     """One request. `computed` = tokens whose KV exists, `held` = blocks of its table, on the device or (swapped) on the host. Of a decoding
     one: `joined` = its place in the order in which the batch was joined, `began` = blocks it held then, `drafted`, `gained` = tokens
-    drafted for it in the coming step, and tokens it will get."""
+    drafted for it in the coming step, and tokens it will get. `credit` = tokens that count as computed when it is admitted again."""
 
     row: int
     prompt: int
@@ -44,6 +44,7 @@ class Req:
     began: int = 0
     drafted: int = 0
     gained: int = 1
+    credit: int = 0
     token_s: list[float] = field(default_factory=list)
 
     @property
@@ -172,7 +173,7 @@ class Naive:
 
     def cached(self, r: Req) -> int:
         """Tokens of the request that an admission now would find computed."""
-        return 0
+        return r.credit
 
     def ended_here(self, r: Req) -> bool:
         """Whether the request has been seen to end."""
@@ -182,7 +183,7 @@ class Naive:
     def admit(self, r: Req, tokens: int) -> None:
         self.waiting.remove(r)
         self.running.append(r)
-        r.held, r.computed, r.target = self.table(tokens), 0, r.prompt + r.generated
+        r.held, r.computed, r.target, r.credit = self.table(tokens), r.credit, r.prompt + r.generated, 0
         r.admission = self.admissions
         self.admissions += 1
 
@@ -248,6 +249,11 @@ class Naive:
     def decode_tokens(self) -> int:
         """Tokens that the decodes of the coming step compute."""
         return sum(1 + r.drafted for r in self.decodes)
+
+    @property
+    def taken(self) -> int:
+        """Tokens of the coming step so far."""
+        return self.decode_tokens + sum(piece.new_tokens for _, piece in self.slices)
 
     def joins_batch(self, r: Req) -> None:
         """It decodes from the next plan on, or from this one."""
@@ -337,7 +343,7 @@ class Naive:
             self.computes(r)
             self.emit(r, r.gained)
         for r, s in self.slices:
-            if taken.layers[0] == taken.layers[1] - 1:
+            if taken.layers[0] == taken.layers[1] - 1 and r in self.running:
                 r.computed += s.new_tokens
                 if not r.prefilling:
                     self.joins_batch(r)

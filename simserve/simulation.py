@@ -59,7 +59,7 @@ def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple
     """The instance's description with the engine profile that its host overheads and defaults came from, and where its memory differs."""
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
-    profile = {**about, "validated": engine.validated, "sources": list(engine.sources)}
+    profile = {**about, "validated": engine.validated, "held_out": engine.verdict.words, "sources": list(engine.sources)}
     notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
     return replace(info, cost={**info.cost, "engine_profile": profile, "measured_runs": _measured_runs(engine.name, info), **notes})
 

@@ -104,10 +104,10 @@ def _keep(found: dict[str, Recorded], record: Path | None) -> None:
     path = record or claims_record.record_path()
     merged = {**{name: old for name, old in claims_record.read(path).items() if name in known}, **found}
     claims_record.write(merged, path)
-    pages = (("docs/serving-accuracy.md", claims_markdown.page), ("README.md", claims_markdown.summary))
-    for page, made in pages if record is None and root is not None else ():
-        if (root / page).is_file():
-            claims_markdown.rewrite(root / page, made(merged))
+    if record is None and root is not None:
+        for page, made in (("docs/serving-accuracy.md", claims_markdown.page), ("README.md", claims_markdown.summary)):
+            if (root / page).is_file():
+                claims_markdown.rewrite(root / page, made(merged))
 
 
 def _with_progress(quiet: bool) -> Any:

@@ -93,7 +93,7 @@ def check_claims(
     """Runs every variant of the experiment and judges its claims.
 
     An experiment with probes asks them of its variants, and runs only the variants of which a claim names another figure; a capacity is
-    searched for where a claim names it. `run` runs one variant (default: as `simserve.run` does), `moved` says what to change further in one.
+    searched for where a claim names it. `run` runs one variant (default: as `simserve.run` does), `moved` says what else to change in one.
     Raises ConfigError for variants or figures that do not exist.
     """
     changes = list(changes)

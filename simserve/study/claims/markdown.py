@@ -23,8 +23,8 @@ def page(records: Mapping[str, Recorded]) -> str:
     lines += ["", "| experiment | paper | priority | published | of these nothing fitted | no published value | flags | identities |"]
     lines += ["|---|---|---|--:|--:|--:|--:|--:|"]
     for name, recorded in sorted(records.items()):
-        paper = recorded.paper
-        lines.append(f"| `{name}` | {paper.get('title', '–')} | {paper.get('priority', '')} | {' | '.join(kinds.cells(recorded.outcomes))} |")
+        about = [recorded.paper.get("title", "–"), recorded.paper.get("priority", "")]
+        lines.append(f"| `{name}` | {' | '.join([*about, *kinds.cells(recorded.outcomes)])} |")
     for name, recorded in sorted(records.items()):
         lines += ["", *_section(name, recorded)]
     return "\n".join(lines) + "\n"

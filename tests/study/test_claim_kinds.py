@@ -149,7 +149,7 @@ def test_a_load_that_was_chosen_is_moved(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_host_time_that_was_stated_or_assumed_is_moved(name: str) -> None:
-    """Where an experiment states seconds of the host, or runs on a profile in which nobody measured them, and its claims are of times."""
+    """Where an experiment states seconds of the host, or runs on a profile in which they are assumed, and its claims are of times."""
     no_time = {"layered_chunk_reload", "pdserve_d2d", "sarathi_tile", "spec_verify", "xy_padding", "llumnix_downtime", "llumnix_autoscale"}
     coefficients = experiment(name).spec.cost is not None  # the engine's overhead is in them
     if name in no_time or coefficients:

@@ -42,6 +42,12 @@ def test_the_worst_metric_of_enough_runs_decides() -> None:
     assert verdict_on(HeldOut(runs=9, rows=9, models=2, metrics=metrics).sealed(OVERHEADS), OVERHEADS).validated
 
 
+def test_a_throughput_alone_validates_nothing() -> None:
+    """Below saturation it is the load's, whatever the host needs."""
+    rate = {"output_tokens_per_s": MetricError(runs=9, median_percent=1.0)}
+    assert not verdict_on(HeldOut(runs=9, rows=9, models=2, metrics=rate).sealed(OVERHEADS), OVERHEADS).validated
+
+
 def test_other_overheads_or_other_facts_are_not_validated() -> None:
     found = facts(20, 5.0)
     assert "not those that were compared" in verdict_on(found, {"host": {"per_step_s": 0.002}}).words
@@ -137,10 +143,16 @@ def test_the_record_of_bundled_profiles_says_of_which_overheads() -> None:
     assert entry.is_of(load_engine("vllm-v1").overheads) and entry.metrics["tpot_mean"].median_percent == pytest.approx(20.0)
 
 
-@pytest.mark.parametrize("name", ["mindie", "orca", "lightllm", "vllm-0.19"])
+@pytest.mark.parametrize("name", ["mindie", "orca", "lightllm", "vllm-0.19", "sarathi-serve"])
 def test_profiles_without_held_out_runs_are_not_validated(name: str) -> None:
     """Assumed, or learned from the only run there is."""
     assert recorded(name) is None and not load_engine(name).validated
+
+
+@pytest.mark.parametrize("name", ["vllm-v0", "vllm-ascend"])
+def test_assumed_overheads_with_few_times_held_out_are_not_validated(name: str) -> None:
+    found = load_engine(name)
+    assert recorded(name) is not None and not found.validated and "held-out runs" in found.verdict.words
 
 
 def test_no_profile_says_so_itself() -> None:

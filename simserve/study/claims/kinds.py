@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from simserve.study.claims.check import Outcome
+from typing import Literal, Protocol
 
 Kind = Literal["predicted", "fitted", "unpublished", "fits", "identity"]
 
@@ -19,6 +16,16 @@ WORDS: dict[Kind, str] = {
     "identity": "identities (follow from their inputs by arithmetic)",
 }
 """Each kind in words, in the order in which they are told."""
+
+
+class Judged(Protocol):
+    """What is counted: a claim with its kind and its verdict."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def reproduced(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ def kind_of(*, published: bool, basis: str, flag: bool) -> Kind:
     return "predicted" if basis == "independent" else "fitted"
 
 
-def counts(outcomes: Iterable[Outcome]) -> list[Count]:
+def counts(outcomes: Iterable[Judged]) -> list[Count]:
     """The published numbers, of which those where nothing was fitted, then each other kind."""
     found = list(outcomes)
 
@@ -59,12 +66,12 @@ def counts(outcomes: Iterable[Outcome]) -> list[Count]:
     ]
 
 
-def cells(outcomes: Iterable[Outcome]) -> list[str]:
+def cells(outcomes: Iterable[Judged]) -> list[str]:
     """The counts as cells of a table, empty where there is no such claim."""
     return [f"{count.inside} of {count.total}" if count.total else "" for count in counts(outcomes)]
 
 
-def heading(outcomes: Iterable[Outcome]) -> str:
+def heading(outcomes: Iterable[Judged]) -> str:
     """The counts in one line, those of kinds that there are; published numbers of which none was fitted are named once."""
     found = [count for count in counts(outcomes) if count.total]
     if len(found) > 1 and found[0].total == found[1].total and found[0].short == "published":
@@ -72,7 +79,7 @@ def heading(outcomes: Iterable[Outcome]) -> str:
     return ", ".join(f"{count.short} {count.inside} of {count.total}" for count in found)
 
 
-def lines(outcomes: Iterable[Outcome]) -> list[str]:
+def lines(outcomes: Iterable[Judged]) -> list[str]:
     """The counts as sentences, for a terminal and for pages: kinds are never added up."""
     return [f"{count.words}: {count.inside} of {count.total} within their bands" for count in counts(outcomes) if count.total]
 

@@ -105,15 +105,29 @@ def _at_values(recorded: Recorded, rows: Sequence[Sensitivity]) -> list[str]:
 
 
 def _by_factors(recorded: Recorded, rows: Sequence[Sensitivity]) -> list[str]:
-    """What each chosen number is worth: the figures when it is multiplied, how far they move, and how many claims are then in."""
+    """What hangs on each chosen number: the figures when it is multiplied, how far they move, how many published ones are then in."""
     heads = [f"`{row.key}` x {row.factor:g}" for row in rows]
     lines = [_wrapped(f"{key}: {why.rstrip('.')}.") for key, why in {f"`{row.key}`": row.chosen for row in rows}.items() if why]
     lines += ["" for _ in lines[:1]] + [f"| claim | ours | {' | '.join(heads)} |", "|---|--:|" + "--:|" * len(rows)]
-    for outcome in recorded.outcomes:
+    moving = [outcome for outcome in recorded.outcomes if any(_moves(outcome, row) for row in rows)]
+    for outcome in moving:
         cells = [_moved(outcome, row) for row in rows]
         lines.append(f"| {outcome.claim} | {'' if outcome.ours is None else _number(outcome.ours)} | {' | '.join(cells)} |")
-    inside = [f"{sum(row.reproduced.values())} of {len(row.reproduced)}" for row in rows]
-    return [*lines, f"| within their bands | {recorded.reproduced} of {len(recorded.outcomes)} | {' | '.join(inside)} |"]
+    published = [outcome for outcome in recorded.outcomes if outcome.kind in ("predicted", "fitted")]
+    if published:
+        inside = [sum(row.reproduced[outcome.claim] for outcome in published) for row in rows]
+        now = sum(outcome.reproduced for outcome in published)
+        lines.append(f"| published numbers within their bands, of {len(published)} | {now} | {' | '.join(map(str, inside))} |")
+    still = len(recorded.outcomes) - len(moving)
+    return [*lines, *(["", f"{still} of the claims do not move."] if still else [])]
+
+
+def _moves(outcome: Outcome, row: Sensitivity) -> bool:
+    """Whether a figure moves by half a per cent or more, or the verdict changes."""
+    now = row.ours[outcome.claim]
+    if row.reproduced[outcome.claim] != outcome.reproduced or (now is None) != (outcome.ours is None):
+        return True
+    return now is not None and outcome.ours is not None and abs(now - outcome.ours) >= 0.005 * abs(outcome.ours)
 
 
 def _moved(outcome: Outcome, row: Sensitivity) -> str:

@@ -55,11 +55,6 @@ class Recorded:
     simserve_version: str
     files: dict[str, str]
 
-    @property
-    def reproduced(self) -> int:
-        """Claims within their bands."""
-        return sum(outcome.reproduced for outcome in self.outcomes)
-
 
 def record_path() -> Path:
     """The record that ships: beside the bundled experiments."""

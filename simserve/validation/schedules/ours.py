@@ -56,13 +56,15 @@ class _Recorded(Scheduler):
         before = [(request, request.preemptions) for request in _running(view)]
         plan = self._inner.plan(view)
         assert isinstance(plan, EnginePlan)
-        preempted = [request.row for request, preemptions in before if request.preemptions > preemptions]
+        lost = [request for request, preemptions in before if request.preemptions > preemptions]
         admitted = {request.row: request.computed_tokens for request in _prefilling(view) if request.admission > self._admission}
         self._admission = max([self._admission, *(request.admission for request in _prefilling(view))])
         tokens = {request.row: piece.new_tokens for request, piece in zip(plan.sliced, plan.slices, strict=True)}
+        # A victim that stays in the step (vLLM 0.11, priority order) has credit for what it computes there.
+        tokens |= {request.row: request.computed_tokens for request in lost if request.computed_tokens}
         if plan.decodes:
             tokens |= {request.row: width for request, width in zip(view.decoding, plan.widths(), strict=True)}
-        self._recorder.step(view.now, tokens, preempted, admitted, view.kv.free_blocks)
+        self._recorder.step(view.now, tokens, [request.row for request in lost], admitted, view.kv.free_blocks)
         return plan
 
 

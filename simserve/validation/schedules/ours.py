@@ -33,7 +33,7 @@ def ours(workload: ScheduleWorkload, profile: str) -> Schedule:
     recorder = ScheduleRecorder(NAME, f"{__version__} ({load_engine(profile).name})", len(workload.requests))
     spec = replace(spec, scheduler=_Recorded(spec.scheduler, recorder))
     records = simulate(Workload(_table(workload)), [spec], fast_forward=False)
-    _ends(records.requests, recorder)
+    _ends(records.requests, workload, recorder)
     return recorder.schedule()
 
 
@@ -76,11 +76,12 @@ def _prefilling(view: InstanceView) -> list[LiveRequest]:
     return [*view.prefilling]  # type: ignore[list-item]
 
 
-def _ends(requests: RequestColumns, recorder: ScheduleRecorder) -> None:
-    """What became of each request."""
+def _ends(requests: RequestColumns, workload: ScheduleWorkload, recorder: ScheduleRecorder) -> None:
+    """What became of each request. A client that has given up does not see what comes afterwards."""
     for row, status in enumerate(requests.status):
-        if np.isfinite(requests.first_token_s[row]):
-            recorder.first_token(row, float(requests.first_token_s[row]))
+        abort_s, first_token_s = workload.requests[row].abort_s, float(requests.first_token_s[row])
+        if np.isfinite(first_token_s) and (abort_s is None or first_token_s < abort_s):
+            recorder.first_token(row, first_token_s)
         if status == Status.COMPLETED:
             recorder.finished(row, float(requests.finish_s[row]))
         elif status == Status.CANCELLED:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from simserve.engine.waiting import FcfsQueue
 from simserve.policies.ordering import fcfs, priority
 from simserve.policies.scheduling.vllm_v1 import VllmV1
 from simserve.validation.schedules import instance
@@ -51,9 +52,7 @@ def admits_after_preemption(patch: pytest.MonkeyPatch) -> None:
 
 
 def waits_at_the_end(patch: pytest.MonkeyPatch) -> None:
-    from simserve.engine.waiting import WaitingQueue
-
-    patch.setattr(WaitingQueue, "give_back", WaitingQueue.push)
+    patch.setattr(FcfsQueue, "give_back", FcfsQueue.push)
 
 
 RULES = {

@@ -84,7 +84,8 @@ def engines(
             about = ("name", "engine", "description", "versions", "validated")
             schedules = {p.name: [one.described() for one in verified_schedules.verified(p.name)] for p in profiles}
             tables.as_json(
-                {**{key: getattr(p, key) for key in about}, "held_out": p.verdict.words, "verified_schedules": schedules[p.name]} for p in profiles
+                {**{key: getattr(p, key) for key in about}, "held_out": p.verdict.words, "verified_schedules": schedules[p.name]}
+                for p in profiles
             )
             return
         rows = [(p.name, p.description, p.versions, _validation(p), _schedules(p.name)) for p in profiles]
@@ -100,18 +101,7 @@ def engines(
     tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.all_flags().items()])
     print(f"\nMemory fraction: {_FRACTIONS[profile.memory.fraction_of]}")
     host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
-            about = ("name", "engine", "description", "versions", "validated")
-            schedules = {p.name: [one.described() for one in verified_schedules.verified(p.name)] for p in profiles}
-            tables.as_json(
-                {**{key: getattr(p, key) for key in about}, "held_out": p.verdict.words, "verified_schedules": schedules[p.name]} for p in profiles
-            )
-            return
-        rows = [(p.name, p.description, p.versions, _validation(p), _schedules(p.name)) for p in profiles]
-        tables.show(("engine", "what it is", "versions", "overheads validated", "schedules equal"), rows)
-        return
-    profile = engine_profile.load_engine(name)
-    if as_json:
-        schedules = [one.model_dump(exclude_defaults=True) for one in verified_schedules.verified(profile.name)]
-        content = {**profile.model_dump(mode="json", exclude_none=True), "validated": profile.validated, "verified_schedules": schedules}
-        print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    print(f"Host overheads: {host}\nValidated: {_validation(profile)}")
+    print("".join(f"{sentence}\n" for sentence in profile.ignored), end="")
+    print("\n".join([*_speculation(profile.speculation), *_verified(profile.name)]))
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

@@ -93,8 +93,8 @@ def engines(
         return
     profile = engine_profile.load_engine(name)
     if as_json:
-        schedules = [one.model_dump(exclude_defaults=True) for one in verified_schedules.verified(profile.name)]
-        content = {**profile.model_dump(mode="json", exclude_none=True), "validated": profile.validated, "verified_schedules": schedules}
+        found = [one.model_dump(exclude_defaults=True) for one in verified_schedules.verified(profile.name)]
+        content = {**profile.model_dump(mode="json", exclude_none=True), "validated": profile.validated, "verified_schedules": found}
         print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
         return
     print(f"{profile.name}: {profile.description}\n{profile.engine}, {profile.versions}\n")

@@ -56,12 +56,17 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
 
 
 def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...]) -> InstanceInfo:
-    """The instance's description with the engine profile that its host overheads and defaults came from, and where its memory differs."""
+    """The instance's description with the engine profile that its host overheads and defaults came from, which versions of the engine its
+    schedules were held against, and where its memory differs."""
+    from simserve.config.verified_schedules import schedule_of
+
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
     profile = {**about, "validated": engine.validated, "sources": list(engine.sources)}
     notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
-    return replace(info, cost={**info.cost, "engine_profile": profile, "measured_runs": _measured_runs(engine.name, info), **notes})
+    schedule = schedule_of(engine.name if experiment.bundled_engine else "", info.policy, engine.scheduler.policy)
+    described = {**info.cost, "engine_profile": profile, "schedule": schedule, "measured_runs": _measured_runs(engine.name, info)}
+    return replace(info, cost={**described, **notes})
 
 
 def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:

@@ -35,6 +35,31 @@ def _speculation(known: EngineSpeculation) -> list[str]:
     return lines
 
 
+def _schedules(profile: str) -> str:
+    """How many schedules of each version of the engine were equal."""
+    from simserve.config.verified_schedules import verified
+
+    return "; ".join(f"{one.version}: {one.equal} of {one.workloads}" for one in verified(profile)) or "not verified"
+
+
+def _verified(profile: str) -> list[str]:
+    """Versions, and the kinds of workloads that were not equal or not compared."""
+    from simserve.config.verified_schedules import verified
+
+    versions = verified(profile)
+    if not versions:
+        return ["Schedules: not verified against the engine's own scheduler"]
+    lines = ["Schedules held against the engine's own scheduler, step for step:"]
+    for version in versions:
+        lines.append(f"  {version.engine} {version.version}: {version.equal} of {version.workloads} workloads equal")
+        for name, kind in version.kinds.items():
+            if kind.equal < kind.of:
+                lines.append(f"    {name}: {kind.equal} of {kind.of} equal; {kind.first_difference}")
+            if kind.why:
+                lines.append(f"    {name}: {kind.not_driven + kind.not_simulated} not compared: {kind.why}")
+    return lines
+
+
 @app.command()
 def engines(
     name: Annotated[
@@ -44,24 +69,27 @@ def engines(
 ) -> None:
     """List the engine profiles; with a name, its defaults, flags and sources."""
     from simserve.cli import tables
-    from simserve.config import engine_profile
+    from simserve.config import engine_profile, verified_schedules
 
     if name is None:
         profiles = [engine_profile.load_engine(n) for n in engine_profile.names()]
         if as_json:
-            tables.as_json({key: getattr(p, key) for key in ("name", "engine", "description", "versions", "validated")} for p in profiles)
+            keys = ("name", "engine", "description", "versions", "validated")
+            schedules = {p.name: [one.described() for one in verified_schedules.verified(p.name)] for p in profiles}
+            tables.as_json({**{key: getattr(p, key) for key in keys}, "verified_schedules": schedules[p.name]} for p in profiles)
             return
-        rows = [(p.name, p.description, p.versions, "yes" if p.validated else "not validated") for p in profiles]
-        tables.show(("engine", "what it is", "versions", "overheads validated"), rows)
+        rows = [(p.name, p.description, p.versions, "yes" if p.validated else "not validated", _schedules(p.name)) for p in profiles]
+        tables.show(("engine", "what it is", "versions", "overheads validated", "schedules equal"), rows)
         return
     profile = engine_profile.load_engine(name)
     if as_json:
-        print(json.dumps(profile.model_dump(mode="json", exclude_none=True), indent=2, ensure_ascii=False, allow_nan=False))
+        schedules = {"verified_schedules": [one.model_dump(exclude_defaults=True) for one in verified_schedules.verified(profile.name)]}
+        print(json.dumps(profile.model_dump(mode="json", exclude_none=True) | schedules, indent=2, ensure_ascii=False, allow_nan=False))
         return
     print(f"{profile.name}: {profile.description}\n{profile.engine}, {profile.versions}\n")
     tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.all_flags().items()])
     print(f"\nMemory fraction: {_FRACTIONS[profile.memory.fraction_of]}")
     host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
     print(f"Host overheads ({'validated' if profile.validated else 'not validated'}): {host}")
-    print("\n".join(_speculation(profile.speculation)))
+    print("\n".join([*_speculation(profile.speculation), *_verified(profile.name)]))
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

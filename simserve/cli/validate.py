@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from simserve.cli.validate_schedule import schedule
+
 app = typer.Typer(no_args_is_help=True, help="Compare predictions with measurements.")
+app.command()(schedule)
 
 
 @app.callback()

@@ -51,6 +51,11 @@ class Experiment:
     old_keys: tuple[str, ...] = ()
     """A sentence for each key that was given under the name of an earlier version."""
 
+    @property
+    def bundled_engine(self) -> bool:
+        """Whether its engine profile is one that ships with simserve."""
+        return engine_profile.find(self.spec.engine_section.name, self.base_dir).parent == engine_profile.FOLDER
+
     def resolved(self) -> dict[str, Any]:
         """The experiment with everything explicit, as plain values: loading it again gives the same run, from any folder.
 

@@ -130,8 +130,35 @@ def stack(summary: dict[str, Any]) -> list[str]:
         devices = f"{group['devices']} device{'s' if group['devices'] != 1 else ''}"
         instances = len(group["instances"])
         lines.append(f"{instances} instance{'s, each' if instances != 1 else ''} on {devices}: {what}")
+        if (line := schedule_line(cost)) and line not in lines:
+            lines.append(line)
     trace = trace_line(summary.get("workload", {}).get("provenance", {}))
     return [*lines, trace] if trace else lines
+
+
+def schedule_line(cost: dict[str, Any]) -> str:
+    """Which versions of the engine schedule as simulated, step for step (docs/conformance.md); empty where a description says nothing."""
+    schedule = cost.get("schedule")
+    if not isinstance(schedule, dict):
+        return ""
+    if schedule["policy"] != schedule["own_policy"]:
+        return f"schedule not verified: policy {schedule['policy']} is not the engine's own"
+    versions = schedule["versions"]
+    if not versions:
+        return "schedule not verified"
+    return "schedule verified: " + "; ".join(verified_text(one, one["engine"] != before) for one, before in _with_before(versions))
+
+
+def verified_text(version: dict[str, Any], named: bool = True) -> str:
+    """`vLLM 0.11.0, 100 of 100 workloads`, and the kinds of which some were not equal."""
+    name = f"{version['engine']} {version['version']}" if named else version["version"]
+    but = f" (not equal: {', '.join(version['not_equal'])})" if version["not_equal"] else ""
+    return f"{name}, {version['equal']} of {version['workloads']} workloads{but}"
+
+
+def _with_before(versions: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """Each version with the engine of the one before."""
+    return [(one, versions[at - 1]["engine"] if at else "") for at, one in enumerate(versions)]
 
 
 def _drafted(cost: dict[str, Any]) -> str:

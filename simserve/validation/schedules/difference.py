@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from simserve.validation.schedules.schedule import DIGITS, RequestSchedule, Schedule
+from simserve.validation.schedules.schedule import DIGITS, RequestSchedule, Schedule, seconds
 from simserve.validation.schedules.workload import ScheduleWorkload
 
 TOLERANCE_S = 1.5 * 10**-DIGITS
@@ -175,7 +175,7 @@ def _ends_difference(workload: ScheduleWorkload, left: Schedule, right: Schedule
             if mine is None and other is None:
                 continue
             if mine is None or other is None or abs(mine - other) > TOLERANCE_S:
-                times = tuple("never" if s is None else f"{s:.6g} s" for s in (mine, other))
+                times = tuple("never" if s is None else seconds(s) for s in (mine, other))
                 at_s = min(s for s in (mine, other) if s is not None)
                 found.append((at_s, row, about, times[0], times[1]))
         if a.ended != b.ended:

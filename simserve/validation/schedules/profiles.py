@@ -7,9 +7,7 @@ import re
 from simserve.config import engine_profile
 from simserve.config.engine_profile import EngineProfile
 from simserve.errors import ConfigError, listed
-
-NAMES = {"vllm": "vLLM", "vllm-ascend": "vLLM-Ascend", "sglang": "SGLang", "lightllm": "LightLLM"}
-"""Engine, as schedules name it -> as profiles do."""
+from simserve.validation.schedules.schedule import ENGINES
 
 _RANGE = re.compile(r"(\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?")
 
@@ -21,12 +19,12 @@ def profile_for(engine: str, version: str, *, asynchronous: bool = False) -> str
     for name in engine_profile.names():
         profile = engine_profile.load_engine(name)
         span = _span(profile.versions)
-        if profile.engine == NAMES.get(engine) and span is not None and _holds(span, version):
+        if profile.engine == ENGINES.get(engine) and span is not None and _holds(span, version):
             found.append((bool(profile.request_path.steps_ahead) != asynchronous, _width(span), name))
     if not found:
-        known = [name for name in engine_profile.names() if engine_profile.load_engine(name).engine == NAMES.get(engine)]
-        which = f"those of {engine} are {listed(known)}" if known else f"none is of {engine}"
-        raise ConfigError(f"no engine profile is for {engine} {version}: {which}; name one with --profile")
+        known = [name for name in engine_profile.names() if engine_profile.load_engine(name).engine == ENGINES.get(engine)]
+        which = f"those of {ENGINES[engine]} are {listed(known)}" if known else f"none is of {ENGINES.get(engine, engine)}"
+        raise ConfigError(f"no engine profile is for {ENGINES.get(engine, engine)} {version}: {which}; name one with --profile")
     return min(found)[2]
 
 
@@ -38,10 +36,10 @@ def schedules_ahead(profile: EngineProfile) -> bool:
 def _span(versions: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """First and last version that a profile's text names, in numbers: "0.8 to 0.13, V1 engine"."""
     match = _RANGE.match(versions)
-    return None if match is None else (_numbers(match[1]), _numbers(match[2] or match[1]))
+    return None if match is None else (numbers(match[1]), numbers(match[2] or match[1]))
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     """The numbers that a version begins with: 0.5.1.post3 is 0.5.1."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
@@ -49,9 +47,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _holds(span: tuple[tuple[int, ...], tuple[int, ...]], version: str) -> bool:
     """Whether a version is in a range whose ends stand for all that begins with them: 0.13.1 is in "0.8 to 0.13"."""
-    numbers = _numbers(version)
+    found = numbers(version)
     first, last = span
-    return bool(numbers) and numbers[: len(first)] >= first and numbers[: len(last)] <= last
+    return bool(found) and found[: len(first)] >= first and found[: len(last)] <= last
 
 
 def _width(span: tuple[tuple[int, ...], tuple[int, ...]]) -> float:

@@ -10,8 +10,23 @@ from simserve.validation.schedules.workload import Outcome
 Run = tuple[int, int, int]
 """First step, steps, tokens in each: consecutive steps in which a request computed equally many tokens."""
 
+ENGINES = {
+    "vllm": "vLLM",
+    "vllm-ascend": "vLLM-Ascend",
+    "sglang": "SGLang",
+    "lightllm": "LightLLM",
+    "nano-vllm": "nano-vllm",
+    "mini-sglang": "mini-sglang",
+}
+"""Engines whose schedules are known of: as files name them, and as they name themselves (and engine profiles name them)."""
+
 DIGITS = 6
 """Times are kept to the microsecond: a thousandth of any step."""
+
+
+def seconds(s: float) -> str:
+    """A time to the microsecond, without zeros at the end."""
+    return f"{round(s, DIGITS):.{DIGITS}f}".rstrip("0").rstrip(".") + " s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +61,6 @@ class Schedule:
     requests: tuple[RequestSchedule, ...]
     steps: tuple[tuple[float, float, int], ...] | None = None
     free_blocks: tuple[tuple[int, int], ...] | None = None
-
-    @property
-    def label(self) -> str:
-        return f"{self.engine} {self.version}"
 
     def step_starts(self) -> list[float]:
         """Seconds at which each step was planned."""

@@ -301,6 +301,7 @@ class Deployment:
             order=self.order,
             prefix_caching=bool(self.kv.prefix_caching) and (self.kv_groups is None or self.kv_groups.full > 0),
             prefix_match=self.kv.prefix_match or "block",
+            eviction=self.kv.eviction or "contents-last",
             request_s=path.per_request_s,
             request_per_prompt_token_s=path.per_prompt_token_s,
             steps_ahead=path.steps_ahead,

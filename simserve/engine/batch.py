@@ -29,6 +29,7 @@ class Batch:
     __slots__ = (
         "cost",
         "group",
+        "grown",
         "instance",
         "kv",
         "landed",
@@ -39,6 +40,7 @@ class Batch:
         "policy_name",
         "prefilling",
         "reorders",
+        "resting",
         "runner",
         "speculating",
         "stalled",
@@ -64,6 +66,10 @@ class Batch:
         """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
+        self.grown: dict[int, int] = {}
+        """While a plan is made: blocks of members of the group that have taken those of their next token before it, by row."""
+        self.resting: list[LiveRequest] = []
+        """Members of the group that sit the step in progress out (among `verifying`)."""
         self.speculating: SpeculatingGroup | None = None
         """The group, where the instance speculates."""
         speculation = instance.spec.speculation
@@ -131,6 +137,26 @@ class Batch:
             self.verifying.remove(request)
             self.join_group(request)
 
+    def go_on_decoding(self) -> None:
+        """The step is over: those that sat it out are in the group again."""
+        for request in self.resting:
+            if request.state is State.VERIFYING:
+                self.verifying.remove(request)
+                self.join_group(request)
+        self.resting.clear()
+
+    def leave_group(self, request: LiveRequest) -> None:
+        """A member leaves the group, with the blocks that it has taken for its next token."""
+        self.group.leave(request)
+        self._emitted(request)
+        blocks = self.grown.pop(request.row, None)
+        if blocks is not None and self.kv.prefix is not None:
+            self.kv.prefix.offer(request, request.computed_tokens + 1)
+        if blocks:
+            request.held_blocks += 1
+            if self.kv.groups is not None:
+                request.beside_blocks += blocks - self.kv.groups.full
+
     def verified(self, request: LiveRequest, drafted: int, now: float, ended: list[LiveRequest]) -> None:
         """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
         acceptance = self.instance.spec.accepts
@@ -189,7 +215,7 @@ class Batch:
     def end(self, request: LiveRequest, now: float) -> None:
         """The request has emitted its last token."""
         self._emitted(request)
-        self.kv.release(request)
+        self.kv.release(request, gone=True)
         request.state = _ENDED
         if self.instance.kv_transfers is not None:
             self.instance.kv_transfers.leaves(request)
@@ -215,7 +241,7 @@ class Batch:
         """The running request that goes first when memory is short."""
         return max([*self.group.members.values(), *self.prefilling], key=self.instance.order.victim_key)
 
-    def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
+    def preempt(self, request: LiveRequest, swap_times_s: list[float], credit_tokens: int = 0) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         self.runner.gave_up_kv()
         request.preemptions += 1
@@ -223,8 +249,7 @@ class Batch:
         if self.instance.migrating and request.row in self.instance.migrating:
             self.instance.migrating[request.row].abort("the request was preempted")
         if request.state is State.DECODING:
-            self.group.leave(request)
-            self._emitted(request)
+            self.leave_group(request)
         elif request.state is State.VERIFYING:
             self.verifying.remove(request)
         else:
@@ -238,6 +263,7 @@ class Batch:
         else:
             self.kv.release(request)
             request.lose_kv()
+            request.computed_tokens = credit_tokens
             self.instance.intake.waiting.give_back(request)
 
     def stall(self, request: LiveRequest) -> None:

@@ -102,5 +102,5 @@ def _info(instance: Instance, described: dict[int, dict[str, Any]]) -> InstanceI
         max_seqs=spec.max_seqs,
         peak_flops_per_s=spec.cost.peak_flops_per_s,
         cost=described[key],
-        prefix_caching=instance.kv.prefix is not None,
+        prefix_caching=instance.kv.prefix is not None and instance.kv.finds_own is None,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simserve.contracts import Load, capable
+from simserve.engine.block_contents import BlockContents
 from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import Signals
 from simserve.engine.instance_state import InstanceState
@@ -110,11 +113,20 @@ class Instance:
         self.role = spec.role
         groups = spec.kv_groups
         prefix: PrefixIndex | None = None
-        if spec.prefix_caching and contents is not None:
+        in_order = spec.eviction != "contents-last" and spec.prefix_match == "block" and groups is None
+        finds_own: Callable[[], PrefixIndex] | None = None
+        if in_order and spec.prefix_caching:
+            tokens = spec.block_tokens if contents is None else contents.block_tokens
+            known = contents if contents is not None and contents.outputs and spec.caches_outputs else None
+            finds_own = partial(BlockContents, spec.kv_blocks, spec.block_tokens, tokens, known, spec.eviction == "empty-first")
+        if finds_own is not None and contents is not None:
+            prefix, finds_own = finds_own(), None
+        elif spec.prefix_caching and contents is not None:
             outputs = contents if contents.outputs and spec.caches_outputs else None
             matching: type[PrefixCache] | type[TokenPrefixCache] = TokenPrefixCache if spec.prefix_match == "token" else PrefixCache
             prefix = matching(spec.block_tokens, contents.block_tokens, outputs, 1 if groups is None else groups.full)
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix, groups)
+        self.kv.finds_own = finds_own
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"

@@ -10,6 +10,7 @@ first to be forgotten there; here a hit finds them for free, and its request tak
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from simserve.engine.kv_groups import KvGroups
@@ -27,6 +28,8 @@ class KvCache:
     host_total_blocks  blocks of host memory for requests that are swapped out
     prefix            contents of prompts that are kept, None without prefix caching
     groups            how a block table is kept where layers differ; None = all layers keep every token
+    finds_own         makes the index by which requests that come back find what they computed, where the workload tells no contents; None =
+                      they do not. It is made when the first of them has been preempted: before, there is nothing to be found
     elsewhere         blocks held here for requests that run nowhere, by row: prefilled and not yet copied, or on their way here
 
     Verbs that answer False have changed nothing. Contents without users are forgotten as soon as a verb takes their blocks.
@@ -39,6 +42,7 @@ class KvCache:
         "_used",
         "block_tokens",
         "elsewhere",
+        "finds_own",
         "groups",
         "host_total_blocks",
         "prefix",
@@ -61,6 +65,7 @@ class KvCache:
         self.host_total_blocks = host_blocks
         self.prefix = prefix
         self.groups = groups
+        self.finds_own: Callable[[], PrefixIndex] | None = None
         self.elsewhere: dict[int, int] = {}
         self._coming: dict[int, int] = {}  # blocks of the tables of those on their way here, by row; only with groups
         self._free = total_blocks
@@ -100,7 +105,7 @@ class KvCache:
     @property
     def spare_blocks(self) -> int:
         """Free blocks that can be taken before contents are forgotten."""
-        return self._free if self.prefix is None else self._free - self.prefix.idle_blocks
+        return self._free if self.prefix is None else self.prefix.spare(self._free)
 
     def fits(self, blocks: int, grown: int = 0) -> bool:
         """Whether so many blocks can be taken above the watermark. `grown` = blocks that steps of a span in progress have taken already."""
@@ -116,7 +121,7 @@ class KvCache:
 
     def shared_blocks(self, request: LiveRequest) -> int:
         """Of the blocks of a request, those that are counted once for all who use their contents."""
-        return 0 if self.prefix is None else len(request.pinned_ids) * self.prefix.pool_blocks_per_id
+        return 0 if self.prefix is None else self.prefix.shared(request)
 
     def arriving(self, blocks: int, before: int = 0, last: bool = True) -> int:
         """Blocks that `blocks` more blocks of a table take which has `before` of them here; windows and state come with the `last` ones."""
@@ -130,11 +135,14 @@ class KvCache:
 
     # -- taking --------------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: LiveRequest, blocks: int) -> bool:
-        """Gives a newcomer a table of `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
+    def admit(self, request: LiveRequest, blocks: int, room: int = 0) -> bool:
+        """Gives a newcomer a table of `blocks` blocks above the watermark, where one of `room` blocks would find place. Contents of its
+        prompt that are kept here count as computed."""
         prefix, groups = self.prefix, self.groups
         match = found = shared = idle = 0
-        if prefix is not None and (request.prefix_ids or prefix.outputs is not None):
+        if request.computed_tokens:  # it has credit (StepPlan.preempt)
+            found = request.computed_tokens
+        elif prefix is not None and (request.prefix_ids or prefix.outputs is not None or request.preemptions):
             match = prefix.match(request)
             found, shared = prefix.tokens(match), prefix.blocks(match)
             idle = prefix.blocks_to_pin(request, match)
@@ -144,7 +152,10 @@ class KvCache:
         else:
             beside = groups.beside(new + shared, False)
             taken = groups.full * new + idle + beside
-        if self._free - taken < self.watermark_blocks:
+        more = 0
+        if room > new + shared:
+            more = room - new - shared if groups is None else groups.pool_blocks(room, False) - groups.pool_blocks(new + shared, False)
+        if self._free - taken - more < self.watermark_blocks:
             return False
         self._free -= taken
         self._used += taken
@@ -203,17 +214,21 @@ class KvCache:
 
     # -- giving back ---------------------------------------------------------------------------------------------------------------
 
-    def release(self, request: LiveRequest) -> None:
-        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones."""
+    def release(self, request: LiveRequest, gone: bool = False) -> None:
+        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones. One that
+        is not `gone` will come back for its own."""
+        if self.finds_own and self.prefix is None and not gone:
+            self.prefix = self.finds_own()
+            self.prefix.trim(self._free)
         blocks = request.held_blocks
         if self.groups is not None:
             blocks = self.groups.full * blocks + request.beside_blocks
             request.beside_blocks = 0
         if self.prefix is not None:
-            if self.prefix.outputs is not None:
+            if self.prefix.when_planned or self.prefix.outputs is not None:
                 self.prefix.add(request)
-            blocks -= self.shared_blocks(request)
-            blocks += self.prefix.release(request)
+            blocks -= self.prefix.shared(request)
+            blocks += self.prefix.release(request, gone)
         if not 0 <= blocks <= self._used:
             raise InvariantError(f"invariant I3 is broken: {blocks} KV blocks are freed and {self._used} are in use")
         self._free += blocks

@@ -299,6 +299,8 @@ class Lane:
                 self.verified_ticks.frombytes(self.batch.speculating.columns(steps))
                 freed = self.batch.speculating.advance(steps)
             ended = group.pop_ended()
+        if self.batch.resting:
+            self.batch.go_on_decoding()
         plan.steps = steps
         plan.kv_blocks = self.kv._used  # used_blocks, without a call in every step
         if freed:
@@ -332,7 +334,10 @@ class Lane:
                 if computed == request.target_tokens:
                     self.batch.first_token(request, now, ended)
         if ended:
-            for request in ended:
+            in_turn = ended
+            if len(ended) > 1 and self.kv.prefix is not None and self.kv.prefix.when_planned:
+                in_turn = sorted(ended, key=lambda request: request.admission)  # who frees first is in the queue of free blocks first
+            for request in in_turn:
                 self.batch.end(request, now)
             self.instance.ended(ended, now)
         plan.prefill_requests = len(slices)

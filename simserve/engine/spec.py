@@ -10,6 +10,7 @@ from simserve.engine.kv_groups import NO_LIMIT, KvGroups
 from simserve.errors import ConfigError, nearest
 
 ROLES = ("mixed", "prefill", "decode")
+EVICTIONS = ("contents-last", "freed-first", "empty-first")
 PREFIX_MATCHES = ("block", "token")
 FAILURE_RULES = ("resume", "retry", "fail")
 
@@ -69,6 +70,10 @@ class InstanceSpec:
     prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
     prefix_match      with `prefix_caching`, "block" reuses whole runs of the contents that the workload tells, "token" matches of any
                       length, the block at their end by a copy (TokenPrefixCache)
+    eviction          with `prefix_caching`, which free blocks are taken first: "contents-last" (those without contents, then contents least
+                      recently used), "freed-first" (in the order in which they were freed; vLLM V1), "empty-first" (the same, but freed
+                      blocks without contents come before the others; vLLM since 0.24). The last two go block by block (BlockContents);
+                      with windows, or with `prefix_match` "token", they are as the first
     caches_outputs    with `prefix_caching`, keep the KV of generated tokens too, where the workload tells what they are (`content_ids`)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
@@ -97,6 +102,7 @@ class InstanceSpec:
     loads: tuple[LoadSource, ...] = ()
     prefix_caching: bool = False
     prefix_match: str = "block"
+    eviction: str = "contents-last"
     caches_outputs: bool = True
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
@@ -121,6 +127,9 @@ class InstanceSpec:
             raise ConfigError(f"instance '{self.name}': preemption must be 'recompute' or 'swap', found '{self.preemption}'")
         if self.prefix_match not in PREFIX_MATCHES:
             wrong = f"unknown prefix_match '{self.prefix_match}'{nearest(self.prefix_match, PREFIX_MATCHES)}"
+            raise ConfigError(f"instance '{self.name}': {wrong}")
+        if self.eviction not in EVICTIONS:
+            wrong = f"unknown eviction '{self.eviction}'{nearest(self.eviction, EVICTIONS)}"
             raise ConfigError(f"instance '{self.name}': {wrong}")
         if self.prefix_caching and self.kv_groups is not None and not self.kv_groups.full:
             raise ConfigError(f"instance '{self.name}': prefix caching needs layers that keep every token, and all layers have a window")

@@ -81,6 +81,16 @@ class InstanceView(ReadOnly):
         """Requests that may still be admitted under max_seqs."""
         return self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether running requests can be planned one after the other: not where the group speculates, nor with pipeline stages."""
+        return self._batch.speculating is None and self._batch.cost.stages == 1
+
+    @property
+    def victim(self) -> LiveRequest:
+        """The running request that the queue discipline preempts first."""
+        return self._batch.victim()
+
     def new_plan(self, budget: int | None = None) -> contracts.StepPlan:
         """An empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride, prefill slices
         must fit in what is left."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,8 +13,10 @@ from simserve.contracts import InstanceView, SchedulerParams, StepPlan
 class VllmV1:
     """Running requests first, then newcomers while budget, sequence slots and memory last; KV blocks are taken chunk by chunk.
 
-    V1 walks its running list in order of admission; here decodes come before started prompts. The two differ only when a long-prefill
-    threshold leaves several prompts unfinished that together use up the budget.
+    V1 walks its running list in order of admission. The order decides only where memory or the budget is short for all of them: then the
+    walk is done here (`_in_turn`), else the decoding requests are planned as a group, and started prompts after them.
+
+    Lines are those of vllm/v1/core/sched/scheduler.py.
     """
 
     class Params(SchedulerParams):
@@ -27,6 +29,34 @@ class VllmV1:
             True,
             description="Prompts are cut to what is left of the budget. False: they run whole, and a step may have as many tokens as the"
             " longest sequence, if that is more.",
+        )
+        victim_in_step: Literal["stays", "leaves", "undone"] = Field(
+            "stays",
+            description="Priority order: what becomes of a preempted request that has tokens in the step already. stays (0.11, lines 262 to"
+            " 274): they stay in the step and count as computed, and the walk passes over one request; leaves (0.19, lines 475 to 506): they"
+            " are taken out, and the walk passes over one request; undone (0.33, lines 934 to 962 and 978): they are taken out, and the walk"
+            " goes on behind a request that has preempted itself.",
+        )
+        reserve_full_prompt: bool = Field(
+            False,
+            description="A prompt is admitted when memory for all of it is free, though it takes the blocks of its first chunk only"
+            " (scheduler_reserve_full_isl; vllm/config/scheduler.py, on since 0.19).",
+        )
+        threshold_alone: bool = Field(
+            True,
+            description="long_prefill_token_threshold also cuts the prompt of a request that no other runs or waits beside; False since"
+            " 0.33 (line 757).",
+        )
+        long_prefill_token_threshold_adaptive: bool = Field(
+            False,
+            description="The threshold is at least the budget divided by the number of running and waiting requests (0.33, line 764).",
+        )
+        prefill_schedule_interval: int = Field(
+            1,
+            ge=1,
+            le=10**6,
+            description="Steps from one that carries prompt tokens to the next that may, while requests decode and the last one that"
+            " admitted left none waiting (0.33, line 779); 1 = any step.",
         )
 
         @model_validator(mode="after")
@@ -53,28 +83,65 @@ class VllmV1:
     def __init__(self, params: Params) -> None:
         self.params = params
         self._budget, self._chunked = params.max_num_batched_tokens, params.chunked
-        self._longest_chunk = params.long_prefill_token_threshold or params.max_num_batched_tokens
+        self._threshold = params.long_prefill_token_threshold
+        self._rule_varies = self._threshold > 0 and (not params.threshold_alone or params.long_prefill_token_threshold_adaptive)
+        self._longest_chunk = self._threshold or MOST_TOKENS
+        self._cadence = Cadence(params.prefill_schedule_interval) if params.prefill_schedule_interval > 1 else None
 
     def plan(self, view: InstanceView) -> StepPlan:
         budget = self._budget if self._chunked else self.params.step_tokens(view.max_model_tokens)
         plan = view.new_plan(budget=budget)
-        plan.decode(view.decoding)
-        if view.prefilling:
+        if self._rule_varies:
+            self._longest_chunk = self._longest_chunk_now(view, budget)
+        if self._cadence is not None:
+            return self._at_intervals(plan, view, self._cadence)
+        if not view.in_turn:
+            plan.decode(view.decoding)
             self._continue(plan, view)
+        elif view.prefilling:
+            if not self._all_fit(view, budget):
+                return self._in_turn(plan, view)
+            plan.decode(view.decoding)
+            self._continue(plan, view)
+        elif not plan.decode(view.decoding, preempt=False):
+            return self._in_turn(plan, view)
         if view.waiting:
             self._admit(plan, view)
         return plan.hold()
 
-    def _chunk(self, tokens: int, plan: StepPlan) -> int:
-        assert plan.budget_left is not None
+    # -- chunks --------------------------------------------------------------------------------------------------------------------
+
+    def _longest_chunk_now(self, view: InstanceView, budget: int) -> int:
+        eligible = view.running + len(view.waiting)
+        if eligible < 2 and not self.params.threshold_alone:
+            return MOST_TOKENS
+        fair = budget // max(1, eligible) if self.params.long_prefill_token_threshold_adaptive else 0
+        return max(self._threshold, fair)
+
+    def _chunk(self, tokens: int, left: int) -> int:
         if not self._chunked:  # a prompt that does not fit ends the step's admissions
-            return tokens if tokens <= plan.budget_left else 0
-        return min(tokens, self._longest_chunk, plan.budget_left)
+            return tokens if tokens <= left else 0
+        return min(tokens, self._longest_chunk, left)
+
+    # -- running requests ----------------------------------------------------------------------------------------------------------
+
+    def _all_fit(self, view: InstanceView, budget: int) -> bool:
+        """Whether budget and memory are enough for all running requests, so that their order does not matter. Without a threshold the
+        last prompt has used up the budget of its step, so it is the last of the list: it gets what is left."""
+        left, prompts = budget - view.decoding.next_tokens(), view.prefilling
+        one = len(prompts) == 1 and not self._threshold
+        blocks, kv = view.decoding.blocks_needed(), view.kv
+        for request in prompts:
+            chunk = self._chunk(request.prefill_left, left) if one else min(request.prefill_left, self._longest_chunk)
+            left -= chunk
+            blocks += kv.blocks(request.computed_tokens + chunk) - kv.blocks(request.held_blocks * kv.block_tokens)
+        return left >= 0 and blocks <= kv.free_blocks
 
     def _continue(self, plan: StepPlan, view: InstanceView) -> None:
         """Started prompts, oldest first. When memory is short the youngest of them gives up its blocks."""
         for request in tuple(view.prefilling):
-            chunk = self._chunk(request.prefill_left, plan)
+            assert plan.budget_left is not None
+            chunk = self._chunk(request.prefill_left, plan.budget_left)
             if chunk <= 0:
                 return
             while request.is_prefilling and not plan.grow(request, request.computed_tokens + chunk):
@@ -83,10 +150,88 @@ class VllmV1:
                 return
             plan.prefill(request, chunk)
 
+    def _in_turn(self, plan: StepPlan, view: InstanceView) -> StepPlan:
+        """The walk along the running list. Who gets no memory preempts the last in the queue discipline's order, perhaps itself."""
+        rule, group = self.params.victim_in_step, view.decoding
+        running = sorted([*view.prefilling, *group], key=lambda request: request.admission)
+        left, place = plan.budget_left or 0, 0
+        given: dict[int, int] = {}
+        while place < len(running) and left > 0:
+            request = running[place]
+            chunk, computed = 1, group.computed_tokens(request) if not request.is_prefilling else request.computed_tokens
+            if request.is_prefilling:
+                chunk = self._chunk(request.prefill_left, left)
+            if chunk <= 0:
+                place += 1
+                continue
+            while not plan.grow(request, computed + chunk):
+                victim = view.victim
+                at = running.index(victim)
+                del running[at]
+                tokens = given.pop(victim.row, 0)
+                plan.preempt(victim, undo=True, credit_tokens=tokens if rule == "stays" else 0)
+                if rule != "stays":
+                    left += tokens
+                if at < place and rule == "undone":
+                    place -= 1
+                if victim is request:
+                    break
+            else:
+                if request.is_prefilling:
+                    plan.prefill(request, chunk)
+                given[request.row] = chunk
+                left -= chunk
+                place += 1
+                continue
+            if rule != "undone":
+                break
+        for request in running:
+            if request.row not in given and not request.is_prefilling:
+                plan.rest(request)
+        plan.decode(group)
+        if view.waiting and not plan.preempted:
+            self._admit(plan, view)
+        return plan
+
+    # -- newcomers -----------------------------------------------------------------------------------------------------------------
+
     def _admit(self, plan: StepPlan, view: InstanceView) -> None:
+        whole = self.params.reserve_full_prompt
         for request in view.waiting:
             cached = plan.cached_tokens(request)
-            chunk = self._chunk(request.target_tokens - cached, plan)
-            if chunk <= 0 or not plan.admit(request, reserve_tokens=cached + chunk):
+            target = request.target_tokens
+            assert plan.budget_left is not None
+            chunk = self._chunk(target - cached, plan.budget_left)
+            if chunk <= 0 or not plan.admit(request, reserve_tokens=cached + chunk, room_tokens=target if whole else 0):
                 return
             plan.prefill(request, chunk)
+
+    # -- prompts at intervals ------------------------------------------------------------------------------------------------------
+
+    def _at_intervals(self, plan: StepPlan, view: InstanceView, cadence: Cadence) -> StepPlan:
+        defers = cadence.holds(len(view.decoding) > 0)
+        if not defers:
+            carries = len(view.prefilling) > 0
+        return plan
+
+
+class Cadence:
+    """Steps that may carry prompt tokens (lines 772 to 790, 1587, 1616 and 1628).
+
+    behind  the last step that might admit left requests waiting: then nothing is held back
+    """
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._steps, self._last = 0, -interval
+        self.behind = False
+
+    def holds(self, decodes: bool) -> bool:
+        """Whether the coming step carries no prompt tokens."""
+        return decodes and not self.behind and self._steps + 1 - self._last < self._interval
+
+    def step(self, prompts: bool) -> None:
+        """A step has been planned; whether it carries prompt tokens."""
+        self._steps += 1
+        if prompts:
+            self._last = self._steps

@@ -131,7 +131,7 @@ class Instance:
         self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
-        self.intake = Intake(spec.order, spec.steps_ahead, self.kv)
+        self.intake = Intake(spec.order, spec.steps_ahead, self.kv, capable(spec.scheduler, "requeues_last"))
         self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
         self.uplink = uplink
         self.state = InstanceState.UP if spec.starts else InstanceState.OFF

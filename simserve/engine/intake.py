@@ -32,10 +32,10 @@ class Intake:
         "waiting",
     )
 
-    def __init__(self, order: QueueOrder, steps_ahead: int, kv: KvCache) -> None:
+    def __init__(self, order: QueueOrder, steps_ahead: int, kv: KvCache, requeues_last: bool = False) -> None:
         self.inbox: list[LiveRequest] = []
         self.unseen: deque[tuple[LiveRequest, int]] = deque()
-        self.waiting: WaitingQueue = FcfsQueue() if order.key is None else SortedQueue(order.key)
+        self.waiting: WaitingQueue = FcfsQueue(requeues_last) if order.key is None else SortedQueue(order.key, requeues_last)
         self.reorders = order.dynamic and kv.prefix is not None
         self._steps_ahead = steps_ahead
         self._kv = kv

@@ -16,7 +16,7 @@ import tempfile
 from array import array
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simserve.validation.schedules.engines import sglang_parts
 from simserve.validation.schedules.refusals import EngineUnavailable, Unsupported
@@ -132,6 +132,13 @@ class NothingLeft(Exception):  # noqa: N818 - no error: how an endless loop is l
     """Nothing arrives any more and nothing runs."""
 
 
+class Flight(NamedTuple):
+    """A batch in flight: when it ends, and the rows that get a token then."""
+
+    ends_s: float
+    rows: list[int]
+
+
 class _Run:
     """The clock, the requests that come and go, and the recorder: what the driven scheduler asks in place of the world."""
 
@@ -146,7 +153,7 @@ class _Run:
         self._running: set[int] = set()
         self._preempted: list[int] = []
         self._refused: set[int] = set()
-        self._told: dict[int, int] = {}
+        self._coming_tokens: dict[int, int] = {}  # of batches in flight, by row
 
     # -- what comes ------------------------------------------------------------------------------------------------------------------
 
@@ -186,29 +193,36 @@ class _Run:
             self._running.remove(row)
             self._preempted.append(row)
 
-    def start(self, batch: Any, lengths: list[int], free_tokens: int) -> tuple[list[int], float]:
-        """A batch is launched: the tokens that come of it, and when it ends."""
+    def start(self, batch: Any, lengths: list[int], free_tokens: int) -> tuple[list[int], Flight]:
+        """A batch is launched: the tokens that come of it, and what is known of it when it ends."""
         start = max(self.now, self._busy_until)
         tokens: dict[int, int] = {}
         admitted: dict[int, int] = {}
         produced: list[int] = []
+        coming: list[int] = []
         for req, count in zip(batch.reqs, lengths, strict=True):
             row = int(req.rid)
             tokens[row] = count
             if row not in self._running:
                 self._running.add(row)
                 admitted[row] = cached_tokens(req)
-            made = self._told[row] = max(self._told.get(row, 0), len(req.output_ids)) + 1
+            made = len(req.output_ids) + self._coming_tokens.get(row, 0) + 1
             last = made >= self.workload.requests[row].output_tokens
+            if req is not batch.chunked_req:  # of a chunk in the middle of a prompt nothing comes
+                coming.append(row)
+                self._coming_tokens[row] = self._coming_tokens.get(row, 0) + 1
             produced.append(EOS if last else _FIRST_OWN + (row << 24) + (1 << 23) + made)
         self.recorder.step(start, tokens, self._preempted, admitted, free_tokens // self.workload.settings.block_tokens)
         self._preempted = []
         self._busy_until = start + self.workload.step_s
-        return produced, self._busy_until
+        return produced, Flight(self._busy_until, coming)
 
-    def done(self, batch: Any, ended_s: float, process: Any) -> None:
+    def done(self, batch: Any, flight: Flight, process: Any) -> None:
         """A batch has ended: its tokens are there."""
+        ended_s = flight.ends_s
         self.now = max(self.now, ended_s)
+        for row in flight.rows:
+            self._coming_tokens[row] -= 1
         before = [(req, len(req.output_ids), req.finished()) for req in batch.reqs]
         process()
         for req, outputs, finished in before:

@@ -225,6 +225,15 @@ class _Driven:
     def enqueue(self, req: Any) -> None:
         self._add_request_to_queue(req)
 
+    def _add_request_to_queue(self, req: Any, *arguments: Any, **keywords: Any) -> None:
+        self.run.preempted(req)  # where it has run
+        super()._add_request_to_queue(req, *arguments, **keywords)  # type: ignore[misc]
+
+    def _extend_requests_to_queue(self, reqs: list[Any], *arguments: Any, **keywords: Any) -> None:
+        for req in reqs:
+            self.run.preempted(req)
+        super()._extend_requests_to_queue(reqs, *arguments, **keywords)  # type: ignore[misc]
+
     def abort(self, rid: str) -> None:
         self.abort_request(self.parts.io.AbortReq(rid=rid))
 
@@ -238,17 +247,17 @@ class _Driven:
         self.forward_ct += 1
         lengths = list(batch.extend_lens) if batch.forward_mode.is_extend() else [1] * len(batch.reqs)
         free = self.token_to_kv_pool_allocator.available_size() + self.tree_cache.evictable_size()
-        produced, end_s = self.run.start(batch, lengths, free)
+        produced, flight = self.run.start(batch, lengths, free)
         batch.output_ids = torch.tensor(produced, dtype=torch.int64)
         result = self.parts.scheduler.GenerationBatchResult(next_token_ids=batch.output_ids)
-        result.ends_s = end_s
+        result.flight = flight
         return result
 
     def process_batch_result(self, batch: Any, result: Any, *arguments: Any, **keywords: Any) -> None:
         decode = self.batch_result_processor.process_batch_result_decode
         prefill = self.batch_result_processor.process_batch_result_prefill
         process = decode if batch.forward_mode.is_decode() else prefill
-        self.run.done(batch, result.ends_s, lambda: process(batch, result))
+        self.run.done(batch, result.flight, lambda: process(batch, result))
 
     def on_idle(self, *arguments: Any, **keywords: Any) -> None:
         """As the engine's, less its reports."""

@@ -20,6 +20,7 @@ from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import Contents, PrefixCache, PrefixIndex
+from simserve.engine.radix_contents import RadixContents
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
@@ -118,6 +119,8 @@ class Instance:
         if in_order and spec.prefix_caching:
             tokens = spec.block_tokens if contents is None else contents.block_tokens
             known = contents if contents is not None and contents.outputs and spec.caches_outputs else None
+            finds_own = partial(RadixContents, spec.block_tokens, tokens, known)
+        if in_order and spec.prefix_caching and spec.eviction != "radix":
             finds_own = partial(BlockContents, spec.kv_blocks, spec.block_tokens, tokens, known, spec.eviction == "empty-first")
         if finds_own is not None and contents is not None:
             prefix, finds_own = finds_own(), None

@@ -99,7 +99,7 @@ class Intake:
         if isinstance(waiting, SortedQueue) and len(waiting) <= MOST_REORDERED:
             for request in list(waiting):
                 waiting.remove(request)
-                request.cached_estimate = self._kv.cached_tokens(request)
+                request.cached_estimate = self._kv.look_up(request)
                 waiting.push(request)
 
     def give_up_memory(self) -> bool:

@@ -6,6 +6,7 @@ Files and lines are those of SGLang 0.5.23 (sglang/srt/managers) where nothing e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,7 +14,11 @@ from pydantic import Field, field_validator, model_validator
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.contracts import InstanceView, Request, Scheduler, SchedulerParams, StepPlan
 from simserve.policies.scheduling.sglang_adder import PrefillAdder, Rules
-from simserve.policies.scheduling.sglang_state import BatchState, NewTokenRatio, longest_output, retraction_order
+from simserve.policies.scheduling.sglang_state import RETRACT_DECODE_STEPS, BatchState, NewTokenRatio, longest_output, retraction_order
+
+MOST_REFRESHED = 128
+WAITING_PREFIX_REFRESH_INTERVAL = 32
+"""schedule_policy.py lines 131 and 133."""
 
 
 class Sglang(Scheduler):
@@ -76,6 +81,7 @@ class Sglang(Scheduler):
         self.ratio = NewTokenRatio(params.schedule_conservativeness, self.rules.counts_one_more)
         self._states: dict[object, BatchState] = {}
         self._busy_until = 0.0
+        self._looks = 0
 
     def ended(self, requests: Sequence[Request], now: float) -> None:
         """Remembered: a server that is idle afterwards begins with the first ratio again, and older versions count those that have ended
@@ -95,6 +101,7 @@ class Sglang(Scheduler):
             self.ratio.reset()  # scheduler.py line 5322, on_idle
         state.merge(len(group))
         if self._may_prefill(view, state):
+            self._refresh(plan, view)
             adder = PrefillAdder(self.params, self.rules, view, plan, self.ratio.now, state)
             adder.fill()
             if plan.slices:
@@ -117,6 +124,16 @@ class Sglang(Scheduler):
             state.full = True
             return False
         return True
+
+    def _refresh(self, plan: StepPlan, view: InstanceView) -> None:
+        """Every so many looks at the queue, what its first requests would find in the prefix cache counts as used, the head's last
+        (schedule_policy.py line 271, _touch_waiting_prefixes)."""
+        if not self.rules.refreshes_waiting or not view.waiting or not view.waiting.fcfs:
+            return
+        if self._looks % WAITING_PREFIX_REFRESH_INTERVAL == 0:
+            for request in reversed(list(islice(view.waiting, MOST_REFRESHED))):
+                plan.refresh(request)
+        self._looks += 1
 
     def _mix(self, plan: StepPlan, view: InstanceView) -> None:
         """Decodes ride in the prefill batch, all of them or, where memory is short, none (line 4360)."""
@@ -142,6 +159,7 @@ class Sglang(Scheduler):
         order = retraction_order(group)
         while len(order) > 1:
             plan.preempt(order.pop())
+            plan.evict(-(-len(order) * RETRACT_DECODE_STEPS // view.kv.block_tokens))  # schedule_batch.py line 2391
             if group.blocks_needed() + self.rules.margin_blocks(len(order), view.kv.block_tokens) <= view.kv.free_blocks:
                 break
         limits = [longest_output(request, view) for request in group]

@@ -29,6 +29,7 @@ class Rules:
     checks_before     a spent budget is seen before the next prompt is (0.5.23, scheduler.py line 4192)
     retracts_ahead    retraction goes on until those that are left have memory for 20 steps (0.5.1, schedule_batch.py line 1500)
     counts_one_more   see NewTokenRatio (0.5.6)
+    refreshes_waiting what those that wait would find in the prefix cache is kept from eviction (0.5.23, schedule_policy.py line 271)
     """
 
     filters_first: bool = True
@@ -41,11 +42,12 @@ class Rules:
     checks_before: bool = True
     retracts_ahead: bool = False
     counts_one_more: bool = True
+    refreshes_waiting: bool = True
 
     @classmethod
     def of(cls, since: str) -> Self:
         """The rules of a version and those after it, up to the next that differs."""
-        older = {"filters_first": False, "full_at_once": True, "checks_before": False}
+        older = {"filters_first": False, "full_at_once": True, "checks_before": False, "refreshes_waiting": False}
         if since == "0.5.23":
             return cls()
         if since == "0.5.14":
@@ -162,7 +164,7 @@ class PrefillAdder:
         if rules.less_generated:
             output = max(0, output - request.generated_tokens)
         whole = tokens + min(output, params.clip_max_new_tokens) + (self.page if rules.page_apiece else 0)
-        if whole >= self.total_left:
+        if whole >= self.total_left - self.view.kv.idle_blocks(request) * self.page:  # its prefix would be locked
             return self._out_of_memory()
         paged = self._paged(tokens)
         if self.added and paged >= self.input_left and (rules.caps_chunks or self.chunk_left == math.inf):

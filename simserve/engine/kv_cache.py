@@ -126,16 +126,20 @@ class KvCache:
         last token."""
         return self.cached_tokens(request) if self.radix is None else self.radix.refresh(request, whole)
 
-    def settle(self, slices: Sequence[Slice]) -> None:
-        """The plan of a step is complete: memory is taken. SGLang makes room for a page more than each of the slices may need (mem_cache/
-        allocation.py line 162, alloc_paged_token_slots_extend)."""
-        assert self.radix is not None
-        size = self.block_tokens
-        if slices and size > 1:
+    def settle(self, slices: Sequence[Slice], decodes: int, grown: int) -> None:
+        """A step has its memory, `grown` blocks of it for so many `decodes`: an index of whole sequences forgets what has no place any more.
+
+        With blocks of several tokens SGLang makes room for a page more than each slice may need, and for a page of each decode
+        (mem_cache/allocation.py lines 162 and 572, alloc_paged_token_slots_extend and _decode).
+        """
+        radix, size = self.radix, self.block_tokens
+        if radix is None:
+            return
+        if size > 1:
             ends = [(one.context_tokens, one.context_tokens + one.new_tokens) for one in slices]
             margin = sum([size + end - start - (-(-end // size) + -start // size) * size for start, end in ends])
-            self.radix.evict(max(0, self._free - -(-margin // size)))
-        self.radix.settle()
+            radix.evict(max(0, self._free + grown - max(-(-margin // size), decodes)))
+        radix.settle()
 
     def evict(self, blocks: int) -> None:
         """Forgets contents without users until so many blocks are free of any, if the index keeps whole sequences."""

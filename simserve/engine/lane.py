@@ -163,7 +163,7 @@ class Lane:
             return None
         plan.waiting = waiting
         if self.kv.radix is not None:
-            self.kv.settle(plan.slices)
+            self.kv.settle(plan.slices, plan.decodes, self.group.blocks_needed() if plan.decodes else 0)
         plan.seal()
         return plan
 
@@ -293,6 +293,8 @@ class Lane:
             if steps > 1:
                 if not self.kv.take(group.growth_over(steps - 1)):
                     raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
+                if self.kv.radix is not None:
+                    self.kv.settle((), plan.decodes, group.growth_over(steps - 1) - group.growth_over(steps - 2))
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
             if self.batch.speculating is None:

@@ -100,17 +100,31 @@ class Sglang(Scheduler):
         if not view.running and view.now > self._busy_until:
             self.ratio.reset()  # scheduler.py line 5322, on_idle
         state.merge(len(group))
-        if self._may_prefill(view, state):
-            self._refresh(plan, view)
-            adder = PrefillAdder(self.params, self.rules, view, plan, self.ratio.now, state)
-            adder.fill()
-            if plan.slices:
-                if self.params.mixed_chunk and len(group):
-                    self._mix(plan, view)
-                state.prefilled(group.tick + bool(plan.decodes), len(group) + adder.finished, emptied=not len(group) or bool(plan.decodes))
+        if self._prefill(plan, view, state):
+            return plan
+        if not view.running and (state.stale or state.full):  # older versions find their batch empty now, and begin anew
+            state.filter()
+            state.full = False
+            self.ratio.reset()
+            if self._prefill(plan, view, state):
                 return plan
         self._decode(plan, view, state)
         return plan.hold(ignore_arrivals=True if state.full else None)
+
+    def _prefill(self, plan: StepPlan, view: InstanceView, state: BatchState) -> bool:
+        """Whether a prefill batch comes next; it is planned then."""
+        if not self._may_prefill(view, state):
+            return False
+        self._refresh(plan, view)
+        group = view.decoding
+        adder = PrefillAdder(self.params, self.rules, view, plan, self.ratio.now, state)
+        adder.fill()
+        if not plan.slices:
+            return False
+        if self.params.mixed_chunk and len(group):
+            self._mix(plan, view)
+        state.prefilled(group.tick + bool(plan.decodes), len(group) + adder.finished, emptied=not len(group) or bool(plan.decodes))
+        return True
 
     def _may_prefill(self, view: InstanceView, state: BatchState) -> bool:
         """scheduler.py line 4079, _get_new_batch_prefill_raw, up to the adder."""

@@ -164,7 +164,9 @@ class PrefillAdder:
         if rules.less_generated:
             output = max(0, output - request.generated_tokens)
         whole = tokens + min(output, params.clip_max_new_tokens) + (self.page if rules.page_apiece else 0)
-        if whole >= self.total_left - self.view.kv.idle_blocks(request) * self.page:  # its prefix would be locked
+        left = self.total_left - self.view.kv.idle_blocks(request) * self.page  # its prefix would be locked
+        alone = not self.added and not self.view.running  # it has all there is, whatever it is expected to generate
+        if whole >= left and not alone:
             return self._out_of_memory()
         paged = self._paged(tokens)
         if self.added and paged >= self.input_left and (rules.caps_chunks or self.chunk_left == math.inf):

@@ -104,6 +104,9 @@ def retraction_order(group: DecodingView) -> list[Request]:
 
 
 def longest_output(request: Request, view: InstanceView) -> int:
-    """Most tokens the request may generate: what its client stated, at most what the instance allows (line 2693)."""
-    allowed = view.max_model_tokens - request.prompt_tokens
+    """Most tokens the request may generate: what its client stated, at most what fits with its prompt and a page (scheduler.py line 2693,
+    init_req_max_new_tokens; tp_worker.py line 421)."""
+    page, prompt = view.kv.block_tokens, request.prompt_tokens
+    memory = view.kv.total_blocks * page - -(-prompt // page) * page - page - 1
+    allowed = max(1, min(view.max_model_tokens - 2 - prompt, memory))
     return min(request.max_output_tokens, allowed) if request.max_output_tokens > 0 else allowed

@@ -116,9 +116,10 @@ def server_arguments(settings: ScheduleSettings, engine: sglang_parts.Engine) ->
         arguments["max_queued_requests"] = settings.max_queued
     if settings.prefill_max_requests:
         arguments["prefill_max_requests"] = settings.prefill_max_requests
-    for name in set(arguments) - engine.argument_names:
+    missing = set(arguments) - engine.argument_names - {"pp_max_micro_batch_size"}
+    for name in missing:
         raise Unsupported(name, f"SGLang {engine.version} has no such server argument")
-    return arguments
+    return {name: value for name, value in arguments.items() if name in engine.argument_names}
 
 
 @cache

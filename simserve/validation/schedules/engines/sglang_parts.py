@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from simserve.validation.schedules.engines.sglang_stubs import Nothing, stub
-from simserve.validation.schedules.refusals import EngineUnavailable
+from simserve.validation.schedules.refusals import EngineUnavailable, Unsupported
 from simserve.validation.schedules.workload import ScheduleRequest, ScheduleSettings
 
 
@@ -81,7 +82,12 @@ def _publish(stated: Any) -> None:
     try:
         context = importlib.import_module("sglang.srt.runtime_context")
     except ImportError:
-        importlib.import_module("sglang.srt.server_args").set_global_server_args_for_scheduler(stated)
+        arguments = importlib.import_module("sglang.srt.server_args")
+        if hasattr(arguments, "set_global_server_args_for_scheduler"):
+            arguments.set_global_server_args_for_scheduler(stated)
+        else:  # 0.5.1
+            batches = importlib.import_module("sglang.srt.managers.schedule_batch")
+            batches.global_server_args_dict |= {name: getattr(stated, name) for name in batches.GLOBAL_SERVER_ARGS_KEYS}
         return
     context.publish(stated, role="scheduler")
     context.get_parallel().override_permanently(tp_rank=0, pp_rank=0, attn_tp_rank=0, attn_cp_rank=0)
@@ -91,6 +97,8 @@ def _allocator(tokens: int, page: int) -> Any:
     import torch
 
     allocator = importlib.import_module("sglang.srt.mem_cache.allocator")
+    if page > 1 and not hasattr(allocator, "alloc_extend_naive"):
+        raise Unsupported("block_tokens", "this version's pages are handed out by a device kernel alone")
     if page == 1:
         return allocator.TokenToKVPoolAllocator(tokens, torch.bfloat16, "cpu", None, False)
     return allocator.PagedTokenToKVPoolAllocator(tokens, page, torch.bfloat16, "cpu", None, False)
@@ -98,15 +106,27 @@ def _allocator(tokens: int, page: int) -> Any:
 
 def _tree(one: Any, settings: ScheduleSettings, stated: Any) -> Any:
     """The prefix tree that the version's server starts with for a model of full attention."""
-    init = importlib.import_module("sglang.srt.mem_cache.cache_init_params").CacheInitParams
-    params = init(
-        disable=not settings.prefix_caching,
-        req_to_token_pool=one.req_to_token_pool,
-        token_to_kv_pool_allocator=one.token_to_kv_pool_allocator,
-        page_size=settings.block_tokens,
-    )
+    words = {
+        "disable": not settings.prefix_caching,
+        "req_to_token_pool": one.req_to_token_pool,
+        "token_to_kv_pool_allocator": one.token_to_kv_pool_allocator,
+        "page_size": settings.block_tokens,
+    }
+    if importlib.util.find_spec("sglang.srt.mem_cache.registry") is None:  # before 0.5.14 the scheduler chose itself
+        chunks = not settings.prefix_caching and settings.chunked
+        kind = importlib.import_module("sglang.srt.mem_cache.chunk_cache" if chunks else "sglang.srt.mem_cache.radix_cache")
+        cache = kind.ChunkCache if chunks else kind.RadixCache
+        if importlib.util.find_spec("sglang.srt.mem_cache.cache_init_params") is None:
+            if chunks:
+                del words["disable"]
+            return cache(**words)
+        return cache(importlib.import_module("sglang.srt.mem_cache.cache_init_params").CacheInitParams(**words))
+    params = importlib.import_module("sglang.srt.mem_cache.cache_init_params").CacheInitParams(**words)
     registry = importlib.import_module("sglang.srt.mem_cache.registry")
+    more = {"effective_chunked_prefill_size": stated.chunked_prefill_size if settings.chunked else None}
+    known = inspect.signature(registry.TreeCacheBuildContext).parameters
     context = registry.TreeCacheBuildContext(
+        **{name: value for name, value in more.items() if name in known},
         server_args=stated,
         params=params,
         is_hybrid_swa=False,
@@ -120,6 +140,11 @@ def _tree(one: Any, settings: ScheduleSettings, stated: Any) -> Any:
         tp_group=None,
     )
     return registry.create_tree_cache(context)
+
+
+def stated_or(stated: Any, name: str, otherwise: Any = None) -> Any:
+    """A server argument that older versions do not have."""
+    return getattr(stated, name, otherwise)
 
 
 class _Driven:
@@ -142,13 +167,13 @@ class _Driven:
             "max_running_requests": settings.max_num_seqs,
             "max_total_num_tokens": settings.kv_blocks * settings.block_tokens,
             "max_prefill_tokens": stated.max_prefill_tokens,
-            "max_queued_requests": stated.max_queued_requests,
-            "max_req_len": settings.max_model_len - 1,
+            "max_queued_requests": stated_or(stated, "max_queued_requests"),
+            "max_req_len": min(settings.max_model_len, settings.kv_blocks * settings.block_tokens) - 1,
             "schedule_policy": stated.schedule_policy,
-            "enable_priority_scheduling": stated.enable_priority_scheduling,
+            "enable_priority_scheduling": stated_or(stated, "enable_priority_scheduling", False),
             "schedule_low_priority_values_first": False,
             "abort_on_priority_when_disabled": False,
-            "priority_scheduling_preemption_threshold": stated.priority_scheduling_preemption_threshold,
+            "priority_scheduling_preemption_threshold": stated_or(stated, "priority_scheduling_preemption_threshold", 0),
             "enable_overlap": settings.async_scheduling,
             "enable_overlap_mlx": False,
             "spec_algorithm": modules.spec.SpeculativeAlgorithm.from_string(None),
@@ -165,19 +190,52 @@ class _Driven:
             "sliding_window_size": None,
             "truncation_align_size": None,
             "forward_ct": 0,
+            "grammar_queue": [],
+            "decode_mem_cache_buf_multiplier": 1,
+            "num_generated_tokens": 0,
+            "pp_size": 1,
             "tp_worker": SimpleNamespace(model_runner=SimpleNamespace(attn_backend=None, prefill_aware_swa=False)),
         }
         values |= dict.fromkeys(FALSE, False) | dict.fromkeys(NONE, None)
         values |= {name: Nothing() for name in QUIET}
         for name, value in values.items():
             setattr(self, name, value)
+        self.request_receiver = SimpleNamespace(recv_requests=self.recv_requests)
         self.dp_attn_adapter = SimpleNamespace(
             maybe_prepare_mlp_sync_batch=lambda batch, need_sync=None: batch, maybe_convert_decode_to_extend=lambda batch: batch
         )
         self.ngram_embedding_manager = SimpleNamespace(prepare_for_forward=lambda batch, chunked_req=None: batch)
-        self.init_chunked_prefill()
-        self.init_schedule_policy()
-        self._results(null)
+        if hasattr(self, "init_chunked_prefill"):
+            self.init_chunked_prefill()
+        else:
+            self.chunked_prefill_size = stated.chunked_prefill_size if settings.chunked else None
+            self.is_mixed_chunk = settings.chunked and settings.mixed_chunk
+        if hasattr(self, "init_schedule_policy"):
+            self.init_schedule_policy()
+        else:
+            self._policy(stated)
+        if hasattr(modules.scheduler, "SchedulerBatchResultProcessor"):
+            self._results(null)
+
+    def _policy(self, stated: Any) -> None:
+        """The queue's order and the first ratio, as constructors of older versions set them."""
+        policy = self.parts.policy.SchedulePolicy
+        words = {"enable_priority_scheduling": stated_or(stated, "enable_priority_scheduling", False), "schedule_low_priority_values_first": False}
+        known = inspect.signature(policy).parameters
+        self.policy = policy(stated.schedule_policy, self.tree_cache, False, **{name: value for name, value in words.items() if name in known})
+        self.try_preemption = words["enable_priority_scheduling"]
+        try:
+            envs = importlib.import_module("sglang.srt.environ").envs
+            first, factor = envs.SGLANG_INIT_NEW_TOKEN_RATIO.get(), envs.SGLANG_MIN_NEW_TOKEN_RATIO_FACTOR.get()
+            steps = envs.SGLANG_NEW_TOKEN_RATIO_DECAY_STEPS.get()
+        except (ImportError, AttributeError):
+            config = importlib.import_module("sglang.global_config").global_config
+            first, factor = config.default_init_new_token_ratio, config.default_min_new_token_ratio_factor
+            steps = config.default_new_token_ratio_decay_steps
+        self.init_new_token_ratio = min(first * stated.schedule_conservativeness, 1.0)
+        self.min_new_token_ratio = min(self.init_new_token_ratio * factor, 1.0)
+        self.new_token_ratio_decay = (self.init_new_token_ratio - self.min_new_token_ratio) / steps
+        self.new_token_ratio = self.init_new_token_ratio
 
     def _results(self, null: Any) -> None:
         """What handles the results of a batch."""
@@ -215,9 +273,11 @@ class _Driven:
     def new_request(self, row: int, request: ScheduleRequest, tokens: Any) -> Any:
         sampling = self.parts.sampling.SamplingParams(max_new_tokens=request.most_output_tokens, temperature=0.0)
         sampling.normalize(None)
-        req = self.parts.batch.Req(
-            str(row), "", tokens, sampling, eos_token_ids={2}, vocab_size=1 << 62, priority=-request.priority
-        )
+        words = {"eos_token_ids": {2}, "vocab_size": 1 << 62, "priority": -request.priority}
+        known = inspect.signature(self.parts.batch.Req).parameters
+        if not isinstance(tokens, list) and "max_new_tokens" not in known and not hasattr(self.parts.batch, "array"):
+            tokens = list(tokens)  # before 0.5.15
+        req = self.parts.batch.Req(str(row), "", tokens, sampling, **{name: value for name, value in words.items() if name in known})
         req.tokenizer = None
         self.init_req_max_new_tokens(req)
         return req
@@ -254,16 +314,25 @@ class _Driven:
         return result
 
     def process_batch_result(self, batch: Any, result: Any, *arguments: Any, **keywords: Any) -> None:
-        decode = self.batch_result_processor.process_batch_result_decode
-        prefill = self.batch_result_processor.process_batch_result_prefill
-        process = decode if batch.forward_mode.is_decode() else prefill
+        handler = getattr(self, "batch_result_processor", self)
+        process = handler.process_batch_result_decode if batch.forward_mode.is_decode() else handler.process_batch_result_prefill
         self.run.done(batch, result.flight, lambda: process(batch, result))
 
     def on_idle(self, *arguments: Any, **keywords: Any) -> None:
         """As the engine's, less its reports."""
         if not self.waiting_queue and self.running_batch.is_empty() and self.chunked_req is None:
-            self.new_token_ratio_tracker.reset()
+            if hasattr(self, "new_token_ratio_tracker"):
+                self.new_token_ratio_tracker.reset()
+            else:
+                self.new_token_ratio = self.init_new_token_ratio
         self.run.idle()
+
+    self_check_during_idle = on_idle
+
+    def recv_requests(self, *arguments: Any, **keywords: Any) -> list[Any]:
+        return self.ingest_requests()
+
+    def process_input_requests(self, *arguments: Any, **keywords: Any) -> None: ...
 
     def publish_load_snapshot(self, *arguments: Any, **keywords: Any) -> None: ...
 

@@ -35,16 +35,19 @@ def schedule(
     from simserve.errors import ConfigError
     from simserve.progress.count import counting
     from simserve.validation.schedules import fixture
-    from simserve.validation.schedules.compare import compare_cases, driven, tallies
+    from simserve.validation.schedules.compare import compare_cases, tallies
+    from simserve.validation.schedules.driving import driven
+    from simserve.validation.schedules.engines import driver
 
     wanted = [word.strip() for word in kinds.split(",") if word.strip()]
     if fixtures is not None:
         cases = fixture.chosen(fixture.read_place(fixtures), engine, wanted)
     else:
-        from simserve.validation.schedules import kinds as known
-
         if not engine:
             raise ConfigError("--engine is missing: the engine whose scheduler is driven; or --fixtures, the place of recorded schedules")
+        driver(engine)
+        from simserve.validation.schedules import kinds as known
+
         with counting("workloads given to the engine") as progress:
             cases = driven(engine, known.workloads(engine, wanted, workloads, seed), progress=progress)
         if record is not None:

@@ -86,6 +86,7 @@ class KvDefaults(Section):
     memory_utilisation: float = Field(default=0.9, gt=0, le=1)
     block_tokens: int = Field(default=16, ge=1, le=MOST_TOKENS)
     watermark: float = Field(default=0.0, ge=0, lt=1)
+    watermark_rule: Literal["always", "beside-running"] = "always"
     prefix_caching: bool = False
     prefix_match: Literal["block", "token"] = "block"
     eviction: Literal["contents-last", "freed-first", "empty-first", "radix"] = "contents-last"
@@ -140,6 +141,11 @@ class EngineProfile(Section):
     kv: KvDefaults
     memory: MemorySection = Field(default_factory=MemorySection)
     speculation: EngineSpeculation = Field(default_factory=EngineSpeculation)
+    ends_late: bool = Field(
+        default=False,
+        description="With `request_path.steps_ahead`: a request that has ended keeps its sequence slot and its KV blocks in the plan that"
+        " was made before its end.",
+    )
     dp_shares_step_tokens: bool = Field(
         default=False, description="Whether attention replicas divide the scheduler's token budget among them; otherwise each has it whole."
     )

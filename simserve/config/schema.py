@@ -80,6 +80,11 @@ class KvSection(Section):
     )
     block_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS, description="Tokens per KV block.")
     watermark: float | None = Field(default=None, ge=0, lt=1, description="Fraction of the blocks that an admission must leave free.")
+    watermark_rule: Literal["always", "beside-running"] | None = Field(
+        default=None,
+        description="When the watermark holds: `always`, or only for a request that is admitted while others run (vLLM since 0.24, which"
+        " counts a block without KV in too).",
+    )
     preemption: Literal["recompute", "swap"] | None = Field(
         default=None, description="What happens to a preempted request's KV: dropped and computed again, or copied to host memory and back."
     )

@@ -130,6 +130,11 @@ class InstanceView(Protocol):
         """Longest prompt + output that a request may reach here: max_model_len, or less if the KV cache holds less."""
 
     @property
+    def ending(self) -> Sequence[Request]:
+        """Requests that have ended, which the engine does not know when it makes this plan (asynchronous scheduling): they keep their slots
+        and memory in it, and compute nothing."""
+
+    @property
     def in_turn(self) -> bool:
         """Whether running requests can be planned one after the other (`StepPlan.grow` and `rest` of those that decode): not where the
         group speculates, nor with pipeline stages."""
@@ -186,8 +191,8 @@ class StepPlan(Protocol):
         """The prefix cache forgets contents without users until so many blocks are free of any, where it keeps whole sequences."""
 
     def grow(self, request: Request, tokens: int) -> bool:
-        """Makes a prefilling request hold blocks for `tokens` tokens in all, or a decoding one for its next token, before its group decodes.
-        False, and nothing changes, when memory is short."""
+        """Makes a prefilling request hold blocks for `tokens` tokens in all, or a decoding one for its next token, before its group
+        decodes. False, and nothing changes, when memory is short."""
 
     def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. `layers=(group, groups)` takes them through one of so
@@ -203,8 +208,8 @@ class StepPlan(Protocol):
     def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by
         swap and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the
-        plan: it is taken out, and its tokens are in the budget again. `credit_tokens` count as computed when it is admitted again, and
-        the prefix cache is not asked then."""
+        plan: it is taken out, and its tokens are in the budget again. But `credit_tokens`, all it has in the plan, stay there: they are
+        computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error)."""
 
     def rest(self, request: Request) -> None:
         """A decoding request sits this step out and keeps what it has. To be said before the group decodes."""

@@ -28,11 +28,13 @@ class Batch:
 
     __slots__ = (
         "cost",
+        "ends_late",
         "group",
         "grown",
         "instance",
         "kv",
         "landed",
+        "lingering",
         "loads",
         "max_seqs",
         "now",
@@ -46,6 +48,7 @@ class Batch:
         "stalled",
         "swapped",
         "verifying",
+        "watermark_always",
     )
 
     def __init__(self, instance: Instance, runner: Runner, number: int) -> None:
@@ -66,6 +69,8 @@ class Batch:
         """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
+        self.lingering: list[LiveRequest] = []
+        """Requests that have ended since the plan before the one in hand, where it does not know (`InstanceSpec.ends_late`)."""
         self.grown: dict[int, int] = {}
         """While a plan is made: blocks of members of the group that have taken those of their next token before it, by row."""
         self.resting: list[LiveRequest] = []
@@ -77,14 +82,20 @@ class Batch:
             self.speculating = SpeculatingGroup(instance.kv.block_tokens, instance.kv.groups, speculation, instance.limit_tokens)
         self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups) if self.speculating is None else self.speculating
         self.max_seqs = instance.spec.max_seqs
+        self.watermark_always = instance.spec.watermark_always
+        self.ends_late = instance.spec.ends_late and instance.cost.stages == 1
 
     def __len__(self) -> int:
-        return self.running + len(self.swapped) + len(self.landed)
+        return self.running - len(self.lingering) + len(self.swapped) + len(self.landed)
 
     @property
     def running(self) -> int:
         """Requests that hold a sequence slot."""
-        return len(self.prefilling) + len(self.group.members) + len(self.verifying)
+        return len(self.prefilling) + len(self.group.members) + len(self.verifying) + len(self.lingering)
+
+    def may_go_below(self) -> bool:
+        """Whether an admission now may use the blocks below the watermark."""
+        return not self.watermark_always and not self.running
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its sequence slot."""
@@ -215,7 +226,10 @@ class Batch:
     def end(self, request: LiveRequest, now: float) -> None:
         """The request has emitted its last token."""
         self._emitted(request)
-        self.kv.release(request, gone=True)
+        if self.ends_late:
+            self.lingering.append(request)
+        else:
+            self.kv.release(request, gone=True)
         request.state = _ENDED
         if self.instance.kv_transfers is not None:
             self.instance.kv_transfers.leaves(request)
@@ -239,12 +253,22 @@ class Batch:
 
     def victim(self) -> LiveRequest:
         """The running request that goes first when memory is short."""
-        return max([*self.group.members.values(), *self.prefilling], key=self.instance.order.victim_key)
+        return max([*self.group.members.values(), *self.prefilling, *self.lingering], key=self.instance.order.victim_key)
+
+    def let_go(self) -> None:
+        """The plan that did not know of them is made: requests that have ended give up their slots and memory."""
+        for request in self.lingering:
+            self.kv.release(request, gone=True)
+        self.lingering.clear()
 
     def preempt(self, request: LiveRequest, swap_times_s: list[float], credit_tokens: int = 0) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         self.runner.gave_up_kv()
         request.preemptions += 1
+        if request.state is _ENDED:
+            self.lingering.remove(request)
+            self.kv.release(request, gone=True)
+            return
         decoding = request.state is not State.PREFILLING
         if self.instance.migrating and request.row in self.instance.migrating:
             self.instance.migrating[request.row].abort("the request was preempted")
@@ -346,7 +370,7 @@ class Batch:
         for request in list(self.group):
             self.group.leave(request)
             self._emitted(request)
-        for requests in (self.prefilling, self.verifying, self.swapped, self.landed):
+        for requests in (self.prefilling, self.verifying, self.swapped, self.landed, self.lingering):
             requests.clear()
         return lost
 

@@ -1,8 +1,9 @@
 """Prefix caching block by block, free blocks taken in order: vLLM V1's (vllm/v1/core/block_pool.py, kv_cache_manager.py).
 
-Every full block of a request can be found again by its contents and all before it, from the moment its step is planned: newcomers of the same
-step find it. What the workload does not tell is a request's own: only the request itself finds it, when it comes back after a preemption.
-Two requests that compute the same have a block each; the first of them is found. Blocks that nobody uses are free, and are taken in order.
+Every full block of a request can be found again by its contents and all before it, from the moment its step is planned: newcomers of the
+same step find it. What the workload does not tell is a request's own: only the request itself finds it, when it comes back after a
+preemption. Two requests that compute the same have a block each; the first of them is found. Blocks that no request uses are free, and
+are taken in order.
 """
 
 from __future__ import annotations
@@ -86,10 +87,7 @@ class BlockContents:
 
     def match(self, request: LiveRequest) -> int:
         """Leading blocks of the request that are kept, leaving at least one token to compute (get_computed_blocks)."""
-        match = 0
-        for _, _, match in self._found(request, (request.target_tokens - 1) // self._block_tokens):
-            pass
-        return match
+        return max([end for _, _, end in self._found(request, (request.target_tokens - 1) // self._block_tokens)], default=0)
 
     def blocks_to_pin(self, request: LiveRequest, match: int) -> int:
         """Free blocks that using a match takes."""
@@ -140,8 +138,8 @@ class BlockContents:
             del run.ends[end]
 
     def release(self, request: LiveRequest, gone: bool = False) -> int:
-        """The request frees its blocks, the last first. Returns how many of those that can be found no other uses. What is its own cannot be
-        found again when it is `gone`."""
+        """The request frees its blocks, the last first. Returns how many of those that can be found no other uses. What is its own cannot
+        be found again when it is `gone`."""
         self._free_empty(request.held_blocks - self.shared(request))
         freed, own = 0, (request.row,)
         for run, _, end in reversed(request.pinned_ids):

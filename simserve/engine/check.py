@@ -97,6 +97,7 @@ def audit(lane: Lane) -> None:
             _require(
                 request.held_blocks * kv.block_tokens >= request.computed_tokens, "I3", f"{request!r} has more tokens than blocks on {name}"
             )
+        held += sum(kv.owned(request) - kv.shared_blocks(request) for request in one.lingering)
         for request in one.landed:
             held += kv.owned(request) - kv.shared_blocks(request)
             _require(

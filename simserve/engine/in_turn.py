@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simserve.contracts import PREFILL, Slice
 from simserve.engine.batch import Batch
 from simserve.engine.request import LiveRequest, State
 
@@ -31,6 +32,20 @@ def take_out(plan: StepPlan, request: LiveRequest) -> None:
     chunk = plan.slices.pop(place)
     if plan.budget_left is not None:
         plan.budget_left += chunk.new_tokens
+    request.planned = -1
+
+
+def leave_void(plan: StepPlan, batch: Batch, request: LiveRequest) -> None:
+    """The tokens of a request that is about to be preempted stay in the plan, and are computed for nothing."""
+    if request.state is State.DECODING:
+        tokens = 1
+        plan.slices.append(Slice(tokens, batch.group.computed_tokens(request), None, PREFILL, request.row))
+        plan.sliced.append(request)
+        if plan.budget_left is not None:
+            plan.budget_left -= tokens
+    else:
+        tokens = plan.slices[plan.sliced.index(request)].new_tokens
+    request.recomputed_tokens += tokens
     request.planned = -1
 
 

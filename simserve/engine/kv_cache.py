@@ -167,9 +167,9 @@ class KvCache:
 
     # -- taking --------------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: LiveRequest, blocks: int, room: int = 0) -> bool:
-        """Gives a newcomer a table of `blocks` blocks above the watermark, where one of `room` blocks would find place. Contents of its
-        prompt that are kept here count as computed."""
+    def admit(self, request: LiveRequest, blocks: int, room: int = 0, below: bool = False) -> bool:
+        """Gives a newcomer a table of `blocks` blocks above the watermark (or `below` it), where one of `room` blocks would find place.
+        Contents of its prompt that are kept here count as computed."""
         prefix, groups = self.prefix, self.groups
         match = found = shared = idle = 0
         if request.computed_tokens:  # it has credit (StepPlan.preempt)
@@ -187,7 +187,7 @@ class KvCache:
         more = 0
         if room > new + shared:
             more = room - new - shared if groups is None else groups.pool_blocks(room, False) - groups.pool_blocks(new + shared, False)
-        if self._free - taken - more < self.watermark_blocks:
+        if self._free - taken - more < (0 if below else self.watermark_blocks):
             return False
         self._free -= taken
         self._used += taken
@@ -247,8 +247,8 @@ class KvCache:
     # -- giving back ---------------------------------------------------------------------------------------------------------------
 
     def release(self, request: LiveRequest, gone: bool = False) -> None:
-        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones. One that
-        is not `gone` will come back for its own."""
+        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones. One
+        that is not `gone` will come back for its own."""
         if self.finds_own and self.prefix is None and not gone:
             self.prefix = self.finds_own()
             self.prefix.trim(self._free)

@@ -21,13 +21,15 @@ from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.records import Span, span_of
-from simserve.engine.request import LiveRequest
+from simserve.engine.request import LiveRequest, State
 from simserve.engine.view import InstanceView
 from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
     from simserve.engine.runner import Runner
+
+_PREFILLING = State.PREFILLING  # read in a third of the time of an enumeration's attributes
 
 FIRST_CHUNK_STEPS = 16
 LONGEST_CHUNK_STEPS = 4096
@@ -145,6 +147,13 @@ class Lane:
                 f"policy '{self.policy_name}' repeats {plan.repeat} times a step with prefills, preemptions or swaps: only steps that do "
                 "nothing but decode can be the same again (invariant I10)"
             )
+        if batch.lingering:
+            batch.let_go()
+            if not plan.decodes and not plan.slices:  # nothing was in progress when it was made: all is known
+                intake.see_all()
+                return self.plan_step(now)
+            if waiting:
+                plan.repeat = 1
         if not plan.decodes and not plan.slices:
             if plan.loads:
                 return self.plan_step(now)
@@ -326,6 +335,8 @@ class Lane:
                     continue
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
+                if request.state is not _PREFILLING:  # it has been preempted, and this is void
+                    continue
                 if layers is not None:
                     passed, groups = layers[0] + 1, layers[1]
                     if passed < groups:

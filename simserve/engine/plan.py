@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
 from simserve.engine.batch import Batch
-from simserve.engine.in_turn import grow_member, rest, take_out
+from simserve.engine.in_turn import grow_member, leave_void, rest, take_out
 from simserve.engine.layer_pass import pass_layers
 from simserve.engine.readonly import write
 from simserve.engine.request import LiveRequest, State
+from simserve.engine.swapping_in import swap_in
 from simserve.engine.view import InstanceView
 from simserve.errors import PolicyError
 from simserve.files.words import clipped
@@ -176,28 +177,11 @@ class StepPlan(Step):
         batch.grown.clear()
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
-            self._swap_in()
+            swap_in(self, batch, self._view)
         tokens = self.decodes if batch.speculating is None else batch.speculating.took()
         if self.budget_left is not None:
             self.budget_left -= tokens
         return True
-
-    def _swap_in(self) -> None:
-        """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""
-        batch = self._batch
-        if batch.speculating is not None:
-            batch.speculating.took()
-        while batch.swapped:
-            request = min(batch.swapped, key=lambda r: r.admission)
-            if self._view.free_slots <= 0 or not batch.swap_in(request):
-                break
-            batch.swapped.remove(request)
-            self.swap_times_s.append(batch.swap_time(request.computed_tokens))
-            batch.join_group(request)
-            self.decodes += 1
-        if batch.speculating is not None:  # what they leave of the budget to the others may need fewer blocks
-            batch.speculating.deal(self.budget_left)
-            batch.kv.give_back(-batch.speculating.blocks_needed())
 
     def verify(self, request: Request, drafted: int) -> bool:
         """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""
@@ -250,7 +234,7 @@ class StepPlan(Step):
             self._take(request)
             batch.start_prefill(request, batch.now)
             return True
-        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens)):
+        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens), batch.may_go_below()):
             return False
         self._take(request)
         if found := request.computed_tokens:
@@ -335,16 +319,18 @@ class StepPlan(Step):
     def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
         and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the plan, but
-        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` of its next admission
-        count as computed.
+        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` stay in it: see
+        simserve.contracts.StepPlan.
 
         With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
         any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
         """
-        if request.state not in (State.DECODING, State.PREFILLING, State.VERIFYING):
-            self.refuse(f"preempts {request!r}, which is not running")
         live: LiveRequest = request  # type: ignore[assignment]
-        if undo and live.planned == self._serial and live.state is _PREFILLING:
+        if live.state not in (State.DECODING, State.PREFILLING, State.VERIFYING) and live not in self._batch.lingering:
+            self.refuse(f"preempts {request!r}, which is not running")
+        if undo and credit_tokens:
+            leave_void(self, self._batch, live)
+        elif undo and live.planned == self._serial and live.state is _PREFILLING:
             take_out(self, live)
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
             self.refuse(f"preempts {request!r}, which is in the step already")
@@ -412,4 +398,3 @@ class StepPlan(Step):
     def refuse(self, what: str) -> NoReturn:
         """Raises the PolicyError of an action that breaks a rule."""
         raise PolicyError(f"policy '{self._batch.policy_name}' {what} (invariant I10)")
-

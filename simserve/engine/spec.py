@@ -64,6 +64,7 @@ class InstanceSpec:
     kv_groups         how many of them a sequence takes where layers keep different tokens; None = all layers keep every token
     max_seqs          most requests that run at once (per micro-batch with pipeline parallelism)
     watermark_blocks  free blocks an admission must leave
+    watermark_always  it must also where no request runs; False: then it may take them all
     max_model_len     longest prompt + output in tokens; None = as far as the KV cache reaches
     devices           accelerators it occupies
     preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
@@ -80,6 +81,8 @@ class InstanceSpec:
                       the devices do not wait for it
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
+    ends_late         the plan that is made when a request ends does not know of it: the request keeps its sequence slot and its KV
+                      blocks in that plan (asynchronous scheduling; as `steps_ahead`)
     order             queue discipline
     loads             what requests may have to wait for between having memory and being admitted
     speculation       how decoding requests speculate, whatever the scheduler; None = they do not
@@ -94,6 +97,7 @@ class InstanceSpec:
     block_tokens: int = 16
     max_seqs: int = 128
     watermark_blocks: int = 0
+    watermark_always: bool = True
     max_model_len: int | None = None
     devices: int = 1
     preemption: str = "recompute"
@@ -108,6 +112,7 @@ class InstanceSpec:
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
     steps_ahead: int = 0
+    ends_late: bool = False
     policy: str = ""
     role: str = "mixed"
     link: LinkSpec | None = None
@@ -160,9 +165,8 @@ class InstanceSpec:
     @property
     def limit_tokens(self) -> int:
         """Longest prompt + output a request may reach: the model's length or what the KV cache above the watermark holds."""
-        blocks: int | None = self.kv_blocks - self.watermark_blocks
-        if self.kv_groups is not None:
-            blocks = self.kv_groups.longest_table(self.kv_blocks - self.watermark_blocks)
+        room = self.kv_blocks - (self.watermark_blocks if self.watermark_always else 0)
+        blocks: int | None = room if self.kv_groups is None else self.kv_groups.longest_table(room)
         fits = NO_LIMIT if blocks is None else blocks * self.block_tokens
         return fits if self.max_model_len is None else min(self.max_model_len, fits)
 

@@ -74,12 +74,18 @@ class InstanceView(ReadOnly):
     @property
     def running(self) -> int:
         """Requests that hold a sequence slot: prefilling, decoding and verifying."""
-        return len(self.prefilling) + len(self.decoding.members) + len(self.verifying)
+        return self._batch.running
 
     @property
     def free_slots(self) -> int:
         """Requests that may still be admitted under max_seqs."""
-        return self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
+        free = self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
+        return free - len(self._batch.lingering) if self._batch.ends_late else free
+
+    @property
+    def ending(self) -> list[LiveRequest]:
+        """Requests that have ended, which the engine does not know when it makes this plan: they keep their slots and memory in it."""
+        return list(self._batch.lingering)
 
     @property
     def in_turn(self) -> bool:

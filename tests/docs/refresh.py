@@ -1,7 +1,7 @@
 """What the documentation shows of the program's own output: `python -m tests.docs.refresh` writes it anew, the tests compare.
 
 Shown: the quickstart's terminal output and one of its plots in README.md; kernel errors in docs/kernel-accuracy.md; the claims of
-papers in docs/paper-costs.md.
+papers in docs/paper-costs.md; verified schedules in docs/conformance.md.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import yaml
 from tests.docs import paper_costs
 from tests.docs.blocks import ROOT
 from tests.docs.kernel_targets import PROFILES, kernel_targets
+from tests.docs.verified_table import verified_table
 
 README = ROOT / "README.md"
 KERNELS = ROOT / "docs" / "kernel-accuracy.md"
+CONFORMANCE = ROOT / "docs" / "conformance.md"
 PICTURE = ROOT / "docs" / "images" / "quickstart-latency-cdf.png"
 
 
@@ -73,8 +75,17 @@ def _error(entries: list[dict[str, Any]], kind: str) -> str:
 
 def kernel_page() -> str:
     """docs/kernel-accuracy.md with its made sections made anew."""
-    text = KERNELS.read_text(encoding="utf-8")
-    for section, content in (("kernels", kernel_table()), ("targets", targets())):
+    return _with_sections(KERNELS, {"kernels": kernel_table(), "targets": targets()})
+
+
+def conformance_page() -> str:
+    """docs/conformance.md with its made section made anew."""
+    return _with_sections(CONFORMANCE, {"schedules": verified_table()})
+
+
+def _with_sections(page: Path, sections: dict[str, str]) -> str:
+    text = page.read_text(encoding="utf-8")
+    for section, content in sections.items():
         begin, end = f"<!-- {section}: written by tests/docs/refresh.py -->", f"<!-- end of {section} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{content}\n{end}{rest.split(end)[1]}"
@@ -88,6 +99,7 @@ def main() -> None:
         PICTURE.parent.mkdir(exist_ok=True)
         PICTURE.write_bytes((out / "plots" / "latency_cdf.png").read_bytes())
     KERNELS.write_text(kernel_page(), encoding="utf-8")
+    CONFORMANCE.write_text(conformance_page(), encoding="utf-8")
     paper_costs.PAGE.write_text(paper_costs.page(), encoding="utf-8")
 
 

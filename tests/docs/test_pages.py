@@ -129,6 +129,10 @@ def test_figures_of_kernels_are_real():
     assert refresh.kernel_page() == refresh.KERNELS.read_text(encoding="utf-8"), "run: python -m tests.docs.refresh"
 
 
+def test_verified_schedules_are_those_of_the_record():
+    assert refresh.CONFORMANCE.read_text(encoding="utf-8") == refresh.conformance_page()
+
+
 def test_readme_lists_every_policy():
     from simserve.policies import registry
 

@@ -99,6 +99,8 @@ class NaiveInstance(Naive):
     def cached(self, r: ClusterReq) -> int:
         """Leading tokens that are known here, but for at least one token of its target; generated ones where these are kept."""
         tokens, known = 0, [*self.idle, *self.shared]
+        if r.credit:
+            return r.credit
         for key in r.ids if self.run_tokens else ():
             most = r.prompt + r.generated - 1
             if key not in known or tokens + self.run_tokens > (most if self.keeps_outputs else min(r.prompt, most)):
@@ -108,7 +110,7 @@ class NaiveInstance(Naive):
 
     def parts(self, r: ClusterReq, found: int) -> list[Any]:
         """The contents that it shares when it has found so many tokens."""
-        return r.ids[: found // self.run_tokens] if self.run_tokens else []
+        return r.ids[: found // self.run_tokens] if self.run_tokens and not r.credit else []
 
     def offer(self, r: ClusterReq) -> None:
         """What it has computed (of its prompt, or at all) can be found by others, unless it is a copy of something known."""
@@ -221,7 +223,7 @@ class NaiveInstance(Naive):
             self.computes(r)
             self.tokens(r, ended, r.gained)
         for r, s in self.slices:
-            if taken.layers[0] < taken.layers[1] - 1:
+            if taken.layers[0] < taken.layers[1] - 1 or r not in self.running:
                 continue
             r.computed += s.new_tokens
             self.offer(r)  # type: ignore[arg-type]

@@ -82,22 +82,29 @@ class Sglang(Scheduler):
         self._states: dict[object, BatchState] = {}
         self._busy_until = 0.0
         self._looks = 0
+        self._view: InstanceView | None = None
 
     def ended(self, requests: Sequence[Request], now: float) -> None:
         """Remembered: a server that is idle afterwards begins with the first ratio again, and older versions count those that have ended
         until the next decode step."""
-        self._busy_until = now
-        if not self.rules.filters_first:
-            for request in requests:
-                for state in self._states.values():
-                    state.end(request)
+        if any(request.generated_tokens for request in requests):
+            self._busy_until = now
+        if self.rules.filters_first or self._view is None or len(self._states) != 1:
+            return
+        (state,) = self._states.values()
+        for request in sorted(requests, key=lambda request: request.admission):
+            if request.generated_tokens:
+                left = longest_output(request, self._view) - request.generated_tokens
+                state.end(request, min(left, self.params.clip_max_new_tokens))
 
     def plan(self, view: InstanceView) -> StepPlan:
         plan = view.new_plan()
+        self._view = view
         state = self._states.setdefault(view.decoding, BatchState())
         group = view.decoding
         self.ratio.decay(state.decayed(group.tick))
-        if not view.running and view.now > self._busy_until:
+        state.busy = bool(view.running)
+        if view.now > self._busy_until and not any(one.busy for one in self._states.values()):
             self.ratio.reset()  # scheduler.py line 5322, on_idle
         state.merge(len(group))
         if self._prefill(plan, view, state):
@@ -108,8 +115,9 @@ class Sglang(Scheduler):
             self.ratio.reset()
             if self._prefill(plan, view, state):
                 return plan
+        looked = bool(view.waiting) and not state.full  # and will look again after this step
         self._decode(plan, view, state)
-        return plan.hold(ignore_arrivals=True if state.full else None)
+        return plan if looked else plan.hold(ignore_arrivals=True if state.full else None)
 
     def _prefill(self, plan: StepPlan, view: InstanceView, state: BatchState) -> bool:
         """Whether a prefill batch comes next; it is planned then."""

@@ -80,7 +80,7 @@ class PrefillAdder:
         self.taken = mixed
         self.finished = 0
         self.added = 0
-        self._held = 0  # memory that this plan has given out already: the engine does when the batch is complete
+        self.free = view.kv.free_tokens  # what the prefix cache keeps is evicted where it is needed; memory is taken at the batch's end
 
     def _expected(self, request: Request, ratio: float) -> float:
         """What a running request is expected to generate yet (line 741)."""
@@ -94,14 +94,9 @@ class PrefillAdder:
         return -(-tokens // self.page) * self.page
 
     @property
-    def _free(self) -> int:
-        """Memory that no running request holds; what the prefix cache keeps is evicted where it is needed."""
-        return self.view.kv.free_blocks * self.page
-
-    @property
     def total_left(self) -> float:
         """Memory that is not spoken for."""
-        return self._free + self._held - self.spoken_for
+        return self.free - self.spoken_for
 
     def fill(self) -> None:
         """The chunk of a started prompt, then newcomers in order, as long as there is room (scheduler.py line 4160)."""
@@ -122,7 +117,7 @@ class PrefillAdder:
         return not self._no_memory() and (self.input_left <= 0 or self.chunk_left <= 0)
 
     def _no_memory(self) -> bool:
-        return self.total_left <= 0 or self._free + self._held - self.taken <= 0
+        return self.total_left <= 0 or self.free - self.taken <= 0
 
     def _continue(self, request: Request) -> None:
         """add_chunked_req (line 1070)."""
@@ -135,10 +130,8 @@ class PrefillAdder:
         if tokens <= 0:
             return
         last = tokens == request.prefill_left
-        before = self._free
         if not self.plan.grow(request, request.computed_tokens + tokens):
             return
-        self._held += before - self._free
         self.plan.prefill(request, tokens)
         self._charge(tokens, self._clipped(request) if last else 0)
         self.finished += last
@@ -164,9 +157,9 @@ class PrefillAdder:
         if rules.less_generated:
             output = max(0, output - request.generated_tokens)
         whole = tokens + min(output, params.clip_max_new_tokens) + (self.page if rules.page_apiece else 0)
-        left = self.total_left - self.view.kv.idle_blocks(request) * self.page  # its prefix would be locked
+        locked = self.view.kv.idle_blocks(request) * self.page  # of its prefix, what others do not use
         alone = not self.added and not self.view.running  # it has all there is, whatever it is expected to generate
-        if whole >= left and not alone:
+        if whole >= self.total_left - locked and not alone:
             return self._out_of_memory()
         paged = self._paged(tokens)
         if self.added and paged >= self.input_left and (rules.caps_chunks or self.chunk_left == math.inf):
@@ -178,7 +171,7 @@ class PrefillAdder:
                 return False
         if not self.plan.admit(request, reserve_tokens=cached + tokens):
             return self._out_of_memory()
-        self._held += self._paged(tokens)
+        self.free -= locked
         self.plan.prefill(request, tokens)
         self._charge(tokens, self._clipped(request) if last else 0)
         self.finished += last

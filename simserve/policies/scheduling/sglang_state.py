@@ -60,7 +60,8 @@ class BatchState:
         self._decays = False
         self._expected = 0
         self._emptied = False
-        self._running: dict[int, int] = {}
+        self._decodes = False
+        self.busy = False
 
     @property
     def stale(self) -> int:
@@ -71,10 +72,10 @@ class BatchState:
         """Decode steps since the last plan, if these were such as let the ratio fall."""
         return tick - self._tick if self._decays else 0
 
-    def end(self, request: Request) -> None:
-        """A request has ended."""
-        if request.row in self._running:
-            self.ended.append(self._running.pop(request.row))
+    def end(self, request: Request, left: int) -> None:
+        """A request has ended that might still have generated `left` tokens; one of a prefill batch is not counted any more."""
+        if self._decodes:
+            self.ended.append(left)
 
     def merge(self, running: int) -> None:
         """The last step's requests are in the batch now; it is not full where one has left, nor where the batch was empty before: then the
@@ -90,11 +91,13 @@ class BatchState:
 
     def prefilled(self, tick: int, running: int, emptied: bool) -> None:
         """A prefill batch is planned: `running` requests will decode when it has ended, if none ends."""
-        self._tick, self._expected, self._emptied, self._decays = tick, running, emptied, False
+        self._tick, self._expected, self._emptied, self._decays, self.busy = tick, running, emptied, False, True
+        self._decodes = False
 
     def decoding(self, tick: int, running: int, decays: bool) -> None:
         """A decode batch is planned."""
-        self._tick, self._expected, self._emptied, self._decays = tick, running, False, decays
+        self._tick, self._expected, self._emptied, self._decays, self.busy = tick, running, False, decays, running > 0
+        self._decodes = True
 
 
 def retraction_order(group: DecodingView) -> list[Request]:
@@ -107,6 +110,8 @@ def longest_output(request: Request, view: InstanceView) -> int:
     """Most tokens the request may generate: what its client stated, at most what fits with its prompt and a page (scheduler.py line 2693,
     init_req_max_new_tokens; tp_worker.py line 421)."""
     page, prompt = view.kv.block_tokens, request.prompt_tokens
-    memory = view.kv.total_blocks * page - -(-prompt // page) * page - page - 1
-    allowed = max(1, min(view.max_model_tokens - 2 - prompt, memory))
+    allowed = view.max_model_tokens - 2 - prompt
+    if view.kv.blocks(page) == 1:  # all layers keep every token
+        allowed = min(allowed, view.kv.total_blocks * page - -(-prompt // page) * page - page - 1)
+    allowed = max(1, allowed)
     return min(request.max_output_tokens, allowed) if request.max_output_tokens > 0 else allowed

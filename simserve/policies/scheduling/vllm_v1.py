@@ -33,9 +33,9 @@ class VllmV1:
         victim_in_step: Literal["stays", "leaves", "undone"] = Field(
             "stays",
             description="Priority order: what becomes of a preempted request that has tokens in the step already. stays (0.11, lines 262 to"
-            " 274): they stay in the step and count as computed, and the walk passes over one request; leaves (0.19, lines 475 to 506): they"
-            " are taken out, and the walk passes over one request; undone (0.33, lines 934 to 962 and 978): they are taken out, and the walk"
-            " goes on behind a request that has preempted itself.",
+            " 274): they are computed for nothing and count as computed, and the walk passes over one request; leaves (0.19, lines 475 to"
+            " 506): they are taken out, and the walk passes over one request; undone (0.33, lines 934 to 962 and 978): they are taken out,"
+            " and the walk goes on behind a request that has preempted itself.",
         )
         reserve_full_prompt: bool = Field(
             False,
@@ -47,9 +47,10 @@ class VllmV1:
             description="long_prefill_token_threshold also cuts the prompt of a request that no other runs or waits beside; False since"
             " 0.33 (line 757).",
         )
-        long_prefill_token_threshold_adaptive: bool = Field(
+        adaptive_threshold: bool = Field(
             False,
-            description="The threshold is at least the budget divided by the number of running and waiting requests (0.33, line 764).",
+            description="The threshold is at least the budget divided by the number of running and waiting requests (0.33, line 764;"
+            " long_prefill_token_threshold_adaptive).",
         )
         prefill_schedule_interval: int = Field(
             1,
@@ -57,6 +58,10 @@ class VllmV1:
             le=10**6,
             description="Steps from one that carries prompt tokens to the next that may, while requests decode and the last one that"
             " admitted left none waiting (0.33, line 779); 1 = any step.",
+        )
+
+        max_active_seqs: int = Field(
+            0, ge=0, le=MOST_REQUESTS, description="Requests that may run while others wait (max_num_active_seqs, 0.33); 0 = max_seqs."
         )
 
         @model_validator(mode="after")
@@ -84,7 +89,7 @@ class VllmV1:
         self.params = params
         self._budget, self._chunked = params.max_num_batched_tokens, params.chunked
         self._threshold = params.long_prefill_token_threshold
-        self._rule_varies = self._threshold > 0 and (not params.threshold_alone or params.long_prefill_token_threshold_adaptive)
+        self._rule_varies = self._threshold > 0 and (not params.threshold_alone or params.adaptive_threshold)
         self._longest_chunk = self._threshold or MOST_TOKENS
         self._cadence = Cadence(params.prefill_schedule_interval) if params.prefill_schedule_interval > 1 else None
 
@@ -93,21 +98,32 @@ class VllmV1:
         plan = view.new_plan(budget=budget)
         if self._rule_varies:
             self._longest_chunk = self._longest_chunk_now(view, budget)
+        prompts = self._cadence is None or not self._cadence.holds(len(view.decoding) > 0)
+        as_group = self._run(plan, view, budget, prompts)
+        carries = len(plan.slices) > 0
+        if view.waiting:
+            carries = self._admit(plan, view, prompts) or carries
         if self._cadence is not None:
-            return self._at_intervals(plan, view, self._cadence)
+            self._cadence.planned(plan, carries, prompts, len(view.waiting) > 0)
+            return plan
+        return plan.hold() if as_group else plan
+
+    def _run(self, plan: StepPlan, view: InstanceView, budget: int, prompts: bool) -> bool:
+        """The running requests. Returns whether they were planned as a group; then the plan may hold."""
         if not view.in_turn:
             plan.decode(view.decoding)
-            self._continue(plan, view)
+            if prompts:
+                self._continue(plan, view)
         elif view.prefilling:
-            if not self._all_fit(view, budget):
-                return self._in_turn(plan, view)
+            if view.swapped or not prompts or not self._all_fit(view, budget):
+                self._in_turn(plan, view, prompts)
+                return False
             plan.decode(view.decoding)
             self._continue(plan, view)
         elif not plan.decode(view.decoding, preempt=False):
-            return self._in_turn(plan, view)
-        if view.waiting:
-            self._admit(plan, view)
-        return plan.hold()
+            self._in_turn(plan, view, prompts)
+            return False
+        return True
 
     # -- chunks --------------------------------------------------------------------------------------------------------------------
 
@@ -115,7 +131,7 @@ class VllmV1:
         eligible = view.running + len(view.waiting)
         if eligible < 2 and not self.params.threshold_alone:
             return MOST_TOKENS
-        fair = budget // max(1, eligible) if self.params.long_prefill_token_threshold_adaptive else 0
+        fair = budget // max(1, eligible) if self.params.adaptive_threshold else 0
         return max(self._threshold, fair)
 
     def _chunk(self, tokens: int, left: int) -> int:
@@ -150,29 +166,35 @@ class VllmV1:
                 return
             plan.prefill(request, chunk)
 
-    def _in_turn(self, plan: StepPlan, view: InstanceView) -> StepPlan:
-        """The walk along the running list. Who gets no memory preempts the last in the queue discipline's order, perhaps itself."""
+    def _in_turn(self, plan: StepPlan, view: InstanceView, prompts: bool) -> None:
+        """The walk along the running list, past started prompts if the step is not for `prompts`. Who gets no memory preempts the last in
+        the queue discipline's order, perhaps itself."""
         rule, group = self.params.victim_in_step, view.decoding
-        running = sorted([*view.prefilling, *group], key=lambda request: request.admission)
-        left, place = plan.budget_left or 0, 0
+        running = sorted([*view.prefilling, *group, *view.ending], key=lambda request: request.admission)
+        ended = {request.row for request in view.ending}
+        assert plan.budget_left is not None
+        left, place = plan.budget_left, 0
         given: dict[int, int] = {}
         while place < len(running) and left > 0:
             request = running[place]
-            chunk, computed = 1, group.computed_tokens(request) if not request.is_prefilling else request.computed_tokens
+            chunk, computed = 1, request.computed_tokens
             if request.is_prefilling:
-                chunk = self._chunk(request.prefill_left, left)
+                chunk = self._chunk(request.prefill_left, left) if prompts else 0
+            elif request.row in ended:
+                chunk = 0
+            else:
+                computed = group.computed_tokens(request)
             if chunk <= 0:
                 place += 1
                 continue
-            while not plan.grow(request, computed + chunk):
+            while request.row not in given and not plan.grow(request, computed + chunk):
                 victim = view.victim
-                at = running.index(victim)
+                at, tokens = running.index(victim), given.pop(victim.row, 0)
                 del running[at]
-                tokens = given.pop(victim.row, 0)
                 plan.preempt(victim, undo=True, credit_tokens=tokens if rule == "stays" else 0)
                 if rule != "stays":
                     left += tokens
-                if at < place and rule == "undone":
+                if rule == "undone" and at < place:
                     place -= 1
                 if victim is request:
                     break
@@ -186,52 +208,50 @@ class VllmV1:
             if rule != "undone":
                 break
         for request in running:
-            if request.row not in given and not request.is_prefilling:
+            if request.row not in given and not request.is_prefilling and request.row not in ended:
                 plan.rest(request)
         plan.decode(group)
-        if view.waiting and not plan.preempted:
-            self._admit(plan, view)
-        return plan
 
     # -- newcomers -----------------------------------------------------------------------------------------------------------------
 
-    def _admit(self, plan: StepPlan, view: InstanceView) -> None:
-        whole = self.params.reserve_full_prompt
+    def _admit(self, plan: StepPlan, view: InstanceView, prompts: bool) -> bool:
+        """Newcomers in order, to the first that finds no place; if the step is not for `prompts`, to the first with more than a token to
+        compute. Returns whether one with more was admitted."""
+        most, whole, carries = self.params.max_active_seqs, self.params.reserve_full_prompt, False
         for request in view.waiting:
-            cached = plan.cached_tokens(request)
-            target = request.target_tokens
+            if most and view.running >= most:
+                break
+            cached, target = plan.cached_tokens(request), request.target_tokens
             assert plan.budget_left is not None
             chunk = self._chunk(target - cached, plan.budget_left)
-            if chunk <= 0 or not plan.admit(request, reserve_tokens=cached + chunk, room_tokens=target if whole else 0):
-                return
+            if chunk <= 0 or (not prompts and target - cached > 1):
+                break
+            if not plan.admit(request, reserve_tokens=cached + chunk, room_tokens=target if whole else 0):
+                break
             plan.prefill(request, chunk)
-
-    # -- prompts at intervals ------------------------------------------------------------------------------------------------------
-
-    def _at_intervals(self, plan: StepPlan, view: InstanceView, cadence: Cadence) -> StepPlan:
-        defers = cadence.holds(len(view.decoding) > 0)
-        if not defers:
-            carries = len(view.prefilling) > 0
-        return plan
+            carries = carries or target - cached > 1
+        return carries
 
 
 class Cadence:
-    """Steps that may carry prompt tokens (lines 772 to 790, 1587, 1616 and 1628).
+    """Which steps may carry prompt tokens (lines 772 to 790, 1587, 1616 and 1628).
 
-    behind  the last step that might admit left requests waiting: then nothing is held back
+    behind  the last step that might carry them left requests waiting: then nothing is held back
     """
 
     def __init__(self, interval: int) -> None:
         self._interval = interval
-        self._steps, self._last = 0, -interval
-        self.behind = False
+        self._steps, self._last, self._behind = 0, -interval, False
 
     def holds(self, decodes: bool) -> bool:
-        """Whether the coming step carries no prompt tokens."""
-        return decodes and not self.behind and self._steps + 1 - self._last < self._interval
+        """Whether the coming step may not, where requests decode."""
+        return decodes and not self._behind and self._steps + 1 - self._last < self._interval
 
-    def step(self, prompts: bool) -> None:
-        """A step has been planned; whether it carries prompt tokens."""
-        self._steps += 1
-        if prompts:
-            self._last = self._steps
+    def planned(self, plan: StepPlan, carries: bool, might: bool, waiting: bool) -> None:
+        """The step is planned: whether it carries prompt tokens, and might, and whether requests wait still."""
+        if might and not plan.preempted:
+            self._behind = waiting
+        if plan.decodes or plan.slices:
+            self._steps += 1
+            if carries:
+                self._last = self._steps

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from simserve.errors import PolicyError
 from simserve.validation.schedules.difference import Difference, first_difference
-from simserve.validation.schedules.engines import driver
-from simserve.validation.schedules.fixture import NotDriven, ScheduleCase
+from simserve.validation.schedules.fixture import ScheduleCase
 from simserve.validation.schedules.ours import ours
 from simserve.validation.schedules.profiles import profile_for
 from simserve.validation.schedules.refusals import Unsupported
@@ -35,13 +35,22 @@ class Comparison:
 
 def compare(workload: ScheduleWorkload, theirs: Schedule, profile: str) -> Comparison:
     """What an engine did with a workload, held against simserve under a profile."""
-    about = workload, theirs.engine, theirs.version, profile
+    return _held(workload, theirs, profile, _simulated(workload, profile))
+
+
+def _simulated(workload: ScheduleWorkload, profile: str) -> Schedule | Unsupported | PolicyError:
     try:
-        mine = ours(workload, profile)
-    except Unsupported as refusal:
-        return Comparison(*about, "not simulated", why=str(refusal))
-    except PolicyError as problem:
-        return Comparison(*about, "different", why=f"simserve stops: {problem}")
+        return ours(workload, profile)
+    except (Unsupported, PolicyError) as problem:
+        return problem
+
+
+def _held(workload: ScheduleWorkload, theirs: Schedule, profile: str, mine: Schedule | Unsupported | PolicyError) -> Comparison:
+    about = workload, theirs.engine, theirs.version, profile
+    if isinstance(mine, Unsupported):
+        return Comparison(*about, "not simulated", why=str(mine))
+    if isinstance(mine, PolicyError):
+        return Comparison(*about, "different", why=f"simserve stops: {mine}")
     found = first_difference(workload, theirs, mine)
     return Comparison(*about, "equal" if found is None else "different", found)
 
@@ -52,38 +61,24 @@ def compare_cases(
     """All that is recorded, held against simserve under `profile`, or under that of each version. Raises ConfigError for a version that no
     profile is for."""
     found: list[Comparison] = []
+    profile_of = cache(profile_for)
     total = sum(len(case.schedules) + len(case.not_driven) for case in cases)
     for case in cases:
         asynchronous = case.workload.settings.async_scheduling
+        simulated: dict[str, Schedule | Unsupported | PolicyError] = {}
         for theirs in case.schedules:
-            name = profile or profile_for(theirs.engine, theirs.version, asynchronous=asynchronous)
-            found.append(compare(case.workload, theirs, name))
+            name = profile or profile_of(theirs.engine, theirs.version, asynchronous=asynchronous)
+            if name not in simulated:
+                simulated[name] = _simulated(case.workload, name)
+            found.append(_held(case.workload, theirs, name, simulated[name]))
             if progress is not None:
                 progress(len(found), total)
         for one in case.not_driven:
-            name = profile or profile_for(one.engine, one.version, asynchronous=asynchronous)
+            name = profile or profile_of(one.engine, one.version, asynchronous=asynchronous)
             found.append(Comparison(case.workload, one.engine, one.version, name, "not driven", why=one.reason))
             if progress is not None:
                 progress(len(found), total)
     return found
-
-
-def driven(engine: str, workloads: Sequence[ScheduleWorkload], *, progress: Callable[[int, int], None] | None = None) -> list[ScheduleCase]:
-    """What the installed engine does with each workload.
-
-    Raises ConfigError for an engine that has no driver, EngineUnavailable where it cannot be driven: nothing passes unseen.
-    """
-    one = driver(engine)
-    version = one.version()
-    cases = []
-    for workload in workloads:
-        try:
-            cases.append(ScheduleCase(workload, (one.drive(workload),)))
-        except Unsupported as refusal:
-            cases.append(ScheduleCase(workload, not_driven=(NotDriven(engine, version, str(refusal)),)))
-        if progress is not None:
-            progress(len(cases), len(workloads))
-    return cases
 
 
 @dataclass(slots=True)

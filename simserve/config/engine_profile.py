@@ -90,7 +90,7 @@ class KvDefaults(Section):
     watermark_rule: Literal["always", "beside-running"] = "always"
     prefix_caching: bool = False
     prefix_match: Literal["block", "token"] = "block"
-    eviction: Literal["contents-last", "freed-first", "empty-first"] = "contents-last"
+    eviction: Literal["contents-last", "freed-first", "empty-first", "radix"] = "contents-last"
     preemption: Literal["recompute", "swap"] = "recompute"
     host_memory_gib: float = Field(default=0.0, ge=0, le=1e9)
 

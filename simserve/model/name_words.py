@@ -47,6 +47,20 @@ class ModelName:
         return tuple(word for word in self.identity if _SIZE.fullmatch(word))
 
 
+def without_format(name: str) -> str:
+    """The last part of a name without the words of its weight format: `vllm-ascend/Qwen3-8B-W8A8` -> `Qwen3-8B`."""
+    kept: list[str] = []
+    formats: list[str] = []
+    pieces = re.split(r"([^A-Za-z0-9.]+)", name.rpartition("/")[2])
+    for separator, piece in zip(["", *pieces[1::2]], pieces[::2], strict=True):
+        words = [word for word in _SEPARATORS.split(piece.lower()) if word]
+        stored = [word for word in words if is_format(word, formats)]
+        formats += stored
+        if not words or len(stored) + sum(word in _SAY_NOTHING for word in words) < len(words):
+            kept += [separator, piece]
+    return "".join(kept).strip("-_ ()")
+
+
 @lru_cache(maxsize=1024)
 def parse(name: str) -> ModelName | None:
     """The parts of a name, `vendor/Model-Name` or `Model-Name`. None for what is no such name: too long, unprintable, a path, no words."""

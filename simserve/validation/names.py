@@ -8,6 +8,7 @@ from simserve import resources
 from simserve.errors import ModelError
 from simserve.files.words import clipped
 from simserve.model import load_model
+from simserve.model.name_words import parse, without_format
 from simserve.validation import devices
 
 _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and underscores
@@ -98,6 +99,15 @@ def find_model(name: str) -> str:
 def unknown_model(name: str) -> str:
     """Why `find_model` finds nothing, in words that rows share; '' when it finds something."""
     return _looked_up(name)[1]
+
+
+def stated_apart(model: str, quantisation: str | None) -> tuple[str, str | None]:
+    """A model that `find_model` found and its weight format, told apart where the name of a copy says both: the same pair whether a file
+    states the format in the name or in a column of its own."""
+    told = parse(model)
+    if quantisation is not None or told is None or told.stored.method is None or not load_model(model).taken:
+        return model, quantisation
+    return without_format(model), told.stored.method
 
 
 def _looked_up(name: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ _COMPLETE: dict[str, QuantMethod] = {
     "mxfp8": "w8a8_mxfp8",
     "nf4": "w4a16_nf4",
 }
-"""Words that say both what weights and what activations are. w8a8 and w4a8 without fp8 are integers (llm-compressor's and ModelSlim's use)."""
+"""Words that say what weights and what activations are. w8a8 and w4a8 without fp8 are integers, as llm-compressor and ModelSlim write them."""
 
 _BITS = {"int4": 4, "4bit": 4, "int8": 8, "8bit": 8, "int3": 3, "3bit": 3, "int2": 2, "2bit": 2}
 _WEIGHT_ONLY: dict[int, QuantMethod] = {2: "w2a16_int2", 3: "w3a16_int3", 4: "w4a16_int4", 8: "w8a16_int8"}
@@ -70,7 +70,9 @@ def is_format(word: str, before: Sequence[str] = ()) -> bool:
     stated = word in _COMPLETE or word in _BITS or word in _PACKERS or word in ("bnb", "fp4", *_OTHER)
     if stated or _LLAMA_CPP.match(word) or _ASCEND_MORE.fullmatch(word):
         return True
-    return bool(before) and (word in _DETAILS or _GROUP.fullmatch(word) is not None or (len(word) <= 3 and bool(_LLAMA_CPP.match(before[0]))))
+    if not before:
+        return False
+    return word in _DETAILS or _GROUP.fullmatch(word) is not None or (len(word) <= 3 and bool(_LLAMA_CPP.match(before[0])))
 
 
 def read_format(words: Sequence[str], vendor: str = "") -> NamedFormat:

@@ -1,8 +1,8 @@
 """Names of models that are not bundled under that name: the same architecture under another one, and the weight format it states.
 
-A name is taken for a bundled model when its identity (family, version, sizes, dates, all words that are not understood) is that of one of the
-bundled names or of the Hugging Face ids listed with them. Revisions that share an architecture are therefore listed there, as facts;
-nothing is resolved by likeness.
+A name is taken for a bundled model when its identity (family, version, sizes, dates, all words that are not understood) is that of one of
+the bundled names or of the Hugging Face ids listed with them. Revisions that share an architecture are therefore listed there, as
+facts; nothing is resolved by likeness.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Names:
             raise ModelError(f"model '{clipped(name)}' may be any of {', '.join(sorted(found))}, which differ: give one of these names")
         base = next(iter(found))
         if told.stored.refused:
-            raise ModelError(f"model '{clipped(name)}': {told.stored.refused}. The architecture is bundled as {base}; give it a quantisation")
+            instead = f"The architecture is bundled as {base}: give that one a `quantisation`"
+            raise ModelError(f"model '{clipped(name)}': {told.stored.refused}. {instead}")
         return self._stored(base, told)
 
     def _stored(self, base: str, told: ModelName) -> Resolved:

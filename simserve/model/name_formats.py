@@ -26,7 +26,7 @@ _COMPLETE: dict[str, QuantMethod] = {
     "mxfp8": "w8a8_mxfp8",
     "nf4": "w4a16_nf4",
 }
-"""Words that say what weights and what activations are. w8a8 and w4a8 without fp8 are integers, as llm-compressor and ModelSlim write them."""
+"""Words that say what weights and activations are. w8a8 and w4a8 without fp8 are integers, as llm-compressor and ModelSlim have them."""
 
 _BITS = {"int4": 4, "4bit": 4, "int8": 8, "8bit": 8, "int3": 3, "3bit": 3, "int2": 2, "2bit": 2}
 _WEIGHT_ONLY: dict[int, QuantMethod] = {2: "w2a16_int2", 3: "w3a16_int3", 4: "w4a16_int4", 8: "w8a16_int8"}

@@ -104,7 +104,6 @@ class Names:
         return Resolved(base, asked.method, asked.group)
 
 
-
 _THE_SAME: tuple[frozenset[QuantMethod], ...] = (
     frozenset(("fp8", "fp8_block128")),
     frozenset(("w4a16_mxfp4", "w4a4_mxfp4")),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,17 @@ def test_one_node_whose_degrees_were_multiplied_is_read_from_its_id(tmp_path: Pa
     assert (attention_dp.tp, attention_dp.dp, attention_dp.ep) == (1, 8, 8)
     unlabelled = fixed(tmp_path, id="dsr1_h200_trtllm_fp8_agg_1024x1024_c64_cfg181")
     assert (unlabelled.tp, unlabelled.dp, unlabelled.ep) == (8, 1, 8)
+
+
+def test_a_copy_is_served_in_the_format_that_its_name_states(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"gemm_quant_mode": None, "tp_size": 1.0, "moe_tp_size": 1.0, "moe_ep_size": 1.0}
+    named = fixed(tmp_path, model_path="vllm-ascend/Qwen3-8B-W8A8", **told)
+    apart = fixed(tmp_path, model_path="Qwen3-8B", **(told | {"gemm_quant_mode": "w8a8"}))
+    assert (named.skip, named.model, named.quantisation) == ("", "vllm-ascend/Qwen3-8B-W8A8", None)
+    assert load_model(named.model) == replace(load_model("qwen3-8b", quantisation="w8a8_int8"), taken=load_model(named.model).taken)
+    assert named.seed() == apart.seed()
+    assert "weights in GGUF are not simulated" in fixed(tmp_path, model_path="unsloth/Qwen3-8B-GGUF", **told).skip
+    assert fixed(tmp_path, model_path="/data/models/Qwen3-8B", **told).model == "Qwen3-8B"
 
 
 DISAGG = {"mode": "disagg", "backend": "sglang", "backend_version": "0.5.8", "input_tokens": 8192} | {

@@ -86,9 +86,34 @@ def test_a_name_of_another_size_is_never_taken(name, size, data):
     assert found is None or parse(other).sizes in {parse(s).sizes for s in (found.name, *model_ids(found.name))}
 
 
+OTHER_MODELS = ("coder", "vl", "distill", "omni", "math", "pruned", "mini", "next", "moe", "embedding", "reap", "2612", "v2", "1m")
+
+
+@given(
+    st.sampled_from(sorted(LISTED)), st.one_of(st.sampled_from(OTHER_MODELS), st.text("abcdefghjklmnopqrstuvwxyz", min_size=5)), st.data()
+)
+@settings(max_examples=300, deadline=None)
+def test_a_word_more_makes_another_model(name, word, data):
+    parts = name.rsplit("/", 1)[-1].lower().split("-")
+    place = data.draw(st.integers(1, len(parts)))
+    longer = "-".join([*parts[:place], word, *parts[place:]])
+    known = {parse(spelling).identity for spelling in LISTED}
+    if parse(longer).identity == parse(name).identity:
+        return  # a variant's word, or one of a weight format
+    try:
+        assert _index().resolve(longer) is None or parse(longer).identity in known
+    except ModelError:
+        assert parse(longer).identity in known
+
+
+@pytest.mark.parametrize("word", OTHER_MODELS)
+def test_words_of_other_models_belong_to_the_identity(word):
+    assert len(parse(f"Qwen3-8B-{word}-Instruct").identity) > len(parse("Qwen3-8B-Instruct").identity)
+
+
 @pytest.mark.parametrize("spelling", [s for s in LISTED if parse(s).sizes])
 def test_the_sizes_of_a_listed_name_are_those_of_its_model(spelling):
-    """3b means anything up to 3.9, 1b up to 1.8; `17b-16e` counts the active parameters, so does `aNb`, some with the embedding left out."""
+    """3b means anything up to 3.9; `17b-16e` counts the active parameters, so does `aNb`, some without the embedding."""
     model, told = load_model(spelling), parse(spelling)
     total = [s for s in told.sizes if re.fullmatch(r"\d+(\.\d+)?b\d?", s)]
     if total and not any(re.fullmatch(r"\d+e", word) for word in told.identity):
@@ -128,6 +153,8 @@ def test_an_id_that_stands_for_two_shapes_is_refused():
         "Qwen/Qwen3-Omni-30B-A3B-Instruct",
         "Qwen/Qwen3-Coder-30B-A3B-Instruct-1M",
         "Qwen/Qwen2.5-Math-7B",
+        "Qwen/Qwen3-Coder-8B",
+        "deepseek-ai/DeepSeek-R1-Distill",
         "Qwen/Qwen2.5-7B-Instruct-1M",
         "deepseek-ai/DeepSeek-R1-Distill-Qwen-72B",
         "deepseek-ai/DeepSeek-V4-Flash-W8A8",
@@ -153,7 +180,10 @@ def test_words_that_are_not_understood_make_another_model(name):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("unsloth/Qwen3-8B-GGUF", "weights in GGUF are not simulated. The architecture is bundled as qwen3-8b: give that one a `quantisation`"),
+        (
+            "unsloth/Qwen3-8B-GGUF",
+            "weights in GGUF are not simulated. The architecture is bundled as qwen3-8b: give that one a `quantisation`",
+        ),
         ("llama3.1:8b-instruct-q4_K_M", "weights in Q4 are not simulated"),
         ("Qwen3-8B-IQ2_XXS", "weights in IQ2"),
         ("mlx-community/Qwen3-8B-4bit", "of which kind its 4-bit weights are"),
@@ -179,6 +209,7 @@ def test_what_is_not_simulated_is_refused_with_the_reason(name, why):
         ("Qwen/Qwen3-32B-AWQ", "qwen3-32b", "w4a16_int4"),
         ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", "qwen2.5-7b", "w8a16_int8"),
         ("RedHatAI/Meta-Llama-3.1-70B-Instruct-W8A8-FP8", "llama-3.1-70b", "fp8"),
+        ("meituan/DeepSeek-R1-INT8", "deepseek-r1", "w8a8_int8"),
         ("unsloth/DeepSeek-V3-0324-BF16", "deepseek-v3", "none"),
         ("amd/Llama-3.1-405B-Instruct-FP4", "llama-3.1-405b", "w4a4_mxfp4"),
         ("nvidia/Llama-3.1-405B-Instruct-FP4", "llama-3.1-405b", "w4a4_nvfp4"),

@@ -280,6 +280,13 @@ def test_a_name_without_its_format():
     assert without_format("Qwen/Qwen3-8B") == "Qwen3-8B"
 
 
+def test_a_second_edition_of_a_copy_is_not_taken_for_the_first():
+    """NVIDIA's v2 of DeepSeek-R1 in FP4 stores one matrix of attention differently; it bears that in its name."""
+    backwards = Names.of(reversed(_index().entries.values()))
+    assert backwards.resolve("nvidia/DeepSeek-R1-NVFP4").name == "deepseek-r1-nvfp4"
+    assert load_model("nvidia/DeepSeek-R1-0528-FP4-V2").quantisation.name == "mixed by layer: none, w4a4_nvfp4"
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("file", sorted(PUBLISHED.glob("*--*.json")), ids=lambda file: file.stem)
 def test_published_configurations_are_what_their_names_resolve_to(file):

@@ -11,8 +11,10 @@ from benchmarks.measured_runs import TABLES
 from benchmarks.measured_runs.command_line import read_command
 from simserve.model import load_model
 from simserve.validation.case import Pool
+from simserve.validation.evaluate import Outcome
 from simserve.validation.predict import predict
 from simserve.validation.readers import read_file
+from simserve.validation.validate import ServingValidation
 
 FIXED = {
     "id": "x_h200_sxm_trtllm_agg_1024x1024_c64_tp8_ep8_1",
@@ -60,6 +62,8 @@ def test_a_copy_is_served_in_the_format_that_its_name_states(tmp_path: Path) -> 
     assert (named.skip, named.model, named.quantisation) == ("", "vllm-ascend/Qwen3-8B-W8A8", None)
     assert load_model(named.model) == replace(load_model("qwen3-8b", quantisation="w8a8_int8"), taken=load_model(named.model).taken)
     assert named.seed() == apart.seed()
+    (taken,) = ServingValidation((Outcome(named, {}), Outcome(apart, {}))).document()["models_taken"]
+    assert taken == load_model(named.model).taken and "taken as the bundled qwen3-8b" in taken
     assert "weights in GGUF are not simulated" in fixed(tmp_path, model_path="unsloth/Qwen3-8B-GGUF", **told).skip
     assert fixed(tmp_path, model_path="/data/models/Qwen3-8B", **told).model == "Qwen3-8B"
 

@@ -19,6 +19,7 @@ from simserve.model import load_model
 from simserve.model.layout import layer_groups, layer_operators
 from simserve.model.operators import MLA, Attention, LinearAttentionCore, MoE
 from simserve.model.parallel import Parallel
+from tests.frozen import changeable
 
 ABOVE_0 = "above 0"
 
@@ -112,3 +113,8 @@ def test_a_llama_layer_launches_ten_kernels() -> None:
     model, parallel = load_model("llama-2-7b"), Parallel()
     ((layer, count),) = layer_groups(model, parallel, 0)
     assert count == 32 and kernel_count([(each, 1) for each in layer_operators(model, parallel, layer)]) == 10
+
+
+def test_values_of_the_costs_do_not_change() -> None:
+    """But for the two that note what they have used."""
+    assert changeable("simserve.cost") == {"KernelChoice", "Stage"}

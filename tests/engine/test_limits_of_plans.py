@@ -17,6 +17,7 @@ from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
 from tests.engine.outlaws import Outlaw, serve
 from tests.engine.seam_world import Accepts, Seams
+from tests.frozen import changeable
 from tests.reference.toy_cost import RoundCost
 
 LINK = LinkSpec(bytes_per_s=1.0, latency_s=0.0, kv_bytes_per_token=1.0)
@@ -290,3 +291,7 @@ def test_bytes_beside_the_tokens_that_all_layers_keep() -> None:
     link = LinkSpec(1.0, 0.0, 1.0, windows=((8, 2.0), (16, 3.0)), state_bytes=100.0)
     assert [link.beside_bytes(tokens) for tokens in (0, 4, 8, 9, 16, 99)] == [100.0, 120.0, 140.0, 143.0, 164.0, 164.0]
     assert LINK.beside_bytes(9) == 0.0
+
+
+def test_what_is_said_of_instances_and_recorded_does_not_change() -> None:
+    assert changeable("simserve.engine") == changeable("simserve.contracts") == set()

@@ -18,6 +18,7 @@ from simserve.report.quantiles import describe, weighted_cdf
 from simserve.report.slo import limits_of_class, normalize_limits
 from simserve.report.utilisation import count_over_time, level_steps
 from simserve.report.window import Window, measured_window
+from tests.frozen import changeable
 from tests.report.synthetic import serve
 
 
@@ -200,3 +201,7 @@ def test_the_drawn_distribution_of_nothing_and_of_weights() -> None:
     at, fraction = weighted_cdf(lambda: [(np.array([1.0, 8.0]), np.array([3, 1])), (np.array([8.0]), np.array([0]))])
     assert fraction.tolist() == [0.75, 1.0]
     assert (at > [1.0, 8.0]).all() and at == pytest.approx([1.0, 8.0], rel=0.004)
+
+
+def test_results_do_not_change() -> None:
+    assert changeable("simserve.report") == changeable("simserve.catalogue") == set()

@@ -38,7 +38,7 @@ def test_an_estimate_is_less_certain_than_a_measured_operator() -> None:
 
 
 def test_how_far_estimates_were_off_where_they_were_measured() -> None:
-    """docs/cost-models.md: GEMM 8 to 25 %, attention 15 to 41 %, experts and MLA 30 to 80 %; of what was never measured a half is assumed."""
+    """docs/cost-models.md: GEMM 8 to 25 %, attention 15 to 41 %, experts and MLA 30 to 80 %; others are assumed to be."""
     expected = {"gemm": 0.2, "attention_prefill": 0.35, "attention_decode": 0.45, "elementwise": 0.5, "mla": 0.7, "moe": 0.7}
     measured = PROFILE.operator("gemm", "bf16")
     for name, operator in OPERATORS.items():

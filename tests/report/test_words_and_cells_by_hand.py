@@ -13,7 +13,18 @@ from simserve.report.cluster_rows import cluster_facts, cluster_rows
 from simserve.report.compare.comparison import _row
 from simserve.report.provenance import compared, from_python, operators, simulated, unvalidated
 from simserve.report.rows import (
-    FIGURES, Figure, engine, interval_figures, interval_note, interval_rows, milliseconds, number, outcome, stack, value_at, with_unit,
+    FIGURES,
+    Figure,
+    engine,
+    interval_figures,
+    interval_note,
+    interval_rows,
+    milliseconds,
+    number,
+    outcome,
+    stack,
+    value_at,
+    with_unit,
 )  # fmt: skip
 from simserve.report.workload_notes import trace_line, workload_notes
 
@@ -59,8 +70,8 @@ def test_what_lies_at_a_path() -> None:
 
 
 NEITHER = {
-    "busy_fraction", "compute_utilisation", "batch_requests_mean", "kv_used_mean", "kv_used_max", "mean_power_w", "expert_bytes_per_request",
-    "drafted_tokens", "accepted_tokens", "wasted_tokens",
+    "busy_fraction", "compute_utilisation", "batch_requests_mean", "kv_used_mean", "kv_used_max", "mean_power_w",
+    "expert_bytes_per_request", "drafted_tokens", "accepted_tokens", "wasted_tokens",
 }  # fmt: skip
 """Figures that are neither good nor bad: more of it comes with more of another."""
 
@@ -183,7 +194,10 @@ def test_errors_on_measured_runs_are_said_once_with_what_they_are_of() -> None:
 
 def test_policy_objects_are_named_with_their_parameters() -> None:
     mine = {"policy": "python:here:Mine", "budget": 3}
-    sections = {"instances": [{}, {"scheduler": mine}], "router": {"policy": "python:there:Ours", "x": 1, "refresh_s": 2, "decode_policy": "y"}}
+    sections = {
+        "instances": [{}, {"scheduler": mine}],
+        "router": {"policy": "python:there:Ours", "x": 1, "refresh_s": 2, "decode_policy": "y"},
+    }
     assert from_python({"cluster": sections}) == [
         {"key": "cluster.instances.1.scheduler", "class": "Mine", "module": "here", "parameters": {"budget": 3}},
         {"key": "cluster.router", "class": "Ours", "module": "there", "parameters": {"x": 1}},
@@ -261,8 +275,8 @@ def test_what_happened_in_a_cluster(changes: dict[str, Any], name: str, said: st
 
 def instances(n: int, **changes: Any) -> dict[str, Any]:
     own = {
-        "name": "i", "role": "decode", "prefills": 1, "requests": 1000, "output_tokens": 5000, "served_s": 4.0, "moved_in": 2, "moved_out": 1,
-        **changes,
+        "name": "i", "role": "decode", "prefills": 1, "requests": 1000, "output_tokens": 5000, "served_s": 4.0,
+        "moved_in": 2, "moved_out": 1, **changes,
     }  # fmt: skip
     use = {"policy": "p", "devices": 1, "busy_fraction": 0.5, "kv_used_mean": 0.25, "kv_used_max": 0.75}
     each = [{**own, "name": f"i{k}"} for k in range(n)]
@@ -306,8 +320,8 @@ def test_sentences_on_a_trace() -> None:
     assert "prefix_block_tokens is not stated" in notes({}, burstgpt_like={"multi_turn": True})[0]
     assert notes({}, burstgpt_like={"multi_turn": True, "prefix_block_tokens": 16}) == notes({}, burstgpt_like={"multi_turn": False}) == []
     coarse = (
-        "Prompts are matched token by token, but the trace tells what they contain in blocks of 16 tokens: matches end with such a block, or"
-        " where a prompt ends."
+        "Prompts are matched token by token, but the trace tells what they contain in blocks of 16 tokens: matches end with such a block,"
+        " or where a prompt ends."
     )
     assert notes({"read_as": {"block_tokens": 16}}, match="token") == [coarse]
     assert notes({"read_as": {"block_tokens": 2}}, match="token") and notes({"read_as": {"block_tokens": 1}}, match="token") == []
@@ -320,10 +334,12 @@ def test_sentences_on_a_trace() -> None:
 @pytest.mark.parametrize(
     ("unit", "better", "base", "value", "change", "verdict"),
     [
-        ("s", "lower", 200.0, 201.0, "+0.5 %", "worse"), ("s", "lower", 1.0, 1.0049, "+0.5 %", ""), ("s", "lower", 1.0, 0.99, "-1.0 %", "better"),
+        ("s", "lower", 200.0, 201.0, "+0.5 %", "worse"), ("s", "lower", 1.0, 1.0049, "+0.5 %", ""),
+        ("s", "lower", 1.0, 0.99, "-1.0 %", "better"),
         ("s", "higher", 1.0, 0.99, "-1.0 %", "worse"), ("", "", 1.0, 2.0, "+100.0 %", ""), ("", "higher", 1.0, 9.99, "+899.0 %", "better"),
         ("", "higher", 1.0, 10.0, "x 10", "better"), ("", "higher", 0.0, 3.0, "from 0", "better"), ("", "higher", 0.0, 0.0, "+0.0 %", ""),
-        ("", "lower", 0.0, 3.0, "from 0", "worse"), ("%", "higher", 0.5, 0.506, "+0.6 pt", "better"), ("%", "higher", 0.5, 0.504, "+0.4 pt", ""),
+        ("", "lower", 0.0, 3.0, "from 0", "worse"), ("%", "higher", 0.5, 0.506, "+0.6 pt", "better"),
+        ("%", "higher", 0.5, 0.504, "+0.4 pt", ""),
         ("%", "lower", 0.0, 0.01, "+1.0 pt", "worse"), ("s", "lower", None, 1.0, "", ""), ("s", "lower", 1.0, None, "", ""),
         ("%", "lower", 0.1, 0.09996, "+0.0 pt", ""),
     ],

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from simserve.cost.decode import _tokens_read
 from simserve.cost.host import HostOverheads
+from simserve.cost.kernels import KernelChoice
 from simserve.cost.memory import CONTEXT_BYTES, activation_bytes, kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware import load_profile
 from simserve.model import load_model
-from simserve.model.operators import Attention
+from simserve.model.operators import MLA, Attention
 from simserve.model.parallel import Parallel
 
 
@@ -45,6 +49,17 @@ def test_fewer_bits_read_less_and_what_stays_exact_is_read_besides() -> None:
     # The layer's input is half of keys and values where every query head has its own, as much where heads share (XQuant).
     assert decode(CostOptions(kv_representation="layer-input"), EACH_ITS_OWN, 8000) == (8000, 4000)
     assert decode(CostOptions(kv_representation="layer-input"), GROUPED, 8000) == (8000, 8000)
+
+
+def test_a_step_takes_no_less_than_reading_what_is_kept_of_the_cache() -> None:
+    """Of 8,000 tokens in 4 bits a quarter is read; latent attention reads all latents, or those that its indexer chose."""
+    context = np.array([8000.0])
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb"), options=CostOptions(kv_bits=4)), GROUPED, context).tolist() == [2000]
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), GROUPED, context).tolist() == [8000]
+    latent = MLA("attention", 16, 512, 128, 64, 128, 0, "bf16", "bf16", 0)
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), latent, context).tolist() == [8000]
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), replace(latent, topk_tokens=2048), context).tolist() == [2048]
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), replace(latent, topk_tokens=2048), np.array([2000.0])).tolist() == [2000]
 
 
 def test_keys_and_values_are_made_again_by_two_matrices() -> None:

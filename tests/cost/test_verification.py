@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from simserve.contracts import VERIFY, DecodeSteps, Slice, Step
 from simserve.cost.host import HostOverheads
 from simserve.cost.step import StepCost
+from simserve.cost.verification import Pace, folded, verifies
 from simserve.hardware import load_profile
 from simserve.model import Parallel, load_model
 
@@ -195,3 +196,23 @@ def test_chunks_of_a_group_of_layers_run_beside_verification() -> None:
     assert parts["attention_decode"] == alone["attention_decode"]
     assert parts["lm_head"] == alone["lm_head"]  # not the last group: no prompt is sampled
     assert alone["gemm"] < parts["gemm"] < 2 * alone["gemm"] + parts["attention_prefill"] + 0.01
+
+
+def test_verify_slices_join_the_decodes_and_chunks_stay() -> None:
+    """Two decodes that draft 3 tokens, and slices of 2 and 4 tokens after 100 and 7: four sequences, 3 + 1 + 3 drafted tokens."""
+    chunk = Slice(50, 0)
+    joined = folded(Step(2, 60, 40, [Slice(2, 100, kind=VERIFY), chunk, Slice(4, 7, kind=VERIFY)], 3, 5))
+    assert (joined.decodes, joined.context_tokens, joined.longest_tokens) == (4, 60 + 102 + 11, 102)
+    assert (list(joined.slices), joined.drafted_tokens, joined.draft_passes) == ([chunk], 3 + 1 + 3, 5)
+    assert folded(Step(2, 60, 400, [Slice(2, 100, kind=VERIFY)])).longest_tokens == 400
+    plain = Step(2, 60, 40, [chunk])
+    assert folded(plain) is plain and verifies([chunk, Slice(2, 3, kind=VERIFY)]) and not verifies([chunk]) and not verifies([])
+
+
+def test_arithmetic_of_wide_queries_by_hand() -> None:
+    """10 sequences of 5 tokens each, contexts of 1,000 in all: 5 x (1,000 - 20) pairs of layers that attend everything, and 50 rows that
+    attend 64 tokens each at most, in layers with a window."""
+    pace = Pace(10, 5 * 2e-9, 20.0, ((64, 50 * 1e-9),))
+    assert pace.seconds(1000) == pytest.approx(5 * 2e-9 * 980 + 50 * 1e-9 * 64)
+    assert pace.seconds(600) == pytest.approx(5 * 2e-9 * 580 + 50 * 1e-9 * 60)
+    assert pace.seconds_of(np.array([1000, 600])).tolist() == [pace.seconds(1000), pace.seconds(600)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
+from simserve.contracts import PolicyParams
+from simserve.errors import ConfigError
+from simserve.policies import registry
 from simserve.policies.blame import _incomplete, _owner, as_policy_error, named
 from simserve.policies.registry import scheduler_class
 from simserve.policies.scheduling.layered_prefill import LayeredPrefill
@@ -57,6 +61,105 @@ def test_what_no_installed_policy_did_passes() -> None:
             raise problem
     with pytest.raises(KeyboardInterrupt), named():
         raise KeyboardInterrupt
+
+
+# ---- what may be a policy ----
+
+
+class Good:
+    class Params(PolicyParams):
+        pass
+
+    def __init__(self, params: Any) -> None:
+        pass
+
+    def choose(self, request: Any, view: Any) -> int:
+        return 0
+
+
+class TakesNothing(Good):
+    def __init__(self) -> None:
+        pass
+
+
+class TakesTwo(Good):
+    def __init__(self, params: Any, more: Any) -> None:
+        pass
+
+
+class OfAnotherBase(Good):
+    class Params(BaseModel):  # type: ignore[assignment]
+        pass
+
+
+class ParamsThatAreNoClass(Good):
+    Params = 3  # type: ignore[assignment]
+
+
+class WithoutSignature(dict):  # type: ignore[type-arg]
+    """`inspect.signature` knows none of a dictionary."""
+
+    Params = Good.Params
+
+    def choose(self, request: Any, view: Any) -> int:
+        return 0
+
+
+class AnOrder:
+    """A class with all parts of a queue discipline, which is a module."""
+
+    oracle, dynamic = False, False
+    key = victim_key = staticmethod(lambda request: 0)
+
+
+A_ROUTER = ModuleType("a_router")
+A_ROUTER.Params, A_ROUTER.choose = Good.Params, Good.choose  # type: ignore[attr-defined]
+AN_ORDER = ModuleType("an_order")
+AN_ORDER.oracle = AN_ORDER.dynamic = False  # type: ignore[attr-defined]
+AN_ORDER.key = AN_ORDER.victim_key = lambda request: 0  # type: ignore[attr-defined]
+WITHOUT_KEY = ModuleType("without_key")
+WITHOUT_KEY.oracle = WITHOUT_KEY.dynamic = WITHOUT_KEY.victim_key = None  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a package's entry point give this object."""
+
+    def given(kind: str, found: Any) -> Any:
+        point = SimpleNamespace(value="theirs:It", module="theirs", attr="It")
+        plugin = SimpleNamespace(words="policy 'it'", point=point, load=lambda: found, package="theirs 1.0")
+        monkeypatch.setattr(registry, "_points", lambda asked: {"it": plugin} if asked == kind else {})
+        registry._load.cache_clear()
+        return registry._load(kind, "it")
+
+    yield given
+    registry._load.cache_clear()
+
+
+def test_a_policy_is_a_class_and_a_queue_discipline_a_module(installed: Any) -> None:
+    assert installed("routers", Good) is Good and installed("orders", AN_ORDER) is AN_ORDER
+    assert registry.third_party() == [("theirs", "It", "policy 'it'")] and registry.package("orders", "it") == "theirs 1.0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "words"),
+    [
+        ("routers", type("Lacks", (), {"Params": Good.Params}), "it must be a class with Params, choose"),
+        ("routers", A_ROUTER, "it must be a class with Params, choose"),
+        ("orders", AnOrder, "it must be a module with key, victim_key, oracle, dynamic"),
+        ("orders", WITHOUT_KEY, "it must be a module with key, victim_key, oracle, dynamic"),
+        ("routers", TakesNothing, "it must be made by TakesNothing(params)"),
+        ("routers", TakesTwo, "it must be made by TakesTwo(params)"),
+        ("routers", WithoutSignature, "it must be made by WithoutSignature(params)"),
+        ("routers", OfAnotherBase, "its Params must be a subclass of PolicyParams"),
+        ("routers", ParamsThatAreNoClass, "its Params must be a subclass of PolicyParams"),
+        ("schedulers", type("Router", (Good,), {"plan": Good.choose}), "its Params must be a subclass of SchedulerParams"),
+    ],
+)
+def test_what_is_no_policy_says_what_it_must_be(kind: str, found: Any, words: str, installed: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        installed(kind, found)
+    assert str(caught.value) == f"policy 'it' cannot be loaded from theirs:It: {words} (simserve/contracts/policies.py)"
 
 
 # ---- a budget that is used up, or more than that ----
@@ -153,7 +256,9 @@ def test_the_past_before_anything_has_ended() -> None:
     four = OutputHistory(4)
     four.add(4)
     fractions = np.array([0.0, 1 / 6, 1 / 3, 1.0])
-    assert four.quantile(fractions, np.array([0]), np.array([10])).tolist() == pytest.approx([4, 7, 10, 10]), "one of three: two stand for no end"
+    assert four.quantile(fractions, np.array([0]), np.array([10])).tolist() == pytest.approx([4, 7, 10, 10]), (
+        "one of three: two stand for no end"
+    )
     one = OutputHistory(1)
     assert one.quantile(np.array([0.5]), np.array([0]), np.array([9])).tolist() == [9], "half of one is none: only the limit is left"
     one.add(4)

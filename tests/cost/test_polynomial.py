@@ -72,6 +72,21 @@ def test_stages_share_the_time_and_the_first_has_the_engine() -> None:
     assert first - second == pytest.approx(2.1e-3)
 
 
+def test_a_mixed_step_by_hand() -> None:
+    """A chunk of 500 tokens after 100 beside ten requests attending 8,000: the prefill's 18.1 + 0.1019 x 500 + 7.12e-6 x (500^2 + 2 x 500 x
+    100), of the decode's fixed 19.9 what is above 18.1, 6.27e-4 x 8000 + 0.0385 x 10, and the engine's 2 + 1e-4 x 8,500 ms."""
+    chunk = [Slice(500, 100)]
+    prefill = 18.1 + 0.1019 * 500 + 7.12e-6 * (250_000 + 100_000)
+    mixed = cost().step_time(Step(10, 8000, 900, chunk))
+    assert mixed == pytest.approx((prefill + 1.8 + 5.016 + 0.385 + 2.85) * 1e-3, rel=1e-12)
+    # In the other regime the decode's fixed part, 7.17, is the smaller one.
+    many = cost().step_time(Step(95, 40_000, 900, chunk))
+    assert many == pytest.approx((prefill + 23.2 + 15.01 + 2.0 + 4.05) * 1e-3, rel=1e-12)
+    # One of four groups of layers computes a quarter of the chunk.
+    quarter = cost().step_time(Step(0, 0, 0, [Slice(500, 100, (1, 4))]))
+    assert quarter == pytest.approx((18.1 + (0.1019 * 500 + 7.12e-6 * 350_000) / 4 + 2.05) * 1e-3, rel=1e-12)
+
+
 def test_a_mixed_step_is_dearer_than_its_parts_and_cheaper_than_both_in_turn() -> None:
     one, piece = cost(), [Slice(300, 0)]
     mixed, prefill, decode = (

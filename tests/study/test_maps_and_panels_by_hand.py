@@ -105,7 +105,7 @@ def test_points_are_dots_and_medians_a_line() -> None:
 
 
 def test_values_that_hardly_repeat_are_taken_together() -> None:
-    """Of 24 different values six groups of four neighbours: medians of 0 .. 3, 4 .. 7 and so on. Six values are few enough to stand alone."""
+    """Of 24 different values six groups of four neighbours: medians of 0 .. 3, 4 .. 7 and so on. Six values stand alone."""
     many = np.arange(24.0)
     (found,) = by_key(points(k=many, y_per_s=many), ["k"], "y_per_s")
     assert found.lines[1].get_xdata().tolist() == found.lines[1].get_ydata().tolist() == [1.5 + 4 * group for group in range(6)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,14 @@ def test_columns_that_a_sweep_has(tmp_path: Path) -> None:
     a_file(tmp_path / "bad.parquet", "no table")
     with pytest.raises(OutputError, match="cannot be read as Parquet"):
         outputs.read_sweep(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize(
+    "module", ["paired", "sweep.result", "placement.result", "claims.record", "regress.report", "regress.baseline", "capacity.result"]
+)
+def test_files_of_the_first_version_are_read(module: str) -> None:
+    """A version that is raised makes the files that people have unreadable."""
+    assert importlib.import_module(f"simserve.study.{module}").SCHEMA_VERSION == 1
 
 
 # ---- claims ----

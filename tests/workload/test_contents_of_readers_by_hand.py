@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def ragpulse(folder: Path, *prompts: dict[str, Any], tokens: int = 1000, without
 def blocks(table: RequestTable) -> list[list[int]]:
     assert table.prefix is not None and table.prefix.block_tokens == 64
     ends = table.prefix.offsets.tolist()
-    return [table.prefix.ids[a:b].tolist() for a, b in zip(ends, ends[1:], strict=False)]
+    return [table.prefix.ids[a:b].tolist() for a, b in itertools.pairwise(ends)]
 
 
 def test_segments_follow_each_other_in_blocks_of_64(tmp_path: Path) -> None:

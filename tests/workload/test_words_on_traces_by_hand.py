@@ -47,9 +47,7 @@ def test_the_lines_of_a_small_trace() -> None:
         [0.0, 1.0, 4.0, 9.0], [10, 20, 30, 40], [4, 3, 2, 0], session=np.array([1, 1, 2, -1]), log_type=Labels.of(["a", "b", "a", "a"]),
         prefix=PrefixBlocks(np.array([0, 1, 3, 6, 6]), np.array([1, 1, 2, 1, 2, 3]), 10),
     )  # fmt: skip
-    found = facts(
-        table, file="t.csv", read_as={"summary": "csv", "told_by": ["x", "y"]}, columns_not_used=["p", "q"], notes=["a note"]
-    )
+    found = facts(table, file="t.csv", read_as={"summary": "csv", "told_by": ["x", "y"]}, columns_not_used=["p", "q"], notes=["a note"])
     assert found == {
         "file": "t.csv",
         "read as": "csv",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from simserve.errors import OutputError
 from simserve.workload.report import _duration, _facts, _number, print_statistics
 from simserve.workload.requests import Labels, PrefixBlocks, RequestTable
 from simserve.workload.statistics import trace_statistics
+from simserve.workload.trace import read_trace, write_trace
 
 
 def facts(table: RequestTable, **provenance: Any) -> dict[str, str]:
@@ -98,3 +101,34 @@ def test_the_table_of_lengths(capsys: pytest.CaptureFixture[str], monkeypatch: p
     waiting = a_table([0.0, 7.0], [10, 10], [4, 4], session=np.array([1, 1]), after=np.array([-1, 0]))
     print_statistics(trace_statistics(waiting), {}, as_json=False)
     assert "think time, s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "written"),
+    [
+        ("a.csv", "simserve", True), ("a.csv.gz", "simserve", True), ("a.b.jsonl", "simserve", True), ("a.jsonl.gz", "simserve", True),
+        ("a.parquet", "simserve", True), ("a.csv", "burstgpt", True), ("a.csv.gz", "burstgpt", True), ("a.jsonl", "burstgpt", False),
+        ("a.parquet", "burstgpt", False), ("a.parquet.gz", "simserve", False), ("a.gz", "simserve", False), ("a", "simserve", False),
+        ("a.txt", "simserve", False), ("a.csv.zip", "simserve", False),
+    ],
+)  # fmt: skip
+def test_endings_that_a_trace_may_have(name: str, schema: Any, written: bool, tmp_path: Path) -> None:
+    table = a_table([0.0, 1.0], [10, 20], [4, 3])
+    if written:
+        path = write_trace(table, tmp_path / name, schema=schema)
+        assert read_trace(path).prompt_tokens.tolist() == [10, 20]
+        assert (path.read_bytes()[:2] == b"\x1f\x8b") == (path.suffix == ".gz")
+        with pytest.raises(OutputError, match="exists already"):
+            write_trace(table, path, schema=schema)
+        write_trace(table, path, schema=schema, overwrite=True)
+    else:
+        with pytest.raises(OutputError, match=f"the ending of a trace in the {schema} schema"):
+            write_trace(table, tmp_path / name, schema=schema)
+    assert [path.name for path in tmp_path.iterdir()] == ([name] if written else [])
+
+
+def test_a_place_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in ("file", "nowhere"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_trace(a_table([0.0], [10], [4]), tmp_path / folder / "t.csv")

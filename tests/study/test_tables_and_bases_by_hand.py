@@ -1,0 +1,121 @@
+"""Columns of a sweep's table, what variants hide, rows that cannot be kept, and where the record of claims lies: by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simserve.errors import ConfigError, OutputError
+from simserve.study.base import base
+from simserve.study.cache import RunCache
+from simserve.study.claims import record
+from simserve.study.paired import compare
+from simserve.study.predicate import parse_quantity
+from simserve.study.sweep.result import _column
+from tests.study.conftest import BUDGET, RATE, TINY
+from tests.study.test_run_cache import KEY, ROW
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([1, 2], [1, 2]),
+        ([1, 2.5], [1.0, 2.5]),
+        ([0.5, None], [0.5, None]),
+        (["a", None], ["a", None]),
+        ([True, False], [True, False]),
+        ([1, "a"], ["1", "a"]),
+        ([True, 2], ["True", "2"]),
+        ([1.5, "a", None], ["1.5", "a", None]),
+        ([None, None], [None, None]),
+    ],
+)
+def test_values_of_one_type_stay_and_a_mixture_is_text(values: list[Any], kept: list[Any]) -> None:
+    column = _column(values)
+    found = [None if missing else value for value, missing in zip(column.tolist(), column.isna().tolist(), strict=True)]
+    assert found == kept and [type(a) for a in found] == [type(b) for b in kept]
+
+
+# ---- an experiment with variants ----
+
+WITH_VARIANTS = {**TINY, "variants": {"small": {BUDGET: 64}, "fast": {RATE: 9.0}, "odd": {}}}
+INSTANCE = "cluster.instances.0"
+
+
+@pytest.mark.parametrize(
+    ("keys", "refused"),
+    [
+        ([BUDGET], True),
+        ([f"{INSTANCE}.scheduler"], True),
+        ([INSTANCE], True),
+        ([f"{INSTANCE}.sched"], False),
+        ([f"{BUDGET}.more"], False),
+        ([f"{INSTANCE}.scheduler.max_seqs"], False),
+        ([RATE, "seed"], False),
+        ([RATE, BUDGET], True),
+    ],
+)
+def test_points_do_not_undo_what_their_variant_changes(keys: list[str], refused: bool) -> None:
+    of = base(WITH_VARIANTS)
+    if not refused:
+        return of.refuse_hidden(["small", "odd"], keys)
+    with pytest.raises(ConfigError, match=f"would undo what variant 'small' changes \\({BUDGET}\\)"):
+        of.refuse_hidden(["odd", "small"], keys)
+    return None
+
+
+def test_variants_that_there_are_not() -> None:
+    with pytest.raises(ConfigError, match="has no variant 'smal'; did you mean 'small'"):
+        base(WITH_VARIANTS).load({"variant": "smal"})
+    with pytest.raises(ConfigError, match="variant=small: the experiment has no variants"):
+        base(TINY).load({"variant": "small"})
+
+
+def test_what_is_changed_last_holds() -> None:
+    """A point's own change, then its variant's, then what holds at all points."""
+
+    def budget(point: dict[str, Any], fixed: dict[str, Any] | None = None) -> int:
+        return int(base(WITH_VARIANTS, fixed).load(point).resolved()["cluster"]["instances"][0]["scheduler"]["token_budget"])
+
+    assert budget({}) == 512 and budget({"variant": "small"}) == 64 and budget({"variant": "small", BUDGET: 96}) == 96
+    assert (
+        budget({}, {BUDGET: 128}) == 128 and budget({"variant": "small"}, {BUDGET: 128}) == 64 and budget({BUDGET: 96}, {BUDGET: 128}) == 96
+    )
+    assert budget({}, {"variant": "small"}) == 64 and budget({"variant": "odd"}, {"variant": "small"}) == 512
+    assert base(WITH_VARIANTS, {"variant": "small"}).variant == "small" and base(WITH_VARIANTS).variant is None
+    assert budget({"label": "p 1"}) == 512, "the name of a point changes nothing"
+
+
+# ---- files ----
+
+
+def test_a_row_that_cannot_be_kept_is_an_error_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    with pytest.raises(OutputError, match=r"ababab.*\.json: cannot be written"):
+        RunCache(tmp_path / "runs").put(KEY, ROW)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"], "no part is left"
+    with pytest.raises(OutputError, match=r"runs.c\.json: cannot be written"):
+        record.write({}, tmp_path / "runs" / "c.json")
+
+
+def test_the_record_is_rewritten_in_a_checkout_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert record.checkout() == root and record.record_path() == root / "experiments" / "claims.json"
+    monkeypatch.setattr(record, "record_path", lambda: tmp_path / "experiments" / "claims.json")
+    assert record.checkout() is None
+    (tmp_path / "pyproject.toml").write_text("")
+    assert record.checkout() == tmp_path
+
+
+# ---- pairs ----
+
+
+def test_of_one_seed_nothing_is_told_but_that_it_is_equal() -> None:
+    of = parse_quantity("ttft.p99")
+    one = compare(of, [1.0], [2.0])
+    assert (one.verdict, one.low, one.high, one.better) == ("one seed", None, None, "")
+    assert compare(of, [1.0], [1.0]).verdict == "equal" and compare(of, [1.0, 1.0], [1.0, 1.0]).verdict == "equal"
+    assert compare(of, [1.0, 2.0], [2.0, 1.0]).verdict == "not told apart"
+    assert compare(of, [1.0, None], [2.0, 3.0]).verdict == "not defined"

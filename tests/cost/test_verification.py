@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simserve.contracts import VERIFY, DecodeSteps, Slice, Step
+from simserve.cost.decode import index_seconds
 from simserve.cost.host import HostOverheads
+from simserve.cost.kernels import KernelChoice
 from simserve.cost.step import StepCost
-from simserve.cost.verification import Pace, folded, verifies
+from simserve.cost.verification import Pace, VerifyAttention, folded, verifies
 from simserve.hardware import load_profile
 from simserve.model import Parallel, load_model
+from simserve.model.operators import MLA, Attention, IndexerScores
 
 GRAPHS = (1, 2, 4, *range(8, 513, 8))
 HOST = HostOverheads(per_step_s=1e-3, per_decode_request_s=5e-6, per_prefill_token_s=1e-8, cuda_graph_sizes=GRAPHS)
@@ -216,3 +219,39 @@ def test_arithmetic_of_wide_queries_by_hand() -> None:
     assert pace.seconds(1000) == pytest.approx(5 * 2e-9 * 980 + 50 * 1e-9 * 64)
     assert pace.seconds(600) == pytest.approx(5 * 2e-9 * 580 + 50 * 1e-9 * 60)
     assert pace.seconds_of(np.array([1000, 600])).tolist() == [pace.seconds(1000), pace.seconds(600)]
+
+
+def test_the_pace_of_pairs_is_that_of_long_prompts_or_of_a_batch_that_fills_the_device() -> None:
+    """A window of 512 in prompts of 4,096: 512 x 513 / 2 pairs, and 512 for each further token. An indexer scores every pair. Latent
+    attention multiplies the rows of 128 heads, 64 sequences of up to 8,192 tokens at a time."""
+    kernels = KernelChoice(load_profile("h200-sxm-141gb"))
+    heads = {"num_q_heads": 32.0, "num_kv_heads": 8.0, "head_dim": 128.0}
+    for window, pairs in ((0, 4096 * 4097 / 2), (512, 512 * 513 / 2 + (4096 - 512) * 512)):
+        prompts = kernels.operator("attention_prefill", "bf16", kv_dtype="bf16")
+        whole = float(prompts.seconds(new_tokens=4096.0, batch=32.0, **heads, window_tokens=float(window))[0])
+        layer = Attention("attention", 32, 8, 128, window, "sliding", "bf16")
+        (rate,) = VerifyAttention(kernels, [(layer, 1)], 4096).rates
+        assert rate == (window, pytest.approx(whole / 32 / pairs))
+        twice = VerifyAttention(kernels, [(layer, 6)], 4096, 3).rates[0]
+        assert twice.seconds == pytest.approx(2 * rate.seconds), "six layers, a third of the sequences each"
+    indexer = IndexerScores("indexer", 64, 128, 2048)
+    scored = float(index_seconds(kernels, indexer, batch=32.0, new_tokens=4096.0, kv_tokens=4096.0)[0])
+    assert VerifyAttention(kernels, [(indexer, 1)], 4096).rates == ((0, pytest.approx(scored / 32 / (4096 * 4097 / 2))),)
+    latent = MLA("attention", 16, 512, 128, 64, 128, 2048, "bf16", "bf16", 0)
+    decode = kernels.operator("mla", "bf16", kv_dtype="bf16", starting="decode kernel")
+    for longest, tokens in ((4096, 4096.0), (100_000, 8192.0)):
+        busy = float(decode.seconds(batch=64.0, kv_tokens=tokens, num_heads=128.0, decode=1.0)[0])
+        found = VerifyAttention(kernels, [(latent, 1)], longest).rates
+        assert found == ((2048, pytest.approx(busy / (64 * tokens * 128) * 16)),)
+
+
+def test_layers_that_attend_alike_have_one_pace() -> None:
+    kernels = KernelChoice(load_profile("h200-sxm-141gb"))
+    full, window = (Attention("attention", 32, 8, 128, tokens, "sliding", "bf16") for tokens in (0, 512))
+    both = VerifyAttention(kernels, [(window, 2), (full, 3), (IndexerScores("indexer", 64, 128, 2048), 1)], 4096)
+    assert [rate.most_tokens for rate in both.rates] == [0, 512]
+    one, other = VerifyAttention(kernels, [(full, 3)], 4096).rates[0], VerifyAttention(kernels, [(window, 2)], 4096).rates[0]
+    assert both.rates[0].seconds > one.seconds and both.rates[1].seconds == pytest.approx(other.seconds)
+    pace = VerifyAttention(kernels, [(window, 2), (full, 3)], 4096).pace(10, 40)
+    assert (pace.sequences, pace.ahead) == (10, 20.0) and pace.per_token == pytest.approx(5 * one.seconds)
+    assert pace.bounded == ((512, pytest.approx(50 * other.seconds)),)

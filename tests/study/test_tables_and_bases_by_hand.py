@@ -14,6 +14,7 @@ from simserve.study.claims import record
 from simserve.study.paired import compare
 from simserve.study.predicate import parse_quantity
 from simserve.study.sweep.result import _column
+from simserve.version import __version__
 from tests.study.conftest import BUDGET, RATE, TINY
 from tests.study.test_run_cache import KEY, ROW
 
@@ -107,6 +108,21 @@ def test_the_record_is_rewritten_in_a_checkout_only(tmp_path: Path, monkeypatch:
     assert record.checkout() is None
     (tmp_path / "pyproject.toml").write_text("")
     assert record.checkout() == tmp_path
+
+
+def test_outcomes_are_older_than_what_has_changed_since(tmp_path: Path) -> None:
+    profile = "hardware_profiles/a100-sxm-80gb"
+    now = record._digests([profile, "experiments/quickstart", "engines/vllm-v1"])
+
+    def recorded(version: str, **files: str) -> record.Recorded:
+        return record.Recorded({}, (), (), version, {**now, **{profile: now[profile] + files.pop("more", "")}, **files})
+
+    assert record.older_than(recorded(__version__)) == [] and all(len(digest) == 12 for digest in now.values())
+    for other in ("0.0.1", "99.0"):
+        assert record.older_than(recorded(other)) == [f"simserve {__version__}"]
+    assert record.older_than(recorded(__version__, more="0")) == [profile]
+    gone = {"engines/gone": "ab", "hardware_profiles/gone": "ab", "experiments/gone": "ab"}
+    assert record.older_than(recorded(__version__, **gone)) == list(gone)
 
 
 # ---- pairs ----

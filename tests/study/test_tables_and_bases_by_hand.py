@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from simserve.catalogue import METRICS
 from simserve.errors import ConfigError, OutputError
 from simserve.study.base import base
 from simserve.study.cache import RunCache
 from simserve.study.claims import record
+from simserve.study.intervals import _band, draw, headlines_of
 from simserve.study.paired import compare
 from simserve.study.predicate import parse_quantity
 from simserve.study.sweep.result import _column
+from simserve.study.task import Outcome, Task, evaluate
 from simserve.version import __version__
 from tests.study.conftest import BUDGET, RATE, TINY
 from tests.study.test_run_cache import KEY, ROW
@@ -115,7 +118,7 @@ def test_outcomes_are_older_than_what_has_changed_since(tmp_path: Path) -> None:
     now = record._digests([profile, "experiments/quickstart", "engines/vllm-v1"])
 
     def recorded(version: str, **files: str) -> record.Recorded:
-        return record.Recorded({}, (), (), version, {**now, **{profile: now[profile] + files.pop("more", "")}, **files})
+        return record.Recorded({}, (), (), version, {**now, profile: now[profile] + files.pop("more", ""), **files})
 
     assert record.older_than(recorded(__version__)) == [] and all(len(digest) == 12 for digest in now.values())
     for other in ("0.0.1", "99.0"):
@@ -135,3 +138,65 @@ def test_of_one_seed_nothing_is_told_but_that_it_is_equal() -> None:
     assert compare(of, [1.0], [1.0]).verdict == "equal" and compare(of, [1.0, 1.0], [1.0, 1.0]).verdict == "equal"
     assert compare(of, [1.0, 2.0], [2.0, 1.0]).verdict == "not told apart"
     assert compare(of, [1.0, None], [2.0, 3.0]).verdict == "not defined"
+
+
+# ---- what becomes of one run ----
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [
+        (ConfigError("no such model"), "ConfigError: no such model"),
+        (MemoryError(), "MemoryError: the run needs more memory than there is"),
+        (KeyError("k"), "KeyError: 'k' (a bug; `simserve run` with --debug shows where)"),
+    ],
+)
+def test_a_run_that_goes_wrong_is_a_row_with_its_error(problem: Exception, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(experiment: Any) -> Any:
+        raise problem
+
+    monkeypatch.setattr("simserve.simulation.simulated", broken)
+    assert evaluate(Task(7, None)) == Outcome(7, None, error)  # type: ignore[arg-type]
+
+
+def test_a_run_is_a_row_of_the_standard_figures_and_those_asked_for() -> None:
+    outcome = evaluate(Task(3, base(TINY).load({"workload.count": 5}), (parse_quantity("ttft.p98"),)))
+    assert outcome.values is not None and (outcome.number, outcome.error) == (3, None)
+    assert outcome.values["requests"] == 5 and {"ttft_p99_s", "ttft_p98_s", "goodput_per_s"} <= set(outcome.values)
+
+
+# ---- bands of the headlines ----
+
+
+def a_summary(**changes: Any) -> dict[str, Any]:
+    stats = dict.fromkeys(("mean", "p50", "p90", "p95", "p99", "max", "count"), 1.0)
+    latency = {name: {metric.name: dict(stats) for metric in METRICS} for name in ("all", "chat")}
+    rates = {"requests_per_s": 2.0, "output_tokens_per_s": 3.0, "total_tokens_per_s": 4.0, "arrivals_per_s": 5.0}
+    return {"latency": latency, "throughput": rates, "slo": {"all": {"attainment": 0.5, "goodput_per_s": 1.0, "limits": {}}}, **changes}
+
+
+def test_which_figures_have_a_band() -> None:
+    found = headlines_of(a_summary())
+    assert found["throughput"] == {"requests_per_s": 2.0, "output_tokens_per_s": 3.0, "total_tokens_per_s": 4.0}
+    assert found["slo"] == {"all": {"attainment": 0.5, "goodput_per_s": 1.0}} and headlines_of(a_summary(slo=None))["slo"] == {}
+    assert set(found["latency"]) == {"all", "chat"}
+    assert set(found["latency"]["all"]) == {"ttft_s", "itl_s", "tpot_s", "e2e_s", "normalized_latency_s_per_token"}
+    assert set(found["latency"]["all"]["ttft_s"]) == {"mean", "p50", "p90", "p95", "p99"}
+
+
+def test_a_band_is_the_fifth_and_the_ninety_fifth_of_a_hundred() -> None:
+    hundred = [{"a": {"b": float(k)}, "c": None if k == 50 else 1.0, "d": None} for k in range(1, 101)]
+    assert _band(hundred) == {"a": {"b": [5.0, 95.0]}, "c": None, "d": None}
+    assert _band([{"a": 2.0}]) == {"a": [2.0, 2.0]}
+
+
+def test_draws_come_in_pairs_and_an_operators_own_do_not_depend_on_others() -> None:
+    five = draw({"gemm": 0.1, "attention": 0.5, "sure": 0.0}, 5, seed=1)
+    assert len(five) == 5 and all(one["sure"] == 1.0 for one in five)
+    for name in ("gemm", "attention"):
+        assert five[0][name] * five[1][name] == pytest.approx(1) and five[2][name] * five[3][name] == pytest.approx(1)
+        assert five[0][name] != five[2][name] != five[4][name]
+    assert [one["gemm"] for one in draw({"gemm": 0.1}, 6, seed=1)][:5] == [one["gemm"] for one in five]
+    assert [one["gemm"] for one in draw({"gemm": 0.1}, 5, seed=2)] != [one["gemm"] for one in five]
+    wider = draw({"gemm": 0.2}, 5, seed=1)
+    assert [one["gemm"] for one in wider] == pytest.approx([one["gemm"] ** 2 for one in five])

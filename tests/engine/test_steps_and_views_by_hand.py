@@ -9,6 +9,7 @@ import pytest
 
 from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, InstanceView, Slice, Step, StepPlan
 from simserve.engine import InstanceSpec, simulate
+from simserve.engine.speculating_group import _first
 from simserve.policies.scheduling.orca import Orca
 from simserve.policies.scheduling.static import Static
 from simserve.workload.requests import RequestTable, Workload
@@ -110,3 +111,11 @@ def test_a_static_batch_is_not_looked_at_when_others_arrive(policy: Any, spans: 
     lane = simulate(Workload(table), [spec]).lanes[0]
     before_third = lane.span_prefill_tokens.tolist()[1:].index(4) + 1
     assert before_third == spans and lane.span_steps[:before_third].sum() == 12
+
+
+@pytest.mark.parametrize(
+    ("over", "steps", "first"),
+    [([], 5, 5), ([False, False], 5, 5), ([True], 5, 0), ([False, True, True], 5, 1), ([False] * 7 + [True], 5, 5)],
+)
+def test_the_first_place_at_which_something_holds(over: list[bool], steps: int, first: int) -> None:
+    assert _first(np.array(over, dtype=bool), steps) == first

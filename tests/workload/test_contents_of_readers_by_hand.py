@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from simserve.errors import TraceError
 from simserve.workload.readers.columns import TraceColumns
 from simserve.workload.readers.of_package import _wrong
+from simserve.workload.readers.unused import amount, means_work, remark
 from simserve.workload.requests import Labels, PrefixBlocks, RequestTable
 from simserve.workload.trace import read_trace
 
@@ -137,3 +139,33 @@ def test_what_a_reader_may_not_give(changes: dict[str, Any], words: str) -> None
 
 def test_something_else_than_columns() -> None:
     assert _wrong({}) == "dict instead of TraceColumns"
+
+
+# ---- columns that no reader uses ----
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (None, 0), (False, 0), ("", 0), (True, 1), ([], 0), ([1, 2], 2), ({"a": 1}, 1), (3, 3), (2.5, 2.5), ("4", 4), ("some words", 1),
+        ((1, 2), 1), (10**400, 1), (math.nan, 0), (math.inf, 0), (-7, -7), (1e18, 0), (9e17, 9e17), ("nan", 0),
+    ],
+)  # fmt: skip
+def test_how_much_a_value_states(value: Any, found: float) -> None:
+    assert amount(value) == found
+
+
+def test_what_is_left_out_of_the_simulation_is_counted() -> None:
+    assert remark("images", [(2.0, 3), (0.0, 4), (1.0, 1)]) == "'images': 7 in 4 of 8 requests; not simulated, only the token counts are"
+    assert remark("images", [(0.0, 4)]) is remark("images", []) is None
+    assert remark("images", [(1500.0, 1)]) == "'images': 1,500 in 1 of 1 request; not simulated, only the token counts are"
+    assert means_work("num_IMAGES") and means_work("kv_cache_hits") and means_work("lora_id") and not means_work("user")
+
+
+# ---- names of files ----
+
+
+def test_a_name_that_no_file_system_takes_is_said() -> None:
+    with pytest.raises(TraceError) as caught:
+        read_trace("x" * 5000)
+    assert "too long" in str(caught.value).lower() and "no such trace file" not in str(caught.value)

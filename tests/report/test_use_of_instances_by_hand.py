@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from simserve.engine.records import LaneLog
+from simserve.report import step_file
 from simserve.report.drafts import _of_slices
 from simserve.report.request_file import write_requests
 from simserve.report.result import Result
+from simserve.report.step_file import write_steps
 from simserve.report.utilisation import busy_s, compute_utilisation, instance_use, waiting_intervals
 from simserve.report.window import Window
 from tests.report.synthetic import serve
@@ -115,10 +119,22 @@ def test_verified_slices_count_where_their_span_ends_and_on_their_lane() -> None
 # ---- files ----
 
 
-def test_requests_are_written_in_groups_of_a_million_rows(tmp_path: Any) -> None:
-    import pyarrow.parquet as pq
-
+def test_files_are_written_in_groups_of_a_million_rows(tmp_path: Path) -> None:
     written, _ = serve(np.arange(30) * 0.05, [10] * 30, [12] * 30)
-    write_requests(Result(written, {}).measurement, tmp_path / "r.parquet")
-    metadata = pq.read_metadata(tmp_path / "r.parquet")
-    assert metadata.num_row_groups == 1 and metadata.num_rows == 30 and metadata.row_group(0).column(0).compression == "ZSTD"
+    write_requests(Result(written, {}).measurement, tmp_path / "requests.parquet")
+    write_steps(written, tmp_path / "steps.parquet")
+    for name, rows in (("requests", 30), ("steps", int(written.lanes[0].span_steps.sum()))):
+        metadata = pq.read_metadata(tmp_path / f"{name}.parquet")
+        assert (metadata.num_row_groups, metadata.num_rows) == (1, rows) and metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+@pytest.mark.parametrize(("most", "pieces"), [(1, [1, 2, 1]), (2, [1, 2, 1]), (3, [3, 1]), (4, [4]), (100, [4])])
+def test_pieces_of_steps_end_with_a_span(most: int, pieces: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans of 1, 2 and 1 steps in pieces of so many rows: as many spans as fit, one at least."""
+    monkeypatch.setattr(step_file, "_ROWS_PER_GROUP", most)
+    log = lane(0, [(1.0, [2.0], 0, 2, 30, 10), (2.0, [3.0, 4.0], 3, 0, 0, 20), (6.0, [8.0], 1, 1, 10, 40)])
+    found = list(step_file.step_parts(records(log, log)))
+    assert [len(part["step"]) for part in found] == 2 * pieces
+    assert np.concatenate([part["step"] for part in found]).tolist() == 2 * [0, 1, 2, 3]
+    assert np.concatenate([part["start_s"] for part in found]).tolist() == 2 * [1.0, 2.0, 3.0, 6.0]
+    assert np.concatenate([part["context_tokens"] for part in found]).tolist() == 2 * [0, 300, 303, 100]

@@ -222,6 +222,9 @@ def test_bands_of_a_run() -> None:
         "latency": {"all": {metric.name: {stat: [0.0412, 0.044] for stat in ("mean", "p50", "p90", "p95", "p99")} for metric in METRICS}},
         "rates": {"output_tokens_per_s": [900.0, 1100.0]}, "throughput": None,
     }  # fmt: skip
+    bands["throughput"] = {"output_tokens_per_s": [900.0, 1100.0], "requests_per_s": None}
+    bands["slo"] = {"all": {"attainment": [0.5, 0.75]}}
+    assert interval_figures({"intervals": bands}) == [("Output tokens", "900 to 1,100 /s"), ("SLO attainment", "50.0 to 75.0 %")]
     assert interval_note({"intervals": bands}) == "Bands: 5 % to 95 % of 20 runs with other luck."
     assert interval_note({}) == "" and interval_rows({}) == [] and interval_figures({}) == []
     rows = dict(interval_rows({"intervals": bands}))

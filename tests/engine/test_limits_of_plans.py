@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simserve.contracts import PREFILL, VERIFY
 from simserve.engine import ClusterSpec, InstanceSpec, simulate
 from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.records import RunRecords, Status
@@ -295,3 +296,26 @@ def test_bytes_beside_the_tokens_that_all_layers_keep() -> None:
 
 def test_what_is_said_of_instances_and_recorded_does_not_change() -> None:
     assert changeable("simserve.engine") == changeable("simserve.contracts") == set()
+
+
+class Special(RoundCost):
+    """Prices slices of another kind as prompts."""
+
+    slice_kinds = frozenset({PREFILL, "special"})
+
+
+def test_a_slice_is_of_a_kind_that_the_cost_model_prices() -> None:
+    def of_kind(kind: Any) -> Callable[..., Any]:
+        def does(view: Any, plan: Any, request: Any) -> None:
+            assert plan.admit(request)
+            plan.prefill(request, 7, kind=kind)
+
+        return first_step(does)
+
+    assert run(of_kind(PREFILL)).requests.generated_tokens.tolist() == [5]
+    assert run(of_kind("special"), cost=Special()).requests.generated_tokens.tolist() == [5]
+    with pytest.raises(PolicyError, match=r"plans a slice of kind 'special' for .* does not price \(prefill\)"):
+        run(of_kind("special"))
+    for cost in (RoundCost(), Special()):
+        with pytest.raises(PolicyError, match=r"in a slice of kind 'verify': drafted tokens are planned with verify"):
+            run(of_kind(VERIFY), cost=cost)

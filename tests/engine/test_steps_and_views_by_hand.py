@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, InstanceView, Slice, Step, StepPlan
 from simserve.engine import InstanceSpec, simulate
+from simserve.engine.pipeline import Pipeline
 from simserve.engine.speculating_group import _first
 from simserve.policies.scheduling.orca import Orca
 from simserve.policies.scheduling.static import Static
@@ -119,3 +121,30 @@ def test_a_static_batch_is_not_looked_at_when_others_arrive(policy: Any, spans: 
 )
 def test_the_first_place_at_which_something_holds(over: list[bool], steps: int, first: int) -> None:
     assert _first(np.array(over, dtype=bool), steps) == first
+
+
+def test_a_slice_unless_stated_is_a_chunk_of_a_prompt_through_all_layers_of_no_named_request() -> None:
+    assert Slice(5, 7) == Slice(new_tokens=5, context_tokens=7, layers=None, kind=PREFILL, row=-1)
+
+
+# ---- memory that a request claims on a pipeline ----
+
+
+def a_lane(index: int, decoding: dict[int, Any] | None = None, prefilling: Any = ()) -> Any:
+    return SimpleNamespace(index=index, group=SimpleNamespace(members=decoding or {}), batch=SimpleNamespace(prefilling=list(prefilling)))
+
+
+def test_the_lane_of_the_request_that_waits_for_memory_is_asked_first_and_one_that_has_left_waits_for_none() -> None:
+    request, other = SimpleNamespace(row=3), SimpleNamespace(row=4)
+    places = [
+        ([a_lane(0), a_lane(1, {3: request}), a_lane(2, {4: other})], 1),
+        ([a_lane(0, {4: other}), a_lane(1), a_lane(2, prefilling=[request])], 2),
+        ([a_lane(0, {3: request}), a_lane(1)], 0),
+    ]
+    for lanes, first in places:
+        runner: Any = SimpleNamespace(lanes=lanes, claim=request, _next_lane=7)
+        Pipeline._settle_claim(runner)
+        assert runner.claim is request and runner._next_lane == first
+    gone: Any = SimpleNamespace(lanes=[a_lane(0, {4: other}), a_lane(1)], claim=request, _next_lane=7)
+    Pipeline._settle_claim(gone)
+    assert gone.claim is None and gone._next_lane == 7

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from simserve.errors import ConfigError
 from simserve.study.predicate import parse_quantity
+from simserve.study.regress.baseline import Baseline
 from simserve.study.regress.check import _rows
 from simserve.study.regress.report import RegressReport
 from simserve.study.regress.suite import Kpi
@@ -134,3 +137,24 @@ def test_runs_are_paired_by_their_seeds() -> None:
     assert compared({"ttft.p99": [30.0], "e2e.p99": [60.0]}, (5,)) == [("ttft.p99", 30.0, 2.0), ("e2e.p99", 60.0, 5.0)]
     assert compared({"ttft.p99": [30.0]}, (8,)) == [], "no seed in common"
     assert _rows(SimpleNamespace(seeds=(0,), kpis=()), None, {"c": {}}) == []  # type: ignore[arg-type]
+
+
+# ---- files ----
+
+
+def test_a_baseline_that_cannot_be_read(tmp_path: Path) -> None:
+    assert Baseline.read(tmp_path / "none.json") is None
+    with pytest.raises(ConfigError, match="cannot be read as a baseline"):
+        Baseline.read(tmp_path)
+    for text, words in (
+        ("{", "cannot be read as a baseline"), ("[]", "is not a baseline file"), ('{"cases": []}', "is not a baseline file"),
+        ('{"cases": {}, "schema_version": 2}', "has schema version 2, this simserve reads 1"),
+        ('{"cases": {}, "schema_version": 1}', "a damaged baseline file"),
+        ('{"cases": {"c": {}}, "schema_version": 1, "simserve_version": "1", "seeds": [1]}', "a damaged baseline file"),
+    ):  # fmt: skip
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            Baseline.read(tmp_path / "b.json")
+    kept = Baseline("0.1", (3, 5), {"c": {"model": "m"}}, {"c": {"ttft.p99": [1.0, None]}})
+    kept.write(tmp_path / "b.json", "gate")
+    assert Baseline.read(tmp_path / "b.json") == kept

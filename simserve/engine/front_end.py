@@ -10,9 +10,9 @@ from simserve.engine.spec import InstanceSpec
 class FrontEnd:
     """`api_servers` processes with one queue, first come, first served; without any, every request passes in its own time.
 
-    A request is `request_s` and its prompt tokens of work (HTTP, tokenising, passing it on), and is seen by the scheduler when that is done.
-    An answer's tokens are work too (`request_per_output_token_s`: text from tokens, a chunk on the wire): it is done for tokens as they come,
-    and counted when the request ends, before whatever comes later.
+    A request is `request_s` and its prompt tokens of work (HTTP, tokenising, passing it on), and is seen by the scheduler when that is
+    done. An answer's tokens are work too (`request_per_output_token_s`: text from tokens, a chunk on the wire): servers do it as tokens
+    come; here it is counted when the request ends, before whatever comes later.
 
     A request that comes alone passes as if there were no queue: the servers change nothing until they have too much to do.
     """

@@ -13,7 +13,7 @@ import numpy as np
 
 from simserve.config.engine_profile import load_engine
 from simserve.validation.case import Case
-from simserve.validation.evaluate import Outcome, evaluate
+from simserve.validation.evaluate import WORKERS, Outcome, evaluate
 from simserve.validation.machine import Overheads, overheads_of
 from simserve.validation.overhead_values import with_values
 from simserve.validation.pooled import PooledFit, Pooling, Values
@@ -65,12 +65,16 @@ def left_out(
     grouping: str,
     *,
     cache: Path | None = None,
+    workers: int = WORKERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
-    """Each case, simulated with the overheads learned without its group. Profiles that nothing is learned for keep theirs."""
+    """Each case, simulated with the overheads learned without its group.
+
+    Profiles that nothing is learned for keep theirs, and so does a group that the fit has not met: it is left out as it is.
+    """
     group_of = GROUPINGS[grouping]
     own: list[Overheads | None] = []
     for case in cases:
-        learned = None if case.skip else values[group_of(case)].get(case.profile)
+        learned = None if case.skip else values.get(group_of(case), {}).get(case.profile)
         own.append(None if learned is None else with_values(overheads_of(load_engine(case.profile)), learned))
-    return evaluate(cases, overheads=own, cache=cache, progress=progress)
+    return evaluate(cases, overheads=own, cache=cache, workers=workers, progress=progress)

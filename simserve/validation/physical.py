@@ -24,16 +24,16 @@ RANGES: Mapping[str, Range] = {
         5e-5,
         8e-4,
         1e-2,
-        "launching one captured graph and reading its tokens back takes some 50 us; Python that schedules, prepares inputs, samples and sends"
-        " results takes about a millisecond, several where no step overlaps with the next (vLLM 0.6.0's notes: CPU work took more of an 8B"
-        " model's step on H100 than the GPU, which is 5 to 10 ms)",
+        "launching one captured graph and reading its tokens back takes some 50 us; Python that schedules, prepares inputs, samples and"
+        " sends results takes about a millisecond, several where no step overlaps with the next (vLLM 0.6.0's notes: CPU work took more of"
+        " an 8B model's step on H100 than the GPU, 5 to 10 ms)",
     ),
     "per_decode_request_s": Range(
         1e-6,
         1e-5,
         2.5e-4,
-        "an entry of each input array and of each output list, about a microsecond each; engines of 2023 sample, build log-probabilities and"
-        " turn tokens into text in Python between two steps, 0.1 to 0.2 ms a sequence",
+        "an entry of each input array and of each output list, about a microsecond each; engines of 2023 sample, build log-probabilities"
+        " and turn tokens into text in Python between two steps, 0.1 to 0.2 ms a sequence",
     ),
     "per_prefill_token_s": Range(
         1e-8,
@@ -46,8 +46,8 @@ RANGES: Mapping[str, Range] = {
         2e-6,
         1e-5,
         3e-5,
-        "the driver takes 2 to 3 us, PyTorch's dispatcher and the Python of a module 5 to 10 us more; an operator that is counted once may be"
-        " two launches",
+        "the driver takes 2 to 3 us, PyTorch's dispatcher and the Python of a module 5 to 10 us more; an operator that is counted once may"
+        " be two launches",
     ),
     "request_s": Range(
         3e-4,

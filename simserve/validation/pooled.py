@@ -1,4 +1,4 @@
-"""Overheads of all engine profiles at once: a version is like its engine, an engine like the others, as far as the runs do not say otherwise.
+"""Overheads of all engine profiles at once: a version is like its engine, an engine like the others, unless the runs say otherwise.
 
 Partial pooling (Gelman and Hill, Data Analysis Using Regression and Multilevel/Hierarchical Models, chapter 12): the logarithm of each
 parameter of a profile is drawn around that of its engine with standard deviation `between_versions`, an engine's around that of all engines
@@ -30,7 +30,7 @@ NOISE = 0.2
 """Standard deviation of a group's log(predicted / measured): what models differ by that no overhead explains. Measured: the median error of
 fixed-concurrency runs is 8 % (TPOT) and 18 % (TTFT)."""
 
-_OUTLIER = 2.0
+_OUTLIER = 1.0
 """Residuals beyond so many deviations count linearly (pseudo-Huber): groups whose kernels are off must not bend the host."""
 
 
@@ -98,7 +98,7 @@ class _Problem:
         self._seconds = np.array([r.seconds for r in responses])
         self._measured = np.array([r.measured for r in responses])
         count = Counter((r.case.profile, r.case.model, r.case.gpu, r.metric) for r in responses)
-        self._weight = np.array([1.0 / (NOISE * math.sqrt(count[r.case.profile, r.case.model, r.case.gpu, r.metric])) for r in responses])
+        self._weight = np.array([1.0 / math.sqrt(count[r.case.profile, r.case.model, r.case.gpu, r.metric]) for r in responses])
         entries = [
             (i, place["profile", r.case.profile, name], slope, r.at[name])
             for i, r in enumerate(responses)
@@ -112,12 +112,14 @@ class _Problem:
 
     def residuals(self, x: F64) -> F64:
         z, _ = self._plain(x)
-        return np.concatenate([_flattened(z * self._weight), [(x[i] - (c if j is None else x[j])) / d for i, j, c, d in self._priors]])
+        return np.concatenate(
+            [_flattened(z / NOISE) * self._weight, [(x[i] - (c if j is None else x[j])) / d for i, j, c, d in self._priors]]
+        )
 
     def jacobian(self, x: F64) -> F64:
         z, derivative = self._plain(x)
         found = np.zeros((self._rows + len(self._priors), self._size))
-        scale = self._weight * _flattened_slope(z * self._weight)
+        scale = self._weight * _flattened_slope(z / NOISE) / NOISE
         np.add.at(found, (self._row, self._column), derivative * scale[self._row])
         for k, (i, j, _, deviation) in enumerate(self._priors, self._rows):
             found[k, i] = 1.0 / deviation

@@ -67,26 +67,48 @@ def responses(
     for case in cases:
         base = at[case.profile]
         jobs.append((case, base))
-        jobs += [(case, with_values(base, {name: _moved(name, value(base, name))})) for name in parameters[case.profile]]
+        jobs += [(case, with_values(base, {name: _moved(name, value(base, name))})) for name in _simulated(parameters[case.profile])]
     outcomes = evaluate([case for case, _ in jobs], overheads=[o for _, o in jobs], cache=cache, progress=progress)
     found: list[Response] = []
     place = 0
     for case in cases:
-        names = parameters[case.profile]
-        base, moved = outcomes[place], outcomes[place + 1 : place + 1 + len(names)]
+        names = _simulated(parameters[case.profile])
+        here, moved = outcomes[place], outcomes[place + 1 : place + 1 + len(names)]
         place += 1 + len(names)
-        if base.skip or any(o.skip for o in moved):
+        if here.skip or any(o.skip for o in moved):
             continue
-        values = {name: value(at[case.profile], name) for name in names}
+        values = {name: value(at[case.profile], name) for name in parameters[case.profile]}
         for metric in LEARNED_METRICS:
-            if case.measured.get(metric) and metric in base.predicted:
-                seconds = _time(metric, base.predicted[metric])
+            if case.measured.get(metric) and metric in here.predicted:
+                seconds = _time(metric, here.predicted[metric])
                 slopes = {
                     name: (_time(metric, o.predicted[metric]) - seconds) / (_moved(name, values[name]) - values[name])
                     for name, o in zip(names, moved, strict=True)
                 }
+                slopes |= {name: _derived(name, case, metric, slopes) for name in parameters[case.profile] if name not in slopes}
                 found.append(Response(case, metric, _time(metric, case.measured[metric]), seconds, values, slopes))
     return found
+
+
+def _simulated(parameters: Sequence[str]) -> list[str]:
+    """The parameters whose slopes need a simulation of their own."""
+    return [name for name in parameters if name not in _DERIVED]
+
+
+_DERIVED = frozenset({"request_per_prompt_token_s", "request_per_output_token_s", "first_request_s"})
+
+
+def _derived(name: str, case: Case, metric: str, slopes: Mapping[str, float]) -> float:
+    """A slope that follows from another: the work of a prompt's tokens is work of its request; that of an answer's tokens is too, but only
+    what waits behind it waits; and the first of each client's requests are so many of all."""
+    if name == "first_request_s":
+        load, first = case.load, metric in ("ttft_mean", "e2e_mean")
+        return min(1.0, load.concurrency / load.requests) if first and load.kind == "closed" else 0.0
+    a_second = slopes["request_s"]
+    if name == "request_per_prompt_token_s":
+        return case.load.prompt.mean * a_second
+    delay = 1.0 if metric in ("ttft_mean", "e2e_mean") else 0.0
+    return case.load.output.mean * max(0.0, a_second - delay)
 
 
 def _time(metric: str, measured: float) -> float:

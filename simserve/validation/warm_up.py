@@ -1,8 +1,8 @@
 """What the first requests of a measured run wait for and later ones do not: kernels compiled for the first shapes, graphs, connections.
 
-A run of n requests with c clients has c first requests, so its mean TTFT holds c / n of that wait, which is why short runs look slow: with ten
-requests a client, two seconds of compilation are 0.2 s in the mean. It belongs to runs that were measured without a warm-up of their own,
-not to an engine that has been serving for a while: experiments do not have it.
+A run of n requests with c clients has c first requests, so its mean TTFT holds c / n of that wait, which is why short runs look slow:
+with ten requests a client, two seconds of compilation are 0.2 s in the mean. It belongs to runs that were measured without a warm-up of
+their own, not to an engine that has been serving for a while: experiments do not have it.
 
 The seconds stand in `warm_up.yaml`, learned with the overheads (docs/serving-validation.md).
 """

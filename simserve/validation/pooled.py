@@ -7,13 +7,13 @@ none, is shrunk to its engine. The two deviations are not chosen by eye: those a
 best (`leave_out`).
 
 The fit is least squares on log(predicted / measured) (maximum a posteriori of that model). Rows of one profile, model and device share the
-errors of that model's kernels, so together they count as one.
+errors of that model's kernels: many of them say little more about a level than one does, and much about what grows with batch and prompt
+(compound symmetry: a deviation between models and one between a model's rows).
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,9 +26,14 @@ from simserve.validation.responses import Response
 
 F64 = NDArray[np.float64]
 
-NOISE = 0.2
-"""Standard deviation of a group's log(predicted / measured): what models differ by that no overhead explains. Measured: the median error of
-fixed-concurrency runs is 8 % (TPOT) and 18 % (TTFT)."""
+MODEL_NOISE = {"ttft_mean": 0.27, "prompt_phase": 0.27}
+OTHER_MODEL_NOISE = 0.12
+"""Standard deviation between models of log(predicted / measured): what their kernels are off by, which no overhead explains and which all
+rows of a profile, model and device share. From the median errors of fixed-concurrency runs on the check part, 18 % (first tokens) and 8 %
+(the rest), as those of a normal distribution."""
+
+WITHIN_FRACTION = 0.7
+"""Standard deviation between the rows of a model, as a fraction of that between models (measured: 0.4 to 0.9)."""
 
 _OUTLIER = 1.0
 """Residuals beyond so many deviations count linearly (pseudo-Huber): groups whose kernels are off must not bend the host."""
@@ -97,8 +102,14 @@ class _Problem:
         rows = len(responses)
         self._seconds = np.array([r.seconds for r in responses])
         self._measured = np.array([r.measured for r in responses])
-        count = Counter((r.case.profile, r.case.model, r.case.gpu, r.metric) for r in responses)
-        self._weight = np.array([1.0 / math.sqrt(count[r.case.profile, r.case.model, r.case.gpu, r.metric]) for r in responses])
+        keys = [(r.case.profile, r.case.model, r.case.gpu, r.metric) for r in responses]
+        place_of = {key: k for k, key in enumerate(dict.fromkeys(keys))}
+        self._group = np.array([place_of[key] for key in keys], dtype=int)
+        self._members = np.bincount(self._group, minlength=len(place_of)).astype(float)
+        model = np.array([MODEL_NOISE.get(r.metric, OTHER_MODEL_NOISE) for r in responses])
+        self._noise = WITHIN_FRACTION * model
+        # Inverse square root of w^2 I + m^2 11': what a group's rows have in common is divided by more than their own deviations are.
+        self._shared = 1.0 - 1.0 / np.sqrt(1.0 + self._members[self._group] / WITHIN_FRACTION**2)
         entries = [
             (i, place["profile", r.case.profile, name], slope, r.at[name])
             for i, r in enumerate(responses)
@@ -112,19 +123,28 @@ class _Problem:
 
     def residuals(self, x: F64) -> F64:
         z, _ = self._plain(x)
-        return np.concatenate(
-            [_flattened(z / NOISE) * self._weight, [(x[i] - (c if j is None else x[j])) / d for i, j, c, d in self._priors]]
-        )
+        priors = [(x[i] - (constant if j is None else x[j])) / deviation for i, j, constant, deviation in self._priors]
+        return np.concatenate([_flattened(self._whitened(z)), priors])
 
     def jacobian(self, x: F64) -> F64:
         z, derivative = self._plain(x)
+        plain = np.zeros((self._rows, self._size))
+        np.add.at(plain, (self._row, self._column), derivative)
         found = np.zeros((self._rows + len(self._priors), self._size))
-        scale = self._weight * _flattened_slope(z / NOISE) / NOISE
-        np.add.at(found, (self._row, self._column), derivative * scale[self._row])
+        found[: self._rows] = self._whitened(plain) * _flattened_slope(self._whitened(z))[:, None]
         for k, (i, j, _, deviation) in enumerate(self._priors, self._rows):
             found[k, i] = 1.0 / deviation
             if j is not None:
                 found[k, j] = -1.0 / deviation
+        return found
+
+    def _whitened(self, z: F64) -> F64:
+        """Values (or rows of derivatives) of all responses, made independent and of deviation 1."""
+        totals = np.zeros((len(self._members), *z.shape[1:]))
+        np.add.at(totals, self._group, z)
+        tall = (slice(None),) + (None,) * (z.ndim - 1)
+        means = totals / self._members[tall]
+        found: F64 = (z - self._shared[tall] * means[self._group]) / self._noise[tall]
         return found
 
     def _plain(self, x: F64) -> tuple[F64, F64]:

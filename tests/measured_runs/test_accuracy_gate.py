@@ -1,4 +1,4 @@
-"""The accuracy regression gate: a fixed small subset of measured runs may not be predicted worse than it was, by overheads that were learned
+"""The accuracy regression gate: a small fixed subset of measured runs may not be predicted worse than it was, by overheads learned
 without their model, their device or their engine's version."""
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def random_workload(seed: int, *, kind: str = "tight", requests: int = 24, **set
         first = 100 * int(rng.integers(1, 4))
         ids = tuple(range(first, first + int(rng.integers(0, prompt // 16 + 1))))
         rows.append(ScheduleRequest(float(arrival), prompt, int(rng.integers(1, 60)), priority=int(rng.integers(0, 3)), prefix_ids=ids))
-    known: dict[str, Any] = {"max_num_seqs": 16, "max_num_batched_tokens": 128, "kv_blocks": 40}
+    known: dict[str, Any] = {"max_num_seqs": 16, "max_num_batched_tokens": 128, "kv_blocks": 40, "max_model_len": 640}
     return ScheduleWorkload(kind, seed, ScheduleSettings(**known | settings), tuple(rows))
 
 

@@ -255,7 +255,7 @@ class Batch:
         """The running request that goes first when memory is short."""
         return max([*self.group.members.values(), *self.prefilling, *self.lingering], key=self.instance.order.victim_key)
 
-    def let_go(self) -> None:
+    def release_lingering(self) -> None:
         """The plan that did not know of them is made: requests that have ended give up their slots and memory."""
         for request in self.lingering:
             self.kv.release(request, gone=True)

@@ -255,14 +255,15 @@ class StepPlan(Step):
         return self._batch.kv.cached_tokens(request)  # type: ignore[arg-type]
 
     def grow(self, request: Request, tokens: int) -> bool:
-        """Makes a running request hold blocks for `tokens` tokens in all: one that prefills, or one that decodes, for its next token, before
-        the group does (`decode`). False, and nothing changes, when memory is short."""
+        """Makes a request hold blocks for `tokens` tokens in all: one that prefills, or has just ended, or one that decodes, for its next
+        token, before the group does (`decode`). False, and nothing changes, when memory is short."""
         live: LiveRequest = request  # type: ignore[assignment]
         if tokens.__class__ is not int:
             tokens = self._whole(tokens, request)
         batch = self._batch
         decodes = live.state is State.DECODING
-        if live.state is not _PREFILLING and live not in batch.lingering and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
+        may = live.state is _PREFILLING or live in batch.lingering
+        if not may and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
             self.refuse(f"grows {request!r} to {tokens} tokens, which is not prefilling")
         while not (grow_member(batch, live) if decodes else batch.kv.grow(live, tokens)):
             if not batch.loads or not batch.instance.intake.give_up_memory():

@@ -118,15 +118,15 @@ class VllmV1:
         self._threshold = params.long_prefill_token_threshold
         self._rule_varies = self._threshold > 0 and (not params.threshold_alone or params.adaptive_threshold)
         self._longest_chunk = self._threshold or MOST_TOKENS
-        self._door = Door(params.max_queued, params.max_queued_tokens) if params.max_queued or params.max_queued_tokens else None
+        self._limits = QueueLimits(params.max_queued, params.max_queued_tokens) if params.max_queued or params.max_queued_tokens else None
         held = params.prefill_schedule_interval > 1 and params.interval_alone
         self._cadence = Cadence(params.prefill_schedule_interval) if held else None
 
     def plan(self, view: InstanceView) -> StepPlan:
         budget = self._budget if self._chunked else self.params.step_tokens(view.max_model_tokens)
         plan = view.new_plan(budget=budget)
-        if self._door is not None:
-            self._door.refuse(plan, view)
+        if self._limits is not None:
+            self._limits.refuse(plan, view)
         if self._rule_varies:
             self._longest_chunk = self._longest_chunk_now(view, budget)
         prompts = self._cadence is None or not self._cadence.holds(len(view.decoding) > 0)
@@ -137,7 +137,7 @@ class VllmV1:
         if self._cadence is not None:
             self._cadence.planned(plan, carries, prompts, len(view.waiting) > 0)
             return plan
-        return plan.hold(ignore_arrivals=None if self._door is None else False) if as_group else plan
+        return plan.hold(ignore_arrivals=None if self._limits is None else False) if as_group else plan
 
     def _run(self, plan: StepPlan, view: InstanceView, budget: int, prompts: bool) -> bool:
         """The running requests. Returns whether they were planned as a group; then the plan may hold."""
@@ -300,7 +300,7 @@ class Cadence:
                 self._last = self._steps
 
 
-class Door:
+class QueueLimits:
     """Which newcomers the server takes: it counts those that it has taken and not seen end, at the step that would see the newcomer."""
 
     def __init__(self, requests: int, tokens: int) -> None:

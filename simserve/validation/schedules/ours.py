@@ -33,7 +33,7 @@ def ours(workload: ScheduleWorkload, profile: str) -> Schedule:
     recorder = ScheduleRecorder(NAME, f"{__version__} ({load_engine(profile).name})", len(workload.requests))
     spec = replace(spec, scheduler=_Recorded(spec.scheduler, recorder))
     records = simulate(Workload(_table(workload)), [spec], fast_forward=False)
-    _ends(records.requests, recorder)
+    _ends(workload, records.requests, recorder)
     return recorder.schedule()
 
 
@@ -74,14 +74,15 @@ def _prefilling(view: InstanceView) -> list[LiveRequest]:
     return [*view.prefilling]  # type: ignore[list-item]
 
 
-def _ends(requests: RequestColumns, recorder: ScheduleRecorder) -> None:
-    """What became of each request."""
-    for row, status in enumerate(requests.status):
-        if np.isfinite(requests.first_token_s[row]):
+def _ends(workload: ScheduleWorkload, requests: RequestColumns, recorder: ScheduleRecorder) -> None:
+    """What became of each request. What comes when a client has given up is not seen."""
+    for row, (request, status) in enumerate(zip(workload.requests, requests.status, strict=True)):
+        gone_s = np.inf if request.abort_s is None else request.abort_s
+        if requests.first_token_s[row] < gone_s:
             recorder.first_token(row, float(requests.first_token_s[row]))
-        if status == Status.COMPLETED:
+        if status == Status.COMPLETED and requests.finish_s[row] < gone_s:
             recorder.finished(row, float(requests.finish_s[row]))
-        elif status == Status.CANCELLED:
+        elif status in (Status.CANCELLED, Status.COMPLETED):
             recorder.aborted(row)
         elif status == Status.REJECTED:
             recorder.refused(row)

@@ -14,7 +14,6 @@ from simserve.policies import registry
 from simserve.validation.schedules.constant_steps import ConstantSteps
 from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
 
-
 Row = tuple[float, int, int, int]
 """Arrival, prompt, output, priority (larger is more urgent)."""
 

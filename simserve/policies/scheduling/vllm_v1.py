@@ -309,7 +309,8 @@ class QueueLimits:
 
     def refuse(self, plan: StepPlan, view: InstanceView) -> None:
         """Refuses newcomers among those that wait."""
-        taken, newcomers = [], []
+        taken: list[Request] = []
+        newcomers: list[Request] = []
         for request in view.waiting:
             known = request.row in self._waiting or request.preemptions or request.generated_tokens
             (taken if known else newcomers).append(request)

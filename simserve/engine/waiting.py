@@ -44,6 +44,11 @@ class FcfsQueue:
         """A preempted request."""
         self._queue.appendleft(request)
 
+    def to_front(self, request: LiveRequest) -> None:
+        """A request that waits goes to the front."""
+        self._queue.remove(request)
+        self._queue.appendleft(request)
+
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request, usually the head. Raises ValueError if it is not here."""
         if self._queue and self._queue[0] is request:
@@ -85,6 +90,9 @@ class SortedQueue:
         self._queue.add(entry)
 
     give_back = push
+
+    def to_front(self, request: LiveRequest) -> None:
+        """Requests wait where their keys say."""
 
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request. Raises KeyError if it is not here."""

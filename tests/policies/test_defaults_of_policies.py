@@ -21,6 +21,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         # as version 0.11 has it
         "victim_in_step": "stays",
         "overruns": "unforeseen",
+        "passes_over": False,
         "reserve_full_prompt": False,
         "threshold_alone": True,
         "adaptive_threshold": False,

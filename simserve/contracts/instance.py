@@ -211,6 +211,10 @@ class StepPlan(Protocol):
         plan: it is taken out, and its tokens are in the budget again. But `credit_tokens`, all it has in the plan, stay there: they are
         computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error)."""
 
+    def to_front(self, request: Request) -> None:
+        """A waiting request goes to the front of the queue, where the queue discipline is first come, first served. Not while the queue
+        is walked."""
+
     def overrun(self, request: Request) -> None:
         """A request of `view.ending` computes a token that it has no use for: the engine does not know that it has ended. Its block must be
         there (`grow`)."""

@@ -52,6 +52,11 @@ class FcfsQueue:
         else:
             self._queue.appendleft(request)
 
+    def to_front(self, request: LiveRequest) -> None:
+        """A request that waits goes to the front."""
+        self._queue.remove(request)
+        self._queue.appendleft(request)
+
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request, usually the head. Raises ValueError if it is not here."""
         if self._queue and self._queue[0] is request:
@@ -107,6 +112,9 @@ class SortedQueue:
         """A preempted request."""
         self._came.pop(request.row, None)
         self.push(request)
+
+    def to_front(self, request: LiveRequest) -> None:
+        """Requests wait where their keys say."""
 
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request. Raises KeyError if it is not here."""

@@ -37,6 +37,11 @@ class VllmV1:
             description="Asynchronous scheduling: which requests that have ended compute a token more, in the step that was planned before:"
             " those whose clients allow more tokens (0.19, line 389), or all (0.11).",
         )
+        passes_over: bool = Field(
+            False,
+            description="With chunked: false, what becomes of a prompt that does not fit in the step: it is passed over, and those passed"
+            " over change places (0.11, lines 432 and 513), or newcomers end there (0.19, line 671).",
+        )
         victim_in_step: Literal["stays", "leaves", "undone"] = Field(
             "stays",
             description="Priority order: what becomes of a preempted request that has tokens in the step already. stays (0.11, lines 262 to"
@@ -118,18 +123,20 @@ class VllmV1:
         self._threshold = params.long_prefill_token_threshold
         self._rule_varies = self._threshold > 0 and (not params.threshold_alone or params.adaptive_threshold)
         self._longest_chunk = self._threshold or MOST_TOKENS
-        self._door = Door(params.max_queued, params.max_queued_tokens) if params.max_queued or params.max_queued_tokens else None
+        self._limits = QueueLimits(params.max_queued, params.max_queued_tokens) if params.max_queued or params.max_queued_tokens else None
         held = params.prefill_schedule_interval > 1 and params.interval_alone
+        self._passed = 0  # prompts that the last plan has passed over
         self._cadence = Cadence(params.prefill_schedule_interval) if held else None
 
     def plan(self, view: InstanceView) -> StepPlan:
         budget = self._budget if self._chunked else self.params.step_tokens(view.max_model_tokens)
         plan = view.new_plan(budget=budget)
-        if self._door is not None:
-            self._door.refuse(plan, view)
+        if self._limits is not None:
+            self._limits.refuse(plan, view)
         if self._rule_varies:
             self._longest_chunk = self._longest_chunk_now(view, budget)
         prompts = self._cadence is None or not self._cadence.holds(len(view.decoding) > 0)
+        self._passed = 0
         as_group = self._run(plan, view, budget, prompts)
         carries = len(plan.slices) > 0
         if view.waiting:
@@ -137,7 +144,9 @@ class VllmV1:
         if self._cadence is not None:
             self._cadence.planned(plan, carries, prompts, len(view.waiting) > 0)
             return plan
-        return plan.hold(ignore_arrivals=None if self._door is None else False) if as_group else plan
+        if not as_group or self._passed > 1:
+            return plan
+        return plan.hold(ignore_arrivals=None if self._limits is None and not self._passed else False)
 
     def _run(self, plan: StepPlan, view: InstanceView, budget: int, prompts: bool) -> bool:
         """The running requests. Returns whether they were planned as a group; then the plan may hold."""
@@ -261,18 +270,25 @@ class VllmV1:
         """Newcomers in order, to the first that finds no place; if the step is not for `prompts`, to the first with more than a token to
         compute. Returns whether one with more was admitted."""
         most, whole, carries = self.params.max_active_seqs, self.params.reserve_full_prompt, False
+        passes, passed = self.params.passes_over and not self._chunked, []
         for request in view.waiting:
             if most and view.running >= most:
                 break
             cached, target = plan.cached_tokens(request), request.target_tokens
             assert plan.budget_left is not None
             chunk = self._chunk(target - cached, plan.budget_left)
+            if passes and plan.budget_left > 0 and not chunk and not plan.preempted and view.free_slots:
+                passed.append(request)
+                continue
             if chunk <= 0 or (not prompts and target - cached > 1):
                 break
             if not plan.admit(request, reserve_tokens=cached + chunk, room_tokens=target if whole else 0):
                 break
             plan.prefill(request, chunk)
             carries = carries or target - cached > 1
+        for request in passed:
+            plan.to_front(request)
+        self._passed = len(passed)
         return carries
 
 
@@ -300,7 +316,7 @@ class Cadence:
                 self._last = self._steps
 
 
-class Door:
+class QueueLimits:
     """Which newcomers the server takes: it counts those that it has taken and not seen end, at the step that would see the newcomer."""
 
     def __init__(self, requests: int, tokens: int) -> None:
@@ -309,7 +325,8 @@ class Door:
 
     def refuse(self, plan: StepPlan, view: InstanceView) -> None:
         """Refuses newcomers among those that wait."""
-        taken, newcomers = [], []
+        taken: list[Request] = []
+        newcomers: list[Request] = []
         for request in view.waiting:
             known = request.row in self._waiting or request.preemptions or request.generated_tokens
             (taken if known else newcomers).append(request)

@@ -105,7 +105,7 @@ class _Executor:
         """The tokens of a batch: at once where nothing is computed, else when its last stage has ended."""
         if not scheduler_output.total_num_scheduled_tokens:
             self._drafted = []
-            last = 0.0 if self._last is None else self._last._end_s  # noqa: SLF001 - results come in order
+            last = 0.0 if self._last is None else self._last._end_s
             return self._answer(_Result(self._clock, min(last, self._clock.now), self._output({})), non_block)
         start = max(self._clock.now, self._stage_free_s)
         if self._stages > 1:

@@ -182,6 +182,10 @@ class Naive:
         """Tokens of the request that an admission now would find computed."""
         return r.credit
 
+    def woken(self, r: Req) -> int:
+        """Free blocks that its contents would take which are kept here and not in use."""
+        return 0
+
     def ended_here(self, r: Req) -> bool:
         """Whether the request has been seen to end."""
         return bool(r.status)
@@ -212,6 +216,18 @@ class Naive:
             r.recomputed += r.computed
             r.computed = r.held = r.target = 0
             self.requeue(r)
+
+    def comes(self, r: Req) -> None:
+        self.comings += 1
+        self.came[r.row] = self.comings
+
+    def requeue(self, r: Req) -> None:
+        """A preempted request waits again."""
+        if self.requeues_last:
+            self.waiting.append(r)
+            self.comes(r)
+        else:
+            self.waiting.insert(0, r)
 
     def victim(self) -> Req:
         return max(self.running, key=lambda r: (-r.priority, r.row) if self.order == "priority" else (r.admission,))

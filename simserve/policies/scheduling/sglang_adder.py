@@ -166,9 +166,10 @@ class PrefillAdder:
             return False
         last = paged <= self.chunk_left
         if not last:
-            tokens = self._cut(cached)
+            tokens = min(tokens, self._cut(cached))
             if tokens <= 0:
                 return False
+            last = cached + tokens == request.target_tokens
         if not self.plan.admit(request, reserve_tokens=cached + tokens):
             return self._out_of_memory()
         self.free -= locked
@@ -182,6 +183,8 @@ class PrefillAdder:
     def _cut(self, cached: int) -> int:
         """Tokens of a chunk that ends this batch."""
         left = int(self.chunk_left)
+        if self.params.chunked_prefill_size < self.page:  # SGLang's server does not start so
+            return left
         if not self.rules.whole_pages:
             return left - self.page + 1
         return (cached + left // self.page * self.page) // self.page * self.page - cached

@@ -132,7 +132,7 @@ class InstanceView(Protocol):
     @property
     def ending(self) -> Sequence[Request]:
         """Requests that have ended, which the engine does not know when it makes this plan (asynchronous scheduling): they keep their slots
-        and memory in it, and compute nothing."""
+        and memory in it."""
 
     @property
     def in_turn(self) -> bool:
@@ -210,6 +210,14 @@ class StepPlan(Protocol):
         swap and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the
         plan: it is taken out, and its tokens are in the budget again. But `credit_tokens`, all it has in the plan, stay there: they are
         computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error)."""
+
+    def to_front(self, request: Request) -> None:
+        """A waiting request goes to the front of the queue, where the queue discipline is first come, first served. Not while the queue
+        is walked."""
+
+    def overrun(self, request: Request) -> None:
+        """A request of `view.ending` computes a token that it has no use for: the engine does not know that it has ended. Its block must be
+        there (`grow`)."""
 
     def rest(self, request: Request) -> None:
         """A decoding request sits this step out and keeps what it has. To be said before the group decodes."""

@@ -161,7 +161,7 @@ class Batch:
         self.group.leave(request)
         self._emitted(request)
         blocks = self.grown.pop(request.row, None)
-        if blocks is not None and self.kv.prefix is not None:
+        if blocks is not None and self.kv.prefix is not None and not self.ends_late:
             self.kv.prefix.offer(request, request.computed_tokens + 1)
         if blocks:
             request.held_blocks += 1
@@ -255,7 +255,7 @@ class Batch:
         """The running request that goes first when memory is short."""
         return max([*self.group.members.values(), *self.prefilling, *self.lingering], key=self.instance.order.victim_key)
 
-    def let_go(self) -> None:
+    def release_lingering(self) -> None:
         """The plan that did not know of them is made: requests that have ended give up their slots and memory."""
         for request in self.lingering:
             self.kv.release(request, gone=True)
@@ -270,6 +270,8 @@ class Batch:
             self.kv.release(request, gone=True)
             return
         decoding = request.state is not State.PREFILLING
+        # The engine names contents when it knows the tokens: with asynchronous scheduling not the one that came with the last step.
+        unknown = int(self.ends_late and request.state is State.DECODING and self.group.tick > request.first_tick)
         if self.instance.migrating and request.row in self.instance.migrating:
             self.instance.migrating[request.row].abort("the request was preempted")
         if request.state is State.DECODING:
@@ -285,7 +287,7 @@ class Batch:
             self.swapped.append(request)
             swap_times_s.append(self.swap_time(request.computed_tokens))
         else:
-            self.kv.release(request)
+            self.kv.release(request, unknown=unknown)
             request.lose_kv()
             request.computed_tokens = credit_tokens
             self.instance.intake.waiting.requeue(request)

@@ -185,6 +185,7 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         asked += sum(int(lane.decoded().tokens.sum()) for lane in records.lanes if len(lane.ticks))
         # Of one whose client gave up: what it had in memory then, and what it had lost before.
         asked += again[cancelled].sum() + records.counters.get("cancelled_tokens", 0)
+        asked += records.counters.get("overrun_tokens", 0)
         _require(
             int(asked) == int(records.counters["computed_tokens"]),
             "I2",

@@ -59,6 +59,7 @@ def collected(run: Simulation) -> RunRecords:
             "transferred_tokens": float(run.cluster.kv_transfers.moved_tokens if run.cluster.kv_transfers is not None else 0),
             "migrated_tokens": float(run.cluster.migrations.moved_tokens),
             **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
+            **({"overrun_tokens": float(overrun)} if (overrun := run.recorder.overrun_tokens) else {}),
             **({"void_burst_tokens": float(void)} if (void := run.recorder.void_burst_tokens) else {}),
         },
     )

@@ -35,18 +35,12 @@ def take_out(plan: StepPlan, request: LiveRequest) -> None:
     request.planned = -1
 
 
-def leave_void(plan: StepPlan, batch: Batch, request: LiveRequest) -> None:
-    """The tokens of a request that is about to be preempted stay in the plan, and are computed for nothing."""
-    if request.state is State.DECODING:
-        tokens = 1
-        plan.slices.append(Slice(tokens, batch.group.computed_tokens(request), None, PREFILL, request.row))
-        plan.sliced.append(request)
-        if plan.budget_left is not None:
-            plan.budget_left -= tokens
-    else:
-        tokens = plan.slices[plan.sliced.index(request)].new_tokens
-    request.recomputed_tokens += tokens
-    request.planned = -1
+def leave_void(plan: StepPlan, request: LiveRequest, computed: int) -> None:
+    """A token of a request that will not decode is in the plan, and is computed for nothing."""
+    plan.slices.append(Slice(1, computed, None, PREFILL, request.row))
+    plan.sliced.append(request)
+    if plan.budget_left is not None:
+        plan.budget_left -= 1
 
 
 def rest(batch: Batch, request: LiveRequest, serial: int) -> None:

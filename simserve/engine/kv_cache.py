@@ -246,9 +246,9 @@ class KvCache:
 
     # -- giving back ---------------------------------------------------------------------------------------------------------------
 
-    def release(self, request: LiveRequest, gone: bool = False) -> None:
+    def release(self, request: LiveRequest, gone: bool = False, unknown: int = 0) -> None:
         """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones. One
-        that is not `gone` will come back for its own."""
+        that is not `gone` will come back for its own. Of the last `unknown` tokens it is not known yet what they are."""
         if self.finds_own and self.prefix is None and not gone:
             self.prefix = self.finds_own()
             self.prefix.trim(self._free)
@@ -257,7 +257,9 @@ class KvCache:
             blocks = self.groups.full * blocks + request.beside_blocks
             request.beside_blocks = 0
         if self.prefix is not None:
-            if (self.prefix.when_planned or self.prefix.outputs is not None) and self.radix is None:
+            if self.prefix.when_planned:
+                self.prefix.offer(request, request.computed_tokens - unknown)
+            elif self.prefix.outputs is not None and self.radix is None:
                 self.prefix.add(request)
             blocks -= self.prefix.shared(request)
             blocks += self.prefix.release(request, gone)

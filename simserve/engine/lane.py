@@ -148,7 +148,7 @@ class Lane:
                 "nothing but decode can be the same again (invariant I10)"
             )
         if batch.lingering:
-            batch.let_go()
+            batch.release_lingering()
             if not plan.decodes and not plan.slices:  # nothing was in progress when it was made: all is known
                 intake.see_all()
                 return self.plan_step(now)

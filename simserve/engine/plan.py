@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 from numbers import Real
-from operator import index
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
 from simserve.engine.batch import Batch
@@ -16,6 +15,7 @@ from simserve.engine.readonly import write
 from simserve.engine.request import LiveRequest, State
 from simserve.engine.swapping_in import swap_in
 from simserve.engine.view import InstanceView
+from simserve.engine.whole_numbers import integer, whole
 from simserve.errors import PolicyError
 from simserve.files.words import clipped
 
@@ -103,7 +103,7 @@ class StepPlan(Step):
         self.layers = None
         self.swap_times_s = []
         if budget is not None and budget.__class__ is not int:
-            budget = self._integer(budget, f"states a budget of {clipped(repr(budget))} tokens")
+            budget = integer(self, budget, f"states a budget of {clipped(repr(budget))} tokens")
         self.budget_left = budget
         self.preempted = False
         self.loads = 0
@@ -192,7 +192,7 @@ class StepPlan(Step):
         if live.state not in (State.DECODING, State.VERIFYING) or live.planned == self._serial or self.decodes:
             self.refuse(f"verifies {request!r}, which is not decoding or already in the step")
         if drafted.__class__ is not int:
-            drafted = self._whole(drafted, request)
+            drafted = whole(self, drafted, request)
         if drafted < 1 or (self.budget_left is not None and drafted >= self.budget_left):
             self.refuse(f"verifies {drafted} drafted tokens of {request!r}{'' if drafted < 1 else ' over its budget'}")
         if not batch.start_verifying(live, drafted + 1):
@@ -220,7 +220,7 @@ class StepPlan(Step):
         if not isinstance(request, LiveRequest) or request.state is not _WAITING:
             self.refuse(f"admits {request!r}, which is not waiting")
         if reserve_tokens.__class__ is not int and reserve_tokens is not None:
-            reserve_tokens = self._whole(reserve_tokens, request)
+            reserve_tokens = whole(self, reserve_tokens, request)
         if reserve_tokens is not None and reserve_tokens < 1:
             self.refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         batch, view = self._batch, self._view
@@ -263,14 +263,15 @@ class StepPlan(Step):
         self._batch.kv.evict(blocks)
 
     def grow(self, request: Request, tokens: int) -> bool:
-        """Makes a running request hold blocks for `tokens` tokens in all: one that prefills, or one that decodes, for its next token, before
-        the group does (`decode`). False, and nothing changes, when memory is short."""
+        """Makes a request hold blocks for `tokens` tokens in all: one that prefills, or has just ended, or one that decodes, for its next
+        token, before the group does (`decode`). False, and nothing changes, when memory is short."""
         live: LiveRequest = request  # type: ignore[assignment]
         if tokens.__class__ is not int:
-            tokens = self._whole(tokens, request)
+            tokens = whole(self, tokens, request)
         batch = self._batch
         decodes = live.state is State.DECODING
-        if live.state is not _PREFILLING and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
+        may = live.state is _PREFILLING or live in batch.lingering
+        if not may and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
             self.refuse(f"grows {request!r} to {tokens} tokens, which is not prefilling")
         while not (grow_member(batch, live) if decodes else batch.kv.grow(live, tokens)):
             if not batch.loads or not batch.instance.intake.give_up_memory():
@@ -289,7 +290,7 @@ class StepPlan(Step):
         if live.state is not _PREFILLING or live.planned == self._serial:
             self.refuse(f"prefills {request!r}, which is not prefilling or already in the step")
         if tokens.__class__ is not int:
-            tokens = self._whole(tokens, request)
+            tokens = whole(self, tokens, request)
         if not 0 < tokens <= request.target_tokens - computed:
             self.refuse(f"prefills {tokens} tokens of {request!r}")
         if request.held_blocks * self._batch.kv.block_tokens < computed + tokens:
@@ -329,7 +330,10 @@ class StepPlan(Step):
         if live.state not in (State.DECODING, State.PREFILLING, State.VERIFYING) and live not in self._batch.lingering:
             self.refuse(f"preempts {request!r}, which is not running")
         if undo and credit_tokens:
-            leave_void(self, self._batch, live)
+            if live.state is State.DECODING:
+                leave_void(self, live, self._batch.group.computed_tokens(live))
+            live.recomputed_tokens += credit_tokens
+            live.planned = -1
         elif undo and live.planned == self._serial and live.state is _PREFILLING:
             take_out(self, live)
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
@@ -349,6 +353,21 @@ class StepPlan(Step):
             self.refuse(f"lets {request!r} rest, which is not decoding or already in the step")
         rest(self._batch, live, self._serial)
 
+    def to_front(self, request: Request) -> None:
+        """A waiting request goes to the front of the queue, where the queue discipline is first come, first served."""
+        if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
+            self.refuse(f"brings {request!r} to the front, which is not waiting")
+        self._view.waiting.to_front(request)
+
+    def overrun(self, request: Request) -> None:
+        """A request that has ended (`view.ending`) computes a token that it has no use for. Its block must be there (grow)."""
+        live: LiveRequest = request  # type: ignore[assignment]
+        if live not in self._batch.lingering or live.planned == self._serial or self.budget_left == 0:
+            self.refuse(f"runs {request!r} past its end, which has not just ended or is in the step already")
+        leave_void(self, live, live.computed_tokens)
+        self._batch.instance.recorder.overrun_tokens += 1
+        live.planned = self._serial
+
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
@@ -362,7 +381,7 @@ class StepPlan(Step):
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None:
             if steps.__class__ is not int:
-                steps = self._integer(steps, f"holds its plan for {clipped(repr(steps))} steps")
+                steps = integer(self, steps, f"holds its plan for {clipped(repr(steps))} steps")
             if steps < 1:
                 self.refuse(f"holds its plan for {steps!r} steps")
         if until_s is not None:
@@ -383,17 +402,6 @@ class StepPlan(Step):
             self._view.waiting.remove(request)
         except (ValueError, KeyError):
             self.refuse(f"names {request!r}, which is not waiting here")
-
-    def _whole(self, tokens: Any, request: Request) -> int:
-        """A number of tokens of another type, such as NumPy's, as an int; half a token is refused, and so is 8.0: what it came from may not
-        be whole the next time."""
-        return self._integer(tokens, f"states {clipped(repr(tokens))} tokens of {request!r}")
-
-    def _integer(self, number: Any, says: str) -> int:
-        try:
-            return index(number)
-        except TypeError:
-            self.refuse(f"{says}, which is no whole number")
 
     def refuse(self, what: str) -> NoReturn:
         """Raises the PolicyError of an action that breaks a rule."""

@@ -21,6 +21,7 @@ class InstanceView(ReadOnly):
     prefilling   admitted requests that have prompt tokens left to compute, oldest admission first
     decoding     the group of requests that have emitted a token and compute one more per step
     verifying    decoding requests outside the group: their last step verified drafted tokens
+    ending       requests that have ended, which the engine does not know when it makes this plan: they keep slots and memory in it
     swapped      requests whose KV is on the host
     kv           the instance's KV cache
     max_seqs     most requests that may run (prefilling and decoding) in this lane
@@ -32,6 +33,7 @@ class InstanceView(ReadOnly):
         "_batch",
         "_begin",
         "decoding",
+        "ending",
         "kv",
         "max_model_len",
         "max_model_tokens",
@@ -48,6 +50,7 @@ class InstanceView(ReadOnly):
     decoding: DecodeGroup
     swapped: list[LiveRequest]
     verifying: list[LiveRequest]
+    ending: list[LiveRequest]
     kv: KvView
     max_seqs: int
     max_model_len: int | None
@@ -61,6 +64,7 @@ class InstanceView(ReadOnly):
         write(self, "decoding", batch.group)
         write(self, "swapped", batch.swapped)
         write(self, "verifying", batch.verifying)
+        write(self, "ending", batch.lingering)
         write(self, "kv", KvView(batch.kv))
         write(self, "max_seqs", max_seqs)
         write(self, "max_model_len", max_model_len)
@@ -81,11 +85,6 @@ class InstanceView(ReadOnly):
         """Requests that may still be admitted under max_seqs."""
         free = self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
         return free - len(self._batch.lingering) if self._batch.ends_late else free
-
-    @property
-    def ending(self) -> list[LiveRequest]:
-        """Requests that have ended, which the engine does not know when it makes this plan: they keep their slots and memory in it."""
-        return list(self._batch.lingering)
 
     @property
     def in_turn(self) -> bool:

@@ -52,6 +52,11 @@ class FcfsQueue:
         else:
             self._queue.appendleft(request)
 
+    def to_front(self, request: LiveRequest) -> None:
+        """A request that waits goes to the front."""
+        self._queue.remove(request)
+        self._queue.appendleft(request)
+
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request, usually the head. Raises ValueError if it is not here."""
         if self._queue and self._queue[0] is request:
@@ -105,6 +110,9 @@ class SortedQueue:
         entry = ((self._key(request), place), request)
         self._keys[request.row] = entry
         self._queue.add(entry)
+
+    def to_front(self, request: LiveRequest) -> None:
+        """Requests wait where their keys say."""
 
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request. Raises KeyError if it is not here."""

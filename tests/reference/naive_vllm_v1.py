@@ -54,7 +54,7 @@ def vllm_v1(
                     s.slices = [(other, piece) for other, piece in s.slices if other is not v]
                     s.preempt(v)
                     left += had
-                if victim_in_step == "undone" and before:
+                if (victim_in_step == "undone" and before) or (victim_in_step == "leaves" and had):
                     place -= 1
             if r not in s.running:
                 if victim_in_step == "undone":

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from simserve.errors import PolicyError
+from simserve.config.engine_profile import load_engine
+from simserve.errors import ConfigError, ModelError, PolicyError
 from simserve.validation.schedules.difference import Difference, first_difference
 from simserve.validation.schedules.fixture import ScheduleCase
 from simserve.validation.schedules.ours import ours
@@ -15,6 +16,8 @@ from simserve.validation.schedules.profiles import profile_for
 from simserve.validation.schedules.refusals import Unsupported
 from simserve.validation.schedules.schedule import ENGINES, Schedule
 from simserve.validation.schedules.workload import ScheduleWorkload
+
+_Simulated = Schedule | Unsupported | ConfigError | ModelError | PolicyError
 
 Verdict = Literal["equal", "different", "not driven", "not simulated"]
 """`not driven`: the engine's version has no rule for what the workload asks. `not simulated`: simserve's profile has none."""
@@ -38,19 +41,20 @@ def compare(workload: ScheduleWorkload, theirs: Schedule, profile: str) -> Compa
     return _held(workload, theirs, profile, _simulated(workload, profile))
 
 
-def _simulated(workload: ScheduleWorkload, profile: str) -> Schedule | Unsupported | PolicyError:
+def _simulated(workload: ScheduleWorkload, profile: str) -> _Simulated:
+    load_engine(profile)  # one that is not there is no workload's fault
     try:
         return ours(workload, profile)
-    except (Unsupported, PolicyError) as problem:
+    except (Unsupported, ConfigError, ModelError, PolicyError) as problem:
         return problem
 
 
-def _held(workload: ScheduleWorkload, theirs: Schedule, profile: str, mine: Schedule | Unsupported | PolicyError) -> Comparison:
+def _held(workload: ScheduleWorkload, theirs: Schedule, profile: str, mine: _Simulated) -> Comparison:
     about = workload, theirs.engine, theirs.version, profile
-    if isinstance(mine, Unsupported):
-        return Comparison(*about, "not simulated", why=str(mine))
     if isinstance(mine, PolicyError):
         return Comparison(*about, "different", why=f"simserve stops: {mine}")
+    if not isinstance(mine, Schedule):
+        return Comparison(*about, "not simulated", why=str(mine))
     found = first_difference(workload, theirs, mine)
     return Comparison(*about, "equal" if found is None else "different", found)
 
@@ -65,7 +69,7 @@ def compare_cases(
     total = sum(len(case.schedules) + len(case.not_driven) for case in cases)
     for case in cases:
         asynchronous = case.workload.settings.async_scheduling
-        simulated: dict[str, Schedule | Unsupported | PolicyError] = {}
+        simulated: dict[str, _Simulated] = {}
         for theirs in case.schedules:
             name = profile or profile_of(theirs.engine, theirs.version, asynchronous=asynchronous)
             if name not in simulated:

@@ -49,7 +49,7 @@ class StatedDrafts:
     """Speculation in which each request's accepted tokens are stated by the tokens generated before (`ScheduleRequest.accepted`).
 
     tokens    drafted in a row in every verify step
-    accepted  by row of the workload, then by generated tokens; None = nothing is accepted
+    accepted  by row of the workload, then by generated tokens; None = a request without drafts
     """
 
     def __init__(self, tokens: int, accepted: Sequence[Sequence[int] | None], rejected_kv: str) -> None:
@@ -80,6 +80,7 @@ class StatedDrafts:
         drafted: list[int] = []
         while generated_tokens < output_tokens:
             now = drafts if first is None or tokens else min(drafts, first)
+            now = 0 if self._accepted[row] is None else now
             emitted = min(self.accepted(row, generated_tokens, now) + 1, output_tokens - generated_tokens)
             tokens.append(emitted)
             drafted.append(now)

@@ -222,7 +222,7 @@ def asynchronous(seed: int) -> ScheduleWorkload:
 def asynchronous_tight(seed: int) -> ScheduleWorkload:
     """The same under memory pressure: what is preempted may be running."""
     rng = _rng("asynchronous-tight", seed)
-    requests = _requests(rng, 50, 50, (5, 400), (10, 120), spare=20)
+    requests = _requests(rng, 50, 60, (5, 400), (10, 150), spare=20)
     caching = bool(rng.random() < 0.4)
     pool = _pool(rng, requests, 1.2, 4.0)
     return _made(
@@ -234,10 +234,10 @@ def asynchronous_tight(seed: int) -> ScheduleWorkload:
 def pipeline(seed: int) -> ScheduleWorkload:
     """Stages, each with a batch of its own."""
     rng = _rng("pipeline", seed)
-    requests = _requests(rng, 50, 40, (5, 800), (2, 80), spare=20)
+    requests = _requests(rng, 50, 60, (5, 800), (2, 120), spare=20)
     settings = {"pipeline_stages": int(rng.choice([2, 4])), "max_num_batched_tokens": int(rng.choice([64, 128])), "kv_blocks": 4000}
-    if rng.random() < 0.4:
-        settings["kv_blocks"] = _pool(rng, requests, 1.5, 4.0)
+    if rng.random() < 0.5:
+        settings["kv_blocks"] = _pool(rng, requests, 1.1, 2.5)
     return _made("pipeline", seed, requests, max_num_seqs=32, **settings)
 
 
@@ -246,12 +246,12 @@ def speculation(seed: int) -> ScheduleWorkload:
     """Drafted tokens, some accepted, in roomy and in scarce memory."""
     rng = _rng("speculation", seed)
     drafted = int(rng.integers(1, 6))
-    requests = _requests(rng, 50, 30, (5, 500), (5, 120))
+    requests = _requests(rng, 50, 50, (5, 500), (5, 160))
     _accepted(rng, requests, drafted)
     context = _longest(requests) + BLOCK
     settings = {"max_num_batched_tokens": 512, "max_model_len": context, "kv_blocks": 4000, "prefix_caching": bool(rng.random() < 0.3)}
-    if rng.random() < 0.4:
-        settings["kv_blocks"] = _pool(rng, requests, 1.5, 4.0)
+    if rng.random() < 0.5:
+        settings["kv_blocks"] = _pool(rng, requests, 1.1, 2.5)
     return _made("speculation", seed, requests, speculation_tokens=drafted, **settings)
 
 
@@ -259,14 +259,14 @@ def speculation(seed: int) -> ScheduleWorkload:
 def window(seed: int) -> ScheduleWorkload:
     """Layers that attend to the last tokens only, alone or beside layers that attend to all."""
     rng = _rng("window", seed)
-    return _windowed("window", seed, rng, _requests(rng, 50, 30, (5, 900), (2, 120)))
+    return _windowed("window", seed, rng, _requests(rng, 50, 60, (5, 700), (5, 200)))
 
 
 @_kind
 def window_prefix(seed: int) -> ScheduleWorkload:
     """The same, with prompts that are found in the prefix cache."""
     rng = _rng("window-prefix", seed)
-    requests = _requests(rng, 50, 30, (5, 100), (2, 80))
+    requests = _requests(rng, 50, 60, (5, 100), (5, 200))
     _prefixes(rng, requests, int(rng.integers(1, 5)), 24)
     return _windowed("window-prefix", seed, rng, requests, prefix_caching=True)
 
@@ -275,7 +275,7 @@ def _windowed(kind: str, seed: int, rng: np.random.Generator, requests: list[dic
     """One to four groups; the pool holds at least one sequence of the longest kind in each group, as vLLM demands before it starts."""
     attended = int(rng.choice([32, 64, 100, 128]))
     windows = [(attended,), (0, attended), (0, attended, attended, attended)][int(rng.integers(3))]
-    pool = int(len(windows) * (_longest(requests) // BLOCK + 1) * rng.uniform(1.0, 4.0)) + 1
+    pool = int(len(windows) * (_longest(requests) // BLOCK + 1) * rng.uniform(1.0, 2.5)) + 1
     return _made(kind, seed, requests, kv_windows=windows, kv_blocks=pool, max_num_batched_tokens=int(rng.choice([128, 512])), **more)
 
 

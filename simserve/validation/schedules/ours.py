@@ -33,7 +33,7 @@ def ours(workload: ScheduleWorkload, profile: str) -> Schedule:
     recorder = ScheduleRecorder(NAME, f"{__version__} ({load_engine(profile).name})", len(workload.requests))
     spec = replace(spec, scheduler=_Recorded(spec.scheduler, recorder))
     records = simulate(Workload(_table(workload)), [spec], fast_forward=False)
-    _ends(records.requests, recorder)
+    _ends(records.requests, workload, recorder)
     return recorder.schedule()
 
 
@@ -57,32 +57,33 @@ class _Recorded(Scheduler):
         before = [(request, request.preemptions) for request in _running(view)]
         plan = self._inner.plan(view)
         assert isinstance(plan, EnginePlan)
-        preempted = [request.row for request, preemptions in before if request.preemptions > preemptions]
+        lost = [request for request, preemptions in before if request.preemptions > preemptions]
         admitted = {request.row: request.computed_tokens for request in _prefilling(view) if request.admission > self._admission}
         self._admission = max([self._admission, *(request.admission for request in _prefilling(view))])
         tokens = {request.row: piece.new_tokens for request, piece in zip(plan.sliced, plan.slices, strict=True)}
         if plan.decodes:
             tokens |= {request.row: width for request, width in zip(view.decoding, plan.widths(), strict=True)}
-        self._recorder.step(view.now, tokens, preempted, admitted, view.kv.free_blocks)
+        self._recorder.step(view.now, tokens, [request.row for request in lost], admitted, view.kv.free_blocks)
         return plan
 
 
 def _running(view: InstanceView) -> list[LiveRequest]:
-    return [*view.prefilling, *view.decoding, *view.verifying]  # the engine's own
+    return [*view.prefilling, *view.decoding, *view.verifying, *view.ending]  # the engine's own
 
 
 def _prefilling(view: InstanceView) -> list[LiveRequest]:
     return [*view.prefilling]  # type: ignore[list-item]
 
 
-def _ends(requests: RequestColumns, recorder: ScheduleRecorder) -> None:
-    """What became of each request."""
+def _ends(requests: RequestColumns, workload: ScheduleWorkload, recorder: ScheduleRecorder) -> None:
+    """What became of each request. A client that has given up does not see what comes afterwards."""
     for row, status in enumerate(requests.status):
-        if np.isfinite(requests.first_token_s[row]):
-            recorder.first_token(row, float(requests.first_token_s[row]))
-        if status == Status.COMPLETED:
+        abort_s, first_token_s = workload.requests[row].abort_s, float(requests.first_token_s[row])
+        if np.isfinite(first_token_s) and (abort_s is None or first_token_s < abort_s):
+            recorder.first_token(row, first_token_s)
+        if status == Status.COMPLETED and (abort_s is None or requests.finish_s[row] < abort_s):
             recorder.finished(row, float(requests.finish_s[row]))
-        elif status == Status.CANCELLED:
+        elif status in (Status.COMPLETED, Status.CANCELLED):
             recorder.aborted(row)
         elif status == Status.REJECTED:
             recorder.refused(row)

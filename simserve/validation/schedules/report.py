@@ -96,7 +96,7 @@ def _doing(row: int, side: Side) -> str:
         return "none, preempted"
     if row in side.running:
         return "none, runs"
-    return "none, waits" if row in side.waiting else "none, has ended"
+    return "none, waits" if row in side.waiting else "none, is not there"
 
 
 def _list(rows: Sequence[int]) -> str:

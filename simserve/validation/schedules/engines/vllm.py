@@ -31,6 +31,9 @@ FIRST_TOKEN = 1000
 PLAIN = ScheduleWorkload("plain", 0, ScheduleSettings(max_model_len=1024, kv_blocks=100), ())
 """Settings that every version starts with."""
 
+MOST_PLANS = 20_000
+"""Plans of a workload: far more than any here needs. An engine that makes more has caught itself in a circle."""
+
 IDLE_PLANS = 2000
 """Plans in a row that compute nothing, at one time, after which the engine has nothing to do until the next event. More than any interval
 that a workload states."""
@@ -96,6 +99,7 @@ class _Run:
         engine_core = imported("vllm.v1.engine.core").EngineCore
         self._core = engine_core(self._config, self._executor, log_stats=False)
         self._scheduler = self._core.scheduler
+        self._core.model_executor.known_tokens = lambda name: self._scheduler.requests[name].num_output_tokens
         self._planned = self._scheduler.schedule
         self._scheduler.schedule = self._plan
         self._arrivals = deque(enumerate(workload.requests))
@@ -104,12 +108,14 @@ class _Run:
         if hasattr(self._core, "aborts_queue"):
             self._core.aborts_queue = _Aborts(self._due_aborts)
         self._door = Door(self._config, workload) if workload.settings.max_queued or workload.settings.max_queued_tokens else None
-        self._tokens = 0
+        self._tokens, self._plans, self._installed = 0, 0, installed
 
     def schedule(self) -> Schedule:
         """Runs to the end."""
         idle = 0
         while True:
+            if self._plans > MOST_PLANS:
+                raise Unsupported("workload", f"vLLM {self._installed} goes round without end: {MOST_PLANS} plans and requests still wait")
             self._arrive()
             if not self._busy() or idle > IDLE_PLANS:
                 if not self._wait():
@@ -214,6 +220,7 @@ class _Run:
         scheduler = self._scheduler
         before = [request.request_id for request in scheduler.running]
         plan = self._planned(*arguments)
+        self._plans += 1
         after = {request.request_id for request in scheduler.running}
         preempted = [int(name) for name in before if name not in after]
         tokens = {int(name): count for name, count in plan.num_scheduled_tokens.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from simserve.validation.schedules.engines.vllm_configuration import imported, layer_specs
@@ -59,6 +60,8 @@ class _Executor:
         self._last: _Result | None = None
         self._drafted: list[str] = []
         self._next_token = OWN_TOKENS
+        self.known_tokens: Callable[[str], int] = lambda _: 0
+        """Output tokens that the scheduler knows of a request: set when there is one."""
 
     # What the engine core asks when it starts.
 
@@ -102,7 +105,7 @@ class _Executor:
         """The tokens of a batch: at once where nothing is computed, else when its last stage has ended."""
         if not scheduler_output.total_num_scheduled_tokens:
             self._drafted = []
-            last = 0.0 if self._last is None else self._last._end_s  # noqa: SLF001 - results come in order
+            last = 0.0 if self._last is None else self._last._end_s
             return self._answer(_Result(self._clock, min(last, self._clock.now), self._output({})), non_block)
         start = max(self._clock.now, self._stage_free_s)
         if self._stages > 1:
@@ -135,8 +138,10 @@ class _Executor:
         workload says are accepted of those drafted."""
         before = {one.req_id: one.num_computed_tokens for one in plan.scheduled_new_reqs}
         cached = plan.scheduled_cached_reqs
-        if isinstance(cached, list):
+        if isinstance(cached, list):  # 0.8: what a preempted request had in flight is dropped (scheduler.py:643), so the scheduler's count holds
             before |= {one.req_id: one.num_computed_tokens for one in cached}
+            for one in cached:
+                self._emitted[int(one.req_id)] = self.known_tokens(one.req_id)
         else:
             before |= dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
             known = getattr(cached, "num_output_tokens", None)

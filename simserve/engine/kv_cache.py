@@ -257,9 +257,9 @@ class KvCache:
             blocks = self.groups.full * blocks + request.beside_blocks
             request.beside_blocks = 0
         if self.prefix is not None:
-            if self.radix is None and self.prefix.when_planned:
+            if self.prefix.when_planned:
                 self.prefix.offer(request, request.computed_tokens - unknown)
-            elif self.radix is None and self.prefix.outputs is not None:
+            elif self.prefix.outputs is not None and self.radix is None:
                 self.prefix.add(request)
             blocks -= self.prefix.shared(request)
             blocks += self.prefix.release(request, gone)

@@ -17,12 +17,14 @@ from benchmarks.measured_runs import TABLES
 from benchmarks.measured_runs.goals import goal_table
 from benchmarks.measured_runs.lessons import LESSONS, cases_for, is_held_out
 from simserve.config import engine_profile
+from simserve.config.held_out import RECORD
 from simserve.errors import SimserveError
 from simserve.model import load_model
 from simserve.validation.engine_file import with_overheads
 from simserve.validation.evaluate import Outcome
 from simserve.validation.fit import fit_overheads
 from simserve.validation.groups import dataset_table, skipped_reasons, worst_rows
+from simserve.validation.held_out import bundled_records
 from simserve.validation.prediction_cache import cache_folder
 from simserve.validation.readers import read_directory
 from simserve.validation.validate import validate_serving
@@ -94,6 +96,7 @@ def report() -> None:
     _write(DOCUMENT, "\n".join(parts))
     _write(GOALS, "\n" + goal_table(outcomes) + "\n")
     ACCURACY.write_text(_accuracy(outcomes), encoding="utf-8")
+    RECORD.write_text(bundled_records(check, "40 % of whole runs, by a hash of their names"), encoding="utf-8")
     print(_dataset_lines(check))
     print(_dataset_lines(outcomes))
 

@@ -100,11 +100,12 @@ class KvSection(Section):
         description="What of an equal prefix is reused: `block` = whole blocks of the contents that the workload tells; `token` = any"
         " length, whole KV blocks shared and the one at the end copied, no finer than the workload tells (XY-Serve).",
     )
-    eviction: Literal["contents-last", "freed-first", "empty-first"] | None = Field(
+    eviction: Literal["contents-last", "freed-first", "empty-first", "radix"] | None = Field(
         default=None,
-        description="Which free blocks are taken first, where contents are kept: `contents-last` = those without contents, then the"
-        " contents least recently used; `freed-first` = in the order in which they were freed (vLLM V1); `empty-first` = the same, but"
-        " blocks freed without contents come before the others (vLLM since 0.24).",
+        description="Which free blocks are taken first, where contents are kept: `contents-last` = those without contents, then the contents"
+        " least recently used; `freed-first` = in the order in which they were freed (vLLM V1); `empty-first` = the same, but blocks freed"
+        " without contents come before the others (vLLM since 0.24); `radix` = leaves of a tree of sequences, least recently used first"
+        " (SGLang).",
     )
 
     @model_validator(mode="after")

@@ -184,6 +184,12 @@ class StepPlan(Protocol):
     def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
 
+    def refresh(self, request: Request) -> None:
+        """What a waiting request would find in the prefix cache counts as just used, its last token included (SGLang's touch_prefix)."""
+
+    def evict(self, blocks: int) -> None:
+        """The prefix cache forgets contents without users until so many blocks are free of any, where it keeps whole sequences."""
+
     def grow(self, request: Request, tokens: int) -> bool:
         """Makes a prefilling request hold blocks for `tokens` tokens in all, or a decoding one for its next token, before its group
         decodes. False, and nothing changes, when memory is short."""

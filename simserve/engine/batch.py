@@ -290,7 +290,7 @@ class Batch:
             self.kv.release(request, unknown=unknown)
             request.lose_kv()
             request.computed_tokens = credit_tokens
-            self.instance.intake.waiting.give_back(request)
+            self.instance.intake.waiting.requeue(request)
 
     def stall(self, request: LiveRequest) -> None:
         """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Runner.keeps_kv`). One

@@ -20,6 +20,7 @@ from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import Contents, PrefixCache, PrefixIndex
+from simserve.engine.radix_contents import RadixContents
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
@@ -118,6 +119,8 @@ class Instance:
         if in_order and spec.prefix_caching:
             tokens = spec.block_tokens if contents is None else contents.block_tokens
             known = contents if contents is not None and contents.outputs and spec.caches_outputs else None
+            finds_own = partial(RadixContents, spec.block_tokens, tokens, known)
+        if in_order and spec.prefix_caching and spec.eviction != "radix":
             finds_own = partial(BlockContents, spec.kv_blocks, spec.block_tokens, tokens, known, spec.eviction == "empty-first")
         if finds_own is not None and contents is not None:
             prefix, finds_own = finds_own(), None
@@ -131,7 +134,7 @@ class Instance:
         self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
-        self.intake = Intake(spec.order, spec.steps_ahead, self.kv)
+        self.intake = Intake(spec.order, spec.steps_ahead, self.kv, capable(spec.scheduler, "requeues_last"))
         self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
         self.uplink = uplink
         self.state = InstanceState.UP if spec.starts else InstanceState.OFF

@@ -10,11 +10,13 @@ first to be forgotten there; here a hit finds them for free, and its request tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, cast
 
+from simserve.contracts import Request, Slice
 from simserve.engine.kv_groups import KvGroups
 from simserve.engine.prefix_cache import PrefixIndex
+from simserve.engine.radix_contents import RadixContents
 from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest, State
 from simserve.errors import InvariantError
@@ -118,6 +120,36 @@ class KvCache:
     def cached_tokens(self, request: LiveRequest) -> int:
         """Prompt tokens that an admission now would find kept here."""
         return 0 if self.prefix is None else self.prefix.tokens(self.prefix.match(request))
+
+    def look_up(self, request: LiveRequest, whole: bool = False) -> int:
+        """The same, by a scheduler that looks at the request: an index of whole sequences counts what it finds as used. `whole` = with the
+        last token."""
+        return self.cached_tokens(request) if self.radix is None else self.radix.refresh(request, whole)
+
+    def settle(self, slices: Sequence[Slice], decodes: int, grown: int) -> None:
+        """A step has its memory, `grown` blocks of it for so many `decodes`: an index of whole sequences forgets what has no place any more.
+
+        With blocks of several tokens SGLang makes room for a page more than each slice may need, and for a page of each decode
+        (mem_cache/allocation.py lines 162 and 572, alloc_paged_token_slots_extend and _decode).
+        """
+        radix, size = self.radix, self.block_tokens
+        if radix is None:
+            return
+        if size > 1:
+            ends = [(one.context_tokens, one.context_tokens + one.new_tokens) for one in slices]
+            margin = sum([size + end - start - (-(-end // size) + -start // size) * size for start, end in ends])
+            radix.evict(max(0, self._free + grown - max(-(-margin // size), decodes)))
+        radix.settle()
+
+    def evict(self, blocks: int) -> None:
+        """Forgets contents without users until so many blocks are free of any, if the index keeps whole sequences."""
+        if self.radix is not None:
+            self.radix.evict(max(0, self._free - blocks))
+
+    @property
+    def radix(self) -> RadixContents | None:
+        """The index, if it keeps whole sequences."""
+        return self.prefix if isinstance(self.prefix, RadixContents) else None
 
     def shared_blocks(self, request: LiveRequest) -> int:
         """Of the blocks of a request, those that are counted once for all who use their contents."""
@@ -225,9 +257,9 @@ class KvCache:
             blocks = self.groups.full * blocks + request.beside_blocks
             request.beside_blocks = 0
         if self.prefix is not None:
-            if self.prefix.when_planned:
+            if self.prefix.when_planned and self.radix is None:
                 self.prefix.offer(request, request.computed_tokens - unknown)
-            elif self.prefix.outputs is not None:
+            elif self.prefix.outputs is not None and self.radix is None:
                 self.prefix.add(request)
             blocks -= self.prefix.shared(request)
             blocks += self.prefix.release(request, gone)
@@ -379,6 +411,11 @@ class KvView(ReadOnly):
         """Tokens that fit in the free blocks above the watermark (>= 0): of a new sequence, and no window of it full."""
         free, groups = self._kv._free - self.watermark_blocks, self._kv.groups
         return max(0, free if groups is None else (free - groups.state) // groups.per_block) * self.block_tokens
+
+    def idle_blocks(self, request: Request) -> int:
+        """Free blocks that an admission of a waiting request would take for what the prefix cache has of it."""
+        prefix, live = self._kv.prefix, cast(LiveRequest, request)
+        return 0 if prefix is None else prefix.blocks_to_pin(live, prefix.match(live))
 
     def blocks(self, tokens: int) -> int:
         """Blocks that a new sequence of `tokens` tokens takes."""

@@ -171,6 +171,8 @@ class Lane:
                 )
             return None
         plan.waiting = waiting
+        if self.kv.radix is not None:
+            self.kv.settle(plan.slices, plan.decodes, self.group.blocks_needed() if plan.decodes else 0)
         plan.seal()
         return plan
 
@@ -300,6 +302,8 @@ class Lane:
             if steps > 1:
                 if not self.kv.take(group.growth_over(steps - 1)):
                     raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
+                if self.kv.radix is not None:
+                    self.kv.settle((), plan.decodes, group.growth_over(steps - 1) - group.growth_over(steps - 2))
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
             if self.batch.speculating is None:
@@ -340,13 +344,13 @@ class Lane:
                         continue
                     request.layer_pass = None
                 request.computed_tokens = computed = computed + tokens
-                if prefix is not None:
-                    prefix.add(request)
+                if prefix is not None and (given_up := prefix.add(request)):
+                    self.kv.give_back(given_up)
                 if computed == request.target_tokens:
                     self.batch.first_token(request, now, ended)
         if ended:
             in_turn = ended
-            if len(ended) > 1 and self.kv.prefix is not None and self.kv.prefix.when_planned:
+            if len(ended) > 1 and self.kv.prefix is not None and (self.kv.prefix.when_planned or self.kv.radix is not None):
                 in_turn = sorted(ended, key=lambda request: request.admission)  # who frees first is in the queue of free blocks first
             for request in in_turn:
                 self.batch.end(request, now)

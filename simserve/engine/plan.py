@@ -252,7 +252,15 @@ class StepPlan(Step):
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one), or has been loaded."""
         if request.loaded or request.computed_tokens:  # type: ignore[attr-defined]  # or it has credit
             return request.computed_tokens
-        return self._batch.kv.cached_tokens(request)  # type: ignore[arg-type]
+        return self._batch.kv.look_up(request)  # type: ignore[arg-type]
+
+    def refresh(self, request: Request) -> None:
+        """What a waiting request would find in the prefix cache counts as just used, its last token included."""
+        self._batch.kv.look_up(request, whole=True)  # type: ignore[arg-type]
+
+    def evict(self, blocks: int) -> None:
+        """The prefix cache forgets contents without users until so many blocks are free of any, where it keeps whole sequences."""
+        self._batch.kv.evict(blocks)
 
     def grow(self, request: Request, tokens: int) -> bool:
         """Makes a request hold blocks for `tokens` tokens in all: one that prefills, or has just ended, or one that decodes, for its next

@@ -62,8 +62,9 @@ class PrefixIndex(Protocol):
         """The request uses a match."""
         ...
 
-    def add(self, request: LiveRequest) -> None:
-        """What the request has computed by now can be found by others; a copy of something kept already stays its own."""
+    def add(self, request: LiveRequest) -> int | None:
+        """What the request has computed by now can be found by others; a copy of something kept already stays its own, or is given up: the
+        answer is how many blocks less are in use now."""
         ...
 
     def offer(self, request: LiveRequest, tokens: int) -> None:

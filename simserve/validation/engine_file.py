@@ -12,7 +12,8 @@ _HOST_SOURCE = "  - host seconds - "
 
 
 def with_overheads(text: str, overheads: Overheads, provenance: str, *, name: str | None = None) -> str:
-    """The profile `text` with the host and request-path seconds replaced, marked as validated, and their origin in `sources`.
+    """The profile `text` with the host and request-path seconds replaced, and their origin in `sources`. What was recorded of other
+    overheads (`held_out`) and a `validated` of old files are left out.
 
     name  a new name for the profile; None keeps it
     Raises ConfigError when the text lacks a `host:` line to replace.
@@ -32,10 +33,8 @@ def with_overheads(text: str, overheads: Overheads, provenance: str, *, name: st
         if line.startswith("host:"):
             lines += [new_host, new_path]
             found = True
-        elif line.startswith("request_path:"):
+        elif line.startswith(("request_path:", "validated:", "held_out:")):
             continue
-        elif line.startswith("validated:"):
-            lines.append("validated: true")
         elif line.replace('"', "", 1).startswith(_HOST_SOURCE):
             lines.append(_source_line(provenance))
         elif name is not None and re.match(r"name:\s", line):

@@ -55,5 +55,5 @@ def test_luck_does_not_beat_the_roofline() -> None:
     lucky = COST.scaled(dict.fromkeys(COST.spreads(), 1e-3))
     weights_s = 2 * 7.5e9 / 2 / PROFILE.device.hbm_bytes_per_s
     assert lucky.step_time(Step(1, 100, 100)) > weights_s
-    useful = COST.flops(2048, 2048 * 2049 / 2) - 2047 * 2 * 128256 * 4096  # one row of logits
+    useful = COST.flops(2048, 2048 * 2049 / 2) + COST.logits_flops(1)
     assert useful / lucky.step_time(Step(0, 0, 0, PROMPT)) < COST.peak_flops_per_s

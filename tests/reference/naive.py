@@ -110,6 +110,9 @@ class Naive:
         self.now, self.admissions, self.joins, self.last_was_decode = 0.0, 0, 0, False
         self.entries: list[tuple[float, int]] = []
         self.waiting: list[Req] = []
+        self.requeues_last = False  # a policy's rule: the preempted wait behind those that have come
+        self.came: dict[int, int] = {}
+        self.comings = 0
         self.running: list[Req] = []
         self.swapped: list[Req] = []
         self.steps: list[StepTaken] = []
@@ -165,8 +168,12 @@ class Naive:
 
     @property
     def head(self) -> Req:
-        keys = {"fcfs": lambda r: 0, "priority": lambda r: (-r.priority, r.row), "shortest-job": lambda r: (r.prompt + r.output, r.row)}
-        return min(self.waiting, key=keys.get(self.order, lambda r: r.row))
+        keys = {"fcfs": lambda r: 0, "priority": lambda r: (-r.priority, self.place(r)), "shortest-job": lambda r: (r.prompt + r.output, self.place(r))}
+        return min(self.waiting, key=keys.get(self.order, lambda r: self.place(r)))
+
+    def place(self, r: Req) -> int:
+        """Among equals of a queue in some order."""
+        return self.came[r.row] if self.requeues_last else r.row
 
     def can_admit(self, tokens: int) -> bool:
         return self.free - self.blocks(tokens) >= self.W and len(self.running) < self.max_seqs
@@ -204,7 +211,7 @@ class Naive:
         else:
             r.recomputed += r.computed
             r.computed = r.held = r.target = 0
-            self.waiting.insert(0, r)
+            self.requeue(r)
 
     def victim(self) -> Req:
         return max(self.running, key=lambda r: (-r.priority, r.row) if self.order == "priority" else (r.admission,))
@@ -293,6 +300,7 @@ class Naive:
             if r.output > self.limit - r.prompt:
                 r.output, r.reason = self.limit - r.prompt, "stopped at the context limit"
             self.waiting.append(r)
+            self.comes(r)
 
     def reject(self, r: Req, reason: str) -> None:
         self.waiting.remove(r)

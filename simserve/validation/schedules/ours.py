@@ -42,7 +42,8 @@ class _Recorded(Scheduler):
 
     def __init__(self, inner: Scheduler, recorder: ScheduleRecorder) -> None:
         super().__init__(inner.params)
-        self.oracle, self.single_stage, self.hears_ends = (capable(inner, name) for name in ("oracle", "single_stage", "hears_ends"))
+        for name in ("oracle", "single_stage", "hears_ends", "requeues_last"):
+            setattr(self, name, capable(inner, name))
         self._inner = inner
         self._recorder = recorder
         self._admission = 0

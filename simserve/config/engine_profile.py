@@ -29,6 +29,7 @@ from simserve.files.words import clipped, shown
 
 SCHEMA_VERSION = 1
 FOLDER = Path(__file__).parent / "engines"
+MOST_API_SERVERS = 1024
 
 
 def _ascending(sizes: list[int]) -> list[int]:
@@ -67,12 +68,24 @@ class HostSection(Section):
 
 
 class RequestPathSection(Section):
-    """Time of a request outside the engine's steps, seconds; the devices do not wait for it."""
+    """Work on a request outside the engine's steps, seconds; the devices do not wait for it."""
 
-    per_request_s: float = Field(
-        default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, passing it to the engine, the answer's way back."
-    )
+    per_request_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, passing it to the engine.")
     per_prompt_token_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each prompt token: tokenising.")
+    per_output_token_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_STEP_S,
+        description="For each token of an answer: text from tokens, a chunk to the client. It takes the API servers' time from requests"
+        " that come, where there are any; the client's own token is not delayed.",
+    )
+    api_servers: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_API_SERVERS,
+        description="Processes that do this work, one request after the other (vLLM's api_server_count). 0: as many as there are requests,"
+        " so the work is a delay.",
+    )
     steps_ahead: int = Field(
         default=0,
         ge=0,

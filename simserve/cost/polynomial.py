@@ -118,6 +118,7 @@ class PolynomialCost(CostModel):
         parallel = self._parallel
         return {
             "model": self._model.name,
+            **({"model_taken": self._model.taken} if self._model.taken else {}),
             "parallel": {"tp": parallel.tp, "pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep},
             "hardware": self._profile.name,
             "coefficients": {"name": self._name, "source": self._source},

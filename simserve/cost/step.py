@@ -387,6 +387,7 @@ class StepCost(CostModel):
         host, parallel, kernels = self._host, self._parallel, self._kernels.describe()
         return {
             "model": self._model.name,
+            **({"model_taken": self._model.taken} if self._model.taken else {}),
             "quantisation": self._model.quantisation.name,
             "parallel": {"tp": parallel.tp, "pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep},
             "hardware": self._profile.name,

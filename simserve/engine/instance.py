@@ -11,6 +11,7 @@ from simserve.contracts import Load, capable
 from simserve.engine.block_contents import BlockContents
 from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import Signals
+from simserve.engine.front_end import FrontEnd
 from simserve.engine.instance_state import InstanceState
 from simserve.engine.intake import Intake
 from simserve.engine.kv_cache import KvCache
@@ -59,6 +60,7 @@ class Instance:
         "cost",
         "fast_forward",
         "final_tokens",
+        "front_end",
         "index",
         "intake",
         "kv",
@@ -134,6 +136,7 @@ class Instance:
         self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
+        self.front_end = FrontEnd(spec)
         self.intake = Intake(spec.order, spec.steps_ahead, self.kv, capable(spec.scheduler, "requeues_last"))
         self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
         self.uplink = uplink
@@ -211,6 +214,7 @@ class Instance:
         for request in requests:
             if self.migrating and request.row in self.migrating:
                 self.migrating[request.row].abort("the request ended")
+            self.front_end.sent(now, request.generated_tokens)
             self.forget(request)
         if self._hears_ends:
             try:

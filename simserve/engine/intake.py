@@ -100,7 +100,7 @@ class Intake:
             for request in list(waiting):
                 waiting.remove(request)
                 request.cached_estimate = self._kv.look_up(request)
-                waiting.push(request)
+                waiting.give_back(request)
 
     def give_up_memory(self) -> bool:
         """The last of those that wait with memory, after a load, gives it up, and will load again; False when there is none."""

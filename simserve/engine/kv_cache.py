@@ -257,7 +257,7 @@ class KvCache:
             blocks = self.groups.full * blocks + request.beside_blocks
             request.beside_blocks = 0
         if self.prefix is not None:
-            if self.prefix.when_planned and self.radix is None:
+            if self.prefix.when_planned:
                 self.prefix.offer(request, request.computed_tokens - unknown)
             elif self.prefix.outputs is not None and self.radix is None:
                 self.prefix.add(request)

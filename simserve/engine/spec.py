@@ -79,6 +79,8 @@ class InstanceSpec:
     caches_outputs    with `prefix_caching`, keep the KV of generated tokens too, where the workload tells what they are (`content_ids`)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
+    api_servers       processes that do this work, one request after the other; 0 = as many as there are requests, which is a delay
+    request_per_output_token_s  work of these processes for each token sent to a client, seconds
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
     ends_late         the plan that is made when a request ends does not know of it: the request keeps its sequence slot and its KV
@@ -111,6 +113,8 @@ class InstanceSpec:
     caches_outputs: bool = True
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
+    api_servers: int = 0
+    request_per_output_token_s: float = 0.0
     steps_ahead: int = 0
     ends_late: bool = False
     policy: str = ""
@@ -145,6 +149,8 @@ class InstanceSpec:
                 f"instance '{self.name}': it speculates, and its cost model '{name}' does not price drafted tokens (slices of kind "
                 f"'{VERIFY}')"
             )
+        if self.api_servers < 0:
+            raise ConfigError(f"instance '{self.name}': api_servers must be at least 0, found {self.api_servers}")
         if not self.boot_s >= 0:
             raise ConfigError(f"instance '{self.name}': boot_s must be at least 0, found {self.boot_s}")
         if self.role not in ROLES:

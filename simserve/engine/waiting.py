@@ -45,17 +45,17 @@ class FcfsQueue:
         """A request that has been loaded: it is first."""
         self._queue.appendleft(request)
 
-    def to_front(self, request: LiveRequest) -> None:
-        """A request that waits goes to the front."""
-        self._queue.remove(request)
-        self._queue.appendleft(request)
-
     def requeue(self, request: LiveRequest) -> None:
         """A preempted request."""
         if self._last:
             self._queue.append(request)
         else:
             self._queue.appendleft(request)
+
+    def to_front(self, request: LiveRequest) -> None:
+        """A request that waits goes to the front."""
+        self._queue.remove(request)
+        self._queue.appendleft(request)
 
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request, usually the head. Raises ValueError if it is not here."""
@@ -95,26 +95,24 @@ class SortedQueue:
                 passed += 1
 
     def push(self, request: LiveRequest) -> None:
-        """A newcomer or a preempted request."""
-        place = request.row
+        """A newcomer."""
         if self._last:
-            if place not in self._came:
-                self._comings += 1
-                self._came[place] = self._comings
-            place = self._came[place]
+            self._comings += 1
+            self._came[request.row] = self._comings
+        self.give_back(request)
+
+    requeue = push
+    """A preempted request."""
+
+    def give_back(self, request: LiveRequest) -> None:
+        """A request that was here a moment ago: its key may be another."""
+        place = self._came[request.row] if self._last else request.row
         entry = ((self._key(request), place), request)
         self._keys[request.row] = entry
         self._queue.add(entry)
 
-    give_back = push
-
     def to_front(self, request: LiveRequest) -> None:
         """Requests wait where their keys say."""
-
-    def requeue(self, request: LiveRequest) -> None:
-        """A preempted request."""
-        self._came.pop(request.row, None)
-        self.push(request)
 
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request. Raises KeyError if it is not here."""

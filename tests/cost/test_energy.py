@@ -93,6 +93,19 @@ def test_links_carry_two_all_reduces_a_layer() -> None:
     assert traffic(model, Parallel(tp=4)).link_bytes == pytest.approx(2 * 3 * (2 * 32 + 1) * 4096 * 2, rel=0.02)
 
 
+@pytest.mark.parametrize(("ranks", "copies"), [(2, 1), (4, 2), (8, 2)])
+def test_a_token_is_sent_to_the_ranks_of_its_experts_but_never_to_its_own(ranks: int, copies: int) -> None:
+    """Mixtral, 2 experts a token: of two ranks one other, of more two. There and back in each of 32 layers, 4,096 elements of 2 bytes."""
+    moved = traffic(load_model("mixtral-8x7b"), Parallel(dp=ranks, ep=ranks))
+    assert moved.link_bytes == 2 * 32 * copies * 4096 * 2
+
+
+def test_stages_pass_hidden_state_and_residual_on() -> None:
+    """Llama 2 7B: twice 4,096 elements of 2 bytes at each border between stages."""
+    links = [traffic(load_model("llama-2-7b"), Parallel(pp=pp)).link_bytes for pp in (1, 2, 4)]
+    assert links == [0, 2 * 2 * 4096, 3 * 2 * 2 * 4096]
+
+
 def test_a_device_without_figures_has_no_energy() -> None:
     bare = Device(**{**A100.model_dump(), "energy": None})
     assert energy_j(bare, load_model("llama-2-7b"), Parallel(), decode(1, 10, 10), 1.0, 1.0) is None

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from simserve.policies import registry
+from tests.frozen import changeable
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     # SchedulerConfig of vLLM before V1: max_num_seqs 256; a step as long as the model's longest sequence
@@ -160,3 +161,7 @@ def test_vllm_v1_without_chunks_does_not_start_where_a_prompt_may_not_fit() -> N
     whole = params("vllm-v1")(chunked=False, max_num_batched_tokens=1000)
     assert whole.refused(1000) == "" and params("vllm-v1")(max_num_batched_tokens=1000).refused(1001) == ""
     assert "max_num_batched_tokens is 1,000, less than the longest sequence of 1,001 tokens" in whole.refused(1001)
+
+
+def test_parameters_do_not_change_under_way() -> None:
+    assert changeable("simserve.policies") == set()

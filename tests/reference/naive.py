@@ -168,7 +168,11 @@ class Naive:
 
     @property
     def head(self) -> Req:
-        keys = {"fcfs": lambda r: 0, "priority": lambda r: (-r.priority, self.place(r)), "shortest-job": lambda r: (r.prompt + r.output, self.place(r))}
+        keys = {
+            "fcfs": lambda r: 0,
+            "priority": lambda r: (-r.priority, self.place(r)),
+            "shortest-job": lambda r: (r.prompt + r.output, self.place(r)),
+        }
         return min(self.waiting, key=keys.get(self.order, lambda r: self.place(r)))
 
     def place(self, r: Req) -> int:
@@ -181,6 +185,10 @@ class Naive:
     def cached(self, r: Req) -> int:
         """Tokens of the request that an admission now would find computed."""
         return r.credit
+
+    def woken(self, r: Req) -> int:
+        """Free blocks that its contents would take which are kept here and not in use."""
+        return 0
 
     def ended_here(self, r: Req) -> bool:
         """Whether the request has been seen to end."""
@@ -212,6 +220,18 @@ class Naive:
             r.recomputed += r.computed
             r.computed = r.held = r.target = 0
             self.requeue(r)
+
+    def comes(self, r: Req) -> None:
+        self.comings += 1
+        self.came[r.row] = self.comings
+
+    def requeue(self, r: Req) -> None:
+        """A preempted request waits again."""
+        if self.requeues_last:
+            self.waiting.append(r)
+            self.comes(r)
+        else:
+            self.waiting.insert(0, r)
 
     def victim(self) -> Req:
         return max(self.running, key=lambda r: (-r.priority, r.row) if self.order == "priority" else (r.admission,))

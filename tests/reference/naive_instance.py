@@ -133,8 +133,11 @@ class NaiveInstance(Naive):
     @property
     def head(self) -> ClusterReq:
         if self.order == "longest-prefix":
-            return min(self.waiting, key=lambda r: (-r.estimate, r.row))
+            return min(self.waiting, key=lambda r: (-r.estimate, self.place(r)))
         return super().head  # type: ignore[return-value]
+
+    def woken(self, r: ClusterReq) -> int:  # type: ignore[override]
+        return sum(key in self.idle for key in self.parts(r, self.cached(r))) * self.shared_blocks
 
     def can_admit(self, tokens: int) -> bool:
         r = self.head
@@ -191,7 +194,9 @@ class NaiveInstance(Naive):
     def start(self) -> None:
         """Between two steps: newcomers queue, arrived requests take slots, the policy plans, and the step begins if there is one."""
         self.now, self.busy = self.cluster.now, False
-        self.waiting += sorted(self.inbox, key=lambda r: (r.queued_s, r.row))
+        for r in sorted(self.inbox, key=lambda r: (r.queued_s, r.row)):
+            self.waiting.append(r)
+            self.comes(r)
         self.inbox.clear()
         self.plan()
         while not self.decodes and not self.slices:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.reference.naive import Naive, Req
+from tests.reference.naive_sglang import sglang
 from tests.reference.naive_vllm_v1 import vllm_v1
 
 Planner = Callable[[Naive], None]
@@ -52,32 +53,6 @@ def distserve(max_num_batched_tokens: int = 8192, max_batch_prompts: int = 128) 
             s.slice_(r, r.target - r.computed)
             batch.append(want)
         if not batch:
-            s.decode_all()
-            s.swap_in()
-
-    return plan
-
-
-def sglang(chunked_prefill_size: int = 8192, max_prefill_tokens: int = 16384) -> Planner:
-    chunk = chunked_prefill_size if chunked_prefill_size > 0 else 10**12
-
-    def plan(s: Naive) -> None:
-        taken = 0
-        for p in s.prefilling:
-            if taken < chunk:
-                c = min(p.target - p.computed, chunk - taken)
-                s.slice_(p, c)
-                taken += c
-        while s.waiting and not s.swapped and taken < chunk and taken < max_prefill_tokens:
-            r = s.head
-            want = r.prompt + r.generated
-            if (s.slices and want - s.cached(r) >= max_prefill_tokens - taken) or not s.can_admit(want):
-                break
-            s.admit(r, want)
-            c = min(r.target - r.computed, chunk - taken)
-            s.slice_(r, c)
-            taken += c
-        if not s.slices:
             s.decode_all()
             s.swap_in()
 

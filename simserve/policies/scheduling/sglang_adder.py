@@ -68,15 +68,15 @@ class PrefillAdder:
     finished  requests of the batch that will decode when it has ended
     """
 
-    def __init__(
-        self, params: Sglang.Params, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState
-    ) -> None:
+    def __init__(self, params: Sglang.Params, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState) -> None:
         self.params, self.rules, self.view, self.plan, self.state = params, rules, view, plan, state
         self.page = view.kv.block_tokens
         mixed = len(view.decoding) + state.stale if params.mixed_chunk else 0
         self.input_left: float = params.max_prefill_tokens - mixed
         self.chunk_left: float = params.chunked_prefill_size - mixed if params.chunked_prefill_size > 0 else math.inf
-        self.spoken_for: float = mixed + sum([self._expected(request, ratio) for request in view.decoding]) + sum([left * ratio for left in state.ended])
+        self.spoken_for: float = (
+            mixed + sum([self._expected(request, ratio) for request in view.decoding]) + sum([left * ratio for left in state.ended])
+        )
         self.taken = mixed
         self.finished = 0
         self.added = 0
@@ -166,9 +166,10 @@ class PrefillAdder:
             return False
         last = paged <= self.chunk_left
         if not last:
-            tokens = self._cut(cached)
+            tokens = min(tokens, self._cut(cached))
             if tokens <= 0:
                 return False
+            last = cached + tokens == request.target_tokens
         if not self.plan.admit(request, reserve_tokens=cached + tokens):
             return self._out_of_memory()
         self.free -= locked
@@ -182,6 +183,8 @@ class PrefillAdder:
     def _cut(self, cached: int) -> int:
         """Tokens of a chunk that ends this batch."""
         left = int(self.chunk_left)
+        if self.params.chunked_prefill_size < self.page:  # SGLang's server does not start so
+            return left
         if not self.rules.whole_pages:
             return left - self.page + 1
         return (cached + left // self.page * self.page) // self.page * self.page - cached

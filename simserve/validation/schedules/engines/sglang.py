@@ -83,7 +83,9 @@ def drive(workload: ScheduleWorkload) -> Schedule:
     except NothingLeft:
         pass
     except (AttributeError, TypeError, ImportError, KeyError) as wrong:
-        raise EngineUnavailable(f"SGLang {engine.version}: its scheduler's interface is another: {type(wrong).__name__}: {wrong}") from wrong
+        raise EngineUnavailable(
+            f"SGLang {engine.version}: its scheduler's interface is another: {type(wrong).__name__}: {wrong}"
+        ) from wrong
     return run.recorder.schedule()
 
 

@@ -29,7 +29,9 @@ class Engine:
         try:
             return _scheduler(self, arguments, settings, run)
         except (AttributeError, TypeError, ImportError, KeyError) as wrong:
-            raise EngineUnavailable(f"SGLang {self.version}: its scheduler is put together otherwise: {type(wrong).__name__}: {wrong}") from wrong
+            raise EngineUnavailable(
+                f"SGLang {self.version}: its scheduler is put together otherwise: {type(wrong).__name__}: {wrong}"
+            ) from wrong
 
 
 @cache
@@ -160,7 +162,12 @@ class _Driven:
         values = {
             "server_args": stated,
             "model_config": SimpleNamespace(
-                vocab_size=1 << 62, is_encoder_decoder=False, is_multimodal=False, num_key_value_heads=2, hf_eos_token_id={2}, **dict.fromkeys(MODEL_NONE)
+                vocab_size=1 << 62,
+                is_encoder_decoder=False,
+                is_multimodal=False,
+                num_key_value_heads=2,
+                hf_eos_token_id={2},
+                **dict.fromkeys(MODEL_NONE),
             ),
             "page_size": settings.block_tokens,
             "device": "cpu",
@@ -220,9 +227,14 @@ class _Driven:
     def _policy(self, stated: Any) -> None:
         """The queue's order and the first ratio, as constructors of older versions set them."""
         policy = self.parts.policy.SchedulePolicy
-        words = {"enable_priority_scheduling": stated_or(stated, "enable_priority_scheduling", False), "schedule_low_priority_values_first": False}
+        words = {
+            "enable_priority_scheduling": stated_or(stated, "enable_priority_scheduling", False),
+            "schedule_low_priority_values_first": False,
+        }
         known = inspect.signature(policy).parameters
-        self.policy = policy(stated.schedule_policy, self.tree_cache, False, **{name: value for name, value in words.items() if name in known})
+        self.policy = policy(
+            stated.schedule_policy, self.tree_cache, False, **{name: value for name, value in words.items() if name in known}
+        )
         self.try_preemption = words["enable_priority_scheduling"]
         try:
             envs = importlib.import_module("sglang.srt.environ").envs
@@ -239,9 +251,7 @@ class _Driven:
 
     def _results(self, null: Any) -> None:
         """What handles the results of a batch."""
-        coordinator = SimpleNamespace(
-            pending_member_rows=lambda batch: 0, commit_decode=lambda batch: set(), retire_group=lambda req: None
-        )
+        coordinator = SimpleNamespace(pending_member_rows=lambda batch: 0, commit_decode=lambda batch: set(), retire_group=lambda req: None)
         self.beam_coordinator = coordinator
         self.batch_result_processor = self.parts.scheduler.SchedulerBatchResultProcessor(
             is_generation=True,

@@ -110,7 +110,11 @@ def configuration(settings: ScheduleSettings, installed: str) -> Any:
     }
     stated = settings.stated()
     scheduler |= {field: stated[name] for name, field in RULES.items() if name in stated}
-    if "async_scheduling" in fields["SchedulerConfig"] and settings.async_scheduling and "get_scheduler_cls" not in dir(config.SchedulerConfig):
+    if (
+        "async_scheduling" in fields["SchedulerConfig"]
+        and settings.async_scheduling
+        and "get_scheduler_cls" not in dir(config.SchedulerConfig)
+    ):
         # 0.11: the class is chosen where the arguments of the server are read (engine/arg_utils.py)
         scheduler["scheduler_cls"] = "vllm.v1.core.sched.async_scheduler.AsyncScheduler"
     elif "scheduler_cls" in fields["SchedulerConfig"] and fields["SchedulerConfig"]["scheduler_cls"].default is not None:

@@ -138,7 +138,9 @@ class _Executor:
         workload says are accepted of those drafted."""
         before = {one.req_id: one.num_computed_tokens for one in plan.scheduled_new_reqs}
         cached = plan.scheduled_cached_reqs
-        if isinstance(cached, list):  # 0.8: what a preempted request had in flight is dropped (scheduler.py:643), so the scheduler's count holds
+        if isinstance(
+            cached, list
+        ):  # 0.8: what a preempted request had in flight is dropped (scheduler.py:643), so the scheduler's count holds
             before |= {one.req_id: one.num_computed_tokens for one in cached}
             for one in cached:
                 self._emitted[int(one.req_id)] = self.known_tokens(one.req_id)

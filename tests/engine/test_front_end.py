@@ -64,3 +64,9 @@ def test_answers_take_time_from_requests_that_come() -> None:
 def test_a_negative_number_of_servers_is_refused() -> None:
     with pytest.raises(ConfigError, match="api_servers"):
         replace(ROOMY.spec(), api_servers=-1)
+
+
+def test_a_delay_on_the_way_keeps_no_server() -> None:
+    front = FrontEnd(replace(ROOMY.spec(), request_s=0.1, request_delay_s=1.0, api_servers=1))
+    assert [front.passed_s(0.0, 1), front.passed_s(0.0, 1)] == pytest.approx([1.1, 1.2])
+    assert FrontEnd(replace(ROOMY.spec(), request_s=0.1, request_delay_s=1.0)).passed_s(0.0, 1) == pytest.approx(1.1)

@@ -11,9 +11,10 @@ class FrontEnd:
     """`api_servers` processes with one queue, first come, first served; without any, every request passes in its own time.
 
     A request is `request_s` and its prompt tokens of work (HTTP, tokenising, passing it on), and is seen by the scheduler when that is
-    done. An answer's tokens are work too (`request_per_output_token_s`: text from tokens, a chunk on the wire): servers do it as tokens
-    come; here it is counted when the request ends, before whatever comes later. On top of it a request is `request_delay_s` on its way, in
-    which no server works.
+    done. On top of it a request is `request_delay_s` on its way, in which no server works.
+
+    An answer's tokens are work too (`request_per_output_token_s`: text from tokens, a chunk on the wire), which a server does as they come.
+    One that has nothing else to do has done it when the answer ends; one that is behind with requests has that much more to do.
 
     A request that comes alone passes as if there were no queue: the servers change nothing until they have too much to do.
     """
@@ -38,8 +39,7 @@ class FrontEnd:
         return done_s + self._delay_s
 
     def sent(self, now: float, output_tokens: int) -> None:
-        """The tokens of an answer have been sent: the server that has least to do did that."""
-        work_s = self._per_output_token_s * output_tokens
+        """An answer has ended: a backlog, if there is one, is longer by the work of its tokens."""
         free_s = self._free_s
-        if free_s and work_s:
-            heapreplace(free_s, (now if now > free_s[0] else free_s[0]) + work_s)
+        if free_s and free_s[0] > now:
+            heapreplace(free_s, free_s[0] + self._per_output_token_s * output_tokens)

@@ -99,8 +99,9 @@ _DERIVED = frozenset({"request_delay_s", "request_per_prompt_token_s", "request_
 
 
 def _derived(name: str, case: Case, metric: str, slopes: Mapping[str, float]) -> float:
-    """A slope that follows from another: the work of a prompt's tokens is work of its request; that of an answer's tokens is too, but only
-    what waits behind it waits; a delay is a delay; and the first of each client's requests are so many of all."""
+    """A slope that follows from another: the work of a prompt's tokens is work of its request; that of an answer's tokens is too, where
+    there is a backlog (a burst), and only what waits behind it waits; a delay is a delay; and the first of each client's requests are so
+    many of all."""
     if name == "first_request_s":
         load, first = case.load, metric in ("ttft_mean", "e2e_mean")
         return min(1.0, load.concurrency / load.requests) if first and load.kind == "closed" else 0.0
@@ -110,7 +111,7 @@ def _derived(name: str, case: Case, metric: str, slopes: Mapping[str, float]) ->
     a_second = slopes["request_s"]
     if name == "request_per_prompt_token_s":
         return case.load.prompt.mean * a_second
-    return case.load.output.mean * max(0.0, a_second - delay)
+    return case.load.output.mean * max(0.0, a_second - delay) if case.load.kind == "burst" else 0.0
 
 
 def _time(metric: str, measured: float) -> float:

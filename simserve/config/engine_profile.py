@@ -76,8 +76,14 @@ class RequestPathSection(Section):
         default=0.0,
         ge=0,
         le=MOST_STEP_S,
-        description="For each token of an answer: text from tokens, a chunk to the client. It takes the API servers' time from requests"
-        " that come, where there are any; the client's own token is not delayed.",
+        description="For each token of an answer: text from tokens, a chunk to the client. Requests that wait for"
+        " API servers wait that much longer; the client's own token is not delayed.",
+    )
+    delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_STEP_S,
+        description="On the way, while no server works: network, waits between processes, the first token's way back.",
     )
     api_servers: int = Field(
         default=0,

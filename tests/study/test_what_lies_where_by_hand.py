@@ -142,7 +142,7 @@ OF_VERSION_1 = ("paired", "sweep.result", "placement.result", "regress.report", 
 @pytest.mark.parametrize(("module", "version"), [*((name, 1) for name in OF_VERSION_1), ("claims.record", 2)])
 def test_files_of_this_version_are_read(module: str, version: int) -> None:
     """A version that is raised makes the files that people have unreadable."""
-    assert importlib.import_module(f"simserve.study.{module}").SCHEMA_VERSION == version
+    assert version == importlib.import_module(f"simserve.study.{module}").SCHEMA_VERSION
 
 
 # ---- claims ----

@@ -90,10 +90,8 @@ def _write_profiles(values: Values, answers: Sequence[Response]) -> None:
         learned, path = values[lesson.profile], engine_profile.find(lesson.profile)
         overheads = with_values(_start(lesson.profile), learned)
         ends = [f"{name} at its {end}" for name, seconds in learned.items() if (end := physical.at_bound(name, seconds))]
-        note = (
-            f"partial pooling over versions and engines (docs/serving-validation.md) on {rows[lesson.profile]} values of"
-            f" {len(runs[lesson.profile])} runs" + (f"; {', '.join(ends)}" if ends else "")
-        )
+        told = f"{rows[lesson.profile]} values of {len(runs[lesson.profile])} runs" if rows[lesson.profile] else "no run - as its engine"
+        note = f"partial pooling over versions and engines (docs/serving-validation.md), {told}" + (f"; {', '.join(ends)}" if ends else "")
         path.write_text(with_overheads(path.read_text(encoding="utf-8"), overheads, note), encoding="utf-8")
         if "first_request_s" in learned:
             waits[lesson.profile] = learned["first_request_s"]

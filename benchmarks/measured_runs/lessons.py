@@ -12,7 +12,7 @@ from simserve.validation.sound import unsound
 from simserve.validation.split import is_check, model_group
 
 _STEP = ("per_step_s", "per_decode_request_s")
-_SERVER = (*_STEP, "request_s", "request_per_prompt_token_s", "request_per_output_token_s", "first_request_s")
+_SERVER = (*_STEP, "request_s", "request_delay_s", "request_per_prompt_token_s", "request_per_output_token_s", "first_request_s")
 
 
 class Lesson(NamedTuple):
@@ -25,11 +25,16 @@ class Lesson(NamedTuple):
 
 LESSONS = (
     Lesson("vllm-2023", "vllm", (*_STEP, "per_prefill_token_s", "kernel_launch_s")),
-    Lesson("vllm-v0", "vllm", (*_STEP, "request_s", "request_per_prompt_token_s")),
+    Lesson("vllm-v0", "vllm", (*_STEP, "request_s", "request_delay_s", "request_per_prompt_token_s")),
     Lesson("vllm-v0-offline", "vllm", _STEP),
     Lesson("vllm-v1", "vllm", _SERVER),
     Lesson("vllm-v1-async", "vllm", _SERVER),
     Lesson("vllm-0.19", "vllm", _SERVER),
+    # Versions that no run is of: like their engine.
+    Lesson("vllm-0.24", "vllm", _SERVER),
+    Lesson("vllm-0.33", "vllm", _SERVER),
+    Lesson("vllm-0.33-async", "vllm", _SERVER),
+    Lesson("sglang-0.5.23", "sglang", _SERVER),
     Lesson("sglang-0.5.1", "sglang", _SERVER),
     Lesson("sglang", "sglang", _SERVER),
     # Mixed steps of its PyTorch backend run outside CUDA graphs: the host's time per kernel decides those of short prompts.
@@ -37,7 +42,7 @@ LESSONS = (
     Lesson("tensorrt-llm", "tensorrt-llm", (*_SERVER, "kernel_launch_s")),
     Lesson("deepspeed-fastgen", "deepspeed", (*_STEP, "per_prefill_token_s")),
     Lesson("llama.cpp", "llama.cpp", ("per_step_s",)),
-    Lesson("mindie", "mindie", (*_STEP, "request_s")),
+    Lesson("mindie", "mindie", (*_STEP, "request_s", "request_delay_s")),
 )
 """Not here: vllm-ascend, whose kernels are estimates: its host seconds are assumed."""
 

@@ -308,6 +308,7 @@ class Deployment:
             request_per_prompt_token_s=path.per_prompt_token_s,
             api_servers=path.api_servers,
             request_per_output_token_s=path.per_output_token_s,
+            request_delay_s=path.delay_s,
             steps_ahead=path.steps_ahead,
             ends_late=self.engine is not None and self.engine.ends_late and path.steps_ahead > 0,
             policy=self.policy or type(scheduler).__name__,

@@ -42,7 +42,8 @@ def simulate_checked(
     records = simulation.run(until_s)
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)
-    outside = any(spec.request_s or spec.request_per_prompt_token_s or spec.loads for spec in specs) or bool(records.instance_states)
+    away = any(spec.request_s or spec.request_per_prompt_token_s or spec.request_delay_s for spec in specs)
+    outside = away or any(spec.loads for spec in specs) or bool(records.instance_states)
     outside = outside or any(instance.postponed for instance in simulation.instances) or simulation.cluster.has_held
     check_records(records, finished=until_s is None, outside=outside)
     if until_s is None:

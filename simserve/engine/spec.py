@@ -80,6 +80,7 @@ class InstanceSpec:
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
     api_servers       processes that do this work, one request after the other; 0 = as many as there are requests, which is a delay
+    request_delay_s   time on the way in which none of them works (network, waits between processes)
     request_per_output_token_s  work of these processes for each token sent to a client, seconds
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
@@ -115,6 +116,7 @@ class InstanceSpec:
     request_per_prompt_token_s: float = 0.0
     api_servers: int = 0
     request_per_output_token_s: float = 0.0
+    request_delay_s: float = 0.0
     steps_ahead: int = 0
     ends_late: bool = False
     policy: str = ""

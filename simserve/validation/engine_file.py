@@ -24,11 +24,12 @@ def with_overheads(text: str, overheads: Overheads, provenance: str, *, name: st
         f"host: {{per_step_s: {_number(host.per_step_s)}, per_decode_request_s: {_number(host.per_decode_request_s)},"
         f" per_prefill_token_s: {_number(host.per_prefill_token_s)}{launch}}}"
     )
-    servers = f"per_output_token_s: {_number(overheads.request_per_output_token_s)}, api_servers: {overheads.api_servers}, "
+    delay = f" delay_s: {_number(overheads.request_delay_s)}," if overheads.request_delay_s else ""
+    servers = f" per_output_token_s: {_number(overheads.request_per_output_token_s)}, api_servers: {overheads.api_servers},"
     new_path = (
         f"request_path: {{per_request_s: {_number(overheads.request_s)},"
-        f" per_prompt_token_s: {_number(overheads.request_per_prompt_token_s)},"
-        f" {servers if overheads.api_servers else ''}steps_ahead: {overheads.steps_ahead}}}"
+        f" per_prompt_token_s: {_number(overheads.request_per_prompt_token_s)},{delay}{servers if overheads.api_servers else ''}"
+        f" steps_ahead: {overheads.steps_ahead}}}"
     )
     found = False
     for line in text.splitlines():

@@ -16,7 +16,7 @@ from simserve.validation.case import Case
 from simserve.validation.evaluate import WORKERS, Outcome, evaluate
 from simserve.validation.machine import Overheads, overheads_of
 from simserve.validation.overhead_values import with_values
-from simserve.validation.pooled import PooledFit, Pooling, Values
+from simserve.validation.pooled import F64, PooledFit, Pooling, Values
 from simserve.validation.responses import Response
 from simserve.validation.split import GROUPINGS
 
@@ -29,16 +29,19 @@ def best_pooling(fit: PooledFit, responses: Sequence[Response]) -> tuple[Pooling
 
     Each grouping counts alike, and within it each group; errors are cut at a factor of two, so that no group decides alone.
     """
-    found = {pooling: float(np.mean([_unseen(fit, responses, pooling, grouping) for grouping in GROUPINGS])) for pooling in POOLINGS}
+    found = {}
+    for pooling in POOLINGS:
+        whole = fit.solution(responses, pooling)
+        found[pooling] = float(np.mean([_unseen(fit, responses, pooling, grouping, whole) for grouping in GROUPINGS]))
     return min(found, key=lambda pooling: found[pooling]), found
 
 
-def _unseen(fit: PooledFit, responses: Sequence[Response], pooling: Pooling, grouping: str) -> float:
+def _unseen(fit: PooledFit, responses: Sequence[Response], pooling: Pooling, grouping: str, whole: F64) -> float:
     group_of = GROUPINGS[grouping]
     groups = [group_of(r.case) for r in responses]
     squares = []
     for group in sorted(set(groups)):
-        values = fit.values([r for r, g in zip(responses, groups, strict=True) if g != group], pooling)
+        values = fit.values([r for r, g in zip(responses, groups, strict=True) if g != group], pooling, whole)
         own = [r for r, g in zip(responses, groups, strict=True) if g == group]
         logs = [float(np.clip(np.log(r.predicted(values[r.case.profile]) / r.measured), -0.7, 0.7)) for r in own]
         squares.append(float(np.mean(np.square(logs))))
@@ -51,11 +54,11 @@ def values_without(
     """For each group of the cases, the overheads learned without it."""
     group_of = GROUPINGS[grouping]
     seen = [group_of(r.case) for r in responses]
-    whole = fit.values(responses, pooling)
+    whole = fit.solution(responses, pooling)
     found = {}
     for group in sorted({group_of(case) for case in cases if not case.skip}):
         kept = [r for r, g in zip(responses, seen, strict=True) if g != group]
-        found[group] = whole if len(kept) == len(responses) else fit.values(kept, pooling)
+        found[group] = fit.values(kept, pooling, whole)
     return found
 
 

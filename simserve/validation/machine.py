@@ -36,6 +36,7 @@ class Overheads:
 
     request_s, request_per_prompt_token_s  HTTP and tokenising before the scheduler sees a request
     request_per_output_token_s  text of a token and its chunk to the client: time of the API servers, where there are any
+    request_delay_s  on the way, while no server works
     api_servers  processes that do this work, one request after the other; 0 = it is a delay
     steps_ahead  steps already scheduled beyond the one in progress when a request arrives: it waits for them too
     first_request_s  what each client's first request of a measured run waits beside all this (see `warm_up`); of runs, not of engines
@@ -45,6 +46,7 @@ class Overheads:
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
     request_per_output_token_s: float = 0.0
+    request_delay_s: float = 0.0
     api_servers: int = 0
     steps_ahead: int = 0
     first_request_s: float = 0.0
@@ -58,6 +60,7 @@ def overheads_of(profile: EngineProfile) -> Overheads:
         path.per_request_s,
         path.per_prompt_token_s,
         path.per_output_token_s,
+        path.delay_s,
         path.api_servers,
         path.steps_ahead,
         warm_up.first_request_s(profile.name),
@@ -112,6 +115,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         request_s=overheads.request_s,
         request_per_prompt_token_s=overheads.request_per_prompt_token_s,
         request_per_output_token_s=overheads.request_per_output_token_s,
+        request_delay_s=overheads.request_delay_s,
         api_servers=overheads.api_servers,
         steps_ahead=overheads.steps_ahead,
         speculation=_speculation(case, profile),

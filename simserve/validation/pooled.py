@@ -66,19 +66,27 @@ class PooledFit:
                 for key in (("profile", profile, name), ("engine", engine_of[profile], name), ("all", "", name)):
                     self._place.setdefault(key, len(self._place))
 
-    def values(self, responses: Sequence[Response], pooling: Pooling) -> Values:
-        """The most likely overheads of every profile, also of those without a response, to two digits."""
-        from scipy.optimize import least_squares
-
-        first = np.array([math.log(physical.RANGES[name].typical_s) for _, _, name in self._place])
-        low = np.array([math.log(physical.RANGES[name].least_s) for _, _, name in self._place])
-        high = np.array([math.log(physical.RANGES[name].largest_s) for _, _, name in self._place])
-        problem = _Problem(responses, self._place, self._priors(pooling))
-        solution = least_squares(problem.residuals, first, problem.jacobian, bounds=(low - 1e-9, high + 1e-9), x_scale=1.0, max_nfev=60)
+    def values(self, responses: Sequence[Response], pooling: Pooling, first: F64 | None = None) -> Values:
+        """The most likely overheads of every profile, also of those without a response, to two digits. `first`: where to begin."""
+        found = self.solution(responses, pooling, first)
         return {
-            profile: rounded({name: physical.clipped(name, math.exp(solution.x[self._place["profile", profile, name]])) for name in names})
+            profile: rounded({name: physical.clipped(name, math.exp(found[self._place["profile", profile, name]])) for name in names})
             for profile, names in self._parameters.items()
         }
+
+    def solution(self, responses: Sequence[Response], pooling: Pooling, first: F64 | None = None) -> F64:
+        """The logarithms of all parameters, of profiles, of engines and of all engines; near those of a few responses fewer."""
+        from scipy.optimize import least_squares
+
+        usual = np.array([math.log(physical.RANGES[name].typical_s) for _, _, name in self._place])
+        low = np.array([math.log(physical.RANGES[name].least_s) for _, _, name in self._place]) - 1e-9
+        high = np.array([math.log(physical.RANGES[name].largest_s) for _, _, name in self._place]) + 1e-9
+        problem = _Problem(responses, self._place, self._priors(pooling))
+        start = usual if first is None else np.clip(first, low + 1e-6, high - 1e-6)
+        found: F64 = least_squares(
+            problem.residuals, start, problem.jacobian, bounds=(low, high), x_scale=1.0, ftol=1e-5, xtol=1e-4, max_nfev=60
+        ).x
+        return found
 
     def _priors(self, pooling: Pooling) -> list[tuple[int, int | None, float, float]]:
         """(parameter, what it is drawn around or None, the constant it is drawn around, deviation) of each."""

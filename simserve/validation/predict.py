@@ -51,9 +51,7 @@ def inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
     if offline and overheads.request_s > 0:
         overheads = replace(overheads, host=replace(overheads.host, per_decode_request_s=0.0))
     if offline or case.settings.get("clock") == "engine":
-        return replace(
-            overheads, request_s=0.0, request_per_prompt_token_s=0.0, request_per_output_token_s=0.0, steps_ahead=0, first_request_s=0.0
-        )
+        return Overheads(overheads.host)
     return overheads
 
 

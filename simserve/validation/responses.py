@@ -95,20 +95,23 @@ def _simulated(parameters: Sequence[str]) -> list[str]:
     return [name for name in parameters if name not in _DERIVED]
 
 
-_DERIVED = frozenset({"request_per_prompt_token_s", "request_per_output_token_s", "first_request_s"})
+_DERIVED = frozenset({"request_delay_s", "request_per_prompt_token_s", "request_per_output_token_s", "first_request_s"})
 
 
 def _derived(name: str, case: Case, metric: str, slopes: Mapping[str, float]) -> float:
-    """A slope that follows from another: the work of a prompt's tokens is work of its request; that of an answer's tokens is too, but only
-    what waits behind it waits; and the first of each client's requests are so many of all."""
+    """A slope that follows from another: the work of a prompt's tokens is work of its request; that of an answer's tokens is too, where
+    there is a backlog (a burst), and only what waits behind it waits; a delay is a delay; and the first of each client's requests are so
+    many of all."""
     if name == "first_request_s":
         load, first = case.load, metric in ("ttft_mean", "e2e_mean")
         return min(1.0, load.concurrency / load.requests) if first and load.kind == "closed" else 0.0
+    delay = {"ttft_mean": 1.0, "e2e_mean": 1.0, "latency_sum": float(case.load.requests)}.get(metric, 0.0)
+    if name == "request_delay_s":
+        return delay
     a_second = slopes["request_s"]
     if name == "request_per_prompt_token_s":
         return case.load.prompt.mean * a_second
-    delay = 1.0 if metric in ("ttft_mean", "e2e_mean") else 0.0
-    return case.load.output.mean * max(0.0, a_second - delay)
+    return case.load.output.mean * max(0.0, a_second - delay) if case.load.kind == "burst" else 0.0
 
 
 def _time(metric: str, measured: float) -> float:

@@ -52,15 +52,29 @@ def test_a_burst_is_taken_in_at_the_rate_of_the_servers() -> None:
         assert r.first_token_s.max() == pytest.approx(40 / rate, rel=0.1)
 
 
-def test_answers_take_time_from_requests_that_come() -> None:
-    spec = replace(ROOMY.spec(), request_s=0.1, api_servers=1, request_per_output_token_s=0.05)
-    alone = simulate(Workload(table([0.0, 50.0], [4, 4], 20)), [spec], check=True).requests
-    first_end = float(alone.finish_s[0])
-    late = simulate(Workload(table([0.0, first_end + 0.5], [4, 4], 20)), [replace(spec, scheduler=ROOMY.spec().scheduler)]).requests
-    ttft = late.first_token_s - late.released_s
-    assert ttft[1] - (alone.first_token_s - alone.released_s)[1] == pytest.approx(20 * 0.05 - 0.5)
+def test_answers_take_time_from_requests_that_wait() -> None:
+    front = FrontEnd(replace(ROOMY.spec(), request_s=0.1, request_per_output_token_s=0.05, api_servers=1))
+    assert [front.passed_s(0.0, 1) for _ in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+    front.sent(0.15, 20)  # a second of work, while requests wait
+    assert front.passed_s(0.2, 1) == pytest.approx(0.3 + 1.0 + 0.1)
+
+
+def test_an_idle_server_has_sent_the_tokens_as_they_came() -> None:
+    """A client that sends its next request when an answer ends does not wait for that answer."""
+    spec = replace(ROOMY.spec(), request_s=0.1, api_servers=1)
+    runs = [
+        simulate(Workload(table([0.0] * 4, [4] * 4, 20), concurrency=1), [replace(spec, request_per_output_token_s=each)], check=True)
+        for each in (0.0, 0.05)
+    ]
+    assert np.array_equal(runs[0].requests.finish_s, runs[1].requests.finish_s)
 
 
 def test_a_negative_number_of_servers_is_refused() -> None:
     with pytest.raises(ConfigError, match="api_servers"):
         replace(ROOMY.spec(), api_servers=-1)
+
+
+def test_a_delay_on_the_way_keeps_no_server() -> None:
+    front = FrontEnd(replace(ROOMY.spec(), request_s=0.1, request_delay_s=1.0, api_servers=1))
+    assert [front.passed_s(0.0, 1), front.passed_s(0.0, 1)] == pytest.approx([1.1, 1.2])
+    assert FrontEnd(replace(ROOMY.spec(), request_s=0.1, request_delay_s=1.0)).passed_s(0.0, 1) == pytest.approx(1.1)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from simserve.engine import InstanceSpec, simulate
-from simserve.policies.registry import scheduler_class, scheduler_names
-from simserve.workload.requests import PrefixBlocks, RequestTable, Workload
+from simserve.policies.registry import scheduler_names
 from tests.engine.strategies import Case, Row
 from tests.reference.toy_cost import RoundCost
 
@@ -47,17 +44,3 @@ def test_without_a_sequence_slot_all_wait(policy: str) -> None:
     rows = (Row(0, 4, 6, 6), Row(0, 4, 6, 6), Row(LATER, 4, 6, 6), Row(LATER, 4, 1, 1))
     first, second, third, fourth = started(policy, rows, kv_blocks=100, max_seqs=2)
     assert first == second == 0 and LATER < third <= fourth
-
-
-@pytest.mark.parametrize(("budget", "together"), [(22, True), (20, False)])
-def test_sglang_counts_what_its_cache_lacks(budget: int, together: bool) -> None:
-    """After a prompt of 12 tokens, one of 9 and one of 20 of which 8 are known: 9 and 12 tokens are fewer than 22, and not than 20."""
-    first = list(range(12))
-    ids = np.concatenate([first, np.arange(100, 109), first[:8], np.arange(200, 212)])
-    prefix = PrefixBlocks(np.array([0, 12, 21, 41]), ids, 1)
-    table = RequestTable.build(np.array([0.0, 100.0, 100.0]), np.array([12, 9, 20]), np.array([1, 1, 1]), prefix=prefix)
-    cls = scheduler_class("sglang")
-    policy = cls(cls.Params(max_prefill_tokens=budget, chunked_prefill_size=-1))
-    spec = InstanceSpec("i", policy, RoundCost(), 100, block_tokens=4, max_seqs=8, prefix_caching=True, prefix_match="token")
-    times = simulate(Workload(table), [spec], check=True).requests.scheduled_s
-    assert times[1] == 100.0 and (times[2] == times[1]) == together

@@ -37,7 +37,7 @@ def test_overheads_of_a_load_sweep_are_found_again() -> None:
     result = fit_overheads(sweep(), parameters=("per_step_s", "request_s"))
     assert result.values["per_step_s"] == pytest.approx(0.004, rel=0.1)
     assert result.values["request_s"] == pytest.approx(0.03, rel=0.1)
-    assert max(result.after_percent.values()) < 2.0 < max(result.before_percent.values())
+    assert max(result.after_percent.values()) < 3.0 < max(result.before_percent.values())
 
 
 def test_nothing_to_learn_from_is_said_with_the_reason() -> None:

@@ -21,10 +21,44 @@ from simserve.errors import SimserveError
 TORCH = os.environ.get("TORCH", "torch==2.13.0")
 
 BASE = (
-    "numpy pydantic packaging pyyaml typing_extensions regex cachetools psutil cloudpickle msgspec pyzmq requests tqdm blake3 py-cpuinfo"
-    " prometheus_client pillow cbor2 einops sentencepiece setproctitle gguf fastapi scipy pybase64 diskcache lark openai aiohttp"
-    " partial-json-parser mcp openai-harmony uvloop llguidance tiktoken httpx typer"
-).split()
+    "numpy",
+    "pydantic",
+    "packaging",
+    "pyyaml",
+    "typing_extensions",
+    "regex",
+    "cachetools",
+    "psutil",
+    "cloudpickle",
+    "msgspec",
+    "pyzmq",
+    "requests",
+    "tqdm",
+    "blake3",
+    "py-cpuinfo",
+    "prometheus_client",
+    "pillow",
+    "cbor2",
+    "einops",
+    "sentencepiece",
+    "setproctitle",
+    "gguf",
+    "fastapi",
+    "scipy",
+    "pybase64",
+    "diskcache",
+    "lark",
+    "openai",
+    "aiohttp",
+    "partial-json-parser",
+    "mcp",
+    "openai-harmony",
+    "uvloop",
+    "llguidance",
+    "tiktoken",
+    "httpx",
+    "typer",
+)
 """What is imported on the way to a scheduler, most of it by modules that have nothing to do with scheduling."""
 
 BASE_ALONE = ("xgrammar", "apache-tvm-ffi")
@@ -43,8 +77,12 @@ VERSIONS = {
         "0.24.0": "transformers-5",
         "0.33.0": "transformers-5",
     },
+    "vllm-ascend": {"0.11.0": "transformers-4"},
 }
 """Engine -> version -> generation of packages. Another version may be asked for: it gets the newest generation."""
+
+BENEATH = {"vllm-ascend": "vllm"}
+"""Engines that extend another, of the same version."""
 
 KEPT = (".py", ".pyi", ".json", ".jinja", "METADATA", "entry_points.txt", "top_level.txt")
 """What is taken out of a wheel: no kernels."""
@@ -77,7 +115,8 @@ def environment(engine: str, version: str, scratch: Path, wheels: Path | None = 
     if not _done(packages):
         _pip(python, "install", "--no-deps", "--target", str(packages), *GENERATIONS[generation])
         _finish(packages)
-    return Environment(python, (_files(python, engine, version, scratch, wheels), packages))
+    engines = [engine, *([BENEATH[engine]] if engine in BENEATH else [])]
+    return Environment(python, (*(_files(python, one, version, scratch, wheels) for one in engines), packages))
 
 
 def _base(folder: Path) -> Path:

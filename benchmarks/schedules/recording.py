@@ -50,7 +50,7 @@ def record(
         if of != {version}:
             raise SimserveError(f"{engine} {version} was asked for, and {', '.join(sorted(of)) or 'nothing'} was driven")
         for kind in dict.fromkeys(case.workload.kind for case in driven):
-            _put(into / f"{engine}-{kind.removeprefix(engine + '-')}.json.gz", engine, version, [one for one in driven if one.workload.kind == kind])
+            _put(into / f"{kind}.json.gz", engine, version, [one for one in driven if one.workload.kind == kind])
         print(f"{engine} {version}: {sum(len(one.schedules) for one in driven)} of {len(driven)} workloads recorded", flush=True)
 
 
@@ -82,7 +82,12 @@ def hold(fixtures: Path) -> int:
     from simserve.validation.schedules.report import headline
     from simserve.validation.schedules.schedule import ENGINES
 
-    said = {(one.engine, one.version, kind) for one in verified_schedules.everything().versions for kind in one.kinds if kind not in one.not_equal}
+    said = {
+        (one.engine, one.version, kind)
+        for one in verified_schedules.everything().versions
+        for kind in one.kinds
+        if kind not in one.not_equal
+    }
     with counting("schedules compared") as progress:
         counts = tallies(compare_cases(read_place(fixtures), progress=progress))
     worse = 0
@@ -98,7 +103,9 @@ def hold(fixtures: Path) -> int:
 def _put(path: Path, engine: str, version: str, cases: Sequence[ScheduleCase]) -> None:
     """Beside what is recorded of other versions under the same workloads."""
     earlier = {one.workload: one for one in read_cases(path)} if path.is_file() else {}
-    dropped = {row.version for one in earlier.values() if one.workload not in {case.workload for case in cases} for row in one.schedules} - {version}
+    dropped = {
+        row.version for one in earlier.values() if one.workload not in {case.workload for case in cases} for row in one.schedules
+    } - {version}
     if dropped:
         print(f"{path.name}: other workloads than before; record {', '.join(sorted(dropped))} again", file=sys.stderr)
     order = {name: number for number, name in enumerate(VERSIONS.get(engine, ()))}

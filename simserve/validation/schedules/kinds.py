@@ -59,9 +59,9 @@ def _lengths(rng: np.random.Generator, count: int, least: int, most: int) -> lis
 def _requests(
     rng: np.random.Generator, count: int, per_s: float, prompt: tuple[int, int], output: tuple[int, int], spare: int = 0
 ) -> list[dict[str, Any]]:
-    """Poisson arrivals to the microsecond, all at 0 where the rate is 0; of every third request, `spare` more tokens are allowed than it
-    needs."""
-    arrivals = np.cumsum(rng.exponential(1 / per_s, count)) if per_s else np.zeros(count)
+    """Poisson arrivals to the microsecond, no two at the same one, or all at 0 where the rate is 0; of every third request, `spare` more
+    tokens are allowed than it needs."""
+    arrivals = np.cumsum(np.maximum(rng.exponential(1 / per_s, count), 2e-6)) if per_s else np.zeros(count)
     rows = zip(arrivals, _lengths(rng, count, *prompt), _lengths(rng, count, *output), strict=True)
     found: list[dict[str, Any]] = [{"arrival_s": round(float(s), 6), "prompt_tokens": p, "output_tokens": o} for s, p, o in rows]
     for one in found[::3] if spare else ():
@@ -71,7 +71,7 @@ def _requests(
 
 def _longest(requests: Sequence[dict[str, Any]]) -> int:
     """Tokens of the longest sequence that may come of them, in whole blocks: what max_model_len has to be."""
-    longest = max(one["prompt_tokens"] + one.get("max_tokens", one["output_tokens"]) for one in requests)
+    longest: int = max(one["prompt_tokens"] + one.get("max_tokens", one["output_tokens"]) for one in requests)
     return -(-(longest + 1) // BLOCK) * BLOCK
 
 
@@ -114,7 +114,9 @@ def _accepted(rng: np.random.Generator, requests: Sequence[dict[str, Any]], draf
 def roomy(seed: int) -> ScheduleWorkload:
     """Enough of everything; prompts of more than one step."""
     rng = _rng("roomy", seed)
-    return _made("roomy", seed, _requests(rng, 50, 25, (5, 1500), (2, 100), spare=30), max_num_batched_tokens=int(rng.choice([256, 512, 2048])))
+    return _made(
+        "roomy", seed, _requests(rng, 50, 25, (5, 1500), (2, 100), spare=30), max_num_batched_tokens=int(rng.choice([256, 512, 2048]))
+    )
 
 
 @_kind
@@ -122,7 +124,9 @@ def tight(seed: int) -> ScheduleWorkload:
     """Memory for a few sequences: preemption, first come first served."""
     rng = _rng("tight", seed)
     requests = _requests(rng, 60, 50, (5, 400), (10, 200), spare=30)
-    return _made("tight", seed, requests, kv_blocks=_pool(rng, requests, 1.0, 4.0), max_num_batched_tokens=int(rng.choice([128, 512, 2048])))
+    return _made(
+        "tight", seed, requests, kv_blocks=_pool(rng, requests, 1.0, 4.0), max_num_batched_tokens=int(rng.choice([128, 512, 2048]))
+    )
 
 
 @_kind
@@ -146,7 +150,14 @@ def threshold(seed: int) -> ScheduleWorkload:
     rng = _rng("threshold", seed)
     requests = _requests(rng, 40, 15, (5, 2000), (2, 80))
     pool = _pool(rng, requests, 1.5, 8.0)
-    return _made("threshold", seed, requests, long_prefill_token_threshold=int(rng.choice([32, 100, 256])), max_num_batched_tokens=512, kv_blocks=pool)
+    return _made(
+        "threshold",
+        seed,
+        requests,
+        long_prefill_token_threshold=int(rng.choice([32, 100, 256])),
+        max_num_batched_tokens=512,
+        kv_blocks=pool,
+    )
 
 
 @_kind
@@ -215,7 +226,9 @@ def asynchronous(seed: int) -> ScheduleWorkload:
     """The plan of a step is made while the one before it runs."""
     rng = _rng("asynchronous", seed)
     requests = _requests(rng, 50, 30, (5, 800), (2, 80), spare=20)
-    return _made("asynchronous", seed, requests, async_scheduling=True, max_num_seqs=int(rng.choice([4, 16, 64])), max_num_batched_tokens=512)
+    return _made(
+        "asynchronous", seed, requests, async_scheduling=True, max_num_seqs=int(rng.choice([4, 16, 64])), max_num_batched_tokens=512
+    )
 
 
 @_kind
@@ -285,7 +298,9 @@ def reserve(seed: int) -> ScheduleWorkload:
     rng = _rng("reserve", seed)
     requests = _requests(rng, 50, 40, (50, 1200), (5, 80))
     pool = _pool(rng, requests, 1.1, 3.0)
-    return _made("reserve", seed, requests, reserve_full_prompt=bool(seed % 2), kv_blocks=pool, max_num_batched_tokens=int(rng.choice([128, 256])))
+    return _made(
+        "reserve", seed, requests, reserve_full_prompt=bool(seed % 2), kv_blocks=pool, max_num_batched_tokens=int(rng.choice([128, 256]))
+    )
 
 
 @_kind
@@ -305,7 +320,9 @@ def interval(seed: int) -> ScheduleWorkload:
     rng = _rng("interval", seed)
     requests = _requests(rng, 50, 25, (5, 900), (5, 100))
     steps, pool = int(rng.integers(2, 9)), _pool(rng, requests, 1.5, 8.0)
-    return _made("interval", seed, requests, prefill_schedule_interval=steps, kv_blocks=pool, max_num_batched_tokens=int(rng.choice([256, 1024])))
+    return _made(
+        "interval", seed, requests, prefill_schedule_interval=steps, kv_blocks=pool, max_num_batched_tokens=int(rng.choice([256, 1024]))
+    )
 
 
 @_kind

@@ -110,7 +110,11 @@ def configuration(settings: ScheduleSettings, installed: str) -> Any:
     }
     stated = settings.stated()
     scheduler |= {field: stated[name] for name, field in RULES.items() if name in stated}
-    if "async_scheduling" in fields["SchedulerConfig"] and settings.async_scheduling and "get_scheduler_cls" not in dir(config.SchedulerConfig):
+    if (
+        "async_scheduling" in fields["SchedulerConfig"]
+        and settings.async_scheduling
+        and "get_scheduler_cls" not in dir(config.SchedulerConfig)
+    ):
         # 0.11: the class is chosen where the arguments of the server are read (engine/arg_utils.py)
         scheduler["scheduler_cls"] = "vllm.v1.core.sched.async_scheduler.AsyncScheduler"
     elif "scheduler_cls" in fields["SchedulerConfig"] and fields["SchedulerConfig"]["scheduler_cls"].default is not None:
@@ -192,7 +196,8 @@ def _model(max_model_len: int) -> Any:
         "max_model_len": max_model_len,
     }
     # a process of its own, in which torch would not know what `_torch_before_vllm` taught it, looks at the model's class otherwise
-    imported("vllm.model_executor.models.registry")._run_in_subprocess = lambda inspected: inspected()
+    registry: Any = imported("vllm.model_executor.models.registry")
+    registry._run_in_subprocess = lambda inspected: inspected()
     parameters = inspect.signature(model).parameters
     if "runner" in parameters:  # from 0.9 on it says what `task` said
         del given["task"]

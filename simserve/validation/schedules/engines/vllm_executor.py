@@ -1,4 +1,4 @@
-"""A model executor for vLLM's engine core that computes nothing: every batch takes a stated time, every sequence that is due a token gets one."""
+"""A model executor for vLLM's engine core that computes nothing: a batch takes a stated time, a sequence that is due a token gets one."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Executor:
         """The tokens of a batch: at once where nothing is computed, else when its last stage has ended."""
         if not scheduler_output.total_num_scheduled_tokens:
             self._drafted = []
-            last = 0.0 if self._last is None else self._last._end_s  # noqa: SLF001 - results come in order
+            last = 0.0 if self._last is None else self._last._end_s  # results come in order
             return self._answer(_Result(self._clock, min(last, self._clock.now), self._output({})), non_block)
         start = max(self._clock.now, self._stage_free_s)
         if self._stages > 1:
@@ -134,11 +134,13 @@ class _Executor:
         return [1] * k if self._workload.requests[int(name)].accepted is not None else []
 
     def _sampled(self, plan: Any) -> dict[str, list[int]]:
-        """Tokens by request: one for each whose prompt and answer are computed up to the last token with this batch, and as many more as the
-        workload says are accepted of those drafted."""
+        """Tokens by request: one for each whose prompt and answer are computed up to the last token with this batch, and as many more as
+        the workload says are accepted of those drafted."""
         before = {one.req_id: one.num_computed_tokens for one in plan.scheduled_new_reqs}
         cached = plan.scheduled_cached_reqs
-        if isinstance(cached, list):  # 0.8: what a preempted request had in flight is dropped (scheduler.py:643), so the scheduler's count holds
+        if isinstance(
+            cached, list
+        ):  # 0.8: what a preempted request had in flight is dropped (scheduler.py:643), so the scheduler's count holds
             before |= {one.req_id: one.num_computed_tokens for one in cached}
             for one in cached:
                 self._emitted[int(one.req_id)] = self.known_tokens(one.req_id)

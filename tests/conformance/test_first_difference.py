@@ -122,6 +122,17 @@ def test_recordings_of_times_alone_are_compared_by_them():
     assert found is not None and found.row == 5 and found.at_s == mine.requests[5].finish_s
 
 
+@pytest.mark.parametrize("ahead", [{"async_scheduling": True}, {"pipeline_stages": 2}])
+def test_starts_of_plans_made_ahead_are_not_compared(ahead):
+    """What is planned ahead may be taken down when it is planned or when it starts; what comes of it has one time."""
+    asked = replace(ASKED, settings=replace(ASKED.settings, **ahead))
+    early = made(STEPS, starts=[0.0, 0.0, 0.01, 0.02])
+    assert first_difference(ASKED, made(STEPS), early) is not None
+    assert first_difference(asked, made(STEPS), early) is None
+    late = replace(early, requests=(replace(early.requests[0], finish_s=0.05), *early.requests[1:]))
+    assert first_difference(asked, made(STEPS), late) is not None
+
+
 def test_a_microsecond_is_no_difference():
     one = made(STEPS)
     near = made(STEPS, starts=[0.0, 0.010001, 0.02, 0.03])

@@ -9,20 +9,21 @@ from simserve.validation.schedules.compare import compare_cases
 from simserve.validation.schedules.report import headline
 from simserve.validation.schedules.schedule import ENGINES
 from simserve.validation.schedules.verified import verified
-from tests.conformance.recordings import engine_of, first_of_each_kind, recorded_cases
+from tests.conformance.recordings import FILES, of_file
 
 VERSIONS = {("vLLM", version) for version in ("0.8.5", "0.11.0", "0.19.1", "0.24.0", "0.33.0")}
 """Those that profiles name."""
 
-CASES = first_of_each_kind(2)
+COMPARED = 2
+"""Workloads of a kind that are compared at every change; all of them are every night."""
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{engine_of(case)}-{case.workload.name}")
-def test_schedules_are_equal(case):
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.split(".")[0])
+def test_schedules_are_equal(path):
     """In kinds of which the record says that all are."""
     record = {(one.engine, one.version, one.profile): one.kinds for one in verified_schedules.everything().versions}
-    for one in compare_cases([case]):
-        known = record[ENGINES[one.engine], one.version, one.profile][case.workload.kind]
+    for one in compare_cases(of_file(path)[:COMPARED]):
+        known = record[ENGINES[one.engine], one.version, one.profile][one.workload.kind]
         if known.of and known.equal == known.of:
             assert one.verdict == "equal", headline(one)
         elif not known.of:
@@ -43,4 +44,5 @@ def test_every_version_that_profiles_name_was_driven():
 @pytest.mark.nightly
 def test_the_record_is_what_comes_out():
     """All recorded workloads: the counts and the first differences that results and docs/conformance.md show."""
-    assert verified(compare_cases(recorded_cases())) == verified_schedules.everything()
+    cases = [case for path in FILES for case in of_file(path)]
+    assert verified(compare_cases(cases)) == verified_schedules.everything()

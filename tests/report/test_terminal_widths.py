@@ -69,7 +69,7 @@ def test_names_break_between_their_parts_only():
 
 LISTINGS = {
     "models": "model parameters active layers KiB/token context",
-    "engines": "engine versions overheads validated",
+    "engines": "engine versions overheads validated schedules equal",
     "hardware": "profile vendor memory TFLOP/s fitted operators",
     "policies": "scheduling policy parameters router controller",
     "trace info traces/burstgpt-sample.csv": "prompt tokens output tokens arrival gap p95 p99",

@@ -52,7 +52,9 @@ class Difference:
 
 def first_difference(workload: ScheduleWorkload, left: Schedule, right: Schedule) -> Difference | None:
     """None where both did the same: the same tokens to the same requests in the same steps at the same times, the same admissions with the
-    same cached tokens, the same preemptions, the same ends. What only one side has recorded is not compared."""
+    same cached tokens, the same preemptions, the same ends. What only one side has recorded is not compared. Where plans are made ahead
+    (asynchronous scheduling, pipeline stages), when a step starts shows in what its requests get, and is not compared itself.
+    """
     if left.steps is not None and right.steps is not None and not _equal_steps(left, right):
         found = _step_difference(workload, left, right)
         if found is not None:
@@ -128,15 +130,16 @@ def _runs(request: RequestSchedule, step: int) -> bool:
 
 def _step_difference(workload: ScheduleWorkload, left: Schedule, right: Schedule) -> Difference | None:
     mine, others = _Plans(left), _Plans(right)
+    ahead = workload.settings.async_scheduling or workload.settings.pipeline_stages > 1
     for step in range(max(len(mine.starts), len(others.starts))):
-        found = _about(mine, others, step)
+        found = _about(mine, others, step, ahead)
         if found is not None:
             at_s = min(plans.starts[step] for plans in (mine, others) if step < len(plans.starts))
             return Difference(found[0], step, at_s, found[1], mine.side(step, workload, at_s), others.side(step, workload, at_s))
     return None
 
 
-def _about(left: _Plans, right: _Plans, step: int) -> tuple[str, int | None] | None:
+def _about(left: _Plans, right: _Plans, step: int, ahead: bool) -> tuple[str, int | None] | None:
     """What differs between the plans of a step, and the first row that shows it; None where nothing does."""
     if step >= min(len(left.starts), len(right.starts)):
         return "whether there is a further step", None
@@ -155,7 +158,7 @@ def _about(left: _Plans, right: _Plans, step: int) -> tuple[str, int | None] | N
         row = rows[0]
         ran = row in left.tokens[step] and row in right.tokens[step]
         return ("how many tokens a request gets" if ran else "which requests get tokens"), row
-    if abs(left.starts[step] - right.starts[step]) > TOLERANCE_S:
+    if not ahead and abs(left.starts[step] - right.starts[step]) > TOLERANCE_S:
         return "when the step starts", None
     return None
 

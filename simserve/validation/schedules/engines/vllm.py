@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from simserve.validation.schedules.engines.vllm_configuration import configuration, imported, installed_version
-from simserve.validation.schedules.engines.vllm_door import Door
 from simserve.validation.schedules.engines.vllm_executor import Clock, executor_class
+from simserve.validation.schedules.engines.vllm_limits import ServerLimits
 from simserve.validation.schedules.refusals import EngineUnavailable, Unsupported
 from simserve.validation.schedules.schedule import ENGINES, Schedule, ScheduleRecorder
 from simserve.validation.schedules.workload import ScheduleRequest, ScheduleSettings, ScheduleWorkload
@@ -126,7 +126,7 @@ class _Run:
         self._added: set[int] = set()
         if hasattr(self._core, "aborts_queue"):
             self._core.aborts_queue = _Aborts(self._due_aborts)
-        self._door = Door(self._config, workload) if workload.settings.max_queued or workload.settings.max_queued_tokens else None
+        self._limits = ServerLimits(self._config, workload) if workload.settings.max_queued or workload.settings.max_queued_tokens else None
         self._tokens, self._plans = 0, 0
 
     def schedule(self) -> Schedule:
@@ -164,7 +164,7 @@ class _Run:
         while self._arrivals and self._arrivals[0][1].arrival_s <= self._clock.now:
             row, request = self._arrivals.popleft()
             self._added.add(row)
-            if self._door is not None and not self._door.opens(row):
+            if self._limits is not None and not self._limits.take(row):
                 self._recorder.refused(row)
                 continue
             self._add(row, request)
@@ -181,8 +181,8 @@ class _Run:
         gone = [row for row in due if _name(row) in self._scheduler.requests]
         for row in gone:
             self._recorder.aborted(row)
-            if self._door is not None:
-                self._door.left(row)
+            if self._limits is not None:
+                self._limits.left(row)
         return [_name(row) for row in gone]
 
     def _add(self, row: int, request: ScheduleRequest) -> None:
@@ -227,12 +227,12 @@ class _Run:
             return
         if tokens:
             self._recorder.first_token(row, self._clock.now)
-            if self._door is not None:
-                self._door.answered(row)
+            if self._limits is not None:
+                self._limits.answered(row)
         if ended:
             self._recorder.finished(row, self._clock.now)
-            if self._door is not None:
-                self._door.left(row)
+            if self._limits is not None:
+                self._limits.left(row)
 
     def _plan(self, *arguments: Any) -> Any:
         """The scheduler's plan, taken down."""

@@ -20,7 +20,7 @@ class Clock:
 
 
 class _Result:
-    """The result of a batch, like a `concurrent.futures.Future`: whoever waits for it moves the clock."""
+    """The result of a batch, like a `concurrent.futures.Future`: waiting for it moves the clock."""
 
     def __init__(self, clock: Clock, end_s: float, output: Any) -> None:
         self._clock, self._end_s, self._output = clock, end_s, output

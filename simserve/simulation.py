@@ -62,7 +62,7 @@ def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple
 
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
-    profile = {**about, "validated": engine.validated, "sources": list(engine.sources)}
+    profile = {**about, "validated": engine.validated, "held_out": engine.verdict.words, "sources": list(engine.sources)}
     notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
     schedule = schedule_of(engine.name if experiment.bundled_engine else "", info.policy, engine.scheduler.policy)
     described = {**info.cost, "engine_profile": profile, "schedule": schedule, "measured_runs": _measured_runs(engine.name, info)}

@@ -1,8 +1,8 @@
 """Public data sets of measured serving runs: a reader for each schema, the launch recipes behind them, and what is learned from them.
 
 simserve validate serving ../shared/serving_measurements --readers benchmarks.measured_runs
-python -m benchmarks.measured_runs fit [PROFILE ...]     learn the bundled engine profiles' overheads from the fit part
-python -m benchmarks.measured_runs report                judge, and write the tables of docs/ and simserve/validation/accuracy.yaml
+python -m benchmarks.measured_runs fit       learn the bundled engine profiles' overheads, and again without each model, device, version
+python -m benchmarks.measured_runs report    judge, and write the tables of README, docs/ and simserve/validation/accuracy.yaml
 """
 
 from benchmarks.measured_runs import (

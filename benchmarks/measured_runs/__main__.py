@@ -1,12 +1,12 @@
-"""`python -m benchmarks.measured_runs fit [PROFILE ...]` and `python -m benchmarks.measured_runs report`."""
+"""`python -m benchmarks.measured_runs fit` and `python -m benchmarks.measured_runs report`."""
 
 import sys
 
 import benchmarks.measured_runs
-from benchmarks.measured_runs import accuracy
+from benchmarks.measured_runs import accuracy, learn
 
-if sys.argv[1:2] == ["fit"]:
-    accuracy.fit(sys.argv[2:])
+if sys.argv[1:] == ["fit"]:
+    learn.fit()
 elif sys.argv[1:] == ["report"]:
     accuracy.report()
 else:

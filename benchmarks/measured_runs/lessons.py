@@ -1,74 +1,96 @@
-"""Which measured runs each bundled engine profile learns its overheads from, and which overheads."""
+"""What is learned for each bundled engine profile: which overheads, from which runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from simserve.validation.case import Case
-from simserve.validation.split import is_check
+from simserve.validation.sound import unsound
+from simserve.validation.split import is_check, model_group
 
-_STEP = ("per_step_s", "per_decode_request_s", "request_s")
-_PATH = (*_STEP, "request_per_prompt_token_s")
+_STEP = ("per_step_s", "per_decode_request_s")
+_SERVER = (*_STEP, "request_s", "request_delay_s", "request_per_prompt_token_s", "request_per_output_token_s", "first_request_s")
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What one profile learns from.
-
-    datasets    measurement files; empty = all
-    leave_out   models (parts of their names) whose kernels are known to be off, so that host overheads are not bent to cover for them
-    check_too   the only run there is: it is used although the split keeps it for judging, and the report says so
-    """
+class Lesson(NamedTuple):
+    """The overheads of one profile. `engine`: profiles of one engine are pooled."""
 
     profile: str
-    parameters: tuple[str, ...] = _STEP
-    datasets: tuple[str, ...] = ()
-    leave_out: tuple[str, ...] = ()
-    check_too: bool = False
-    most_cases: int = 16
+    engine: str
+    parameters: tuple[str, ...]
 
 
-# Not here: vllm-v0 (least squares found nothing better than what was assumed) and vllm-ascend (what one page teaches makes the held-out
-# models worse).
 LESSONS = (
-    Lesson("vllm-0.19", ("per_step_s", "per_decode_request_s"), ("per_request_vllm_rtx",), check_too=True),
-    # Bench pages: all requests at once, time is all queueing.
-    Lesson("vllm-v1-async", _PATH, ("vllm_h100_a100_stage_latency", "engine_ttft_tpot_h100_h200"), most_cases=32),
-    # Llama-3.1-8B-FP8: more tokens per second than the device can compute, so prompts came from a cache that the table does not mention.
-    # Qwen3-235B: steps that do not grow with the batch, as without CUDA graphs. gpt-oss: runs of 512 clients, sequence slots not stated.
-    Lesson("vllm-v1", datasets=("engine_ttft_tpot_h100_h200",), leave_out=("gpt-oss", "Qwen3-235B", "Llama-3.1-8B-Instruct-FP8")),
-    Lesson("vllm-v0-offline", ("per_step_s", "per_decode_request_s"), most_cases=40),
-    Lesson(
-        "vllm-2023",
-        ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "kernel_launch_s"),
-        ("batch_phase_latency_a100_h100",),
-        most_cases=40,
-    ),
-    Lesson("sglang-0.5.1", datasets=("engine_ttft_tpot_h100_h200",)),
-    Lesson("sglang", datasets=("engine_ttft_tpot_h100_h200",), most_cases=40),
+    Lesson("vllm-2023", "vllm", (*_STEP, "per_prefill_token_s", "kernel_launch_s")),
+    Lesson("vllm-v0", "vllm", (*_STEP, "request_s", "request_delay_s", "request_per_prompt_token_s")),
+    Lesson("vllm-v0-offline", "vllm", _STEP),
+    Lesson("vllm-v1", "vllm", _SERVER),
+    Lesson("vllm-v1-async", "vllm", _SERVER),
+    Lesson("vllm-0.19", "vllm", _SERVER),
+    # Versions that no run is of: like their engine.
+    Lesson("vllm-0.24", "vllm", _SERVER),
+    Lesson("vllm-0.33", "vllm", _SERVER),
+    Lesson("vllm-0.33-async", "vllm", _SERVER),
+    Lesson("sglang-0.5.23", "sglang", _SERVER),
+    Lesson("sglang-0.5.1", "sglang", _SERVER),
+    Lesson("sglang", "sglang", _SERVER),
     # Mixed steps of its PyTorch backend run outside CUDA graphs: the host's time per kernel decides those of short prompts.
-    Lesson("tensorrt-llm-1.0", (*_STEP, "kernel_launch_s"), datasets=("engine_ttft_tpot_h100_h200",), most_cases=40),
-    # DeepSeek: its rows differ by a third at one layout, which speculation would explain and the table does not say.
-    Lesson("tensorrt-llm", (*_PATH, "kernel_launch_s"), ("engine_ttft_tpot_h100_h200",), leave_out=("DeepSeek",), most_cases=32),
-    Lesson("deepspeed-fastgen", ("per_step_s", "per_decode_request_s", "per_prefill_token_s")),
-    Lesson("llama.cpp", ("per_step_s",)),
-    Lesson("mindie", check_too=True),
+    Lesson("tensorrt-llm-1.0", "tensorrt-llm", (*_SERVER, "kernel_launch_s")),
+    Lesson("tensorrt-llm", "tensorrt-llm", (*_SERVER, "kernel_launch_s")),
+    Lesson("deepspeed-fastgen", "deepspeed", (*_STEP, "per_prefill_token_s")),
+    Lesson("llama.cpp", "llama.cpp", ("per_step_s",)),
+    Lesson("mindie", "mindie", (*_STEP, "request_s", "request_delay_s")),
 )
+"""Not here: vllm-ascend, whose kernels are estimates: its host seconds are assumed."""
+
+PARAMETERS = {lesson.profile: lesson.parameters for lesson in LESSONS}
+ENGINES = {lesson.profile: lesson.engine for lesson in LESSONS}
+
+SERVED = tuple(lesson.profile for lesson in LESSONS if "request_per_output_token_s" in lesson.parameters)
+"""Profiles with API servers in front; each starts one, which is every engine's default."""
+
+ROWS_OF_A_GROUP = 4
+"""Rows that are learned from of each profile, data set, model and device; they count as one run however many they are."""
 
 
-def cases_for(lesson: Lesson, cases: Iterable[Case]) -> list[Case]:
-    """The cases a profile may learn from."""
-    return [
-        case
-        for case in cases
-        if case.profile == lesson.profile
-        and (lesson.check_too or not is_check(case))
-        and (not lesson.datasets or case.dataset in lesson.datasets)
-        and not any(part in case.model for part in lesson.leave_out)
-    ]
+def cases_to_learn(cases: Iterable[Case]) -> list[Case]:
+    """Rows of the fit part, spread evenly over the loads of each group. Runs that a profile has no other of are not spared: the only run
+    of a version teaches it, and the leave-one-out errors show what it would be without."""
+    groups: dict[tuple[str, ...], list[Case]] = defaultdict(list)
+    teaching = (_teaching(case) for case in cases if case.profile in PARAMETERS and not case.skip and not unsound(case))
+    usable = [case for case in teaching if case is not None]
+    taught = {case.profile for case in usable if not is_check(case)}
+    for case in usable:
+        if not is_check(case) or case.profile not in taught:
+            groups[case.profile, case.dataset, model_group(case), case.gpu].append(case)
+    return [case for _, members in sorted(groups.items()) for case in _spread(members)]
+
+
+def _teaching(case: Case) -> Case | None:
+    """What is learned from of a case, None where nothing is.
+
+    Of the bench pages, whose devices compute prompts at half to two thirds of the rate that they have in all other data sets, whatever the
+    engine (docs/serving-validation.md), only the first tokens of bursts of short prompts, which are about how fast requests are taken in:
+    host seconds must not make up for slow devices.
+    """
+    if case.dataset != "vllm_bench_serve_gpustack_lab":
+        return case
+    burst = case.load.kind == "burst" and case.load.output.mean <= 8 and case.load.prompt.mean <= 256
+    first = {metric: seconds for metric, seconds in case.measured.items() if metric == "ttft_mean"}
+    return replace(case, measured=first) if burst and first else None
+
+
+def _spread(members: Sequence[Case]) -> list[Case]:
+    ordered = sorted(members, key=lambda c: (c.load.prompt.mean, c.load.concurrency, c.load.rate_per_s, c.tp, c.label))
+    if len(ordered) <= ROWS_OF_A_GROUP:
+        return ordered
+    step = (len(ordered) - 1) / (ROWS_OF_A_GROUP - 1)
+    return [ordered[round(k * step)] for k in range(ROWS_OF_A_GROUP)]
 
 
 def is_held_out(case: Case) -> bool:
-    """Whether nothing was learned from the case's run: the split keeps it for judging, and its profile respects that."""
-    return is_check(case) and not any(lesson.check_too and lesson.profile == case.profile for lesson in LESSONS)
+    """Whether the case's run is in the check part: where its profile has other runs, nothing was learned from it."""
+    return is_check(case)

@@ -23,7 +23,7 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
 
 def _case(row: Any, dataset: str, index: Any) -> Case:
     hardware, engine = str(row["hardware"]), str(row["engine"]).split(",")[0]
-    gpu, model = names.hardware_name(hardware), names.find_model(str(row["model"]).split()[0])
+    gpu, model = names.hardware_name(hardware), names.find_model(str(row["model"]))
     profile = names.engine_profile_name(engine)
     told = {key: number(row[key]) if key in row else None for key in ("concurrency", "input_tokens", "output_tokens", "num_requests")}
     skip = reason(profile, engine, gpu, model, row["model"])

@@ -14,5 +14,5 @@ def reason(engine_profile: str, engine: str, gpu: str, model_found: str, model: 
     if not names.hardware_exists(gpu):
         return f"no hardware profile for {gpu}"
     if not model_found:
-        return f"unknown model {model}"
+        return names.unknown_model(model) or f"unknown model {model}"
     return ""

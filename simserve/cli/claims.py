@@ -50,14 +50,24 @@ def show_claims(report: ClaimsReport) -> None:
         if report.paper["setting"]:
             console.print(report.paper["setting"], highlight=False)
     show_outcomes(report.outcomes)
+    show_counts(report.outcomes)
+
+
+def show_counts(outcomes: Sequence[Outcome]) -> None:
+    """How many are within their bands, a line for each kind of claim: kinds are never added up."""
+    from simserve.study.claims import kinds
+
+    for line in kinds.lines(outcomes):
+        print(line)
 
 
 def show_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """A row for each claim: published, ours, band, in or out; under it the notes on those that are out."""
+    """A row for each claim: published, ours, band, in or out, and whether it was fitted, an identity or a flag; then notes on those out."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    from simserve.study.claims import kinds
     from simserve.study.claims.markdown import band_text, ours_text
 
     if not outcomes:
@@ -73,8 +83,12 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         longest = max(len(word) for row in [*rows, (heading,) * 3] for word in row[at].split() or [""])
         table.add_column(heading, justify="right", no_wrap=at == 0, min_width=longest)
     table.add_column("", no_wrap=True, min_width=3)
+    marked = any(kinds.mark(outcome.kind) for outcome in outcomes)
+    if marked:
+        table.add_column("", no_wrap=True, min_width=max(len(kinds.mark(outcome.kind)) for outcome in outcomes))
     for outcome, cells in zip(outcomes, rows, strict=True):
-        table.add_row(outcome.claim, *cells, "in" if outcome.reproduced else "[bold]out[/bold]")
+        verdict = "in" if outcome.reproduced else "[bold]out[/bold]"
+        table.add_row(outcome.claim, *cells, verdict, *([kinds.mark(outcome.kind)] if marked else []))
     console.print(table)
     for outcome in outcomes:
         if outcome.note and not outcome.reproduced:

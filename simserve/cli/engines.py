@@ -10,6 +10,7 @@ import typer
 from simserve.cli import completion
 
 if TYPE_CHECKING:
+    from simserve.config.engine_profile import EngineProfile
     from simserve.config.engine_speculation import EngineSpeculation
 
 app = typer.Typer()
@@ -60,6 +61,12 @@ def _verified(profile: str) -> list[str]:
     return lines
 
 
+def _validation(profile: EngineProfile) -> str:
+    """Yes or no, and what says so: held-out runs and their error."""
+    found = profile.verdict
+    return f"{'yes' if found.validated else 'no'}: {found.words}"
+
+
 @app.command()
 def engines(
     name: Annotated[
@@ -74,22 +81,27 @@ def engines(
     if name is None:
         profiles = [engine_profile.load_engine(n) for n in engine_profile.names()]
         if as_json:
-            keys = ("name", "engine", "description", "versions", "validated")
+            about = ("name", "engine", "description", "versions", "validated")
             schedules = {p.name: [one.described() for one in verified_schedules.verified(p.name)] for p in profiles}
-            tables.as_json({**{key: getattr(p, key) for key in keys}, "verified_schedules": schedules[p.name]} for p in profiles)
+            tables.as_json(
+                {**{key: getattr(p, key) for key in about}, "held_out": p.verdict.words, "verified_schedules": schedules[p.name]}
+                for p in profiles
+            )
             return
-        rows = [(p.name, p.description, p.versions, "yes" if p.validated else "not validated", _schedules(p.name)) for p in profiles]
+        rows = [(p.name, p.description, p.versions, _validation(p), _schedules(p.name)) for p in profiles]
         tables.show(("engine", "what it is", "versions", "overheads validated", "schedules equal"), rows)
         return
     profile = engine_profile.load_engine(name)
     if as_json:
-        schedules = {"verified_schedules": [one.model_dump(exclude_defaults=True) for one in verified_schedules.verified(profile.name)]}
-        print(json.dumps(profile.model_dump(mode="json", exclude_none=True) | schedules, indent=2, ensure_ascii=False, allow_nan=False))
+        found = [one.model_dump(exclude_defaults=True) for one in verified_schedules.verified(profile.name)]
+        content = {**profile.model_dump(mode="json", exclude_none=True), "validated": profile.validated, "verified_schedules": found}
+        print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
         return
     print(f"{profile.name}: {profile.description}\n{profile.engine}, {profile.versions}\n")
     tables.show(("flag", "sets", "default"), [(flag, key, profile.default_of(key)) for flag, key in profile.all_flags().items()])
     print(f"\nMemory fraction: {_FRACTIONS[profile.memory.fraction_of]}")
     host = ", ".join(f"{key} {value:g}" for key, value in profile.host.model_dump(exclude_none=True).items())
-    print(f"Host overheads ({'validated' if profile.validated else 'not validated'}): {host}")
+    print(f"Host overheads: {host}\nValidated: {_validation(profile)}")
+    print("".join(f"{sentence}\n" for sentence in profile.ignored), end="")
     print("\n".join([*_speculation(profile.speculation), *_verified(profile.name)]))
     print("\n".join(["Sources:", *(f"  {source}" for source in profile.sources)]))

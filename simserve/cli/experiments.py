@@ -39,7 +39,7 @@ def listing(
     if as_json:
         print(json.dumps({name: _as_dict(recorded) for name, recorded in records.items()}, indent=2, sort_keys=True))
         return
-    from simserve.cli.claims import show_outcomes
+    from simserve.cli.claims import show_counts, show_outcomes
 
     for name, content in data.items():
         recorded = records.get(name)
@@ -53,8 +53,9 @@ def listing(
         others = [name for name in resources.available("experiments") if name not in data]
         rows = [(name, str(read_yaml(resources.find("experiments", name)).data.get("description", ""))) for name in others]
         show(("experiments without claims", "what they show"), rows)
-    inside, total = sum(r.reproduced for r in records.values()), sum(len(r.outcomes) for r in records.values())
-    print(f"\n{inside} of {total} claims are within their bands. `simserve experiments run NAME` checks an experiment again.")
+    print()
+    show_counts([outcome for recorded in records.values() for outcome in recorded.outcomes])
+    print("`simserve experiments run NAME` checks an experiment again.")
 
 
 @app.command()
@@ -92,7 +93,7 @@ def run(
 
 
 def _keep(found: dict[str, Recorded], record: Path | None) -> None:
-    """Rewrites the record, and in a checkout the page that shows it."""
+    """Rewrites the record, and in a checkout the pages that show it."""
     from simserve.study.claims import markdown as claims_markdown
     from simserve.study.claims import record as claims_record
 
@@ -103,8 +104,10 @@ def _keep(found: dict[str, Recorded], record: Path | None) -> None:
     path = record or claims_record.record_path()
     merged = {**{name: old for name, old in claims_record.read(path).items() if name in known}, **found}
     claims_record.write(merged, path)
-    if record is None and root is not None and (root / "docs" / "serving-accuracy.md").is_file():
-        claims_markdown.rewrite(root / "docs" / "serving-accuracy.md", merged)
+    if record is None and root is not None:
+        for page, made in (("docs/serving-accuracy.md", claims_markdown.page), ("README.md", claims_markdown.summary)):
+            if (root / page).is_file():
+                claims_markdown.rewrite(root / page, made(merged))
 
 
 def _with_progress(quiet: bool) -> Any:
@@ -121,15 +124,16 @@ def _with_progress(quiet: bool) -> Any:
 
 
 def _heading(name: str, content: dict[str, Any], recorded: Recorded | None) -> None:
-    """Name, paper, how many claims are in; whether the record is older than what it was made of."""
+    """Name, paper, how many claims are in, kind by kind; whether the record is older than what it was made of."""
     from rich.console import Console
     from rich.markup import escape
 
+    from simserve.study.claims import kinds
     from simserve.study.claims.record import older_than
 
     paper = content.get("paper") or {"title": str(content.get("description", "")), "reference": ""}
     about = ", ".join(part for part in (paper["title"], paper["reference"]) if part)
-    count = "not run yet" if recorded is None else f"{recorded.reproduced} of {len(recorded.outcomes)} in"
+    count = "not run yet" if recorded is None else f"in: {kinds.heading(recorded.outcomes)}"
     console = Console()
     console.print(f"[bold]{escape(name)}[/bold]  {escape(about)}  ({count})", highlight=False)
     if recorded is not None and (changed := older_than(recorded)):

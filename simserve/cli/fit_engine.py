@@ -30,13 +30,18 @@ def fit_engine(
     """Learn host and request-path overheads by least squares, so that simulated runs meet measured ones.
 
     Overheads that the runs cannot identify keep the profile's value. A fit that explains nothing, or ends where no engine is, is an error
-    and writes nothing.
+    and writes nothing. From five runs on, each fifth of them is predicted with what the others teach, and the new profile carries those
+    errors: they decide whether it counts as validated.
     """
+    from functools import partial
+
     from simserve.cli.serving_tables import show_fit
     from simserve.config import engine_profile
+    from simserve.config.held_out import LEAST_RUNS
     from simserve.errors import ConfigError, OutputError
     from simserve.validation.engine_file import with_overheads
     from simserve.validation.fit import fit_overheads
+    from simserve.validation.held_out import Folds, by_folds, with_record
     from simserve.validation.readers import read_measurements, readers_of
     from simserve.validation.readers.client_results import completed_by
 
@@ -60,5 +65,11 @@ def fit_engine(
         provenance = f"least squares on {result.rows} measured rows of {result.runs} runs in {measurements.name}, errors in sample"
         if result.kept:
             provenance += f"; kept from {engine}, because not identified, {', '.join(result.kept)}"
-        out.write_text(with_overheads(base.read_text(encoding="utf-8"), result.overheads, provenance, name=out.stem), encoding="utf-8")
-        typer.echo(f"wrote {out}", err=True)
+        written = with_overheads(base.read_text(encoding="utf-8"), result.overheads, provenance, name=out.stem)
+        folds = by_folds(cases, partial(fit_overheads, only_identified=True)) if result.runs >= LEAST_RUNS else Folds(None)
+        out.write_text(with_record(written, folds.found, str(out)), encoding="utf-8")
+        for reason in folds.failed:
+            typer.echo(f"a part of the runs teaches nothing: {reason}", err=True)
+        told = engine_profile.load_engine(str(out)).verdict
+        few = f" ({result.runs} runs, {LEAST_RUNS} are needed to hold some out)" if folds.found is None else ""
+        typer.echo(f"wrote {out}; {'validated' if told.validated else 'not validated'}: {told.words}{few}", err=True)

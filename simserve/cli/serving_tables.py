@@ -44,6 +44,8 @@ def show_validation(result: ServingValidation) -> None:
             for g in groups
         ],
     )
+    for sentence in result.models_taken():
+        print(sentence)
     for reason, count in result.document()["skipped_reasons"].items():
         print(f"skipped {count:,}: {reason}")
     for reason in result.unreadable.values():

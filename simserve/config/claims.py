@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChosenNumber(_Section):
+    """A number that the paper leaves open and that was chosen here: the factors by which it is moved, to see what hangs on it.
+
+    In each variant that has the key, its value there is multiplied (whole numbers are rounded); of a section such as engine.host, every
+    number in it.
+    """
+
+    factors: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, description="What the number is multiplied by.")
+    together_with: tuple[str, ...] = Field(default=(), description="Further keys that are multiplied with it.")
+    why: str = Field(default="", description="How the number was chosen.")
 
 
 class PaperSection(_Section):
@@ -21,9 +33,9 @@ class PaperSection(_Section):
     )
     setting: str = Field(default="", description="What the paper leaves open and how it was chosen here.")
     misses: str = Field(default="", description="What was found about the figures outside their bands.")
-    sensitivity: dict[str, tuple[float, ...]] = Field(
+    sensitivity: dict[str, tuple[float, ...] | ChosenNumber] = Field(
         default_factory=dict,
-        description="A number that was chosen by the outcome: its key, and values around it, for which the figures are recorded too.",
+        description="Numbers that were chosen, by key: values around it, or factors. The figures are recorded for each of them too.",
     )
 
 
@@ -49,6 +61,13 @@ class ClaimSection(_Section):
     at_least: float | None = Field(default=None, description="Band: our value may not be below this.")
     order: bool = Field(default=False, description="Only the order is claimed: the figures of the variants in `of` rise.")
     note: str = Field(default="", description="What to know about this figure.")
+    basis: Literal["independent", "fitted", "back-solved", "identity"] = Field(
+        default="independent",
+        description="What of ours was taken from the published figures. fitted: a parameter or the load, by several of them. back-solved:"
+        " an input, computed from this figure. identity: all of it; ours follows from the inputs by arithmetic and shows only that.",
+    )
+    because: str = Field(default="", description="Which input that is; needed unless basis is independent.")
+    bounds: str = Field(default="", description="Why the sides of the band lie where they do, where they are stated one by one.")
 
     @model_validator(mode="after")
     def _a_claim(self) -> ClaimSection:
@@ -64,6 +83,8 @@ class ClaimSection(_Section):
             raise ValueError("within needs the published value")
         if self.of_gain and (len(self.of) != 2 or self.within is None):
             raise ValueError("of_gain is for ratios with within")
+        if (self.basis == "independent") != (not self.because):
+            raise ValueError("basis: fitted, back-solved or identity, and because: which input was taken from the published figures")
         return self
 
 

@@ -284,6 +284,7 @@ class Deployment:
         Raises ModelError like `cost` and `capacity`.
         """
         scheduler = self._scheduler
+        watermark_always = self.kv.watermark_rule != "beside-running"
         path = RequestPathSection() if self.engine is None else self.engine.request_path
         return InstanceSpec(
             name=name,
@@ -292,8 +293,9 @@ class Deployment:
             kv_blocks=self.kv_blocks,
             block_tokens=self.block_tokens,
             max_seqs=self.slots,
-            # As vLLM rounds it: a fraction of a block is nothing.
-            watermark_blocks=int((self.kv.watermark or 0.0) * self.kv_blocks),
+            # As vLLM rounds it: a fraction of a block is nothing. Since 0.24 the null block counts (v1/core/kv_cache_manager.py line 163).
+            watermark_blocks=int((self.kv.watermark or 0.0) * (self.kv_blocks + (not watermark_always))),
+            watermark_always=watermark_always,
             max_model_len=self.longest_tokens,
             devices=self.parallel.devices,
             preemption=self.kv.preemption or "recompute",
@@ -301,9 +303,14 @@ class Deployment:
             order=self.order,
             prefix_caching=bool(self.kv.prefix_caching) and (self.kv_groups is None or self.kv_groups.full > 0),
             prefix_match=self.kv.prefix_match or "block",
+            eviction=self.kv.eviction or "contents-last",
             request_s=path.per_request_s,
             request_per_prompt_token_s=path.per_prompt_token_s,
+            api_servers=path.api_servers,
+            request_per_output_token_s=path.per_output_token_s,
+            request_delay_s=path.delay_s,
             steps_ahead=path.steps_ahead,
+            ends_late=self.engine is not None and self.engine.ends_late and path.steps_ahead > 0,
             policy=self.policy or type(scheduler).__name__,
             kv_groups=self.kv_groups,
             **place,

@@ -13,13 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from simserve import hints
 from simserve.bounds import MOST_STEP_S, MOST_TOKENS
 from simserve.config.engine_flags import FlagRule
 from simserve.config.engine_memory import MemorySection
 from simserve.config.engine_speculation import EngineSpeculation
+from simserve.config.held_out import HeldOut, Verdict, recorded, verdict_on
 from simserve.config.schema import SchedulerSection
 from simserve.config.section import OpenSection, Section
 from simserve.errors import ConfigError
@@ -28,6 +29,7 @@ from simserve.files.words import clipped, shown
 
 SCHEMA_VERSION = 1
 FOLDER = Path(__file__).parent / "engines"
+MOST_API_SERVERS = 1024
 
 
 def _ascending(sizes: list[int]) -> list[int]:
@@ -66,12 +68,30 @@ class HostSection(Section):
 
 
 class RequestPathSection(Section):
-    """Time of a request outside the engine's steps, seconds; the devices do not wait for it."""
+    """Work on a request outside the engine's steps, seconds; the devices do not wait for it."""
 
-    per_request_s: float = Field(
-        default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, passing it to the engine, the answer's way back."
-    )
+    per_request_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, passing it to the engine.")
     per_prompt_token_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each prompt token: tokenising.")
+    per_output_token_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_STEP_S,
+        description="For each token of an answer: text from tokens, a chunk to the client. Requests that wait for"
+        " API servers wait that much longer; the client's own token is not delayed.",
+    )
+    delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_STEP_S,
+        description="On the way, while no server works: network, waits between processes, the first token's way back.",
+    )
+    api_servers: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_API_SERVERS,
+        description="Processes that do this work, one request after the other (vLLM's api_server_count). 0: as many as there are requests,"
+        " so the work is a delay.",
+    )
     steps_ahead: int = Field(
         default=0,
         ge=0,
@@ -86,8 +106,10 @@ class KvDefaults(Section):
     memory_utilisation: float = Field(default=0.9, gt=0, le=1)
     block_tokens: int = Field(default=16, ge=1, le=MOST_TOKENS)
     watermark: float = Field(default=0.0, ge=0, lt=1)
+    watermark_rule: Literal["always", "beside-running"] = "always"
     prefix_caching: bool = False
     prefix_match: Literal["block", "token"] = "block"
+    eviction: Literal["contents-last", "freed-first", "empty-first", "radix"] = "contents-last"
     preemption: Literal["recompute", "swap"] = "recompute"
     host_memory_gib: float = Field(default=0.0, ge=0, le=1e9)
 
@@ -132,13 +154,20 @@ class EngineProfile(Section):
     engine: str = Field(description="The engine's own name.")
     versions: str = Field(description="Versions that the defaults were read from.")
     description: str
-    validated: bool = Field(description="Whether the host overheads were compared with measured runs.")
+    held_out: HeldOut | None = Field(
+        default=None, description="Errors on runs that the overheads were not learned from, written by `simserve fit-engine`."
+    )
     sources: list[str] = Field(min_length=1)
     scheduler: SchedulerSection
     on_hardware: list[HardwareDefaults] = Field(default_factory=list)
     kv: KvDefaults
     memory: MemorySection = Field(default_factory=MemorySection)
     speculation: EngineSpeculation = Field(default_factory=EngineSpeculation)
+    ends_late: bool = Field(
+        default=False,
+        description="With `request_path.steps_ahead`: a request that has ended keeps its sequence slot and its KV blocks in the plan that"
+        " was made before its end.",
+    )
     dp_shares_step_tokens: bool = Field(
         default=False, description="Whether attention replicas divide the scheduler's token budget among them; otherwise each has it whole."
     )
@@ -158,6 +187,30 @@ class EngineProfile(Section):
     )
     flags: dict[str, str] = Field(description="The engine's flag -> the key of an instance that it sets.")
     flag_rules: dict[str, FlagRule] = Field(default_factory=dict, description="Flags whose values are put into the experiment's words.")
+
+    _ignored: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What the file says that does not count, a sentence each."""
+        return self._ignored
+
+    @property
+    def overheads(self) -> dict[str, Any]:
+        """What is learned from measured runs, as plain values: seconds of the host and of a request's path, speeds of servers."""
+        speeds = [rule.model_dump(exclude={"scheduler"}) for rule in self.on_hardware if rule.host_speed != 1.0]
+        parts = {name: getattr(self, name).model_dump(exclude_defaults=True) for name in ("host", "request_path")}
+        return {**parts, "host_speed": speeds}
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the overheads are validated, by the rule of `config.held_out`, and the runs and the error that say so."""
+        return verdict_on(self.held_out, self.overheads)
+
+    @property
+    def validated(self) -> bool:
+        """Whether the overheads held on enough runs that they were not learned from."""
+        return self.verdict.validated
 
     def all_flags(self) -> dict[str, str]:
         """Every flag and the key that it sets."""
@@ -236,9 +289,15 @@ def _load(path: Path, modified_ns: int) -> EngineProfile:
     found = document.data.get("schema_version")
     if found != SCHEMA_VERSION:
         raise ConfigError(f"{path}: schema_version {shown(found)}; this simserve reads version {SCHEMA_VERSION}")
-    profile, mistakes = messages.check(EngineProfile, document.data, document)
+    data = {key: value for key, value in document.data.items() if key != "validated"}
+    profile, mistakes = messages.check(EngineProfile, data, document)
     messages.fail(str(path), mistakes)
     assert isinstance(profile, EngineProfile)
+    if path.parent == FOLDER:
+        profile = profile.model_copy(update={"held_out": recorded(path.stem)})
+    if "validated" in document.data:
+        why = f"it follows from held-out runs ({profile.verdict.words}), by the rule of docs/serving-validation.md"
+        profile._ignored = (f"{path}: `validated` is ignored: {why}",)
     return profile
 
 

@@ -170,7 +170,7 @@ def load(
     messages.fail(document.source, cluster.misfits(document, section.cluster, policies, groups))
     old_keys = tuple(dict.fromkeys((*of_document, *of_changes, *inside)))
     name = section.name or default_name
-    experiment = Experiment(section, name, folder, engine, tuple(groups), policies, document, cost_model, old_keys)
+    experiment = Experiment(section, name, folder, engine, tuple(groups), policies, document, cost_model, (*old_keys, *engine.ignored))
     messages.fail(document.source, _layouts(experiment))
     return experiment
 

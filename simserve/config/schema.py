@@ -80,6 +80,11 @@ class KvSection(Section):
     )
     block_tokens: int | None = Field(default=None, ge=1, le=MOST_TOKENS, description="Tokens per KV block.")
     watermark: float | None = Field(default=None, ge=0, lt=1, description="Fraction of the blocks that an admission must leave free.")
+    watermark_rule: Literal["always", "beside-running"] | None = Field(
+        default=None,
+        description="When the watermark holds: `always`, or only for a request that is admitted while others run (vLLM since 0.24, which"
+        " counts a block without KV in too).",
+    )
     preemption: Literal["recompute", "swap"] | None = Field(
         default=None, description="What happens to a preempted request's KV: dropped and computed again, or copied to host memory and back."
     )
@@ -94,6 +99,13 @@ class KvSection(Section):
         default=None,
         description="What of an equal prefix is reused: `block` = whole blocks of the contents that the workload tells; `token` = any"
         " length, whole KV blocks shared and the one at the end copied, no finer than the workload tells (XY-Serve).",
+    )
+    eviction: Literal["contents-last", "freed-first", "empty-first", "radix"] | None = Field(
+        default=None,
+        description="Which free blocks are taken first, where contents are kept: `contents-last` = those without contents, then the contents"
+        " least recently used; `freed-first` = in the order in which they were freed (vLLM V1); `empty-first` = the same, but blocks freed"
+        " without contents come before the others (vLLM since 0.24); `radix` = leaves of a tree of sequences, least recently used first"
+        " (SGLang).",
     )
 
     @model_validator(mode="after")

@@ -212,8 +212,13 @@ class CostModel(Protocol):
         return {"step": sum(self.stage_times(step))}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
-        """Useful model FLOPs of all ranks for `new_tokens` tokens whose queries attend `attended_pairs` (query, key) pairs in all."""
+        """Useful model FLOPs of all ranks for `new_tokens` tokens whose queries attend `attended_pairs` (query, key) pairs in all, the LM
+        head left out."""
         ...
+
+    def logits_flops(self, rows: float) -> float:
+        """Useful FLOPs of the LM head for the logits of so many rows: those that are sampled from, or verified."""
+        return 0.0
 
     @property
     def peak_flops_per_s(self) -> float:
@@ -268,6 +273,10 @@ class CostWrapper(CostModel):
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
         """As the inner model says."""
         return self.inner.flops(new_tokens, attended_pairs)
+
+    def logits_flops(self, rows: float) -> float:
+        """As the inner model says."""
+        return self.inner.logits_flops(rows)
 
     @property
     def peak_flops_per_s(self) -> float:

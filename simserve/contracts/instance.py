@@ -73,6 +73,9 @@ class DecodingView(Protocol):
     def next_tokens(self) -> int:
         """Tokens that the group computes in its next step: one for each member, and the drafted ones if the instance speculates."""
 
+    def blocks_needed(self) -> int:
+        """New KV blocks that the group needs for its next step."""
+
 
 class InstanceView(Protocol):
     """Read-only state of one batch in flight (an instance has one, or one for each pipeline stage) at the time of planning. To change
@@ -126,6 +129,20 @@ class InstanceView(Protocol):
     def max_model_tokens(self) -> int:
         """Longest prompt + output that a request may reach here: max_model_len, or less if the KV cache holds less."""
 
+    @property
+    def ending(self) -> Sequence[Request]:
+        """Requests that have ended, which the engine does not know when it makes this plan (asynchronous scheduling): they keep their slots
+        and memory in it."""
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether running requests can be planned one after the other (`StepPlan.grow` and `rest` of those that decode): not where the
+        group speculates, nor with pipeline stages."""
+
+    @property
+    def victim(self) -> Request:
+        """The running request that the queue discipline preempts first."""
+
     def new_plan(self, budget: int | None = None) -> StepPlan:
         """An empty plan for the coming step, once a step. `budget` = most tokens of the step: decodes count one each and always ride,
         prefill slices must fit in what is left."""
@@ -151,22 +168,31 @@ class StepPlan(Protocol):
     def preempted(self) -> bool:
         """Whether this plan has preempted a request: nothing is admitted or swapped in any more."""
 
-    def decode(self, group: DecodingView) -> None:
+    def decode(self, group: DecodingView, preempt: bool = True) -> bool:
         """The whole group (`view.decoding`) computes one token each. When memory is short, running requests are preempted from the tail
         (the queue discipline says who is last) until the others have their blocks; otherwise swapped requests come back first, as long
-        as memory and sequence slots allow."""
+        as memory and sequence slots allow. With `preempt=False` it is False, and nothing changes, when memory or the budget is short for
+        all of them; a policy may then plan them in turn (`grow`, `preempt`, `rest`), and have those that are left decode."""
 
-    def admit(self, request: Request, reserve_tokens: int | None = None) -> bool:
-        """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill). False, and
-        nothing changes, when there is no slot, when memory above the watermark is short, when requests wait on the host, or when this
+    def admit(self, request: Request, reserve_tokens: int | None = None, room_tokens: int = 0) -> bool:
+        """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill), where memory
+        is free for `room_tokens` (vLLM's scheduler_reserve_full_isl: what it will hold, though it takes less now). False, and nothing
+        changes, when there is no slot, when memory above the watermark is short, when requests wait on the host, or when this
         plan has preempted. False too when the request has its memory now and waits for a load (`InstanceSpec.loads`): it is out of the
         queue, and comes back before all others when it can be admitted."""
 
     def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one)."""
 
+    def refresh(self, request: Request) -> None:
+        """What a waiting request would find in the prefix cache counts as just used, its last token included (SGLang's touch_prefix)."""
+
+    def evict(self, blocks: int) -> None:
+        """The prefix cache forgets contents without users until so many blocks are free of any, where it keeps whole sequences."""
+
     def grow(self, request: Request, tokens: int) -> bool:
-        """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
+        """Makes a prefilling request hold blocks for `tokens` tokens in all, or a decoding one for its next token, before its group
+        decodes. False, and nothing changes, when memory is short."""
 
     def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. `layers=(group, groups)` takes them through one of so
@@ -179,9 +205,22 @@ class StepPlan(Protocol):
         others is rolled back in place. To be planned before `decode`, which takes those that are not verified back into the group. False,
         and nothing changes, when memory for all of them is short."""
 
-    def preempt(self, request: Request) -> None:
+    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by
-        swap and the host has room for a decoding request, else by forgetting it (it will be recomputed)."""
+        swap and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the
+        plan: it is taken out, and its tokens are in the budget again. But `credit_tokens`, all it has in the plan, stay there: they are
+        computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error)."""
+
+    def to_front(self, request: Request) -> None:
+        """A waiting request goes to the front of the queue, where the queue discipline is first come, first served. Not while the queue
+        is walked."""
+
+    def overrun(self, request: Request) -> None:
+        """A request of `view.ending` computes a token that it has no use for: the engine does not know that it has ended. Its block must be
+        there (`grow`)."""
+
+    def rest(self, request: Request) -> None:
+        """A decoding request sits this step out and keeps what it has. To be said before the group decodes."""
 
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""

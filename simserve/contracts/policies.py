@@ -32,6 +32,7 @@ CAPABILITIES = {
     "reads_contents": "routers: reads `request.prefix_ids`",
     "one_pool": "controllers: treat all instances alike, so a cluster with roles needs instances of the role `mixed`",
     "hears_ends": "schedulers, routers, controllers: are told of the requests that end (`ended`)",
+    "requeues_last": "schedulers: a preempted request waits behind those that have come, not before them",
     "idle": "controllers: are also called while no request is in the system (scaling down); the others sleep then",
 }
 """What a policy may declare as a class or instance attribute of this name, and who it is for; False where it does not."""

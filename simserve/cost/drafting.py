@@ -109,7 +109,8 @@ class DraftedCost(CostWrapper):
         unvalidated = list(described["unvalidated"])
         if self._loaded is not None and self._passes is not None:
             own = self._passes.describe()
-            words |= {"model": own["model"], "parallel": own["parallel"], "weight_bytes": self._loaded.weight_bytes}
+            words |= {key: own[key] for key in ("model", "model_taken") if key in own}
+            words |= {"parallel": own["parallel"], "weight_bytes": self._loaded.weight_bytes}
             unvalidated += [f"draft: {what}" for what in own["unvalidated"] if what not in unvalidated]
         return described | {"draft": words, "unvalidated": unvalidated}
 

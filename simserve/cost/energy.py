@@ -1,6 +1,7 @@
 """Joules of a run, from its totals: what the devices draw idle and busy, and what arithmetic, memory and links cost on top.
 
-    E = devices (idle_w idle_s + busy_w busy_s) + joules_per_flop FLOPs + joules_per_hbm_byte bytes + joules_per_link_byte link bytes
+    E = devices (idle_w idle_s + busy_w busy_s) + joules_per_flop FLOPs + joules_per_hbm_byte bytes + joules_per_activation_byte bytes
+        + joules_per_link_byte link bytes
 
 The busy part is at most TDP x busy_s. Figures and their sources are in the device section of the hardware profile.
 """
@@ -51,6 +52,27 @@ class Traffic(NamedTuple):
     link_bytes: float
 
 
+class Work(NamedTuple):
+    """What the devices of an instance do in their steps, all together.
+
+    flops             as bf16: a faster type counts less in proportion to its peak. Experts' rows fill whole tiles
+    hbm_bytes         weights and keys and values read
+    activation_bytes  read and written between operators
+    link_bytes        sent between devices
+    """
+
+    flops: float
+    hbm_bytes: float
+    activation_bytes: float
+    link_bytes: float
+
+
+EXPERT_TILE_ROWS = 64
+"""Rows that the tensor cores multiply at least where an expert has any: a warp group's matrix instruction has 64 on Hopper, and fused
+kernels sort tokens into blocks of 16 to 128 an expert. Its power tells: gpt-oss-120b at batch 8 draws as much as a dense model with
+twice its reads (docs/power-accuracy.md)."""
+
+
 @lru_cache(maxsize=64)  # instances of a cluster are alike
 def traffic(model: ModelArchitecture, parallel: Parallel) -> Traffic:
     """Bytes moved by a model in a layout."""
@@ -71,24 +93,49 @@ def traffic(model: ModelArchitecture, parallel: Parallel) -> Traffic:
     return Traffic(weights, experts, token, link)
 
 
+def work(device: Device, model: ModelArchitecture, parallel: Parallel, steps: StepTotals) -> Work:
+    """What an instance's devices do in these steps."""
+    moved = traffic(model, parallel)
+    tokens = float((steps.steps * steps.tokens).sum())
+    hit = _experts_hit(model, steps.tokens)
+    read = float((steps.steps * (moved.weight_bytes + moved.expert_bytes * hit)).sum())
+    kv = float((steps.steps * steps.attended_tokens).sum()) * model.kv_bytes_per_token()
+    flops = tokens * _flops_per_token(model) + float((steps.steps * _padding_flops(model, steps.tokens, hit)).sum())
+    # Attention runs in the model's own type.
+    method = model.quantisation.experts if any(model.moe_layers) else model.quantisation.mlp
+    fraction = device.peak("bf16") / device.peak(model.dtype if method == "none" else method)
+    flops = fraction * flops + float(steps.pairs.sum()) * model.attention_flops_per_pair()
+    return Work(flops, read + kv, tokens * moved.token_bytes, tokens * moved.link_bytes)
+
+
 def energy_j(device: Device, model: ModelArchitecture, parallel: Parallel, steps: StepTotals, busy_s: float, run_s: float) -> float | None:
     """Joules of an instance over `run_s` seconds, `busy_s` of them with a step in progress; None when the profile states no figures."""
     figures = device.energy
     if figures is None:
         return None
-    moved = traffic(model, parallel)
-    tokens = float((steps.steps * steps.tokens).sum())
-    read = float((steps.steps * (moved.weight_bytes + moved.expert_bytes * _experts_hit(model, steps.tokens))).sum())
-    kv = float((steps.steps * steps.attended_tokens).sum()) * model.kv_bytes_per_token()
-    flops = tokens * _flops_per_token(model)
-    # Multiplications in a faster type cost less in proportion to its peak; attention runs in the model's own.
-    method = model.quantisation.experts if any(model.moe_layers) else model.quantisation.mlp
-    fraction = device.peak("bf16") / device.peak(model.dtype if method == "none" else method)
-    work = figures.joules_per_flop * (fraction * flops + float(steps.pairs.sum()) * model.attention_flops_per_pair())
-    work += figures.joules_per_hbm_byte * (read + kv + tokens * moved.token_bytes)
-    work += figures.joules_per_link_byte * tokens * moved.link_bytes
-    busy = min(parallel.devices * figures.busy_w * busy_s + work, parallel.devices * device.tdp_w * busy_s)
+    done = work(device, model, parallel, steps)
+    per_activation = figures.joules_per_activation_byte or figures.joules_per_hbm_byte
+    joules = figures.joules_per_flop * done.flops + figures.joules_per_hbm_byte * done.hbm_bytes
+    joules += per_activation * done.activation_bytes + figures.joules_per_link_byte * done.link_bytes
+    busy = min(parallel.devices * figures.busy_w * busy_s + joules, parallel.devices * device.tdp_w * busy_s)
     return parallel.devices * device.idle_w * (run_s - busy_s) + busy
+
+
+def _padding_flops(model: ModelArchitecture, tokens: F64, hit: F64) -> F64:
+    """FLOPs on the empty rows of the experts' tiles in one step: an expert that any token chose fills its last tile by half on average."""
+    if model.experts is None:
+        return np.zeros(len(tokens))
+    rows, chosen = tokens * model.experts.experts_per_token, hit * model.experts.num_experts
+    return np.maximum(chosen * EXPERT_TILE_ROWS - rows, chosen * EXPERT_TILE_ROWS / 2.0) * _flops_per_expert_row(model)
+
+
+@lru_cache(maxsize=64)
+def _flops_per_expert_row(model: ModelArchitecture) -> int:
+    """FLOPs of one token in one routed expert of every layer that has experts."""
+    assert model.experts is not None
+    return 2 * sum(
+        model.layer_parameters(layer)["experts"] // model.experts.num_experts for layer, moe in enumerate(model.moe_layers) if moe
+    )
 
 
 @lru_cache(maxsize=64)

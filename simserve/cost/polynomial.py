@@ -101,8 +101,12 @@ class PolynomialCost(CostModel):
         return {part: seconds for part, seconds in parts.items() if seconds}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
-        """Useful FLOPs of all ranks: the matrix multiplications of `new_tokens` tokens and attention over `attended_pairs` pairs."""
-        return float(new_tokens * self._model.flops_per_token() + attended_pairs * self._model.attention_flops_per_pair())
+        """Useful FLOPs of all ranks: the layers' matrix products of `new_tokens` tokens and attention over `attended_pairs` pairs."""
+        return float(new_tokens * self._model.flops_per_token(logits=False) + attended_pairs * self._model.attention_flops_per_pair())
+
+    def logits_flops(self, rows: float) -> float:
+        """FLOPs of the LM head for `rows` rows."""
+        return rows * 2.0 * self._model.vocab_size * self._model.hidden_size
 
     @property
     def peak_flops_per_s(self) -> float:
@@ -114,6 +118,7 @@ class PolynomialCost(CostModel):
         parallel = self._parallel
         return {
             "model": self._model.name,
+            **({"model_taken": self._model.taken} if self._model.taken else {}),
             "parallel": {"tp": parallel.tp, "pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep},
             "hardware": self._profile.name,
             "coefficients": {"name": self._name, "source": self._source},

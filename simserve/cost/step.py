@@ -85,7 +85,7 @@ class StepCost(CostModel):
         self._context_limit = min(max_context_tokens or model.max_position_embeddings, 1 << 20)
         self._launch_s = profile.device.eager_launch_s if self._host.kernel_launch_s is None else self._host.kernel_launch_s
         self._pairs_flops = float(model.attention_flops_per_pair())
-        self._token_flops = float(model.flops_per_token())
+        self._token_flops = float(model.flops_per_token(logits=False))
         self._swap_bytes = rank_kv_bytes_per_token(model, self._parallel, kv_dtype_bytes)
         self._extra = extra
         self._build()
@@ -369,8 +369,12 @@ class StepCost(CostModel):
         return {part: seconds for part, seconds in parts.items() if seconds}
 
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
-        """Useful FLOPs of all ranks: the matrix multiplications of `new_tokens` tokens and attention over `attended_pairs` pairs."""
+        """Useful FLOPs of all ranks: the layers' matrix products of `new_tokens` tokens and attention over `attended_pairs` pairs."""
         return new_tokens * self._token_flops + attended_pairs * self._pairs_flops
+
+    def logits_flops(self, rows: float) -> float:
+        """FLOPs of the LM head for `rows` rows."""
+        return rows * 2.0 * self._model.vocab_size * self._model.hidden_size
 
     @property
     def peak_flops_per_s(self) -> float:
@@ -383,6 +387,7 @@ class StepCost(CostModel):
         host, parallel, kernels = self._host, self._parallel, self._kernels.describe()
         return {
             "model": self._model.name,
+            **({"model_taken": self._model.taken} if self._model.taken else {}),
             "quantisation": self._model.quantisation.name,
             "parallel": {"tp": parallel.tp, "pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep},
             "hardware": self._profile.name,

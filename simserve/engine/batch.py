@@ -28,10 +28,13 @@ class Batch:
 
     __slots__ = (
         "cost",
+        "ends_late",
         "group",
+        "grown",
         "instance",
         "kv",
         "landed",
+        "lingering",
         "loads",
         "max_seqs",
         "now",
@@ -39,11 +42,13 @@ class Batch:
         "policy_name",
         "prefilling",
         "reorders",
+        "resting",
         "runner",
         "speculating",
         "stalled",
         "swapped",
         "verifying",
+        "watermark_always",
     )
 
     def __init__(self, instance: Instance, runner: Runner, number: int) -> None:
@@ -64,6 +69,12 @@ class Batch:
         """Requests that have come from another instance with their KV and wait for a sequence slot."""
         self.stalled: list[LiveRequest] = []
         """While a plan is made: started prompts that keep their KV and wait for memory of other lanes (see `stall`)."""
+        self.lingering: list[LiveRequest] = []
+        """Requests that have ended since the plan before the one in hand, where it does not know (`InstanceSpec.ends_late`)."""
+        self.grown: dict[int, int] = {}
+        """While a plan is made: blocks of members of the group that have taken those of their next token before it, by row."""
+        self.resting: list[LiveRequest] = []
+        """Members of the group that sit the step in progress out (among `verifying`)."""
         self.speculating: SpeculatingGroup | None = None
         """The group, where the instance speculates."""
         speculation = instance.spec.speculation
@@ -71,14 +82,20 @@ class Batch:
             self.speculating = SpeculatingGroup(instance.kv.block_tokens, instance.kv.groups, speculation, instance.limit_tokens)
         self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups) if self.speculating is None else self.speculating
         self.max_seqs = instance.spec.max_seqs
+        self.watermark_always = instance.spec.watermark_always
+        self.ends_late = instance.spec.ends_late and instance.cost.stages == 1
 
     def __len__(self) -> int:
-        return self.running + len(self.swapped) + len(self.landed)
+        return self.running - len(self.lingering) + len(self.swapped) + len(self.landed)
 
     @property
     def running(self) -> int:
         """Requests that hold a sequence slot."""
-        return len(self.prefilling) + len(self.group.members) + len(self.verifying)
+        return len(self.prefilling) + len(self.group.members) + len(self.verifying) + len(self.lingering)
+
+    def may_go_below(self) -> bool:
+        """Whether an admission now may use the blocks below the watermark."""
+        return not self.watermark_always and not self.running
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its sequence slot."""
@@ -130,6 +147,26 @@ class Batch:
         for request in [request for request in self.verifying if request.planned != serial]:
             self.verifying.remove(request)
             self.join_group(request)
+
+    def go_on_decoding(self) -> None:
+        """The step is over: those that sat it out are in the group again."""
+        for request in self.resting:
+            if request.state is State.VERIFYING:
+                self.verifying.remove(request)
+                self.join_group(request)
+        self.resting.clear()
+
+    def leave_group(self, request: LiveRequest) -> None:
+        """A member leaves the group, with the blocks that it has taken for its next token."""
+        self.group.leave(request)
+        self._emitted(request)
+        blocks = self.grown.pop(request.row, None)
+        if blocks is not None and self.kv.prefix is not None and not self.ends_late:
+            self.kv.prefix.offer(request, request.computed_tokens + 1)
+        if blocks:
+            request.held_blocks += 1
+            if self.kv.groups is not None:
+                request.beside_blocks += blocks - self.kv.groups.full
 
     def verified(self, request: LiveRequest, drafted: int, now: float, ended: list[LiveRequest]) -> None:
         """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
@@ -189,7 +226,10 @@ class Batch:
     def end(self, request: LiveRequest, now: float) -> None:
         """The request has emitted its last token."""
         self._emitted(request)
-        self.kv.release(request)
+        if self.ends_late:
+            self.lingering.append(request)
+        else:
+            self.kv.release(request, gone=True)
         request.state = _ENDED
         if self.instance.kv_transfers is not None:
             self.instance.kv_transfers.leaves(request)
@@ -213,18 +253,29 @@ class Batch:
 
     def victim(self) -> LiveRequest:
         """The running request that goes first when memory is short."""
-        return max([*self.group.members.values(), *self.prefilling], key=self.instance.order.victim_key)
+        return max([*self.group.members.values(), *self.prefilling, *self.lingering], key=self.instance.order.victim_key)
 
-    def preempt(self, request: LiveRequest, swap_times_s: list[float]) -> None:
+    def release_lingering(self) -> None:
+        """The plan that did not know of them is made: requests that have ended give up their slots and memory."""
+        for request in self.lingering:
+            self.kv.release(request, gone=True)
+        self.lingering.clear()
+
+    def preempt(self, request: LiveRequest, swap_times_s: list[float], credit_tokens: int = 0) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""
         self.runner.gave_up_kv()
         request.preemptions += 1
+        if request.state is _ENDED:
+            self.lingering.remove(request)
+            self.kv.release(request, gone=True)
+            return
         decoding = request.state is not State.PREFILLING
+        # The engine names contents when it knows the tokens: with asynchronous scheduling not the one that came with the last step.
+        unknown = int(self.ends_late and request.state is State.DECODING and self.group.tick > request.first_tick)
         if self.instance.migrating and request.row in self.instance.migrating:
             self.instance.migrating[request.row].abort("the request was preempted")
         if request.state is State.DECODING:
-            self.group.leave(request)
-            self._emitted(request)
+            self.leave_group(request)
         elif request.state is State.VERIFYING:
             self.verifying.remove(request)
         else:
@@ -236,9 +287,10 @@ class Batch:
             self.swapped.append(request)
             swap_times_s.append(self.swap_time(request.computed_tokens))
         else:
-            self.kv.release(request)
+            self.kv.release(request, unknown=unknown)
             request.lose_kv()
-            self.instance.intake.waiting.give_back(request)
+            request.computed_tokens = credit_tokens
+            self.instance.intake.waiting.requeue(request)
 
     def stall(self, request: LiveRequest) -> None:
         """Instead of being preempted, a request keeps its KV and claims memory that other lanes will give up (`Runner.keeps_kv`). One
@@ -320,7 +372,7 @@ class Batch:
         for request in list(self.group):
             self.group.leave(request)
             self._emitted(request)
-        for requests in (self.prefilling, self.verifying, self.swapped, self.landed):
+        for requests in (self.prefilling, self.verifying, self.swapped, self.landed, self.lingering):
             requests.clear()
         return lost
 

@@ -42,7 +42,8 @@ def simulate_checked(
     records = simulation.run(until_s)
     other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
     same_records(records, other)
-    outside = any(spec.request_s or spec.request_per_prompt_token_s or spec.loads for spec in specs) or bool(records.instance_states)
+    away = any(spec.request_s or spec.request_per_prompt_token_s or spec.request_delay_s for spec in specs)
+    outside = away or any(spec.loads for spec in specs) or bool(records.instance_states)
     outside = outside or any(instance.postponed for instance in simulation.instances) or simulation.cluster.has_held
     check_records(records, finished=until_s is None, outside=outside)
     if until_s is None:
@@ -97,6 +98,7 @@ def audit(lane: Lane) -> None:
             _require(
                 request.held_blocks * kv.block_tokens >= request.computed_tokens, "I3", f"{request!r} has more tokens than blocks on {name}"
             )
+        held += sum(kv.owned(request) - kv.shared_blocks(request) for request in one.lingering)
         for request in one.landed:
             held += kv.owned(request) - kv.shared_blocks(request)
             _require(
@@ -184,6 +186,7 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         asked += sum(int(lane.decoded().tokens.sum()) for lane in records.lanes if len(lane.ticks))
         # Of one whose client gave up: what it had in memory then, and what it had lost before.
         asked += again[cancelled].sum() + records.counters.get("cancelled_tokens", 0)
+        asked += records.counters.get("overrun_tokens", 0)
         _require(
             int(asked) == int(records.counters["computed_tokens"]),
             "I2",

@@ -25,12 +25,14 @@ def collected(run: Simulation) -> RunRecords:
     for instance in run.instances:
         for lane in lanes[instance.lane_offset : instance.lane_offset + len(instance.lanes)]:
             decoded = lane.decoded()
-            prompt_tokens, prompt_pairs = lane.computed_prefills()
+            prompts, prompt_tokens, prompt_pairs = lane.computed_prefills()
             new = float(decoded.tokens.sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
             attended = float(decoded.pairs.sum() + prompt_pairs.sum() + lane.verified[:, 3].sum())
             new_tokens += new
             pairs += attended
-            flops += instance.cost.flops(new, attended)
+            # The last row of each prompt chunk, and every row that decodes or verifies, goes through the LM head.
+            rows = float(decoded.tokens.sum() + prompts.sum() + lane.verified[:, 2].sum())
+            flops += instance.cost.flops(new, attended) + instance.cost.logits_flops(rows)
     ends = [float(lane.step_end_s[-1]) for lane in lanes if len(lane.step_end_s)]
     finished = columns.finish_s[np.isfinite(columns.finish_s)]
     if len(finished):
@@ -59,6 +61,7 @@ def collected(run: Simulation) -> RunRecords:
             "transferred_tokens": float(run.cluster.kv_transfers.moved_tokens if run.cluster.kv_transfers is not None else 0),
             "migrated_tokens": float(run.cluster.migrations.moved_tokens),
             **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
+            **({"overrun_tokens": float(overrun)} if (overrun := run.recorder.overrun_tokens) else {}),
             **({"void_burst_tokens": float(void)} if (void := run.recorder.void_burst_tokens) else {}),
         },
     )
@@ -102,5 +105,5 @@ def _info(instance: Instance, described: dict[int, dict[str, Any]]) -> InstanceI
         max_seqs=spec.max_seqs,
         peak_flops_per_s=spec.cost.peak_flops_per_s,
         cost=described[key],
-        prefix_caching=instance.kv.prefix is not None,
+        prefix_caching=instance.kv.prefix is not None and instance.kv.finds_own is None,
     )

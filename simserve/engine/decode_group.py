@@ -159,6 +159,13 @@ class DecodeGroup:
             self._start_growing()
         return self.growth[self.tick % self.block_tokens]
 
+    def blocks_of(self, request: LiveRequest) -> int:
+        """New KV blocks that a member needs before the next tick."""
+        if self._later:
+            self._start_growing()
+        grows = request.grows and not (request.base_computed + self.tick) % self.block_tokens
+        return self.growth_of(request) if grows else 0
+
     def steps_within(self, free_blocks: int, steps: int) -> int:
         """How many of the next `steps` ticks can run when the first tick's blocks are already allocated and `free_blocks` are left."""
         per_cycle = sum(self.growth)

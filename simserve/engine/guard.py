@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 MUTATORS = {
     list: ("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "__delitem__", "__iadd__", "__imul__", "__setitem__"),
     dict: ("clear", "pop", "popitem", "setdefault", "update", "__delitem__", "__ior__", "__setitem__"),
-    FcfsQueue: ("push", "give_back", "remove"),
-    SortedQueue: ("push", "give_back", "remove"),
+    FcfsQueue: ("push", "give_back", "requeue", "remove"),
+    SortedQueue: ("push", "give_back", "requeue", "remove"),
     DecodeGroup: ("join", "leave", "pop_ended"),
     SpeculatingGroup: ("join", "leave", "pop_ended", "emitted", "draft", "took", "advance"),
 }

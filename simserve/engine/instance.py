@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simserve.contracts import Load, capable
+from simserve.engine.block_contents import BlockContents
 from simserve.engine.clock import Clock
 from simserve.engine.cluster_view import Signals
+from simserve.engine.front_end import FrontEnd
 from simserve.engine.instance_state import InstanceState
 from simserve.engine.intake import Intake
 from simserve.engine.kv_cache import KvCache
@@ -17,6 +21,7 @@ from simserve.engine.listener import Listener
 from simserve.engine.loading import Loads
 from simserve.engine.pipeline import Pipeline
 from simserve.engine.prefix_cache import Contents, PrefixCache, PrefixIndex
+from simserve.engine.radix_contents import RadixContents
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
@@ -55,6 +60,7 @@ class Instance:
         "cost",
         "fast_forward",
         "final_tokens",
+        "front_end",
         "index",
         "intake",
         "kv",
@@ -110,16 +116,28 @@ class Instance:
         self.role = spec.role
         groups = spec.kv_groups
         prefix: PrefixIndex | None = None
-        if spec.prefix_caching and contents is not None:
+        in_order = spec.eviction != "contents-last" and spec.prefix_match == "block" and groups is None
+        finds_own: Callable[[], PrefixIndex] | None = None
+        if in_order and spec.prefix_caching:
+            tokens = spec.block_tokens if contents is None else contents.block_tokens
+            known = contents if contents is not None and contents.outputs and spec.caches_outputs else None
+            finds_own = partial(RadixContents, spec.block_tokens, tokens, known)
+        if in_order and spec.prefix_caching and spec.eviction != "radix":
+            finds_own = partial(BlockContents, spec.kv_blocks, spec.block_tokens, tokens, known, spec.eviction == "empty-first")
+        if finds_own is not None and contents is not None:
+            prefix, finds_own = finds_own(), None
+        elif spec.prefix_caching and contents is not None:
             outputs = contents if contents.outputs and spec.caches_outputs else None
             matching: type[PrefixCache] | type[TokenPrefixCache] = TokenPrefixCache if spec.prefix_match == "token" else PrefixCache
             prefix = matching(spec.block_tokens, contents.block_tokens, outputs, 1 if groups is None else groups.full)
         self.kv = KvCache(spec.kv_blocks, spec.block_tokens, spec.watermark_blocks, spec.host_kv_blocks, prefix, groups)
+        self.kv.finds_own = finds_own
         self._oracle = capable(spec.scheduler, "oracle") or capable(self.order, "oracle")
         self._hears_ends = capable(spec.scheduler, "hears_ends")
         self.swaps = spec.preemption == "swap"
         self.limit_tokens = spec.limit_tokens
-        self.intake = Intake(spec.order, spec.steps_ahead, self.kv)
+        self.front_end = FrontEnd(spec)
+        self.intake = Intake(spec.order, spec.steps_ahead, self.kv, capable(spec.scheduler, "requeues_last"))
         self.link = Link(clock, spec.link.bytes_per_s, spec.link.latency_s, spec.link.per_message_s) if spec.link is not None else None
         self.uplink = uplink
         self.state = InstanceState.UP if spec.starts else InstanceState.OFF
@@ -196,6 +214,7 @@ class Instance:
         for request in requests:
             if self.migrating and request.row in self.migrating:
                 self.migrating[request.row].abort("the request ended")
+            self.front_end.sent(now, request.generated_tokens)
             self.forget(request)
         if self._hears_ends:
             try:

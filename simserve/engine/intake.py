@@ -32,10 +32,10 @@ class Intake:
         "waiting",
     )
 
-    def __init__(self, order: QueueOrder, steps_ahead: int, kv: KvCache) -> None:
+    def __init__(self, order: QueueOrder, steps_ahead: int, kv: KvCache, requeues_last: bool = False) -> None:
         self.inbox: list[LiveRequest] = []
         self.unseen: deque[tuple[LiveRequest, int]] = deque()
-        self.waiting: WaitingQueue = FcfsQueue() if order.key is None else SortedQueue(order.key)
+        self.waiting: WaitingQueue = FcfsQueue(requeues_last) if order.key is None else SortedQueue(order.key, requeues_last)
         self.reorders = order.dynamic and kv.prefix is not None
         self._steps_ahead = steps_ahead
         self._kv = kv
@@ -99,8 +99,8 @@ class Intake:
         if isinstance(waiting, SortedQueue) and len(waiting) <= MOST_REORDERED:
             for request in list(waiting):
                 waiting.remove(request)
-                request.cached_estimate = self._kv.cached_tokens(request)
-                waiting.push(request)
+                request.cached_estimate = self._kv.look_up(request)
+                waiting.give_back(request)
 
     def give_up_memory(self) -> bool:
         """The last of those that wait with memory, after a load, gives it up, and will load again; False when there is none."""

@@ -10,10 +10,13 @@ first to be forgotten there; here a hit finds them for free, and its request tak
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, cast
 
+from simserve.contracts import Request, Slice
 from simserve.engine.kv_groups import KvGroups
 from simserve.engine.prefix_cache import PrefixIndex
+from simserve.engine.radix_contents import RadixContents
 from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest, State
 from simserve.errors import InvariantError
@@ -27,6 +30,8 @@ class KvCache:
     host_total_blocks  blocks of host memory for requests that are swapped out
     prefix            contents of prompts that are kept, None without prefix caching
     groups            how a block table is kept where layers differ; None = all layers keep every token
+    finds_own         makes the index by which requests that come back find what they computed, where the workload tells no contents; None =
+                      they do not. It is made when the first of them has been preempted: before, there is nothing to be found
     elsewhere         blocks held here for requests that run nowhere, by row: prefilled and not yet copied, or on their way here
 
     Verbs that answer False have changed nothing. Contents without users are forgotten as soon as a verb takes their blocks.
@@ -39,6 +44,7 @@ class KvCache:
         "_used",
         "block_tokens",
         "elsewhere",
+        "finds_own",
         "groups",
         "host_total_blocks",
         "prefix",
@@ -61,6 +67,7 @@ class KvCache:
         self.host_total_blocks = host_blocks
         self.prefix = prefix
         self.groups = groups
+        self.finds_own: Callable[[], PrefixIndex] | None = None
         self.elsewhere: dict[int, int] = {}
         self._coming: dict[int, int] = {}  # blocks of the tables of those on their way here, by row; only with groups
         self._free = total_blocks
@@ -100,7 +107,7 @@ class KvCache:
     @property
     def spare_blocks(self) -> int:
         """Free blocks that can be taken before contents are forgotten."""
-        return self._free if self.prefix is None else self._free - self.prefix.idle_blocks
+        return self._free if self.prefix is None else self.prefix.spare(self._free)
 
     def fits(self, blocks: int, grown: int = 0) -> bool:
         """Whether so many blocks can be taken above the watermark. `grown` = blocks that steps of a span in progress have taken already."""
@@ -114,9 +121,39 @@ class KvCache:
         """Prompt tokens that an admission now would find kept here."""
         return 0 if self.prefix is None else self.prefix.tokens(self.prefix.match(request))
 
+    def look_up(self, request: LiveRequest, whole: bool = False) -> int:
+        """The same, by a scheduler that looks at the request: an index of whole sequences counts what it finds as used. `whole` = with the
+        last token."""
+        return self.cached_tokens(request) if self.radix is None else self.radix.refresh(request, whole)
+
+    def settle(self, slices: Sequence[Slice], decodes: int, grown: int) -> None:
+        """A step has its memory, `grown` blocks of it for so many `decodes`: an index of whole sequences forgets what has no place any more.
+
+        With blocks of several tokens SGLang makes room for a page more than each slice may need, and for a page of each decode
+        (mem_cache/allocation.py lines 162 and 572, alloc_paged_token_slots_extend and _decode).
+        """
+        radix, size = self.radix, self.block_tokens
+        if radix is None:
+            return
+        if size > 1:
+            ends = [(one.context_tokens, one.context_tokens + one.new_tokens) for one in slices]
+            margin = sum([size + end - start - (-(-end // size) + -start // size) * size for start, end in ends])
+            radix.evict(max(0, self._free + grown - max(-(-margin // size), decodes)))
+        radix.settle()
+
+    def evict(self, blocks: int) -> None:
+        """Forgets contents without users until so many blocks are free of any, if the index keeps whole sequences."""
+        if self.radix is not None:
+            self.radix.evict(max(0, self._free - blocks))
+
+    @property
+    def radix(self) -> RadixContents | None:
+        """The index, if it keeps whole sequences."""
+        return self.prefix if isinstance(self.prefix, RadixContents) else None
+
     def shared_blocks(self, request: LiveRequest) -> int:
         """Of the blocks of a request, those that are counted once for all who use their contents."""
-        return 0 if self.prefix is None else len(request.pinned_ids) * self.prefix.pool_blocks_per_id
+        return 0 if self.prefix is None else self.prefix.shared(request)
 
     def arriving(self, blocks: int, before: int = 0, last: bool = True) -> int:
         """Blocks that `blocks` more blocks of a table take which has `before` of them here; windows and state come with the `last` ones."""
@@ -130,11 +167,14 @@ class KvCache:
 
     # -- taking --------------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: LiveRequest, blocks: int) -> bool:
-        """Gives a newcomer a table of `blocks` blocks above the watermark. Contents of its prompt that are kept here count as computed."""
+    def admit(self, request: LiveRequest, blocks: int, room: int = 0, below: bool = False) -> bool:
+        """Gives a newcomer a table of `blocks` blocks above the watermark (or `below` it), where one of `room` blocks would find place.
+        Contents of its prompt that are kept here count as computed."""
         prefix, groups = self.prefix, self.groups
         match = found = shared = idle = 0
-        if prefix is not None and (request.prefix_ids or prefix.outputs is not None):
+        if request.computed_tokens:  # it has credit (StepPlan.preempt)
+            found = request.computed_tokens
+        elif prefix is not None and (request.prefix_ids or prefix.outputs is not None or request.preemptions):
             match = prefix.match(request)
             found, shared = prefix.tokens(match), prefix.blocks(match)
             idle = prefix.blocks_to_pin(request, match)
@@ -144,7 +184,10 @@ class KvCache:
         else:
             beside = groups.beside(new + shared, False)
             taken = groups.full * new + idle + beside
-        if self._free - taken < self.watermark_blocks:
+        more = 0
+        if room > new + shared:
+            more = room - new - shared if groups is None else groups.pool_blocks(room, False) - groups.pool_blocks(new + shared, False)
+        if self._free - taken - more < (0 if below else self.watermark_blocks):
             return False
         self._free -= taken
         self._used += taken
@@ -203,17 +246,23 @@ class KvCache:
 
     # -- giving back ---------------------------------------------------------------------------------------------------------------
 
-    def release(self, request: LiveRequest) -> None:
-        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones."""
+    def release(self, request: LiveRequest, gone: bool = False, unknown: int = 0) -> None:
+        """Frees the blocks of a request; contents it shares stay for the others and, while the space is not needed, for later ones. One
+        that is not `gone` will come back for its own. Of the last `unknown` tokens it is not known yet what they are."""
+        if self.finds_own and self.prefix is None and not gone:
+            self.prefix = self.finds_own()
+            self.prefix.trim(self._free)
         blocks = request.held_blocks
         if self.groups is not None:
             blocks = self.groups.full * blocks + request.beside_blocks
             request.beside_blocks = 0
         if self.prefix is not None:
-            if self.prefix.outputs is not None:
+            if self.prefix.when_planned:
+                self.prefix.offer(request, request.computed_tokens - unknown)
+            elif self.prefix.outputs is not None and self.radix is None:
                 self.prefix.add(request)
-            blocks -= self.shared_blocks(request)
-            blocks += self.prefix.release(request)
+            blocks -= self.prefix.shared(request)
+            blocks += self.prefix.release(request, gone)
         if not 0 <= blocks <= self._used:
             raise InvariantError(f"invariant I3 is broken: {blocks} KV blocks are freed and {self._used} are in use")
         self._free += blocks
@@ -362,6 +411,11 @@ class KvView(ReadOnly):
         """Tokens that fit in the free blocks above the watermark (>= 0): of a new sequence, and no window of it full."""
         free, groups = self._kv._free - self.watermark_blocks, self._kv.groups
         return max(0, free if groups is None else (free - groups.state) // groups.per_block) * self.block_tokens
+
+    def idle_blocks(self, request: Request) -> int:
+        """Free blocks that an admission of a waiting request would take for what the prefix cache has of it."""
+        prefix, live = self._kv.prefix, cast(LiveRequest, request)
+        return 0 if prefix is None else prefix.blocks_to_pin(live, prefix.match(live))
 
     def blocks(self, tokens: int) -> int:
         """Blocks that a new sequence of `tokens` tokens takes."""

@@ -21,13 +21,15 @@ from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.records import Span, span_of
-from simserve.engine.request import LiveRequest
+from simserve.engine.request import LiveRequest, State
 from simserve.engine.view import InstanceView
 from simserve.errors import InvariantError, PolicyError
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
     from simserve.engine.runner import Runner
+
+_PREFILLING = State.PREFILLING  # read in a third of the time of an enumeration's attributes
 
 FIRST_CHUNK_STEPS = 16
 LONGEST_CHUNK_STEPS = 4096
@@ -145,6 +147,13 @@ class Lane:
                 f"policy '{self.policy_name}' repeats {plan.repeat} times a step with prefills, preemptions or swaps: only steps that do "
                 "nothing but decode can be the same again (invariant I10)"
             )
+        if batch.lingering:
+            batch.release_lingering()
+            if not plan.decodes and not plan.slices:  # nothing was in progress when it was made: all is known
+                intake.see_all()
+                return self.plan_step(now)
+            if waiting:
+                plan.repeat = 1
         if not plan.decodes and not plan.slices:
             if plan.loads:
                 return self.plan_step(now)
@@ -162,6 +171,8 @@ class Lane:
                 )
             return None
         plan.waiting = waiting
+        if self.kv.radix is not None:
+            self.kv.settle(plan.slices, plan.decodes, self.group.blocks_needed() if plan.decodes else 0)
         plan.seal()
         return plan
 
@@ -291,6 +302,8 @@ class Lane:
             if steps > 1:
                 if not self.kv.take(group.growth_over(steps - 1)):
                     raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
+                if self.kv.radix is not None:
+                    self.kv.settle((), plan.decodes, group.growth_over(steps - 1) - group.growth_over(steps - 2))
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
             if self.batch.speculating is None:
@@ -299,6 +312,8 @@ class Lane:
                 self.verified_ticks.frombytes(self.batch.speculating.columns(steps))
                 freed = self.batch.speculating.advance(steps)
             ended = group.pop_ended()
+        if self.batch.resting:
+            self.batch.go_on_decoding()
         plan.steps = steps
         plan.kv_blocks = self.kv._used  # used_blocks, without a call in every step
         if freed:
@@ -320,6 +335,8 @@ class Lane:
                     continue
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
+                if request.state is not _PREFILLING:  # it has been preempted, and this is void
+                    continue
                 if layers is not None:
                     passed, groups = layers[0] + 1, layers[1]
                     if passed < groups:
@@ -327,12 +344,15 @@ class Lane:
                         continue
                     request.layer_pass = None
                 request.computed_tokens = computed = computed + tokens
-                if prefix is not None:
-                    prefix.add(request)
+                if prefix is not None and (given_up := prefix.add(request)):
+                    self.kv.give_back(given_up)
                 if computed == request.target_tokens:
                     self.batch.first_token(request, now, ended)
         if ended:
-            for request in ended:
+            in_turn = ended
+            if len(ended) > 1 and self.kv.prefix is not None and (self.kv.prefix.when_planned or self.kv.radix is not None):
+                in_turn = sorted(ended, key=lambda request: request.admission)  # who frees first is in the queue of free blocks first
+            for request in in_turn:
                 self.batch.end(request, now)
             self.instance.ended(ended, now)
         plan.prefill_requests = len(slices)

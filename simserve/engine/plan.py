@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 from numbers import Real
-from operator import index
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
 from simserve.engine.batch import Batch
+from simserve.engine.in_turn import grow_member, leave_void, rest, take_out
+from simserve.engine.layer_pass import pass_layers
 from simserve.engine.readonly import write
 from simserve.engine.request import LiveRequest, State
+from simserve.engine.swapping_in import swap_in
 from simserve.engine.view import InstanceView
+from simserve.engine.whole_numbers import integer, whole
 from simserve.errors import PolicyError
 from simserve.files.words import clipped
 
@@ -91,7 +94,7 @@ class StepPlan(Step):
     def reset(self, budget: int | None) -> StepPlan:
         """Empties the plan for the coming step: once a step, because actions have taken effect."""
         if not self.asked:
-            self._refuse("asks for a second plan in one step")
+            self.refuse("asks for a second plan in one step")
         self.asked = False
         self._serial += 1
         self.decodes = 0
@@ -100,7 +103,7 @@ class StepPlan(Step):
         self.layers = None
         self.swap_times_s = []
         if budget is not None and budget.__class__ is not int:
-            budget = self._integer(budget, f"states a budget of {clipped(repr(budget))} tokens")
+            budget = integer(self, budget, f"states a budget of {clipped(repr(budget))} tokens")
         self.budget_left = budget
         self.preempted = False
         self.loads = 0
@@ -120,6 +123,8 @@ class StepPlan(Step):
             self.context_tokens = group.sum_base + self.decodes * (group.tick + 1)
             self.longest_tokens = group.longest_tokens()
         else:
+            if self._batch.grown:
+                self.refuse("takes memory for the next tokens of decoding requests, and does not decode")
             self.context_tokens = self.longest_tokens = self.drafted_tokens = self.draft_passes = 0
 
     def contexts(self) -> Sequence[int]:
@@ -133,24 +138,29 @@ class StepPlan(Step):
 
     # -- decoding ------------------------------------------------------------------------------------------------------------------
 
-    def decode(self, group: DecodingView) -> None:
+    def decode(self, group: DecodingView, preempt: bool = True) -> bool:
         """The whole decoding group computes one token each. `group` is `view.decoding`.
 
         When memory is short, running requests are preempted from the tail (the queue discipline says who is last) until the others have
-        their blocks; otherwise swapped requests come back first, as long as memory and sequence slots allow.
+        their blocks; otherwise swapped requests come back first, as long as memory and sequence slots allow. With `preempt=False` it is
+        False, and nothing changes, when memory or the budget is short for all of them.
         """
         batch = self._batch
         if group is not batch.group:
-            self._refuse("may decode only view.decoding")
+            self.refuse("may decode only view.decoding")
         group = batch.group
         if self.decodes:
-            self._refuse("decodes its group twice in one step")
+            self.refuse("decodes its group twice in one step")
         if batch.verifying:
             batch.rejoin(self._serial)
         if batch.speculating is not None:
             self.decode_budget = self.budget_left
             batch.speculating.draft(self.budget_left)
         need = group.blocks_needed()
+        if batch.grown:
+            need -= sum(batch.grown.values())
+        if not preempt and (need > batch.kv._free or (self.budget_left is not None and group.next_tokens() > self.budget_left)):
+            return False
         while need and not batch.kv.take(need):
             if batch.loads and batch.instance.intake.give_up_memory():  # before those that run, those that wait with memory
                 self.loads += 1
@@ -158,47 +168,33 @@ class StepPlan(Step):
             victim = batch.victim()
             if batch.runner.keeps_kv(victim):
                 self.preempted = True
-                return batch.stall(victim)
+                batch.stall(victim)
+                return True
             self.preempt(victim)
             if batch.speculating is not None:
                 batch.speculating.deal(self.budget_left)
             need = group.blocks_needed()
+        batch.grown.clear()
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
-            self._swap_in()
+            swap_in(self, batch, self._view)
         tokens = self.decodes if batch.speculating is None else batch.speculating.took()
         if self.budget_left is not None:
             self.budget_left -= tokens
-
-    def _swap_in(self) -> None:
-        """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""
-        batch = self._batch
-        if batch.speculating is not None:
-            batch.speculating.took()
-        while batch.swapped:
-            request = min(batch.swapped, key=lambda r: r.admission)
-            if self._view.free_slots <= 0 or not batch.swap_in(request):
-                break
-            batch.swapped.remove(request)
-            self.swap_times_s.append(batch.swap_time(request.computed_tokens))
-            batch.join_group(request)
-            self.decodes += 1
-        if batch.speculating is not None:  # what they leave of the budget to the others may need fewer blocks
-            batch.speculating.deal(self.budget_left)
-            batch.kv.give_back(-batch.speculating.blocks_needed())
+        return True
 
     def verify(self, request: Request, drafted: int) -> bool:
         """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""
         batch = self._batch
         live: LiveRequest = request  # type: ignore[assignment]
         if batch.instance.spec.accepts is None or VERIFY not in batch.cost.slice_kinds:
-            self._refuse(f"verifies drafted tokens of {request!r}, and the instance does not speculate")
+            self.refuse(f"verifies drafted tokens of {request!r}, and the instance does not speculate")
         if live.state not in (State.DECODING, State.VERIFYING) or live.planned == self._serial or self.decodes:
-            self._refuse(f"verifies {request!r}, which is not decoding or already in the step")
+            self.refuse(f"verifies {request!r}, which is not decoding or already in the step")
         if drafted.__class__ is not int:
-            drafted = self._whole(drafted, request)
+            drafted = whole(self, drafted, request)
         if drafted < 1 or (self.budget_left is not None and drafted >= self.budget_left):
-            self._refuse(f"verifies {drafted} drafted tokens of {request!r}{'' if drafted < 1 else ' over its budget'}")
+            self.refuse(f"verifies {drafted} drafted tokens of {request!r}{'' if drafted < 1 else ' over its budget'}")
         if not batch.start_verifying(live, drafted + 1):
             return False
         if self.budget_left is not None:
@@ -213,19 +209,20 @@ class StepPlan(Step):
 
     # -- prefilling ----------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: Request, reserve_tokens: int | None = None) -> bool:
-        """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill).
+    def admit(self, request: Request, reserve_tokens: int | None = None, room_tokens: int = 0) -> bool:
+        """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill). Where
+        `room_tokens` are more, memory must be free for so many.
 
         False, and nothing changes, when no sequence slot is free, when memory above the watermark is short, when requests wait on the
         host, when this plan has preempted, or when a request in another lane waits for memory and comes first. Raises PolicyError for a
         request that is not waiting.
         """
         if not isinstance(request, LiveRequest) or request.state is not _WAITING:
-            self._refuse(f"admits {request!r}, which is not waiting")
+            self.refuse(f"admits {request!r}, which is not waiting")
         if reserve_tokens.__class__ is not int and reserve_tokens is not None:
-            reserve_tokens = self._whole(reserve_tokens, request)
+            reserve_tokens = whole(self, reserve_tokens, request)
         if reserve_tokens is not None and reserve_tokens < 1:
-            self._refuse(f"reserves {reserve_tokens} tokens for {request!r}")
+            self.refuse(f"reserves {reserve_tokens} tokens for {request!r}")
         batch, view = self._batch, self._view
         if self.preempted or batch.swapped or view.free_slots <= 0 or batch.runner.claim is not None:
             return False
@@ -237,7 +234,7 @@ class StepPlan(Step):
             self._take(request)
             batch.start_prefill(request, batch.now)
             return True
-        if not kv.admit(request, -(-tokens // kv.block_tokens)):
+        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens), batch.may_go_below()):
             return False
         self._take(request)
         if found := request.computed_tokens:
@@ -253,18 +250,30 @@ class StepPlan(Step):
 
     def cached_tokens(self, request: Request) -> int:
         """Prompt tokens of a waiting request that an admission now would find in the prefix cache (0 without one), or has been loaded."""
-        if request.loaded:  # type: ignore[attr-defined]
+        if request.loaded or request.computed_tokens:  # type: ignore[attr-defined]  # or it has credit
             return request.computed_tokens
-        return self._batch.kv.cached_tokens(request)  # type: ignore[arg-type]
+        return self._batch.kv.look_up(request)  # type: ignore[arg-type]
+
+    def refresh(self, request: Request) -> None:
+        """What a waiting request would find in the prefix cache counts as just used, its last token included."""
+        self._batch.kv.look_up(request, whole=True)  # type: ignore[arg-type]
+
+    def evict(self, blocks: int) -> None:
+        """The prefix cache forgets contents without users until so many blocks are free of any, where it keeps whole sequences."""
+        self._batch.kv.evict(blocks)
 
     def grow(self, request: Request, tokens: int) -> bool:
-        """Makes a prefilling request hold blocks for `tokens` tokens in all. False, and nothing changes, when memory is short."""
-        if request.state is not State.PREFILLING:
-            self._refuse(f"grows {request!r}, which is not prefilling")
+        """Makes a request hold blocks for `tokens` tokens in all: one that prefills, or has just ended, or one that decodes, for its next
+        token, before the group does (`decode`). False, and nothing changes, when memory is short."""
+        live: LiveRequest = request  # type: ignore[assignment]
         if tokens.__class__ is not int:
-            tokens = self._whole(tokens, request)
+            tokens = whole(self, tokens, request)
         batch = self._batch
-        while not batch.kv.grow(request, tokens):  # type: ignore[arg-type]
+        decodes = live.state is State.DECODING
+        may = live.state is _PREFILLING or live in batch.lingering
+        if not may and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
+            self.refuse(f"grows {request!r} to {tokens} tokens, which is not prefilling")
+        while not (grow_member(batch, live) if decodes else batch.kv.grow(live, tokens)):
             if not batch.loads or not batch.instance.intake.give_up_memory():
                 return False
         return True
@@ -279,76 +288,90 @@ class StepPlan(Step):
         live: LiveRequest = request  # type: ignore[assignment]  # policies get their requests from this view
         computed = live.computed_tokens
         if live.state is not _PREFILLING or live.planned == self._serial:
-            self._refuse(f"prefills {request!r}, which is not prefilling or already in the step")
+            self.refuse(f"prefills {request!r}, which is not prefilling or already in the step")
         if tokens.__class__ is not int:
-            tokens = self._whole(tokens, request)
+            tokens = whole(self, tokens, request)
         if not 0 < tokens <= request.target_tokens - computed:
-            self._refuse(f"prefills {tokens} tokens of {request!r}")
+            self.refuse(f"prefills {tokens} tokens of {request!r}")
         if request.held_blocks * self._batch.kv.block_tokens < computed + tokens:
-            self._refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
+            self.refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
         if self.budget_left is not None:
             if tokens > self.budget_left:
-                self._refuse(f"is over budget: {tokens} tokens of {request!r} with {self.budget_left} left")
+                self.refuse(f"is over budget: {tokens} tokens of {request!r} with {self.budget_left} left")
             self.budget_left -= tokens
         if layers is not None or self.layers is not None or request.layer_pass is not None:
-            self._pass_layers(live, tokens, layers)
+            pass_layers(self, live, tokens, layers, self._batch.cost.stages)
         if kind is not PREFILL and kind == VERIFY:
-            self._refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
+            self.refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
         if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
             known = ", ".join(sorted(self._batch.cost.slice_kinds))
-            self._refuse(
+            self.refuse(
                 f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
             )
+        prefix = self._batch.kv.prefix
+        if prefix is not None and prefix.when_planned and layers is None:
+            prefix.offer(live, computed + tokens)
         live.planned = self._serial
         self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
         self.sliced.append(live)
 
-    def _pass_layers(self, request: LiveRequest, tokens: int, layers: tuple[int, int] | None) -> None:
-        """Checks that the slice may pass through `layers` next, and notes them. One group of all layers is an ordinary slice."""
-        if layers is not None:
-            group, groups = layers
-            if not 0 <= group < groups:
-                self._refuse(f"prefills {request!r} in layer group {group} of {groups}")
-            if self._batch.cost.stages > 1:
-                self._refuse(f"prefills by layer groups on an instance of {self._batch.cost.stages} pipeline stages: it must have one")
-            if groups == 1:
-                layers = None
-        if self.slices and layers != self.layers:
-            self._refuse(f"prefills {request!r} in {_layers_text(layers)} and others of the step in {_layers_text(self.layers)}")
-        of_chunk, passed, groups = request.layer_pass or (tokens, 0, layers[1] if layers else 1)
-        if tokens != of_chunk or (layers or (0, 1)) != (passed, groups):
-            self._refuse(
-                f"prefills {tokens} tokens of {request!r} in {_layers_text(layers)} where {of_chunk} tokens in "
-                f"{_layers_text((passed, groups))} come next"
-            )
-        self.layers = layers
-
     # -- taking away ---------------------------------------------------------------------------------------------------------------
 
-    def preempt(self, request: Request) -> None:
+    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
-        and the host has room for a decoding request, else by forgetting it (it will be recomputed).
+        and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the plan, but
+        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` stay in it: see
+        simserve.contracts.StepPlan.
 
         With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
         any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
         """
-        if request.state not in (State.DECODING, State.PREFILLING, State.VERIFYING):
-            self._refuse(f"preempts {request!r}, which is not running")
         live: LiveRequest = request  # type: ignore[assignment]
+        if live.state not in (State.DECODING, State.PREFILLING, State.VERIFYING) and live not in self._batch.lingering:
+            self.refuse(f"preempts {request!r}, which is not running")
+        if undo and credit_tokens:
+            if live.state is State.DECODING:
+                leave_void(self, live, self._batch.group.computed_tokens(live))
+            live.recomputed_tokens += credit_tokens
+            live.planned = -1
+        elif undo and live.planned == self._serial and live.state is _PREFILLING:
+            take_out(self, live)
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
-            self._refuse(f"preempts {request!r}, which is in the step already")
+            self.refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = True
         if self._batch.loads:  # otherwise those that wait with memory could starve those that run, time and again
             self._batch.instance.intake.give_up_memory()
         if live.state is State.PREFILLING and self._batch.runner.keeps_kv(live):
             self._batch.stall(live)
         else:
-            self._batch.preempt(live, self.swap_times_s)
+            self._batch.preempt(live, self.swap_times_s, credit_tokens)
+
+    def rest(self, request: Request) -> None:
+        """A decoding request sits this step out; to be said before the group decodes."""
+        live: LiveRequest = request  # type: ignore[assignment]
+        if live.state is not State.DECODING or self.decodes:
+            self.refuse(f"lets {request!r} rest, which is not decoding or already in the step")
+        rest(self._batch, live, self._serial)
+
+    def to_front(self, request: Request) -> None:
+        """A waiting request goes to the front of the queue, where the queue discipline is first come, first served."""
+        if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
+            self.refuse(f"brings {request!r} to the front, which is not waiting")
+        self._view.waiting.to_front(request)
+
+    def overrun(self, request: Request) -> None:
+        """A request that has ended (`view.ending`) computes a token that it has no use for. Its block must be there (grow)."""
+        live: LiveRequest = request  # type: ignore[assignment]
+        if live not in self._batch.lingering or live.planned == self._serial or self.budget_left == 0:
+            self.refuse(f"runs {request!r} past its end, which has not just ended or is in the step already")
+        leave_void(self, live, live.computed_tokens)
+        self._batch.instance.recorder.overrun_tokens += 1
+        live.planned = self._serial
 
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""
         if not isinstance(request, LiveRequest) or request.state is not State.WAITING:
-            self._refuse(f"rejects {request!r}, which is not waiting")
+            self.refuse(f"rejects {request!r}, which is not waiting")
         self._take(request)
         self._batch.reject(request, reason)
 
@@ -358,12 +381,12 @@ class StepPlan(Step):
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None:
             if steps.__class__ is not int:
-                steps = self._integer(steps, f"holds its plan for {clipped(repr(steps))} steps")
+                steps = integer(self, steps, f"holds its plan for {clipped(repr(steps))} steps")
             if steps < 1:
-                self._refuse(f"holds its plan for {steps!r} steps")
+                self.refuse(f"holds its plan for {steps!r} steps")
         if until_s is not None:
             if not isinstance(until_s, Real) or not self._view.now < until_s < inf:
-                self._refuse(f"holds its plan until {clipped(repr(until_s))} s, which is not after {self._view.now} s")
+                self.refuse(f"holds its plan until {clipped(repr(until_s))} s, which is not after {self._view.now} s")
             self.until_s = float(until_s)
         if not self.slices and not self.preempted and not self.swap_times_s and not self.loads:
             waiting = self._view.waiting
@@ -378,22 +401,8 @@ class StepPlan(Step):
         try:
             self._view.waiting.remove(request)
         except (ValueError, KeyError):
-            self._refuse(f"names {request!r}, which is not waiting here")
+            self.refuse(f"names {request!r}, which is not waiting here")
 
-    def _whole(self, tokens: Any, request: Request) -> int:
-        """A number of tokens of another type, such as NumPy's, as an int; half a token is refused, and so is 8.0: what it came from may not
-        be whole the next time."""
-        return self._integer(tokens, f"states {clipped(repr(tokens))} tokens of {request!r}")
-
-    def _integer(self, number: Any, says: str) -> int:
-        try:
-            return index(number)
-        except TypeError:
-            self._refuse(f"{says}, which is no whole number")
-
-    def _refuse(self, what: str) -> NoReturn:
+    def refuse(self, what: str) -> NoReturn:
+        """Raises the PolicyError of an action that breaks a rule."""
         raise PolicyError(f"policy '{self._batch.policy_name}' {what} (invariant I10)")
-
-
-def _layers_text(layers: tuple[int, int] | None) -> str:
-    return "all layers" if layers is None or layers[1] == 1 else f"layer group {layers[0]} of {layers[1]}"

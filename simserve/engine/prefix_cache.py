@@ -35,12 +35,12 @@ class PrefixIndex(Protocol):
     """What a KV cache asks the index of its contents. A *match* is a number in the index's own units: runs (`PrefixCache`) or tokens
     (`TokenPrefixCache`).
 
-    outputs             what requests contain, where generated tokens are kept too; None = prompts only
-    pool_blocks_per_id  blocks of the pool that one of the contents takes which a request uses (`LiveRequest.pinned_ids`)
+    outputs       what requests contain, where generated tokens are kept too; None = prompts only
+    when_planned  what a step will compute can be found as soon as the step is planned
     """
 
     outputs: Contents | None
-    pool_blocks_per_id: int
+    when_planned: bool
 
     def match(self, request: LiveRequest) -> int:
         """How far the request begins like something kept, leaving at least one token to compute."""
@@ -62,12 +62,22 @@ class PrefixIndex(Protocol):
         """The request uses a match."""
         ...
 
-    def add(self, request: LiveRequest) -> None:
-        """What the request has computed by now can be found by others; a copy of something kept already stays its own."""
+    def add(self, request: LiveRequest) -> int | None:
+        """What the request has computed by now can be found by others; a copy of something kept already stays its own, or is given up: the
+        answer is how many blocks less are in use now."""
         ...
 
-    def release(self, request: LiveRequest) -> int:
-        """The request uses nothing any more. Returns how many blocks no other uses: they are idle, kept in free blocks."""
+    def offer(self, request: LiveRequest, tokens: int) -> None:
+        """With `when_planned`: the same of its first `tokens` tokens."""
+        ...
+
+    def shared(self, request: LiveRequest) -> int:
+        """Of the blocks of the request, those that are counted once for all who use their contents."""
+        ...
+
+    def release(self, request: LiveRequest, gone: bool = False) -> int:
+        """The request uses nothing any more, and will not come back if it is `gone`. Returns how many blocks no other uses: they are idle,
+        kept in free blocks."""
         ...
 
     def trim(self, free_blocks: int) -> None:
@@ -79,9 +89,8 @@ class PrefixIndex(Protocol):
         """Forgets everything, users included."""
         ...
 
-    @property
-    def idle_blocks(self) -> int:
-        """Free blocks whose contents are kept."""
+    def spare(self, free_blocks: int) -> int:
+        """Of so many free blocks, those that can be taken before contents are forgotten."""
         ...
 
     @property
@@ -99,6 +108,8 @@ class PrefixCache:
              (`BlockPool.cache_full_blocks`), which is the same for all who come later. On the request are the prompt's ids only, since
              policies see them (I8)
     """
+
+    when_planned = False
 
     def __init__(self, block_tokens: int, tokens_per_id: int, outputs: Contents | None = None, pool_blocks: int = 1) -> None:
         if tokens_per_id % block_tokens:
@@ -160,13 +171,24 @@ class PrefixCache:
                 request.pinned_ids.append(key)
         request.offered_ids = full
 
-    def release(self, request: LiveRequest) -> int:
+    def release(self, request: LiveRequest, gone: bool = False) -> int:
         """The request releases its cached blocks; those that no other uses become idle, its end to be evicted before its beginning.
         Returns how many these are."""
         idle = self._kept.unuse(request.pinned_ids)
         request.pinned_ids = []
         request.offered_ids = 0
         return idle * self.pool_blocks_per_id
+
+    def offer(self, request: LiveRequest, tokens: int) -> None:
+        """What a step will compute cannot be found yet."""
+
+    def shared(self, request: LiveRequest) -> int:
+        """Of the blocks of the request, those that are counted once for all who use their contents."""
+        return len(request.pinned_ids) * self.pool_blocks_per_id
+
+    def spare(self, free_blocks: int) -> int:
+        """Of so many free blocks, those that can be taken before contents are forgotten."""
+        return free_blocks - self.idle_blocks
 
     def clear(self) -> None:
         """Forgets everything, users included."""

@@ -36,6 +36,7 @@ class Recorder:
         "first_token_s",
         "generated",
         "instance",
+        "overrun_tokens",
         "preemptions",
         "reason",
         "reasons",
@@ -56,6 +57,7 @@ class Recorder:
         self.reasons: dict[str, int] = {"": 0}
         self.ended = 0
         self.cancelled_tokens = 0
+        self.overrun_tokens = 0
         """In the KV cache of requests when their clients gave up."""
         self.void_burst_tokens = 0
         """Of steps that verified drafted tokens, those that do not count any more (`void`)."""

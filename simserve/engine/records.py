@@ -208,15 +208,16 @@ class LaneLog:
         group[self.layered[:, 0]], groups[self.layered[:, 0]] = self.layered[:, 1], self.layered[:, 2]
         return group, groups
 
-    def computed_prefills(self) -> tuple[I64, I64]:
-        """Prompt tokens and (query, key) pairs by the span in which their computation was complete."""
+    def computed_prefills(self) -> tuple[I64, I64, I64]:
+        """Prompt chunks, their tokens and (query, key) pairs by the span in which their computation was complete."""
+        columns = self.span_prefill_requests, self.span_prefill_tokens, self.span_prefill_pairs
         if not len(self.layered):
-            return self.span_prefill_tokens, self.span_prefill_pairs
+            return columns
         span, group, groups = self.layered.T
-        tokens, pairs = self.span_prefill_tokens.copy(), self.span_prefill_pairs.copy()
+        chunks, tokens, pairs = (column.copy() for column in columns)
         on_their_way = span[group + 1 < groups]
-        tokens[on_their_way] = pairs[on_their_way] = 0
-        return tokens, pairs
+        chunks[on_their_way] = tokens[on_their_way] = pairs[on_their_way] = 0
+        return chunks, tokens, pairs
 
     def tick_end_s(self) -> F64:
         """End times, in seconds, of the steps in which requests decoded: the clock that Emissions refers to. Increasing."""

@@ -275,15 +275,14 @@ class Simulation:
             self.final_tokens[row] = limit - prompt
             self.recorder.note(row, TRUNCATED)
         request = place.seen(request)
-        spec = place.spec
-        outside_s = spec.request_s + spec.request_per_prompt_token_s * prompt
+        enters_s = place.front_end.passed_s(now, prompt)
         place.expect(request)
         if self._watched:
             self.cancellations.sent(row, place)
-        request.entered_s = now + outside_s
-        if now + outside_s > now:
+        request.entered_s = enters_s
+        if enters_s > now:
             self.coming[row] = request, place
-            self.clock.at(now + outside_s, lambda event: self._enter(request, place), REQUEST_ENTERS)
+            self.clock.at(enters_s, lambda event: self._enter(request, place), REQUEST_ENTERS)
         else:
             place.submit(request)
 

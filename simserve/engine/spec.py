@@ -10,6 +10,7 @@ from simserve.engine.kv_groups import NO_LIMIT, KvGroups
 from simserve.errors import ConfigError, nearest
 
 ROLES = ("mixed", "prefill", "decode")
+EVICTIONS = ("contents-last", "freed-first", "empty-first", "radix")
 PREFIX_MATCHES = ("block", "token")
 FAILURE_RULES = ("resume", "retry", "fail")
 
@@ -63,17 +64,28 @@ class InstanceSpec:
     kv_groups         how many of them a sequence takes where layers keep different tokens; None = all layers keep every token
     max_seqs          most requests that run at once (per micro-batch with pipeline parallelism)
     watermark_blocks  free blocks an admission must leave
+    watermark_always  it must also where no request runs; False: then it may take them all
     max_model_len     longest prompt + output in tokens; None = as far as the KV cache reaches
     devices           accelerators it occupies
     preemption        "recompute" forgets a victim's KV, "swap" copies it to `host_kv_blocks` blocks of host memory while there is room
     prefix_caching    keep the KV of prompts and reuse it for equal prefixes (needs a workload that tells prompts' contents)
     prefix_match      with `prefix_caching`, "block" reuses whole runs of the contents that the workload tells, "token" matches of any
                       length, the block at their end by a copy (TokenPrefixCache)
+    eviction          with `prefix_caching`, which free blocks are taken first: "contents-last" (those without contents, then contents least
+                      recently used), "freed-first" (in the order in which they were freed; vLLM V1), "empty-first" (the same, but freed
+                      blocks without contents come before the others; vLLM since 0.24), "radix" (leaves of a tree of sequences, least
+                      recently used first; SGLang). The second and third go block by block (BlockContents), the last by nodes (RadixContents);
+                      with windows, or with `prefix_match` "token", they are as the first
     caches_outputs    with `prefix_caching`, keep the KV of generated tokens too, where the workload tells what they are (`content_ids`)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;
                       the devices do not wait for it
+    api_servers       processes that do this work, one request after the other; 0 = as many as there are requests, which is a delay
+    request_delay_s   time on the way in which none of them works (network, waits between processes)
+    request_per_output_token_s  work of these processes for each token sent to a client, seconds
     steps_ahead       steps that are scheduled already, beyond the one in progress, when a request arrives: it is seen after them
                       (asynchronous scheduling; an instance without other work sees it at once; no effect with pipeline stages)
+    ends_late         the plan that is made when a request ends does not know of it: the request keeps its sequence slot and its KV
+                      blocks in that plan (asynchronous scheduling; as `steps_ahead`)
     order             queue discipline
     loads             what requests may have to wait for between having memory and being admitted
     speculation       how decoding requests speculate, whatever the scheduler; None = they do not
@@ -88,6 +100,7 @@ class InstanceSpec:
     block_tokens: int = 16
     max_seqs: int = 128
     watermark_blocks: int = 0
+    watermark_always: bool = True
     max_model_len: int | None = None
     devices: int = 1
     preemption: str = "recompute"
@@ -97,10 +110,15 @@ class InstanceSpec:
     loads: tuple[LoadSource, ...] = ()
     prefix_caching: bool = False
     prefix_match: str = "block"
+    eviction: str = "contents-last"
     caches_outputs: bool = True
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
+    api_servers: int = 0
+    request_per_output_token_s: float = 0.0
+    request_delay_s: float = 0.0
     steps_ahead: int = 0
+    ends_late: bool = False
     policy: str = ""
     role: str = "mixed"
     link: LinkSpec | None = None
@@ -122,6 +140,9 @@ class InstanceSpec:
         if self.prefix_match not in PREFIX_MATCHES:
             wrong = f"unknown prefix_match '{self.prefix_match}'{nearest(self.prefix_match, PREFIX_MATCHES)}"
             raise ConfigError(f"instance '{self.name}': {wrong}")
+        if self.eviction not in EVICTIONS:
+            wrong = f"unknown eviction '{self.eviction}'{nearest(self.eviction, EVICTIONS)}"
+            raise ConfigError(f"instance '{self.name}': {wrong}")
         if self.prefix_caching and self.kv_groups is not None and not self.kv_groups.full:
             raise ConfigError(f"instance '{self.name}': prefix caching needs layers that keep every token, and all layers have a window")
         if self.speculation is not None and VERIFY not in self.cost.slice_kinds:
@@ -130,6 +151,8 @@ class InstanceSpec:
                 f"instance '{self.name}': it speculates, and its cost model '{name}' does not price drafted tokens (slices of kind "
                 f"'{VERIFY}')"
             )
+        if self.api_servers < 0:
+            raise ConfigError(f"instance '{self.name}': api_servers must be at least 0, found {self.api_servers}")
         if not self.boot_s >= 0:
             raise ConfigError(f"instance '{self.name}': boot_s must be at least 0, found {self.boot_s}")
         if self.role not in ROLES:
@@ -150,9 +173,8 @@ class InstanceSpec:
     @property
     def limit_tokens(self) -> int:
         """Longest prompt + output a request may reach: the model's length or what the KV cache above the watermark holds."""
-        blocks: int | None = self.kv_blocks - self.watermark_blocks
-        if self.kv_groups is not None:
-            blocks = self.kv_groups.longest_table(self.kv_blocks - self.watermark_blocks)
+        room = self.kv_blocks - (self.watermark_blocks if self.watermark_always else 0)
+        blocks: int | None = room if self.kv_groups is None else self.kv_groups.longest_table(room)
         fits = NO_LIMIT if blocks is None else blocks * self.block_tokens
         return fits if self.max_model_len is None else min(self.max_model_len, fits)
 

@@ -41,6 +41,8 @@ class TokenPrefixCache:
     pool_blocks   blocks of the pool that a block of tokens takes (KvGroups.full; at least 1)
     """
 
+    when_planned = False
+
     def __init__(self, block_tokens: int, run_tokens: int, outputs: Contents | None = None, pool_blocks: int = 1) -> None:
         self.block_tokens = block_tokens
         self.run_tokens = run_tokens
@@ -117,13 +119,24 @@ class TokenPrefixCache:
                 pinned.append(block)
         request.offered_ids = max(request.offered_ids, whole)
 
-    def release(self, request: LiveRequest) -> int:
+    def release(self, request: LiveRequest, gone: bool = False) -> int:
         """The request uses no kept blocks any more; those that no other uses become idle, its end to be evicted before its beginning.
         Returns how many blocks of the pool these are."""
         idle = self._kept.unuse(request.pinned_ids)
         request.pinned_ids = []
         request.offered_ids = 0
         return idle * self.pool_blocks_per_id
+
+    def offer(self, request: LiveRequest, tokens: int) -> None:
+        """What a step will compute cannot be found yet."""
+
+    def shared(self, request: LiveRequest) -> int:
+        """Of the blocks of the request, those that are counted once for all who use their contents."""
+        return len(request.pinned_ids) * self.pool_blocks_per_id
+
+    def spare(self, free_blocks: int) -> int:
+        """Of so many free blocks, those that can be taken before contents are forgotten."""
+        return free_blocks - self.idle_blocks
 
     def clear(self) -> None:
         """Forgets everything, users included."""

@@ -21,6 +21,7 @@ class InstanceView(ReadOnly):
     prefilling   admitted requests that have prompt tokens left to compute, oldest admission first
     decoding     the group of requests that have emitted a token and compute one more per step
     verifying    decoding requests outside the group: their last step verified drafted tokens
+    ending       requests that have ended, which the engine does not know when it makes this plan: they keep slots and memory in it
     swapped      requests whose KV is on the host
     kv           the instance's KV cache
     max_seqs     most requests that may run (prefilling and decoding) in this lane
@@ -32,6 +33,7 @@ class InstanceView(ReadOnly):
         "_batch",
         "_begin",
         "decoding",
+        "ending",
         "kv",
         "max_model_len",
         "max_model_tokens",
@@ -48,6 +50,7 @@ class InstanceView(ReadOnly):
     decoding: DecodeGroup
     swapped: list[LiveRequest]
     verifying: list[LiveRequest]
+    ending: list[LiveRequest]
     kv: KvView
     max_seqs: int
     max_model_len: int | None
@@ -61,6 +64,7 @@ class InstanceView(ReadOnly):
         write(self, "decoding", batch.group)
         write(self, "swapped", batch.swapped)
         write(self, "verifying", batch.verifying)
+        write(self, "ending", batch.lingering)
         write(self, "kv", KvView(batch.kv))
         write(self, "max_seqs", max_seqs)
         write(self, "max_model_len", max_model_len)
@@ -74,12 +78,23 @@ class InstanceView(ReadOnly):
     @property
     def running(self) -> int:
         """Requests that hold a sequence slot: prefilling, decoding and verifying."""
-        return len(self.prefilling) + len(self.decoding.members) + len(self.verifying)
+        return self._batch.running
 
     @property
     def free_slots(self) -> int:
         """Requests that may still be admitted under max_seqs."""
-        return self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
+        free = self.max_seqs - len(self.prefilling) - len(self.decoding.members) - len(self.verifying)
+        return free - len(self._batch.lingering) if self._batch.ends_late else free
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether running requests can be planned one after the other: not where the group speculates, nor with pipeline stages."""
+        return self._batch.speculating is None and self._batch.cost.stages == 1
+
+    @property
+    def victim(self) -> LiveRequest:
+        """The running request that the queue discipline preempts first."""
+        return self._batch.victim()
 
     def new_plan(self, budget: int | None = None) -> contracts.StepPlan:
         """An empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride, prefill slices

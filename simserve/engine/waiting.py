@@ -14,14 +14,15 @@ _WAITING = State.WAITING  # read in a third of the time of an enumeration's attr
 
 
 class FcfsQueue:
-    """First come, first served; preempted requests return to the front."""
+    """First come, first served; preempted requests return to the front, or wait `last`, behind all that have come."""
 
-    __slots__ = ("_queue",)
+    __slots__ = ("_last", "_queue")
 
     fcfs = True
 
-    def __init__(self) -> None:
+    def __init__(self, last: bool = False) -> None:
         self._queue: deque[LiveRequest] = deque()
+        self._last = last
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -41,7 +42,19 @@ class FcfsQueue:
         self._queue.append(request)
 
     def give_back(self, request: LiveRequest) -> None:
+        """A request that has been loaded: it is first."""
+        self._queue.appendleft(request)
+
+    def requeue(self, request: LiveRequest) -> None:
         """A preempted request."""
+        if self._last:
+            self._queue.append(request)
+        else:
+            self._queue.appendleft(request)
+
+    def to_front(self, request: LiveRequest) -> None:
+        """A request that waits goes to the front."""
+        self._queue.remove(request)
         self._queue.appendleft(request)
 
     def remove(self, request: LiveRequest) -> None:
@@ -57,12 +70,15 @@ class FcfsQueue:
 
 
 class SortedQueue:
-    """Ordered by a key; preempted requests return to the place of their key."""
+    """Ordered by a key; preempted requests return to the place of their key, among equals by row, or `last`: behind those that have come."""
 
     fcfs = False
 
-    def __init__(self, key: Callable[[LiveRequest], Any]) -> None:
+    def __init__(self, key: Callable[[LiveRequest], Any], last: bool = False) -> None:
         self._key = key
+        self._last = last
+        self._came: dict[int, int] = {}  # by row, with `last`: its place among those that have come
+        self._comings = 0
         self._queue: SortedKeyList = SortedKeyList(key=lambda entry: entry[0])
         self._keys: dict[int, tuple[Any, LiveRequest]] = {}
 
@@ -79,12 +95,24 @@ class SortedQueue:
                 passed += 1
 
     def push(self, request: LiveRequest) -> None:
-        """A newcomer or a preempted request."""
-        entry = ((self._key(request), request.row), request)
+        """A newcomer."""
+        if self._last:
+            self._comings += 1
+            self._came[request.row] = self._comings
+        self.give_back(request)
+
+    requeue = push
+    """A preempted request."""
+
+    def give_back(self, request: LiveRequest) -> None:
+        """A request that was here a moment ago: its key may be another."""
+        place = self._came[request.row] if self._last else request.row
+        entry = ((self._key(request), place), request)
         self._keys[request.row] = entry
         self._queue.add(entry)
 
-    give_back = push
+    def to_front(self, request: LiveRequest) -> None:
+        """Requests wait where their keys say."""
 
     def remove(self, request: LiveRequest) -> None:
         """Takes out a request. Raises KeyError if it is not here."""

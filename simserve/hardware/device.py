@@ -72,7 +72,8 @@ class Energy(BaseModel):
     """What work costs one device in joules. `busy_w` is drawn as long as a step runs, whatever it does; the rest comes on top.
 
     `joules_per_flop` is for bf16; faster types cost less in proportion to their peaks. `joules_per_hbm_byte` includes the way from
-    memory to the cores. `validated` says whether measured power stands behind the figures.
+    memory to the cores. `joules_per_activation_byte` is for what operators pass to each other, with the arithmetic of the elementwise
+    ones and the caches on the way; as for HBM where it is not stated. `validated` says whether measured power stands behind the figures.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,6 +81,7 @@ class Energy(BaseModel):
     busy_w: PositiveFloat
     joules_per_flop: PositiveFloat
     joules_per_hbm_byte: PositiveFloat
+    joules_per_activation_byte: PositiveFloat | None = None
     joules_per_link_byte: PositiveFloat
     validated: bool = False
     source: str

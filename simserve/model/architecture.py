@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from simserve.errors import ModelError
@@ -38,6 +38,7 @@ class ModelArchitecture:
     assumptions      what the configuration does not say and was taken to be so; listed with every result.
     indexer_layers   per layer, whether it scores with an `indexer` of its own; the others attend to what the one before chose (GLM-5.2).
                      Empty: all of them, if there is an indexer.
+    taken            what a name that is not this model's was taken for, a sentence; '' = the name is its own.
     mtp_layers       multi-token-prediction layers of the checkpoint, none of them among the `num_layers` nor in parameters and bytes: they
                      draft where speculation asks for them.
     """
@@ -86,6 +87,7 @@ class ModelArchitecture:
     mtp_layers: int = 0
     notes: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    taken: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Raises ModelError when a dimension is not positive or two of them contradict each other."""

@@ -13,7 +13,9 @@ from simserve.files.words import clipped
 from simserve.model.alike import alike
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.huggingface import from_config
+from simserve.model.name_words import parse
 from simserve.model.quantisation import Quantisation
+from simserve.model.resolve import Entry, Names, Resolved, stored_as
 
 _CONFIGS = Path(__file__).parent / "configs"
 
@@ -34,7 +36,8 @@ def model_ids(name: str) -> tuple[str, ...]:
 
 
 def load_model(name_or_path: str | Path, base_dir: Path | None = None, quantisation: str | None = None) -> ModelArchitecture:
-    """A bundled model (by name or Hugging Face id, case does not matter), or the one in a `config.json` or its directory.
+    """A bundled model (by name or Hugging Face id, case does not matter), the one in a `config.json` or its directory, or the bundled one
+    that another name stands for (a revision, a quantised copy, another vendor: docs/models.md); `taken` then says which.
 
     base_dir      relative paths are looked up here first (the experiment's directory), then in the working directory.
     quantisation  stores every linear layer of the model in this format (`QUANT_METHODS`) instead of the checkpoint's: `none`, `fp8`,
@@ -44,15 +47,49 @@ def load_model(name_or_path: str | Path, base_dir: Path | None = None, quantisat
     wanted = str(name_or_path)
     name = None if isinstance(name_or_path, Path) else _names().get(wanted.lower())
     if name is not None:
-        model = _bundled(name)
+        model = _listed(name, wanted, quantisation is None)
     else:
-        model = from_config(_existing_path(wanted, base_dir))
+        path = _existing_path(wanted, base_dir)
+        found = None if path or isinstance(name_or_path, Path) else _index().resolve(wanted)
+        if path is None and found is None:
+            raise ModelError(_unknown(wanted, base_dir))
+        model = from_config(path) if path else _resolved(wanted, found, quantisation is None)
     if quantisation is None:
         return model
     return replace(model, quantisation=Quantisation.uniform(quantisation))
 
 
-def _existing_path(wanted: str, base_dir: Path | None) -> Path:
+@lru_cache(maxsize=256)
+def _listed(name: str, wanted: str, formats: bool) -> ModelArchitecture:
+    """A model by its name or an id of its list; `taken` where the id is that of another model, which shares the architecture."""
+    model, own, told = _bundled(name), parse(name), parse(wanted)
+    if own is None or told is None or set(own.identity) <= set(told.identity) or set(told.identity) <= set(own.identity):
+        return model
+    return _said(model, wanted, formats)
+
+
+@lru_cache(maxsize=256)
+def _resolved(wanted: str, found: Resolved, formats: bool) -> ModelArchitecture:
+    model = _bundled(found.name)
+    if formats:
+        stored = stored_as(model.quantisation, found.method, found.group, model.experts is not None)
+        model = replace(model, quantisation=stored)
+    return _said(model, wanted, formats)
+
+
+def _said(model: ModelArchitecture, wanted: str, formats: bool) -> ModelArchitecture:
+    """The model with a sentence on what a name was taken for; `formats`: the weight format is not overridden."""
+    size = f"{model.parameters() / 1e9:.1f} billion parameters"
+    if model.experts is not None:
+        size += f", {model.active_parameters() / 1e9:.1f} active"
+    told = parse(wanted)
+    whence = "as its checkpoint has them" if told is None or told.stored.method is None else "from the name"
+    stored = model.dtype if model.quantisation.name == "none" else model.quantisation.name
+    weights = f", weights {stored} {whence}" if formats else ""
+    return replace(model, taken=f"The model '{wanted}' is taken as the bundled {model.name} ({model.family}, {size}){weights}.")
+
+
+def _existing_path(wanted: str, base_dir: Path | None) -> Path | None:
     if wanted.lower().endswith(_WEIGHTS):
         raise ModelError(f"'{clipped(wanted)}' is a file of weights; a model is the config.json beside it, or a bundled name")
     given = Path(wanted).expanduser()
@@ -62,11 +99,19 @@ def _existing_path(wanted: str, base_dir: Path | None) -> Path:
             return candidate
         if candidate.is_dir():
             raise ModelError(f"directory {candidate} holds no config.json")
-    looked = " or ".join(str(c) for c in candidates)
     if wanted.endswith(".json") or wanted.startswith((".", "/", "~")):
-        raise ModelError(f"model configuration {looked} does not exist")
+        raise ModelError(f"model configuration {_looked(wanted, base_dir)} does not exist")
+    return None
+
+
+def _looked(wanted: str, base_dir: Path | None) -> str:
+    given = Path(wanted).expanduser()
+    return " or ".join(str(c) for c in ([given] if base_dir is None else [base_dir / given, given]))
+
+
+def _unknown(wanted: str, base_dir: Path | None) -> str:
     word = wanted.rsplit("/", 1)[-1].lower()
-    raise ModelError(f"unknown model '{wanted}' (not a bundled name, and no config.json at {looked}){_alike(word)}")
+    return f"unknown model '{wanted}' (not a bundled name, and no config.json at {_looked(wanted, base_dir)}){_alike(word)}"
 
 
 def _alike(word: str) -> str:
@@ -91,12 +136,24 @@ def _names() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
+def _index() -> Names:
+    """The bundled models by what their names say. A copy has a base and a format in its name."""
+    entries = []
+    for name, entry in _library().items():
+        told = parse(name)
+        copied = told is not None and told.stored.method is not None
+        entries.append(Entry(name, tuple(entry.get("ids", ())), entry.get("base", "") if copied else "", entry["fp8"]))
+    return Names.of(entries)
+
+
+@lru_cache(maxsize=1)
 def _library() -> dict[str, dict[str, Any]]:
-    """Bundled entries with their full configuration: the family's defaults, then the base model's keys, then their own."""
+    """Bundled entries with their full configuration: the family's defaults, then the base model's keys, then their own. `fp8` is how the
+    publisher stores the copies whose names end in -FP8."""
     library: dict[str, dict[str, Any]] = {}
     for file in sorted(_CONFIGS.glob("*.json")):
         family = json.loads(file.read_text(encoding="utf-8"))
         for name, entry in family["models"].items():  # a base stands before what builds on it
-            inherited = library[entry["base"]]["config"] if "base" in entry else family["defaults"]
-            library[name] = {**entry, "config": {**inherited, **entry.get("config", {})}}
+            base = library[entry["base"]] if "base" in entry else {"config": family["defaults"], "fp8": "fp8"}
+            library[name] = {"fp8": base["fp8"], **entry, "config": {**base["config"], **entry.get("config", {})}}
     return library

@@ -3,6 +3,7 @@ is complete. Same run, same bytes: no dates, no machine, keys in a fixed order."
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):  # below a file there is no part
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

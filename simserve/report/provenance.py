@@ -70,6 +70,12 @@ def memory_notes(records: RunRecords) -> list[str]:
     return list(dict.fromkeys(note for info in records.instances for note in info.cost.get("memory_notes", ())))
 
 
+def models_taken(records: RunRecords) -> list[str]:
+    """What names of models and drafts that are not those of the bundled ones were taken for, each sentence once."""
+    described = [part for info in records.instances for part in (info.cost, info.cost.get("draft")) if isinstance(part, dict)]
+    return list(dict.fromkeys(str(part["model_taken"]) for part in described if "model_taken" in part))
+
+
 def from_python(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The policy objects that a run was given from Python: where its resolved experiment names them, class, module and parameters."""
     cluster = experiment.get("cluster") or {}

@@ -76,7 +76,7 @@ def prompt_tokens_in_bins(records: RunRecords, edges: F64) -> F64:
     """Prompt tokens computed in each bin, recomputation included."""
     tokens = np.zeros(len(edges) - 1)
     for lane in records.lanes:
-        tokens += np.histogram(span_end_s(lane), edges, weights=lane.computed_prefills()[0])[0]
+        tokens += np.histogram(span_end_s(lane), edges, weights=lane.computed_prefills()[1])[0]
     return tokens
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -70,7 +71,8 @@ class RunCache:
             part.write_text(json.dumps({"key": key, "row": row, "sha256": _row_digest(key, row)}), encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(NotADirectoryError):  # below a file there is no part
+                part.unlink(missing_ok=True)
             raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def _path(self, key: str) -> Path:

@@ -25,7 +25,7 @@ from simserve.validation.disaggregated import as_clients_see, build_instances, r
 from simserve.validation.evaluate import Outcome
 from simserve.validation.machine import Overheads, overheads_of, without_overheads
 from simserve.validation.metrics import summarise
-from simserve.validation.predict import outside_s, predict
+from simserve.validation.predict import first_requests_s, inside_the_engine, predict
 from simserve.validation.workloads import build_workload
 
 _ROUNDS = 4
@@ -93,13 +93,13 @@ def _percent(predicted: float, measured: float) -> float:
 
 
 def _stretched(case: Case, overheads: Overheads, factor: float) -> dict[str, float]:
+    overheads = inside_the_engine(case, overheads)
     specs = [replace(spec, cost=StretchedCost(spec.cost, factor)) for spec in build_instances(case, overheads)]
     workload = build_workload(case)
     records = simulate(workload, specs, routed())
     if case.pools is not None:
         records = as_clients_see(records, specs)
-    inside = case.settings.get("clock") == "engine"
-    return summarise(records, 0.0 * workload.requests.arrival_s if inside else outside_s(workload, overheads))
+    return summarise(records, first_requests_s(workload, overheads))
 
 
 class StretchedCost(CostWrapper):

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from simserve.validation import names
+
 LengthKind = Literal["fixed", "uniform", "varied", "lognormal"]
 LoadKind = Literal["closed", "open", "burst", "replay", "repeated", "phases"]
 
@@ -151,12 +153,13 @@ class Case:
         return all_fields
 
     def seed(self) -> int:
-        """A seed of the row's own, the same on every machine.
+        """A seed of the row's own, the same on every machine, however the file spells the format of the weights.
 
         Of a result of a benchmark client it depends on what is drawn alone: the same requests come at the same times whatever the file is
         called and whether or not the client capped its concurrency.
         """
         described = self.description()
+        described["model"], described["quantisation"] = names.stated_apart(self.model, self.quantisation)
         if self.settings.get("client"):
             described = {name: described["load"].get(name) for name in ("prompt", "output", "requests", "rate_per_s", "arrivals")}
         text = json.dumps(described, sort_keys=True)

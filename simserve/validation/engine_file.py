@@ -12,7 +12,8 @@ _HOST_SOURCE = "  - host seconds - "
 
 
 def with_overheads(text: str, overheads: Overheads, provenance: str, *, name: str | None = None) -> str:
-    """The profile `text` with the host and request-path seconds replaced, marked as validated, and their origin in `sources`.
+    """The profile `text` with the host and request-path seconds replaced, and their origin in `sources`. What was recorded of other
+    overheads (`held_out`) and a `validated` of old files are left out.
 
     name  a new name for the profile; None keeps it
     Raises ConfigError when the text lacks a `host:` line to replace.
@@ -23,19 +24,20 @@ def with_overheads(text: str, overheads: Overheads, provenance: str, *, name: st
         f"host: {{per_step_s: {_number(host.per_step_s)}, per_decode_request_s: {_number(host.per_decode_request_s)},"
         f" per_prefill_token_s: {_number(host.per_prefill_token_s)}{launch}}}"
     )
+    delay = f" delay_s: {_number(overheads.request_delay_s)}," if overheads.request_delay_s else ""
+    servers = f" per_output_token_s: {_number(overheads.request_per_output_token_s)}, api_servers: {overheads.api_servers},"
     new_path = (
         f"request_path: {{per_request_s: {_number(overheads.request_s)},"
-        f" per_prompt_token_s: {_number(overheads.request_per_prompt_token_s)}, steps_ahead: {overheads.steps_ahead}}}"
+        f" per_prompt_token_s: {_number(overheads.request_per_prompt_token_s)},{delay}{servers if overheads.api_servers else ''}"
+        f" steps_ahead: {overheads.steps_ahead}}}"
     )
     found = False
     for line in text.splitlines():
         if line.startswith("host:"):
             lines += [new_host, new_path]
             found = True
-        elif line.startswith("request_path:"):
+        elif line.startswith(("request_path:", "validated:", "held_out:")):
             continue
-        elif line.startswith("validated:"):
-            lines.append("validated: true")
         elif line.replace('"', "", 1).startswith(_HOST_SOURCE):
             lines.append(_source_line(provenance))
         elif name is not None and re.match(r"name:\s", line):

@@ -51,21 +51,22 @@ def evaluate(
     cases: Sequence[Case],
     *,
     cache: Path | None = None,
-    overheads: Overheads | None = None,
+    overheads: Sequence[Overheads | None] | None = None,
     workers: int = WORKERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Outcome]:
     """Outcomes in the order of the cases.
 
     cache      directory of predictions, see `prediction_cache`. None = no cache
-    overheads  replaces those of every engine profile (cases are then not cached)
+    overheads  of each case, in the place of its engine profile's
     progress   called with (cases done, cases in all)
     """
     outcomes: list[Outcome | None] = [None] * len(cases)
-    store = PredictionCache(cache if overheads is None else None)
+    own = [None] * len(cases) if overheads is None else overheads
+    store = PredictionCache(cache)
     todo: list[int] = []
     for i, case in enumerate(cases):
-        known = {} if case.skip else store.get(case)
+        known = {} if case.skip else store.get(case, own[i])
         if case.skip or known is None:
             if case.skip:
                 outcomes[i] = Outcome(case, {}, case.skip)
@@ -76,10 +77,10 @@ def evaluate(
     done = len(cases) - len(todo)
     if progress:
         progress(done, len(cases))
-    for indices, found in _run(_groups(cases, todo), cases, overheads, workers):
+    for indices, found in _run(_groups(cases, todo), cases, own, workers):
         for i, outcome in zip(indices, found, strict=True):
             outcomes[i] = outcome
-            store.put(outcome.case, outcome.predicted, outcome.skip)
+            store.put(outcome.case, outcome.predicted, outcome.skip, own[i])
         done += len(indices)
         if progress:
             progress(done, len(cases))
@@ -96,20 +97,20 @@ def _groups(cases: Sequence[Case], todo: Iterable[int]) -> list[list[int]]:
 
 
 def _run(
-    groups: list[list[int]], cases: Sequence[Case], overheads: Overheads | None, workers: int
+    groups: list[list[int]], cases: Sequence[Case], overheads: Sequence[Overheads | None], workers: int
 ) -> Iterable[tuple[list[int], list[Outcome]]]:
-    jobs = [[cases[i] for i in group] for group in groups]
+    jobs = [[(cases[i], overheads[i]) for i in group] for group in groups]
     if workers <= 1 or len(groups) <= 1:
-        yield from zip(groups, (_predict_group(job, overheads) for job in jobs), strict=True)
+        yield from zip(groups, map(_predict_group, jobs), strict=True)
         return
     from joblib import Parallel, delayed
 
     pool = Parallel(n_jobs=workers, return_as="generator")
-    yield from zip(groups, pool(delayed(_predict_group)(job, overheads) for job in jobs), strict=True)
+    yield from zip(groups, pool(delayed(_predict_group)(job) for job in jobs), strict=True)
 
 
-def _predict_group(cases: list[Case], overheads: Overheads | None) -> list[Outcome]:
-    return [predict_one(case, overheads) for case in cases]
+def _predict_group(jobs: list[tuple[Case, Overheads | None]]) -> list[Outcome]:
+    return [predict_one(case, overheads) for case, overheads in jobs]
 
 
 def _short(message: str) -> str:

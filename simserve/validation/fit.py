@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from simserve.errors import ConfigError, SimserveError
 from simserve.validation.case import Case
 from simserve.validation.identify import doubts, identified, refusal
 from simserve.validation.machine import Overheads, overheads_of
+from simserve.validation.overhead_values import value, with_values
 from simserve.validation.predict import predict
 from simserve.validation.sound import unsound
 
@@ -129,7 +130,7 @@ def fit_overheads(
     weights = _weights(chosen)
 
     def residuals(units: F64) -> F64:
-        found = _residuals(chosen, _with(start, parameters, units * scale), weights)
+        found = _residuals(chosen, _with_array(start, parameters, units * scale), weights)
         if progress:
             progress(
                 f"residual {float(np.sqrt(np.mean(found**2))):.4f} at "
@@ -138,7 +139,7 @@ def fit_overheads(
         return found
 
     first = np.clip(
-        np.array([_value(start, name) for name in parameters]) / scale, [_LEAST.get(n, 0.02) for n in parameters] * upper, 0.9 * upper
+        np.array([value(start, name) for name in parameters]) / scale, [_LEAST.get(n, 0.02) for n in parameters] * upper, 0.9 * upper
     )
     solution = least_squares(
         residuals,
@@ -152,7 +153,7 @@ def fit_overheads(
         ftol=2e-3,
         xtol=5e-3,
     )
-    best = _with(start, parameters, solution.x * scale)
+    best = _with_array(start, parameters, solution.x * scale)
     values = {name: float(value) for name, value in zip(parameters, solution.x * scale, strict=True)}
     rows, runs = sum(case.rows for case in chosen), len({case.run for case in chosen})
     before, after = _medians(chosen, start), _medians(chosen, best)
@@ -177,9 +178,9 @@ def _identified(
     if progress:
         progress(f"asking {len(cases)} runs which of {len(parameters)} overheads they can tell apart")
     upper = np.array([_LARGEST.get(name, 1e-4) for name in parameters])
-    first = np.clip(np.array([_value(start, name) for name in parameters]), [_LEAST.get(n, 0.02) for n in parameters] * upper, 0.9 * upper)
+    first = np.clip(np.array([value(start, name) for name in parameters]), [_LEAST.get(n, 0.02) for n in parameters] * upper, 0.9 * upper)
     ones = [1.0] * len(cases)
-    found = identified(parameters, first, upper, lambda values: _residuals(cases, _with(start, parameters, values), ones))
+    found = identified(parameters, first, upper, lambda values: _residuals(cases, _with_array(start, parameters, values), ones))
     if not found.fitted:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in found.kept.items())
         raise ConfigError(f"nothing can be learned from these runs ({reasons})")
@@ -240,15 +241,8 @@ def _medians(cases: Sequence[Case], overheads: Overheads) -> dict[str, float]:
     return {metric: float(np.median(values)) for metric, values in errors.items()}
 
 
-def _value(overheads: Overheads, name: str) -> float:
-    owner: Any = overheads if hasattr(overheads, name) else overheads.host
-    return float(getattr(owner, name) or 0.0)
-
-
-def _with(overheads: Overheads, parameters: Sequence[str], values: F64) -> Overheads:
-    own: dict[str, Any] = {n: float(v) for n, v in zip(parameters, values, strict=True) if hasattr(overheads, n)}
-    host: dict[str, Any] = {n: float(v) for n, v in zip(parameters, values, strict=True) if n not in own}
-    return replace(overheads, host=replace(overheads.host, **host), **own)
+def _with_array(overheads: Overheads, parameters: Sequence[str], values: F64) -> Overheads:
+    return with_values(overheads, dict(zip(parameters, values, strict=True)))
 
 
 def _listed(skipped: Counter[str]) -> str:

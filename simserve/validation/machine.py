@@ -6,9 +6,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simserve.config.deployment import Deployment, host_overheads
 from simserve.config.engine_profile import EngineProfile, load_engine, scheduler_defaults
 from simserve.config.schema import KvSection
@@ -21,11 +18,10 @@ from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.policies import registry
 from simserve.speculation import Same, Schedule, Speculated
 from simserve.speculation.acceptance import of_length, of_rate
+from simserve.validation import warm_up
 from simserve.validation.batch_wait import BatchWait
 from simserve.validation.case import Case
 from simserve.validation.devices import device_profile
-
-F64 = NDArray[np.float64]
 
 LONGEST_STEP_TOKENS = 32_768
 """Models with longer contexts are served with chunked prefill (vLLM since 0.5.4), which the V0 policy does not do."""
@@ -36,26 +32,39 @@ LONGEST_CONTEXT_TOKENS = 40_960
 
 @dataclass(frozen=True, slots=True)
 class Overheads:
-    """The learned part of an engine profile: host work in a step, and time outside the engine per request.
+    """The learned part of an engine profile: host work in a step, and work outside the engine per request.
 
-    request_s, request_per_prompt_token_s  HTTP, tokenising and KV transfer before the scheduler sees a request, first answer after it
+    request_s, request_per_prompt_token_s  HTTP and tokenising before the scheduler sees a request
+    request_per_output_token_s  text of a token and its chunk to the client: time of the API servers, where there are any
+    request_delay_s  on the way, while no server works
+    api_servers  processes that do this work, one request after the other; 0 = it is a delay
     steps_ahead  steps already scheduled beyond the one in progress when a request arrives: it waits for them too
+    first_request_s  what each client's first request of a measured run waits beside all this (see `warm_up`); of runs, not of engines
     """
 
     host: HostOverheads
     request_s: float = 0.0
     request_per_prompt_token_s: float = 0.0
+    request_per_output_token_s: float = 0.0
+    request_delay_s: float = 0.0
+    api_servers: int = 0
     steps_ahead: int = 0
-
-    def request_path_s(self, prompt_tokens: F64) -> F64:
-        """Seconds outside the engine for prompts of these lengths."""
-        return self.request_s + self.request_per_prompt_token_s * prompt_tokens
+    first_request_s: float = 0.0
 
 
 def overheads_of(profile: EngineProfile) -> Overheads:
     """What an engine profile states."""
     path = profile.request_path
-    return Overheads(host_overheads(profile), path.per_request_s, path.per_prompt_token_s, path.steps_ahead)
+    return Overheads(
+        host_overheads(profile),
+        path.per_request_s,
+        path.per_prompt_token_s,
+        path.per_output_token_s,
+        path.delay_s,
+        path.api_servers,
+        path.steps_ahead,
+        warm_up.first_request_s(profile.name),
+    )
 
 
 def without_overheads(overheads: Overheads) -> Overheads:
@@ -99,13 +108,15 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         blocks = deployed.kv.blocks * deployed.kv_groups.per_block
         deployed = replace(deployed, kv=deployed.kv.model_copy(update={"blocks": blocks}))
     spec = deployed.instance_spec(case.label)
-    # Time outside the engine is added to what the clients see (`predict.outside_s`); a run does not state its longest sequence.
     return replace(
         spec,
         scheduler=_patient(spec.scheduler, case, budget),
-        max_model_len=None,
-        request_s=0.0,
-        request_per_prompt_token_s=0.0,
+        max_model_len=None,  # a run does not state its longest sequence
+        request_s=overheads.request_s,
+        request_per_prompt_token_s=overheads.request_per_prompt_token_s,
+        request_per_output_token_s=overheads.request_per_output_token_s,
+        request_delay_s=overheads.request_delay_s,
+        api_servers=overheads.api_servers,
         steps_ahead=overheads.steps_ahead,
         speculation=_speculation(case, profile),
     )

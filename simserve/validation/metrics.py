@@ -49,32 +49,32 @@ def step_starts_s(lane: LaneLog) -> F64:
     return starts
 
 
-def request_latencies(records: RunRecords, request_path_s: F64) -> dict[str, F64]:
+def request_latencies(records: RunRecords, waits_s: F64) -> dict[str, F64]:
     """ttft, tpot and e2e of the completed requests, seconds, as the client sees them.
 
-    request_path_s  for each request of the table: time outside the engine between the client and the scheduler.
+    waits_s  for each request of the table: what it waits for its first token beside what was simulated.
     Requests of one output token have no TPOT and are left out of it.
     """
     r = records.requests
     done = r.status == Status.COMPLETED
-    outside = request_path_s[done]
+    waits = waits_s[done]
     first, finish, tokens = r.first_token_s[done], r.finish_s[done], r.generated_tokens[done]
     many = tokens > 1
     return {
-        "ttft": first - r.released_s[done] + outside,
+        "ttft": first - r.released_s[done] + waits,
         "tpot": (finish - first)[many] / (tokens[many] - 1),
-        "e2e": finish - r.released_s[done] + outside,
+        "e2e": finish - r.released_s[done] + waits,
     }
 
 
-def summarise(records: RunRecords, request_path_s: F64, first: int = 0, end: int | None = None) -> dict[str, float]:
+def summarise(records: RunRecords, waits_s: F64, first: int = 0, end: int | None = None) -> dict[str, float]:
     """Every metric of a run that ended. Requests before row `first` (warm-up) and from row `end` (cool-down) load the engine but are not
     counted."""
     r = records.requests
     row = np.arange(len(records.table))
     late = (row >= first) & (row < (len(row) if end is None else end))
     done = (r.status == Status.COMPLETED) & late
-    latencies = request_latencies(records, request_path_s)
+    latencies = request_latencies(records, waits_s)
     kept = late[r.status == Status.COMPLETED]
     several = (r.generated_tokens > 1)[r.status == Status.COMPLETED]
     latencies = {"ttft": latencies["ttft"][kept], "tpot": latencies["tpot"][kept[several]], "e2e": latencies["e2e"][kept]}
@@ -83,12 +83,12 @@ def summarise(records: RunRecords, request_path_s: F64, first: int = 0, end: int
         if len(values):
             found |= {f"{name}_{label}": float(statistic(values)) for label, statistic in _STATISTICS.items()}
     if done.any():
-        outside = float(request_path_s.mean()) if len(request_path_s) else 0.0
-        makespan = float(r.finish_s[done].max() - r.released_s[late].min()) + outside
+        longest_wait_s = float(waits_s.max()) if len(waits_s) else 0.0  # the first requests wait together
+        makespan = float(r.finish_s[done].max() - r.released_s[late].min()) + longest_wait_s
         output = float(r.generated_tokens[done].sum())
         found["latency_sum"] = float(latencies["e2e"].sum())
         found["makespan"] = makespan
-        found["ttft_batch"] = float(r.first_token_s[done].max() - r.released_s[late].min()) + outside
+        found["ttft_batch"] = float(r.first_token_s[done].max() - r.released_s[late].min()) + longest_wait_s
         found["output_tokens_per_s"] = output / makespan
         found["total_tokens_per_s"] = (output + float(records.table.prompt_tokens[done].sum())) / makespan
     return found

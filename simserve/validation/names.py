@@ -6,7 +6,9 @@ import re
 
 from simserve import resources
 from simserve.errors import ModelError
+from simserve.files.words import clipped
 from simserve.model import load_model
+from simserve.model.name_words import parse, without_format
 from simserve.validation import devices
 
 _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and underscores
@@ -89,16 +91,36 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def find_model(name: str) -> str:
-    """A model name that `load_model` knows: as it is, or the same architecture under the plain name. '' when there is none."""
+    """The name, or its last part where it is a path to a folder of weights, if `load_model` knows what model that is; '' otherwise."""
+    found, _ = _looked_up(name)
+    return found
+
+
+def unknown_model(name: str) -> str:
+    """Why `find_model` finds nothing, in words that rows share; '' when it finds something."""
+    return _looked_up(name)[1]
+
+
+def stated_apart(model: str, quantisation: str | None) -> tuple[str, str | None]:
+    """A model that `find_model` found and its weight format, told apart where the name of a copy says both: the same pair whether a file
+    states the format in the name or in a column of its own."""
+    told = parse(model)
+    if quantisation is not None or told is None or told.stored.method is None or not load_model(model).taken:
+        return model, quantisation
+    return without_format(model), told.stored.method
+
+
+def _looked_up(name: str) -> tuple[str, str]:
+    """A name that `load_model` knows and why there is none; one of the two is ''."""
+    unknown = f"unknown model {clipped(name)}"
     if len(name) > _LONGEST_NAME or not name.isprintable():
-        return ""
-    tail = name.rsplit("/", 1)[-1]
-    plain = re.sub(r"(?i)[-_](awq|gptq|fp8|w8a8|w4a8|int8|int4|hf|instruct|it|quarot|mtp)\b", "", tail)
-    dashed = re.sub(r"(?i)^llama(\d)", r"llama-\1", plain)
-    for candidate in (name, tail, plain, dashed, f"{plain}-Instruct", f"Qwen/{plain}", f"meta-llama/{plain}-hf", f"meta-llama/{plain}"):
+        return "", unknown
+    for candidate in (name, name.rsplit("/", 1)[-1]):
         try:
             load_model(candidate)
-        except ModelError:
+        except ModelError as problem:
+            if not str(problem).startswith(("unknown model", "model configuration")):
+                return "", str(problem)
             continue
-        return candidate
-    return ""
+        return candidate, ""
+    return "", unknown

@@ -35,44 +35,32 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
     Raises SimserveError when the case cannot be run: an impossible layout, weights or prompts that do not fit.
     """
     overheads = overheads or overheads_of(load_engine(case.profile))
-    overheads = _inside_the_engine(case, overheads)
+    overheads = inside_the_engine(case, overheads)
     if case.load.kind == "phases":
         return _phases(case, build_instance(case, overheads))
     workload, records = simulate_case(case, overheads)
     warm_up = WARM_UP_FRACTION if case.load.kind == "repeated" else case.load.warm_up_fraction
     rows = len(workload.requests)
-    return summarise(records, outside_s(workload, overheads), int(warm_up * rows), rows - int(case.load.cool_down_fraction * rows))
+    return summarise(records, first_requests_s(workload, overheads), int(warm_up * rows), rows - int(case.load.cool_down_fraction * rows))
 
 
-def _inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
+def inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
     """What is left where no client is: times taken by the engine's own scheduler, and batches given to it in the same process, know no
     request path, and such batches no streaming of every token either (a server's host time for each decoding request)."""
     offline = bool(case.settings.get("offline"))
     if offline and overheads.request_s > 0:
         overheads = replace(overheads, host=replace(overheads.host, per_decode_request_s=0.0))
     if offline or case.settings.get("clock") == "engine":
-        return replace(overheads, request_s=0.0, request_per_prompt_token_s=0.0, steps_ahead=0)
+        return Overheads(overheads.host)
     return overheads
 
 
 def simulate_case(case: Case, overheads: Overheads) -> tuple[Workload, RunRecords]:
-    """The case's requests and what happened to them. A client that waits for answers is away for the time spent outside the engine.
+    """The case's requests and what happened to them.
 
     Raises UnsimulableError when requests are rejected.
     """
-    think_s = 0.0
-    if case.load.kind == "closed" or (case.load.kind == "open" and case.load.concurrency):
-        think_s = float(overheads.request_path_s(np.array([case.load.prompt.mean]))[0])
-    return _run(case, overheads, think_s)
-
-
-def outside_s(workload: Workload, overheads: Overheads) -> F64:
-    """Seconds of each request on the request path, which the engine's own clock does not see."""
-    return overheads.request_path_s(workload.requests.prompt_tokens.astype(np.float64))
-
-
-def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, RunRecords]:
-    workload = build_workload(case, think_s)
+    workload = build_workload(case)
     specs = build_instances(case, overheads)
     records = simulate(workload, specs, routed())
     if case.pools is not None:
@@ -83,6 +71,13 @@ def _run(case: Case, overheads: Overheads, think_s: float) -> tuple[Workload, Ru
     if case.settings.get("kv_offload") and records.lanes[0].span_kv_blocks.max(initial=0) >= specs[0].kv_blocks - specs[0].max_seqs:
         raise UnsimulableError("the KV cache overflows to the CPU, which is not simulated yet")
     return workload, records
+
+
+def first_requests_s(workload: Workload, overheads: Overheads) -> F64:
+    """Seconds that each request waits for the warm-up of its run: the first of each client of a closed loop, which have the first rows."""
+    waits = np.zeros(len(workload.requests))
+    waits[: workload.concurrency or 0] = overheads.first_request_s
+    return waits
 
 
 def _held_blocks(instance: InstanceSpec, tokens: int) -> float:

@@ -11,8 +11,10 @@ from typing import Any
 from simserve.config import engine_profile
 from simserve.errors import SimserveError
 from simserve.model import load_model
+from simserve.validation import warm_up
 from simserve.validation.case import Case
 from simserve.validation.devices import device_profile
+from simserve.validation.machine import Overheads
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -53,37 +55,39 @@ class PredictionCache:
         self._files: dict[Path, str] = {}
         self._models: dict[tuple[str, str | None], str] = {}
 
-    def get(self, case: Case) -> dict[str, Any] | None:
-        """`predicted` and `skip` of this very case; None when it is not known."""
+    def get(self, case: Case, overheads: Overheads | None = None) -> dict[str, Any] | None:
+        """`predicted` and `skip` of this very case (with these overheads in place of the profile's); None when it is not known."""
         if self._folder is None:
             return None
         try:
-            found: dict[str, Any] = json.loads((self._folder / f"{self.key(case)}.json").read_text(encoding="utf-8"))
+            found: dict[str, Any] = json.loads((self._folder / f"{self.key(case, overheads)}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return found
 
-    def put(self, case: Case, predicted: dict[str, float], skip: str) -> None:
+    def put(self, case: Case, predicted: dict[str, float], skip: str, overheads: Overheads | None = None) -> None:
         """Keeps a prediction. A cache that cannot be written keeps nothing from then on."""
         if self._folder is None:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"{self.key(case)}.json"
+            path = self._folder / f"{self.key(case, overheads)}.json"
             part = path.with_suffix(f".{os.getpid()}")
             part.write_text(json.dumps({"predicted": predicted, "skip": skip}), encoding="utf-8")
             part.replace(path)
         except OSError:
             self._folder = None
 
-    def key(self, case: Case) -> str:
-        """What determines the prediction: the program, the case, and the content of its engine profile, hardware profile and model.
+    def key(self, case: Case, overheads: Overheads | None = None) -> str:
+        """What determines the prediction: the program, the case, its overheads where they are not the profile's, and the content of its
+        engine profile, hardware profile and model.
 
         Raises ConfigError or ProfileError for a profile that does not exist.
         """
         hardware = device_profile(case.gpu).path  # it holds the sha256 of every coefficient file
         profiles = [self._content(path) for path in (engine_profile.find(case.profile), hardware)]
         told = [self._code, case.description(), profiles, self._model(case.model, case.quantisation)]
+        told.append(repr(overheads) if overheads else repr(warm_up.first_request_s(case.profile)))
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     def _content(self, path: Path) -> str:

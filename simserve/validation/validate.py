@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from simserve.errors import ConfigError, nearest
+from simserve.model import load_model
 from simserve.validation import groups
 from simserve.validation.case import Case
 from simserve.validation.evaluate import Outcome, evaluate
@@ -30,9 +31,15 @@ class ServingValidation:
         """What `--json` prints."""
         return {
             "groups": groups.error_groups(self.outcomes),
+            "models_taken": self.models_taken(),
             "skipped_reasons": groups.skipped_reasons(self.outcomes),
             "unreadable_files": self.unreadable,
         }
+
+    def models_taken(self) -> list[str]:
+        """What names that are not those of bundled models were taken for, of the runs that were simulated."""
+        simulated = dict.fromkeys(o.case.model for o in self.outcomes if not o.skip)
+        return [taken for name in simulated if (taken := load_model(name).taken)]
 
     def table(self) -> list[dict[str, Any]]:
         """One line for each data set and metric."""

@@ -26,11 +26,8 @@ def request_count(load: Load) -> int:
     return min(requests, STAGE_REQUESTS if load.kind == "repeated" else MOST_REQUESTS)
 
 
-def build_workload(case: Case, think_s: float = 0.0) -> Workload:
-    """The requests of a case.
-
-    think_s  seconds a client of a closed loop, or under a cap, spends outside the engine between two of its requests
-    """
+def build_workload(case: Case) -> Workload:
+    """The requests of a case."""
     load = case.load
     rng = np.random.Generator(np.random.PCG64(case.seed()))
     if load.kind == "replay":
@@ -41,14 +38,12 @@ def build_workload(case: Case, think_s: float = 0.0) -> Workload:
     prompts, outputs = _draw(load.prompt, n, rng), _draw(load.output, n, rng)
     if load.kind == "closed":
         contents = _repeated_prompts(load, prompts) if load.distinct_prompts else None
-        return Workload(
-            RequestTable.build(np.zeros(n), prompts, outputs, prefix=contents), concurrency=min(load.concurrency, n), think_s=think_s
-        )
+        return Workload(RequestTable.build(np.zeros(n), prompts, outputs, prefix=contents), concurrency=min(load.concurrency, n))
     if load.kind == "burst":
         return Workload(RequestTable.build(np.zeros(n), prompts, outputs))
     if load.kind == "open":
         table = RequestTable.build(arrival_times(load, rates, rng), prompts, outputs)
-        return Workload(table, max_concurrency=load.concurrency, think_s=think_s) if load.concurrency else Workload(table)
+        return Workload(table, max_concurrency=load.concurrency) if load.concurrency else Workload(table)
     arrival = np.cumsum(rng.exponential(1.0, n) / rates)
     return Workload(RequestTable.build(arrival, prompts, outputs, prefix=_repeated_prompts(load, prompts)))
 

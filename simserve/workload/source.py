@@ -42,12 +42,12 @@ def open_source(path: Path) -> Source:
     """Reads the file. Raises TraceError when it is missing, a folder, empty, a damaged gzip or one that expands without limit, or neither
     text nor Parquet."""
     try:
-        found = path.exists()
+        found, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError):
-        found = True  # `read_bytes` says what is wrong with the name
+        found, is_folder = True, False  # `read_bytes` says what is wrong with the name
     if not found:
         raise TraceError(f"{path}: no such trace file")
-    if path.is_dir():
+    if is_folder:
         raise TraceError(f"{path}: is a folder, a trace is a file")
     raw = read_bytes(path, TraceError, what="a trace")
     digest = hashlib.sha256(raw).hexdigest()

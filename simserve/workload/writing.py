@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -49,7 +50,8 @@ def write_trace(table: RequestTable, path: str | Path, *, schema: Schema = "sims
             part.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
         os.replace(part, path)
     except OSError as e:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):  # below a file there is no part
+            part.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({e.strerror or e})") from None
     return path
 

@@ -149,6 +149,32 @@ def test_a_prompt_is_drafted_too() -> None:
     assert [drafted.draft_seconds(step) for step in groups] == [0.0, drafted.draft_seconds(chunk)]
 
 
+def test_a_prompt_beside_decodes_that_draft_nothing_is_drafted_alone() -> None:
+    drafted = cost("llama-3.1-8b", CHAIN)
+    chunk = [Slice(4096, 0)]
+    alone = drafted.draft_seconds(Step(0, 0, 0, chunk))
+    assert drafted.draft_seconds(Step(8, 8000, 1000, chunk)) == alone
+    beside = drafted.draft_seconds(Step(8, 8000, 1000, chunk, 24, 3))
+    later = drafted.draft_seconds(Step(8, 8000, 1000, (), 24, 3)) - drafted.draft_seconds(Step(8, 8000, 1000, (), 24, 1))
+    assert beside > alone + later > alone, "the first pass is over both, two more are over the decodes"
+    first_group = [Slice(4096, 0, (0, 2))]
+    decodes = drafted.draft_seconds(Step(8, 8000, 1000, (), 24, 3))
+    assert drafted.draft_seconds(Step(8, 8000, 1000, first_group, 24, 3)) == pytest.approx(decodes), "the prompt has not come through yet"
+    assert drafted.draft_seconds(Step(8, 8000, 1000, first_group)) == 0.0
+
+
+def test_replicas_draft_for_their_own_sequences() -> None:
+    """Four replicas of attention share nothing of the head: the fullest drafts for a quarter of 9 sequences, rounded up, and computes the
+    largest chunk of four."""
+    drafted = cost("qwen3-30b-a3b", CHAIN, Parallel(1, 1, 4, 4))
+    nine, twelve = (Step(n, n * 1000, 1000, (), 3 * n, 3) for n in (9, 12))
+    quarter = drafted.draft_seconds(Step(3, 3 * 1000, 1000, (), 9, 3))
+    assert drafted.draft_seconds(twelve) >= drafted.draft_seconds(nine) > 0 and quarter < drafted.draft_seconds(twelve)
+    chunks = [Slice(tokens, 0) for tokens in (100, 4096, 200, 300)]
+    assert drafted.draft_seconds(Step(0, slices=chunks)) == drafted.draft_seconds(Step(0, slices=[Slice(4096, 0)]))
+    assert drafted.draft_seconds(Step(0, slices=[*chunks, Slice(50, 0)])) > drafted.draft_seconds(Step(0, slices=chunks))
+
+
 def test_verify_slices_are_drafted_for_like_decodes() -> None:
     drafted = cost("llama-3.1-8b", CHAIN)
     slices = Step(0, 0, 0, [Slice(4, 996, None, VERIFY)] * 8, draft_passes=3)

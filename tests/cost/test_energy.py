@@ -7,7 +7,8 @@ import pytest
 
 import simserve
 from simserve import resources
-from simserve.cost.energy import StepTotals, energy_j, traffic
+from simserve.cost.energy import EXPERT_TILE_ROWS, StepTotals, energy_j, traffic, work
+from simserve.cost.experts import coverage
 from simserve.hardware import load_profile
 from simserve.hardware.device import Device
 from simserve.model import load_model
@@ -92,6 +93,19 @@ def test_links_carry_two_all_reduces_a_layer() -> None:
     assert traffic(model, Parallel(tp=4)).link_bytes == pytest.approx(2 * 3 * (2 * 32 + 1) * 4096 * 2, rel=0.02)
 
 
+@pytest.mark.parametrize(("ranks", "copies"), [(2, 1), (4, 2), (8, 2)])
+def test_a_token_is_sent_to_the_ranks_of_its_experts_but_never_to_its_own(ranks: int, copies: int) -> None:
+    """Mixtral, 2 experts a token: of two ranks one other, of more two. There and back in each of 32 layers, 4,096 elements of 2 bytes."""
+    moved = traffic(load_model("mixtral-8x7b"), Parallel(dp=ranks, ep=ranks))
+    assert moved.link_bytes == 2 * 32 * copies * 4096 * 2
+
+
+def test_stages_pass_hidden_state_and_residual_on() -> None:
+    """Llama 2 7B: twice 4,096 elements of 2 bytes at each border between stages."""
+    links = [traffic(load_model("llama-2-7b"), Parallel(pp=pp)).link_bytes for pp in (1, 2, 4)]
+    assert links == [0, 2 * 2 * 4096, 3 * 2 * 2 * 4096]
+
+
 def test_a_device_without_figures_has_no_energy() -> None:
     bare = Device(**{**A100.model_dump(), "energy": None})
     assert energy_j(bare, load_model("llama-2-7b"), Parallel(), decode(1, 10, 10), 1.0, 1.0) is None
@@ -117,7 +131,7 @@ def test_a_run_reports_its_energy() -> None:
     # The same steps, one by one instead of in spans
     slow = simserve.run({**spec, "fast_forward": False}).summary_dict()["energy"]
     assert slow["energy_j"] == pytest.approx(energy["energy_j"], rel=1e-9)
-    elsewhere = simserve.run({**spec, "hardware": "h100-sxm-80gb"}).summary_dict()
+    elsewhere = simserve.run({**spec, "hardware": "h200-sxm-141gb"}).summary_dict()
     assert not elsewhere["energy"]["validated"] and "energy" in elsewhere["unvalidated"]
 
 
@@ -168,3 +182,38 @@ def test_the_energy_of_more_ranks_holds_the_replicated_activations() -> None:
     assert replicated == pytest.approx(figures.joules_per_hbm_byte * tokens * 3 * 32 * 24 * 4096)
     assert four - one == pytest.approx(weights + links + replicated, rel=1e-6)
     assert replicated > weights
+
+
+def test_rows_of_experts_fill_tiles() -> None:
+    """A few tokens are multiplied as 64 rows an expert; of many rows half a tile an expert is empty; dense models fill none."""
+    model, device = load_model("mixtral-8x7b"), A100
+    row = 2 * 3 * 4096 * 14336 * 32
+    hit = float(coverage(np.array([4.0]), 8, 2)[0]) * 8
+    few, many = (work(device, model, Parallel(), decode(n, 0, 1)).flops for n in (4, 100_000))
+    rest = model.flops_per_token(logits=False) - 2 * row
+    assert few == pytest.approx(4 * rest + hit * EXPERT_TILE_ROWS * row)
+    assert many == pytest.approx(100_000 * model.flops_per_token(logits=False) + 8 * EXPERT_TILE_ROWS / 2 * row)
+    dense = load_model("llama-2-7b")
+    assert work(device, dense, Parallel(), decode(4, 0, 1)).flops == 4 * dense.flops_per_token(logits=False)
+
+
+def test_activations_cost_their_own_figure_where_it_is_stated() -> None:
+    """The joules between a profile with the figure and one without are the activations' bytes times the difference."""
+    assert A100.energy is not None
+    model, steps = load_model("llama-2-7b"), prompt(1000)
+    costlier = A100.model_copy(update={"energy": A100.energy.model_copy(update={"joules_per_activation_byte": 2e-10})})
+    one, two = (energy_j(device, model, Parallel(), steps, 1.0, 1.0) for device in (A100, costlier))
+    assert one is not None and two is not None
+    moved = work(A100, model, Parallel(), steps).activation_bytes
+    assert two - one == pytest.approx(moved * (2e-10 - A100.energy.joules_per_hbm_byte))
+
+
+def test_a_run_counts_the_head_only_where_it_is_computed() -> None:
+    """A prompt of 1,000 tokens in chunks of 512 and one token out: the LM head runs for the last row of both chunks."""
+    instance = {"scheduler": {"max_num_batched_tokens": 512}}
+    lengths = {"prompt": {"kind": "fixed", "tokens": 1000}, "output": {"kind": "fixed", "tokens": 1}}
+    spec = {"model": "llama-2-7b", "hardware": "a100-sxm-80gb", "engine": "vllm-v1", "cluster": {"instances": [instance]}}
+    counted = simserve.run({**spec, "workload": {"arrivals": {"kind": "constant", "rate_per_s": 1.0}, "lengths": lengths, "count": 1}})
+    model = load_model("llama-2-7b")
+    flops = 1000 * model.flops_per_token(logits=False) + 500_500 * model.attention_flops_per_pair() + 2 * 2 * 32000 * 4096
+    assert counted.records.counters["useful_flops"] == pytest.approx(flops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,22 @@ def test_a_window_need_not_begin_with_a_block_and_a_chunk_is_held_beside_it() ->
     """Window 128, blocks of 16: the last 128 tokens touch 9 blocks at most; with a chunk of 2,048, 137 (2,175 / 16, and one)."""
     assert pool_layout((WINDOW,), "window", 16, 1) == PoolLayout(16 * 150, 0, ((1, 9, 9),), 0)
     assert pool_layout((WINDOW,), "window", 16, 2048) == PoolLayout(16 * 150, 0, ((1, 137, 9),), 0)
+
+
+@pytest.mark.parametrize("window", [1, 16, 17, 128, 129])
+@pytest.mark.parametrize(("step", "of_a_step"), [(0, 1), (1, 1), (2, 2), (17, 17)])
+def test_an_engine_counts_one_block_more_than_hold_the_window_and_a_step(window: int, step: int, of_a_step: int) -> None:
+    """vLLM's SlidingWindowSpec: blocks of 16 that hold window - 1 + step tokens, and one, since they need not begin with a block. A step
+    of decodes has one token of each sequence. What a sequence touches, wherever it begins, is never more."""
+
+    def touched(new: int) -> int:
+        return max(len({token // 16 for token in range(first, first + window - 1 + new)}) for first in range(16))
+
+    found = pool_layout((WINDOW._replace(window_tokens=window),), "window", 16, step)
+    assert found is not None
+    ((_, prefill, decode),) = found.windows
+    assert (prefill, decode) == (math.ceil((window - 1 + of_a_step) / 16) + 1, math.ceil(window / 16) + 1)
+    assert prefill >= touched(of_a_step) and decode >= touched(1)
 
 
 def test_larger_groups_take_several_blocks_the_last_of_which_may_be_partly_unused() -> None:

@@ -12,13 +12,17 @@ import pytest
 from pydantic import ValidationError
 
 from simserve.bounds import MOST_TOKENS
+from simserve.cost.cores.options import TaskTable
 from simserve.cost.memory import CONTEXT_BYTES, KVCapacity, kv_capacity
 from simserve.cost.options import CostOptions
+from simserve.cost.stage import check_options
 from simserve.cost.tokens import kernel_count
+from simserve.errors import ModelError
 from simserve.model import load_model
 from simserve.model.layout import layer_groups, layer_operators
 from simserve.model.operators import MLA, Attention, LinearAttentionCore, MoE
 from simserve.model.parallel import Parallel
+from tests.frozen import changeable
 
 ABOVE_0 = "above 0"
 
@@ -112,3 +116,55 @@ def test_a_llama_layer_launches_ten_kernels() -> None:
     model, parallel = load_model("llama-2-7b"), Parallel()
     ((layer, count),) = layer_groups(model, parallel, 0)
     assert count == 32 and kernel_count([(each, 1) for each in layer_operators(model, parallel, layer)]) == 10
+
+
+def test_values_of_the_costs_do_not_change() -> None:
+    """But for the two that note what they have used."""
+    assert changeable("simserve.cost") == {"KernelChoice", "Stage"}
+
+
+def test_a_task_table_unless_stated() -> None:
+    table = TaskTable()
+    assert (table.cores, table.prefill_tile_rows, table.decode_tile_rows, table.key_tile_tokens) == (None, 128, 16, 1)
+    assert (table.head_units, table.split_keys, table.launches) == ("kv-heads", True, "together")
+    assert table.plain_mfu is table.prefix_mfu is table.chunked_mfu is None
+    for key, most in (("cores", 4096), ("plain_mfu", 1.0)):
+        stated = {"launches": "separate", "plain_mfu": 0.5, "prefix_mfu": 0.5, "chunked_mfu": 0.5}
+        assert getattr(TaskTable(**{**stated, key: most}), key) == most
+        for outside in (0, most + 1):
+            with pytest.raises(ValidationError, match=key):
+                TaskTable(**{**stated, key: outside})
+    with pytest.raises(ValidationError, match="is below decode_tile_rows 16"):
+        TaskTable(prefill_tile_rows=8)
+    assert TaskTable(prefill_tile_rows=16).prefill_tile_rows == 16
+    with pytest.raises(ValidationError, match="plain_mfu is for launches: separate"):
+        TaskTable(plain_mfu=0.5, prefix_mfu=0.5, chunked_mfu=0.5)
+    with pytest.raises(ValidationError, match="stated together"):
+        TaskTable(launches="separate", plain_mfu=0.5, prefix_mfu=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "parallel", "words"),
+    [
+        ({"prefill_layer_fraction": 0.5}, {"attention_layers": 30}, {}, "layers without attention cannot be skipped in prefill"),
+        ({"prefill_layer_fraction": 0.5}, {"linear_layers": (True,)}, {}, "linear-attention layers cannot be skipped in prefill"),
+        ({"prefill_layer_fraction": 0.5}, {"mla": 1}, {}, "takes no options for the cache, attention or skipped layers"),
+        ({"kv_bits": 4}, {"mla": 1}, {}, "takes no options for the cache, attention or skipped layers"),
+        ({"kv_representation": "layer-input"}, {}, {"tp": 2}, "layer-input is modelled for tp 1 only, found tp 2"),
+        ({"task_table": {}}, {"mla": 1}, {}, "task_table deals tiles of grouped-query attention"),
+        ({"task_table": {}}, {}, {"dp": 2}, "task_table is modelled for one attention replica, found dp 2"),
+        ({}, {"mla": 1, "attention_layers": 30}, {"tp": 2, "dp": 2}, ""),
+        ({"kv_bits": 4}, {"attention_layers": 30, "linear_layers": (True,)}, {"tp": 2, "dp": 2}, ""),
+        ({"a8_fraction": 0.5}, {"mla": 1}, {}, ""),
+        ({"prefill_layer_fraction": 0.5}, {}, {"tp": 2}, ""),
+        ({"kv_representation": "layer-input"}, {}, {"dp": 2}, ""),
+        ({"task_table": {}}, {}, {"tp": 2}, ""),
+    ],
+)
+def test_what_a_model_or_a_layout_cannot_take(options: dict[str, Any], model: dict[str, Any], parallel: dict[str, int], words: str) -> None:
+    of: Any = SimpleNamespace(**{"name": "m", "mla": None, "linear_layers": (False,), "attention_layers": 32, "num_layers": 32, **model})
+    if not words:
+        check_options(CostOptions(**options), of, Parallel(**parallel))
+        return
+    with pytest.raises(ModelError, match=words):
+        check_options(CostOptions(**options), of, Parallel(**parallel))

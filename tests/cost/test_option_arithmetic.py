@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from simserve.cost.decode import DecodeAttention, _tokens_read
 from simserve.cost.host import HostOverheads
+from simserve.cost.kernels import KernelChoice
 from simserve.cost.memory import CONTEXT_BYTES, activation_bytes, kv_capacity
 from simserve.cost.options import CostOptions
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware import load_profile
 from simserve.model import load_model
-from simserve.model.operators import Attention
+from simserve.model.operators import MLA, Attention
 from simserve.model.parallel import Parallel
 
 
@@ -45,6 +49,18 @@ def test_fewer_bits_read_less_and_what_stays_exact_is_read_besides() -> None:
     # The layer's input is half of keys and values where every query head has its own, as much where heads share (XQuant).
     assert decode(CostOptions(kv_representation="layer-input"), EACH_ITS_OWN, 8000) == (8000, 4000)
     assert decode(CostOptions(kv_representation="layer-input"), GROUPED, 8000) == (8000, 8000)
+
+
+def test_a_step_takes_no_less_than_reading_what_is_kept_of_the_cache() -> None:
+    """Of 8,000 tokens in 4 bits a quarter is read; latent attention reads all latents, or those that its indexer chose."""
+    context = np.array([8000.0])
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb"), options=CostOptions(kv_bits=4)), GROUPED, context).tolist() == [2000]
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), GROUPED, context).tolist() == [8000]
+    latent = MLA("attention", 16, 512, 128, 64, 128, 0, "bf16", "bf16", 0)
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), latent, context).tolist() == [8000]
+    chosen = replace(latent, topk_tokens=2048)
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), chosen, context).tolist() == [2048]
+    assert _tokens_read(KernelChoice(load_profile("h100-sxm-80gb")), chosen, np.array([2000.0])).tolist() == [2000]
 
 
 def test_keys_and_values_are_made_again_by_two_matrices() -> None:
@@ -86,6 +102,23 @@ def test_which_options_touch_decode_attention() -> None:
     assert not CostOptions(prefill_layer_fraction=0.5, kv_layers_per_cache=2, a8_fraction=0.2).changes_decode_attention
     assert CostOptions().is_plain and not CostOptions(a8_fraction=0.2).is_plain
     assert CostOptions(a8_fraction=0.2).changed() == {"a8_fraction": 0.2}
+
+
+def test_between_the_contexts_of_the_table_attention_is_a_straight_line() -> None:
+    """One sequence: at every context of the table its own seconds, between two of them the line through both, beyond the last its line."""
+    table = DecodeAttention(KernelChoice(load_profile("h100-sxm-80gb")), [(GROUPED, 3)], 8192)
+    contexts, seconds = table._contexts.astype(float), table._grid[0]
+    for at, expected in zip(contexts, seconds, strict=True):
+        assert table.seconds(1, int(at)) == pytest.approx(expected, rel=1e-9)
+    middle = (contexts[1:-1] + contexts[2:]) // 2
+    for at in middle:
+        assert table.seconds(1, int(at)) == pytest.approx(float(np.interp(at, contexts, seconds)), rel=1e-9)
+    slope = (seconds[-1] - seconds[-2]) / (contexts[-1] - contexts[-2])
+    assert table.seconds(1, int(3 * contexts[-1])) == pytest.approx(seconds[-1] + 2 * contexts[-1] * slope)
+    # Two replicas take half of the sequences each: three sequences are timed as one and a half.
+    shared = DecodeAttention(KernelChoice(load_profile("h100-sxm-80gb")), [(GROUPED, 3)], 8192, 2)
+    one, two = (float(shared._grid[row, 5]) for row in (0, 1))
+    assert shared.seconds(3, 3 * int(shared._contexts[5])) == pytest.approx((one + two) / 2)
 
 
 # ---- memory ----

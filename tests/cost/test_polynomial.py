@@ -14,6 +14,7 @@ from simserve.config.experiment import load
 from simserve.contracts import Slice, Step
 from simserve.cost import coefficients
 from simserve.cost.polynomial import PolynomialCost
+from simserve.cost.step import StepCost
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware import load_profile
 from simserve.model import load_model
@@ -70,6 +71,43 @@ def test_stages_share_the_time_and_the_first_has_the_engine() -> None:
     first, second = cost(pp=2).stage_times(Step(0, 0, 0, piece))
     assert first + second == pytest.approx(cost().step_time(Step(0, 0, 0, piece)))
     assert first - second == pytest.approx(2.1e-3)
+
+
+@pytest.mark.parametrize("layout", [{}, {"tp": 2}, {"pp": 2}])
+def test_copies_and_arithmetic_are_those_of_the_model_and_not_of_the_fit(layout: dict[str, int]) -> None:
+    fitted = cost(**layout)
+    priced = StepCost(load_model("opt-13b"), load_profile("a100-sxm-80gb"), None, Parallel(**layout), max_context_tokens=4096)
+    for tokens in (1, 100, 5000):
+        assert fitted.swap_time(tokens) == priced.swap_time(tokens) > fitted.swap_time(0) >= 0
+    assert fitted.flops(10, 200) == priced.flops(10, 200) and fitted.peak_flops_per_s == priced.peak_flops_per_s
+    per_token = 2 * 40 * 5120 * 2 / (layout.get("tp", 1) * layout.get("pp", 1))
+    link = 0.78 * load_profile("a100-sxm-80gb").device.host.bytes_per_s
+    assert fitted.swap_time(5000) - fitted.swap_time(4000) == pytest.approx(1000 * per_token / link)
+
+
+def test_the_parts_of_a_step() -> None:
+    chunk = [Slice(500, 100)]
+    for step in (Step(10, 8000, 900), Step(10, 8000, 900, chunk), Step(0, 0, 0, chunk), Step(95, 40_000, 900, chunk)):
+        parts = cost().breakdown(step)
+        assert sum(parts.values()) == pytest.approx(cost().step_time(step)) and all(seconds > 0 for seconds in parts.values())
+        assert ("prefill" in parts, "decode" in parts) == (bool(step.slices), step.decodes > 0)
+    alone = cost().breakdown(Step(0, 0, 0, chunk))["prefill"]
+    assert cost().breakdown(Step(10, 8000, 900, chunk))["prefill"] == alone
+
+
+def test_a_mixed_step_by_hand() -> None:
+    """A chunk of 500 tokens after 100 beside ten requests attending 8,000: the prefill's 18.1 + 0.1019 x 500 + 7.12e-6 x (500^2 + 2 x 500 x
+    100), of the decode's fixed 19.9 what is above 18.1, 6.27e-4 x 8000 + 0.0385 x 10, and the engine's 2 + 1e-4 x 8,500 ms."""
+    chunk = [Slice(500, 100)]
+    prefill = 18.1 + 0.1019 * 500 + 7.12e-6 * (250_000 + 100_000)
+    mixed = cost().step_time(Step(10, 8000, 900, chunk))
+    assert mixed == pytest.approx((prefill + 1.8 + 5.016 + 0.385 + 2.85) * 1e-3, rel=1e-12)
+    # In the other regime the decode's fixed part, 7.17, is the smaller one.
+    many = cost().step_time(Step(95, 40_000, 900, chunk))
+    assert many == pytest.approx((prefill + 23.2 + 15.01 + 2.0 + 4.05) * 1e-3, rel=1e-12)
+    # One of four groups of layers computes a quarter of the chunk.
+    quarter = cost().step_time(Step(0, 0, 0, [Slice(500, 100, (1, 4))]))
+    assert quarter == pytest.approx((18.1 + (0.1019 * 500 + 7.12e-6 * 350_000) / 4 + 2.05) * 1e-3, rel=1e-12)
 
 
 def test_a_mixed_step_is_dearer_than_its_parts_and_cheaper_than_both_in_turn() -> None:

@@ -136,7 +136,9 @@ def test_swapping_moves_the_kv_cache_over_the_host_link() -> None:
 
 
 def test_useful_flops_are_two_per_weight_and_token() -> None:
-    assert A100.flops(1, 0) == pytest.approx(2 * (LLAMA.parameters() - LLAMA.vocab_size * LLAMA.hidden_size), rel=1e-3)
+    head = LLAMA.vocab_size * LLAMA.hidden_size
+    assert A100.logits_flops(3) == 2 * 3 * head
+    assert A100.flops(1, 0) == pytest.approx(2 * (LLAMA.parameters() - 2 * head), rel=1e-3)
     assert A100.flops(0, 1) == 4 * 32 * 128 * 32
 
 

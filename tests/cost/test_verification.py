@@ -11,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simserve.contracts import VERIFY, DecodeSteps, Slice, Step
+from simserve.cost.decode import index_seconds
 from simserve.cost.host import HostOverheads
+from simserve.cost.kernels import KernelChoice
 from simserve.cost.step import StepCost
+from simserve.cost.verification import Pace, VerifyAttention, folded, verifies
 from simserve.hardware import load_profile
 from simserve.model import Parallel, load_model
+from simserve.model.operators import MLA, Attention, IndexerScores
 
 GRAPHS = (1, 2, 4, *range(8, 513, 8))
 HOST = HostOverheads(per_step_s=1e-3, per_decode_request_s=5e-6, per_prefill_token_s=1e-8, cuda_graph_sizes=GRAPHS)
@@ -195,3 +199,59 @@ def test_chunks_of_a_group_of_layers_run_beside_verification() -> None:
     assert parts["attention_decode"] == alone["attention_decode"]
     assert parts["lm_head"] == alone["lm_head"]  # not the last group: no prompt is sampled
     assert alone["gemm"] < parts["gemm"] < 2 * alone["gemm"] + parts["attention_prefill"] + 0.01
+
+
+def test_verify_slices_join_the_decodes_and_chunks_stay() -> None:
+    """Two decodes that draft 3 tokens, and slices of 2 and 4 tokens after 100 and 7: four sequences, 3 + 1 + 3 drafted tokens."""
+    chunk = Slice(50, 0)
+    joined = folded(Step(2, 60, 40, [Slice(2, 100, kind=VERIFY), chunk, Slice(4, 7, kind=VERIFY)], 3, 5))
+    assert (joined.decodes, joined.context_tokens, joined.longest_tokens) == (4, 60 + 102 + 11, 102)
+    assert (list(joined.slices), joined.drafted_tokens, joined.draft_passes) == ([chunk], 3 + 1 + 3, 5)
+    assert folded(Step(2, 60, 400, [Slice(2, 100, kind=VERIFY)])).longest_tokens == 400
+    plain = Step(2, 60, 40, [chunk])
+    assert folded(plain) is plain and verifies([chunk, Slice(2, 3, kind=VERIFY)]) and not verifies([chunk]) and not verifies([])
+
+
+def test_arithmetic_of_wide_queries_by_hand() -> None:
+    """10 sequences of 5 tokens each, contexts of 1,000 in all: 5 x (1,000 - 20) pairs of layers that attend everything, and 50 rows that
+    attend 64 tokens each at most, in layers with a window."""
+    pace = Pace(10, 5 * 2e-9, 20.0, ((64, 50 * 1e-9),))
+    assert pace.seconds(1000) == pytest.approx(5 * 2e-9 * 980 + 50 * 1e-9 * 64)
+    assert pace.seconds(600) == pytest.approx(5 * 2e-9 * 580 + 50 * 1e-9 * 60)
+    assert pace.seconds_of(np.array([1000, 600])).tolist() == [pace.seconds(1000), pace.seconds(600)]
+
+
+def test_the_pace_of_pairs_is_that_of_long_prompts_or_of_a_batch_that_fills_the_device() -> None:
+    """A window of 512 in prompts of 4,096: 512 x 513 / 2 pairs, and 512 for each further token. An indexer scores every pair. Latent
+    attention multiplies the rows of 128 heads, 64 sequences of up to 8,192 tokens at a time."""
+    kernels = KernelChoice(load_profile("h200-sxm-141gb"))
+    heads = {"num_q_heads": 32.0, "num_kv_heads": 8.0, "head_dim": 128.0}
+    for window, pairs in ((0, 4096 * 4097 / 2), (512, 512 * 513 / 2 + (4096 - 512) * 512)):
+        prompts = kernels.operator("attention_prefill", "bf16", kv_dtype="bf16")
+        whole = float(prompts.seconds(new_tokens=4096.0, batch=32.0, **heads, window_tokens=float(window))[0])
+        layer = Attention("attention", 32, 8, 128, window, "sliding", "bf16")
+        (rate,) = VerifyAttention(kernels, [(layer, 1)], 4096).rates
+        assert rate == (window, pytest.approx(whole / 32 / pairs))
+        twice = VerifyAttention(kernels, [(layer, 6)], 4096, 3).rates[0]
+        assert twice.seconds == pytest.approx(2 * rate.seconds), "six layers, a third of the sequences each"
+    indexer = IndexerScores("indexer", 64, 128, 2048)
+    scored = float(index_seconds(kernels, indexer, batch=32.0, new_tokens=4096.0, kv_tokens=4096.0)[0])
+    assert VerifyAttention(kernels, [(indexer, 1)], 4096).rates == ((0, pytest.approx(scored / 32 / (4096 * 4097 / 2))),)
+    latent = MLA("attention", 16, 512, 128, 64, 128, 2048, "bf16", "bf16", 0)
+    decode = kernels.operator("mla", "bf16", kv_dtype="bf16", starting="decode kernel")
+    for longest, tokens in ((4096, 4096.0), (100_000, 8192.0)):
+        busy = float(decode.seconds(batch=64.0, kv_tokens=tokens, num_heads=128.0, decode=1.0)[0])
+        found = VerifyAttention(kernels, [(latent, 1)], longest).rates
+        assert found == ((2048, pytest.approx(busy / (64 * tokens * 128) * 16)),)
+
+
+def test_layers_that_attend_alike_have_one_pace() -> None:
+    kernels = KernelChoice(load_profile("h200-sxm-141gb"))
+    full, window = (Attention("attention", 32, 8, 128, tokens, "sliding", "bf16") for tokens in (0, 512))
+    both = VerifyAttention(kernels, [(window, 2), (full, 3), (IndexerScores("indexer", 64, 128, 2048), 1)], 4096)
+    assert [rate.most_tokens for rate in both.rates] == [0, 512]
+    one, other = VerifyAttention(kernels, [(full, 3)], 4096).rates[0], VerifyAttention(kernels, [(window, 2)], 4096).rates[0]
+    assert both.rates[0].seconds > one.seconds and both.rates[1].seconds == pytest.approx(other.seconds)
+    pace = VerifyAttention(kernels, [(window, 2), (full, 3)], 4096).pace(10, 40)
+    assert (pace.sequences, pace.ahead) == (10, 20.0) and pace.per_token == pytest.approx(5 * one.seconds)
+    assert pace.bounded == ((512, pytest.approx(50 * other.seconds)),)

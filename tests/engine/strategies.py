@@ -120,8 +120,16 @@ def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str
     elif policy == "sglang":
         choices = {"chunked_prefill_size": budget | st.just(-1), "max_prefill_tokens": budget}
     elif policy == "vllm-v1":
-        whole = st.fixed_dictionaries({"max_num_batched_tokens": budget, "chunked": st.just(False)})
-        cut = st.fixed_dictionaries({"max_num_batched_tokens": budget, "long_prefill_token_threshold": st.sampled_from([0, 0, 1, 3, 8])})
+        rules = {
+            "victim_in_step": st.sampled_from(["stays", "leaves", "undone"]),
+            "reserve_full_prompt": st.booleans(),
+            "threshold_alone": st.booleans(),
+            "adaptive_threshold": st.booleans(),
+            "max_active_seqs": st.sampled_from([0, 0, 2]),
+        }
+        whole = st.fixed_dictionaries({"max_num_batched_tokens": budget, "chunked": st.just(False), **rules})
+        thresholds = st.sampled_from([0, 0, 1, 3, 8])
+        cut = st.fixed_dictionaries({"max_num_batched_tokens": budget, "long_prefill_token_threshold": thresholds, **rules})
         return st.one_of(cut, cut, whole).map(lambda chosen: tuple(chosen.items()))
     elif policy == "sarathi":
         refuse = {"chunked": False, "longer_prompts": "refuse"}

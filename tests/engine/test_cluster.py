@@ -111,6 +111,8 @@ def test_a_router_may_refuse_or_hold_but_not_invent() -> None:
             serve(load, spec(), spec(), router=Says(wrong))
     with pytest.raises(PolicyError, match="3 wait for an instance"):
         serve(load, spec(), spec(), router=Says(lambda r, v: None))
+    cut = serve(load, spec(), spec(), router=Says(lambda r, v: None if v.outstanding[0] else 0), until_s=0.3)
+    assert (cut.requests.status == Status.UNFINISHED).all() and placed(cut) == [0, -1, -1], "those that are held are nowhere"
 
 
 # -- states ------------------------------------------------------------------------------------------------------------------------

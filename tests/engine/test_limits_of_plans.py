@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simserve.contracts import PREFILL, VERIFY
 from simserve.engine import ClusterSpec, InstanceSpec, simulate
 from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.records import RunRecords, Status
@@ -17,6 +18,7 @@ from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
 from tests.engine.outlaws import Outlaw, serve
 from tests.engine.seam_world import Accepts, Seams
+from tests.frozen import changeable
 from tests.reference.toy_cost import RoundCost
 
 LINK = LinkSpec(bytes_per_s=1.0, latency_s=0.0, kv_bytes_per_token=1.0)
@@ -290,3 +292,30 @@ def test_bytes_beside_the_tokens_that_all_layers_keep() -> None:
     link = LinkSpec(1.0, 0.0, 1.0, windows=((8, 2.0), (16, 3.0)), state_bytes=100.0)
     assert [link.beside_bytes(tokens) for tokens in (0, 4, 8, 9, 16, 99)] == [100.0, 120.0, 140.0, 143.0, 164.0, 164.0]
     assert LINK.beside_bytes(9) == 0.0
+
+
+def test_what_is_said_of_instances_and_recorded_does_not_change() -> None:
+    assert changeable("simserve.engine") == changeable("simserve.contracts") == set()
+
+
+class Special(RoundCost):
+    """Prices slices of another kind as prompts."""
+
+    slice_kinds = frozenset({PREFILL, "special"})
+
+
+def test_a_slice_is_of_a_kind_that_the_cost_model_prices() -> None:
+    def of_kind(kind: Any) -> Callable[..., Any]:
+        def does(view: Any, plan: Any, request: Any) -> None:
+            assert plan.admit(request)
+            plan.prefill(request, 7, kind=kind)
+
+        return first_step(does)
+
+    assert run(of_kind(PREFILL)).requests.generated_tokens.tolist() == [5]
+    assert run(of_kind("special"), cost=Special()).requests.generated_tokens.tolist() == [5]
+    with pytest.raises(PolicyError, match=r"plans a slice of kind 'special' for .* does not price \(prefill\)"):
+        run(of_kind("special"))
+    for cost in (RoundCost(), Special()):
+        with pytest.raises(PolicyError, match=r"in a slice of kind 'verify': drafted tokens are planned with verify"):
+            run(of_kind(VERIFY), cost=cost)

@@ -202,13 +202,13 @@ def _ignore_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _forget_preemption(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = FcfsQueue.give_back
+    honest = FcfsQueue.requeue
 
-    def give_back(self: Any, request: Any) -> None:
+    def requeue(self: Any, request: Any) -> None:
         request.recomputed_tokens -= 1
         honest(self, request)
 
-    monkeypatch.setattr(FcfsQueue, "give_back", give_back)
+    monkeypatch.setattr(FcfsQueue, "requeue", requeue)
 
 
 def _late_wake(monkeypatch: pytest.MonkeyPatch) -> None:

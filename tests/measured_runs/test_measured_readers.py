@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from benchmarks.measured_runs import TABLES
 from benchmarks.measured_runs.command_line import read_command
 from simserve.model import load_model
 from simserve.validation.case import Pool
+from simserve.validation.evaluate import Outcome
 from simserve.validation.predict import predict
 from simserve.validation.readers import read_file
+from simserve.validation.validate import ServingValidation
 
 FIXED = {
     "id": "x_h200_sxm_trtllm_agg_1024x1024_c64_tp8_ep8_1",
@@ -50,6 +53,19 @@ def test_one_node_whose_degrees_were_multiplied_is_read_from_its_id(tmp_path: Pa
     assert (attention_dp.tp, attention_dp.dp, attention_dp.ep) == (1, 8, 8)
     unlabelled = fixed(tmp_path, id="dsr1_h200_trtllm_fp8_agg_1024x1024_c64_cfg181")
     assert (unlabelled.tp, unlabelled.dp, unlabelled.ep) == (8, 1, 8)
+
+
+def test_a_copy_is_served_in_the_format_that_its_name_states(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"gemm_quant_mode": None, "tp_size": 1.0, "moe_tp_size": 1.0, "moe_ep_size": 1.0}
+    named = fixed(tmp_path, model_path="vllm-ascend/Qwen3-8B-W8A8", **told)
+    apart = fixed(tmp_path, model_path="Qwen3-8B", **(told | {"gemm_quant_mode": "w8a8"}))
+    assert (named.skip, named.model, named.quantisation) == ("", "vllm-ascend/Qwen3-8B-W8A8", None)
+    assert load_model(named.model) == replace(load_model("qwen3-8b", quantisation="w8a8_int8"), taken=load_model(named.model).taken)
+    assert named.seed() == apart.seed()
+    (taken,) = ServingValidation((Outcome(named, {}), Outcome(apart, {}))).document()["models_taken"]
+    assert taken == load_model(named.model).taken and "taken as the bundled qwen3-8b" in taken
+    assert "weights in GGUF are not simulated" in fixed(tmp_path, model_path="unsloth/Qwen3-8B-GGUF", **told).skip
+    assert fixed(tmp_path, model_path="/data/models/Qwen3-8B", **told).model == "Qwen3-8B"
 
 
 DISAGG = {"mode": "disagg", "backend": "sglang", "backend_version": "0.5.8", "input_tokens": 8192} | {

@@ -9,11 +9,29 @@ import pytest
 from pydantic import ValidationError
 
 from simserve.policies import registry
+from tests.frozen import changeable
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     # SchedulerConfig of vLLM before V1: max_num_seqs 256; a step as long as the model's longest sequence
     "vllm-v0": {"max_num_batched_tokens": None, "max_seqs": 256, "padded": False, "chunked": False},
-    "vllm-v1": {"max_num_batched_tokens": 2048, "max_seqs": 256, "long_prefill_token_threshold": 0, "chunked": True},
+    "vllm-v1": {
+        "max_num_batched_tokens": 2048,
+        "max_seqs": 256,
+        "long_prefill_token_threshold": 0,
+        "chunked": True,
+        # as version 0.11 has it
+        "victim_in_step": "stays",
+        "overruns": "unforeseen",
+        "passes_over": False,
+        "reserve_full_prompt": False,
+        "threshold_alone": True,
+        "adaptive_threshold": False,
+        "interval_alone": True,
+        "prefill_schedule_interval": 1,
+        "max_active_seqs": 0,
+        "max_queued": 0,
+        "max_queued_tokens": 0,
+    },
     # server_args.py of SGLang
     "sglang": {"chunked_prefill_size": 8192, "max_prefill_tokens": 16384, "max_seqs": 1024},
     # arXiv 2403.02310: chunks of 512, batches of 128
@@ -48,6 +66,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 FROM_0 = {"long_prefill_token_threshold", "reserved_tokens", "balance_requests", "seed", "headroom_blocks", "min_instances"}
+FROM_0 |= {"max_active_seqs", "max_queued", "max_queued_tokens"}
 """Whole numbers that may be 0; of all others a policy needs one at least."""
 
 
@@ -142,3 +161,7 @@ def test_vllm_v1_without_chunks_does_not_start_where_a_prompt_may_not_fit() -> N
     whole = params("vllm-v1")(chunked=False, max_num_batched_tokens=1000)
     assert whole.refused(1000) == "" and params("vllm-v1")(max_num_batched_tokens=1000).refused(1001) == ""
     assert "max_num_batched_tokens is 1,000, less than the longest sequence of 1,001 tokens" in whole.refused(1001)
+
+
+def test_parameters_do_not_change_under_way() -> None:
+    assert changeable("simserve.policies") == set()

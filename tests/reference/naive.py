@@ -21,7 +21,7 @@ from simserve.workload.requests import Workload
 class Req:
     """One request. `computed` = tokens whose KV exists, `held` = blocks of its table, on the device or (swapped) on the host. Of a decoding
     one: `joined` = its place in the order in which the batch was joined, `began` = blocks it held then, `drafted`, `gained` = tokens
-    drafted for it in the coming step, and tokens it will get."""
+    drafted for it in the coming step, and tokens it will get. `credit` = tokens that count as computed when it is admitted again."""
 
     row: int
     prompt: int
@@ -44,6 +44,7 @@ class Req:
     began: int = 0
     drafted: int = 0
     gained: int = 1
+    credit: int = 0
     token_s: list[float] = field(default_factory=list)
 
     @property
@@ -109,6 +110,9 @@ class Naive:
         self.now, self.admissions, self.joins, self.last_was_decode = 0.0, 0, 0, False
         self.entries: list[tuple[float, int]] = []
         self.waiting: list[Req] = []
+        self.requeues_last = False  # a policy's rule: the preempted wait behind those that have come
+        self.came: dict[int, int] = {}
+        self.comings = 0
         self.running: list[Req] = []
         self.swapped: list[Req] = []
         self.steps: list[StepTaken] = []
@@ -164,14 +168,26 @@ class Naive:
 
     @property
     def head(self) -> Req:
-        keys = {"fcfs": lambda r: 0, "priority": lambda r: (-r.priority, r.row), "shortest-job": lambda r: (r.prompt + r.output, r.row)}
-        return min(self.waiting, key=keys.get(self.order, lambda r: r.row))
+        keys = {
+            "fcfs": lambda r: 0,
+            "priority": lambda r: (-r.priority, self.place(r)),
+            "shortest-job": lambda r: (r.prompt + r.output, self.place(r)),
+        }
+        return min(self.waiting, key=keys.get(self.order, lambda r: self.place(r)))
+
+    def place(self, r: Req) -> int:
+        """Among equals of a queue in some order."""
+        return self.came[r.row] if self.requeues_last else r.row
 
     def can_admit(self, tokens: int) -> bool:
         return self.free - self.blocks(tokens) >= self.W and len(self.running) < self.max_seqs
 
     def cached(self, r: Req) -> int:
         """Tokens of the request that an admission now would find computed."""
+        return r.credit
+
+    def woken(self, r: Req) -> int:
+        """Free blocks that its contents would take which are kept here and not in use."""
         return 0
 
     def ended_here(self, r: Req) -> bool:
@@ -182,7 +198,7 @@ class Naive:
     def admit(self, r: Req, tokens: int) -> None:
         self.waiting.remove(r)
         self.running.append(r)
-        r.held, r.computed, r.target = self.table(tokens), 0, r.prompt + r.generated
+        r.held, r.computed, r.target, r.credit = self.table(tokens), r.credit, r.prompt + r.generated, 0
         r.admission = self.admissions
         self.admissions += 1
 
@@ -203,6 +219,18 @@ class Naive:
         else:
             r.recomputed += r.computed
             r.computed = r.held = r.target = 0
+            self.requeue(r)
+
+    def comes(self, r: Req) -> None:
+        self.comings += 1
+        self.came[r.row] = self.comings
+
+    def requeue(self, r: Req) -> None:
+        """A preempted request waits again."""
+        if self.requeues_last:
+            self.waiting.append(r)
+            self.comes(r)
+        else:
             self.waiting.insert(0, r)
 
     def victim(self) -> Req:
@@ -249,6 +277,11 @@ class Naive:
         """Tokens that the decodes of the coming step compute."""
         return sum(1 + r.drafted for r in self.decodes)
 
+    @property
+    def taken(self) -> int:
+        """Tokens of the coming step so far."""
+        return self.decode_tokens + sum(piece.new_tokens for _, piece in self.slices)
+
     def joins_batch(self, r: Req) -> None:
         """It decodes from the next plan on, or from this one."""
         r.joined, r.began = self.joins, r.held
@@ -287,6 +320,7 @@ class Naive:
             if r.output > self.limit - r.prompt:
                 r.output, r.reason = self.limit - r.prompt, "stopped at the context limit"
             self.waiting.append(r)
+            self.comes(r)
 
     def reject(self, r: Req, reason: str) -> None:
         self.waiting.remove(r)
@@ -337,7 +371,7 @@ class Naive:
             self.computes(r)
             self.emit(r, r.gained)
         for r, s in self.slices:
-            if taken.layers[0] == taken.layers[1] - 1:
+            if taken.layers[0] == taken.layers[1] - 1 and r in self.running:
                 r.computed += s.new_tokens
                 if not r.prefilling:
                     self.joins_batch(r)

@@ -99,6 +99,8 @@ class NaiveInstance(Naive):
     def cached(self, r: ClusterReq) -> int:
         """Leading tokens that are known here, but for at least one token of its target; generated ones where these are kept."""
         tokens, known = 0, [*self.idle, *self.shared]
+        if r.credit:
+            return r.credit
         for key in r.ids if self.run_tokens else ():
             most = r.prompt + r.generated - 1
             if key not in known or tokens + self.run_tokens > (most if self.keeps_outputs else min(r.prompt, most)):
@@ -108,7 +110,7 @@ class NaiveInstance(Naive):
 
     def parts(self, r: ClusterReq, found: int) -> list[Any]:
         """The contents that it shares when it has found so many tokens."""
-        return r.ids[: found // self.run_tokens] if self.run_tokens else []
+        return r.ids[: found // self.run_tokens] if self.run_tokens and not r.credit else []
 
     def offer(self, r: ClusterReq) -> None:
         """What it has computed (of its prompt, or at all) can be found by others, unless it is a copy of something known."""
@@ -131,8 +133,11 @@ class NaiveInstance(Naive):
     @property
     def head(self) -> ClusterReq:
         if self.order == "longest-prefix":
-            return min(self.waiting, key=lambda r: (-r.estimate, r.row))
+            return min(self.waiting, key=lambda r: (-r.estimate, self.place(r)))
         return super().head  # type: ignore[return-value]
+
+    def woken(self, r: ClusterReq) -> int:  # type: ignore[override]
+        return sum(key in self.idle for key in self.parts(r, self.cached(r))) * self.shared_blocks
 
     def can_admit(self, tokens: int) -> bool:
         r = self.head
@@ -189,7 +194,9 @@ class NaiveInstance(Naive):
     def start(self) -> None:
         """Between two steps: newcomers queue, arrived requests take slots, the policy plans, and the step begins if there is one."""
         self.now, self.busy = self.cluster.now, False
-        self.waiting += sorted(self.inbox, key=lambda r: (r.queued_s, r.row))
+        for r in sorted(self.inbox, key=lambda r: (r.queued_s, r.row)):
+            self.waiting.append(r)
+            self.comes(r)
         self.inbox.clear()
         self.plan()
         while not self.decodes and not self.slices:
@@ -221,7 +228,7 @@ class NaiveInstance(Naive):
             self.computes(r)
             self.tokens(r, ended, r.gained)
         for r, s in self.slices:
-            if taken.layers[0] < taken.layers[1] - 1:
+            if taken.layers[0] < taken.layers[1] - 1 or r not in self.running:
                 continue
             r.computed += s.new_tokens
             self.offer(r)  # type: ignore[arg-type]

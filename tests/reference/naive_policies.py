@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from tests.reference.naive import Naive, Req
+from tests.reference.naive_sglang import sglang
+from tests.reference.naive_vllm_v1 import vllm_v1
 
 Planner = Callable[[Naive], None]
 
@@ -53,71 +55,6 @@ def distserve(max_num_batched_tokens: int = 8192, max_batch_prompts: int = 128) 
         if not batch:
             s.decode_all()
             s.swap_in()
-
-    return plan
-
-
-def sglang(chunked_prefill_size: int = 8192, max_prefill_tokens: int = 16384) -> Planner:
-    chunk = chunked_prefill_size if chunked_prefill_size > 0 else 10**12
-
-    def plan(s: Naive) -> None:
-        taken = 0
-        for p in s.prefilling:
-            if taken < chunk:
-                c = min(p.target - p.computed, chunk - taken)
-                s.slice_(p, c)
-                taken += c
-        while s.waiting and not s.swapped and taken < chunk and taken < max_prefill_tokens:
-            r = s.head
-            want = r.prompt + r.generated
-            if (s.slices and want - s.cached(r) >= max_prefill_tokens - taken) or not s.can_admit(want):
-                break
-            s.admit(r, want)
-            c = min(r.target - r.computed, chunk - taken)
-            s.slice_(r, c)
-            taken += c
-        if not s.slices:
-            s.decode_all()
-            s.swap_in()
-
-    return plan
-
-
-def vllm_v1(max_num_batched_tokens: int = 2048, long_prefill_token_threshold: int = 0, chunked: bool = True) -> Planner:
-    cap = long_prefill_token_threshold or 10**12
-
-    def plan(s: Naive) -> None:
-        most = max_num_batched_tokens if chunked else max(max_num_batched_tokens, s.limit)
-        s.decode_all(most)
-        s.swap_in()
-        budget = most - s.decode_tokens
-        for p in s.prefilling:
-            if p not in s.running:
-                continue
-            if budget <= 0:
-                break
-            c = min(p.target - p.computed, cap, budget)
-            while p in s.running and s.more(p, p.computed + c) > s.free:
-                s.preempt(s.prefilling[-1])
-            if p not in s.running:
-                break
-            s.slice_(p, c)
-            budget -= c
-        stuck = not s.decodes and not s.slices
-        may_admit = (not s.preempted or stuck) and not s.swapped
-        while s.waiting:
-            r = s.head
-            if not may_admit or budget <= 0:
-                break
-            known = s.cached(r)
-            c = min(r.prompt + r.generated - known, cap, budget)
-            if not chunked and r.prompt + r.generated - known > budget:
-                break
-            if not s.can_admit(known + c):
-                break
-            s.admit(r, known + c)
-            s.slice_(r, c)
-            budget -= c
 
     return plan
 

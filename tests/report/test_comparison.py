@@ -82,6 +82,12 @@ def test_classes_that_several_runs_have_are_compared(result, fast_and_slow):
     assert compare([result, fast_and_slow[0]]).by_class == ()
 
 
+def test_classes_of_three_runs_are_compared_and_those_of_one_are_not(result, fast_and_slow):
+    of_three = [name for name, _ in compare([result, result, result]).by_class]
+    assert of_three == [name for name, _ in compare([result, result]).by_class] and len(of_three) > 1
+    assert not set(of_three) - {"default"} & {name for name, _ in compare([result, *fast_and_slow]).by_class}
+
+
 def test_the_page_is_one_file_that_shows_every_run(fast_and_slow):
     odd = run("<b>odd</b>", 0.01)
     page = Page(comparison_page(compare([*fast_and_slow, odd])))

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 from synthetic import poisson, serve
 
+from simserve.engine import InstanceSpec, simulate
+from simserve.policies.registry import scheduler_class
 from simserve.report import itl
 from simserve.report.itl import TokenGaps, tokens_between
 from simserve.report.quantiles import QUANTILES
+from simserve.workload.requests import RequestTable, Workload
+from tests.engine.unrolled import token_times
+from tests.reference.toy_cost import RoundCost
 
 
 def gaps_of(times, rows=None):
@@ -64,3 +69,16 @@ def test_cutting_into_pieces_changes_nothing(two_classes, monkeypatch):
     pieces = whole.stats(everyone)
     assert (pieces.count, pieces.p50, pieces.p99, pieces.max) == (stats.count, stats.p50, stats.p99, stats.max)
     np.testing.assert_array_equal(whole.longest_s(), longest)
+
+
+def test_a_gap_may_be_many_times_as_long_as_all_before_it():
+    """The first request has its first token after a moment; then the long prompt of the second is in its way."""
+    cls = scheduler_class("vllm-v0")
+    table = RequestTable.build(np.array([0.0, 0.1]), np.array([1, 900]), np.array([3, 2]))
+    spec = InstanceSpec("i", cls(cls.Params()), RoundCost(), kv_blocks=1000, block_tokens=4)
+    records = simulate(Workload(table), [spec])
+    times = token_times(records)
+    assert times[0][1] > 5 * times[0][0]
+    gaps = TokenGaps.of(records)
+    assert gaps.longest_s().tolist() == [float(np.diff(each).max()) for each in times]
+    assert gaps.stats(np.array([True, False])).mean == np.diff(times[0]).mean()

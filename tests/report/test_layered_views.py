@@ -48,7 +48,7 @@ def test_steps_say_which_layers_a_chunk_passed() -> None:
 
 
 def test_prompt_tokens_are_computed_with_the_last_group() -> None:
-    tokens, pairs = LANE.computed_prefills()
+    _, tokens, pairs = LANE.computed_prefills()
     assert tokens.tolist() == [0, 0, 90, 0] and pairs.tolist() == [0, 0, 4095, 0]
     bins = prompt_tokens_in_bins(SimpleNamespace(lanes=(LANE,)), np.array([0.0, 2.5, 6.0]))
     assert bins.tolist() == [0.0, 90.0]

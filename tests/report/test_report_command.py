@@ -93,7 +93,11 @@ def test_two_runs_are_compared(out):
 def test_variants_come_with_their_claims(out, tmp_path):
     assert report(out / "claims", "--out", tmp_path / "c.html") == 0
     found = page(tmp_path / "c.html")
-    assert "2 of 3 within their bands" in found.text and found.tags["b"] == 0
+    assert (
+        "published numbers: 0 of 1 within their bands" in found.text
+        and "bounds, predictions of ours): 2 of 2 within" in found.text
+        and found.tags["b"] == 0
+    )
     rows = found.table("claim", "ours")
     values = json.loads((out / "claims" / "summary.json").read_text())["claims"][1]["values"]
     assert rows[1]["ours"] == f"{values['quick']:.3g} < {values['slow']:.3g}"

@@ -43,6 +43,8 @@ def test_how_many_intervals_are_open_in_each_bin() -> None:
     """[0, 1.5] and [1, 3]: means 1, 1.5, 1, 0; at most 1, 2, 1, 0. What begins with a bin is in it, what ends with it is not."""
     mean, peak = series.level_in_bins(np.array([0.0, 1.0]), np.array([1.5, 3.0]), np.arange(5.0))
     assert mean.tolist() == [1.0, 1.5, 1.0, 0.0] and peak.tolist() == [1.0, 2.0, 1.0, 0.0]
+    early, late = series.level_in_bins(np.array([0.25, 3.25, 3.5]), np.array([0.5, 3.75, 3.75]), np.arange(5.0))
+    assert early.tolist() == [0.25, 0.0, 0.0, 0.75] and late.tolist() == [1.0, 0.0, 0.0, 2.0], "the first bin and the last"
     nothing = series.level_in_bins(np.empty(0), np.empty(0), np.arange(4.0))
     assert [part.tolist() for part in nothing] == [[0.0] * 3] * 2
 

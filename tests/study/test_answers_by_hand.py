@@ -17,7 +17,7 @@ from simserve.errors import ConfigError, ModelError
 from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CapacityResult
 from simserve.study.claims import record
-from simserve.study.claims.check import Outcome, _judge, _meant
+from simserve.study.claims.check import Outcome, _highest, _meant, judge
 from simserve.study.predicate import parse
 from simserve.study.probes import Figures, _Asked
 from simserve.study.statistics import mean_interval
@@ -116,7 +116,8 @@ def test_an_interval_narrower_than_the_search_resolves_is_remarked() -> None:
 
 def judged(values: dict[str, float | None], **claim: Any) -> Outcome:
     probed = {name: Figures(name, {"speed": value}, {}) for name, value in values.items()}
-    return _judge(ClaimSection(figure="probes.speed", **claim), {}, probed)
+    section = ClaimSection(figure="probes.speed", **claim)
+    return judge(section, {name: _highest(name, section.figure, {}, probed) for name in section.of})
 
 
 @pytest.mark.parametrize(("ours", "reproduced"), [(8.0, True), (7.99, False), (12.0, True), (12.01, False), (None, False)])
@@ -152,12 +153,13 @@ def test_a_star_stands_for_the_highest() -> None:
 def test_a_record_is_read_back_and_one_of_another_kind_is_refused(tmp_path: Path) -> None:
     outcome = Outcome("ttft of a", 1.0, 1.1, None, 1.2, True, {"a": 1.1, "b": None}, "")
     other = Outcome("ttft of b", 1.0, 1.5, None, 1.2, False, {"b": 1.5}, "")
-    one = record.Recorded({"title": "T"}, (outcome, other), (record.Sensitivity("seed", 1.0, {"ttft of a": 1.0}),), "0.1", {"f/x": "12"})
+    moved = record.Sensitivity("seed", 1.0, None, {"ttft of a": 1.0}, {"ttft of a": True})
+    one = record.Recorded({"title": "T"}, (outcome, other), (moved,), "0.1", {"f/x": "12"})
     path = record.write({"b": one, "a": one}, tmp_path / "claims.json")
-    assert record.read(path) == {"a": one, "b": one} and one.reproduced == 1
+    assert record.read(path) == {"a": one, "b": one}
     assert list(json.loads(path.read_text())["experiments"]) == ["a", "b"]
     assert record.read(tmp_path / "none.json") == {}
-    for text, words in (("{", "not a record of claims"), ('{"schema_version": 2}', "schema_version 2; this simserve reads version 1")):
+    for text, words in (("{", "not a record of claims"), ('{"schema_version": 1}', "schema_version 1; this simserve reads version 2")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=words):
             record.read(path)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from simserve.config.claims import ClaimSection, band
+from simserve.config.claims import ClaimSection, PaperSection, band
 from simserve.errors import ConfigError
+from simserve.study.claims import record as claims_record
 from simserve.study.claims.check import check_claims
+from simserve.study.claims.move import Multiplied
 
 BASE: dict[str, Any] = {
     "name": "paper",
@@ -76,6 +78,28 @@ def test_mistakes_are_named(claim: dict[str, Any], words: str) -> None:
 def test_a_variant_with_an_unknown_key_is_an_error() -> None:
     with pytest.raises(ConfigError, match="token_budge"):
         check_claims({**BASE, "variants": {"x": {"cluster.instances.0.scheduler": {"policy": "sarathi", "token_budge": 1}}}, "claims": []})
+
+
+def test_a_number_is_moved_in_each_variant_as_that_variant_has_it() -> None:
+    """Twice the prompt, twice the chunk of each: the figures are those of an experiment written so."""
+    moved = check_claims(BASE, moved=Multiplied(("cluster.instances.0.scheduler.token_budget", "workload.lengths.prompt"), 2.0))
+    written = check_claims(
+        BASE
+        | {"workload": BASE["workload"] | {"lengths": BASE["workload"]["lengths"] | {"prompt": {"kind": "fixed", "tokens": 1200}}}}
+        | {"variants": {name: {"cluster.instances.0.scheduler": {"policy": "sarathi", "token_budget": budget}}
+                        for name, budget in (("small", 256), ("large", 2048))}}
+    )  # fmt: skip
+    assert [outcome.values for outcome in moved.outcomes] == [outcome.values for outcome in written.outcomes]
+    assert moved.outcomes[2].values != check_claims(BASE).outcomes[2].values
+
+
+def test_a_chosen_number_that_no_variant_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = PaperSection.model_validate(
+        {"title": "t", "reference": "r", "sensitivity": {"workload.arrivals.rate_per_s": {"factors": [2], "together_with": ["probes.x"]}}}
+    )
+    monkeypatch.setattr(claims_record, "check_claims", lambda name, **_: check_claims(BASE, **_))
+    with pytest.raises(ConfigError, match=r"no variant has a number at 'probes.x'"):
+        claims_record.moved_numbers("paper", paper)
 
 
 def test_run_writes_a_folder_per_variant_and_the_claims(tmp_path: Path) -> None:

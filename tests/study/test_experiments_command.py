@@ -63,6 +63,8 @@ def test_the_page_shows_the_record() -> None:
     text = (ROOT / "docs" / "serving-accuracy.md").read_text(encoding="utf-8")
     shown = text.split(claims_markdown.BEGIN)[1].split(claims_markdown.END)[0]
     assert shown.strip() == claims_markdown.page(recorded()).strip(), f"{AGAIN} NAME"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").split(claims_markdown.BEGIN)[1].split(claims_markdown.END)[0]
+    assert readme.strip() == claims_markdown.summary(recorded()).strip(), f"{AGAIN} NAME"
 
 
 def test_a_figure_out_of_its_band_comes_with_what_was_found() -> None:
@@ -81,7 +83,7 @@ def test_the_list_runs_nothing_and_shows_everything(monkeypatch: pytest.MonkeyPa
         for outcome in of.outcomes:
             verdict = "in" if outcome.reproduced else "out"
             rows = [line.split() for line in text.splitlines() if line.strip().startswith(f"{outcome.claim} ")]
-            assert any(row[-1] == verdict and claims_markdown.ours_text(outcome).split()[-1] in row for row in rows), outcome.claim
+            assert any(verdict in row[-2:] and claims_markdown.ours_text(outcome).split()[-1] in row for row in rows), outcome.claim
     assert "quickstart" in text.split("experiments without claims")[1]
 
 
@@ -100,7 +102,7 @@ def test_run_rewrites_one_entry_and_keeps_the_others(tmp_path: Path) -> None:
     before = {"sarathi_tile": recorded()["sarathi_tile"], "million_32k": replace(recorded()["million_32k"], simserve_version="0.0.1")}
     claims_record.write(before, record)
     code, text = run("run", "sarathi_tile", "--record", str(record), "--quiet")
-    assert code == 0 and "2 of 3 in" in text
+    assert code == 0 and "in: published 2 of 3" in text
     assert claims_record.read(record) == before
     code, text = run("run", "million_32k", "--record", str(record), "--json", "--quiet")
     assert list(json.loads(text)) == ["million_32k"]
@@ -112,10 +114,25 @@ def test_run_rewrites_one_entry_and_keeps_the_others(tmp_path: Path) -> None:
 
 
 def test_neighbours_of_a_chosen_number_are_recorded_too() -> None:
-    rows = recorded()["sarathi_ablation"].sensitivity
+    rows = [row for row in recorded()["sarathi_ablation"].sensitivity if row.factor is None]
     assert [row.value for row in rows] == [0.7, 0.8, 0.9, 1.0, 1.1] and {row.key for row in rows} == {"workload.arrivals.rate_per_s"}
     chosen = next(row for row in rows if row.value == 0.9)
     assert chosen.ours == {o.claim: o.ours for o in recorded()["sarathi_ablation"].outcomes}
+    assert chosen.reproduced == {o.claim: o.reproduced for o in recorded()["sarathi_ablation"].outcomes}
+
+
+def test_a_factor_moves_what_hangs_on_the_number_and_nothing_else() -> None:
+    """Host time of a step, doubled: the cells where it counts go down, and what fits in memory stays."""
+    qserve = recorded()["qserve_a100_table"]
+    doubled = next(row for row in qserve.sensitivity if row.key == "engine.host" and row.factor == 2)
+    assert doubled.chosen
+    for outcome in qserve.outcomes:
+        now = doubled.ours[outcome.claim]
+        assert outcome.ours is not None and now is not None
+        if outcome.claim.startswith(("probes.fits", "probes.batch")):
+            assert now == outcome.ours
+        elif " of " in outcome.claim:
+            assert 0.5 * outcome.ours < now < outcome.ours
 
 
 def test_an_installed_copy_keeps_nothing_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -142,7 +159,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected A, B or C"):
         run("--priority", "Z")
     broken = tmp_path / "claims.json"
-    for text, words in (("{", "not a record"), ('{"schema_version": 9, "experiments": {}}', "reads version 1"), ("[]", "not a record")):
+    for text, words in (("{", "not a record"), ('{"schema_version": 9, "experiments": {}}', "reads version 2"), ("[]", "not a record")):
         broken.write_text(text)
         with pytest.raises(ConfigError, match=words):
             run("run", "sarathi_tile", "--record", str(broken))
@@ -154,6 +171,6 @@ def test_the_whole_command(tmp_path: Path) -> None:
     """As a user calls it: the table on stdout, progress on stderr, exit code 2 for a mistake."""
     call = [sys.executable, "-m", "simserve", "experiments", "run"]
     done = subprocess.run([*call, "xquant_map", "--record", str(tmp_path / "claims.json")], capture_output=True, text=True, check=True)
-    assert "9 of 9 in" in done.stdout and (tmp_path / "claims.json").is_file()
+    assert "in: no published value 5 of 5, identities 4 of 4" in done.stdout and (tmp_path / "claims.json").is_file()
     wrong = subprocess.run([*call, "xquant_mop"], capture_output=True, text=True)
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "xquant_map" in wrong.stderr

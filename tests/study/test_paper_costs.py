@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from simserve.config.experiment import load
 from simserve.errors import ConfigError
+from simserve.study.claims import kinds
 from simserve.study.claims.check import ClaimsReport, check_claims
 from simserve.study.probes import Figures, evaluate
 
@@ -65,10 +65,8 @@ def test_verdicts(name: str) -> None:
 @pytest.mark.parametrize("name", MISSES)
 def test_the_page_counts_what_is_in_and_out(name: str) -> None:
     page = (ROOT / "docs" / "paper-costs.md").read_text(encoding="utf-8")
-    counts = Counter(outcome.reproduced for outcome in report(name).outcomes)
-    row = re.search(rf"\| `{name}` \|.*\| (\d+) of (\d+) \|", page)
-    assert row is not None
-    assert (int(row[1]), int(row[2])) == (counts[True], counts.total())
+    row = re.search(rf"\| `{name}` \|.*\| (.*) \|", page)
+    assert row is not None and row[1] == kinds.heading(report(name).outcomes)
 
 
 def test_qserve_is_fitted_on_one_model_and_predicts_the_others() -> None:

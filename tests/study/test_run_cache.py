@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import simserve
+from simserve.study import cache as cached
 from simserve.study.cache import RunCache
 from tests.study.conftest import RATE
 
@@ -97,3 +101,18 @@ def test_a_sweep_with_a_damaged_row_resumes_to_the_same_table(tiny: dict[str, An
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "row": dict.fromkeys(content["row"], "boo")}))
     assert simserve.sweep(tiny, {RATE: [4.0, 8.0]}, jobs=1, out=tmp_path / "s", resume=True).frame.equals(whole.frame)
+
+
+def test_the_source_of_another_package_is_part_of_what_a_row_rests_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies and formulas of others change without simserve's version: their file counts. Our own count as a whole."""
+    file = tmp_path / "module_of_theirs.py"
+    file.write_text("class Theirs:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    theirs = importlib.import_module("module_of_theirs")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert cached._source_digest(theirs) == cached._source_digest(theirs.Theirs) == digest
+    assert cached._source_digest(RunCache) == cached._source_digest(cached) == ""
+    assert cached._source_digest(sys) == cached._source_digest(len) == "", "no file"
+    assert cached._source_digest(type("Typed", (), {"__module__": "__nowhere__"})) == "", "typed in by hand"
+    sys.modules.pop("module_of_theirs")
+    assert len(cached.code_digest()) == 64

@@ -23,6 +23,7 @@ from simserve.study.regress.verdict import judge
 from simserve.study.sweep.best import best_points
 from simserve.study.sweep.grid import crossed, wide_seconds
 from simserve.study.sweep.table import Rows
+from tests.frozen import changeable
 
 TTFT = parse("ttft.p99 <= 1").quantities[0]
 
@@ -292,3 +293,8 @@ def test_a_row_is_read_back_only_as_it_was_put(tmp_path: Any) -> None:
     assert cache.other_versions() == []
     (tmp_path / "0.1-older" / "x").touch()
     assert cache.other_versions() == ["0.1-older"]
+
+
+def test_results_of_studies_do_not_change() -> None:
+    """What changes is what is under way: a plan that learns what became of its points, searches."""
+    assert changeable("simserve.study") == {"Plan", "Planned", "Search", "_Candidate"}

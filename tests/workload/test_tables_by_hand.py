@@ -209,6 +209,41 @@ def test_statistics_of_four_rows() -> None:
     assert waiting["dependent"] == 1 and waiting["sessions"]["think_s"]["max"] == 7.0 and waiting["arrivals"]["rate_per_s"] is None
 
 
+def test_lengths_that_go_with_each_other_and_against() -> None:
+    def correlation(prompt: list[int], output: list[int]) -> Any:
+        return trace_statistics(table([0.0] * len(prompt), prompt, output))["prompt_output_correlation"]
+
+    assert correlation([1, 2, 3], [20, 40, 60]) == pytest.approx(1)
+    assert correlation([1, 2, 3], [60, 40, 20]) == pytest.approx(-1)
+    assert correlation([1, 2, 3, 4], [1, 2, 2, 1]) == pytest.approx(0)
+    assert correlation([1, 2, 3], [60, 40, 0]) == pytest.approx(-1), "a failed request has no length"
+    for without in ([5, 5], [1, 2]), ([1, 2], [5, 5]), ([1], [2]):
+        assert correlation(*without) is None
+
+
+def test_a_session_counts_its_turns_and_the_growth_of_its_prompts() -> None:
+    found = trace_statistics(table([0.0, 1.0, 4.0, 6.0], [10, 7, 25, 9], session=[3, 8, 3, -1]))["sessions"]
+    assert (found["sessions"], found["rows_in_sessions"], found["single_turn_fraction"]) == (2, 3, 0.5)
+    assert found["turns"]["min"] == 1 and found["turns"]["max"] == 2
+    assert found["gap_s"]["min"] == found["gap_s"]["max"] == 4.0 and found["prompt_growth_tokens"]["mean"] == 15
+    assert trace_statistics(table([0.0, 1.0]))["sessions"] is None
+    zeroth = trace_statistics(table([0.0, 1.0], session=[0, 0]))["sessions"]
+    assert zeroth["sessions"] == 1 and zeroth["rows_in_sessions"] == 2
+
+
+def test_arrivals_of_a_trace() -> None:
+    found = trace_statistics(table([10.0, 59.9, 60.0, 119.9, 130.0]))["arrivals"]
+    assert found["span_s"] == 120.0 and found["rate_per_s"] == 4 / 120.0 and found["busiest_minute_requests"] == 2
+    gaps = np.diff([10.0, 59.9, 60.0, 119.9, 130.0])
+    assert found["gap_cv"] == pytest.approx(gaps.std() / 30.0) and found["gap_s"]["mean"] == pytest.approx(30.0)
+    at_once = trace_statistics(table([5.0, 5.0, 5.0]))["arrivals"]
+    assert at_once["rate_per_s"] is None and at_once["gap_cv"] is None and at_once["busiest_minute_requests"] == 3
+    one = trace_statistics(table([5.0]))["arrivals"]
+    assert one["span_s"] == 0.0 and one["gap_s"] is None and one["busiest_minute_requests"] == 1
+    none = trace_statistics(table([]))["arrivals"]
+    assert none["busiest_minute_requests"] == 0 and none["rate_per_s"] is None
+
+
 def test_dispersion_needs_ten_whole_windows() -> None:
     even = np.arange(0.0, 100.0)
     assert index_of_dispersion(even, 10.0, 100.0) == 0.0

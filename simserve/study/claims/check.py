@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from simserve.config.claims import ClaimSection, band
 from simserve.config.experiment import Experiment, load
 from simserve.errors import ConfigError, nearest
+from simserve.study.claims.kinds import Kind, counts, kind_of
 from simserve.study.predicate import parse_quantity
 from simserve.study.probes import Figures, evaluate
 from simserve.study.quantities import value_of
@@ -24,7 +25,12 @@ _PROBE = "probes."
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One claim held against our runs. `ours` is None when the figure is not defined; `values` are the figures of the variants named."""
+    """One claim held against our runs. `ours` is None when the figure is not defined; `values` are the figures of the variants named.
+
+    kind     what it proves (`study.claims.kinds`)
+    because  which input was taken from the published figures, where one was
+    bounds   why the sides of the band lie where they do
+    """
 
     claim: str
     published: float | None
@@ -34,6 +40,9 @@ class Outcome:
     reproduced: bool
     values: dict[str, float | None]
     note: str
+    kind: Kind = "predicted"
+    because: str = ""
+    bounds: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,8 @@ class ClaimsReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types, for claims.json and `--json`."""
-        return {"name": self.name, "paper": self.paper, "claims": [asdict(outcome) for outcome in self.outcomes]}
+        counted = {count.short.replace(" ", "_"): {"inside": count.inside, "of": count.total} for count in counts(self.outcomes)}
+        return {"name": self.name, "paper": self.paper, "counts": counted, "claims": [asdict(outcome) for outcome in self.outcomes]}
 
     def write(self, directory: Path, **output: bool) -> None:
         """Each variant's result in a folder of its name, and summary.json with the claims."""
@@ -74,12 +84,16 @@ def _run(experiment: Experiment) -> Result:
 
 
 def check_claims(
-    source: str | Path | Mapping[str, Any], changes: Iterable[str] = (), *, run: Callable[[Experiment], Result] | None = None
+    source: str | Path | Mapping[str, Any],
+    changes: Iterable[str] = (),
+    *,
+    run: Callable[[Experiment], Result] | None = None,
+    moved: Callable[[Experiment], Iterable[str]] | None = None,
 ) -> ClaimsReport:
     """Runs every variant of the experiment and judges its claims.
 
     An experiment with probes asks them of its variants, and runs only the variants of which a claim names another figure; a capacity is
-    searched for where a claim names it. `run` runs one variant (default: as `simserve.run` does).
+    searched for where a claim names it. `run` runs one variant (default: as `simserve.run` does), `moved` says what else to change in one.
     Raises ConfigError for variants or figures that do not exist.
     """
     changes = list(changes)
@@ -94,8 +108,11 @@ def check_claims(
                 raise ConfigError(f"{base.name}: a claim names the unknown variant '{name}'{nearest(name, variants)}")
     results: dict[str, Result | Figures] = {}
     probed: dict[str, Figures] = {}
-    loaded = {name: load(source, [*changes, *_as_changes(change), f"name={base.name}.{name}"]) for name, change in variants.items()}
-    for name, experiment in loaded.items():
+    for name, change in variants.items():
+        own = [*changes, *_as_changes(change), f"name={base.name}.{name}"]
+        experiment = load(source, own)
+        if moved is not None and (further := list(moved(experiment))):
+            experiment = load(source, [*own, *further])
         figures = {claim.figure for claim in base.spec.claims if any(name in _meant(of, variants) for of in claim.of)}
         probes = experiment.spec.probes
         wanted = [probe for probe, asked in probes.items() if asked.measure != "capacity" or _PROBE + probe in figures]
@@ -103,7 +120,11 @@ def check_claims(
             probed[name] = evaluate(experiment, wanted)
         if not probes or not all(figure.startswith(_PROBE) for figure in figures):
             results[name] = (run or _run)(experiment)
-    outcomes = tuple(_judge(claim, results, probed) for claim in base.spec.claims)
+    flags = {_PROBE + name for name, probe in base.spec.probes.items() if probe.measure == "fits"}
+    outcomes = tuple(
+        judge(claim, {name: _highest(name, claim.figure, results, probed) for name in claim.of}, flag=claim.figure in flags)
+        for claim in base.spec.claims
+    )
     paper = base.spec.paper.model_dump() if base.spec.paper else {}
     both = {name: figures for name, figures in probed.items() if name in results}
     return ClaimsReport(base.name, paper, outcomes, {**probed, **results}, both)
@@ -143,20 +164,23 @@ def _figure(name: str, figure: str, results: Mapping[str, Result | Figures], pro
     return value_of(result, parse_quantity(figure))
 
 
-def _judge(claim: ClaimSection, results: Mapping[str, Result | Figures], probed: Mapping[str, Figures]) -> Outcome:
-    values = {name: _highest(name, claim.figure, results, probed) for name in claim.of}
+def judge(claim: ClaimSection, values: dict[str, float | None], *, flag: bool = False) -> Outcome:
+    """A claim held against the figures of the variants it names, in its order. `flag`: the figure says yes (1) or no (0)."""
+    kind = kind_of(published=claim.published is not None, basis=claim.basis, flag=flag)
     found = list(values.values())
     if claim.order:
         rising = all(a is not None and b is not None and a < b for a, b in itertools.pairwise(found))
-        return Outcome(f"{claim.figure} rises: {', '.join(claim.of)}", None, None, None, None, rising, values, claim.note)
-    ours = found[0]
-    text = f"{claim.figure} of {claim.of[0]}"
-    if len(found) == 2:
-        text = f"{claim.figure}, {claim.of[0]} / {claim.of[1]}"
-        ours = found[0] / found[1] if found[0] is not None and found[1] else None
-    low, high = band(claim)
-    inside = ours is not None and low <= ours <= high
-    return Outcome(text, claim.published, ours, _finite(low), _finite(high), inside, values, claim.note)
+        text, ours, low, high, inside = f"{claim.figure} rises: {', '.join(claim.of)}", None, None, None, rising
+    else:
+        ours = found[0]
+        text = f"{claim.figure} of {claim.of[0]}"
+        if len(found) == 2:
+            text = f"{claim.figure}, {claim.of[0]} / {claim.of[1]}"
+            ours = found[0] / found[1] if found[0] is not None and found[1] else None
+        least, most = band(claim)
+        inside = ours is not None and least <= ours <= most
+        low, high = _finite(least), _finite(most)
+    return Outcome(text, claim.published, ours, low, high, inside, values, claim.note, kind, claim.because, claim.bounds)
 
 
 def _finite(bound: float) -> float | None:

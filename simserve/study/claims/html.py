@@ -14,6 +14,7 @@ from simserve.report.compare.html import comparison_page
 from simserve.report.page import render
 from simserve.report.rows import number
 from simserve.report.stored import StoredResult
+from simserve.study.claims import kinds
 from simserve.study.claims.check import Outcome
 from simserve.study.claims.markdown import band_text, ours_text
 from simserve.study.outputs import summary_of
@@ -28,6 +29,7 @@ class ClaimRow(NamedTuple):
     band: str
     reproduced: bool
     note: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class ClaimTable:
     """The claims of an experiment.
 
     paper    title, reference and setting, or empty
+    counts   how many lie within their bands, a sentence for each kind of claim
     figures  names of the probes; answers: of each variant that was asked, in their order
     """
 
@@ -42,11 +45,7 @@ class ClaimTable:
     rows: list[ClaimRow]
     figures: list[str]
     answers: list[tuple[str, list[str]]]
-
-    @property
-    def reproduced(self) -> int:
-        """How many lie within their bands."""
-        return sum(row.reproduced for row in self.rows)
+    counts: list[str]
 
 
 def claims_page(directory: Path) -> str:
@@ -64,7 +63,7 @@ def claims_page(directory: Path) -> str:
         raise OutputError(f"{directory}: holds the claims but none of the variants' results")
     figures = list(dict.fromkeys(figure for _, values in probes for figure in values))
     answers = [(name, [number(values.get(figure)) for figure in figures]) for name, values in probes]
-    table = ClaimTable(paper, [_row(outcome) for outcome in outcomes], figures, answers)
+    table = ClaimTable(paper, [_row(outcome) for outcome in outcomes], figures, answers, kinds.lines(outcomes))
     runs = [name for name in order if "probes" not in found[name]]
     if not runs:
         return render("claims_page.html.j2", title=title, claims=table)
@@ -83,7 +82,8 @@ def _outcome(claim: Mapping[str, Any]) -> Outcome:
 def _row(outcome: Outcome) -> ClaimRow:
     published = "" if outcome.published is None else f"{outcome.published:.4g}"
     return ClaimRow(
-        outcome.claim, published, ours_text(outcome), band_text(outcome.low, outcome.high), outcome.reproduced, outcome.note
+        outcome.claim, published, ours_text(outcome), band_text(outcome.low, outcome.high), outcome.reproduced,
+        " ".join(text for text in (outcome.note, outcome.because, outcome.bounds) if text), kinds.mark(outcome.kind)
     )  # fmt: skip
 
 

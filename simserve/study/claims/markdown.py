@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from simserve.errors import OutputError
+from simserve.study.claims import kinds
 from simserve.study.claims.check import Outcome
-from simserve.study.claims.record import Recorded
+from simserve.study.claims.record import Recorded, Sensitivity
 
 BEGIN = "<!-- claims: written by simserve experiments run -->"
 END = "<!-- end of claims -->"
@@ -17,19 +18,21 @@ _WIDTH = 120  # characters of a line of prose
 
 
 def page(records: Mapping[str, Recorded]) -> str:
-    """A table of the experiments, then one of the claims of each."""
-    claims = sum(len(recorded.outcomes) for recorded in records.values())
-    reproduced = sum(recorded.reproduced for recorded in records.values())
-    lines = [f"{reproduced} of {claims} claims are within their bands.", ""]
-    lines += ["| experiment | paper | priority | in | of |", "|---|---|---|--:|--:|"]
+    """What is in its band, kind by kind, a table of the experiments, then one of the claims of each."""
+    lines = [f"- {line}" for line in kinds.lines(outcome for recorded in records.values() for outcome in recorded.outcomes)]
+    lines += ["", "| experiment | paper | priority | published | of these nothing fitted | no published value | flags | identities |"]
+    lines += ["|---|---|---|--:|--:|--:|--:|--:|"]
     for name, recorded in sorted(records.items()):
-        paper = recorded.paper
-        lines.append(
-            f"| `{name}` | {paper.get('title', '–')} | {paper.get('priority', '')} | {recorded.reproduced} | {len(recorded.outcomes)} |"
-        )
+        about = [recorded.paper.get("title", "–"), recorded.paper.get("priority", "")]
+        lines.append(f"| `{name}` | {' | '.join([*about, *kinds.cells(recorded.outcomes)])} |")
     for name, recorded in sorted(records.items()):
         lines += ["", *_section(name, recorded)]
     return "\n".join(lines) + "\n"
+
+
+def summary(records: Mapping[str, Recorded]) -> str:
+    """The lines of the README: what is in its band, kind by kind."""
+    return "\n".join(f"- {line}" for line in kinds.lines(o for recorded in records.values() for o in recorded.outcomes)) + "\n"
 
 
 def band_text(low: float | None, high: float | None) -> str:
@@ -48,14 +51,14 @@ def ours_text(outcome: Outcome) -> str:
     return _number(outcome.ours) or "?"
 
 
-def rewrite(file: Path, records: Mapping[str, Recorded]) -> bool:
-    """Puts the page between the marks of the file. False when the file has none. Raises OutputError."""
+def rewrite(file: Path, text: str) -> bool:
+    """Puts a text between the marks of the file. False when the file has none. Raises OutputError."""
     try:
-        text = file.read_text(encoding="utf-8")
-        if text.count(BEGIN) != 1 or text.count(END) != 1:
+        whole = file.read_text(encoding="utf-8")
+        if whole.count(BEGIN) != 1 or whole.count(END) != 1:
             return False
-        before, rest = text.split(BEGIN)
-        file.write_text(f"{before}{BEGIN}\n\n{page(records)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        before, rest = whole.split(BEGIN)
+        file.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{file}: cannot be written: {error.strerror or error}") from error
     return True
@@ -68,24 +71,73 @@ def _section(name: str, recorded: Recorded) -> list[str]:
         lines += [_wrapped(about), ""]
     lines += ["| claim | published | ours | band | |", "|---|--:|--:|--:|---|"]
     for outcome in recorded.outcomes:
-        verdict = "in" if outcome.reproduced else "**out**"
+        verdict = ", ".join(word for word in ("in" if outcome.reproduced else "**out**", kinds.mark(outcome.kind)) if word)
         band = band_text(outcome.low, outcome.high)
         lines.append(f"| {outcome.claim} | {_number(outcome.published)} | {ours_text(outcome)} | {band} | {verdict} |")
     notes = [f"{outcome.claim}: {outcome.note.rstrip('.')}." for outcome in recorded.outcomes if outcome.note]
-    lines += [line for text in [paper.get("misses", ""), *notes] if text for line in ("", _wrapped(text))]
-    if recorded.sensitivity:
-        lines += ["", "The same at neighbouring values of the number that was chosen:", "", *_sensitivity(recorded)]
+    reasons = [*_reasons(recorded, "because", "From published figures"), *_reasons(recorded, "bounds", "Band")]
+    lines += [line for text in [paper.get("misses", ""), *notes, *reasons] if text for line in ("", _wrapped(text))]
+    if values := [row for row in recorded.sensitivity if row.value is not None]:
+        for key in dict.fromkeys(row.key for row in values):
+            lines += ["", "The same at neighbouring values of the number that was chosen:", ""]
+            lines += _at_values(recorded, [row for row in values if row.key == key])
+    if factors := [row for row in recorded.sensitivity if row.factor is not None]:
+        lines += ["", *_by_factors(recorded, factors)]
     return lines
 
 
-def _sensitivity(recorded: Recorded) -> list[str]:
+def _reasons(recorded: Recorded, of: str, title: str) -> list[str]:
+    """A sentence for each reason that claims give, with the claims it is of."""
+    claims: dict[str, list[str]] = {}
+    for outcome in recorded.outcomes:
+        if reason := str(getattr(outcome, of)):
+            claims.setdefault(reason, []).append(outcome.claim)
+    return [f"{title} ({'; '.join(named)}): {reason.rstrip('.')}." for reason, named in claims.items()]
+
+
+def _at_values(recorded: Recorded, rows: Sequence[Sensitivity]) -> list[str]:
     outcomes = [outcome for outcome in recorded.outcomes if outcome.ours is not None]
-    key = recorded.sensitivity[0].key
-    lines = [f"| `{key}` | {' | '.join(outcome.claim for outcome in outcomes)} |", "|--:|" + "--:|" * len(outcomes)]
+    lines = [f"| `{rows[0].key}` | {' | '.join(outcome.claim for outcome in outcomes)} |", "|--:|" + "--:|" * len(outcomes)]
     lines.append(f"| published | {' | '.join(_number(outcome.published) for outcome in outcomes)} |")
-    for row in recorded.sensitivity:
+    for row in rows:
         lines.append(f"| {row.value:g} | {' | '.join(_number(row.ours[outcome.claim]) for outcome in outcomes)} |")
     return lines
+
+
+def _by_factors(recorded: Recorded, rows: Sequence[Sensitivity]) -> list[str]:
+    """What hangs on each chosen number: the figures when it is multiplied, how far they move, how many published ones are then in."""
+    heads = [f"`{row.key}` x {row.factor:g}" for row in rows]
+    lines = [_wrapped(f"{key}: {why.rstrip('.')}.") for key, why in {f"`{row.key}`": row.chosen for row in rows}.items() if why]
+    lines += ["" for _ in lines[:1]] + [f"| claim | ours | {' | '.join(heads)} |", "|---|--:|" + "--:|" * len(rows)]
+    moving = [outcome for outcome in recorded.outcomes if any(_moves(outcome, row) for row in rows)]
+    for outcome in moving:
+        cells = [_moved(outcome, row) for row in rows]
+        lines.append(f"| {outcome.claim} | {'' if outcome.ours is None else _number(outcome.ours)} | {' | '.join(cells)} |")
+    published = [outcome for outcome in recorded.outcomes if outcome.kind in ("predicted", "fitted")]
+    if published:
+        inside = [sum(row.reproduced[outcome.claim] for outcome in published) for row in rows]
+        now = sum(outcome.reproduced for outcome in published)
+        lines.append(f"| published numbers within their bands, of {len(published)} | {now} | {' | '.join(map(str, inside))} |")
+    still = len(recorded.outcomes) - len(moving)
+    return [*lines, *(["", f"{still} of the claims do not move."] if still else [])]
+
+
+def _moves(outcome: Outcome, row: Sensitivity) -> bool:
+    """Whether a figure moves by half a per cent or more, or the verdict changes."""
+    now = row.ours[outcome.claim]
+    if row.reproduced[outcome.claim] != outcome.reproduced or (now is None) != (outcome.ours is None):
+        return True
+    return now is not None and outcome.ours is not None and abs(now - outcome.ours) >= 0.005 * abs(outcome.ours)
+
+
+def _moved(outcome: Outcome, row: Sensitivity) -> str:
+    """The figure, how far it moved, and the verdict where that changed; of an order the verdict alone."""
+    now, inside = row.ours[outcome.claim], row.reproduced[outcome.claim]
+    verdict = "" if inside == outcome.reproduced else " in" if inside else " **out**"
+    if outcome.ours is None or now is None:
+        return ("in" if inside else "out") if not verdict else verdict.strip()
+    change = f" ({100 * (now / outcome.ours - 1):+.0f} %)" if outcome.ours else ""
+    return f"{_number(now)}{change}{verdict}"
 
 
 def _wrapped(text: str) -> str:

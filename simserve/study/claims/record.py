@@ -11,29 +11,38 @@ from typing import TYPE_CHECKING, Any
 
 from simserve import resources
 from simserve.config import engine_profile
+from simserve.config.claims import ChosenNumber, PaperSection
 from simserve.config.experiment import Experiment, load
 from simserve.errors import ConfigError, OutputError, SimserveError, nearest
 from simserve.files import yaml_text
 from simserve.report.files import write_whole
 from simserve.study.claims.check import Outcome, check_claims
+from simserve.study.claims.move import Multiplied
 from simserve.version import __version__
 
 if TYPE_CHECKING:
     from simserve.report.result import Result
 
 RECORD = "claims.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _DIGITS = 6
 """Significant digits that are kept: more than a reader needs, fewer than a last bit could change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """The figures of the claims, by claim, with `key` at another value than the experiment's."""
+    """The figures and verdicts of the claims, by claim, with a chosen number at another value than the experiment's.
+
+    key     the number's key; `value` what it was instead, or `factor` what it was multiplied by in each variant that has it
+    chosen  how the number was chosen
+    """
 
     key: str
-    value: float
+    value: float | None
+    factor: float | None
     ours: dict[str, float | None]
+    reproduced: dict[str, bool]
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +54,6 @@ class Recorded:
     sensitivity: tuple[Sensitivity, ...]
     simserve_version: str
     files: dict[str, str]
-
-    @property
-    def reproduced(self) -> int:
-        """Claims within their bands."""
-        return sum(outcome.reproduced for outcome in self.outcomes)
 
 
 def record_path() -> Path:
@@ -92,14 +96,34 @@ def chosen(names: Iterable[str], *, priorities: str = "", everything: bool = Fal
 def measure(name: str, run: Callable[[Experiment], Result] | None = None) -> Recorded:
     """Runs a bundled experiment and judges its claims. Raises SimserveError as `check_claims` does."""
     report = check_claims(name, run=run)
-    sensitivity = [
-        Sensitivity(key, value, {o.claim: _rounded(o.ours) for o in check_claims(name, [f"{key}={value}"], run=run).outcomes})
-        for key, values in report.paper.get("sensitivity", {}).items()
-        for value in values
-    ]
+    sensitivity = moved_numbers(name, load(name).spec.paper, run)
     paper = {key: report.paper[key] for key in ("title", "reference", "priority", "setting", "misses") if report.paper.get(key)}
     outcomes = tuple(Outcome(**_rounded(asdict(outcome))) for outcome in report.outcomes)
     return Recorded(paper, outcomes, tuple(sensitivity), __version__, _digests(_inputs(name)))
+
+
+def moved_numbers(name: str, paper: PaperSection | None, run: Callable[[Experiment], Result] | None = None) -> list[Sensitivity]:
+    """The claims again for each neighbour of each number that was chosen. Raises ConfigError for a key that no variant has."""
+    found = []
+    for key, neighbours in ({} if paper is None else paper.sensitivity).items():
+        if isinstance(neighbours, ChosenNumber):
+            for factor in neighbours.factors:
+                move = Multiplied((key, *neighbours.together_with), factor)
+                outcomes = check_claims(name, run=run, moved=move).outcomes
+                move.check_used(name)
+                found.append(_sensitivity(key, outcomes, factor=factor, chosen=neighbours.why))
+        else:
+            found += [_sensitivity(key, check_claims(name, [f"{key}={value}"], run=run).outcomes, value=value) for value in neighbours]
+    return found
+
+
+def _sensitivity(
+    key: str, outcomes: Iterable[Outcome], *, value: float | None = None, factor: float | None = None, chosen: str = ""
+) -> Sensitivity:
+    ours, verdicts = {}, {}
+    for outcome in outcomes:
+        ours[outcome.claim], verdicts[outcome.claim] = _rounded(outcome.ours), outcome.reproduced
+    return Sensitivity(key, value, factor, ours, verdicts, chosen)
 
 
 def read(path: Path | None = None) -> dict[str, Recorded]:

@@ -167,7 +167,7 @@ def specify(
     whole = isinstance(start, int) and not key.endswith(("rate_per_s", "rate_scale"))
     return PlacementSpec(
         origin, experiment, parse(when), key, float(f"{start / written:.6g}"), whole, tolerance, tuple(found), node_devices, affinity,
-        _between_nodes(experiment, node_devices, affinity), tuple(_notes(origin)),
+        _between_nodes(experiment, node_devices, affinity), (*_notes(origin), *([model.taken] if model.taken else [])),
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _complete(case: Case, hardware: str | None, model: str | None, engine: str |
     if not skip:
         skip = _NO_DEVICE if not gpu else "" if names.hardware_exists(gpu) else f"no hardware profile for {clipped(gpu)}"
     if not skip and not name:
-        skip = f"unknown model {clipped(model or case.model)}"
+        skip = names.unknown_model(model or case.model)
     if not skip and not profile:
         skip = f"no engine profile for {clipped(case.engine) or 'a result that names no engine'}: give --engine"
     return replace(case, gpu=gpu, model=name or case.model, profile=profile, tp=max(tp, case.tp), skip=skip)

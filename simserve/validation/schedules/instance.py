@@ -56,7 +56,12 @@ def experiment_of(settings: ScheduleSettings, profile_name: str) -> dict[str, An
     assert policy is not None  # every profile names one
     stated, fields = settings.stated(), registry.scheduler_class(policy).Params.model_fields
     scheduler: dict[str, Any] = {}
+    if "chunked_prefill_size" in fields and not settings.chunked:  # SGLang's word for it
+        scheduler["chunked_prefill_size"] = stated["chunked_prefill_size"] = -1
+        stated.pop("chunked")
     for name, key in PARAMETERS.items():
+        if key in scheduler:
+            continue
         if key in fields and (name in stated or name in _ALWAYS):
             scheduler[key] = getattr(settings, name)
         elif name in stated and name != "max_num_batched_tokens":

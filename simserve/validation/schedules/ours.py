@@ -42,7 +42,8 @@ class _Recorded(Scheduler):
 
     def __init__(self, inner: Scheduler, recorder: ScheduleRecorder) -> None:
         super().__init__(inner.params)
-        self.oracle, self.single_stage, self.hears_ends = (capable(inner, name) for name in ("oracle", "single_stage", "hears_ends"))
+        for name in ("oracle", "single_stage", "hears_ends", "requeues_last"):
+            setattr(self, name, capable(inner, name))
         self._inner = inner
         self._recorder = recorder
         self._admission = 0
@@ -60,8 +61,6 @@ class _Recorded(Scheduler):
         admitted = {request.row: request.computed_tokens for request in _prefilling(view) if request.admission > self._admission}
         self._admission = max([self._admission, *(request.admission for request in _prefilling(view))])
         tokens = {request.row: piece.new_tokens for request, piece in zip(plan.sliced, plan.slices, strict=True)}
-        # A victim that stays in the step (vLLM 0.11, priority order) has credit for what it computes there.
-        tokens |= {request.row: request.computed_tokens for request in lost if request.computed_tokens}
         if plan.decodes:
             tokens |= {request.row: width for request, width in zip(view.decoding, plan.widths(), strict=True)}
         self._recorder.step(view.now, tokens, [request.row for request in lost], admitted, view.kv.free_blocks)
@@ -69,7 +68,7 @@ class _Recorded(Scheduler):
 
 
 def _running(view: InstanceView) -> list[LiveRequest]:
-    return [*view.prefilling, *view.decoding, *view.verifying]  # the engine's own
+    return [*view.prefilling, *view.decoding, *view.verifying, *view.ending]  # the engine's own
 
 
 def _prefilling(view: InstanceView) -> list[LiveRequest]:
@@ -82,9 +81,9 @@ def _ends(requests: RequestColumns, workload: ScheduleWorkload, recorder: Schedu
         abort_s, first_token_s = workload.requests[row].abort_s, float(requests.first_token_s[row])
         if np.isfinite(first_token_s) and (abort_s is None or first_token_s < abort_s):
             recorder.first_token(row, first_token_s)
-        if status == Status.COMPLETED:
+        if status == Status.COMPLETED and (abort_s is None or requests.finish_s[row] < abort_s):
             recorder.finished(row, float(requests.finish_s[row]))
-        elif status == Status.CANCELLED:
+        elif status in (Status.COMPLETED, Status.CANCELLED):
             recorder.aborted(row)
         elif status == Status.REJECTED:
             recorder.refused(row)

@@ -45,7 +45,7 @@ def _wrong(found: Any) -> str:
     if not isinstance(found, TraceColumns):
         return f"{type(found).__name__} instead of TraceColumns"
     rows = np.shape(found.prompt_tokens)
-    for name in (field.name for field in fields(found)):
+    for name in sorted((field.name for field in fields(found)), key=lambda name: name != "prompt_tokens"):  # which says how many rows
         value = getattr(found, name)
         if value is None:
             if name in ("prompt_tokens", "output_tokens"):

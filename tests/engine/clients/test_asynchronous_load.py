@@ -138,3 +138,19 @@ def test_a_load_must_end() -> None:
     for seconds in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ConfigError, match=f"request 0 waits for {seconds} s"):
             serve([8], (Tier({0}, seconds),))
+
+
+def test_what_has_been_loaded_waits_where_routers_see_it() -> None:
+    """The load of the second request ends within a long step of the first: the router of the fourth sees it wait beside the third."""
+    seen: list[tuple[float, int, int]] = []
+
+    class Looking(First):
+        def choose(self, request: Request, view: ClusterView) -> int:
+            seen.append((view.now, view.waiting[0], view.outstanding[0]))
+            return 0
+
+    arrivals = [0.0, 0.0, 0.2, 0.7]
+    records = serve([1600, 8, 4, 4], (Tier({1}, 0.5),), "vllm-v0", arrivals, kv_blocks=1000, cluster=ClusterSpec(router=Looking()))
+    first_step_s = float(records.requests.first_token_s[0])
+    assert first_step_s > 1.0, "the prompt of the first is under way all the time"
+    assert seen == [(0.0, 0, 0), (0.0, 1, 1), (0.2, 0, 2), (0.7, 2, 3)], "(time, waiting, outstanding): while it loads it does not wait"

@@ -1,0 +1,195 @@
+"""Prefix caching block by block, free blocks taken in order: vLLM V1's (vllm/v1/core/block_pool.py, kv_cache_manager.py).
+
+Every full block of a request can be found again by its contents and all before it, from the moment its step is planned: newcomers of the
+same step find it. What the workload does not tell is a request's own: only the request itself finds it, when it comes back after a
+preemption. Two requests that compute the same have a block each; the first of them is found. Blocks that no request uses are free, and
+are taken in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from simserve.engine.free_blocks import FreeBlocks, Run
+from simserve.engine.prefix_cache import Contents
+from simserve.engine.request import LiveRequest
+from simserve.errors import ConfigError
+
+
+class BlockContents:
+    """The index of one instance (`PrefixIndex`). A match is a number of blocks.
+
+    free         the free blocks in the order in which they are taken
+    empty_first  freed blocks without contents are taken before all others (since vLLM 0.24, block_pool.py line 622); otherwise in the order
+                 in which they are freed (before, line 325 of 0.11)
+    """
+
+    pool_blocks_per_id = 1
+    when_planned = True
+
+    def __init__(
+        self, blocks: int, block_tokens: int, tokens_per_id: int, outputs: Contents | None = None, empty_first: bool = False
+    ) -> None:
+        if tokens_per_id % block_tokens:
+            raise ConfigError(
+                f"prefix caching needs KV blocks that divide the trace's prefix blocks of {tokens_per_id} tokens, "
+                f"found block_tokens {block_tokens}; kv.prefix_match: token matches whatever their sizes"
+            )
+        self.outputs = outputs
+        self.empty_first = empty_first
+        self._total = blocks
+        self._block_tokens = block_tokens
+        self._tokens_per_id = tokens_per_id
+        self._per_id = tokens_per_id // block_tokens
+        self._kept: dict[Any, list[Run]] = {}
+        self.blocks_in_use = 0
+        self.free = FreeBlocks(blocks)
+
+    def tokens(self, match: int) -> int:
+        """Tokens of so many blocks."""
+        return match * self._block_tokens
+
+    def blocks(self, match: int) -> int:
+        """Blocks of a table that are shared."""
+        return match
+
+    def shared(self, request: LiveRequest) -> int:
+        """Of the blocks of a request, those that are counted once for all who use them."""
+        return sum([end - start for _, start, end in request.pinned_ids])
+
+    # -- what there is -------------------------------------------------------------------------------------------------------------
+
+    def _named(self, request: LiveRequest, low: int, high: int) -> Iterator[tuple[Any, int, int]]:
+        """Blocks `low` to `high` of a request by the name of their contents."""
+        size = self._per_id
+        ids = request.prompt_tokens // self._tokens_per_id
+        last = -(-high // size)
+        told = request.prefix_ids[: min(ids, last)] if self.outputs is None or last <= ids else self.outputs.first(request.row, last)
+        for number in range(low // size, min(last, len(told))):
+            start = number * size
+            yield told[number], max(low, start), min(high, start + size)
+        low = max(low, len(told) * size)
+        if low < high:
+            yield (request.row,), low, high
+
+    def _found(self, request: LiveRequest, match: int) -> Iterator[tuple[Run, int, int]]:
+        """The runs in which the first `match` blocks of a request are, as far as they are kept."""
+        for name, low, high in self._named(request, 0, match):
+            runs = self._kept.get(name, ())
+            while low < high:
+                run = next((run for run in runs if run.low <= low < run.high), None)
+                if run is None:
+                    return
+                end = min(high, run.high)
+                yield run, low, end
+                low = end
+
+    def match(self, request: LiveRequest) -> int:
+        """Leading blocks of the request that are kept, leaving at least one token to compute (get_computed_blocks)."""
+        return max([end for _, _, end in self._found(request, (request.target_tokens - 1) // self._block_tokens)], default=0)
+
+    def blocks_to_pin(self, request: LiveRequest, match: int) -> int:
+        """Free blocks that using a match takes."""
+        return sum([max(0, end - run.used) for run, _, end in self._found(request, match)])
+
+    # -- use -----------------------------------------------------------------------------------------------------------------------
+
+    def pin(self, request: LiveRequest, match: int) -> None:
+        """The request uses a match."""
+        request.pinned_ids = list(self._found(request, match))
+        request.offered_ids = match
+        for run, _, end in request.pinned_ids:
+            self.blocks_in_use += max(0, end - run.used)
+            self.free.claim(run, end)
+            run.ends[end] = run.ends.get(end, 0) + 1
+
+    def add(self, request: LiveRequest) -> None:
+        """What the request has computed can be found."""
+        self.offer(request, request.computed_tokens)
+
+    def offer(self, request: LiveRequest, tokens: int) -> None:
+        """Full blocks among the first `tokens` tokens of the request can be found."""
+        full = tokens // self._block_tokens
+        if full <= request.offered_ids:
+            return
+        pinned = request.pinned_ids
+        for name, low, high in self._named(request, request.offered_ids, full):
+            self.blocks_in_use += high - low
+            if pinned:
+                run, start, end = pinned[-1]
+                if end == low == run.high and run.name == name:
+                    pinned[-1] = run, start, high
+                    self._leave(run, end)
+                    run.ends[high] = run.ends.get(high, 0) + 1
+                    run.high = high
+                    continue
+            run = Run(name, low, high)
+            self._kept.setdefault(name, []).append(run)
+            pinned.append((run, low, high))
+        request.offered_ids = full
+
+    @staticmethod
+    def _leave(run: Run, end: int) -> None:
+        users = run.ends[end] - 1
+        if users:
+            run.ends[end] = users
+        else:
+            del run.ends[end]
+
+    def release(self, request: LiveRequest, gone: bool = False) -> int:
+        """The request frees its blocks, the last first. Returns how many of those that can be found no other uses. What is its own cannot
+        be found again when it is `gone`."""
+        self._free_empty(request.held_blocks - self.shared(request))
+        freed, own = 0, (request.row,)
+        for run, _, end in reversed(request.pinned_ids):
+            self._leave(run, end)
+            used = run.used
+            if used < end:
+                freed += end - used
+                self.free.append(None if gone and run.name == own else run, used, end)
+        if gone:
+            for run in self._kept.pop(own, ()):
+                self.free.forget(run)
+        self.blocks_in_use -= freed
+        request.pinned_ids = []
+        request.offered_ids = 0
+        return freed
+
+    # -- the pool ------------------------------------------------------------------------------------------------------------------
+
+    def trim(self, free_blocks: int) -> None:
+        """So many blocks are free now: the others have been taken from the queue, or have come back without contents."""
+        taken = self.free.size - free_blocks
+        if taken > 0:
+            for run in self.free.take(taken):
+                if run.low == run.high and not run.ends:
+                    runs = self._kept.get(run.name, [])
+                    if run in runs:
+                        runs.remove(run)
+                        if not runs:
+                            del self._kept[run.name]
+        else:
+            self._free_empty(-taken)
+
+    def _free_empty(self, blocks: int) -> None:
+        """Blocks come back without contents."""
+        if blocks and self.empty_first:
+            self.free.prepend(blocks)
+        elif blocks:
+            self.free.append(None, 0, blocks)
+
+    def clear(self) -> None:
+        """Forgets everything, users included."""
+        self._kept.clear()
+        self.blocks_in_use = 0
+        self.free = FreeBlocks(self._total)
+
+    def spare(self, free_blocks: int) -> int:
+        """Free blocks that can be taken before contents are forgotten."""
+        return min(free_blocks, self.free.empty_first)
+
+    @property
+    def idle_blocks(self) -> int:
+        """Free blocks whose contents are kept."""
+        return self.free.named

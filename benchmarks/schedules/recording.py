@@ -50,12 +50,7 @@ def record(
         if of != {version}:
             raise SimserveError(f"{engine} {version} was asked for, and {', '.join(sorted(of)) or 'nothing'} was driven")
         for kind in dict.fromkeys(case.workload.kind for case in driven):
-            _put(
-                into / f"{engine}-{kind.removeprefix(engine + '-')}.json.gz",
-                engine,
-                version,
-                [one for one in driven if one.workload.kind == kind],
-            )
+            _put(into / f"{kind}.json.gz", engine, version, [one for one in driven if one.workload.kind == kind])
         print(f"{engine} {version}: {sum(len(one.schedules) for one in driven)} of {len(driven)} workloads recorded", flush=True)
 
 

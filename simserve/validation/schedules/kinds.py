@@ -59,9 +59,9 @@ def _lengths(rng: np.random.Generator, count: int, least: int, most: int) -> lis
 def _requests(
     rng: np.random.Generator, count: int, per_s: float, prompt: tuple[int, int], output: tuple[int, int], spare: int = 0
 ) -> list[dict[str, Any]]:
-    """Poisson arrivals to the microsecond, all at 0 where the rate is 0; of every third request, `spare` more tokens are allowed than it
-    needs."""
-    arrivals = np.cumsum(rng.exponential(1 / per_s, count)) if per_s else np.zeros(count)
+    """Poisson arrivals to the microsecond, no two at the same one, or all at 0 where the rate is 0; of every third request, `spare` more
+    tokens are allowed than it needs."""
+    arrivals = np.cumsum(np.maximum(rng.exponential(1 / per_s, count), 2e-6)) if per_s else np.zeros(count)
     rows = zip(arrivals, _lengths(rng, count, *prompt), _lengths(rng, count, *output), strict=True)
     found: list[dict[str, Any]] = [{"arrival_s": round(float(s), 6), "prompt_tokens": p, "output_tokens": o} for s, p, o in rows]
     for one in found[::3] if spare else ():
@@ -71,7 +71,7 @@ def _requests(
 
 def _longest(requests: Sequence[dict[str, Any]]) -> int:
     """Tokens of the longest sequence that may come of them, in whole blocks: what max_model_len has to be."""
-    longest = max(one["prompt_tokens"] + one.get("max_tokens", one["output_tokens"]) for one in requests)
+    longest: int = max(one["prompt_tokens"] + one.get("max_tokens", one["output_tokens"]) for one in requests)
     return -(-(longest + 1) // BLOCK) * BLOCK
 
 

@@ -1,23 +1,24 @@
-"""vLLM's V1 engine core on a CPU: its own configuration, scheduler, KV cache manager and step loop, around an executor that computes nothing.
+"""vLLM's V1 engine core on a CPU: its own configuration, scheduler, KV cache and loop of steps, around an executor that computes nothing.
 
-Real is everything that decides: `EngineCore` with its `step` and `step_with_batch_queue`, the scheduler class that it chooses, the grouping of
-KV cache specs, the hashing of blocks. Ours are the executor (`vllm_executor`: one token for each sequence that is due one, after a stated
-time) and the clock, which passes only where the engine would wait for a result or for a request.
+Real is everything that decides: `EngineCore` with its `step` and `step_with_batch_queue`, the scheduler class that it chooses, the grouping
+of KV cache specs, the hashing of blocks. Ours are the executor (`vllm_executor`: one token for each sequence that is due one, after a
+stated time) and the clock, which passes only where the engine would wait for a result or for a request. What is answered in the place of
+parts that need a device is in `vllm_configuration` (`_as_on_a_gpu`, `_torch_before_vllm`, `_model`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from simserve.validation.schedules.engines.vllm_configuration import configuration, imported, installed_version
-from simserve.validation.schedules.engines.vllm_door import Door
 from simserve.validation.schedules.engines.vllm_executor import Clock, executor_class
+from simserve.validation.schedules.engines.vllm_limits import ServerLimits
 from simserve.validation.schedules.refusals import EngineUnavailable, Unsupported
-from simserve.validation.schedules.schedule import Schedule, ScheduleRecorder
+from simserve.validation.schedules.schedule import ENGINES, Schedule, ScheduleRecorder
 from simserve.validation.schedules.workload import ScheduleRequest, ScheduleSettings, ScheduleWorkload
 
 NAME = "vllm"
@@ -34,6 +35,9 @@ PLAIN = ScheduleWorkload("plain", 0, ScheduleSettings(max_model_len=1024, kv_blo
 MOST_PLANS = 20_000
 """Plans of a workload: far more than any here needs. An engine that makes more has caught itself in a circle."""
 
+SMALL = ScheduleWorkload("small", 0, PLAIN.settings, (ScheduleRequest(0.0, 20, 3), ScheduleRequest(0.001, 30, 2)))
+"""What every version serves."""
+
 IDLE_PLANS = 2000
 """Plans in a row that compute nothing, at one time, after which the engine has nothing to do until the next event. More than any interval
 that a workload states."""
@@ -49,14 +53,30 @@ def drive(workload: ScheduleWorkload) -> Schedule:
 
     Raises EngineUnavailable (missing, not importable, another interface), Unsupported (a setting that this version has no rule for).
     """
-    installed = version()
-    with _interface(installed):
+    return driven(workload, NAME, version(), lambda settings: configuration(settings, version()))
+
+
+def driven(workload: ScheduleWorkload, engine: str, installed: str, configured: Callable[[ScheduleSettings], Any]) -> Schedule:
+    """The same for an engine that is vLLM's but for its configuration, which `configured` makes. Raises as `drive`."""
+    label = f"{ENGINES[engine]} {installed}"
+    with _interface(label):
         try:
-            run = _Run(workload, installed)
+            run = _Run(workload, engine, installed, configured(workload.settings))
         except ValueError as refusal:  # what an engine raises for settings that it does not start with, if it starts with others
-            _Run(PLAIN, installed)
-            raise Unsupported("settings", f"vLLM {installed} does not start with them: {_sentence(refusal)}") from refusal
-        return run.schedule()
+            _Run(PLAIN, engine, installed, configured(PLAIN.settings))
+            raise Unsupported("settings", f"{label} does not start with them: {_sentence(refusal)}") from refusal
+        try:
+            return run.schedule()
+        except Unsupported:
+            raise
+        except Exception as failure:  # the engine's own, if it serves others
+            _Run(SMALL, engine, installed, configured(SMALL.settings)).schedule()
+            raise Unsupported("workload", f"{label} fails itself: {_said(failure)}") from failure
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, and where it was raised."""
+    return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0] + f", {_where(error)}"
 
 
 def _sentence(error: Exception) -> str:
@@ -67,15 +87,14 @@ def _sentence(error: Exception) -> str:
 
 
 @contextmanager
-def _interface(installed: str) -> Iterator[None]:
+def _interface(label: str) -> Iterator[None]:
     """What is not there, or not as this driver knows it, is a changed interface and said so: whatever the engine raises."""
     try:
         yield
     except (EngineUnavailable, Unsupported):
         raise
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
-        raise EngineUnavailable(f"vLLM {installed}: its interface is not one that this driver knows: {said}, {_where(error)}") from error
+        raise EngineUnavailable(f"{label}: its interface is not one that this driver knows: {_said(error)}") from error
 
 
 def _where(error: BaseException) -> str:
@@ -90,11 +109,11 @@ def _where(error: BaseException) -> str:
 class _Run:
     """One workload through a fresh engine core."""
 
-    def __init__(self, workload: ScheduleWorkload, installed: str) -> None:
-        self._workload, self._clock = workload, Clock()
-        self._recorder = ScheduleRecorder(NAME, installed, len(workload.requests))
+    def __init__(self, workload: ScheduleWorkload, engine: str, installed: str, config: Any) -> None:
+        self._workload, self._clock, self._label = workload, Clock(), f"{ENGINES[engine]} {installed}"
+        self._recorder = ScheduleRecorder(engine, installed, len(workload.requests))
         self._prompts = _prompts(workload)
-        self._config = configuration(workload.settings, installed)
+        self._config = config
         self._executor = executor_class(workload, self._clock, STOP_TOKEN)
         engine_core = imported("vllm.v1.engine.core").EngineCore
         self._core = engine_core(self._config, self._executor, log_stats=False)
@@ -107,15 +126,15 @@ class _Run:
         self._added: set[int] = set()
         if hasattr(self._core, "aborts_queue"):
             self._core.aborts_queue = _Aborts(self._due_aborts)
-        self._door = Door(self._config, workload) if workload.settings.max_queued or workload.settings.max_queued_tokens else None
-        self._tokens, self._plans, self._installed = 0, 0, installed
+        self._limits = ServerLimits(self._config, workload) if workload.settings.max_queued or workload.settings.max_queued_tokens else None
+        self._tokens, self._plans = 0, 0
 
     def schedule(self) -> Schedule:
         """Runs to the end."""
         idle = 0
         while True:
             if self._plans > MOST_PLANS:
-                raise Unsupported("workload", f"vLLM {self._installed} goes round without end: {MOST_PLANS} plans and requests still wait")
+                raise Unsupported("workload", f"{self._label} goes round without end: {MOST_PLANS} plans and requests still wait")
             self._arrive()
             if not self._busy() or idle > IDLE_PLANS:
                 if not self._wait():
@@ -145,7 +164,7 @@ class _Run:
         while self._arrivals and self._arrivals[0][1].arrival_s <= self._clock.now:
             row, request = self._arrivals.popleft()
             self._added.add(row)
-            if self._door is not None and not self._door.opens(row):
+            if self._limits is not None and not self._limits.take(row):
                 self._recorder.refused(row)
                 continue
             self._add(row, request)
@@ -162,8 +181,8 @@ class _Run:
         gone = [row for row in due if _name(row) in self._scheduler.requests]
         for row in gone:
             self._recorder.aborted(row)
-            if self._door is not None:
-                self._door.left(row)
+            if self._limits is not None:
+                self._limits.left(row)
         return [_name(row) for row in gone]
 
     def _add(self, row: int, request: ScheduleRequest) -> None:
@@ -208,12 +227,12 @@ class _Run:
             return
         if tokens:
             self._recorder.first_token(row, self._clock.now)
-            if self._door is not None:
-                self._door.answered(row)
+            if self._limits is not None:
+                self._limits.answered(row)
         if ended:
             self._recorder.finished(row, self._clock.now)
-            if self._door is not None:
-                self._door.left(row)
+            if self._limits is not None:
+                self._limits.left(row)
 
     def _plan(self, *arguments: Any) -> Any:
         """The scheduler's plan, taken down."""

@@ -196,7 +196,8 @@ def _model(max_model_len: int) -> Any:
         "max_model_len": max_model_len,
     }
     # a process of its own, in which torch would not know what `_torch_before_vllm` taught it, looks at the model's class otherwise
-    imported("vllm.model_executor.models.registry")._run_in_subprocess = lambda inspected: inspected()
+    registry: Any = imported("vllm.model_executor.models.registry")
+    registry._run_in_subprocess = lambda inspected: inspected()
     parameters = inspect.signature(model).parameters
     if "runner" in parameters:  # from 0.9 on it says what `task` said
         del given["task"]

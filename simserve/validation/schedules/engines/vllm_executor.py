@@ -1,4 +1,4 @@
-"""A model executor for vLLM's engine core that computes nothing: every batch takes a stated time, every sequence that is due a token gets one."""
+"""A model executor for vLLM's engine core that computes nothing: a batch takes a stated time, a sequence that is due a token gets one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Clock:
 
 
 class _Result:
-    """The result of a batch, like a `concurrent.futures.Future`: whoever waits for it moves the clock."""
+    """The result of a batch, like a `concurrent.futures.Future`: waiting for it moves the clock."""
 
     def __init__(self, clock: Clock, end_s: float, output: Any) -> None:
         self._clock, self._end_s, self._output = clock, end_s, output
@@ -105,7 +105,7 @@ class _Executor:
         """The tokens of a batch: at once where nothing is computed, else when its last stage has ended."""
         if not scheduler_output.total_num_scheduled_tokens:
             self._drafted = []
-            last = 0.0 if self._last is None else self._last._end_s
+            last = 0.0 if self._last is None else self._last._end_s  # results come in order
             return self._answer(_Result(self._clock, min(last, self._clock.now), self._output({})), non_block)
         start = max(self._clock.now, self._stage_free_s)
         if self._stages > 1:
@@ -134,8 +134,8 @@ class _Executor:
         return [1] * k if self._workload.requests[int(name)].accepted is not None else []
 
     def _sampled(self, plan: Any) -> dict[str, list[int]]:
-        """Tokens by request: one for each whose prompt and answer are computed up to the last token with this batch, and as many more as the
-        workload says are accepted of those drafted."""
+        """Tokens by request: one for each whose prompt and answer are computed up to the last token with this batch, and as many more as
+        the workload says are accepted of those drafted."""
         before = {one.req_id: one.num_computed_tokens for one in plan.scheduled_new_reqs}
         cached = plan.scheduled_cached_reqs
         if isinstance(

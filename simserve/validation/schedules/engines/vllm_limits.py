@@ -9,7 +9,7 @@ from simserve.validation.schedules.engines.vllm_configuration import imported
 from simserve.validation.schedules.workload import ScheduleWorkload
 
 
-class Door:
+class ServerLimits:
     """What the server counts: requests that it has taken and not seen end, and prompts of those that it has seen no token of
     (AsyncLLM.check_admission; 0.33.0: v1/engine/async_llm.py:325)."""
 
@@ -28,8 +28,8 @@ class Door:
         refusals = imported("vllm.exceptions")
         self._refusals = (refusals.QueueOverflowError, refusals.MaxQueuedTokensError)
 
-    def opens(self, row: int) -> bool:
-        """Whether a newcomer is taken."""
+    def take(self, row: int) -> bool:
+        """Whether a newcomer is taken; counts it if it is."""
         try:
             self._server.check_admission(self._facade)
         except self._refusals:

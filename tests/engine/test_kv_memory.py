@@ -31,8 +31,10 @@ def writers(source: str) -> list[int]:
 
 
 def test_one_file_writes_block_counts() -> None:
-    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if writers(path.read_text(encoding="utf-8"))}
-    assert found == {"engine/kv_cache.py"}
+    """`validation` is left out: it notes what other engines say of their memory."""
+    names = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    sources = {name: path.read_text(encoding="utf-8") for name, path in names.items() if not name.startswith("validation/")}
+    assert {name for name, source in sources.items() if writers(source)} == {"engine/kv_cache.py"}
 
 
 @pytest.mark.parametrize(

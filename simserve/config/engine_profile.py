@@ -68,7 +68,11 @@ class HostSection(Section):
 
 
 class RequestPathSection(Section):
-    """Work on a request outside the engine's steps, seconds; the devices do not wait for it."""
+    """Work on a request outside the engine's steps, seconds; the devices do not wait for it.
+
+    An experiment that states any of its times states all of them: they were learned together. What it leaves out is 0, with as many
+    servers as there are requests.
+    """
 
     per_request_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each request: HTTP, passing it to the engine.")
     per_prompt_token_s: float = Field(default=0.0, ge=0, le=MOST_STEP_S, description="For each prompt token: tokenising.")
@@ -98,6 +102,12 @@ class RequestPathSection(Section):
         le=2,
         description="Steps already scheduled beyond the one in progress when a request arrives (asynchronous scheduling).",
     )
+
+    def restated(self, stated: RequestPathSection) -> RequestPathSection:
+        """This path as an experiment changes it: its times replace all of ours, its servers or steps ahead alone only those."""
+        times = {"per_request_s", "per_prompt_token_s", "per_output_token_s", "delay_s"} & stated.model_fields_set
+        before = RequestPathSection(steps_ahead=self.steps_ahead) if times else self
+        return before.model_copy(update=stated.model_dump(exclude_unset=True))
 
 
 class KvDefaults(Section):

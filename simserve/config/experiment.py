@@ -192,7 +192,7 @@ def _engine(document: Document, folder: Path) -> tuple[EngineProfile | None, lis
             sizes = profile.cuda_graph_sizes if changed.cuda_graph_sizes is None else changed.cuda_graph_sizes
             path = profile.request_path
             if changed.request_path is not None:
-                path = path.model_copy(update=changed.request_path.model_dump(exclude_unset=True))
+                path = path.restated(changed.request_path)
             profile = profile.model_copy(update={"host": host, "request_path": path, "cuda_graph_sizes": sizes})
         return profile, mistakes
     return profile, []

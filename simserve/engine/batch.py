@@ -148,6 +148,23 @@ class Batch:
             self.verifying.remove(request)
             self.join_group(request)
 
+    def grow_member(self, request: LiveRequest) -> bool:
+        """A member of the group takes the blocks of its next token before the group does; False when memory is short."""
+        if request.row not in self.grown:
+            blocks = self.group.blocks_of(request)
+            if not self.kv.take(blocks):
+                return False
+            self.grown[request.row] = blocks
+        return True
+
+    def rest(self, request: LiveRequest, serial: int) -> None:
+        """A member of the group sits a step out: meanwhile it is among those that verify, and computes nothing."""
+        self.leave_group(request)
+        request.state = State.VERIFYING
+        request.planned = serial
+        self.verifying.append(request)
+        self.resting.append(request)
+
     def go_on_decoding(self) -> None:
         """The step is over: those that sat it out are in the group again."""
         for request in self.resting:

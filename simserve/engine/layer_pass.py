@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from simserve.engine.planned import Planned
 from simserve.engine.request import LiveRequest
 
-if TYPE_CHECKING:
-    from simserve.engine.plan import StepPlan
 
-
-def pass_layers(plan: StepPlan, request: LiveRequest, tokens: int, layers: tuple[int, int] | None, stages: int) -> None:
+def pass_layers(plan: Planned, request: LiveRequest, tokens: int, layers: tuple[int, int] | None, stages: int) -> None:
     """Checks that the slice may pass through `layers` next, and notes them. One group of all layers is an ordinary slice."""
     if layers is not None:
         group, groups = layers

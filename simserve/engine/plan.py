@@ -9,11 +9,10 @@ from typing import NoReturn
 
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
 from simserve.engine.batch import Batch
-from simserve.engine.in_turn import grow_member, leave_void, rest, take_out
+from simserve.engine.in_turn import leave_void, take_out
 from simserve.engine.layer_pass import pass_layers
 from simserve.engine.readonly import write
 from simserve.engine.request import LiveRequest, State
-from simserve.engine.swapping_in import swap_in
 from simserve.engine.view import InstanceView
 from simserve.engine.whole_numbers import integer, whole
 from simserve.errors import PolicyError
@@ -177,11 +176,28 @@ class StepPlan(Step):
         batch.grown.clear()
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
-            swap_in(self, batch, self._view)
+            self._swap_in()
         tokens = self.decodes if batch.speculating is None else batch.speculating.took()
         if self.budget_left is not None:
             self.budget_left -= tokens
         return True
+
+    def _swap_in(self) -> None:
+        """Brings swapped requests back, longest admitted first, while memory above the watermark and slots allow. They decode at once."""
+        batch = self._batch
+        if batch.speculating is not None:
+            batch.speculating.took()
+        while batch.swapped:
+            request = min(batch.swapped, key=lambda r: r.admission)
+            if self._view.free_slots <= 0 or not batch.swap_in(request):
+                break
+            batch.swapped.remove(request)
+            self.swap_times_s.append(batch.swap_time(request.computed_tokens))
+            batch.join_group(request)
+            self.decodes += 1
+        if batch.speculating is not None:  # what they leave of the budget to the others may need fewer blocks
+            batch.speculating.deal(self.budget_left)
+            batch.kv.give_back(-batch.speculating.blocks_needed())
 
     def verify(self, request: Request, drafted: int) -> bool:
         """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""
@@ -273,7 +289,7 @@ class StepPlan(Step):
         may = live.state is _PREFILLING or live in batch.lingering
         if not may and (not decodes or self.decodes or tokens != batch.group.computed_tokens(live) + 1):
             self.refuse(f"grows {request!r} to {tokens} tokens, which is not prefilling")
-        while not (grow_member(batch, live) if decodes else batch.kv.grow(live, tokens)):
+        while not (batch.grow_member(live) if decodes else batch.kv.grow(live, tokens)):
             if not batch.loads or not batch.instance.intake.give_up_memory():
                 return False
         return True
@@ -351,7 +367,7 @@ class StepPlan(Step):
         live: LiveRequest = request  # type: ignore[assignment]
         if live.state is not State.DECODING or self.decodes:
             self.refuse(f"lets {request!r} rest, which is not decoding or already in the step")
-        rest(self._batch, live, self._serial)
+        self._batch.rest(live, self._serial)
 
     def to_front(self, request: Request) -> None:
         """A waiting request goes to the front of the queue, where the queue discipline is first come, first served."""

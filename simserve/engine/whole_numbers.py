@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simserve.contracts import Request
+from simserve.engine.planned import Planned
 from simserve.files.words import clipped
 
-if TYPE_CHECKING:
-    from simserve.engine.plan import StepPlan
 
-
-def whole(plan: StepPlan, tokens: Any, request: Request) -> int:
+def whole(plan: Planned, tokens: Any, request: Request) -> int:
     """A number of tokens of another type, such as NumPy's, as an int; half a token is refused, and so is 8.0: what it came from may not be
     whole the next time."""
     return integer(plan, tokens, f"states {clipped(repr(tokens))} tokens of {request!r}")
 
 
-def integer(plan: StepPlan, number: Any, says: str) -> int:
+def integer(plan: Planned, number: Any, says: str) -> int:
     """The number as an int; where it is none, the plan is refused for what it `says`."""
     try:
         return index(number)

@@ -51,10 +51,6 @@ def admits_after_preemption(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(VllmV1, "_admit", changed)
 
 
-def waits_at_the_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(FcfsQueue, "give_back", FcfsQueue.push)
-
-
 RULES = {
     "the first admitted is preempted": (attribute(fcfs, "victim_key", lambda request: -request.admission), OLD, ("tight",)),
     "the most urgent is preempted": (
@@ -64,7 +60,7 @@ RULES = {
     ),
     "the last to come goes first": (attribute(fcfs, "key", lambda request: -request.row), OLD, ("slots",)),
     "the least urgent goes first": (attribute(priority, "key", lambda request: request.priority), OLD, ("priority",)),
-    "the preempted wait behind the others": (waits_at_the_end, OLD, ("tight",)),
+    "the preempted wait behind the others": (attribute(FcfsQueue, "requeue", FcfsQueue.push), OLD, ("tight",)),
     "a preemption does not end the admissions": (admits_after_preemption, OLD, ("tight",)),
     "one slot more": (key("scheduler", max_seqs=lambda slots: slots + 1), OLD, ("slots",)),
     "one token more in a step": (key("scheduler", max_num_batched_tokens=lambda tokens: tokens + 1), OLD, ("burst",)),

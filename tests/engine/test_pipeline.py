@@ -41,6 +41,9 @@ class StagedCost:
     def flops(self, new_tokens: float, attended_pairs: float) -> float:
         return new_tokens
 
+    def logits_flops(self, rows: float) -> float:
+        return 0.0
+
     def describe(self) -> dict[str, Any]:
         return {}
 

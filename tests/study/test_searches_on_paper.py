@@ -92,6 +92,17 @@ def test_the_one_that_bears_most_a_device_is_found_within_the_tolerance(placed: 
     assert min(each.probes for each in others) < best.probes
 
 
+def test_one_that_fails_below_what_another_holds_is_dropped_whatever_rates_they_were_asked(placed: Any) -> None:
+    """Whole clients part the searches: of 40 a device one device holds 40 and fails with 80, 57 and 48, two devices hold 113 between them,
+    56.5 each. Then one device is not asked again."""
+    workload = {key: value for key, value in TINY["workload"].items() if key != "arrivals"} | {"closed_loop": {"concurrency": 40}}
+    bears = {"mixed 1 x tp1 pp1": 41.0, "mixed 1 x tp2 pp1": 60.0, "mixed 1 x tp1 pp2": 1.0}
+    result, asked = placed(bears.__getitem__, source={**TINY, "workload": workload})
+    (one,) = (each for each in result.tried if str(each.placement) == "mixed tp1")
+    assert [rate for name, rate in asked if name == "mixed 1 x tp1 pp1"] == [40.0, 80.0, 57.0, 48.0]
+    assert one.dropped and (one.low, one.high) == (40.0, 48.0) and str(result.best.placement) == "mixed tp2" and result.best.low > 56
+
+
 def test_both_kinds_are_searched_to_their_own_best(placed: Any) -> None:
     """A mixed one is dropped for a better mixed one, not for a better pair."""
 

@@ -144,9 +144,10 @@ def test_the_record_of_bundled_profiles_says_of_which_overheads() -> None:
 
 
 @pytest.mark.parametrize("name", ["mindie", "orca", "lightllm", "vllm-0.19", "sarathi-serve"])
-def test_profiles_without_held_out_runs_are_not_validated(name: str) -> None:
-    """Assumed, or learned from the only run there is."""
-    assert recorded(name) is None and not load_engine(name).validated
+def test_profiles_with_few_held_out_runs_or_none_are_not_validated(name: str) -> None:
+    """Assumed, or of a version that there are hardly any runs of."""
+    found = recorded(name)
+    assert (found is None or found.runs < LEAST_RUNS) and not load_engine(name).validated
 
 
 @pytest.mark.parametrize("name", ["vllm-v0", "vllm-ascend"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from simserve.bounds import LEAST_RATE_PER_S, MOST_EXACT, MOST_RATE_PER_S, MOST_REQUESTS, MOST_S, MOST_SEED, MOST_TOKENS
-from simserve.workload.config import BurstGptLikeSource, ClosedLoop, SloClassRule, TraceSource, WorkloadConfig
+from simserve.workload.config import BurstGptLikeSource, ClosedLoop, SloClassRule, TraceSource, WorkloadConfig, _classified
 from simserve.workload.generators.arrivals import Diurnal, Gamma, Piecewise, Poisson, RatePiece, Weibull
 from simserve.workload.generators.lengths import Fixed, Lognormal, Normal, Uniform, Zipf
+from simserve.workload.requests import Labels, RequestTable
 from simserve.workload.shaping import TokenLimits
 from tests.frozen import changeable
 
@@ -178,3 +180,16 @@ def test_as_many_requests_may_be_expected_as_may_be_counted() -> None:
 
 def test_what_is_said_of_a_workload_stays() -> None:
     assert changeable("simserve.workload") == set()
+
+
+def test_rules_by_label_come_before_fractions_wherever_they_stand() -> None:
+    """All requests of no rule by label get the priority of the class that takes every one of them; those of GPT-4 keep their own."""
+    four = np.full(4, 5)
+    table = RequestTable.build(
+        np.arange(4.0), four, four, label_model=Labels.of(["GPT-4", "other", "GPT-4", "other"]), priority=np.arange(4)
+    )
+    rules = ({"name": "rest", "fraction": 1.0, "priority": 9}, {"name": "large", "model": "GPT-4"})
+    for order in (rules, rules[::-1]):
+        found = _classified(table, WorkloadConfig(burstgpt_like={}, slo_classes=order), np.random.default_rng(0))
+        assert [found.slo_class.names[code] for code in found.slo_class.codes] == ["large", "rest", "large", "rest"]
+        assert found.priority.tolist() == [0, 9, 2, 9]

@@ -73,7 +73,9 @@ def test_what_is_not_there_has_no_line() -> None:
         "file": "-", "read as": "-", "requests": "1, 0 failed (0.00 %)", "arrivals": "- over 0 s; busiest minute 1 requests",
     }  # fmt: skip
     waiting = facts(a_table([0.0, 7.0], [10, 10], [4, 4], session=np.array([1, 1]), after=np.array([-1, 0])))
-    assert waiting["wait for another"] == "1"
+    assert waiting["wait for another"] == "1" and waiting["sessions"] == "1 with 2 requests; 0 % of one turn"
+    alone = facts(a_table([0.0, 1.0], [10, 10], [4, 4], session=np.array([3, 7])))
+    assert alone["sessions"] == "2 with 2 requests; 100 % of one turn"
     lengths = a_table([0.0, 0.0], [10, 20], [4, 4], provenance={"has_arrivals": False})
     assert facts(lengths)["arrivals"] == "none (lengths only)"
     assert facts(a_table([], [], []))["requests"] == "0, 0 failed (0.00 %)"

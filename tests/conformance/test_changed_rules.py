@@ -8,12 +8,13 @@ import pytest
 
 from simserve.engine.waiting import FcfsQueue
 from simserve.policies.ordering import fcfs, priority
+from simserve.policies.scheduling import sglang
 from simserve.policies.scheduling.vllm_v1 import VllmV1
 from simserve.validation.schedules import instance
 from simserve.validation.schedules.compare import compare_cases
 from tests.conformance.recordings import of_version
 
-OLD, NEW = "0.11.0", "0.33.0"
+OLD, NEW, SGLANG = ("vllm", "0.11.0"), ("vllm", "0.33.0"), ("sglang", "0.5.23")
 MOST = 6
 """Workloads of a kind that are tried."""
 
@@ -51,6 +52,11 @@ def admits_after_preemption(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(VllmV1, "_admit", changed)
 
 
+def retracts_the_longest(patch: pytest.MonkeyPatch) -> None:
+    order = sglang.retraction_order
+    patch.setattr(sglang, "retraction_order", lambda *told: list(reversed(list(order(*told)))))
+
+
 RULES = {
     "the first admitted is preempted": (attribute(fcfs, "victim_key", lambda request: -request.admission), OLD, ("tight",)),
     "the most urgent is preempted": (
@@ -75,6 +81,15 @@ RULES = {
     "a victim stays in its step": (key("scheduler", victim_in_step="stays"), NEW, ("priority-tight",)),
     "a prompt is admitted chunk by chunk": (key("scheduler", reserve_full_prompt=False), NEW, ("tight", "reserve")),
     "a lone prompt is cut at the threshold": (key("scheduler", threshold_alone=True), NEW, ("threshold",)),
+    "those that have generated most are retracted": (retracts_the_longest, SGLANG, ("sglang-tight",)),
+    "requests are expected to generate half": (
+        key("scheduler", schedule_conservativeness=lambda c: (c or 1.0) / 2),
+        SGLANG,
+        ("sglang-tight",),
+    ),
+    "chunks are one token shorter": (key("scheduler", chunked_prefill_size=lambda size: size - 1), SGLANG, ("sglang-chunks",)),
+    "the rules of 0.5.1": (key("scheduler", rules="0.5.1"), SGLANG, ("sglang-tight", "sglang-chunks-tight")),
+    "nothing is found in the tree": (key("kv", prefix_caching=False), SGLANG, ("sglang-prefix",)),
 }
 """Rule -> the change, the version that it is tried on, and the kinds that show it."""
 
@@ -82,9 +97,9 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_a_changed_rule_is_noticed(rule, monkeypatch):
     change, version, kinds = RULES[rule]
-    cases = [case for _, case in zip(range(MOST * len(kinds)), of_version("vllm", version, kinds), strict=False)]
-    assert cases, f"no schedule of vLLM {version} is recorded of the kinds {kinds}"
-    before = {one.workload: one.verdict for one in compare_cases(cases)}
-    assert set(before.values()) == {"equal"}
+    cases = [case for _, case in zip(range(MOST * len(kinds)), of_version(*version, kinds), strict=False)]
+    assert cases, f"no schedule of {version} is recorded of the kinds {kinds}"
+    cases = [case for case in cases if all(one.verdict == "equal" for one in compare_cases([case]))]
+    assert cases, f"none of {version} is equal of the kinds {kinds}"
     change(monkeypatch)
     assert any(one.verdict == "different" for case in cases for one in compare_cases([case])), "no recorded schedule notices"

@@ -67,6 +67,7 @@ def imported(name: str) -> ModuleType:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_USE_V1", "1")
+    os.environ.setdefault("VLLM_PLUGINS", "")  # none: those of platforms look for their device
     _torch_before_vllm()
     try:
         return importlib.import_module(name)

@@ -114,6 +114,7 @@ def modules() -> dict[str, Any]:
         "vllm.config": config,
         "vllm.platforms": SimpleNamespace(current_platform=parallel()),
         "vllm.model_executor.models.registry": SimpleNamespace(),
+        "vllm.v1.core.sched.scheduler": Scheduler,
         "vllm.v1.engine": SimpleNamespace(EngineCoreRequest=EngineCoreRequest),
         "vllm.v1.engine.core": SimpleNamespace(EngineCore=EngineCore),
         "vllm.v1.kv_cache_interface": SimpleNamespace(FullAttentionSpec=spec, SlidingWindowSpec=spec),

@@ -65,6 +65,7 @@ def test_clients_that_give_up(installed):
         ({"max_queued": 3}, "max_queued: vLLM 0.11.0 has no 'max_num_queued_reqs'"),
         ({"async_scheduling": True}, "async_scheduling: vLLM 0.11.0 has no asynchronous scheduling"),
         ({"order": "priority"}, "order: vLLM 0.11.0's V1 scheduler has no priorities"),
+        ({"chunked": False}, "chunked: vLLM 0.11.0's V1 scheduler always cuts prompts"),
         ({"order": "lpm"}, "order: vLLM has fcfs and priority, not 'lpm'"),
         ({"chunked_prefill_size": 512}, "chunked_prefill_size: vLLM has no such setting"),
     ],
@@ -149,7 +150,8 @@ def test_ascend_beside_another_vllm(installed, monkeypatch):
         vllm_ascend.drive(workload((0.0, 20, 3)))
 
 
-def test_ascend_is_vllm_unless_prompts_are_whole(installed):
+def test_ascend_is_vllm_unless_prompts_are_whole(installed, monkeypatch):
+    monkeypatch.setattr(vllm_configuration, "_may_take_whole_prompts", lambda: True)
     made = vllm_ascend.drive(workload((0.0, 20, 3), kv_blocks=600))
     assert (made.engine, made.version, made.requests[0].finish_s) == ("vllm-ascend", "0.11.0", 0.03)
     with pytest.raises(EngineUnavailable, match=r"^vllm_ascend\.core\.schedule_config cannot be imported"):

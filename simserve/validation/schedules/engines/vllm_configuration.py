@@ -173,8 +173,15 @@ def _refuse(settings: ScheduleSettings, installed: str, fields: Any) -> None:
         raise Unsupported("order", f"vLLM has fcfs and priority, not '{settings.order}'")
     if settings.async_scheduling and "async_scheduling" not in fields:
         raise Unsupported("async_scheduling", f"vLLM {installed} has no asynchronous scheduling")
+    if not settings.chunked and not _may_take_whole_prompts():
+        raise Unsupported("chunked", f"vLLM {installed}'s V1 scheduler always cuts prompts")
     if settings.order == "priority" and not _has_priority():
         raise Unsupported("order", f"vLLM {installed}'s V1 scheduler has no priorities")
+
+
+def _may_take_whole_prompts() -> bool:
+    """Whether the scheduler looks at the setting at all: 0.8 turns it on whatever it is told (0.8.5: engine/arg_utils.py:1569)."""
+    return "chunked_prefill" in inspect.getsource(imported("vllm.v1.core.sched.scheduler"))
 
 
 def _has_priority() -> bool:

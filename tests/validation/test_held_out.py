@@ -150,7 +150,7 @@ def test_profiles_with_few_held_out_runs_or_none_are_not_validated(name: str) ->
     assert (found is None or found.runs < LEAST_RUNS) and not load_engine(name).validated
 
 
-@pytest.mark.parametrize("name", ["vllm-v0", "vllm-ascend"])
+@pytest.mark.parametrize("name", ["vllm-ascend"])
 def test_assumed_overheads_with_few_times_held_out_are_not_validated(name: str) -> None:
     found = load_engine(name)
     assert recorded(name) is not None and not found.validated and "held-out runs" in found.verdict.words

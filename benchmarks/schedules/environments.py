@@ -73,7 +73,7 @@ OWN = {
 GENERATIONS = {
     "transformers-4": ("transformers==4.57.*", "tokenizers>=0.22,<0.23", "huggingface_hub<1", "safetensors", "hf-xet"),
     "transformers-5": ("transformers>=5.16.1,<5.21", "tokenizers>=0.23.2", "huggingface_hub>=1", "safetensors", "hf-xet", "shellingham"),
-    "transformers-5.8": ("transformers==5.8.1", "tokenizers>=0.22,<0.23", "huggingface_hub>=1", "safetensors", "hf-xet", "shellingham"),
+    "transformers-5.8": ("transformers==5.8.1", "tokenizers>=0.22,<0.23", "huggingface_hub>=1.5,<2", "safetensors", "hf-xet", "shellingham"),
 }
 
 VERSIONS = {

@@ -125,7 +125,11 @@ def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str
             "prefill_max_requests": st.sampled_from([0, 0, 1, 2]),
             "clip_max_new_tokens": st.sampled_from([4096, 1]),
         }
-        return st.builds(lambda chosen, mixed: tuple(sorted((chosen | {"mixed_chunk": mixed and chosen["chunked_prefill_size"] > 0}).items())), st.fixed_dictionaries(choices), st.booleans())
+        return st.builds(
+            lambda chosen, mixed: tuple(sorted((chosen | {"mixed_chunk": mixed and chosen["chunked_prefill_size"] > 0}).items())),
+            st.fixed_dictionaries(choices),
+            st.booleans(),
+        )
     elif policy == "vllm-v1":
         rules = {
             "victim_in_step": st.sampled_from(["stays", "leaves", "undone"]),

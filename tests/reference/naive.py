@@ -168,7 +168,11 @@ class Naive:
 
     @property
     def head(self) -> Req:
-        keys = {"fcfs": lambda r: 0, "priority": lambda r: (-r.priority, self.place(r)), "shortest-job": lambda r: (r.prompt + r.output, self.place(r))}
+        keys = {
+            "fcfs": lambda r: 0,
+            "priority": lambda r: (-r.priority, self.place(r)),
+            "shortest-job": lambda r: (r.prompt + r.output, self.place(r)),
+        }
         return min(self.waiting, key=keys.get(self.order, lambda r: self.place(r)))
 
     def place(self, r: Req) -> int:

@@ -12,8 +12,8 @@ def sglang(
     chunked_prefill_size: int = 8192, max_prefill_tokens: int = 16384, schedule_conservativeness: float = 1.0, mixed_chunk: bool = False,
     prefill_max_requests: int = 0, clip_max_new_tokens: int = 4096,
 ) -> Callable[[Naive], None]:  # fmt: skip
-    """`part` of what requests may generate at most is expected of them; a `full` batch looks at no prompt until one of it has left; `wanted`
-    = those that decode after the last step if none ends in it; `alone`: nothing decoded before it; it `fell` = `part` falls."""
+    """`part` of what requests may generate at most is expected of them; a `full` batch looks at no prompt until one of it has left;
+    `wanted` = those that decode after the last step if none ends in it; `alone`: nothing decoded before it; it `fell` = `part` falls."""
     first = min(0.7 * schedule_conservativeness, 1.0)
     last = min(first * 0.14, 1.0)
     part, full, wanted, alone, fell = first, False, 0, False, False

@@ -51,7 +51,8 @@ class Sglang(Scheduler):
             description="Most tokens that a request is expected to generate (SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION).",
         )
         rules: Literal["0.5.1", "0.5.6", "0.5.14", "0.5.23"] = Field(
-            "0.5.23", description="Since which version the rules of admission and retraction are as here (simserve/policies/scheduling/sglang_adder.py)."
+            "0.5.23",
+            description="Version since which admission and retraction have these rules (policies/scheduling/sglang_adder.py).",
         )
 
         @field_validator("chunked_prefill_size")

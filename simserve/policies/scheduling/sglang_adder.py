@@ -68,15 +68,15 @@ class PrefillAdder:
     finished  requests of the batch that will decode when it has ended
     """
 
-    def __init__(
-        self, params: Sglang.Params, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState
-    ) -> None:
+    def __init__(self, params: Sglang.Params, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState) -> None:
         self.params, self.rules, self.view, self.plan, self.state = params, rules, view, plan, state
         self.page = view.kv.block_tokens
         mixed = len(view.decoding) + state.stale if params.mixed_chunk else 0
         self.input_left: float = params.max_prefill_tokens - mixed
         self.chunk_left: float = params.chunked_prefill_size - mixed if params.chunked_prefill_size > 0 else math.inf
-        self.spoken_for: float = mixed + sum([self._expected(request, ratio) for request in view.decoding]) + sum([left * ratio for left in state.ended])
+        self.spoken_for: float = (
+            mixed + sum([self._expected(request, ratio) for request in view.decoding]) + sum([left * ratio for left in state.ended])
+        )
         self.taken = mixed
         self.finished = 0
         self.added = 0

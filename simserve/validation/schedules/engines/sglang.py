@@ -10,7 +10,6 @@ numbers without tensors behind it. Requests end by an end-of-sequence token at t
 
 from __future__ import annotations
 
-import importlib
 import json
 import tempfile
 from array import array
@@ -88,7 +87,9 @@ def drive(workload: ScheduleWorkload) -> Schedule:
     except NothingLeft:
         pass
     except (AttributeError, TypeError, ImportError, KeyError) as wrong:
-        raise EngineUnavailable(f"SGLang {engine.version}: its scheduler's interface is another: {type(wrong).__name__}: {wrong}") from wrong
+        raise EngineUnavailable(
+            f"SGLang {engine.version}: its scheduler's interface is another: {type(wrong).__name__}: {wrong}"
+        ) from wrong
     return run.recorder.schedule()
 
 

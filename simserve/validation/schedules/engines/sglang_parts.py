@@ -29,7 +29,9 @@ class Engine:
         try:
             return _scheduler(self, arguments, settings, run)
         except (AttributeError, TypeError, ImportError, KeyError) as wrong:
-            raise EngineUnavailable(f"SGLang {self.version}: its scheduler is put together otherwise: {type(wrong).__name__}: {wrong}") from wrong
+            raise EngineUnavailable(
+                f"SGLang {self.version}: its scheduler is put together otherwise: {type(wrong).__name__}: {wrong}"
+            ) from wrong
 
 
 @cache
@@ -161,7 +163,12 @@ class _Driven:
         values = {
             "server_args": stated,
             "model_config": SimpleNamespace(
-                vocab_size=1 << 62, is_encoder_decoder=False, is_multimodal=False, num_key_value_heads=2, hf_eos_token_id={2}, **dict.fromkeys(MODEL_NONE)
+                vocab_size=1 << 62,
+                is_encoder_decoder=False,
+                is_multimodal=False,
+                num_key_value_heads=2,
+                hf_eos_token_id={2},
+                **dict.fromkeys(MODEL_NONE),
             ),
             "page_size": settings.block_tokens,
             "device": "cpu",
@@ -226,9 +233,14 @@ class _Driven:
     def _policy(self, stated: Any) -> None:
         """The queue's order and the first ratio, as constructors of older versions set them."""
         policy = self.parts.policy.SchedulePolicy
-        words = {"enable_priority_scheduling": stated_or(stated, "enable_priority_scheduling", False), "schedule_low_priority_values_first": False}
+        words = {
+            "enable_priority_scheduling": stated_or(stated, "enable_priority_scheduling", False),
+            "schedule_low_priority_values_first": False,
+        }
         known = inspect.signature(policy).parameters
-        self.policy = policy(stated.schedule_policy, self.tree_cache, False, **{name: value for name, value in words.items() if name in known})
+        self.policy = policy(
+            stated.schedule_policy, self.tree_cache, False, **{name: value for name, value in words.items() if name in known}
+        )
         self.try_preemption = words["enable_priority_scheduling"]
         try:
             envs = importlib.import_module("sglang.srt.environ").envs
@@ -245,9 +257,7 @@ class _Driven:
 
     def _results(self, null: Any) -> None:
         """What handles the results of a batch."""
-        coordinator = SimpleNamespace(
-            pending_member_rows=lambda batch: 0, commit_decode=lambda batch: set(), retire_group=lambda req: None
-        )
+        coordinator = SimpleNamespace(pending_member_rows=lambda batch: 0, commit_decode=lambda batch: set(), retire_group=lambda req: None)
         self.beam_coordinator = coordinator
         self.batch_result_processor = self.parts.scheduler.SchedulerBatchResultProcessor(
             is_generation=True,
@@ -360,18 +370,27 @@ class _Driven:
 MODEL_NONE = ("is_matryoshka", "self_opened_think_start_ids", "think_end_id", "think_end_ids")
 """Of the model: it does not reason."""
 
-FALSE = (
-    "enable_hierarchical_cache enable_hicache_storage enable_lmcache enable_hisparse enable_lora enable_unified_memory require_mlp_sync"
-    " enable_unified_cache_external_linker enable_skip_finishing_decode enable_continuous_input_polling is_hybrid_swa is_hybrid_ssm"
-    " gracefully_exit _engine_paused enable_fpm enable_pdmux attn_dp_enabled enable_lora_overlap_loading"
-).split()
+_FALSE = """
+enable_hierarchical_cache enable_hicache_storage enable_lmcache enable_hisparse enable_lora enable_unified_memory require_mlp_sync
+enable_unified_cache_external_linker enable_skip_finishing_decode enable_continuous_input_polling is_hybrid_swa is_hybrid_ssm
+gracefully_exit _engine_paused enable_fpm enable_pdmux attn_dp_enabled enable_lora_overlap_loading
+"""
+
+FALSE = _FALSE.split()
 """Features that are off."""
 
-NONE = (
-    "dllm_config prefill_delayer min_free_slots_delayer hisparse_coordinator decode_offload_manager draft_worker lora_drainer"
-    " dynamic_chunk_sizer mm_receiver rust_server external_corpus_manager"
-).split()
+_NONE = """
+dllm_config prefill_delayer min_free_slots_delayer hisparse_coordinator decode_offload_manager draft_worker lora_drainer
+dynamic_chunk_sizer mm_receiver rust_server external_corpus_manager
+"""
+
+NONE = _NONE.split()
 """Parts that a server without them does not have."""
 
-QUIET = "scheduler_stage_metrics metrics_reporter metrics_collector output_streamer load_inquirer grammar_manager invariant_checker load_publisher".split()
+_QUIET = """
+scheduler_stage_metrics metrics_reporter metrics_collector output_streamer load_inquirer grammar_manager invariant_checker
+load_publisher
+"""
+
+QUIET = _QUIET.split()
 """Parts that only report."""

@@ -36,6 +36,9 @@ class KvView(Protocol):
     def free_tokens(self) -> int:
         """Tokens that fit in the free blocks above the watermark, at least 0."""
 
+    def idle_blocks(self, request: Request) -> int:
+        """Free blocks that an admission of a waiting request would take for what the prefix cache has of it."""
+
     def blocks(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""
 

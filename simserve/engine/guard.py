@@ -16,7 +16,7 @@ from simserve.contracts import CostModel, CostWrapper, DecodeSteps, Step
 from simserve.contracts.cost import F64
 from simserve.engine.cluster_view import ClusterView
 from simserve.engine.decode_group import DecodeGroup
-from simserve.engine.kv_cache import KvView
+from simserve.engine.kv_view import KvView
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame, write
 from simserve.engine.request import LiveRequest, OracleRequest

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from simserve import contracts
 from simserve.engine.batch import Batch
 from simserve.engine.decode_group import DecodeGroup
-from simserve.engine.kv_cache import KvView
+from simserve.engine.kv_view import KvView
 from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest
 from simserve.engine.waiting import WaitingQueue

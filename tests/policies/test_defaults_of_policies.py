@@ -32,7 +32,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_queued_tokens": 0,
     },
     # server_args.py of SGLang
-    "sglang": {"chunked_prefill_size": 8192, "max_prefill_tokens": 16384, "max_seqs": 1024},
+    "sglang": {
+        "chunked_prefill_size": 8192,
+        "max_prefill_tokens": 16384,
+        "max_seqs": 1024,
+        "schedule_conservativeness": 1.0,
+        "mixed_chunk": False,
+        "prefill_max_requests": 0,
+        "clip_max_new_tokens": 4096,
+        "rules": "0.5.23",
+    },
     # arXiv 2403.02310: chunks of 512, batches of 128
     "sarathi": {"token_budget": 512, "max_seqs": 128, "hybrid": True, "chunked": True, "longer_prompts": "run"},
     # RaggedInferenceEngineConfig of DeepSpeed-MII: 768 tokens, 512 sequences

@@ -208,11 +208,12 @@ class StepPlan(Protocol):
         others is rolled back in place. To be planned before `decode`, which takes those that are not verified back into the group. False,
         and nothing changes, when memory for all of them is short."""
 
-    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
+    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0, admits: bool = False) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by
         swap and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the
         plan: it is taken out, and its tokens are in the budget again. But `credit_tokens`, all it has in the plan, stay there: they are
-        computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error)."""
+        computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error). After
+        one that `admits`, requests may still be admitted in this plan: it has made room for them (SGLang's preempt_to_schedule)."""
 
     def to_front(self, request: Request) -> None:
         """A waiting request goes to the front of the queue, where the queue discipline is first come, first served. Not while the queue

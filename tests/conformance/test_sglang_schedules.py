@@ -13,7 +13,7 @@ from simserve.validation.schedules.report import headline
 
 FOLDER = Path(__file__).parent / "fixtures"
 
-EQUAL = "roomy tight chunks chunks-tight unchunked slots prefill-limits pages mixed prefix prefix-tight lpm".split()  # noqa: SIM905
+EQUAL = "roomy tight chunks chunks-tight unchunked slots prefill-limits pages mixed prefix prefix-tight lpm priority".split()  # noqa: SIM905
 
 OLDER = "roomy tight chunks chunks-tight unchunked prefill-limits".split()  # noqa: SIM905
 """Kinds of which all schedules of 0.5.6 and 0.5.1 are equal."""

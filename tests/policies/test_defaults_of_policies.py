@@ -41,6 +41,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "prefill_max_requests": 0,
         "clip_max_new_tokens": 4096,
         "rules": "0.5.23",
+        "priority_preemption_threshold": -1,
     },
     # arXiv 2403.02310: chunks of 512, batches of 128
     "sarathi": {"token_budget": 512, "max_seqs": 128, "hybrid": True, "chunked": True, "longer_prompts": "run"},

@@ -46,6 +46,10 @@ class KvView(Protocol):
 class WaitingView(Protocol):
     """Requests that are not admitted, in the order of the queue discipline. Walking it may admit or reject the request last yielded."""
 
+    @property
+    def fcfs(self) -> bool:
+        """Whether they wait in the order in which they came."""
+
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Request]: ...

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.decode_group import NO_END, DecodeGroup
 from simserve.engine.kv_cache import KvCache
-from simserve.engine.kv_view import KvView
 from simserve.engine.kv_groups import NO_LIMIT, KvGroups, KvWindow
+from simserve.engine.kv_view import KvView
 from simserve.engine.prefix_cache import PrefixCache
 from simserve.engine.records import Status
 from simserve.engine.request import LiveRequest

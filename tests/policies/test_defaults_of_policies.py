@@ -74,7 +74,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "llumnix-scaling": {"interval_s": 10.0, "scale_up": 10.0, "scale_down": 60.0, "min_instances": 1, "most": 100.0},
 }  # fmt: skip
 
-FROM_0 = {"long_prefill_token_threshold", "reserved_tokens", "balance_requests", "seed", "headroom_blocks", "min_instances"}
+FROM_MINUS_1 = {"chunked_prefill_size", "priority_preemption_threshold"}
+"""-1 = off."""
+
+FROM_0 = {
+    "prefill_max_requests",
+    "long_prefill_token_threshold",
+    "reserved_tokens",
+    "balance_requests",
+    "seed",
+    "headroom_blocks",
+    "min_instances",
+}
 FROM_0 |= {"max_active_seqs", "max_queued", "max_queued_tokens"}
 """Whole numbers that may be 0; of all others a policy needs one at least."""
 
@@ -105,7 +116,7 @@ WHOLE = [(name, key) for name, values in DEFAULTS.items() for key, value in valu
 
 @pytest.mark.parametrize(("name", "key"), WHOLE)
 def test_the_least_of_a_whole_number(name: str, key: str) -> None:
-    least = -1 if key == "chunked_prefill_size" else 0 if key in FROM_0 else 1
+    least = -1 if key in FROM_MINUS_1 else 0 if key in FROM_0 else 1
     assert getattr(params(name)(**{key: least}), key) == least
     with pytest.raises(ValidationError, match=key):
         params(name)(**{key: least - 1})

@@ -124,7 +124,7 @@ def longest_output(request: Request, view: InstanceView) -> int:
     init_req_max_new_tokens; tp_worker.py line 421)."""
     page, prompt = view.kv.block_tokens, request.prompt_tokens
     allowed = view.max_model_tokens - 2 - prompt
-    if view.kv.blocks(2 * page) == 2:  # all layers keep every token
+    if view.kv.blocks(page << 20) == 1 << 20:  # all layers keep every token
         allowed = min(allowed, view.kv.total_blocks * page - -(-prompt // page) * page - page - 1)
     allowed = max(1, allowed)
     return min(request.max_output_tokens, allowed) if request.max_output_tokens > 0 else allowed

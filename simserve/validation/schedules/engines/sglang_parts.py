@@ -9,7 +9,7 @@ import inspect
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simserve.validation.schedules.engines.sglang_stubs import Nothing, stub
 from simserve.validation.schedules.refusals import EngineUnavailable, Unsupported
@@ -67,7 +67,7 @@ def _scheduler(engine: Engine, arguments: dict[str, Any], settings: ScheduleSett
     modules = engine.modules
     stated = modules.arguments.ServerArgs(**arguments)
     _publish(stated)
-    driven = type("DrivenScheduler", (_Driven, modules.scheduler.Scheduler), {})
+    driven: Any = type("DrivenScheduler", (_Driven, modules.scheduler.Scheduler), {})
     one = driven.__new__(driven)
     one.run, one.parts = run, modules
     one.req_to_token_pool = modules.pool.ReqToTokenPool(
@@ -88,7 +88,7 @@ def _publish(stated: Any) -> None:
         if hasattr(arguments, "set_global_server_args_for_scheduler"):
             arguments.set_global_server_args_for_scheduler(stated)
         else:  # 0.5.1
-            batches = importlib.import_module("sglang.srt.managers.schedule_batch")
+            batches: Any = importlib.import_module("sglang.srt.managers.schedule_batch")
             batches.global_server_args_dict |= {name: getattr(stated, name) for name in batches.GLOBAL_SERVER_ARGS_KEYS}
             batches.global_server_args_dict["max_micro_batch_size"] = stated.max_running_requests
         return
@@ -155,6 +155,11 @@ class _Driven:
 
     run: Any
     parts: SimpleNamespace
+    forward_ct: int
+
+    if TYPE_CHECKING:  # the rest of it is SGLang's Scheduler
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def settle(self, stated: Any, settings: ScheduleSettings) -> None:
         """The attributes that the scheduler's constructor would set."""

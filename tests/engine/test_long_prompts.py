@@ -27,6 +27,7 @@ WHAT: dict[str, tuple[int, str]] = {
     # chunked_prefill_size 8,192 on 80 GB (sglang/srt/server_args.py)
     "sglang": (8192, "cut"),
     "sglang-0.5.1": (8192, "cut"),
+    "sglang-0.5.23": (8192, "cut"),
     # half of batch_max_tokens 16,384 (lightllm/server/api_start.py)
     "lightllm": (8192, "cut"),
     # RequestError above max_num_tokens without chunked prefill (tensorrt_llm/llmapi/llm.py, _check_arguments)

@@ -78,7 +78,6 @@ FROM_MINUS_1 = {"chunked_prefill_size", "priority_preemption_threshold"}
 """-1 = off."""
 
 FROM_0 = {
-    "prefill_max_requests",
     "long_prefill_token_threshold",
     "reserved_tokens",
     "balance_requests",
@@ -86,7 +85,7 @@ FROM_0 = {
     "headroom_blocks",
     "min_instances",
 }
-FROM_0 |= {"max_active_seqs", "max_queued", "max_queued_tokens"}
+FROM_0 |= {"prefill_max_requests", "max_active_seqs", "max_queued", "max_queued_tokens"}
 """Whole numbers that may be 0; of all others a policy needs one at least."""
 
 

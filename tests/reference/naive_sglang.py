@@ -74,7 +74,7 @@ def sglang(
                 whole = c == want
             if c <= 0:
                 return False
-            if s.swapped or not s.can_admit(known + c):
+            if s.swapped or not s.can_admit(r.prompt + r.generated):
                 return bool(s.slices or batch)
             s.admit(r, known + c)
             memory -= woken

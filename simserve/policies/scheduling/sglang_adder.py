@@ -192,7 +192,7 @@ class PrefillAdder:
             if tokens <= 0:
                 return False
             last = cached + tokens == request.target_tokens
-        if not self.plan.admit(request, reserve_tokens=cached + tokens):
+        if not self.plan.admit(request, reserve_tokens=cached + tokens, room_tokens=request.target_tokens):
             return self._out_of_memory()
         self.free -= locked
         self.plan.prefill(request, tokens)

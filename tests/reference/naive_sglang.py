@@ -31,7 +31,7 @@ def sglang(
 
     def prompts(s: Naive, batch: list[Req]) -> bool:
         """Plans a prefill batch; whether the batch is full now."""
-        riders = len(batch) if mixed_chunk else 0
+        riders = len(batch) if mixed_chunk and not s.speculation else 0
         tokens: float = chunked_prefill_size - riders if chunked_prefill_size > 0 else math.inf
         total = max_prefill_tokens - riders
         memory, soon = s.room, riders
@@ -97,7 +97,7 @@ def sglang(
         if s.prefilling or (s.waiting and not full):
             full = (not s.prefilling and len(s.running) >= s.max_seqs) or prompts(s, batch) or full
         if s.slices:
-            if mixed_chunk and batch and not short(s):
+            if mixed_chunk and not s.speculation and batch and not short(s):
                 s.decode_all()
                 s.swap_in()
             ends = sum(r.computed + c.new_tokens == r.target for r, c in s.slices)

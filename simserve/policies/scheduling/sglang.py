@@ -138,7 +138,7 @@ class Sglang(Scheduler):
         adder.fill()
         if not plan.slices:
             return False
-        if self.params.mixed_chunk and len(group):
+        if self.params.mixed_chunk and view.in_turn and len(group):  # the server switches it off with speculation
             self._mix(plan, view)
         state.prefilled(group.tick + bool(plan.decodes), len(group) + adder.finished, emptied=not len(group) or bool(plan.decodes))
         return True

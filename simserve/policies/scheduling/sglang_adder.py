@@ -71,7 +71,7 @@ class PrefillAdder:
     def __init__(self, params: Sglang.Params, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState) -> None:
         self.params, self.rules, self.view, self.plan, self.state = params, rules, view, plan, state
         self.page, self.ratio = view.kv.block_tokens, ratio
-        mixed = len(view.decoding) + state.stale if params.mixed_chunk else 0
+        mixed = len(view.decoding) + state.stale if params.mixed_chunk and view.in_turn else 0
         self.input_left: float = params.max_prefill_tokens - mixed
         self.chunk_left: float = params.chunked_prefill_size - mixed if params.chunked_prefill_size > 0 else math.inf
         self.spoken_for: float = (

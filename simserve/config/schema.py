@@ -102,10 +102,9 @@ class KvSection(Section):
     )
     eviction: Literal["contents-last", "freed-first", "empty-first", "radix"] | None = Field(
         default=None,
-        description="Which free blocks are taken first, where contents are kept: `contents-last` = those without contents, then the contents"
-        " least recently used; `freed-first` = in the order in which they were freed (vLLM V1); `empty-first` = the same, but blocks freed"
-        " without contents come before the others (vLLM since 0.24); `radix` = leaves of a tree of sequences, least recently used first"
-        " (SGLang).",
+        description="Which free blocks are taken first, where contents are kept: `contents-last` = those without contents, then the"
+        " contents least recently used; `freed-first` = in the order in which they were freed (vLLM V1); `empty-first` = the same, but"
+        " blocks freed without contents come before the others (vLLM since 0.24); `radix` = leaves of a tree of sequences (SGLang).",
     )
 
     @model_validator(mode="after")

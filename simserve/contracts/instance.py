@@ -36,12 +36,19 @@ class KvView(Protocol):
     def free_tokens(self) -> int:
         """Tokens that fit in the free blocks above the watermark, at least 0."""
 
+    def idle_blocks(self, request: Request) -> int:
+        """Free blocks that an admission of a waiting request would take for what the prefix cache has of it."""
+
     def blocks(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""
 
 
 class WaitingView(Protocol):
     """Requests that are not admitted, in the order of the queue discipline. Walking it may admit or reject the request last yielded."""
+
+    @property
+    def fcfs(self) -> bool:
+        """Whether they wait in the order in which they came."""
 
     def __len__(self) -> int: ...
 
@@ -205,11 +212,12 @@ class StepPlan(Protocol):
         others is rolled back in place. To be planned before `decode`, which takes those that are not verified back into the group. False,
         and nothing changes, when memory for all of them is short."""
 
-    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
+    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0, admits: bool = False) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by
         swap and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the
         plan: it is taken out, and its tokens are in the budget again. But `credit_tokens`, all it has in the plan, stay there: they are
-        computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error)."""
+        computed for nothing, and count as computed when it is admitted again, when the prefix cache is not asked (vLLM 0.11's error). After
+        one that `admits`, requests may still be admitted in this plan: it has made room for them (SGLang's preempt_to_schedule)."""
 
     def to_front(self, request: Request) -> None:
         """A waiting request goes to the front of the queue, where the queue discipline is first come, first served. Not while the queue

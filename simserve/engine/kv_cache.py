@@ -125,7 +125,7 @@ class KvCache:
         return self.cached_tokens(request) if self.radix is None else self.radix.refresh(request, whole)
 
     def settle(self, slices: Sequence[Slice], decodes: int, grown: int) -> None:
-        """A step has its memory, `grown` blocks of it for so many `decodes`: an index of whole sequences forgets what has no place any more.
+        """A step has its memory, `grown` blocks of it for so many `decodes`: an index of whole sequences forgets what has no place.
 
         With blocks of several tokens SGLang makes room for a page more than each slice may need, and for a page of each decode
         (mem_cache/allocation.py lines 162 and 572, alloc_paged_token_slots_extend and _decode).

@@ -1,4 +1,4 @@
-"""The KV cache of an instance as policies see it."""
+"""The KV cache as policies see it."""
 
 from __future__ import annotations
 

@@ -333,11 +333,11 @@ class StepPlan(Step):
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------
 
-    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0) -> None:
+    def preempt(self, request: Request, undo: bool = False, credit_tokens: int = 0, admits: bool = False) -> None:
         """Takes the KV from a running request that is not in this step's plan: by copying it to the host, if the instance preempts by swap
         and the host has room for a decoding request, else by forgetting it (it will be recomputed). With `undo` it may be in the plan, but
-        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` stay in it: see
-        simserve.contracts.StepPlan.
+        for a group that decodes already: it is taken out, and its tokens are in the budget again. `credit_tokens` stay in it, and after one
+        that `admits` requests may be admitted still: see simserve.contracts.StepPlan.
 
         With pipeline stages, the started prompt that would be the last of the instance to be preempted keeps its KV while other lanes hold
         any (docs/invariants.md): it is out of this plan, and goes on when they have given up enough.
@@ -354,7 +354,7 @@ class StepPlan(Step):
             take_out(self, live)
         if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
             self.refuse(f"preempts {request!r}, which is in the step already")
-        self.preempted = True
+        self.preempted = self.preempted or not admits
         if self._batch.loads:  # otherwise those that wait with memory could starve those that run, time and again
             self._batch.instance.intake.give_up_memory()
         if live.state is State.PREFILLING and self._batch.runner.keeps_kv(live):

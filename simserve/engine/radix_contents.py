@@ -174,7 +174,7 @@ class RadixContents:
         return node
 
     def refresh(self, request: LiveRequest, whole: bool = False) -> int:
-        """The request is looked up: what it finds is used now (match_prefix). Answers with the tokens found. `whole` = with its last token."""
+        """The request is looked up: what it finds is used now (match_prefix). Answers with the tokens found. `whole`: its last too."""
         found = node = self._find(request, self._limit(request, whole))
         used = self._tick()
         while node.parent is not None:
@@ -254,8 +254,8 @@ class RadixContents:
         """What a step will compute cannot be found yet."""
 
     def release(self, request: LiveRequest, gone: bool = False) -> int:
-        """The request uses nothing any more. One that is `gone` leaves its output; one that comes back, what was entered: its prompt. Answers
-        with how many blocks no other uses."""
+        """The request uses nothing any more. One that is `gone` leaves its output; one that comes back, what was entered: its prompt.
+        Answers with how many blocks no other uses."""
         self.settle()
         decoded = request.computed_tokens > request.target_tokens
         tokens = request.computed_tokens if gone else min(request.computed_tokens, request.target_tokens)

@@ -74,7 +74,7 @@ class InstanceSpec:
     eviction          with `prefix_caching`, which free blocks are taken first: "contents-last" (those without contents, then contents least
                       recently used), "freed-first" (in the order in which they were freed; vLLM V1), "empty-first" (the same, but freed
                       blocks without contents come before the others; vLLM since 0.24), "radix" (leaves of a tree of sequences, least
-                      recently used first; SGLang). The second and third go block by block (BlockContents), the last by nodes (RadixContents);
+                      recently used first; SGLang: RadixContents). The second and third go block by block (BlockContents);
                       with windows, or with `prefix_match` "token", they are as the first
     caches_outputs    with `prefix_caching`, keep the KV of generated tokens too, where the workload tells what they are (`content_ids`)
     request_s, request_per_prompt_token_s  time between a request's release and the scheduler's seeing it (HTTP, tokenising), seconds;

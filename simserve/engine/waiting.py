@@ -70,7 +70,7 @@ class FcfsQueue:
 
 
 class SortedQueue:
-    """Ordered by a key; preempted requests return to the place of their key, among equals by row, or `last`: behind those that have come."""
+    """Ordered by a key; preempted requests return to the place of their key, among equals by row, or `last`, behind those there."""
 
     fcfs = False
 

@@ -118,7 +118,18 @@ def params(policy: str, budgets: list[int]) -> st.SearchStrategy[tuple[tuple[str
     if policy == "vllm-v0":
         choices = {"max_num_batched_tokens": st.none() | budget, "padded": st.booleans(), "chunked": st.sampled_from([False, False, True])}
     elif policy == "sglang":
-        choices = {"chunked_prefill_size": budget | st.just(-1), "max_prefill_tokens": budget}
+        choices = {
+            "chunked_prefill_size": budget | st.just(-1),
+            "max_prefill_tokens": budget,
+            "schedule_conservativeness": st.sampled_from([0.0, 0.0, 0.3, 1.0]),  # at 0 memory runs short most often
+            "prefill_max_requests": st.sampled_from([0, 0, 1, 2]),
+            "clip_max_new_tokens": st.sampled_from([4096, 1]),
+        }
+        return st.builds(
+            lambda chosen, mixed: tuple(sorted((chosen | {"mixed_chunk": mixed and chosen["chunked_prefill_size"] > 0}).items())),
+            st.fixed_dictionaries(choices),
+            st.booleans(),
+        )
     elif policy == "vllm-v1":
         rules = {
             "victim_in_step": st.sampled_from(["stays", "leaves", "undone"]),

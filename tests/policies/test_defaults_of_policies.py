@@ -33,7 +33,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_queued_tokens": 0,
     },
     # server_args.py of SGLang
-    "sglang": {"chunked_prefill_size": 8192, "max_prefill_tokens": 16384, "max_seqs": 1024},
+    "sglang": {
+        "chunked_prefill_size": 8192,
+        "max_prefill_tokens": 16384,
+        "max_seqs": 1024,
+        "schedule_conservativeness": 1.0,
+        "mixed_chunk": False,
+        "prefill_max_requests": 0,
+        "clip_max_new_tokens": 4096,
+        "rules": "0.5.23",
+        "priority_preemption_threshold": -1,
+    },
     # arXiv 2403.02310: chunks of 512, batches of 128
     "sarathi": {"token_budget": 512, "max_seqs": 128, "hybrid": True, "chunked": True, "longer_prompts": "run"},
     # RaggedInferenceEngineConfig of DeepSpeed-MII: 768 tokens, 512 sequences
@@ -65,8 +75,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "llumnix-scaling": {"interval_s": 10.0, "scale_up": 10.0, "scale_down": 60.0, "min_instances": 1, "most": 100.0},
 }  # fmt: skip
 
-FROM_0 = {"long_prefill_token_threshold", "reserved_tokens", "balance_requests", "seed", "headroom_blocks", "min_instances"}
-FROM_0 |= {"max_active_seqs", "max_queued", "max_queued_tokens"}
+FROM_MINUS_1 = {"chunked_prefill_size", "priority_preemption_threshold"}
+"""-1 = off."""
+
+FROM_0 = {
+    "long_prefill_token_threshold",
+    "reserved_tokens",
+    "balance_requests",
+    "seed",
+    "headroom_blocks",
+    "min_instances",
+}
+FROM_0 |= {"prefill_max_requests", "max_active_seqs", "max_queued", "max_queued_tokens"}
 """Whole numbers that may be 0; of all others a policy needs one at least."""
 
 
@@ -96,7 +116,7 @@ WHOLE = [(name, key) for name, values in DEFAULTS.items() for key, value in valu
 
 @pytest.mark.parametrize(("name", "key"), WHOLE)
 def test_the_least_of_a_whole_number(name: str, key: str) -> None:
-    least = -1 if key == "chunked_prefill_size" else 0 if key in FROM_0 else 1
+    least = -1 if key in FROM_MINUS_1 else 0 if key in FROM_0 else 1
     assert getattr(params(name)(**{key: least}), key) == least
     with pytest.raises(ValidationError, match=key):
         params(name)(**{key: least - 1})

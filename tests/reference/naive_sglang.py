@@ -12,8 +12,8 @@ def sglang(
     chunked_prefill_size: int = 8192, max_prefill_tokens: int = 16384, schedule_conservativeness: float = 1.0, mixed_chunk: bool = False,
     prefill_max_requests: int = 0, clip_max_new_tokens: int = 4096,
 ) -> Callable[[Naive], None]:  # fmt: skip
-    """`part` of what requests may generate at most is expected of them; a `full` batch looks at no prompt until one of it has left; `wanted`
-    = those that decode after the last step if none ends in it; `alone`: nothing decoded before it; it `fell` = `part` falls."""
+    """`part` of what requests may generate at most is expected of them; a `full` batch looks at no prompt until one of it has left;
+    `wanted` = those that decode after the last step if none ends in it; `alone`: nothing decoded before it; it `fell` = `part` falls."""
     first = min(0.7 * schedule_conservativeness, 1.0)
     last = min(first * 0.14, 1.0)
     part, full, wanted, alone, fell = first, False, 0, False, False
@@ -31,7 +31,7 @@ def sglang(
 
     def prompts(s: Naive, batch: list[Req]) -> bool:
         """Plans a prefill batch; whether the batch is full now."""
-        riders = len(batch) if mixed_chunk else 0
+        riders = len(batch) if mixed_chunk and not s.speculation else 0
         tokens: float = chunked_prefill_size - riders if chunked_prefill_size > 0 else math.inf
         total = max_prefill_tokens - riders
         memory, soon = s.room, riders
@@ -74,7 +74,7 @@ def sglang(
                 whole = c == want
             if c <= 0:
                 return False
-            if s.swapped or not s.can_admit(known + c):
+            if s.swapped or not s.can_admit(r.prompt + r.generated):
                 return bool(s.slices or batch)
             s.admit(r, known + c)
             memory -= woken
@@ -97,7 +97,7 @@ def sglang(
         if s.prefilling or (s.waiting and not full):
             full = (not s.prefilling and len(s.running) >= s.max_seqs) or prompts(s, batch) or full
         if s.slices:
-            if mixed_chunk and batch and not short(s):
+            if mixed_chunk and not s.speculation and batch and not short(s):
                 s.decode_all()
                 s.swap_in()
             ends = sum(r.computed + c.new_tokens == r.target for r, c in s.slices)

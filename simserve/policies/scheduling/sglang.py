@@ -44,6 +44,13 @@ class Sglang(Scheduler):
         )
         mixed_chunk: bool = Field(False, description="Decodes ride in prefill batches (--enable-mixed-chunk).")
         prefill_max_requests: int = Field(0, ge=0, le=MOST_REQUESTS, description="Most prompts of a step; 0 = no limit.")
+        priority_preemption_threshold: int = Field(
+            -1,
+            ge=-1,
+            le=1_000_000,
+            description="With the order `priority`: a request takes the slot of one whose priority is lower by more than this"
+            " (--priority-scheduling-preemption-threshold, 10); -1 = never.",
+        )
         clip_max_new_tokens: int = Field(
             4096,
             gt=0,
@@ -52,7 +59,7 @@ class Sglang(Scheduler):
         )
         rules: Literal["0.5.1", "0.5.6", "0.5.14", "0.5.23"] = Field(
             "0.5.23",
-            description="Since which version the rules of admission and retraction are as here (simserve/policies/scheduling/sglang_adder.py).",
+            description="Version since which admission and retraction have these rules (policies/scheduling/sglang_adder.py).",
         )
 
         @field_validator("chunked_prefill_size")
@@ -116,7 +123,8 @@ class Sglang(Scheduler):
             self.ratio.reset()
             if self._prefill(plan, view, state):
                 return plan
-        looked = bool(view.waiting) and not state.full  # and will look again after this step
+        preempts = self.params.priority_preemption_threshold >= 0
+        looked = bool(view.waiting) and (preempts or not state.full)  # and will look again after this step
         self._decode(plan, view, state)
         return plan if looked else plan.hold(ignore_arrivals=True if state.full else None)
 
@@ -130,20 +138,21 @@ class Sglang(Scheduler):
         adder.fill()
         if not plan.slices:
             return False
-        if self.params.mixed_chunk and len(group):
+        if self.params.mixed_chunk and view.in_turn and len(group):  # the server switches it off with speculation
             self._mix(plan, view)
         state.prefilled(group.tick + bool(plan.decodes), len(group) + adder.finished, emptied=not len(group) or bool(plan.decodes))
         return True
 
     def _may_prefill(self, view: InstanceView, state: BatchState) -> bool:
         """scheduler.py line 4079, _get_new_batch_prefill_raw, up to the adder."""
-        if not len(view.decoding) and self.rules.filters_first:
+        preempts = self.params.priority_preemption_threshold >= 0
+        if preempts or (not len(view.decoding) and self.rules.filters_first):
             state.full = False
         if view.prefilling:
             return True
         if state.full or not view.waiting:
             return False
-        if view.free_slots - state.stale <= 0:
+        if view.free_slots - state.stale <= 0 and not preempts:
             state.full = True
             return False
         return True

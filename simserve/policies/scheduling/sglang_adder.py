@@ -70,8 +70,8 @@ class PrefillAdder:
 
     def __init__(self, params: Sglang.Params, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState) -> None:
         self.params, self.rules, self.view, self.plan, self.state = params, rules, view, plan, state
-        self.page = view.kv.block_tokens
-        mixed = len(view.decoding) + state.stale if params.mixed_chunk else 0
+        self.page, self.ratio = view.kv.block_tokens, ratio
+        mixed = len(view.decoding) + state.stale if params.mixed_chunk and view.in_turn else 0
         self.input_left: float = params.max_prefill_tokens - mixed
         self.chunk_left: float = params.chunked_prefill_size - mixed if params.chunked_prefill_size > 0 else math.inf
         self.spoken_for: float = (
@@ -102,15 +102,37 @@ class PrefillAdder:
         """The chunk of a started prompt, then newcomers in order, as long as there is room (scheduler.py line 4160)."""
         for request in tuple(self.view.prefilling):
             self._continue(request)
-        slots = self.view.max_seqs - len(self.view.decoding) - self.state.stale
-        for request in self.view.waiting:
+        preempts = self.params.priority_preemption_threshold >= 0
+        for request in tuple(self.view.waiting) if preempts else self.view.waiting:
             if self.rules.checks_before and self._spent():
                 return
-            if self.added >= slots:
+            if self.added >= self.view.max_seqs - len(self.view.decoding) - self.state.stale:
                 self.state.full = True
+            if self.state.full and not (preempts and self._preempt_for(request)):
                 return
             if not self._add(request):
                 return
+
+    def _preempt_for(self, request: Request) -> bool:
+        """preempt_to_schedule (line 1703): those of the lowest priority, of equals who came last, give way if theirs is low enough."""
+        group, needed = self.view.decoding, self._clipped(request) - self.total_left
+        victims: list[Request] = []
+        for other in sorted(group, key=lambda other: (other.priority, -self.state.came(other))):
+            if request.priority - other.priority <= self.params.priority_preemption_threshold:
+                break
+            victims.append(other)
+            needed -= self._expected(other, self.ratio)
+            if needed <= 0:
+                break
+        if not victims or needed > 0:
+            return False
+        for victim in sorted(victims, key=lambda victim: victim.admission):
+            self.spoken_for -= self._expected(victim, self.ratio)
+            before = self.view.kv.free_tokens
+            self.plan.preempt(victim, admits=True)
+            self.free += self.view.kv.free_tokens - before
+            self.state.comes(victim)
+        return True
 
     def _spent(self) -> bool:
         """Tokens of the batch are used up, and memory is not (budget_state: OTHER)."""
@@ -170,7 +192,7 @@ class PrefillAdder:
             if tokens <= 0:
                 return False
             last = cached + tokens == request.target_tokens
-        if not self.plan.admit(request, reserve_tokens=cached + tokens):
+        if not self.plan.admit(request, reserve_tokens=cached + tokens, room_tokens=request.target_tokens):
             return self._out_of_memory()
         self.free -= locked
         self.plan.prefill(request, tokens)

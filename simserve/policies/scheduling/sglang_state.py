@@ -14,6 +14,10 @@ RETRACT_DECODE_STEPS = 20
 SGLANG_NEW_TOKEN_RATIO_DECAY_STEPS and SGLANG_RETRACT_DECODE_STEPS; the same in 0.5.1 (global_config.py)."""
 
 
+_AGAIN = 1 << 40
+"""Those that are queued again come after all rows."""
+
+
 class NewTokenRatio:
     """The part of their longest outputs that running requests are expected to generate (scheduler_components/new_token_ratio_tracker.py).
 
@@ -61,7 +65,16 @@ class BatchState:
         self._expected = 0
         self._emptied = False
         self._decodes = False
+        self._came: dict[int, int] = {}
         self.busy = False
+
+    def came(self, request: Request) -> int:
+        """When a request came into the queue, of those that were asked for or requeued: a number that grows."""
+        return self._came.get(request.row, request.row)
+
+    def comes(self, request: Request) -> None:
+        """A request is queued again: behind all that have come."""
+        self._came[request.row] = _AGAIN + len(self._came)
 
     @property
     def stale(self) -> int:
@@ -111,7 +124,7 @@ def longest_output(request: Request, view: InstanceView) -> int:
     init_req_max_new_tokens; tp_worker.py line 421)."""
     page, prompt = view.kv.block_tokens, request.prompt_tokens
     allowed = view.max_model_tokens - 2 - prompt
-    if view.kv.blocks(page) == 1:  # all layers keep every token
+    if view.kv.blocks(page << 20) == 1 << 20:  # all layers keep every token
         allowed = min(allowed, view.kv.total_blocks * page - -(-prompt // page) * page - page - 1)
     allowed = max(1, allowed)
     return min(request.max_output_tokens, allowed) if request.max_output_tokens > 0 else allowed

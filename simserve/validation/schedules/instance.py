@@ -59,6 +59,8 @@ def experiment_of(settings: ScheduleSettings, profile_name: str) -> dict[str, An
     if "chunked_prefill_size" in fields and not settings.chunked:  # SGLang's word for it
         scheduler["chunked_prefill_size"] = stated["chunked_prefill_size"] = -1
         stated.pop("chunked")
+    if "priority_preemption_threshold" in fields and settings.order == "priority":  # as SGLang's server has it
+        scheduler["priority_preemption_threshold"] = 10
     for name, key in PARAMETERS.items():
         if key in scheduler:
             continue

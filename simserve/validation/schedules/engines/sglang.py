@@ -10,7 +10,6 @@ numbers without tensors behind it. Requests end by an end-of-sequence token at t
 
 from __future__ import annotations
 
-import importlib
 import json
 import tempfile
 from array import array
@@ -60,6 +59,11 @@ UNSUPPORTED = {
     "speculation_tokens": "its verify steps need a draft model",
     "kv_windows": "its window pools are tensors on the device",
 }
+
+
+def version() -> str:
+    """The version of the SGLang that is importable here. Raises EngineUnavailable."""
+    return sglang_parts.load().version
 
 
 def drive(workload: ScheduleWorkload) -> Schedule:
@@ -155,7 +159,7 @@ class _Run:
         self._requests: dict[int, Any] = {}
         self._running: set[int] = set()
         self._preempted: list[int] = []
-        self._refused: set[int] = set()
+        self._rounds, self._looked_again = 1, 0
         self._coming_tokens: dict[int, int] = {}  # of batches in flight, by row
 
     # -- what comes ------------------------------------------------------------------------------------------------------------------
@@ -179,8 +183,12 @@ class _Run:
                     self.recorder.aborted(row)
                 scheduler.abort(str(row))
 
-    def idle(self) -> None:
-        """Nothing can run: time goes on to the next arrival or abort."""
+    def idle(self, waiting: bool) -> None:
+        """Nothing can run: time goes on to the next arrival or abort. Where requests wait the loop may find in its next round what it has
+        not in this."""
+        if waiting and self._looked_again < self._rounds:
+            self._looked_again = self._rounds
+            return
         times = [] if self._coming == len(self.workload.requests) else [self.workload.requests[self._coming].arrival_s]
         times += [when for when, _ in self._aborts if when > self.now][:1]
         if not times:
@@ -198,6 +206,7 @@ class _Run:
 
     def start(self, batch: Any, lengths: list[int], free_tokens: int) -> tuple[list[int], Flight]:
         """A batch is launched: the tokens that come of it, and what is known of it when it ends."""
+        self._rounds += 1
         start = max(self.now, self._busy_until)
         tokens: dict[int, int] = {}
         admitted: dict[int, int] = {}

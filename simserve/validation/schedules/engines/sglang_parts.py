@@ -9,8 +9,9 @@ import inspect
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from simserve.validation.schedules.engines.sglang_absent import FALSE, MODEL_NONE, NONE, QUIET
 from simserve.validation.schedules.engines.sglang_stubs import Nothing, stub
 from simserve.validation.schedules.refusals import EngineUnavailable, Unsupported
 from simserve.validation.schedules.workload import ScheduleRequest, ScheduleSettings
@@ -67,7 +68,7 @@ def _scheduler(engine: Engine, arguments: dict[str, Any], settings: ScheduleSett
     modules = engine.modules
     stated = modules.arguments.ServerArgs(**arguments)
     _publish(stated)
-    driven = type("DrivenScheduler", (_Driven, modules.scheduler.Scheduler), {})
+    driven: Any = type("DrivenScheduler", (_Driven, modules.scheduler.Scheduler), {})
     one = driven.__new__(driven)
     one.run, one.parts = run, modules
     one.req_to_token_pool = modules.pool.ReqToTokenPool(
@@ -88,8 +89,9 @@ def _publish(stated: Any) -> None:
         if hasattr(arguments, "set_global_server_args_for_scheduler"):
             arguments.set_global_server_args_for_scheduler(stated)
         else:  # 0.5.1
-            batches = importlib.import_module("sglang.srt.managers.schedule_batch")
+            batches: Any = importlib.import_module("sglang.srt.managers.schedule_batch")
             batches.global_server_args_dict |= {name: getattr(stated, name) for name in batches.GLOBAL_SERVER_ARGS_KEYS}
+            batches.global_server_args_dict["max_micro_batch_size"] = stated.max_running_requests
         return
     context.publish(stated, role="scheduler")
     context.get_parallel().override_permanently(tp_rank=0, pp_rank=0, attn_tp_rank=0, attn_cp_rank=0)
@@ -154,6 +156,11 @@ class _Driven:
 
     run: Any
     parts: SimpleNamespace
+    forward_ct: int
+
+    if TYPE_CHECKING:  # the rest of it is SGLang's Scheduler
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def settle(self, stated: Any, settings: ScheduleSettings) -> None:
         """The attributes that the scheduler's constructor would set."""
@@ -200,8 +207,13 @@ class _Driven:
             "grammar_queue": [],
             "decode_mem_cache_buf_multiplier": 1,
             "num_generated_tokens": 0,
+            "forward_ct_decode": 0,
+            "total_retracted_reqs": 0,
+            "attn_tp_rank": 0,
             "pp_size": 1,
-            "tp_worker": SimpleNamespace(model_runner=SimpleNamespace(attn_backend=None, prefill_aware_swa=False)),
+            "enable_metrics": False,
+            "current_scheduler_metrics_enabled": lambda: False,
+            "tp_worker": SimpleNamespace(model_runner=SimpleNamespace(attn_backend=None, prefill_aware_swa=False, mambaish_config=None)),
         }
         values |= dict.fromkeys(FALSE, False) | dict.fromkeys(NONE, None)
         values |= {name: Nothing() for name in QUIET}
@@ -289,7 +301,10 @@ class _Driven:
             tokens = list(tokens)  # before 0.5.15
         req = self.parts.batch.Req(str(row), "", tokens, sampling, **{name: value for name, value in words.items() if name in known})
         req.tokenizer = None
-        self.init_req_max_new_tokens(req)
+        if hasattr(self, "init_req_max_new_tokens"):
+            self.init_req_max_new_tokens(req)
+        else:  # 0.5.1: where a request is taken in
+            sampling.max_new_tokens = min(sampling.max_new_tokens, self.max_req_len - request.prompt_tokens - 1)
         return req
 
     def enqueue(self, req: Any) -> None:
@@ -319,7 +334,9 @@ class _Driven:
         free = self.token_to_kv_pool_allocator.available_size() + self.tree_cache.evictable_size()
         produced, flight = self.run.start(batch, lengths, free)
         batch.output_ids = torch.tensor(produced, dtype=torch.int64)
-        result = self.parts.scheduler.GenerationBatchResult(next_token_ids=batch.output_ids)
+        kind = self.parts.scheduler.GenerationBatchResult
+        needed = [name for name, one in inspect.signature(kind).parameters.items() if one.default is one.empty]
+        result = kind(**dict.fromkeys(needed) | {"next_token_ids": batch.output_ids})
         result.flight = flight
         return result
 
@@ -329,13 +346,12 @@ class _Driven:
         self.run.done(batch, result.flight, lambda: process(batch, result))
 
     def on_idle(self, *arguments: Any, **keywords: Any) -> None:
-        """As the engine's, less its reports."""
-        if not self.waiting_queue and self.running_batch.is_empty() and self.chunked_req is None:
-            if hasattr(self, "new_token_ratio_tracker"):
-                self.new_token_ratio_tracker.reset()
-            else:
-                self.new_token_ratio = self.init_new_token_ratio
-        self.run.idle()
+        """As the engine's, less its reports: since 0.5.14 only a server without any request begins with the first ratio again."""
+        if not hasattr(self, "new_token_ratio_tracker"):
+            self.new_token_ratio = self.init_new_token_ratio
+        elif not self.waiting_queue and self.running_batch.is_empty() and self.chunked_req is None:
+            self.new_token_ratio_tracker.reset()
+        self.run.idle(bool(self.waiting_queue))
 
     self_check_during_idle = on_idle
 
@@ -343,6 +359,8 @@ class _Driven:
         return self.ingest_requests()
 
     def process_input_requests(self, *arguments: Any, **keywords: Any) -> None: ...
+
+    def stream_output(self, *arguments: Any, **keywords: Any) -> None: ...
 
     def publish_load_snapshot(self, *arguments: Any, **keywords: Any) -> None: ...
 
@@ -353,23 +371,3 @@ class _Driven:
     def _prefetch_kvcache(self, req: Any) -> None: ...
 
     def send_abort_output(self, *arguments: Any, **keywords: Any) -> None: ...
-
-
-MODEL_NONE = ("self_opened_think_start_ids", "think_end_id", "think_end_ids")
-"""Of the model: it does not reason."""
-
-FALSE = (
-    "enable_hierarchical_cache enable_hicache_storage enable_lmcache enable_hisparse enable_lora enable_unified_memory require_mlp_sync"
-    " enable_unified_cache_external_linker enable_skip_finishing_decode enable_continuous_input_polling is_hybrid_swa is_hybrid_ssm"
-    " gracefully_exit _engine_paused enable_fpm enable_pdmux attn_dp_enabled enable_lora_overlap_loading"
-).split()
-"""Features that are off."""
-
-NONE = (
-    "dllm_config prefill_delayer min_free_slots_delayer hisparse_coordinator decode_offload_manager draft_worker lora_drainer"
-    " dynamic_chunk_sizer mm_receiver rust_server external_corpus_manager"
-).split()
-"""Parts that a server without them does not have."""
-
-QUIET = "scheduler_stage_metrics metrics_reporter metrics_collector output_streamer load_inquirer grammar_manager invariant_checker load_publisher".split()
-"""Parts that only report."""

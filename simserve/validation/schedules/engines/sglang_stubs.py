@@ -1,8 +1,8 @@
 """What stands in for the parts of SGLang that need a device or a model, so that its scheduler imports and runs on a CPU.
 
 Stubbed are modules, never lines of the scheduler: kernels and layers of SGLang (`INNER`), and packages that only these, the HTTP server or
-model loading use (`PACKAGES`), where they are not installed. A stubbed module answers to every name with an object that does nothing;
-what the scheduler itself decides with, its classes of requests, batches, policies, budgets, allocators and prefix trees, is the engine's own.
+model loading use (`PACKAGES`), where they are not installed. A stubbed module answers to every name with an object that does nothing.
+What the scheduler decides with, its classes of requests, batches, policies, budgets, allocators and prefix trees, is the engine's own.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ INNER = (
 )
 """SGLang's own modules of kernels, layers and models."""
 
-PACKAGES = frozenset(
-    "IPython PIL aiohttp anthropic av blobfile compressed_tensors cuda cutlass datasets dateutil decord deep_gemm distro easydict einops"
-    " fastapi flash_attn flash_attn_interface flashinfer gguf huggingface_hub interegular jinja2 kernels llguidance mistral_common modelscope"
-    " multipart numba openai_harmony outlines pynvml quack safetensors scipy sentencepiece sgl_kernel soundfile tiktoken tilelang timm"
-    " torch_memory_saver torchaudio torchcodec torchvision triton triton_kernels tvm_ffi uvicorn uvloop watchfiles xgrammar".split()
-)
+_PACKAGES = """
+IPython PIL aiohttp anthropic av blobfile compressed_tensors cuda cutlass datasets dateutil decord deep_gemm distro easydict
+einops fastapi flashinfer gguf huggingface_hub interegular jinja2 kernels llguidance
+mistral_common modelscope multipart numba openai_harmony outlines pynvml quack safetensors scipy sentencepiece sgl_kernel
+soundfile tiktoken tilelang timm torch_memory_saver torchaudio torchcodec torchvision triton triton_kernels tvm_ffi uvicorn uvloop
+watchfiles xgrammar
+"""
+
+PACKAGES = frozenset(_PACKAGES.split())
 """Packages that a scheduler does not decide with; those that are installed are used."""
 
 
@@ -74,8 +77,7 @@ class Nothing(metaclass=_Kind):
     def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *raised: Any) -> bool:
-        return False
+    def __exit__(self, *raised: Any) -> None: ...
 
     def __or__(self, other: Any) -> Any:
         return self

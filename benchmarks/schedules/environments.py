@@ -3,9 +3,8 @@
     scratch/base            a virtual environment: torch for CPUs and the packages that all engines' schedulers import
     scratch/<generation>    packages that versions need in different generations (transformers), beside it
     scratch/<engine>-<version>   the Python files of the engine's wheel, and nothing else of it
-    scratch/<engine>-packages    what this engine alone imports
 
-An environment is the interpreter of the base with the others on its path.
+An environment is the interpreter of the base with the other two on its path.
 """
 
 from __future__ import annotations
@@ -65,15 +64,9 @@ BASE = (
 BASE_ALONE = ("xgrammar", "apache-tvm-ffi")
 """Installed without what they depend on themselves: kernels for GPUs."""
 
-OWN = {
-    "sglang": ("dill", "orjson", "opentelemetry-api", "xxhash", "zstandard", "uvicorn"),
-}
-"""Packages that one engine's scheduler imports beside them."""
-
 GENERATIONS = {
     "transformers-4": ("transformers==4.57.*", "tokenizers>=0.22,<0.23", "huggingface_hub<1", "safetensors", "hf-xet"),
     "transformers-5": ("transformers>=5.16.1,<5.21", "tokenizers>=0.23.2", "huggingface_hub>=1", "safetensors", "hf-xet", "shellingham"),
-    "transformers-5.8": ("transformers==5.8.1", "tokenizers>=0.22,<0.23", "huggingface_hub>=1.5,<2", "safetensors", "hf-xet", "shellingham"),
 }
 
 VERSIONS = {
@@ -85,12 +78,6 @@ VERSIONS = {
         "0.33.0": "transformers-5",
     },
     "vllm-ascend": {"0.11.0": "transformers-4"},
-    "sglang": {
-        "0.5.1.post3": "transformers-4",
-        "0.5.6.post2": "transformers-4",
-        "0.5.14": "transformers-5.8",
-        "0.5.23": "transformers-5",
-    },
 }
 """Engine -> version -> generation of packages. Another version may be asked for: it gets the newest generation."""
 
@@ -129,14 +116,7 @@ def environment(engine: str, version: str, scratch: Path, wheels: Path | None = 
         _pip(python, "install", "--no-deps", "--target", str(packages), *GENERATIONS[generation])
         _finish(packages)
     engines = [engine, *([BENEATH[engine]] if engine in BENEATH else [])]
-    path = [*(_files(python, one, version, scratch, wheels) for one in engines), packages]
-    if engine in OWN:
-        own = scratch / f"{engine}-packages"
-        if not _done(own):
-            _pip(python, "install", "--no-deps", "--target", str(own), *OWN[engine])
-            _finish(own)
-        path.append(own)
-    return Environment(python, tuple(path))
+    return Environment(python, (*(_files(python, one, version, scratch, wheels) for one in engines), packages))
 
 
 def _base(folder: Path) -> Path:
@@ -192,6 +172,4 @@ def _finish(folder: Path) -> None:
 
 
 def _recipe(name: str) -> str:
-    return " ".join(
-        [TORCH, *BASE, *BASE_ALONE] if name == "base" else GENERATIONS.get(name) or OWN.get(name.removesuffix("-packages"), (name,))
-    )
+    return " ".join([TORCH, *BASE, *BASE_ALONE] if name == "base" else GENERATIONS.get(name, (name,)))

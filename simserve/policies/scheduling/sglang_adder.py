@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from simserve.contracts import InstanceView, Request, StepPlan
+from simserve.policies.scheduling.sglang_params import SglangParams
 from simserve.policies.scheduling.sglang_state import RETRACT_DECODE_STEPS, BatchState, longest_output
-
-if TYPE_CHECKING:
-    from simserve.policies.scheduling.sglang import Sglang
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ class PrefillAdder:
     finished  requests of the batch that will decode when it has ended
     """
 
-    def __init__(self, params: Sglang.Params, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState) -> None:
+    def __init__(self, params: SglangParams, rules: Rules, view: InstanceView, plan: StepPlan, ratio: float, state: BatchState) -> None:
         self.params, self.rules, self.view, self.plan, self.state = params, rules, view, plan, state
         self.page, self.ratio = view.kv.block_tokens, ratio
         mixed = len(view.decoding) + state.stale if params.mixed_chunk and view.in_turn else 0

@@ -48,7 +48,7 @@ def models(
         kv_kib = model.kv_bytes_per_token() / 1024
         parts = (f"{model.parameters() / 1e9:.1f}", f"{model.active_parameters() / 1e9:.1f}", str(model.num_layers), f"{kv_kib:.0f}")
         rows.append((model.name, *parts, str(model.max_position_embeddings), *([] if name is None else [_weights(model)])))
-    columns = ("model", "parameters, 10^9", "active, 10^9", "layers", "KV KiB/token", "context", *([] if name is None else ["weights"]))
+    columns = ("model", "params, 10^9", "active, 10^9", "layers", "KV KiB/token", "context", *([] if name is None else ["weights"]))
     tables.show(columns, rows, "A path to a config.json works too." if name is None else "")
     if name is not None and loaded[name].taken:
         print(loaded[name].taken)

@@ -63,7 +63,7 @@ class RadixContents:
         self._leaves: list[tuple[float, int, Node]] = []
         self._pushed = 0
         self.blocks_in_use = self.idle_blocks = 0
-        self._free: int | None = None
+        self._room: int | None = None
 
     # -- what there is -------------------------------------------------------------------------------------------------------------
 
@@ -274,13 +274,13 @@ class RadixContents:
     def trim(self, free_blocks: int) -> None:
         """So many blocks are free: idle nodes beyond them are forgotten when the batch is complete (`settle`), since all of its requests
         are looked up before memory is taken for any."""
-        self._free = free_blocks
+        self._room = free_blocks
 
     def settle(self) -> None:
         """Forgets what has no place in the free blocks."""
-        if self._free is not None:
-            self.evict(self._free)
-            self._free = None
+        if self._room is not None:
+            self.evict(self._room)
+            self._room = None
 
     def evict(self, blocks: int) -> None:
         """Forgets idle leaves, least recently used first, until `blocks` hold what is idle."""

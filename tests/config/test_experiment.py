@@ -138,6 +138,9 @@ def test_engine_profiles_are_complete(name: str, write: Write) -> None:
             "kv.host_memory_gib": 8,
             "kv.prefix_caching": "true",
             "scheduler.chunked": "true",
+            "scheduler.reserve_full_prompt": "true",
+            "kv.watermark": 0.5,
+            "scheduler.adaptive_threshold": "true",
             "parallel.dp": 1,
             "parallel.ep": 1,
         }.get(key, 8)

@@ -218,7 +218,7 @@ def speedup(priced: DraftedCost, batch: int, context: int, length: float) -> flo
 
 def test_the_speed_up_falls_as_the_batch_grows_compute_bound_until_it_does_not_pay() -> None:
     """Llama-3.1-8B on an H100, an EAGLE-3 head with three tokens of which a step keeps 2.2, contexts of 200 tokens. While weights are what
-    a step waits for, verification is nearly free; from 32 sequences on it computes, and beyond about 240 speculation loses."""
+    a step waits for, verification is nearly free; from 32 sequences on it computes, and beyond about 340 speculation loses."""
     priced = cost("llama-3.1-8b", CHAIN)
     bound_by_reading = [speedup(priced, batch, 200, 2.2) for batch in (1, 2, 4, 8, 16)]
     assert max(bound_by_reading) < 1.05 * min(bound_by_reading)
@@ -226,7 +226,7 @@ def test_the_speed_up_falls_as_the_batch_grows_compute_bound_until_it_does_not_p
     computing = [speedup(priced, batch, 200, 2.2) for batch in (32, 64, 128, 192, 256, 384, 512, 1024)]
     assert all(one > two for one, two in pairwise([*bound_by_reading[-1:], *computing]))
     crossing = next(batch for batch in range(8, 1024, 8) if speedup(priced, batch, 200, 2.2) < 1.0)
-    assert 192 < crossing < 300
+    assert 256 < crossing < 430
 
 
 def test_longer_contexts_move_the_crossing_out() -> None:

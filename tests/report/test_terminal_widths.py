@@ -68,7 +68,7 @@ def test_names_break_between_their_parts_only():
 
 
 LISTINGS = {
-    "models": "model parameters active layers KiB/token context",
+    "models": "model params active layers KiB/token context",
     "engines": "engine versions overheads validated schedules equal",
     "hardware": "profile vendor memory TFLOP/s fitted operators",
     "policies": "scheduling policy parameters router controller",

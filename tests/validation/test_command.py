@@ -50,7 +50,7 @@ def test_json_is_pure_and_plots_are_written(tmp_path: Path, capsys: pytest.Captu
     folder, out = results(tmp_path), tmp_path / "out"
     assert run("validate", "serving", str(folder), "--hardware", "h100-sxm-80gb", "--engine", "vllm-v1", "--json", "--out", str(out)) == 0
     document = json.loads(capsys.readouterr().out)
-    assert set(document) == {"groups", "skipped_reasons", "unreadable_files"} and not document["unreadable_files"]
+    assert set(document) == {"groups", "models_taken", "skipped_reasons", "unreadable_files"} and not document["unreadable_files"]
     assert sum(g["rows"] for g in document["groups"] if g["metric"] == "tpot_mean") == 2
     assert {p.name for p in out.iterdir()} == {"predictions.csv", "errors.json", "c2.png", "c8.png"}
 

@@ -48,7 +48,7 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
     )
     groups = [group for group in experiment.groups for _ in range(group.max_count)]
     about = zip(records.instances, groups, parts.instances, parts.memory_notes, strict=True)
-    described = (_with_engine(info, experiment, notes, _schedule(info, experiment, *of)) for info, *of, notes in about)
+    described = (_with_engine(info, experiment, notes, _schedule(info, experiment, group, spec)) for info, group, spec, notes in about)
     records = replace(records, instances=tuple(described))
     metrics = experiment.spec.metrics
     slo = experiment.spec.slo.by_class(records.table.slo_class.names)

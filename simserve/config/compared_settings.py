@@ -9,7 +9,7 @@ from simserve.config.instances import InstanceGroup
 from simserve.config.verified_schedules import VerifiedVersion
 
 VARIED = frozenset(
-    [
+    {
         "max_seqs",
         "max_num_batched_tokens",
         "long_prefill_token_threshold",
@@ -26,7 +26,7 @@ VARIED = frozenset(
         "mixed_chunk",
         "prefill_max_requests",
         "priority_preemption_threshold",
-    ]
+    }
 )
 """Parameters of schedulers that workloads vary; another one holds as the profile has it."""
 

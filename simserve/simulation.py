@@ -11,7 +11,9 @@ from simserve.policies import blame
 if TYPE_CHECKING:
     from simserve.config.assemble import Assembly
     from simserve.config.experiment import Experiment
+    from simserve.config.instances import InstanceGroup
     from simserve.engine.records import InstanceInfo
+    from simserve.engine.spec import InstanceSpec
     from simserve.progress.run import Progress
     from simserve.report.result import Result
 
@@ -44,8 +46,10 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
         until_s=experiment.spec.until_s,
         progress=progress,
     )
-    about = zip(records.instances, parts.memory_notes, strict=True)
-    records = replace(records, instances=tuple(_with_engine(info, experiment, notes) for info, notes in about))
+    groups = [group for group in experiment.groups for _ in range(group.max_count)]
+    about = zip(records.instances, groups, parts.instances, parts.memory_notes, strict=True)
+    described = (_with_engine(info, experiment, notes, _schedule(info, experiment, group, spec)) for info, group, spec, notes in about)
+    records = replace(records, instances=tuple(described))
     metrics = experiment.spec.metrics
     slo = experiment.spec.slo.by_class(records.table.slo_class.names)
     result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
@@ -55,18 +59,26 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
     return result
 
 
-def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...]) -> InstanceInfo:
+def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...], schedule: dict[str, Any]) -> InstanceInfo:
     """The instance's description with the engine profile that its host overheads and defaults came from, which versions of the engine its
     schedules were held against, and where its memory differs."""
-    from simserve.config.verified_schedules import schedule_of
-
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
     profile = {**about, "validated": engine.validated, "held_out": engine.verdict.words, "sources": list(engine.sources)}
     notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
-    schedule = schedule_of(engine.name if experiment.bundled_engine else "", info.policy, engine.scheduler.policy)
     described = {**info.cost, "engine_profile": profile, "schedule": schedule, "measured_runs": _measured_runs(engine.name, info)}
     return replace(info, cost={**described, **notes})
+
+
+def _schedule(info: InstanceInfo, experiment: Experiment, group: InstanceGroup, spec: InstanceSpec) -> dict[str, Any]:
+    """Which versions of the engine its schedules were held against, and with which of its settings that does not hold."""
+    from simserve.config.compared_settings import not_as_compared
+    from simserve.config.verified_schedules import schedule_of, verified
+
+    engine = experiment.engine
+    profile, own = engine.name if experiment.bundled_engine else "", engine.scheduler.policy
+    other = not_as_compared(group, engine, verified(profile), spec.kv_groups is not None) if info.policy == own else []
+    return schedule_of(profile, info.policy, own, other)
 
 
 def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:

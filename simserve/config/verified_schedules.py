@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,10 @@ def everything() -> VerifiedSchedules:
     return messages.checked(VerifiedSchedules, yaml_text.read(FILE).data, str(FILE))
 
 
-def schedule_of(profile: str, policy: str, own_policy: str | None) -> dict[str, Any]:
-    """What results say of the schedule of an instance: the versions that it was held against, if its policy is the profile's own."""
+def schedule_of(profile: str, policy: str, own_policy: str | None, other: Sequence[str] = ()) -> dict[str, Any]:
+    """What results say of the schedule of an instance: the versions that it was held against, if its policy is the profile's own; `other`
+    = its settings that were not compared, or not equal (`simserve.config.compared_settings`)."""
     if policy != own_policy:
         return {"policy": policy, "own_policy": own_policy, "versions": []}
-    return {"policy": policy, "own_policy": own_policy, "versions": [one.described() for one in verified(profile)]}
+    found = {"policy": policy, "own_policy": own_policy, "versions": [one.described() for one in verified(profile)]}
+    return found | ({"not_as_compared": list(other)} if other and found["versions"] else {})

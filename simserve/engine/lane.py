@@ -152,7 +152,7 @@ class Lane:
             if not plan.decodes and not plan.slices:  # nothing was in progress when it was made: all is known
                 intake.see_all()
                 return self.plan_step(now)
-            if waiting:
+            if waiting or batch.landed or self.instance.kv_transfers is not None:  # what they gave up is for others from the next step on
                 plan.repeat = 1
         if not plan.decodes and not plan.slices:
             if plan.loads:

@@ -146,7 +146,10 @@ def schedule_line(cost: dict[str, Any]) -> str:
     versions = schedule["versions"]
     if not versions:
         return "schedule not verified"
-    return "schedule verified: " + "; ".join(verified_text(one, one["engine"] != before) for one, before in _with_before(versions))
+    text = "; ".join(verified_text(one, one["engine"] != before) for one, before in _with_before(versions))
+    if other := schedule.get("not_as_compared"):
+        return f"schedule not verified with {', '.join(other)}; without: {text}"
+    return f"schedule verified: {text}"
 
 
 def verified_text(version: dict[str, Any], named: bool = True) -> str:

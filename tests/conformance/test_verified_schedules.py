@@ -105,3 +105,25 @@ def test_a_record_that_is_wrong_is_an_error():
     with pytest.raises(ConfigError, match="equals"):
         wrong = {"versions": [{"engine": "vLLM", "version": "1", "profile": V1, "kinds": {"tight": {"equals": 1}}}]}
         messages.checked(VerifiedSchedules, yaml_text.plain(wrong, "record"), "record")
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"scheduler": {"policy": "vllm-v1", "victim_in_step": "leaves"}}, "scheduler.victim_in_step"),
+        ({"kv": {"eviction": "radix"}}, "kv.eviction"),
+        ({"order": "shortest-job"}, "order"),
+        ({"parallel": {"pp": 2}}, "parallel.pp"),
+        ({"speculation": {"method": "ngram", "tokens": 2, "acceptance": {"rate": 0.5}}}, "speculation"),
+    ],
+)
+def test_settings_that_were_not_compared_are_named(changed, key, record):
+    result = api.run(load(EXPERIMENT | {"cluster": {"instances": [changed]}}), progress=False)
+    assert result.records.instances[0].cost["schedule"]["not_as_compared"] == [key]
+    assert f"schedule not verified with {key}; without: vLLM 0.8.5, 1 of 2 workloads" in "\n".join(stack(result.summary_dict()))
+
+
+def test_settings_that_workloads_vary_are_not_named(record):
+    sizes = {"scheduler": {"policy": "vllm-v1", "max_seqs": 3, "long_prefill_token_threshold": 20}, "kv": {"blocks": 300, "watermark": 0.1}}
+    result = api.run(load(EXPERIMENT | {"cluster": {"instances": [sizes]}}), progress=False)
+    assert "not_as_compared" not in result.records.instances[0].cost["schedule"]

@@ -76,9 +76,9 @@ class Sglang(Scheduler):
             if self._prefill(plan, view, state):
                 return plan
         preempts = self.params.priority_preemption_threshold >= 0
-        looked = bool(view.waiting) and (preempts or not state.full)  # and will look again after this step
         self._decode(plan, view, state)
-        return plan if looked else plan.hold(ignore_arrivals=True if state.full else None)
+        looks = bool(view.waiting) and (preempts or not state.full)  # after this step
+        return plan if looks else plan.hold(ignore_arrivals=True if state.full else None)
 
     def _prefill(self, plan: StepPlan, view: InstanceView, state: BatchState) -> bool:
         """Whether a prefill batch comes next; it is planned then."""

@@ -151,8 +151,9 @@ class Lane:
             batch.release_lingering()
             if not plan.decodes and not plan.slices:  # nothing was in progress when it was made: all is known
                 intake.see_all()
+                self.instance.pull()
                 return self.plan_step(now)
-            if waiting:
+            if waiting or len(batch) > len(self.group) or self.instance.pulls:  # who does not decode may go on in the next step
                 plan.repeat = 1
         if not plan.decodes and not plan.slices:
             if plan.loads:

@@ -277,6 +277,7 @@ class Batch:
         for request in self.lingering:
             self.kv.release(request, gone=True)
         self.lingering.clear()
+        self.instance.signals.ease(self.instance.index)
 
     def preempt(self, request: LiveRequest, swap_times_s: list[float], credit_tokens: int = 0) -> None:
         """Takes the KV blocks from a running request; see StepPlan.preempt."""

@@ -209,6 +209,11 @@ class Instance:
         if self.kv_transfers is not None and self.runner.claim is None:
             self.kv_transfers.pull(self)
 
+    @property
+    def pulls(self) -> bool:
+        """Whether requests that have been prefilled elsewhere wait for memory here."""
+        return self.kv_transfers is not None and self.kv_transfers.waits_for(self.index)
+
     def ended(self, requests: list[LiveRequest], now: float) -> None:
         """Requests have left the instance for good."""
         for request in requests:

@@ -126,6 +126,10 @@ class KvTransfers:
             if queue and (move := queue[0]).destination is not None
         ]
 
+    def waits_for(self, number: int) -> bool:
+        """Whether requests on their way wait for memory of a decode instance."""
+        return bool(self._queues.get(number))
+
     def retry(self) -> None:
         """A decode instance has become available: the requests without one choose again."""
         waiting, self._unassigned = self._unassigned, []

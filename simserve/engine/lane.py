@@ -151,8 +151,10 @@ class Lane:
             batch.release_lingering()
             if not plan.decodes and not plan.slices:  # nothing was in progress when it was made: all is known
                 intake.see_all()
+                self.instance.pull()
                 return self.plan_step(now)
-            if waiting or batch.landed or self.instance.kv_transfers is not None:  # what they gave up is for others from the next step on
+            # What they gave up is for others from the next step on, and who does not decode may go on in it.
+            if waiting or batch.landed or len(batch) > len(self.group) or self.instance.kv_transfers is not None:
                 plan.repeat = 1
         if not plan.decodes and not plan.slices:
             if plan.loads:

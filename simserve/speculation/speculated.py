@@ -172,7 +172,7 @@ class Speculated:
 
     def _work_out(self, first: int, drafts: int) -> None:
         """The steps of a row and of those after it, from token 0 on; and those of them that follow the token of the prompt."""
-        counts = self.outputs[first : first + _ROWS_AT_ONCE]
+        counts = np.maximum(self.outputs[first : first + _ROWS_AT_ONCE], 1)  # of a row without output nothing is asked
         ends = np.cumsum(counts)
         rows = max(1, int(np.searchsorted(ends, _TOKENS_AT_ONCE, side="right")))
         counts, ends = counts[:rows], ends[:rows]

@@ -130,7 +130,8 @@ def prefix_reuse(
     block_hit_ratio  of all blocks, the leading ones of their prompt that an earlier row had: the figure that Mooncake publishes, in which
                      a block that its prompt fills in part counts as one
     token_hit_ratio  of all prompt tokens, those that an engine need not compute: full blocks only are kept, and one token of each
-                     prompt is always computed. What a run counts as cached tokens
+                     prompt is always computed. What a run counts as cached tokens whose KV blocks are as large as the trace's; with
+                     smaller ones vLLM computes, of a prompt that is known in full, the last of them alone (get_computed_blocks)
     served           rows that are served; the others (failed in the source) neither find nor leave anything
     output_tokens    where the ids go on through outputs, what these leave is found too (but for each last token, which is never computed)
     owner            rows of different numbers find nothing of each other (`RequestTable.content_owners`)

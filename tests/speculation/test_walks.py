@@ -32,7 +32,7 @@ def pairs(before: int, width: int) -> int:
 
 @given(
     st.lists(RATES, min_size=1, max_size=3),
-    st.lists(st.integers(1, 40), min_size=1, max_size=90),
+    st.lists(st.integers(0, 40), min_size=1, max_size=90),
     st.sampled_from([1.0, 0.4, 0.0]),
     st.integers(0, 3),
     st.data(),

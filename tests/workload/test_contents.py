@@ -108,8 +108,13 @@ def test_a_run_with_an_endless_cache_finds_what_trace_info_says(tmp_path_factory
     tokens = [512 * (len(c) - 1) + data.draw(st.sampled_from([1, 100, 511, 512])) for c in contents]
     path = trace(tmp_path_factory.mktemp("t"), contents, tokens)
     said = trace_statistics(read_trace(path, "mooncake", block_tokens=512))["prefix"]["token_hit_ratio"]
-    found = run(path).records.requests.cached_tokens.sum() / sum(tokens)
-    assert found == pytest.approx(said, abs=1e-12)
+    found = run(path, block_tokens=512).records.requests.cached_tokens
+    assert found.sum() / sum(tokens) == pytest.approx(said, abs=1e-12)
+    # Smaller blocks find, of a prompt that is known in full, all but the last of them.
+    known = [n == 512 * len(c) and any(m >= n and c == d[: len(c)] for m, d in zip(tokens[:k], contents[:k], strict=True))
+             for k, (n, c) in enumerate(zip(tokens, contents, strict=True))]  # fmt: skip
+    in_small_blocks = run(path, block_tokens=16).records.requests.cached_tokens
+    assert (in_small_blocks - found).tolist() == [(512 - 16) * whole for whole in known]
 
 
 def test_no_more_reuse_than_the_prompts_have():

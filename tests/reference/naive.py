@@ -190,6 +190,9 @@ class Naive:
         """Free blocks that its contents would take which are kept here and not in use."""
         return 0
 
+    def trim(self) -> None:
+        """Blocks have been taken: what was kept in them is forgotten."""
+
     def ended_here(self, r: Req) -> bool:
         """Whether the request has been seen to end."""
         return bool(r.status)

@@ -63,6 +63,7 @@ def vllm_v1(
             if r.prefilling:
                 s.slice_(r, c)
             r.held, r.drafted, r.gained = max(r.held, s.table(r.computed + c)), 0, 1
+            s.trim()  # before one that is preempted gives blocks back
             got[r] = c
             left -= c
             place += 1

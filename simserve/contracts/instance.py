@@ -147,6 +147,10 @@ class InstanceView(Protocol):
         group speculates, nor with pipeline stages."""
 
     @property
+    def stages(self) -> int:
+        """Pipeline stages of the instance; each has a batch in flight."""
+
+    @property
     def victim(self) -> Request:
         """The running request that the queue discipline preempts first."""
 

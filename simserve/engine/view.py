@@ -92,6 +92,11 @@ class InstanceView(ReadOnly):
         return self._batch.speculating is None and self._batch.cost.stages == 1
 
     @property
+    def stages(self) -> int:
+        """Pipeline stages of the instance; each has a batch in flight."""
+        return self._batch.cost.stages
+
+    @property
     def victim(self) -> LiveRequest:
         """The running request that the queue discipline preempts first."""
         return self._batch.victim()

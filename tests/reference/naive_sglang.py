@@ -27,7 +27,10 @@ def sglang(
 
     def short(s: Naive) -> bool:
         """Whether the next tokens of those that decode find no place."""
-        return sum(s.size(max(r.held, s.table(r.computed + 1)), False) - s.held_by(r) for r in s.decoding) > s.free
+        s.drafts = s.speculation.drafts(max(1, len(s.decoding))) if s.speculation else 0
+        s.budget = None
+        s.draft(s.decoding)
+        return sum(s.size(max(r.held, s.table(r.computed + 1 + r.drafted)), False) - s.held_by(r) for r in s.decoding) > s.free
 
     def prompts(s: Naive, batch: list[Req]) -> bool:
         """Plans a prefill batch; whether the batch is full now."""
@@ -103,7 +106,7 @@ def sglang(
             ends = sum(r.computed + c.new_tokens == r.target for r, c in s.slices)
             wanted, alone, fell = len(batch) + ends, not batch or bool(s.decodes), False
             return
-        retracts = not s.speculation and not s.swapped and short(s)
+        retracts = not s.swapped and short(s)
         if retracts:
             order = sorted(batch, key=lambda r: (r.generated, -r.prompt), reverse=True)
             while len(order) > 1:

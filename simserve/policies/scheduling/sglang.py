@@ -24,8 +24,8 @@ class Sglang(Scheduler):
 
     The chunks of a long prompt follow each other without decodes between them, newcomers fill the last one. When a decode step has too
     little memory, those that have generated least are retracted: they wait behind all others, and what a request is expected to
-    generate (`new_token_ratio`) is estimated anew; with every decode step it falls. On pipeline stages, and where requests speculate,
-    retraction is the engine's default.
+    generate (`new_token_ratio`) is estimated anew; with every decode step it falls. On pipeline stages retraction is the
+    engine's default.
     """
 
     class Params(SglangParams):
@@ -129,22 +129,27 @@ class Sglang(Scheduler):
         group = view.decoding
         before = len(group) + state.stale
         state.filter()
-        retracts = view.in_turn and not view.swapped and group.blocks_needed() > view.kv.free_blocks
+        retracts = view.stages == 1 and not view.swapped and not plan.decode(group, preempt=False)
         if retracts:
             self._retract(plan, view)
-        plan.decode(group)
+        elif not plan.decodes:
+            plan.decode(group)
         if len(group) < before:
             state.full = False
         state.decoding(group.tick, len(group), decays=not retracts)
 
     def _retract(self, plan: StepPlan, view: InstanceView) -> None:
-        """schedule_batch.py line 3451, retract_decode: at least one, until the others' next tokens have memory; the last one stays."""
+        """schedule_batch.py line 3451, retract_decode: at least one, until the others' next tokens have memory, drafted ones included; the
+        last one stays."""
         group = view.decoding
         order = retraction_order(group)
         while len(order) > 1:
             plan.preempt(order.pop())
             plan.evict(-(-len(order) * RETRACT_DECODE_STEPS // view.kv.block_tokens))  # schedule_batch.py line 2391
-            if group.blocks_needed() + self.rules.margin_blocks(len(order), view.kv.block_tokens) <= view.kv.free_blocks:
+            margin = self.rules.margin_blocks(len(order), view.kv.block_tokens)
+            if group.blocks_needed() + margin <= view.kv.free_blocks and plan.decode(group, preempt=False):
                 break
+        if not plan.decodes:
+            plan.decode(group)
         limits = [longest_output(request, view) for request in group]
         self.ratio.estimate([group.generated_tokens(request) for request in group], limits)

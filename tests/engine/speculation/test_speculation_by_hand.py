@@ -129,8 +129,9 @@ def test_a_miss_of_the_drafter_computes_one_token() -> None:
 
 def test_blocks_of_rejected_tokens_are_kept_or_freed() -> None:
     """Blocks of four tokens, seven drafts, all wrong. A step after 4 cached tokens computes up to the twelfth: three blocks. After it five
-    tokens are valid: two blocks, if what is rejected is freed. Then a prompt is computed in a step of its own, in one block more."""
-    two = case(Drafting(7, right=0), Row(0, 4, 3), Row(0.3, 4, 1), policy="sglang")
+    tokens are valid: two blocks, if what is rejected is freed. Then a prompt is computed in a step of its own, in one block more. (Both
+    clients state their longest outputs: else each is expected to need most of the memory, and the prompt waits.)"""
+    two = case(Drafting(7, right=0), Row(0, 4, 3, max_output=3), Row(0.3, 4, 1, max_output=1), policy="sglang")
     for speculation, beside_a_prompt in ((two.speculation, 3 + 1), (replace(two.speculation, rejected_kv=FREED), 2 + 1)):
         records = replace(two, speculation=speculation).engine(fast_forward=False)
         assert records.lanes[0].span_decode_requests.tolist() == [0, 1, 0, 1]

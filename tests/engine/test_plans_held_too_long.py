@@ -1,5 +1,5 @@
-"""A plan that is held must end where the next step would differ: small runs whose spans went on, under `--check`, which compares them with
-the same run step by step (I7)."""
+"""Plans that are held too long, and memory that batches wait for: small runs whose spans went on, or that stood still, under `--check`,
+which compares them with the same run step by step (I7)."""
 
 from __future__ import annotations
 
@@ -54,3 +54,22 @@ def test_sglang_looks_at_its_queue_again_when_its_batch_is_not_full_any_more(tmp
     workload = {"closed_loop": {"concurrency": 3}, "max_output_tokens": 5, "trace": {"path": str(trace), "format": "simserve"}}
     about = {"name": "queue", "model": "qwen2-7b", "hardware": "h100-sxm-80gb", "engine": "sglang-0.5.1", "seed": 300162}
     assert simserve.run(about | {"workload": workload, "cluster": {"instances": [group]}}, check=True).records.end_s > 0
+
+
+@pytest.mark.parametrize("engine", ["sglang", "sglang-0.5.1", "sglang-0.5.23"])
+def test_prompts_under_way_on_stages_do_not_wait_for_each_others_memory(engine: str) -> None:
+    """Three prompts of up to 200 tokens in chunks of 64, two micro-batches, memory for one and a half: all end."""
+    lengths = {
+        "prompt": {"kind": "uniform", "low_tokens": 100, "high_tokens": 200},
+        "output": {"kind": "uniform", "low_tokens": 1, "high_tokens": 66},
+    }
+    group = {
+        "parallel": {"pp": 2},
+        "scheduler": {"policy": "sglang", "max_seqs": 3, "chunked_prefill_size": 64},
+        "max_model_len": 2048,
+        "kv": {"blocks": 19, "block_tokens": 16},
+    }
+    workload = {"count": 3, "lengths": lengths, "arrivals": {"kind": "constant", "rate_per_s": 1000.0}}
+    about = {"name": "stages", "model": "qwen2-7b", "hardware": "h100-sxm-80gb", "engine": engine, "seed": 300027}
+    result = simserve.run(about | {"workload": workload, "cluster": {"instances": [group]}}, check=True)
+    assert result.summary_dict()["requests"]["completed"] == 3

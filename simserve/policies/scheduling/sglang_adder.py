@@ -190,7 +190,10 @@ class PrefillAdder:
             if tokens <= 0:
                 return False
             last = cached + tokens == request.target_tokens
-        if not self.plan.admit(request, reserve_tokens=cached + tokens, room_tokens=request.target_tokens):
+        # On pipeline stages the batches of others grow meanwhile, and a batch that only decodes may not be taken from by this one: two
+        # prompts that are under way could wait for each other's memory. There a prompt has all of its own from the start.
+        reserved = cached + tokens if self.view.stages == 1 else request.target_tokens
+        if not self.plan.admit(request, reserve_tokens=reserved, room_tokens=request.target_tokens):
             return self._out_of_memory()
         self.free -= locked
         self.plan.prefill(request, tokens)

@@ -112,10 +112,12 @@ class Intake:
         return False
 
     def clear(self) -> list[LiveRequest]:
-        """Takes out all that wait, in order."""
+        """Takes out all that wait, in order. Who has credit (StepPlan.preempt) loses it; it counts as recomputed already."""
         left = self.requests()
         for request in list(self.waiting):
             self.waiting.remove(request)
+            if not request.held_blocks:
+                request.computed_tokens = 0
         self.inbox.clear()
         self.unseen.clear()
         return left

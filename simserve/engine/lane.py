@@ -204,8 +204,9 @@ class Lane:
             if self.intake.unseen:
                 steps = min(steps, self.intake.unseen[0][1])
             if steps > 1:
-                # Forgetting contents may change what waiting requests need.
-                room = self.kv.spare_blocks if plan.waiting else self.kv._free
+                # Forgetting contents may change what waiting requests need; what is freed later in the span does not bring them back.
+                frees = self.batch.speculating is not None and self.batch.speculating.frees
+                room = self.kv.spare_blocks if plan.waiting or frees else self.kv._free
                 steps = group.steps_within(room, steps)
             if steps > 1 and self.batch.speculating is not None:
                 others = bool(plan.waiting or self.batch.prefilling or self.batch.swapped)

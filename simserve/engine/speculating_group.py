@@ -233,6 +233,11 @@ class SpeculatingGroup(DecodeGroup):
         self._held = coming[DURING]
         return len(self.members) + int(coming[DRAFTED])
 
+    @property
+    def frees(self) -> bool:
+        """Whether blocks are given back from step to step."""
+        return self._memory.frees
+
     def steps_within(self, free_blocks: int, steps: int) -> int:
         """How many of the next `steps` ticks can run when the first tick's blocks are already allocated and `free_blocks` are left."""
         begin = self.tick - self._origin

@@ -118,7 +118,7 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
     "prefix caching": (
         {"sizes": (1,), "caching": True},
         equal,
-        {"preempted": 30, "cached": 50, "reread": 20, "found_with_outputs": 20, "reread_with_outputs": 10, "shared_with_owners": 4},
+        {"preempted": 30, "cached": 50, "reread": 20, "found_with_outputs": 20, "reread_with_outputs": 10, "shared_with_owners": 2},
     ),
     "several instances": ({"sizes": (2, 3)}, equal, {"preempted": 20, "shared_out": 80, "tied_ends": 40, "followed": 80}),
     "KV transfer": (

@@ -437,7 +437,7 @@ class NaiveCluster:
 
     def lose_kv(self, r: Any) -> None:
         r.recomputed += r.computed
-        r.computed = r.held = r.target = 0
+        r.computed = r.held = r.target = r.credit = 0
         r.pinned, r.offered, r.place = [], 0, -1
 
     def withdraw(self, move: Move) -> None:

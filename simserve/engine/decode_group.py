@@ -48,8 +48,9 @@ class DecodeGroup:
         """growth[u mod block_tokens] = blocks that members need before tick u."""
         self._longest_base: int | None = None  # None = to be found again: the longest member has left
         self._finish: dict[int, int] = {}  # tick of each member's last token: not on the request, policies must not see it
-        self._endings: list[tuple[int, int, LiveRequest]] = []
-        self._later: list[tuple[int, int, int, LiveRequest]] = []  # tick, row, window that is full from then on (-1: starts to grow)
+        self._endings: list[tuple[int, int, int, LiveRequest]] = []
+        # Tick, row, window that is full from then on (-1: starts to grow), admission: a twin that comes back (`seen_by`) is no tie.
+        self._later: list[tuple[int, int, int, int, LiveRequest]] = []
         self._full_windows: dict[int, int] = {}  # of each member that grows, windows that need no more; only with groups
 
     def __len__(self) -> int:
@@ -77,14 +78,14 @@ class DecodeGroup:
             first_need = request.held_blocks * self.block_tokens - base
             if first_need - tick >= self.block_tokens:  # it reserved more than it has computed: it starts to grow when that is used up
                 request.grows = False
-                heappush(self._later, (first_need, request.row, -1, request))
+                heappush(self._later, (first_need, request.row, -1, request.admission, request))
             elif self.groups is None:
                 self.growth[first_need % self.block_tokens] += 1
             else:
                 self._grow(request, self.groups)
         if len(self.members) == 1 or (self._longest_base is not None and base > self._longest_base):
             self._longest_base = base
-        heappush(self._endings, (finish, request.row, request))
+        heappush(self._endings, (finish, request.row, request.admission, request))
 
     def leave(self, request: LiveRequest) -> None:
         """Takes a member out and brings its computed, generated and held counts up to date."""
@@ -221,13 +222,13 @@ class DecodeGroup:
         """Notes the tick at which a member would need one block more than the next window keeps."""
         if window < len(groups.windows):
             tick = groups.windows[window].decode_blocks * self.block_tokens - request.base_computed
-            heappush(self._later, (tick, request.row, window, request))
+            heappush(self._later, (tick, request.row, window, request.admission, request))
 
     def _start_growing(self) -> None:
         """Members whose reservation ends with the coming ticks grow like the others from now on, those whose window is full grow less."""
         groups, size = self.groups, self.block_tokens
         while self._later and self._later[0][0] - self.tick < size:
-            need, row, window, request = heappop(self._later)
+            need, row, window, _, request = heappop(self._later)
             if self.members.get(row) is not request:
                 continue
             if window >= 0 and groups is not None:
@@ -250,11 +251,11 @@ class DecodeGroup:
         while endings and endings[0][0] < self.tick:
             entry = heappop(endings)
             if self._is_current(entry):
-                self.leave(entry[2])
-                ended.append(entry[2])
+                self.leave(entry[3])
+                ended.append(entry[3])
         return ended
 
-    def _is_current(self, entry: tuple[int, int, LiveRequest]) -> bool:
+    def _is_current(self, entry: tuple[int, int, int, LiveRequest]) -> bool:
         """False for entries of requests that left (preempted), also if they have joined again with another end."""
-        finish, row, request = entry
+        finish, row, _, request = entry
         return self._finish.get(row) == finish and self.members[row] is request

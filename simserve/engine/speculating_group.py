@@ -313,7 +313,7 @@ class SpeculatingGroup(DecodeGroup):
             np.maximum(longest, columns[CONTEXT], out=longest)
         finish = self.tick + steps - 1
         self._finish[request.row] = finish
-        heappush(self._endings, (finish, request.row, request))
+        heappush(self._endings, (finish, request.row, request.admission, request))
 
     def _forget(self, member: Member) -> None:
         """Takes what is left of a member's course out of the table."""

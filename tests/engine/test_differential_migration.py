@@ -19,7 +19,7 @@ from tests.reference.toy_cost import RoundCost
 EXAMPLES = int(os.environ.get("SIMSERVE_DIFFERENTIAL_EXAMPLES", "60"))
 """Cases per kind of cluster; more for a thorough hunt."""
 
-TIMES = {"migration and deaths": 2}
+TIMES = {"migration and deaths": 2, "speculation, migration and everything": 2}
 """Of these kinds so many times as many: what Hypothesis draws is varied from case to case, and of few cases too many are alike."""
 
 FULL, ENDED, PREEMPTED, DIED = "the destination is full", "the request ended", "the request was preempted", "an instance died"

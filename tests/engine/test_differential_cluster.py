@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import assume, given, reject, settings
 
 from simserve.engine.records import RunRecords, Status
 from tests.engine.cluster_cases import ClusterCase, clusters
@@ -195,6 +195,8 @@ def test_engine_equals_naive_cluster(kind: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
     @given(clusters(**how))
     def run(case: ClusterCase) -> None:
+        # SGLang that retracts, drafts and caches prefixes at once is not settled between the two (docs/invariants.md).
+        assume(not (case.base.policy == "sglang" and case.base.speculation is not None and how.get("caching")))
         notice(seen, case, check(case, same))
 
     run()

@@ -195,8 +195,9 @@ def test_engine_equals_naive_cluster(kind: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
     @given(clusters(**how))
     def run(case: ClusterCase) -> None:
-        # SGLang that retracts, drafts and caches prefixes at once is not settled between the two (docs/invariants.md).
-        assume(not (case.base.policy == "sglang" and case.base.speculation is not None and how.get("caching")))
+        # SGLang that drafts and caches prefixes at once, or whose instances die, is not settled between the two (docs/invariants.md).
+        drafts_and_caches = case.base.speculation is not None and how.get("caching")
+        assume(case.base.policy != "sglang" or not (drafts_and_caches or case.failures))
         notice(seen, case, check(case, same))
 
     run()

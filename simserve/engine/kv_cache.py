@@ -27,6 +27,7 @@ class KvCache:
     watermark_blocks  free blocks an admission must leave (against preempting soon after); growth of running requests may use them
     host_total_blocks  blocks of host memory for requests that are swapped out
     prefix            contents of prompts that are kept, None without prefix caching
+    radix             the same index, if it keeps whole sequences
     groups            how a block table is kept where layers differ; None = all layers keep every token
     finds_own         makes the index by which requests that come back find what they computed, where the workload tells no contents; None =
                       they do not. It is made when the first of them has been preempted: before, there is nothing to be found
@@ -46,6 +47,7 @@ class KvCache:
         "groups",
         "host_total_blocks",
         "prefix",
+        "radix",
         "total_blocks",
         "watermark_blocks",
     )
@@ -64,6 +66,7 @@ class KvCache:
         self.watermark_blocks = watermark_blocks
         self.host_total_blocks = host_blocks
         self.prefix = prefix
+        self.radix = prefix if isinstance(prefix, RadixContents) else None
         self.groups = groups
         self.finds_own: Callable[[], PrefixIndex] | None = None
         self.elsewhere: dict[int, int] = {}
@@ -143,11 +146,6 @@ class KvCache:
         """Forgets contents without users until so many blocks are free of any, if the index keeps whole sequences."""
         if self.radix is not None:
             self.radix.evict(max(0, self._free - blocks))
-
-    @property
-    def radix(self) -> RadixContents | None:
-        """The index, if it keeps whole sequences."""
-        return self.prefix if isinstance(self.prefix, RadixContents) else None
 
     def shared_blocks(self, request: LiveRequest) -> int:
         """Of the blocks of a request, those that are counted once for all who use their contents."""

@@ -173,7 +173,8 @@ class StepPlan(Step):
             if batch.speculating is not None:
                 batch.speculating.deal(self.budget_left)
             need = group.blocks_needed()
-        batch.grown.clear()
+        if batch.grown:
+            batch.grown.clear()
         self.decodes = len(group.members)
         if batch.swapped and not self.preempted and batch.runner.claim is None:
             self._swap_in()

@@ -203,7 +203,7 @@ Measured: average power of all GPUs of a server over a steady window of vLLM 0.1
 simulated time. Each model is predicted with figures fitted on all *other* models. "Simulated steps" takes our step times too
 (`vllm-v1-async`), as a run does. Prompts of the chats are not published: {chat} tokens are taken, at which our steps of the two largest
 dense models agree with the measured ones at every batch. Rows of more than 8,000 tokens/s are left out: there the API server sets the
-pace. Rows of an expert fill tiles of 64 (`cost/energy.py`): with tiles of 16 the models with experts are 14.1 % off, not 12.1 %.
+pace. Rows of an expert fill tiles of 64 (`cost/energy.py`).
 """
 
 

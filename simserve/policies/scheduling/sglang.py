@@ -25,7 +25,7 @@ class Sglang(Scheduler):
     The chunks of a long prompt follow each other without decodes between them, newcomers fill the last one. When a decode step has too
     little memory, those that have generated least are retracted: they wait behind all others, and what a request is expected to
     generate (`new_token_ratio`) is estimated anew; with every decode step it falls. On pipeline stages retraction is the
-    engine's default.
+    engine's default, and a prompt has memory for all of it from the start.
     """
 
     class Params(SglangParams):

@@ -115,6 +115,12 @@ class ClusterControl(Protocol):
     def decoding(self, instance: int) -> list[Decoding]:
         """The decoding requests of an instance that are not on their way to another, in order of joining."""
 
+    def generated(self, instance: int) -> int:
+        """Output tokens that the requests which decode at an instance have emitted, wherever they did."""
+
+    def first_token_waits(self, since_s: float) -> list[float]:
+        """Seconds from release to first token of the requests that decode now and had it after `since_s`."""
+
     def migrations(self, instance: int) -> int:
         """Migrations under way from or to an instance."""
 

@@ -38,6 +38,10 @@ class Request(Protocol):
         """When it entered the instance it is in, after the time outside (HTTP, tokenising). Seconds of simulated time."""
 
     @property
+    def first_token_s(self) -> float:
+        """When it emitted its first token, seconds of simulated time; -1 before."""
+
+    @property
     def prompt_tokens(self) -> int:
         """Length of its prompt, at least 1."""
 

@@ -63,6 +63,27 @@ class ClusterControl:
                     found.append(Decoding(request.row, request.priority, tokens, request.admission))
         return found
 
+    def generated(self, instance: int) -> int:
+        """Output tokens that the requests which decode at an instance have emitted by now: one for each token added to the KV cache since
+        the group's last tick, too."""
+        total = 0
+        for lane in self._instance(instance).lanes:
+            group, done = lane.group, lane.steps_done(self.now) if lane.busy and lane.decodes_now else 0
+            for request in group:
+                total += group.generated_tokens(request)
+                total += group.computed_after(request, done) - group.computed_tokens(request) if done else 0
+        return total
+
+    def first_token_waits(self, since_s: float) -> list[float]:
+        """Seconds from release to first token of the requests that decode now and had it after `since_s`."""
+        return [
+            request.first_token_s - request.released_s
+            for instance in range(len(self._cluster.instances))
+            for lane in self._instance(instance).lanes
+            for request in lane.group
+            if request.first_token_s > since_s
+        ]
+
     def migrations(self, instance: int) -> int:
         """Migrations under way from or to an instance."""
         under_way = self._cluster.migrations.under_way

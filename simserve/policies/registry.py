@@ -48,6 +48,10 @@ _BUILT_IN_ROUTERS = {
 _BUILT_IN_CONTROLLERS = {
     "llumnix-migration": "simserve.policies.rebalancing.llumnix:LlumnixMigration",
     "llumnix-scaling": "simserve.policies.scaling.llumnix:LlumnixScaling",
+    "hpa": "simserve.policies.scaling.hpa:Hpa",
+    "keda": "simserve.policies.scaling.keda:Keda",
+    "forecast": "simserve.policies.scaling.forecast:Forecast",
+    "saturation": "simserve.policies.scaling.saturation:Saturation",
 }
 
 _BUILT_IN_ORDERS = {

@@ -160,6 +160,19 @@ class _Widening:
         )
         return found
 
+    def autoscaler(self) -> Mapping:
+        """By name; their times are those of minutes, the runs take seconds."""
+        fast = {"interval_s": self.one_of(0.05, 1.0), "metric_lag_s": self.one_of(0.0, 0.5)}
+        kube = {**fast, "scale_down_stabilisation_s": self.one_of(0.0, 2.0), "period_s": self.one_of(0.1, 5.0), "window_s": 2.0}
+        targets = self.one_of({"waiting": 1}, {"running": 3}, {"kv_usage": 0.3, "ttft_s": 0.2}, {"tokens_per_s": 50, "requests_per_s": 1})
+        found: Mapping = self.one_of(
+            {"policy": "hpa", "targets": targets, **kube},
+            {"policy": "keda", "targets": targets, **kube, "polling_s": 0.2, "cooldown_s": self.one_of(0.0, 3.0)},
+            {"policy": "saturation", **fast, "decide_s": self.one_of(0.1, 2.0)},
+            {"policy": "forecast", "interval_s": self.one_of(0.1, 1.0), "requests_per_s": self.one_of(0.5, 5.0), "horizon_s": 2.0},
+        )
+        return found
+
     def cluster(self, cluster: Mapping) -> None:
         controllers = cluster.setdefault("controllers", [])
         if self.chance(0.2):
@@ -169,6 +182,8 @@ class _Widening:
         if self.chance(0.15):
             moving = {"interval_s": self.one_of(0.01, 3.0), "threshold": 50.0, "concurrent": 9, "headroom_blocks": self.one_of(0, 50)}
             controllers.append({"policy": "llumnix-migration", **moving})
+        if self.chance(0.2) and all(group.get("role", "mixed") == "mixed" for group in cluster["instances"]):
+            controllers.append(self.autoscaler())
         if not controllers:
             del cluster["controllers"]
         if self.chance(0.1):

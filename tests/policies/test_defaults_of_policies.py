@@ -11,6 +11,13 @@ from pydantic import ValidationError
 from simserve.policies import registry
 from tests.frozen import changeable
 
+HPA: dict[str, Any] = {
+    "role": "mixed", "interval_s": 15.0, "tolerance": 0.1, "metric_lag_s": 15.0, "window_s": 60.0, "min_instances": 1,
+    "max_instances": None, "scale_down_stabilisation_s": 300.0, "scale_up_stabilisation_s": 0.0,
+    "up_percent": 100.0, "up_instances": 4, "down_percent": 100.0,
+    "down_instances": 0, "period_s": 15.0,
+}  # fmt: skip
+
 DEFAULTS: dict[str, dict[str, Any]] = {
     # SchedulerConfig of vLLM before V1: max_num_seqs 256; a step as long as the model's longest sequence
     "vllm-v0": {"max_num_batched_tokens": None, "max_seqs": 256, "padded": False, "chunked": False},
@@ -73,7 +80,23 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "interval_s": 0.05, "threshold": 3.0, "pairing": "defrag", "request": "shortest", "concurrent": 1, "headroom_blocks": 0,
     },
     "llumnix-scaling": {"interval_s": 10.0, "scale_up": 10.0, "scale_down": 60.0, "min_instances": 1, "most": 100.0},
+    # kubernetes.io, HorizontalPodAutoscaler v2: sync period, tolerance, downscale stabilisation, default behaviour
+    "hpa": {"targets": {"waiting": 5.0}, **HPA},
+    # keda.sh, ScaledObject: pollingInterval, cooldownPeriod, minReplicaCount
+    "keda": {"targets": {"waiting": 5.0}, **HPA, "min_instances": 0, "polling_s": 30.0, "cooldown_s": 300.0, "activation": 0},
+    # llm-d workload variant autoscaler: deploy/configmap-saturation-scaling.yaml, a decision a minute
+    "saturation": {
+        "role": "mixed", "kv_threshold": 0.8, "queue_threshold": 5.0, "kv_spare": 0.1, "queue_spare": 3.0, "interval_s": 15.0,
+        "decide_s": 60.0, "metric_lag_s": 15.0, "min_instances": 1, "max_instances": None,
+    },
+    "forecast": {
+        "requests_per_s": 2.0, "utilisation": 0.8, "role": "mixed", "interval_s": 15.0, "horizon_s": 60.0, "level": 0.5, "trend": 0.1,
+        "season_s": None, "scale_down_stabilisation_s": 300.0, "min_instances": 1, "max_instances": None,
+    },
 }  # fmt: skip
+
+STATED: dict[str, dict[str, Any]] = {"hpa": {"targets": {"waiting": 5.0}}, "forecast": {"requests_per_s": 2.0}}
+"""Parameters without a default."""
 
 FROM_MINUS_1 = {"chunked_prefill_size", "priority_preemption_threshold"}
 """-1 = off."""
@@ -86,8 +109,12 @@ FROM_0 = {
     "headroom_blocks",
     "min_instances",
 }
+FROM_0 |= {"up_instances", "down_instances", "activation"}
 FROM_0 |= {"prefill_max_requests", "max_active_seqs", "max_queued", "max_queued_tokens"}
 """Whole numbers that may be 0; of all others a policy needs one at least."""
+
+FROM_1 = {("hpa", "min_instances"), ("saturation", "min_instances"), ("forecast", "min_instances")}
+"""Kubernetes' autoscalers do not scale to nothing."""
 
 
 def params(name: str) -> Any:
@@ -108,7 +135,7 @@ def test_every_policy_with_parameters_is_listed() -> None:
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_defaults_are_those_of_the_sources(name: str) -> None:
-    assert params(name)().model_dump() == DEFAULTS[name]
+    assert params(name)(**STATED.get(name, {})).model_dump() == DEFAULTS[name]
 
 
 WHOLE = [(name, key) for name, values in DEFAULTS.items() for key, value in values.items() if type(value) is int or value is None]
@@ -116,10 +143,11 @@ WHOLE = [(name, key) for name, values in DEFAULTS.items() for key, value in valu
 
 @pytest.mark.parametrize(("name", "key"), WHOLE)
 def test_the_least_of_a_whole_number(name: str, key: str) -> None:
-    least = -1 if key in FROM_MINUS_1 else 0 if key in FROM_0 else 1
-    assert getattr(params(name)(**{key: least}), key) == least
+    least = -1 if key in FROM_MINUS_1 else 0 if key in FROM_0 and (name, key) not in FROM_1 else 1
+    least, stated = (None, STATED.get(name, {})) if key == "season_s" else (least, STATED.get(name, {}))
+    assert getattr(params(name)(**stated, **{key: least}), key) == least
     with pytest.raises(ValidationError, match=key):
-        params(name)(**{key: least - 1})
+        params(name)(**stated, **{key: 0 if least is None else least - 1})
 
 
 @pytest.mark.parametrize(

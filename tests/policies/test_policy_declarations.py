@@ -9,10 +9,13 @@ import pytest
 from simserve.contracts import capable
 from simserve.policies import registry
 
+NEEDED: dict[str, dict[str, Any]] = {"hpa": {"targets": {"waiting": 5}}, "forecast": {"requests_per_s": 1.0}}
+"""Parameters without a default."""
+
 
 def made(kind: str, name: str, **params: Any) -> Any:
     found = {"scheduler": registry.scheduler_class, "router": registry.router_class, "controller": registry.controller_class}[kind](name)
-    return found(found.Params(**params))
+    return found(found.Params(**NEEDED.get(name, {}) | params))
 
 
 def declaring(kind: str, names: list[str], capability: str) -> set[str]:
@@ -45,8 +48,10 @@ def test_routers(capability: str, names: set[str]) -> None:
 
 
 def test_controllers() -> None:
-    """Scaling down happens when no request is there, and knows one pool; migrating needs requests."""
-    assert declaring("controller", registry.controller_names(), "idle") == {"llumnix-scaling"}
+    """Scaling down happens when no request is there; Llumnix's knows one pool; migrating needs requests."""
+    scales = {"llumnix-scaling", "hpa", "keda", "saturation", "forecast"}
+    assert declaring("controller", registry.controller_names(), "idle") == scales
+    assert declaring("controller", registry.controller_names(), "hears_ends") == scales - {"llumnix-scaling"}
     assert declaring("controller", registry.controller_names(), "one_pool") == {"llumnix-scaling"}
 
 

@@ -218,6 +218,27 @@ FIGURES: tuple[Figure, ...] = (
     Figure("joules_per_token", "lower", "energy.per_token", ("energy", "joules_per_token")),
     Figure("mean_power_w", "lower", "", ("energy", "mean_power_w"), "Power, mean", "W", judged=False),
     Figure(
+        "kwh_per_million_output_tokens", "lower", "energy.kwh_per_million_output_tokens", ("energy", "kwh_per_million_output_tokens"),
+        "Energy per million output tokens", "kWh",
+    ),
+    Figure(
+        "kwh_per_million_input_tokens", "lower", "energy.kwh_per_million_input_tokens", ("energy", "kwh_per_million_input_tokens")
+    ),
+    Figure(
+        "gco2_per_million_output_tokens", "lower", "energy.gco2_per_million_output_tokens", ("energy", "gco2_per_million_output_tokens"),
+        "CO2 per million output tokens", "g",
+    ),
+    Figure("usd_per_hour", "lower", "usd.per_hour", ("money", "usd_per_hour"), "Price of an hour", "USD"),
+    Figure(
+        "usd_per_million_output_tokens", "lower", "usd.per_million_output_tokens", ("money", "usd_per_million_output_tokens"),
+        "Price per million output tokens", "USD",
+    ),
+    Figure(
+        "usd_per_million_input_tokens", "lower", "usd.per_million_input_tokens", ("money", "usd_per_million_input_tokens"),
+        "Price per million input tokens", "USD",
+    ),
+    Figure("usd_per_million_tokens", "lower", "usd.per_million_tokens", ("money", "usd_per_million_tokens")),
+    Figure(
         "expert_bytes_per_request", "lower", "experts.per_request", ("experts", "bytes_read_per_request"),
         "Expert weights read per request", "B", judged=False,
     ),
@@ -257,7 +278,8 @@ FIGURES: tuple[Figure, ...] = (
 _SHOWN = (
     "requests_per_s", "output_tokens_per_s", "total_tokens_per_s", "goodput_per_s", "attainment", "busy_fraction", "compute_utilisation",
     "kv_used_mean", "kv_used_max", "hit_rate", "batch_requests_mean", "joules_per_output_token", "mean_power_w",
-    "expert_bytes_per_request", "waiting_mean", "waiting_max", "preemptions",
+    "expert_bytes_per_request", "waiting_mean", "waiting_max", "preemptions", "usd_per_hour", "usd_per_million_output_tokens",
+    "usd_per_million_input_tokens", "kwh_per_million_output_tokens", "gco2_per_million_output_tokens",
 )  # fmt: skip
 """Figures that tables begin with, by column. Further ones with a label follow."""
 

@@ -20,7 +20,6 @@ ABSENT: dict[str, tuple[str, ...]] = {
     "parallel sampling": ("best_of", "num_return_sequences", "n_samples"),
     "sampling parameters": ("temperature", "top_p", "top_k", "min_p", "logprobs", "repetition_penalty", "presence_penalty"),
     "guided decoding": ("guided", "grammar", "structured", "outlines", "xgrammar"),
-    "price": ("price", "prices", "pricing", "usd", "dollar", "dollars", "cost_per_hour", "cost_per_token", "hourly", "cost_usd"),
     "a host or disk tier of the KV cache": (
         "offload",
         "offloading",
@@ -131,6 +130,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "slo.tpot_s": ("tpot", "tpot_ms", "time_per_output_token"),
     "slo.itl_p99_s": ("itl", "itl_ms", "tbt", "tbt_s", "inter_token_latency"),
     "slo.e2e_s": ("e2e", "e2e_ms", "e2el", "latency", "latency_s", "latency_ms"),
+    "prices": ("price", "pricing", "cost_per_token", "cost_usd", "money"),
+    "prices.usd_per_hour": ("usd", "dollar", "dollars", "cost_per_hour", "hourly", "price_per_hour", "usd_per_gpu_hour"),
+    "prices.gco2_per_kwh": ("carbon", "carbon_intensity", "grid_intensity", "co2", "gco2"),
     "metrics.warmup_s": ("warmup", "warm_up", "warmup_time", "warmup_seconds"),
     "metrics.cooldown_s": ("cooldown", "cool_down"),
     "until_s": ("until", "max_time", "max_time_s", "time_limit", "sim_time", "simulation_time", "end_s", "stop_s"),

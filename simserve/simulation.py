@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,22 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
     result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
     costs = [spec.cost for spec in parts.instances]
     result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
+    _put_money(result, experiment, [group.hardware for group in groups])
     result.notes = experiment.old_keys
     return result
+
+
+def _put_money(result: Result, experiment: Experiment, hardware: Sequence[str]) -> None:
+    """The energy of a run at the meter, and what it costs where the devices have prices. `hardware`: the profile of each instance."""
+    from simserve.report.money import at_the_meter, run_money
+
+    rates, records = experiment.rates(), result.records
+    if result.energy is not None:
+        result.energy = at_the_meter(result.energy, records, rates.pue, rates.gco2_per_kwh)
+    prices = [price for name in hardware if (price := rates.of(name)) is not None]
+    if len(prices) == len(hardware):
+        kwh = None if result.energy is None else result.energy["kwh"]
+        result.money = run_money(records, prices, kwh, rates.usd_per_kwh, rates.about)
 
 
 def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...], schedule: dict[str, Any]) -> InstanceInfo:

@@ -27,6 +27,7 @@ BESIDE = sorted((ROOT / "benchmarks" / "measured_runs").rglob("*.py"))  # in a c
 ALLOWED_IMPORTS = {
     "model": set(),
     "policies": set(),
+    "prices": set(),
     "progress": set(),
     "resources": set(),
     "speculation": set(),
@@ -36,7 +37,7 @@ ALLOWED_IMPORTS = {
     "engine": {"workload.columns", "workload.joining", "workload.requests"},
     "report": {"engine.records", "workload.columns"},
     "calibration": {"config", "cost", "hardware", "model", "progress", "report.plots.style", "resources"},
-    "config": {"cost", "engine", "hardware", "model", "policies", "resources", "speculation", "workload"},
+    "config": {"cost", "engine", "hardware", "model", "policies", "prices", "resources", "speculation", "workload"},
     "api": {"config", "policies.blame", "progress", "report", "simulation", "study"},
     "simulation": {"config", "engine", "policies.blame", "report", "validation.accuracy"},
     "study": {

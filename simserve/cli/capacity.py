@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from simserve.cli.study_output import PRICES
 from simserve.errors import OutputError
 
 app = typer.Typer()
@@ -29,6 +30,7 @@ def capacity(
     seeds: Annotated[str | None, typer.Option(metavar="A,B,...", help="Instead of --replicates: the seeds themselves.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment.")] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Which variant, where the experiment has several.")] = None,
+    prices: Annotated[Path | None, PRICES] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the probes, plots and capacity.json here.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out: probes that are there are not run again.")] = False,
@@ -37,7 +39,7 @@ def capacity(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the highest load at which a predicate holds and the queue does not grow."""
-    from simserve.cli.study_output import changed, fraction, kept, show_frame, whole_numbers
+    from simserve.cli.study_output import fraction, kept, priced, show_frame, whole_numbers
     from simserve.progress.study import shown
     from simserve.study.base import VARIANT
     from simserve.study.capacity.result import CAPACITY
@@ -53,7 +55,7 @@ def capacity(
     spec = specify(
         experiment,
         when,
-        changes=changed(changes) | ({} if variant is None else {VARIANT: variant}),
+        changes=priced(changes, prices) | ({} if variant is None else {VARIANT: variant}),
         rate_key=rate_key,
         tolerance=fraction(tolerance, "--tolerance"),
         replicates=replicates,
@@ -69,10 +71,12 @@ def capacity(
     else:
         print(result.message)
         tested = (q.column for q in spec.predicate.quantities)
-        columns = in_order(("ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s", *tested, "goodput_per_s"))
+        columns = in_order(
+            ("ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s", *tested, "goodput_per_s", "usd_per_million_output_tokens")
+        )
         table = result.frame
         print(f"load: {unit(spec.rate_key)}")
-        table = table[["rate", "seed", "holds", *(c for c in columns if table[c].notna().any()), "stable"]]
+        table = table[["rate", "seed", "holds", *(c for c in columns if c in table and table[c].notna().any()), "stable"]]
         show_frame(table.rename(columns={"rate": "load"}), keys=2)
     if not quiet:
         for note in result.notes:

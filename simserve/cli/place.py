@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from simserve.cli.study_output import PRICES
+
 app = typer.Typer()
 
 
@@ -48,6 +50,7 @@ def place(
         ),
     ] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the experiment.")] = None,
+    prices: Annotated[Path | None, PRICES] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
     out: Annotated[Path | None, typer.Option(help="Keep finished runs, and write placement.json and best.yaml, here.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted search: finished runs are kept.")] = False,
@@ -55,7 +58,7 @@ def place(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the placement with the highest load per device at which a predicate holds. Exit code 1: it holds nowhere."""
-    from simserve.cli.study_output import changed, fraction, kept, load_of, show_frame
+    from simserve.cli.study_output import fraction, kept, load_of, priced, show_frame
     from simserve.progress.study import shown
     from simserve.study.cells import in_order
     from simserve.study.placement.placement import KINDS
@@ -72,7 +75,7 @@ def place(
         most_instances=instances,
         rate_key=rate_key,
         tolerance=fraction(tolerance, "--tolerance"),
-        changes=changed(changes),
+        changes=priced(changes, prices),
     )
     asked = None if rate is None else load_of(rate, spec.rate_key)
     with kept(out), shown(not quiet) as progress:
@@ -86,7 +89,7 @@ def place(
         print(f"holds at, fails at: {unit(spec.rate_key)} a device")
         table = result.frame
         tested = (q.column for q in spec.predicate.quantities)
-        figures = in_order((*tested, "ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s"))
+        figures = in_order((*tested, "ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s", "usd_per_million_output_tokens"))
         known = [name for name in figures if name in table.columns and table[name].notna().any()]
         show_frame(table[["placement", "devices", "place", "holds_at", "fails_at", *known]], keys=1)
     if not quiet:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from simserve.cli import completion
+from simserve.cli.study_output import PRICES
 
 app = typer.Typer()
 
@@ -23,6 +24,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key: workload.trace.rate_scale=4.", autocompletion=completion.changes),
     ] = None,
+    prices: Annotated[Path | None, PRICES] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.", show_default="out/<name>")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else, on stdout.")] = False,
@@ -48,14 +50,15 @@ def run(
     from simserve.progress.run import shown
 
     wanted = {"timeline=true": timeline, "steps=true": steps, "plots=false": no_plots, "report=false": no_report}
+    changes = [*(changes or []), *([] if prices is None else [f"prices.file={prices.resolve()}"])]
     draws = [f"intervals={intervals}"] if intervals is not None else []
-    loaded = load(experiment, [*(changes or []), *draws, *(f"output.{text}" for text, asked in wanted.items() if asked)])
+    loaded = load(experiment, [*changes, *draws, *(f"output.{text}" for text, asked in wanted.items() if asked)])
     target = out if out is not None else Path("out") / loaded.name
     if loaded.spec.variants:
         from simserve.cli.claims import run_claims
 
         output = loaded.spec.output.model_dump()
-        run_claims(experiment, [*(changes or []), *draws], target, output, force=force, as_json=as_json, check=check, quiet=quiet)
+        run_claims(experiment, [*changes, *draws], target, output, force=force, as_json=as_json, check=check, quiet=quiet)
         return
     with staged(target, force=force) as folder:
         with shown(not quiet) as progress:

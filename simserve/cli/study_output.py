@@ -28,6 +28,15 @@ def changed(options: Iterable[str] | None) -> dict[str, Any]:
     return dict(split(text) for text in options or ())
 
 
+PRICES = typer.Option(metavar="FILE", help="A price list in place of simserve's own (docs/planning.md).")
+"""The option of every command that says what runs cost."""
+
+
+def priced(changes: Iterable[str] | None, prices: Path | None) -> dict[str, Any]:
+    """`--set key=value` options as values by key, and --prices as the key that it sets. Raises ConfigError."""
+    return changed(changes) | ({} if prices is None else {"prices.file": str(prices.resolve())})
+
+
 def whole_numbers(text: str | None, option: str) -> list[int] | None:
     """'0,1,2' as numbers. Raises ConfigError."""
     if text is None:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from simserve.cli.study_output import PRICES
+
 app = typer.Typer()
 
 
@@ -27,6 +29,7 @@ def sweep(
     replicates: Annotated[int | None, typer.Option(help="Instead of --seeds: so many from the experiment's own on.")] = None,
     limit: Annotated[int | None, typer.Option(help="Refuse more runs than this.", show_default="100,000")] = None,
     backend: Annotated[str, typer.Option(help="joblib (this machine), ray or dask.")] = "joblib",
+    prices: Annotated[Path | None, PRICES] = None,
     jobs: Annotated[int | None, typer.Option(help="Worker processes.", show_default="one for each core")] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray or Dask cluster.", show_default="a local one")] = None,
     out: Annotated[Path | None, typer.Option(help="Output directory.", show_default="out/<name>-sweep")] = None,
@@ -35,14 +38,14 @@ def sweep(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Run an experiment over values of its keys: a table on the terminal, and one Parquet file. Exit code 1: no run has figures."""
-    from simserve.cli.study_output import changed, kept, show_frame, whole_numbers
+    from simserve.cli.study_output import kept, priced, show_frame, whole_numbers
     from simserve.progress.study import shown
     from simserve.study.sweep import axes
     from simserve.study.sweep.run import Execution, run_sweep, specify
 
     spec = specify(
         source,
-        changes=changed(changes),
+        changes=priced(changes, prices),
         axes=[axes.option(text) for text in over or []],
         method=method,
         sample=sample,

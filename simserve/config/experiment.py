@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simserve import resources
-from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides, renamed_keys, speculation
+from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides, prices, renamed_keys, speculation
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.cost_models import CostChoice
 from simserve.config.cost_section import CostSection
@@ -25,6 +25,8 @@ from simserve.config.paths import (
     model_reference,
     trace_reference,
 )
+from simserve.config.prices import Rates
+from simserve.config.prices_section import PricesSection
 from simserve.config.python_names import Arguments
 from simserve.config.schema import ExperimentSpec
 from simserve.errors import SimserveError
@@ -89,6 +91,7 @@ class Experiment:
             **({"workload": _with_trace_paths(workload, self.base_dir)} if workload else {}),
             **({"probes": {name: probe.model_dump(exclude_defaults=True) for name, probe in spec.probes.items()}} if spec.probes else {}),
             "slo": {key: value for key, value in spec.slo.model_dump(exclude_none=True).items() if value != {}},
+            **({} if spec.prices is None else {"prices": self._resolved_prices(spec.prices)}),
             "metrics": spec.metrics.model_dump(),
             "output": spec.output.model_dump(),
             "fast_forward": spec.fast_forward,
@@ -100,6 +103,14 @@ class Experiment:
     def _resolved_cost(self, section: CostSection) -> dict[str, Any]:
         named = {} if section.polynomial is None else {"polynomial": coefficients_reference(section.polynomial, self.base_dir)}
         return named | ({} if self.cost_model is None else self.cost_model.resolved())
+
+    def _resolved_prices(self, section: PricesSection) -> dict[str, Any]:
+        written = section.model_dump(exclude_unset=True, exclude_none=True)
+        return written | ({} if section.file is None else {"file": str(prices.price_file(section, self.base_dir))})
+
+    def rates(self, *, required: bool | None = None) -> Rates:
+        """What its devices cost an hour. Raises ConfigError where a price is asked for (`required`) and missing."""
+        return prices.rates(self.spec.prices, [group.hardware for group in self.groups], self.base_dir, required=required)
 
     def fingerprint(self) -> str:
         """sha256 (hex) of what determines the results: the resolved experiment, the content of the files it names, simserve's version.
@@ -118,6 +129,7 @@ class Experiment:
         found = [engine_profile.find(self.spec.engine_section.name, self.base_dir)]
         for name in sorted({resolved["hardware"], *(group["hardware"] for group in resolved["cluster"]["instances"])}):
             found.append(Path(name) if Path(name).is_absolute() else resources.find("hardware_profiles", name))
+        found.append(prices.price_file(self.spec.prices, self.base_dir))
         if "polynomial" in resolved.get("cost", {}):
             found.append(coefficients_file(resolved["cost"]["polynomial"]))
         drafts = {group["speculation"]["draft"] for group in resolved["cluster"]["instances"] if "draft" in group.get("speculation", {})}
@@ -171,7 +183,7 @@ def load(
     old_keys = tuple(dict.fromkeys((*of_document, *of_changes, *inside)))
     name = section.name or default_name
     experiment = Experiment(section, name, folder, engine, tuple(groups), policies, document, cost_model, (*old_keys, *engine.ignored))
-    messages.fail(document.source, _layouts(experiment))
+    messages.fail(document.source, [*_layouts(experiment), *_prices(experiment)])
     return experiment
 
 
@@ -275,6 +287,15 @@ def _layouts(experiment: Experiment) -> list[Mistake]:
                 path = ("speculation", wrong[0])
             mistakes.append(messages.at(experiment.document, path, wrong[1]))
     return mistakes
+
+
+def _prices(experiment: Experiment) -> list[Mistake]:
+    """A price list that cannot be read, or devices without a price where one is asked for."""
+    try:
+        experiment.rates()
+    except SimserveError as error:
+        return [messages.at(experiment.document, ("prices",), str(error))]
+    return []
 
 
 def _engine_reference(name: str, folder: Path) -> str:

@@ -19,6 +19,7 @@ from simserve.bounds import LEAST_INTERVAL_S, MOST_BLOCKS, MOST_BYTES_PER_S, MOS
 from simserve.catalogue import TARGETS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.cost_section import CostSection
+from simserve.config.prices_section import PricesSection
 from simserve.config.probes import ProbeSection
 from simserve.config.section import OpenSection, Section
 from simserve.config.speculation_section import SpeculationSection
@@ -340,6 +341,9 @@ class ExperimentSpec(Section):
     )
     slo: SloSection = Field(
         default_factory=lambda: SloSection(), description="Latency targets; goodput and attainment are reported against them."
+    )
+    prices: PricesSection | None = Field(
+        default=None, description="What a device-hour costs. Default: list prices, where the devices have one (docs/planning.md)."
     )
     metrics: MetricsSection = Field(default_factory=lambda: MetricsSection(), description="Warm-up and cool-down.")
     output: OutputSection = Field(default_factory=lambda: OutputSection(), description="Optional output files.")

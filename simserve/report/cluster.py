@@ -24,7 +24,7 @@ def cluster_summary(records: RunRecords, experiment: Mapping[str, Any]) -> dict[
     """
     if len(records.instances) < 2 and not records.instance_states:
         return None
-    paid_s, served_s = sum(_seconds(records, COSTS)), sum(_seconds(records, SERVES))
+    paid_s, served_s = sum(seconds_in(records, COSTS)), sum(seconds_in(records, SERVES))
     counters = records.counters
     return {
         "instances": len(records.instances),
@@ -71,7 +71,7 @@ def _each(records: RunRecords, experiment: Mapping[str, Any]) -> list[dict[str, 
         "requests": np.bincount(done, minlength=size),
         "prefills": np.bincount(at[first], minlength=size),
         "output_tokens": np.bincount(at, tokens, minlength=size).astype(np.int64),
-        "served_s": _seconds(records, SERVES),
+        "served_s": seconds_in(records, SERVES),
     }
     if (moves := records.moves) is not None:
         moved = moves.outcome == 0
@@ -105,7 +105,7 @@ def _serving(records: RunRecords) -> dict[str, int]:
     return {"min": min(counts), "max": max(counts), "end": counts[-1]}
 
 
-def _seconds(records: RunRecords, states: tuple[str, ...]) -> list[float]:
+def seconds_in(records: RunRecords, states: tuple[str, ...]) -> list[float]:
     """For each instance its seconds in one of the states, from time 0 to the end of the run."""
     end_s = records.end_s
     since = dict.fromkeys(range(len(records.instances)), (0.0, "up"))

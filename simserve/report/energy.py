@@ -9,6 +9,7 @@ import numpy as np
 
 from simserve.contracts.wrapping import innermost
 from simserve.engine.records import F64, LaneLog, RunRecords, Status
+from simserve.report.cluster import COSTS, seconds_in
 from simserve.report.utilisation import busy_s
 from simserve.report.window import Window
 
@@ -20,7 +21,8 @@ class Metered(Protocol):
     energy_validated: bool
 
     def energy(self, steps: F64, tokens: F64, attended_tokens: F64, pairs: F64, busy_s: float, run_s: float) -> float | None:
-        """Joules of one instance; None when its profile has no figures. Arguments as of `cost.energy.StepTotals`."""
+        """Joules of one instance that existed for `run_s` seconds; None when its profile has no figures. Arguments as of
+        `cost.energy.StepTotals`."""
         ...
 
 
@@ -60,15 +62,16 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
     """What summary.json holds under `energy`, over the whole run; None when the profile of an instance has no figures.
 
     costs  the cost model of each instance, in the records' order
+    An instance draws power from when it boots until it ends; one that is off draws none.
     """
-    whole = Window(0.0, records.end_s)
+    whole, exists_s = Window(0.0, records.end_s), seconds_in(records, COSTS)
     rows: list[dict[str, Any]] = []
     validated = True
     for number, (info, cost) in enumerate(zip(records.instances, costs, strict=True)):
         lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
         busy = busy_s(lanes, whole) if lanes else 0.0
         cost = innermost(cost)
-        joules = cost.energy(*_totals(lanes), busy, records.end_s) if isinstance(cost, Metered) else None
+        joules = cost.energy(*_totals(lanes), busy, max(exists_s[number], busy)) if isinstance(cost, Metered) else None
         if joules is None:
             return None
         validated &= cost.energy_validated

@@ -51,6 +51,8 @@ class Result:
         """Bands on the headlines, from repeated draws of the operators' errors; set before the summary is asked for."""
         self.energy: Mapping[str, Any] | None = None
         """Joules of the run (`report.energy.run_energy`), where the hardware profiles have figures; set likewise."""
+        self.money: Mapping[str, Any] | None = None
+        """What the run cost (`report.money.run_money`), where the devices have prices; set likewise."""
         self.experts: Mapping[str, Any] | None = None
         """Expert weights read (`report.energy.run_experts`), where all instances serve a model with experts; set likewise."""
         self.notes: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ class Result:
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
-        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts, self.notes)
+        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts, self.notes, self.money)
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""

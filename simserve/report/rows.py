@@ -56,6 +56,8 @@ def with_unit(value: float | None, unit: str) -> str:
         return "–"
     if unit == "B":
         return f"{number(value / 1e9)} GB"
+    if unit == "USD":
+        return f"${number(value)}"
     return f"{100 * value:.1f} %" if unit == "%" else f"{number(value)}{' ' + unit if unit else ''}"
 
 

@@ -28,6 +28,7 @@ def summarise(
     energy: Mapping[str, Any] | None = None,
     experts: Mapping[str, Any] | None = None,
     notes: tuple[str, ...] = (),
+    money: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
     given = from_python(experiment)
@@ -53,6 +54,7 @@ def summarise(
         "cluster": cluster_summary(m.records, experiment),
         "energy": energy,
         "experts": experts,
+        "money": money,
         "saturation": {
             "saturated": m.saturation.saturated,
             "waiting_by_quarter": list(m.saturation.quarters),

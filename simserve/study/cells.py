@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _FRACTIONS = ("attainment", "completed_fraction", "busy_fraction", "compute_utilisation", "kv_used_mean", "kv_used_max", "saturated")
 
 
+_BEGIN_WITH_UNIT = {"usd": "USD", "kwh": "kWh", "gco2": "g"}
+"""Columns that begin with their unit, as in `usd_per_hour`."""
+
+
 class Cell(NamedTuple):
     """What is shown, and what it sorts by (None: by its text)."""
 
@@ -56,6 +60,8 @@ def figure(column: str, value: float) -> str:
         return with_unit(value, "%")
     if name.endswith(("_s", "_s_per_token")) and not name.endswith("_per_s"):
         return milliseconds(value)
+    if unit := _BEGIN_WITH_UNIT.get(name.split("_")[0]):
+        return with_unit(value, unit)
     if name.startswith("joules"):
         return with_unit(value, "J")
     return f"{number(value)} /s" if name.endswith("_per_s") else number(value)

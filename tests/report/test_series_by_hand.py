@@ -117,8 +117,8 @@ def states(*changes: tuple[float, int, str], end_s: float = 10.0, instances: int
 def test_seconds_in_a_state() -> None:
     """0 drains from 4 s and is off from 6 s; 1 boots at 3 s, having been off from the start, and is up from 5 s."""
     records = states((0.0, 1, "off"), (3.0, 1, "booting"), (4.0, 0, "draining"), (5.0, 1, "up"), (6.0, 0, "off"), (12.0, 1, "off"))
-    assert cluster._seconds(records, cluster.SERVES) == [6.0, 5.0]
-    assert cluster._seconds(records, cluster.COSTS) == [6.0, 7.0]
+    assert cluster.seconds_in(records, cluster.SERVES) == [6.0, 5.0]
+    assert cluster.seconds_in(records, cluster.COSTS) == [6.0, 7.0]
     assert cluster._serving(records) == {"min": 1, "max": 2, "end": 1}
 
 
@@ -165,13 +165,17 @@ class Meter:
         return 100.0 * float(steps.sum()) if self.experts else None
 
 
-def a_run(end_s: float = 4.0, output: int = 5) -> Any:
+def a_run(end_s: float = 4.0, output: int = 5, off: tuple[tuple[float, int, str], ...] = ()) -> Any:
     requests = SimpleNamespace(generated_tokens=np.array([output, 0]), status=np.array([Status.COMPLETED, Status.REJECTED]))
     table = SimpleNamespace(prompt_tokens=np.array([15, 99]))
     logs = [lane((0.0, 1.0, 3, 1, 9, 0, 1)), lane((0.0, 0.5, 2, 1, 9, 0, 1), number=1)]
-    return SimpleNamespace(
-        lanes=logs, instances=[SimpleNamespace(name="a"), SimpleNamespace(name="b")], end_s=end_s, requests=requests, table=table
-    )
+    info = [SimpleNamespace(name="a"), SimpleNamespace(name="b")]
+    return SimpleNamespace(lanes=logs, instances=info, end_s=end_s, requests=requests, table=table, instance_states=off)
+
+
+def test_an_instance_that_is_off_draws_nothing() -> None:
+    found = energy.run_energy(a_run(off=((3.0, 1, "off"),)), [Meter(), Meter()])
+    assert found is not None and found["energy_j"] == 3.0 + 1.0 + 10 * (4.0 + 3.0) and found["mean_power_w"] == 74 / 4
 
 
 def test_joules_by_instance_token_and_second() -> None:

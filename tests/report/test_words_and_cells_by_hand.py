@@ -79,7 +79,8 @@ NEITHER = {
 def test_figures_that_are_neither_better_nor_worse() -> None:
     better = {known.column: figure.better for known, figure in zip(SHOWN_FIGURES, FIGURES, strict=True)}
     assert {name for name, way in better.items() if not way} == NEITHER
-    lower = {"waiting_mean", "waiting_max", "preemptions", "joules_per_output_token"}
+    lower = {"waiting_mean", "waiting_max", "preemptions", "joules_per_output_token", "usd_per_hour", "usd_per_million_output_tokens"}
+    lower |= {"usd_per_million_input_tokens", "kwh_per_million_output_tokens", "gco2_per_million_output_tokens"}
     assert {name for name, way in better.items() if way == "lower"} == lower
     judged = {"acceptance_length", "tokens_per_step", "acceptance_rate", "hit_rate", "goodput_per_s", "attainment", "requests_per_s"}
     assert {name for name, way in better.items() if way == "higher"} == judged | {"output_tokens_per_s", "total_tokens_per_s"}

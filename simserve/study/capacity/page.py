@@ -12,7 +12,7 @@ from simserve.study.rate_key import unit
 
 _SHOWN = (
     "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "goodput_per_s",
-    "output_tokens_per_s", "kv_used_max",
+    "output_tokens_per_s", "kv_used_max", "usd_per_hour", "usd_per_million_output_tokens", "kwh_per_million_output_tokens",
 )  # fmt: skip
 
 

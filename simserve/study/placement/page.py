@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 _MOST_BARS = 24
 _NAMES = ("placement", "devices", "place", "holds_at", "fails_at")
-_SHOWN = ("ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "arrivals_per_s")
+_SHOWN = (
+    "ttft_p50_s",
+    "ttft_p95_s",
+    "ttft_p99_s",
+    "tpot_p50_s",
+    "tpot_p95_s",
+    "tpot_p99_s",
+    "attainment",
+    "arrivals_per_s",
+    "usd_per_million_output_tokens",
+    "kwh_per_million_output_tokens",
+)
 
 
 def placement_page(result: PlacementResult) -> str:

@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 _MOST_ERRORS = 3
 _SHOWN = (
     "ttft_p50_s", "ttft_p90_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p90_s", "tpot_p95_s", "tpot_p99_s", "attainment",
-    "arrivals_per_s", "kv_used_max", "busy_fraction",
+    "arrivals_per_s", "kv_used_max", "busy_fraction", "usd_per_million_output_tokens", "kwh_per_million_output_tokens",
 )  # fmt: skip
 
 

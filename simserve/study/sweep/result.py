@@ -35,7 +35,7 @@ FIXED = ("point", "seed", "status", "error")
 
 _SHOWN = (
     "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "tpot_p50_s", "tpot_p95_s", "tpot_p99_s", "attainment", "output_tokens_per_s",
-    "goodput_per_s", "saturated",
+    "goodput_per_s", "usd_per_hour", "usd_per_million_output_tokens", "saturated",
 )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ class SweepResult:
 
     def shown(self) -> pd.DataFrame:
         """The keys and a few figures of each point: what the terminal and a notebook show. Long values are shortened."""
-        figures = [name for name in _SHOWN if self.by_point[name].notna().any()]
+        figures = [name for name in _SHOWN if name in self.by_point and self.by_point[name].notna().any()]
         table = self.by_point[[*self.shown_keys, "runs", *figures]]
         return table.assign(**{key: table[key].map(short(table[key].unique().tolist())) for key in self.shown_keys})
 

@@ -1,0 +1,64 @@
+"""Money and energy at the meter: what the devices of a run cost while they existed, and what that is for a million tokens.
+
+An instance is paid for from when it boots until it ends, idle or not (`cluster.COSTS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from simserve.engine.records import RunRecords
+from simserve.report.cluster import COSTS, seconds_in
+
+JOULES_PER_KWH = 3.6e6
+_HOUR_S = 3600.0
+
+
+def at_the_meter(energy: Mapping[str, Any], records: RunRecords, pue: float, gco2_per_kwh: float | None) -> dict[str, Any]:
+    """The energy of a run (`report.energy.run_energy`) with what stands at the meter: kWh = PUE x joules of the devices / 3.6e6."""
+    kwh = pue * float(energy["energy_j"]) / JOULES_PER_KWH
+    gco2 = None if gco2_per_kwh is None else kwh * gco2_per_kwh
+    return {
+        **energy,
+        "kwh": kwh,
+        **_per_million("kwh", kwh, records),
+        "gco2": gco2,
+        **_per_million("gco2", gco2, records),
+        "pue": pue,
+        "gco2_per_kwh": gco2_per_kwh,
+    }
+
+
+def run_money(
+    records: RunRecords, usd_per_device_hour: Sequence[float], kwh: float | None, usd_per_kwh: float, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What summary.json holds under `money`, over the whole run.
+
+    usd_per_device_hour  of each instance's devices, in the records' order
+    kwh, usd_per_kwh     electricity that is paid on top; where it is and its energy is not known, nothing is said of it
+    about                where the prices are from
+    """
+    paid_s = seconds_in(records, COSTS)
+    hours = [one.devices * seconds / _HOUR_S for one, seconds in zip(records.instances, paid_s, strict=True)]
+    devices_usd = float(sum(price * each for price, each in zip(usd_per_device_hour, hours, strict=True)))
+    electricity_usd = kwh * usd_per_kwh if kwh is not None and usd_per_kwh else None
+    usd = devices_usd + (electricity_usd or 0.0)
+    return {
+        "usd": usd,
+        "usd_per_hour": usd / records.end_s * _HOUR_S if records.end_s else None,
+        **_per_million("usd", usd, records),
+        "device_hours": float(sum(hours)),
+        "devices_usd": devices_usd,
+        "electricity_usd": electricity_usd,
+        "prices": dict(about),
+        "assumed": sorted(name for name, price in about.get("devices", {}).items() if price["assumed"]),
+    }
+
+
+def _per_million(name: str, amount: float | None, records: RunRecords) -> dict[str, float | None]:
+    """The whole amount over the run's output tokens, over its input tokens, and over both."""
+    output = int(records.requests.generated_tokens.sum())
+    given = int(records.table.prompt_tokens[records.requests.generated_tokens > 0].sum())
+    tokens = {"input_tokens": given, "output_tokens": output, "tokens": given + output}
+    return {f"{name}_per_million_{kind}": 1e6 * amount / count if amount is not None and count else None for kind, count in tokens.items()}

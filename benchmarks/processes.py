@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,8 @@ def arguments_of(case: str, folder: Path) -> list[str]:
 
 def seconds(checkout: Path, arguments: list[str]) -> tuple[float, float]:
     """(CPU seconds, peak MiB) of one process."""
+    if "--out" in arguments:  # a sweep is not replaced
+        shutil.rmtree(arguments[arguments.index("--out") + 1], ignore_errors=True)
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -56,11 +57,18 @@ def _folder(kind: str) -> Path:
     return _PACKAGE / "_data" / kind
 
 
-def _files(kind: str) -> list[Path]:
+def _files(kind: str) -> tuple[Path, ...]:
     folder = _folder(kind)
-    if not folder.is_dir():
-        return []
-    return sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(_SUFFIXES[kind]))
+    try:
+        return _listed(kind, folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return ()
+
+
+@functools.lru_cache(maxsize=len(_SUFFIXES))
+def _listed(kind: str, folder: Path, modified_ns: int) -> tuple[Path, ...]:
+    """The files of a folder, remembered while none comes or goes: a study of a thousand points asks for each name a thousand times."""
+    return tuple(sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(_SUFFIXES[kind])))
 
 
 def _stem(kind: str, file: Path) -> str:

@@ -119,7 +119,7 @@ def png_bytes(figure: Figure) -> bytes:
         if isinstance(figure.canvas, FigureCanvasAgg) and not _shown():
             # `Figure.savefig` draws twice, once to find the layout: a fifth of the time, and the same picture.
             figure.set_dpi(_DPI)
-            figure.canvas.print_png(buffer, metadata={"Software": None})
+            figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call, unused-ignore]
         else:
             figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()

@@ -346,8 +346,9 @@ class StepCost(CostModel):
         for piece in prefills:
             new += piece[0]
         tokens = n + drafted
-        rows, computed = tokens + len(prefills), tokens + new if prefills else self._graph_tokens(n, drafted)
-        launch_s = self._launch_s if prefills or not self._captured(n, drafted) else 0.0
+        rows, computed, launch_s = tokens + len(prefills), tokens + new, self._launch_s
+        if not prefills and (captured := self._captured(n, drafted)) is not None:
+            computed, launch_s = captured or tokens, 0.0
         layered = bool(prefills) and prefills[0].layers is not None
         reading = prompts = 0.0
         before: Stage | None = None
@@ -490,15 +491,15 @@ class StepCost(CostModel):
         return slower
 
     def _graph_tokens(self, n: int, drafted: int = 0) -> int:
-        return (self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)) or n + drafted
+        return self._captured(n, drafted) or n + drafted
 
-    def _captured(self, n: int, drafted: int) -> bool:
-        """Whether a step without prompts is launched as a CUDA graph."""
-        return (self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)) is not None
+    def _captured(self, n: int, drafted: int) -> int | None:
+        """Tokens of the CUDA graph that a step without prompts runs as, None where there is none so large."""
+        return self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)
 
     def _launch_floor(self, stage: Stage, n: int, has_prefills: bool, drafted: int = 0) -> float:
         """Seconds the host needs to launch the stage's kernels one by one; nothing inside a CUDA graph."""
-        if not has_prefills and self._captured(n, drafted):
+        if not has_prefills and self._captured(n, drafted) is not None:
             return 0.0
         return stage.launched_kernels * self._launch_s
 

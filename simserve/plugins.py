@@ -10,7 +10,11 @@ Names of simserve's own things cannot be taken over. A thing that cannot be load
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+import functools
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, NamedTuple
 
 from simserve.errors import ConfigError
@@ -66,8 +70,26 @@ class Plugin(NamedTuple):
 def found(group: str) -> dict[str, Plugin]:
     """What installed packages add to a group of KINDS, by name, in the order of names. Nothing is imported."""
     assert group in KINDS
+    return dict(_found(group, entry_points, _installed()))
+
+
+def _installed() -> tuple[Any, ...]:
+    """What changes when a package comes or goes: where Python looks for packages, how, and when these folders last changed."""
+    finders = tuple(id(finder) for finder in sys.meta_path if hasattr(finder, "find_distributions"))
+    folders = []
+    for place in sys.path:
+        try:
+            folders.append((place, os.stat(place or ".").st_mtime_ns))
+        except OSError:
+            folders.append((place, 0))
+    return os.getcwd() if "" in sys.path else "", finders, tuple(folders)
+
+
+@functools.lru_cache(maxsize=2 * len(KINDS))
+def _found(group: str, points_of: Callable[..., EntryPoints], installed: tuple[Any, ...]) -> dict[str, Plugin]:
+    """`found`, while nothing is installed or removed: a study reads hundreds of experiments, each of which asks for every group."""
     plugins: dict[str, Plugin] = {}
-    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+    for point in sorted(points_of(group=group), key=lambda point: point.name):
         known = plugins.get(point.name)
         if known is None:
             plugins[point.name] = Plugin(point)

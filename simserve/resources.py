@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +29,7 @@ def find(kind: Kind, name: str) -> Path:
     Case does not matter. Raises ProfileError, ConfigError or TraceError (by kind) with the nearest right name.
     """
     wanted = name.removeprefix(f"{kind}/").lower()
-    files = _files(kind)
-    by_name = {file.name.lower(): file for file in files}
-    by_stem = {_stem(kind, file).lower(): file for file in reversed(files)}
+    by_name, by_stem = _by_name(kind, _files(kind))
     found = by_name.get(wanted) or by_stem.get(wanted)
     if found is None:
         hint = (hints.hardware if kind == "hardware_profiles" else nearest)(wanted, sorted(by_stem))
@@ -56,11 +55,23 @@ def _folder(kind: str) -> Path:
     return _PACKAGE / "_data" / kind
 
 
-def _files(kind: str) -> list[Path]:
+def _files(kind: str) -> tuple[Path, ...]:
     folder = _folder(kind)
-    if not folder.is_dir():
-        return []
-    return sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(_SUFFIXES[kind]))
+    try:
+        return _listed(kind, folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return ()
+
+
+@functools.lru_cache(maxsize=len(_SUFFIXES))
+def _listed(kind: str, folder: Path, modified_ns: int) -> tuple[Path, ...]:
+    """The files of a folder, remembered while none comes or goes: a study of a thousand points asks for each name a thousand times."""
+    return tuple(sorted(f for f in folder.iterdir() if f.is_file() and f.name.lower().endswith(_SUFFIXES[kind])))
+
+
+@functools.lru_cache(maxsize=len(_SUFFIXES))
+def _by_name(kind: str, files: tuple[Path, ...]) -> tuple[dict[str, Path], dict[str, Path]]:
+    return {file.name.lower(): file for file in files}, {_stem(kind, file).lower(): file for file in reversed(files)}
 
 
 def _stem(kind: str, file: Path) -> str:

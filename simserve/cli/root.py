@@ -9,9 +9,10 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from simserve.cli.failures import InterruptError, PipeClosedError
+from simserve.cli.group_help import print_help
 from simserve.errors import SimserveError
 
 COMMANDS = {
@@ -46,23 +47,17 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command itself, or only its one-line help while the group's help is printed."""
+        """The command itself."""
         if cmd_name not in COMMANDS:
             return None
-        if getattr(self, "_listing", False):
-            return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
         found = typer.main.get_command(importlib.import_module(f"simserve.cli.{cmd_name.replace('-', '_')}").app)
         found.name = cmd_name
         found.params = [p for p in found.params if p.name not in ("install_completion", "show_completion")]  # not a program of its own
         return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The group's help, without importing any command."""
-        self._listing = True
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            self._listing = False
+        """Prints the group's help, without importing any command."""
+        print_help(self.get_usage(ctx), self.help or "", self.get_params(ctx), list(COMMANDS.items()))
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; Ctrl-C, a closed pipe and SIGTERM come out as ordinary exceptions."""

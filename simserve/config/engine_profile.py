@@ -268,7 +268,12 @@ OWN_KEYS = tuple(EngineOverrides.model_fields)
 
 def names() -> list[str]:
     """The bundled profiles."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return list(_names(FOLDER.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=1)
+def _names(modified_ns: int) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
 def find(name_or_path: str, base_dir: Path | None = None) -> Path:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simserve import resources
 from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides, prices, renamed_keys, speculation
@@ -139,24 +139,37 @@ class Experiment:
         return found
 
 
+class Source(NamedTuple):
+    """An experiment as it is written, before any change: `folder` is where its relative paths start."""
+
+    document: Document
+    folder: Path
+    default_name: str
+
+
+def read(source: str | Path | Mapping[str, Any], base_dir: Path | None = None) -> Source:
+    """What stands in a YAML file (or a bundled one by name), or in a mapping of the same keys. Raises ConfigError."""
+    if isinstance(source, Mapping):
+        text = yaml_text.dump(yaml_text.plain(source, "experiment"))
+        return Source(yaml_text.parse(text, "experiment"), base_dir or Path.cwd(), "experiment")
+    path = find_experiment(source)
+    return Source(yaml_text.read(path), base_dir or path.resolve().parent, path.name.split(".")[0])
+
+
 def load(
-    source: str | Path | Mapping[str, Any],
+    source: str | Path | Mapping[str, Any] | Source,
     changes: Iterable[str] | Mapping[str, Any] = (),
     *,
     base_dir: Path | None = None,
     given: Arguments | None = None,
 ) -> Experiment:
-    """The experiment in a YAML file (or the name of a bundled one, or a mapping of the same keys), with changes applied.
+    """The experiment in a YAML file (or the name of a bundled one, or a mapping of the same keys, or what was read of one), with changes
+    applied.
 
     `changes` are 'path.to.key=value' strings, or a mapping from dotted path to value. `given`: policy objects that the run will have, so
     that an experiment that names such objects of an earlier run is read. Raises ConfigError listing every mistake found.
     """
-    if isinstance(source, Mapping):
-        text = yaml_text.dump(yaml_text.plain(source, "experiment"))
-        document, folder, default_name = yaml_text.parse(text, "experiment"), base_dir or Path.cwd(), "experiment"
-    else:
-        path = find_experiment(source)
-        document, folder, default_name = yaml_text.read(path), base_dir or path.resolve().parent, path.name.split(".")[0]
+    document, folder, default_name = source if isinstance(source, Source) else read(source, base_dir)
     document, of_document = renamed_keys.current(document)
     changes, of_changes = renamed_keys.in_changes(changes)
     document, inside = renamed_keys.current(overrides.apply(document, changes))

@@ -50,7 +50,8 @@ def build_stages(
     Raises ModelError for an operator without a kernel model or an impossible layout.
     """
     head = head_operators(model, parallel)
-    stages = []
+    stages: list[Stage] = []
+    of_stages: list[tuple[list[tuple[Attending, int]], list[tuple[Attending, int]]]] = []
     for index in range(parallel.pp):
         last = index == parallel.pp - 1
         operators: list[Counted] = [(op, 1) for op in ((*head.embedding, *extra) if index == 0 else ())]
@@ -69,13 +70,16 @@ def build_stages(
             caches = -(-(count - early) // kernels.options.kv_layers_per_cache)
             keys += [(op, caches) for op in _key_projections(layer_operators(model, parallel, layer))] if caches else []
         output: list[Counted] = [(op, 1) for op in head.output] if last else []
+        # Stages of alike layers share their attention, which is then looked up once a step.
+        alike = next((s for s, layers in zip(stages, of_stages, strict=True) if layers == (attention, prompt_attention)), None)
+        of_stages.append((attention, prompt_attention))
         stages.append(
             Stage(
                 TokenTable(kernels, operators, _FIRST_TOKENS, parallel.dp),
                 TokenTable(kernels, output, _FIRST_ROWS, parallel.dp),
-                DecodeAttention(kernels, attention, max_context_tokens, parallel.dp),
-                PrefillAttention(kernels, prompt_attention, max_context_tokens, parallel.dp),
-                VerifyAttention(kernels, attention, max_context_tokens, parallel.dp),
+                alike.decode if alike else DecodeAttention(kernels, attention, max_context_tokens, parallel.dp),
+                alike.prefill if alike else PrefillAttention(kernels, prompt_attention, max_context_tokens, parallel.dp),
+                alike.verify if alike else VerifyAttention(kernels, attention, max_context_tokens, parallel.dp),
                 [] if last else _stage_transfer(model, parallel, kernels),
                 kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if not isinstance(op, MLA))]),
                 TokenTable(kernels, skipped, _FIRST_TOKENS, parallel.dp) if keys else None,

@@ -43,6 +43,12 @@ _NO_PACE = Pace(1, 0.0, 0.0, ())
 ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
 
+Sum = tuple[float, tuple[float, ...]]
+"""Seconds of a stage's parts but attention, for so many computed tokens and logits: their sum, and those that are added later."""
+
+_MOST_SUMS = 1 << 14
+"""Of a stage, remembered: some megabytes."""
+
 Line = tuple[float, float, float, bool]
 """Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""
 
@@ -95,6 +101,7 @@ class StepCost(CostModel):
         self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit, self._extra)
         self._layered: LayeredSteps | None = None
         """Made at the first step with layer groups: most instances have none."""
+        self._sums: list[dict[tuple[int, int], Sum]] = [{} for _ in self._stages]
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
         self._verify_rows: dict[tuple[int, int], tuple[float, float, Pace]] = {}
         self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
@@ -335,15 +342,55 @@ class StepCost(CostModel):
         if len(self._stages) == 1:
             return (self.step_time(step),)
         step = folded(step)
-        n, tokens = step.decodes, step.decode_tokens
-        new = sum(p[0] for p in step.slices)
+        n, drafted, prefills, new = step.decodes, step.drafted_tokens, step.slices, 0
+        for piece in prefills:
+            new += piece[0]
+        tokens = n + drafted
+        rows, computed, launch_s = tokens + len(prefills), tokens + new, self._launch_s
+        if not prefills and (captured := self._captured(n, drafted)) is not None:
+            computed, launch_s = captured or tokens, 0.0
+        layered = bool(prefills) and prefills[0].layers is not None
+        reading = prompts = 0.0
+        before: Stage | None = None
         out = []
-        for stage in self._stages:
-            parts = self._device_parts(stage, step)
-            seconds = max(sum(parts.values()), self._launch_floor(stage, n, bool(step.slices), step.drafted_tokens))
+        for stage, sums in zip(self._stages, self._sums, strict=True):
+            if layered or stage.skipped is not None:
+                seconds = sum(self._device_parts(stage, step).values())
+            else:
+                seconds, others = sums.get((computed, rows)) or self._sum(stage, sums, computed, rows)
+                if prefills:
+                    if before is None or stage.prefill is not before.prefill:
+                        prompts = stage.prefill.seconds(prefills)
+                    seconds += prompts
+                for part in others:
+                    seconds += part
+                if n:
+                    if before is None or stage.decode is not before.decode:
+                        reading = self._attention_s(stage, step)
+                    seconds += reading
+                before = stage
+            floor = stage.launched_kernels * launch_s
+            seconds = seconds if seconds > floor else floor
             out.append(seconds + (stage.stage_transfer[0] + stage.stage_transfer[1] * (tokens + new) if stage.stage_transfer else 0.0))
         out[0] += self._host_seconds(n, new)
         return tuple(out)
+
+    def _sum(self, stage: Stage, sums: dict[tuple[int, int], Sum], computed: int, rows: int) -> Sum:
+        """What a step's parts but attention add up to on a stage, in the order of `breakdown`: a sum, and what comes after the prompts'
+        attention."""
+        stage.tokens.extend(computed)
+        stage.rows.extend(rows)
+        parts = {part: float(values[computed]) for part, values in stage.tokens.parts.items()}
+        others = []
+        for part, values in stage.rows.parts.items():
+            if part in parts:
+                parts[part] += float(values[rows])
+            else:
+                others.append(float(values[rows]))
+        if len(sums) >= _MOST_SUMS:
+            sums.clear()
+        found = sums[computed, rows] = (sum(parts.values()), tuple(others))
+        return found
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens over each rank's host link, either way."""
@@ -444,12 +491,15 @@ class StepCost(CostModel):
         return slower
 
     def _graph_tokens(self, n: int, drafted: int = 0) -> int:
-        return (self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)) or n + drafted
+        return self._captured(n, drafted) or n + drafted
+
+    def _captured(self, n: int, drafted: int) -> int | None:
+        """Tokens of the CUDA graph that a step without prompts runs as, None where there is none so large."""
+        return self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)
 
     def _launch_floor(self, stage: Stage, n: int, has_prefills: bool, drafted: int = 0) -> float:
         """Seconds the host needs to launch the stage's kernels one by one; nothing inside a CUDA graph."""
-        captured = self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)
-        if not has_prefills and captured is not None:
+        if not has_prefills and self._captured(n, drafted) is not None:
             return 0.0
         return stage.launched_kernels * self._launch_s
 
@@ -485,11 +535,16 @@ class StepCost(CostModel):
         for part, values in stage.rows.parts.items():
             parts[part] = parts.get(part, 0.0) + float(values[rows])
         if n:
-            reading = max(stage.decode.seconds(n, step.context_tokens), stage.decode.seconds(1, step.longest_tokens))
-            if step.drafted_tokens:
-                reading = max(reading, stage.verify.pace(n, step.drafted_tokens).seconds(step.context_tokens))
-            parts["attention_decode"] = reading
+            parts["attention_decode"] = self._attention_s(stage, step)
         return parts
+
+    def _attention_s(self, stage: Stage, step: Step) -> float:
+        """Seconds of a stage's attention of the decoding sequences."""
+        n = step.decodes
+        reading = max(stage.decode.seconds(n, step.context_tokens), stage.decode.seconds(1, step.longest_tokens))
+        if step.drafted_tokens:
+            reading = max(reading, stage.verify.pace(n, step.drafted_tokens).seconds(step.context_tokens))
+        return reading
 
     def _layered_steps(self) -> LayeredSteps:
         if self._layered is None:

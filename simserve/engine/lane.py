@@ -47,6 +47,7 @@ class Lane:
         "_ends",
         "_fast",
         "_span_first",
+        "_stages",
         "batch",
         "boundary",
         "busy",
@@ -83,6 +84,7 @@ class Lane:
         self.view = InstanceView(batch, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
         self.clock = instance.clock
         self.cost = instance.cost
+        self._stages = instance.cost.stages
         self.intake = instance.intake
         self.kv = instance.kv
         self.group = self.batch.group
@@ -246,11 +248,20 @@ class Lane:
 
     def stage_times(self, plan: StepPlan) -> tuple[float, ...]:
         """Seconds of the planned step on each pipeline stage; swaps hold up the first."""
-        first, *rest = times = self.cost.stage_times(plan)
-        if len(times) != self.cost.stages:
-            not_priced(self.cost, f"gives {len(times)} stage times for {self.cost.stages} pipeline stages")
-        if not all(0 <= stage_s < inf for stage_s in times) or not sum(times):
+        times = self.cost.stage_times(plan)
+        if len(times) != self._stages:
+            not_priced(self.cost, f"gives {len(times)} stage times for {self._stages} pipeline stages")
+        total = 0.0
+        for stage_s in times:
+            if not 0 <= stage_s < inf:
+                total = 0.0
+                break
+            total += stage_s
+        if not total:
             not_priced(self.cost, f"says that a step takes {tuple(times)!r} s; times must be finite and above 0")
+        if not plan.swap_times_s:
+            return tuple(times)
+        first, *rest = times
         for swap_s in plan.swap_times_s:
             first += swap_s
         return (first, *rest)

@@ -146,8 +146,9 @@ class Pipeline:
                 self.claim = None
             end = now
             for stage, stage_s in enumerate(lane.stage_times(plan)):
-                end = max(end, free[stage]) + stage_s
-                free[stage] = end
+                if free[stage] > end:
+                    end = free[stage]
+                free[stage] = end = end + stage_s
             lane.start_at(now, end)
             clock.at(free[0], self._first_stage_free, STAGE_FREE + lane.number)
 

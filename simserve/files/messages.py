@@ -66,7 +66,7 @@ def check(model: type[BaseModel], value: Any, document: Document, prefix: KeyPat
         section, errors = None, error.errors(include_url=False)
     else:
         errors = []
-    schema = _schema(model) if errors or _has_suspect(value) else {}
+    schema = _schema(model) if errors or (_has_suspect(value) and not _as_written(value, section)) else {}
     mistakes = _from_pydantic(errors, schema, value, document, prefix)
     mistakes += _coerced(value, schema, document, prefix, ()) if schema else []
     return (section if not mistakes else None), mistakes
@@ -84,7 +84,7 @@ def checked(model: type[Section], data: Any, source: str) -> Section:
 
 @functools.lru_cache(maxsize=64)
 def _schema(model: type[BaseModel]) -> tree.Schema:
-    """A section's JSON Schema: it takes ten times as long to make as everything else in loading an experiment."""
+    """A section's JSON Schema. It takes ten times as long to make as everything else in loading an experiment: made for mistakes only."""
     return model.model_json_schema()
 
 
@@ -179,6 +179,25 @@ def _has_suspect(value: Any) -> bool:
     if isinstance(value, int) and abs(value) > MOST_SEED:
         return True
     return isinstance(value, bool) or (isinstance(value, str) and bool(_COERCIBLE.match(value)))
+
+
+def _as_written(value: Any, section: Any) -> bool:
+    """Whether each leaf has the type in the valid section that it was written with, and nothing in it is too large or small; False also
+    where a validator has put something else in its place, so that the schema has to say."""
+    if isinstance(value, Mapping):
+        if isinstance(section, BaseModel):
+            section = {**section.__dict__, **(section.model_extra or {})}
+        return isinstance(section, Mapping) and all(key in section and _as_written(v, section[key]) for key, v in value.items())
+    if isinstance(value, list | tuple):
+        alike = isinstance(section, list | tuple) and len(section) == len(value)
+        return alike and all(_as_written(v, found) for v, found in zip(value, section, strict=True))
+    if isinstance(value, float) and value != 0 and not SMALLEST <= abs(value) <= LARGEST:
+        return False
+    if isinstance(value, str):
+        return type(section) is str or not _COERCIBLE.match(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= MOST_SEED and type(section) in (int, float)
+    return type(section) is type(value) or value is None
 
 
 def _coerced(value: Any, schema: tree.Schema, document: Document, prefix: KeyPath, local: KeyPath) -> list[Mistake]:

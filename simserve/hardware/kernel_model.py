@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from simserve.errors import ProfileError
-from simserve.hardware import curves, trees
-from simserve.hardware.operators.base import F64, Context, Operator
+from simserve.hardware import curves, kept_factors, trees
+from simserve.hardware.operators.base import F64, Columns, Context, Operator
 from simserve.hardware.schema import OperatorEntry
 
 
@@ -40,19 +40,34 @@ class KernelModel:
         return f"{self.operator.name} {self.context.dtype}{kv}, {by}"
 
     @cached_property
-    def _fit(self) -> trees.Trees | curves.Curves | None:
-        if self.entry is None:
-            return None
+    def _coefficients(self) -> bytes:
+        """The file of coefficients as it lies on disk, of the digest that the profile states and for this revision of the operator."""
+        assert self.entry is not None
         path = self.folder / self.entry.model.file
-        document = trees.read_document(path, self.entry.model.sha256)
-        if self.entry.model.kind == "curves":
-            return curves.from_document(document, str(path))
-        fit = trees.from_document(document, str(path))
+        data = trees.read_file(path, self.entry.model.sha256)
         made, known = self.entry.model.revision, self.operator.revision
-        if made != known:
+        if self.entry.model.kind == "trees" and made != known:
             name = self.operator.name
             raise ProfileError(f"{path}: fitted with revision {made} of operator '{name}', this simserve has {known}; fit it again")
-        return fit
+        return data
+
+    @cached_property
+    def _curves(self) -> curves.Curves | None:
+        if self.entry is None or self.entry.model.kind != "curves":
+            return None
+        path = self.folder / self.entry.model.file
+        return curves.from_document(trees.document_in(self._coefficients, path), str(path))
+
+    @cached_property
+    def _trees(self) -> trees.Trees:
+        assert self.entry is not None
+        path = self.folder / self.entry.model.file
+        return trees.from_document(trees.document_in(self._coefficients, path), str(path))
+
+    def _log_factor(self, entry: OperatorEntry, arrays: Columns) -> F64:
+        features = self.operator.features(self.context, arrays)
+        assert self._coefficients  # a file that was changed is an error, whatever is kept of it
+        return kept_factors.log_factor(entry.model.sha256, features, lambda: self._trees.log_factor(features))
 
     def seconds(self, **columns: ArrayLike) -> F64:
         """Seconds of each row of `columns` (broadcast to equal length; see the operator's columns). Never below the physical bound.
@@ -61,17 +76,16 @@ class KernelModel:
         """
         arrays = self.operator.arrays(columns)
         bound = self.operator.bound_s(self.context, arrays)
-        fit = self._fit
-        if fit is None:
+        if self.entry is None:
             predicted = self.operator.estimate_s(self.context, arrays)
-        elif isinstance(fit, curves.Curves):
-            predicted = fit.seconds(arrays)
+        elif self._curves is not None:
+            predicted = self._curves.seconds(arrays)
         else:
-            factor = np.exp(fit.log_factor(self.operator.features(self.context, arrays)))
+            factor = np.exp(self._log_factor(self.entry, arrays))
             predicted = self.operator.estimate_s(self.context, arrays) * factor
         out: F64 = np.maximum(predicted, bound)
         return out
 
     def covers(self, **key: float) -> bool:
         """Whether a measured curve exists for this topology (always true for the other kinds)."""
-        return not isinstance(self._fit, curves.Curves) or self._fit.has(**key)
+        return self._curves is None or self._curves.has(**key)

@@ -122,8 +122,8 @@ def write_document(path: Path, document: dict[str, Any]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_document(path: Path, sha256: str) -> dict[str, Any]:
-    """Read gzipped JSON. Raises ProfileError when it is missing, damaged or not the file whose sha256 the profile states."""
+def read_file(path: Path, sha256: str) -> bytes:
+    """A file of coefficients as it is. Raises ProfileError when it is missing, or not the file whose sha256 the profile states."""
     try:
         data = read_bytes(path, ProfileError, what="a file of coefficients", most_bytes=MOST_TEXT_BYTES)
     except ProfileError as error:
@@ -131,6 +131,11 @@ def read_document(path: Path, sha256: str) -> dict[str, Any]:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ProfileError(f"{path}: sha256 is {found[:12]}..., the profile expects {sha256[:12]}...; the file was changed or cut short")
+    return data
+
+
+def document_in(data: bytes, path: Path) -> dict[str, Any]:
+    """The JSON document in a file of coefficients. Raises ProfileError when it is damaged."""
     try:
         # Its sha256 says that it is as written: the guarded reader's repeated keys and long numbers are not looked for (and cost 10 ms).
         document = json.loads(gunzip(data, path, ProfileError, most_bytes=_MOST_EXPANDED_BYTES))

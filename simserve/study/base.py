@@ -31,6 +31,8 @@ class Base:
     base_dir: Path | None = None
     changes: tuple[tuple[str, Any], ...] = ()
     variants: Mapping[str, Any] = field(default_factory=dict)
+    _read: list[experiments.Source] = field(default_factory=list, repr=False, compare=False)
+    """The source once it was read: a study of a thousand points reads it once."""
 
     def load(self, changes: Mapping[str, Any] | None = None) -> Experiment:
         """The experiment with these changes; `variant` among them stands for that variant's. Raises ConfigError."""
@@ -42,7 +44,9 @@ class Base:
         # A key moves to where it was changed last: the order decides between a section and a key inside it.
         merged = {key: value for key, value in fixed.items() if key not in chosen and key not in point}
         merged |= {key: value for key, value in chosen.items() if key not in point}
-        return experiments.load(self.source, merged | point, base_dir=self.base_dir)
+        if not self._read:
+            self._read.append(experiments.read(self.source, self.base_dir))
+        return experiments.load(self._read[0], merged | point)
 
     @property
     def variant(self) -> str | None:

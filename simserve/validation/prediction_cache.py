@@ -10,6 +10,7 @@ from typing import Any
 
 from simserve.config import engine_profile
 from simserve.errors import SimserveError
+from simserve.files import kept
 from simserve.model import load_model
 from simserve.validation import warm_up
 from simserve.validation.case import Case
@@ -24,9 +25,7 @@ NO_PART = frozenset({"_data", "calibration", "cli", "progress", "report", "study
 
 def cache_folder() -> Path:
     """`$SIMSERVE_CACHE/serving`, or `$XDG_CACHE_HOME/simserve/serving`, or the same under `~/.cache`. May not exist yet."""
-    own = os.environ.get("SIMSERVE_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simserve"
-    return base / "serving"
+    return kept.cache_folder("serving")
 
 
 def code_files(package: Path = PACKAGE) -> list[Path]:

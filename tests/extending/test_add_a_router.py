@@ -55,7 +55,7 @@ def test_where_requests_go_is_its_decision(tmp_path: Path) -> None:
     package = Package(tmp_path, "last-router", {"last.py": ONE_PLACE}, points)
     _, requests = package.run(EXPERIMENT % "last")
     assert {str(name)[-1] for name in requests.instance} == {"2"}
-    (tmp_path / "last.py").write_text(ONE_PLACE.replace("view.open[-1]", "view.open[-7]"))
+    (tmp_path / "last.py").write_text(ONE_PLACE.replace("view.open[-1]", "view.open[-70]"))
     assert "routing policy 'last' of last-router 1.0 failed in choose" in package.refused("run", "experiment.yaml", "-q")
 
 

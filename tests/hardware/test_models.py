@@ -27,7 +27,7 @@ def test_trees_survive_their_file_and_other_files_do_not(tmp_path: Path) -> None
     path = tmp_path / "a.json.gz"
     sha = trees.write_document(path, stump(2.0, 1, 2).document())
     assert trees.write_document(tmp_path / "b.json.gz", stump(2.0, 1, 2).document()) == sha, "equal fits are byte-identical files"
-    read = trees.from_document(trees.read_document(path, sha), str(path))
+    read = trees.from_document(trees.document_in(trees.read_file(path, sha), path), str(path))
     x = {"x": np.linspace(0, 4, 9)}
     assert (read.log_factor(x) == stump(2.0, 1, 2).log_factor(x)).all()
     with pytest.raises(ProfileError, match="format"):

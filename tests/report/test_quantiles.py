@@ -1,9 +1,12 @@
 """Percentiles have numpy's inverted_cdf definition, weighted or not."""
 
+import unittest.mock
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simserve.report import quantiles
 from simserve.report.quantiles import NO_STATS, QUANTILES, describe, describe_weighted, weighted_cdf
 
 positive = st.floats(0, 1e6, allow_subnormal=False)
@@ -28,6 +31,9 @@ def test_a_weight_is_a_number_of_copies_however_the_data_is_cut(pairs, chunk):
     values, weights = np.array([v for v, _ in pairs]), np.array([w for _, w in pairs])
     pieces = [(values[a : a + chunk], weights[a : a + chunk]) for a in range(0, len(values), chunk)]
     stats = describe_weighted(lambda: pieces)
+    with unittest.mock.patch.object(quantiles, "_FEW", -1):  # by buckets, as a great many observations are
+        by_buckets = describe_weighted(lambda: pieces)
+    assert repr(by_buckets) == repr(stats), "bit for bit"
     if weights.sum() == 0:
         assert stats == NO_STATS or stats.count == 0
     else:

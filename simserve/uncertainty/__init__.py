@@ -1,12 +1,12 @@
 """How far to believe a run: a label by a rule, and an 80 % interval of each headline.
 
-    belief = uncertainty.of_run(result)          # of a `Result`, as `simserve.run` returns it; computed when asked, cached in `result.uncertainty`
+    belief = uncertainty.of_run(result)          # of a `Result` that `simserve.run` returned, or its summary; None for runs of studies,
+                                                 # unless they were made with `simulated(..., believe=True)`
     belief.label                                 # "measured", "fitted", "extrapolated" or "estimate"
     belief.reasons                               # why, a sentence each
     belief.intervals["ttft.p99"]                 # (low, high) in the figure's own unit; names as in predicates of studies
     belief.line                                  # all of it in one line
 
-    uncertainty.from_summary(summary)            # the same of a stored run (summary.json), None where it was made without
     uncertainty.relative_interval(belief, "ttft.p99")    # (low, high) over the predicted value: 0.8, 1.3
     uncertainty.apart(a, b, "tpot.mean")         # do two runs differ by more than what does not cancel between them?
 
@@ -15,6 +15,6 @@ Nothing here runs a simulation: sensitivities come from the run's own records (`
 and what it is not.
 """
 
-from simserve.uncertainty.belief import LABELS, LEVEL, Belief, Label, from_summary, relative_interval
+from simserve.uncertainty.belief import LABELS, LEVEL, Belief, Label, of_run, relative_interval
 
-__all__ = ["LABELS", "LEVEL", "Belief", "Label", "from_summary", "relative_interval"]
+__all__ = ["LABELS", "LEVEL", "Belief", "Label", "of_run", "relative_interval"]

@@ -29,6 +29,7 @@ class Belief:
     relative   the same over the predicted value
     load       of the run, as a fraction of what the instances could serve; None where clients wait for answers, or requests come at once
     waiting    what the load means for waiting, in a sentence; "" while it does not decide
+    steps      standard deviation of ln(true / predicted) of a step that its kernels' errors do not explain
     """
 
     label: Label
@@ -37,6 +38,7 @@ class Belief:
     relative: Mapping[str, Interval] = field(default_factory=dict)
     load: float | None = None
     waiting: str = ""
+    steps: float = 0.0
 
     @property
     def line(self) -> str:
@@ -53,9 +55,15 @@ class Belief:
             "level": LEVEL,
             "load": self.load,
             "waiting": self.waiting,
+            "steps": self.steps,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "relative": {name: list(ends) for name, ends in self.relative.items()},
         }
+
+
+def of_run(run: Any) -> Belief | None:
+    """Of a `Result`, or of a summary as summary.json has it; None where the run was made without (a study's)."""
+    return from_summary(run) if isinstance(run, Mapping) else run.uncertainty  # type: ignore[no-any-return]
 
 
 def from_summary(summary: Mapping[str, Any]) -> Belief | None:
@@ -64,7 +72,7 @@ def from_summary(summary: Mapping[str, Any]) -> Belief | None:
     if not found:
         return None
     pairs = [{name: (ends[0], ends[1]) for name, ends in found[key].items()} for key in ("intervals", "relative")]
-    return Belief(found["label"], tuple(found["reasons"]), *pairs, found["load"], found["waiting"])
+    return Belief(found["label"], tuple(found["reasons"]), *pairs, found["load"], found["waiting"], found["steps"])
 
 
 def relative_interval(belief: Belief, figure: str) -> Interval | None:

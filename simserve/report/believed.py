@@ -13,6 +13,10 @@ STATS = ("mean", "p50", "p99")
 """Statistics that tables show with intervals."""
 
 
+ALL_STATS = ("mean", "p50", "p90", "p95", "p99")
+"""Where there is space for all that have one."""
+
+
 def belief_line(summary: dict[str, Any]) -> str:
     """`How far to believe it: fitted, ...`; empty for a run made without."""
     belief = summary.get("uncertainty")
@@ -32,15 +36,15 @@ def belief_rows(summary: dict[str, Any], stats: Sequence[str] = STATS) -> list[t
     return rows
 
 
-def belief_figures(summary: dict[str, Any]) -> dict[str, str]:
-    """Figure as tables name it -> its value with its interval, for the rates that have one."""
+def figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of the figures that tables show, with an interval where there is one; what is not defined is left out."""
     intervals = (summary.get("uncertainty") or {}).get("intervals") or {}
-    found = {}
-    for figure in FIGURES:
-        if figure.quantity in intervals:
-            value = value_at(summary, figure.path)
-            found[figure.name] = with_interval(value, intervals[figure.quantity], partial(with_unit, unit=figure.unit))
-    return found
+    values = ((figure, value_at(summary, figure.path)) for figure in FIGURES)
+    return [
+        (figure.name, with_interval(value, intervals.get(figure.quantity), partial(with_unit, unit=figure.unit)))
+        for figure, value in values
+        if value is not None
+    ]
 
 
 def with_interval(value: float | None, ends: Sequence[float] | None, show: Callable[[float | None], str]) -> str:

@@ -13,7 +13,7 @@ STATS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 class Figure(NamedTuple):
-    """One number of a summary: where it lies, how it is called, its unit ("%" is a fraction shown as per cent), which way is better, and its
+    """One number of a summary: where it lies, how it is called, its unit ("%" is a fraction shown as per cent), which way is better, its
     name in predicates of studies."""
 
     path: tuple[str, ...]

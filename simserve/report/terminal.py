@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.catalogue import METRICS
 from simserve.report.believed import STATS as BELIEF_STATS
-from simserve.report.believed import belief_figures, belief_line, belief_rows
+from simserve.report.believed import belief_line, belief_rows, figures
 from simserve.report.cluster_rows import SINGLE_ROWS, cluster_facts, cluster_head, cluster_rows
 from simserve.report.compare.comparable import Comparable
 from simserve.report.rows import (
-    FIGURES,
     INTERVAL_STATS,
     STATS,
     interval_figures,
@@ -20,8 +19,6 @@ from simserve.report.rows import (
     milliseconds,
     outcome,
     stack,
-    value_at,
-    with_unit,
 )
 
 if TYPE_CHECKING:
@@ -93,9 +90,7 @@ def figure_table(summary: dict[str, Any], columns: int) -> Table:
     """Rates, utilisation and queue, in one or two pairs of columns. What is not defined is left out."""
     from rich.table import Table
 
-    believed = belief_figures(summary)
-    values = ((figure, value_at(summary, figure.path)) for figure in FIGURES)
-    shown = [(f.name, believed.get(f.name) or with_unit(value, f.unit)) for f, value in values if value is not None]
+    shown = figures(summary)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for _ in range(columns):
         table.add_column(no_wrap=True)

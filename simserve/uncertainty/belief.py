@@ -21,7 +21,7 @@ Interval = tuple[float, float]
 class Belief:
     """How far to believe a run.
 
-    label      measured: runs of this engine, device and model are in the record. fitted: the kernels of the device were measured, the engine
+    label      measured: runs of this engine, device and model are in the record. fitted: kernels of the device were measured, the engine
                was learned on other models. extrapolated: beyond the measured tables or lengths; `reasons` say where and by how far.
                estimate: operators that nothing measured, or an engine that did not hold on runs kept from it
     reasons    why, a sentence each
@@ -63,7 +63,8 @@ class Belief:
 
 def of_run(run: Any) -> Belief | None:
     """Of a `Result`, or of a summary as summary.json has it; None where the run was made without (a study's)."""
-    return from_summary(run) if isinstance(run, Mapping) else run.uncertainty  # type: ignore[no-any-return]
+    found: Belief | None = from_summary(run) if isinstance(run, Mapping) else run.uncertainty
+    return found
 
 
 def from_summary(summary: Mapping[str, Any]) -> Belief | None:
@@ -71,8 +72,8 @@ def from_summary(summary: Mapping[str, Any]) -> Belief | None:
     found = summary.get("uncertainty")
     if not found:
         return None
-    pairs = [{name: (ends[0], ends[1]) for name, ends in found[key].items()} for key in ("intervals", "relative")]
-    return Belief(found["label"], tuple(found["reasons"]), *pairs, found["load"], found["waiting"], found["steps"])
+    intervals, relative = ({name: (ends[0], ends[1]) for name, ends in found[key].items()} for key in ("intervals", "relative"))
+    return Belief(found["label"], tuple(found["reasons"]), intervals, relative, found["load"], found["waiting"], found["steps"])
 
 
 def relative_interval(belief: Belief, figure: str) -> Interval | None:

@@ -1,11 +1,11 @@
 """How far off figures are beyond what kernels explain, learned from measured runs.
 
-A row is off by e = ln(measured / predicted). Its figure moves A times as much as its steps (`sensitivity`), whose kernels explain a deviation
-k: its 80 % interval is predicted x exp(+-A sqrt((z k)^2 + r^2)), and r is what is learned: the least that would have covered the row is
+A row is off by e = ln(measured / predicted). Its figure moves A times as much as its steps (`sensitivity`), whose kernels explain a
+deviation k: its 80 % interval is predicted x exp(+-A sqrt((z k)^2 + r^2)), and r is what is learned: the least that would have covered the row is
 r^2 = (e / A)^2 - (z k)^2, and the r of a group is the 80 % quantile of these (split conformal prediction, Vovk et al. 2005, with
 this score). Each model weighs alike in a group, each run of a model alike, each row of a run alike.
 
-Groups lie in each other: all rows of a kind of figure; of these the label's; of these dense models or those with experts; of these an engine's.
+Groups lie in each other: all rows of a kind of figure; of these a label's; of these dense models or those with experts; of these an engine's.
 The quantile of a group is that of a mixture: its own rows with weight n / (n + pull), n its models, the group around it with the rest. A
 group with few models is thus like the one around it. `pull` is what predicts models best that were left out.
 """
@@ -42,6 +42,7 @@ class Row(NamedTuple):
     log_error  ln(measured / predicted)
     reacts     how many per cent the figure moves when steps take one per cent longer
     kernels    standard deviation of ln(true / predicted) of its steps from their kernels
+    figure     its name
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Row(NamedTuple):
     log_error: float
     reacts: float
     kernels: float
+    figure: str = ""
 
 
 class Spread(NamedTuple):
@@ -72,8 +74,8 @@ def learned(rows: Sequence[Row], pull: float) -> dict[Path, Spread]:
 
 
 def best_pull(rows: Sequence[Row]) -> tuple[float, dict[float, float]]:
-    """The pull whose intervals score best on models that were left out, and the score of each (Gneiting and Raftery 2007: width, and 2 / 0.2
-    of the distance for a row outside), each model alike."""
+    """The pull whose intervals score best on models that were left out, and the score of each (Gneiting and Raftery 2007: width, and
+    2 / 0.2 of the distance for a row outside), each model alike."""
     scores = {}
     for pull in PULLS:
         of_models: dict[str, list[float]] = defaultdict(list)
@@ -96,7 +98,7 @@ def without_own_model(rows: Sequence[Row], pull: float) -> Iterable[tuple[Row, f
 
 
 def spread_at(found: Mapping[Path, Spread], path: Path) -> Spread | None:
-    """Of the narrowest group that is known along a path; a label that no row has takes that of the next less believable one, or of the last."""
+    """Of the narrowest group that is known along a path; a label that no row has takes that of the next less believable, or the last."""
     for end in range(len(path), 0, -1):
         if path[:end] in found:
             if end == 1 and len(path) > 1:
@@ -106,7 +108,7 @@ def spread_at(found: Mapping[Path, Spread], path: Path) -> Spread | None:
 
 
 def _of_near_label(found: Mapping[Path, Spread], path: Path) -> Spread | None:
-    at = LABELS.index(path[1])  # type: ignore[arg-type]
+    at = LABELS.index(path[1])
     for label in (*LABELS[at + 1 :], *reversed(LABELS[:at])):
         if (path[0], label) in found:
             return spread_at(found, (path[0], label, *path[2:]))
@@ -156,12 +158,48 @@ def _alike(rows: Sequence[Row]) -> F64:
     return np.array([1.0 / len(models) / len(models[row.model]) / runs[row.model, row.run] for row in rows])
 
 
+def learned_differences(rows: Sequence[Row], settings: Sequence[tuple[str, str, str]]) -> dict[Path, Spread]:
+    """What does not cancel between two runs that share things: the 80 % quantile of |e1 / A1 - e2 / A2| over pairs of rows of a kind.
+
+    settings  model, device and engine profile of each row. Pairs are of one figure, and share all three (`ALL_THREE`) or model and device
+              (`MODEL_AND_DEVICE`); each model weighs alike, and within it each setting
+    """
+    found: dict[Path, Spread] = {}
+    for shared, keys in ((ALL_THREE, (0, 1, 2)), (MODEL_AND_DEVICE, (0, 1))):
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for k, (row, setting) in enumerate(zip(rows, settings, strict=True)):
+            groups[(row.path[0], row.figure, *(setting[i] for i in keys))].append(k)
+        of_kind: dict[str, list[Row]] = defaultdict(list)
+        for group, members in groups.items():
+            for a, b in _pairs(members):
+                if shared == MODEL_AND_DEVICE and settings[a][2] == settings[b][2]:
+                    continue
+                apart = rows[a].log_error / rows[a].reacts - rows[b].log_error / rows[b].reacts
+                of_kind[group[0]].append(Row((group[0],), group[2], " ".join(group), apart, 1.0, 0.0))
+        for kind, own in of_kind.items():
+            found[(kind, shared)] = learned(own, 1.0)[(kind,)]
+    return found
+
+
+ALL_THREE, MODEL_AND_DEVICE = "same model, device and engine", "same model and device"
+
+_MOST_PAIRS_OF = 40
+
+
+def _pairs(members: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """All pairs of so many members, spread evenly."""
+    kept = [members[round(k)] for k in np.linspace(0, len(members) - 1, min(len(members), _MOST_PAIRS_OF))]
+    return ((a, b) for i, a in enumerate(kept) for b in kept[i + 1 :])
+
+
 def _widening(found: dict[Path, Spread]) -> dict[Path, Spread]:
     """No label is narrower than a more believable one of the same groups."""
     out = dict(found)
-    for path in sorted(found, key=lambda path: LABELS.index(path[1]) if len(path) > 1 else -1):  # type: ignore[arg-type]
-        if len(path) > 1:
-            before = [out[(path[0], label, *path[2:])].log for label in LABELS if (path[0], label, *path[2:]) in out and label != path[1]
-                      and LABELS.index(label) < LABELS.index(path[1])]  # type: ignore[arg-type]
-            out[path] = out[path]._replace(log=max([out[path].log, *before]))
+    for kind, *rest in {(path[0], *path[2:]) for path in found if len(path) > 1}:
+        widest = 0.0
+        for label in LABELS:
+            path = (kind, label, *rest)
+            if path in out:
+                widest = max(widest, out[path].log)
+                out[path] = out[path]._replace(log=widest)
     return out

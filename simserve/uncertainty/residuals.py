@@ -40,7 +40,7 @@ def load(file: Path = FILE) -> Residuals:
     found: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     spreads = {tuple(path.split(BETWEEN)): Spread(*values) for path, values in found["spreads"].items()}
     lengths = {tuple(key.split(BETWEEN)): dict(zip(("prompt", "output"), values, strict=True)) for key, values in found["lengths"].items()}
-    return Residuals(spreads, lengths)  # type: ignore[arg-type]
+    return Residuals(spreads, lengths)
 
 
 def document(spreads: Mapping[tuple[str, ...], Spread], lengths: Mapping[tuple[str, str], Mapping[str, float]], notes: list[str]) -> str:

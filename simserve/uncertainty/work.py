@@ -37,6 +37,11 @@ class Work(NamedTuple):
         return (self.decode_s * self.decoded + self.prompt_s * self.computed) / self.lanes
 
     @property
+    def by_slots(self) -> bool:
+        """Whether full batches, rather than full chunks of prompts, bound what it serves."""
+        return self.decoded / self.slots >= self.computed / self.chunk
+
+    @property
     def at_full_batches_s(self) -> float:
         """Seconds that the same tokens would take where every batch is full: the least that this instance serves them in."""
         steps = max(self.decoded / self.slots, self.computed / self.chunk)

@@ -1,4 +1,4 @@
-"""Measured runs and intervals: outcomes as rows that intervals are learned from, and the intervals of outcomes, as a run of theirs has them."""
+"""Measured runs and intervals: outcomes as rows that intervals are learned from, and the intervals that such runs have."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rows_of(outcomes: Iterable[Outcome], *, measured: bool) -> list[Row]:
             if kind is not None and predicted > 0 and value > 0 and not metric.startswith("total_"):
                 path = (kind.name, label, sparsity(case.model), family(case.profile))
                 run = f"{case.dataset}/{case.run}"
-                rows.append(Row(path, model_group(case), run, math.log(value / predicted), kind.reacts, kind.steps.log))
+                rows.append(Row(path, model_group(case), run, math.log(value / predicted), kind.reacts, kind.steps.log, metric))
     return rows
 
 

@@ -41,11 +41,14 @@ class ServingValidation:
 
     def intervals(self) -> dict[str, Any]:
         """How many measurements lie in the 80 % interval of their prediction, by label and in all, and each row's."""
-        rows, counts = [], {}
+        rows: list[dict[str, Any]] = []
+        counts: dict[str, tuple[int, int]] = {}
         for outcome in self.outcomes:
             label, found = judged(outcome)
             for one in found:
-                rows.append({"dataset": outcome.case.dataset, "label": outcome.case.label, "belief": label, **one._asdict(), "inside": one.inside})
+                rows.append(
+                    {"dataset": outcome.case.dataset, "label": outcome.case.label, "belief": label, **one._asdict(), "inside": one.inside}
+                )
                 for key in (label, "all"):
                     inside, of = counts.get(key, (0, 0))
                     counts[key] = inside + one.inside, of + 1

@@ -8,7 +8,7 @@
     belief.line                                  # all of it in one line
 
     uncertainty.relative_interval(belief, "ttft.p99")    # (low, high) over the predicted value: 0.8, 1.3
-    uncertainty.apart(a, b, "tpot.mean")         # do two runs differ by more than what does not cancel between them?
+    uncertainty.apart(a, b, "tpot.mean")         # of two summaries: do they differ by more than what does not cancel between them?
 
 Nothing here runs a simulation: sensitivities come from the run's own records (`sensitivity`), kernels' errors from the cost model
 (`kernels`), what they leave unexplained from measured runs (`residuals`, learned by `learning`). docs/intervals.md says what each part is,
@@ -16,5 +16,6 @@ and what it is not.
 """
 
 from simserve.uncertainty.belief import LABELS, LEVEL, Belief, Label, of_run, relative_interval
+from simserve.uncertainty.difference import apart
 
-__all__ = ["LABELS", "LEVEL", "Belief", "Label", "of_run", "relative_interval"]
+__all__ = ["LABELS", "LEVEL", "Belief", "Label", "apart", "of_run", "relative_interval"]

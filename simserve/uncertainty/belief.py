@@ -27,6 +27,7 @@ class Belief:
     reasons    why, a sentence each
     intervals  figure ("ttft.p99", "throughput.output_tokens") -> (low, high) in the unit of the figure
     relative   the same over the predicted value
+    kinds      figure -> the kind of figures that err alike, and by how many per cent it moves when steps take one per cent longer
     load       of the run, as a fraction of what the instances could serve; None where clients wait for answers, or requests come at once
     waiting    what the load means for waiting, in a sentence; "" while it does not decide
     steps      standard deviation of ln(true / predicted) of a step that its kernels' errors do not explain
@@ -36,6 +37,7 @@ class Belief:
     reasons: tuple[str, ...] = ()
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     relative: Mapping[str, Interval] = field(default_factory=dict)
+    kinds: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     load: float | None = None
     waiting: str = ""
     steps: float = 0.0
@@ -58,6 +60,7 @@ class Belief:
             "steps": self.steps,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "relative": {name: list(ends) for name, ends in self.relative.items()},
+            "kinds": {name: list(kind) for name, kind in self.kinds.items()},
         }
 
 
@@ -73,7 +76,8 @@ def from_summary(summary: Mapping[str, Any]) -> Belief | None:
     if not found:
         return None
     intervals, relative = ({name: (ends[0], ends[1]) for name, ends in found[key].items()} for key in ("intervals", "relative"))
-    return Belief(found["label"], tuple(found["reasons"]), intervals, relative, found["load"], found["waiting"], found["steps"])
+    kinds = {name: (str(kind), float(reacts)) for name, (kind, reacts) in found["kinds"].items()}
+    return Belief(found["label"], tuple(found["reasons"]), intervals, relative, kinds, found["load"], found["waiting"], found["steps"])
 
 
 def relative_interval(belief: Belief, figure: str) -> Interval | None:

@@ -30,16 +30,19 @@ def belief_of(facts: Facts, summary: Mapping[str, Any]) -> Belief:
     groups = [known_of(cost, unmeasured, facts.beyond, lengths, known.seen) for cost in described]
     label, reasons = least_sure([label_of(group) for group in groups])
     group = (label, *engine_groups(described[0]))
-    relative = {name: ends for name, _ in headlines(summary) if (ends := relative_of(kind_of(name, facts), group)) is not None}
-    intervals = {
-        name: (value * relative[name][0], value * relative[name][1])
-        for name, value in headlines(summary)
-        if name in relative and value is not None and math.isfinite(value)
-    }
-    own = {name: relative[name] for name in intervals}
+    relative: dict[str, Interval] = {}
+    intervals: dict[str, Interval] = {}
+    kinds: dict[str, tuple[str, float]] = {}
+    for name, value in headlines(summary):
+        kind = kind_of(name, facts)
+        ends = relative_of(kind, group)
+        if kind is not None and ends is not None and value is not None and math.isfinite(value) and value > 0:
+            relative[name], kinds[name] = ends, (kind.name, kind.reacts)
+            intervals[name] = (value * ends[0], value * ends[1])
     step = known.spread(("next mean", *group))
     steps = 0.0 if step is None else step.log / Z
-    return Belief(label, reasons, intervals, own, facts.sensitivity.load, waiting_words(facts, own), steps)
+    words = waiting_words(facts, relative)
+    return Belief(label, reasons, intervals, relative, kinds, facts.sensitivity.load, words, steps)
 
 
 def engine_groups(cost: Mapping[str, Any]) -> tuple[str, str]:

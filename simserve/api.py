@@ -67,9 +67,9 @@ def run(
     draws = loaded.spec.intervals if intervals is None else intervals
     check_draws(draws)
     with shown(progress) as callback:
-        result = simulated(loaded, policies, progress=callback, check=check)
+        result = simulated(loaded, policies, progress=callback, check=check, believe=True)
     if draws:
-        from simserve.study.intervals import bands
+        from simserve.study.intervals import bands, steps_of
 
-        result.intervals = bands(loaded, draws, progress is True, given=policies)
+        result.intervals = bands(loaded, draws, progress is True, given=policies, steps=steps_of(result))
     return result

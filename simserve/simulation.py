@@ -19,20 +19,25 @@ if TYPE_CHECKING:
     from simserve.report.result import Result
 
 
-def simulated(experiment: Experiment, given: PythonPolicies = NONE, *, progress: Progress | None = None, check: bool = False) -> Result:
+def simulated(
+    experiment: Experiment, given: PythonPolicies = NONE, *, progress: Progress | None = None, check: bool = False, believe: bool = False
+) -> Result:
     """Runs an experiment once, without bands.
 
     given  policy objects that stand in for those that the experiment names
     check  verify the invariants while running
+    believe  find out how far to believe it (`simserve.uncertainty`): runs of studies do without
     Raises SimserveError; PolicyError names a third party's policy that failed.
     """
     from simserve.config.assemble import assemble
 
     with blame.named():
-        return simulated_parts(experiment, assemble(experiment, given), progress=progress, check=check)
+        return simulated_parts(experiment, assemble(experiment, given), progress=progress, check=check, believe=believe)
 
 
-def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False) -> Result:
+def simulated_parts(
+    experiment: Experiment, parts: Assembly, *, progress: Progress | None = None, check: bool = False, believe: bool = False
+) -> Result:
     """Simulates what was assembled of an experiment. `parts` is used up: policies keep state."""
     from simserve.engine import simulate
     from simserve.report.energy import run_energy, run_experts
@@ -58,6 +63,10 @@ def simulated_parts(experiment: Experiment, parts: Assembly, *, progress: Progre
     result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
     _put_money(result, experiment, [group.hardware for group in groups])
     result.notes = experiment.old_keys
+    if believe:
+        from simserve.uncertainty.facts import facts_of
+
+        result.facts = facts_of(records, costs)
     return result
 
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.measured_runs import error_tables as tables
-from benchmarks.measured_runs.goals import goal_table
+from benchmarks.measured_runs.goals import goal_table, interval_goals
+from benchmarks.measured_runs.intervals import Judged, coverage_table, label_table, learn_intervals
 from benchmarks.measured_runs.learn import read_left_out
 from benchmarks.measured_runs.lessons import is_held_out
 from benchmarks.measured_runs.runs import ROOT, all_cases
 from simserve.config.held_out import RECORD
+from simserve.uncertainty.residuals import FILE as RESIDUALS
 from simserve.validation.evaluate import Outcome, evaluate
 from simserve.validation.groups import skipped_reasons, worst_rows
 from simserve.validation.held_out import bundled_records
@@ -38,18 +40,29 @@ def report() -> None:
         told = _told(f"without the {grouping}")
         without[grouping] = left_out(cases, learned[grouping], grouping, cache=cache_folder(), progress=told)
     shipped = evaluate(cases, cache=cache_folder(), progress=_told("as shipped"))
-    _write(DOCUMENT, _pages(without["model"], without, shipped, unreadable))
-    _write(GOALS, "\n" + goal_table(without) + "\n")
+    learned_intervals = learn_intervals(without["model"], shipped)
+    RESIDUALS.write_text(learned_intervals.text, encoding="utf-8")
+    goals = goal_table(without) + interval_goals(without["model"], learned_intervals.judged)
+    _write(DOCUMENT, _pages(without["model"], without, shipped, unreadable, learned_intervals.judged))
+    _write(GOALS, "\n" + goals + "\n")
     _write(README, "\n" + tables.one_table(without["model"]) + "\n")
     ACCURACY.write_text(tables.accuracy_document(without["model"]), encoding="utf-8")
     RECORD.write_text(bundled_records(without["model"], "each model, with overheads learned without it"), encoding="utf-8")
-    print(goal_table(without))
+    print(goals)
     print(tables.one_table(without["model"]))
 
 
-def _pages(judged: Sequence[Outcome], without: dict[str, list[Outcome]], shipped: Sequence[Outcome], unreadable: dict[str, str]) -> str:
+def _pages(
+    judged: Sequence[Outcome],
+    without: dict[str, list[Outcome]],
+    shipped: Sequence[Outcome],
+    unreadable: dict[str, str],
+    intervals: Sequence[Judged],
+) -> str:
     check = [outcome for outcome in shipped if is_held_out(outcome.case)]
     parts = ["\n## Whole groups left out of every fit\n", tables.groupings_table(without)]
+    parts += ["\n## Measurements in their 80 % intervals, the model left out of overheads and intervals\n", coverage_table(intervals)]
+    parts += ["\n", label_table(intervals)]
     parts += ["\n## Check part: runs kept from the fit, other lengths of the same models in it\n", tables.dataset_lines(check)]
     parts += ["\n## All runs, with the overheads as shipped\n", tables.dataset_lines(shipped)]
     parts += ["\n## By engine, device and model, the model left out\n", tables.group_lines(judged)]

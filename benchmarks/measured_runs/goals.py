@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.measured_runs.intervals import Judged, inside_percent
 from simserve.validation.evaluate import Outcome
 from simserve.validation.groups import dataset_table
 from simserve.validation.split import GROUPINGS
@@ -100,6 +101,24 @@ def goal_table(left_out: Mapping[str, Sequence[Outcome]]) -> str:
         if len(found) == len(GROUPINGS):
             lines.append(_line(goal, found))
     return "\n".join(lines) + "\n"
+
+
+LEAST_COVERAGE, INSIDE = 95.0, (75.0, 88.0)
+"""Asked of all rows: percent that must have a prediction, and percent of the measured figures that must lie in their 80 % intervals."""
+
+
+def interval_goals(outcomes: Sequence[Outcome], judged: Sequence[Judged]) -> str:
+    """Two more lines of that table, on models left out: rows with a prediction, and figures in their intervals."""
+    rows, predicted = sum(o.case.rows for o in outcomes), sum(o.case.rows for o in outcomes if o.predicted)
+    covered, inside = 100.0 * predicted / rows, inside_percent(judged)
+    low, high = INSIDE
+    empty = " – |" * (len(GROUPINGS) - 1)
+    return (
+        f"| all data sets | rows with a prediction | {rows:,} | {covered:.1f} % |{empty} {LEAST_COVERAGE:g} % |"
+        f" {'met' if covered >= LEAST_COVERAGE else 'missed'} |\n"
+        f"| all data sets | figures in their 80 % interval; each model alike {inside_percent(judged, alike=True):.0f} % | {len(judged):,} |"
+        f" {inside:.1f} % |{empty} {low:g} to {high:g} % | {'met' if low <= inside <= high else 'missed'} |\n"
+    )
 
 
 def _apart(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -43,7 +43,7 @@ def capacity(
     from simserve.progress.study import shown
     from simserve.study.base import VARIANT
     from simserve.study.capacity.result import CAPACITY
-    from simserve.study.capacity.search import find, specify
+    from simserve.study.capacity.search import believed, find, specify
     from simserve.study.cells import in_order
     from simserve.study.folder import opened
     from simserve.study.rate_key import unit
@@ -63,13 +63,15 @@ def capacity(
     )
     cache = None if out is None else opened(out, "capacity search", CAPACITY, resume=resume, force=force)
     with kept(out), shown(not quiet) as progress:
-        result = find(spec, jobs, progress, cache)
+        result = believed(spec, find(spec, jobs, progress, cache))
     if out is not None:
         result.write(out)
     if as_json:
         print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))
     else:
         print(result.message)
+        if result.belief_line:
+            print(result.belief_line)
         tested = (q.column for q in spec.predicate.quantities)
         columns = in_order(
             ("ttft_p95_s", "ttft_p99_s", "tpot_p95_s", "tpot_p99_s", *tested, "goodput_per_s", "usd_per_million_output_tokens")

@@ -84,6 +84,8 @@ def place(
         print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))
     else:
         print(result.message)
+        if result.belief_line:
+            print(result.belief_line)
         if asked is not None and (replicas := result.replicas(asked.amount, per_s=asked.per_s)):
             print(f"{replicas} of these serve {asked.amount:g} {asked.unit}, if a router shares them evenly.")
         print(f"holds at, fails at: {unit(spec.rate_key)} a device")

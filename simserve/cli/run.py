@@ -64,9 +64,9 @@ def run(
         with shown(not quiet) as progress:
             result = api.run(loaded, progress=progress or False, check=check, intervals=0)
         if loaded.spec.intervals:
-            from simserve.study.intervals import bands
+            from simserve.study.intervals import bands, steps_of
 
-            result.intervals = bands(loaded, loaded.spec.intervals, not quiet)
+            result.intervals = bands(loaded, loaded.spec.intervals, not quiet, steps=steps_of(result))
         result.write(folder, **loaded.spec.output.model_dump())
     if as_json:
         print(json.dumps(result.summary_dict(), indent=2, sort_keys=True, allow_nan=False))

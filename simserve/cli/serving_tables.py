@@ -44,6 +44,7 @@ def show_validation(result: ServingValidation) -> None:
             for g in groups
         ],
     )
+    _show_intervals(result.document()["intervals"]["inside"])
     for sentence in result.models_taken():
         print(sentence)
     for reason, count in result.document()["skipped_reasons"].items():
@@ -56,6 +57,13 @@ def show_validation(result: ServingValidation) -> None:
         for row in worst:
             figures = f"{row.predicted:.4g} predicted, {row.measured:.4g} measured ({row.error_percent:+.0f} %)"
             print(f"  {row.label}: {row.metric} {figures}: {row.reason}")
+
+
+def _show_intervals(inside: dict[str, dict[str, int]]) -> None:
+    """How many measurements lie in the intervals of their predictions."""
+    for label, count in inside.items():
+        what = "of all measured figures" if label == "all" else f"of those with the label {label}"
+        print(f"in the 80 % interval of their prediction: {count['inside']:,} of {count['of']:,} {what}")
 
 
 def _percent(value: float | None) -> str:

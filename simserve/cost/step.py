@@ -144,6 +144,10 @@ class StepCost(CostModel):
         """How uncertain each operator is: label -> standard deviation of ln(true / predicted) seconds."""
         return {model.label: spread_log(model) for _, model in sorted(self._kernels.used.items())}
 
+    def reach(self) -> dict[str, dict[str, float]]:
+        """How far the measurements of each operator go: label -> feature (`log_batch`, `log_context`) -> largest size."""
+        return {model.label: model.reach for _, model in sorted(self._kernels.used.items())}
+
     @property
     def energy_validated(self) -> bool:
         """Whether measured power stands behind the profile's energy figures."""

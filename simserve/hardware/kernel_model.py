@@ -86,6 +86,18 @@ class KernelModel:
         out: F64 = np.maximum(predicted, bound)
         return out
 
+    @property
+    def reach(self) -> dict[str, float]:
+        """Of each feature that is the logarithm of a size, the largest size that was measured; empty for curves and estimates.
+
+        Trees know it to half a step of the grid: their last edge lies between the two largest sizes, and beyond it one factor holds.
+        """
+        fit = self._fit
+        if not isinstance(fit, trees.Trees):
+            return {}
+        sizes = ((name, edges) for name, edges in zip(fit.features, fit.edges, strict=True) if name.startswith("log_") and len(edges))
+        return {name: float(2.0 ** (edges[-1] + (edges[-1] - edges[-2]) / 2.0 if len(edges) > 1 else edges[-1])) for name, edges in sizes}
+
     def covers(self, **key: float) -> bool:
         """Whether a measured curve exists for this topology (always true for the other kinds)."""
         return self._curves is None or self._curves.has(**key)

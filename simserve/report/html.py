@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from simserve.catalogue import METRICS
+from simserve.report.believed import ALL_STATS, belief_line, belief_rows, figures
 from simserve.report.cluster_rows import cluster_facts, cluster_head, cluster_rows
 from simserve.report.page import Picture, render
 from simserve.report.provenance import operators
 from simserve.report.rows import (
-    FIGURES,
     INTERVAL_STATS,
     STATS,
     interval_figures,
@@ -19,7 +19,6 @@ from simserve.report.rows import (
     milliseconds,
     outcome,
     stack,
-    value_at,
     with_unit,
 )
 
@@ -51,7 +50,13 @@ def _content(summary: dict[str, Any]) -> dict[str, Any]:
             )
             for slo_class, metrics in summary["latency"].items()
         ],
-        "figures": [(f.name, with_unit(value, f.unit)) for f in FIGURES if (value := value_at(summary, f.path)) is not None],
+        "figures": figures(summary),
+        "belief": {
+            "line": belief_line(summary),
+            "reasons": (summary.get("uncertainty") or {}).get("reasons", [])[1:],
+            "stats": ALL_STATS,
+            "rows": belief_rows(summary, ALL_STATS),
+        },
         "bands": {
             "note": interval_note(summary),
             "stats": INTERVAL_STATS,

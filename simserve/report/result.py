@@ -13,7 +13,10 @@ from simserve.report.metrics import Measurement, measure
 from simserve.report.plots.run import Plots
 from simserve.report.slo import normalize_limits
 from simserve.report.stored import StoredResult
-from simserve.report.summary import summarise
+from simserve.report.summary import headlines_of, summarise, to_json_types
+from simserve.uncertainty.belief import Belief
+from simserve.uncertainty.facts import Facts
+from simserve.uncertainty.run import belief_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +58,8 @@ class Result:
         """What the run cost (`report.money.run_money`), where the devices have prices; set likewise."""
         self.experts: Mapping[str, Any] | None = None
         """Expert weights read (`report.energy.run_experts`), where all instances serve a model with experts; set likewise."""
+        self.facts: Facts | None = None
+        """What its belief rests on; None in studies, whose runs have none. Set likewise."""
         self.notes: tuple[str, ...] = ()
         """Sentences about the experiment as it was written, for the summary's warnings; set likewise."""
 
@@ -65,7 +70,14 @@ class Result:
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
-        return summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts, self.notes, self.money)
+        found = summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts, self.notes, self.money)
+        belief = self.uncertainty
+        return found | ({} if belief is None else {"uncertainty": to_json_types(belief.as_dict())})
+
+    @cached_property
+    def uncertainty(self) -> Belief | None:
+        """How far to believe the run: its label, and an 80 % interval of each headline (docs/intervals.md). None of a study's runs."""
+        return None if self.facts is None else belief_of(self.facts, headlines_of(self.measurement))
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""

@@ -13,16 +13,18 @@ STATS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 class Figure(NamedTuple):
-    """One number of a summary: where it lies, how it is called, its unit ("%" is a fraction shown as per cent), which way is better."""
+    """One number of a summary: where it lies, how it is called, its unit ("%" is a fraction shown as per cent), which way is better, its
+    name in predicates of studies."""
 
     path: tuple[str, ...]
     name: str
     unit: str
     better: Literal["higher", "lower", ""] = ""
+    quantity: str = ""
 
 
 FIGURES: tuple[Figure, ...] = tuple(
-    Figure(known.path_of("all"), known.label, known.unit, known.better if known.judged else "") for known in SHOWN_FIGURES
+    Figure(known.path_of("all"), known.label, known.unit, known.better if known.judged else "", known.quantity) for known in SHOWN_FIGURES
 )
 
 

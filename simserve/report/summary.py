@@ -31,20 +31,20 @@ def summarise(
     money: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
-    given = from_python(experiment)
+    given, headlines = from_python(experiment), headlines_of(m)
     drafts = speculation_summary(m.records, m.window)
     content = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "simserve_version": __version__,
-        "simulated": simulated(m.records),
+        "simulated": headlines["simulated"],
         "unvalidated": _unvalidated(m, energy, experts),
         **({"policies_from_python": given} if given else {}),
         "workload": {"requests": len(m.records.table), "provenance": m.records.table.provenance},
         "window": {"start_s": m.window.start_s, "end_s": m.window.end_s, "length_s": m.window.length_s, "run_s": m.records.end_s},
         "requests": request_counts(m),
-        "latency": {name: {metric: asdict(stats) for metric, stats in of_class.items()} for name, of_class in m.latency.items()},
-        "throughput": throughput(m),
+        "latency": headlines["latency"],
+        "throughput": headlines["throughput"],
         "slo": slo_summary(m),
         "utilisation": utilisation(m),
         "queue": queues(m),
@@ -68,6 +68,12 @@ def summarise(
     plain = to_json_types(content)
     assert isinstance(plain, dict)
     return plain
+
+
+def headlines_of(m: Measurement) -> dict[str, Any]:
+    """The part of a summary that intervals are of, and what was simulated."""
+    latency = {name: {metric: asdict(stats) for metric, stats in of_class.items()} for name, of_class in m.latency.items()}
+    return {"simulated": simulated(m.records), "latency": latency, "throughput": throughput(m)}
 
 
 def _given(policies: list[dict[str, Any]]) -> list[str]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simserve.catalogue import METRICS
+from simserve.report.believed import STATS as BELIEF_STATS
+from simserve.report.believed import belief_line, belief_rows, figures
 from simserve.report.cluster_rows import SINGLE_ROWS, cluster_facts, cluster_head, cluster_rows
 from simserve.report.compare.comparable import Comparable
 from simserve.report.rows import (
-    FIGURES,
     INTERVAL_STATS,
     STATS,
     interval_figures,
@@ -18,8 +19,6 @@ from simserve.report.rows import (
     milliseconds,
     outcome,
     stack,
-    value_at,
-    with_unit,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +51,11 @@ class _ByWidth:
             yield cluster_table(summary, options.max_width)
             for name, text in cluster_facts(summary):
                 yield Text(f"{name}: {text}")
+        if line := belief_line(summary):
+            yield Text()
+            yield Text(line)
+            if belief_rows(summary):
+                yield _widest((belief_table(summary, stats) for stats in (BELIEF_STATS, ("mean", "p99"), ("mean",))), console, options)
         if note := interval_note(summary):
             yield Text()
             yield Text(note)
@@ -86,7 +90,7 @@ def figure_table(summary: dict[str, Any], columns: int) -> Table:
     """Rates, utilisation and queue, in one or two pairs of columns. What is not defined is left out."""
     from rich.table import Table
 
-    shown = [(figure.name, with_unit(value, figure.unit)) for figure in FIGURES if (value := value_at(summary, figure.path)) is not None]
+    shown = figures(summary)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for _ in range(columns):
         table.add_column(no_wrap=True)
@@ -115,6 +119,20 @@ def cluster_table(summary: dict[str, Any], width: int) -> Table:
         table.add_column(column[0], justify="left" if column[0] in ("instance", "role") else "right", no_wrap=True)
     for row in zip(*(column[1:] for column in columns), strict=True):
         table.add_row(*row)
+    return table
+
+
+def belief_table(summary: dict[str, Any], stats: Sequence[str]) -> Table:
+    """Latency metrics (rows) by statistic (columns), each with its interval."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("80 % interval", no_wrap=True)
+    for stat in stats:
+        table.add_column(stat, justify="right", no_wrap=True)
+    for label, cells in belief_rows(summary, stats):
+        table.add_row(label, *cells)
     return table
 
 

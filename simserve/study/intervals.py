@@ -1,8 +1,9 @@
-"""Bands on the headlines: the run repeated with every operator a little faster or slower, as far as its measurements say it may be off.
+"""Bands on the headlines: the run repeated with steps a little faster or slower, as far as measurements say they may be off.
 
 Each draw multiplies the times of each operator entry by one factor, ln(factor) normal with the spread that the entry's check residuals
-have (estimates: a stated wide one). Draws come in pairs of z and -z, so that few of them are centred. The workload, the scheduler's
-choices beside time, and the host's overheads do not vary.
+have (estimates: a stated wide one), and whole steps by another, with the spread that measured runs leave beside their kernels
+(`simserve.uncertainty`). One factor holds for a whole run: such errors are those of a device, an engine, a model, equal in every step. Draws
+come in pairs of z and -z, so that few of them are centred. The workload and the scheduler's choices beside time do not vary.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ import numpy as np
 from simserve.catalogue import METRICS, SHOWN_FIGURES
 from simserve.contracts.wrapping import innermost, rewrapped
 from simserve.progress.study import Meter, Progress, shown
+from simserve.uncertainty.belief import LEVEL
+from simserve.uncertainty.stretched import StretchedCost
 
 if TYPE_CHECKING:
     from simserve.config.assemble import Assembly
     from simserve.config.experiment import Experiment
     from simserve.config.python_policies import PythonPolicies
+    from simserve.report.result import Result
 
 DRAWS = 20
-LOW, HIGH = 0.05, 0.95
+LOW, HIGH = (1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0
+STEPS = "steps beside their kernels"
+"""Among the spreads: that of whole steps."""
 
 _PARALLEL_FROM_S = 10.0
 _PROCESSES = 2
@@ -62,11 +68,13 @@ def bands(
     progress: bool | Progress = False,
     spreads: Mapping[str, float] | None = None,
     given: PythonPolicies | None = None,
+    steps: float = 0.0,
 ) -> Headlines:
-    """What summary.json holds under `intervals`: [p5, p95] over the draws at the place of each headline; None where it is not defined.
+    """What summary.json holds under `intervals`: [p10, p90] over the draws at the place of each headline; None where it is not defined.
 
     progress  True shows the draws on stderr; a function is called with each Step
     given     policy objects that stand in for those that the experiment names
+    steps     standard deviation of ln(true / predicted) of a step beside its kernels (`Belief.steps` of the run)
     spreads   overrides the operators' own (by label). Deterministic by the experiment's seed, whatever the number of processes.
     """
     from simserve.config.assemble import assemble
@@ -75,7 +83,7 @@ def bands(
 
     check_draws(draws)
     parts = assemble(experiment, given or NONE)
-    known = operator_spreads(parts) | dict(spreads or {})
+    known = operator_spreads(parts) | ({STEPS: steps} if steps else {}) | dict(spreads or {})
     factors = draw(known, draws, experiment.spec.seed)
     with shown(progress) as show:
         found = list(_simulate(experiment, parts, factors, show))
@@ -83,10 +91,15 @@ def bands(
         "draws": draws,
         "low_quantile": LOW,
         "high_quantile": HIGH,
-        "of": "kernel times as wrong as the hardware profile says they may be (nothing else varies)",
+        "of": "kernels as wrong as the hardware profile says they may be" + (", steps as measured runs leave them" if steps else ""),
         "spread_log": dict(sorted(known.items())),
         **_band(found),
     }
+
+
+def steps_of(result: Result) -> float:
+    """The `steps` of a run's own belief; 0 for one without."""
+    return 0.0 if result.uncertainty is None else result.uncertainty.steps
 
 
 def operator_spreads(parts: Assembly) -> dict[str, float]:
@@ -154,6 +167,8 @@ def _run(experiment: Experiment, parts: Assembly, factors: Iterable[Factors]) ->
         # Instances of a group share one cost model. Schedulers and routers keep state: every draw starts with fresh ones.
         costs = {id(spec.cost): spec.cost for spec in parts.instances}
         scaled = {key: rewrapped(cost, partial(_scaled, factors=of_draw), "scaled") for key, cost in costs.items()}
+        if STEPS in of_draw:
+            scaled = {key: StretchedCost(cost, of_draw[STEPS]) for key, cost in scaled.items()}
         schedulers, cluster = copy.deepcopy(([s.scheduler for s in parts.instances], parts.cluster))
         instances = tuple(
             replace(spec, cost=scaled[id(spec.cost)], scheduler=scheduler)

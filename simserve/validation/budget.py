@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from simserve.config.engine_profile import load_engine
-from simserve.contracts import CostModel, CostWrapper, Step
-from simserve.contracts.cost import F64
 from simserve.engine import simulate
 from simserve.errors import ConfigError
+from simserve.uncertainty.stretched import StretchedCost
 from simserve.validation.case import Case
 from simserve.validation.disaggregated import as_clients_see, build_instances, routed
 from simserve.validation.evaluate import Outcome
@@ -100,27 +98,6 @@ def _stretched(case: Case, overheads: Overheads, factor: float) -> dict[str, flo
     if case.pools is not None:
         records = as_clients_see(records, specs)
     return summarise(records, first_requests_s(workload, overheads))
-
-
-class StretchedCost(CostWrapper):
-    """A cost model whose every step takes `factor` times as long; copies do not."""
-
-    def __init__(self, cost: CostModel, factor: float) -> None:
-        super().__init__(cost)
-        self._factor = factor
-
-    def stage_times(self, step: Step) -> tuple[float, ...]:
-        """Seconds of a stretched step on each stage."""
-        return tuple(self._factor * seconds for seconds in self.inner.stage_times(step))
-
-    def decode_times(self, step: Step, steps: int) -> list[float] | F64:
-        """Seconds of consecutive stretched steps; element by element what `step_time` gives."""
-        times = self.inner.decode_times(step, steps)
-        return [self._factor * seconds for seconds in times] if isinstance(times, list) else self._factor * times
-
-    def describe(self) -> dict[str, Any]:
-        """The stretched model and the factor."""
-        return {**self.inner.describe(), "stretched_by": self._factor}
 
 
 def budgets_of_worst(outcomes: Sequence[Outcome], count: int = 10) -> list[tuple[Case, list[ErrorBudget]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from simserve.contracts import Slice, Step
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords, Status
 from simserve.errors import SimserveError
+from simserve.uncertainty.facts import facts_of, facts_of_steps
 from simserve.validation.case import Case
 from simserve.validation.disaggregated import as_clients_see, build_instances, routed
 from simserve.validation.machine import Overheads, build_instance, overheads_of
@@ -30,7 +32,8 @@ class UnsimulableError(SimserveError):
 
 
 def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
-    """Every metric of the simulated run. `overheads` replaces those of the engine profile.
+    """Every metric of the simulated run, and the numbers that its intervals rest on (`uncertainty.facts`). `overheads` replaces those of
+    the engine profile.
 
     Raises SimserveError when the case cannot be run: an impossible layout, weights or prompts that do not fit.
     """
@@ -38,10 +41,13 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
     overheads = inside_the_engine(case, overheads)
     if case.load.kind == "phases":
         return _phases(case, build_instance(case, overheads))
-    workload, records = simulate_case(case, overheads)
+    specs = build_instances(case, overheads)
+    workload, records = simulate_case(case, overheads, specs)
     warm_up = WARM_UP_FRACTION if case.load.kind == "repeated" else case.load.warm_up_fraction
     rows = len(workload.requests)
-    return summarise(records, first_requests_s(workload, overheads), int(warm_up * rows), rows - int(case.load.cool_down_fraction * rows))
+    first, end = int(warm_up * rows), rows - int(case.load.cool_down_fraction * rows)
+    facts = facts_of(records, [spec.cost for spec in specs])
+    return summarise(records, first_requests_s(workload, overheads), first, end) | facts.numbers()
 
 
 def inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
@@ -55,13 +61,13 @@ def inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
     return overheads
 
 
-def simulate_case(case: Case, overheads: Overheads) -> tuple[Workload, RunRecords]:
-    """The case's requests and what happened to them.
+def simulate_case(case: Case, overheads: Overheads, specs: Sequence[InstanceSpec] | None = None) -> tuple[Workload, RunRecords]:
+    """The case's requests and what happened to them, on these instances (default: made with `overheads`).
 
     Raises UnsimulableError when requests are rejected.
     """
     workload = build_workload(case)
-    specs = build_instances(case, overheads)
+    specs = build_instances(case, overheads) if specs is None else list(specs)
     records = simulate(workload, specs, routed())
     if case.pools is not None:
         records = as_clients_see(records, specs)
@@ -95,8 +101,8 @@ def _phases(case: Case, instance: InstanceSpec) -> dict[str, float]:
     batch, prompt, steps = load.concurrency, int(load.prompt.mean), max(int(load.output.mean) - 1, 1)
     if batch * _held_blocks(instance, prompt + int(load.output.mean)) > instance.kv_blocks:
         raise UnsimulableError("the batch and its answers do not fit the KV cache at once")
-    cost = instance.cost
+    cost, prompts, decodes = instance.cost, Step(0, slices=[Slice(prompt, 0)] * batch), Step(batch, batch * (prompt + 1), prompt + 1)
     return {
-        "prompt_phase": case.settings.get("prompt_slowdown", 1.0) * cost.step_time(Step(0, slices=[Slice(prompt, 0)] * batch)),
-        "decode_step": float(np.mean(cost.decode_times(Step(batch, batch * (prompt + 1), prompt + 1), steps))),
-    }
+        "prompt_phase": case.settings.get("prompt_slowdown", 1.0) * cost.step_time(prompts),
+        "decode_step": float(np.mean(cost.decode_times(decodes, steps))),
+    } | facts_of_steps(cost, prompts, decodes).numbers()

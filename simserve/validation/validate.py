@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 
 from simserve.errors import ConfigError, nearest
 from simserve.model import load_model
+from simserve.uncertainty.belief import LEVEL
 from simserve.validation import groups
+from simserve.validation.believed import judged
 from simserve.validation.case import Case
 from simserve.validation.evaluate import Outcome, evaluate
 from simserve.validation.readers import TableReader, read_measurements
@@ -34,7 +36,23 @@ class ServingValidation:
             "models_taken": self.models_taken(),
             "skipped_reasons": groups.skipped_reasons(self.outcomes),
             "unreadable_files": self.unreadable,
+            "intervals": self.intervals(),
         }
+
+    def intervals(self) -> dict[str, Any]:
+        """How many measurements lie in the 80 % interval of their prediction, by label and in all, and each row's."""
+        rows: list[dict[str, Any]] = []
+        counts: dict[str, tuple[int, int]] = {}
+        for outcome in self.outcomes:
+            label, found = judged(outcome)
+            for one in found:
+                rows.append(
+                    {"dataset": outcome.case.dataset, "label": outcome.case.label, "belief": label, **one._asdict(), "inside": one.inside}
+                )
+                for key in (label, "all"):
+                    inside, of = counts.get(key, (0, 0))
+                    counts[key] = inside + one.inside, of + 1
+        return {"level": LEVEL, "inside": {key: {"inside": inside, "of": of} for key, (inside, of) in sorted(counts.items())}, "rows": rows}
 
     def models_taken(self) -> list[str]:
         """What names that are not those of bundled models were taken for, of the runs that were simulated."""
@@ -71,6 +89,10 @@ class ServingValidation:
                     "predicted",
                     "error_percent",
                     "skipped",
+                    "belief",
+                    "low",
+                    "high",
+                    "inside",
                 ]
             )
             for outcome in self.outcomes:
@@ -119,4 +141,9 @@ def chosen_part(word: str) -> Part:
 def _lines(outcome: Outcome) -> Sequence[list[Any]]:
     case, errors = outcome.case, outcome.errors_percent()
     head = [case.dataset, case.label, case.engine, case.version, case.gpu, case.model, "check" if is_check(case) else "fit"]
-    return [[*head, m, v, outcome.predicted.get(m, ""), errors.get(m, ""), outcome.skip] for m, v in case.measured.items()]
+    label, found = judged(outcome)
+    ends = {one.metric: [label, one.low, one.high, one.inside] for one in found}
+    return [
+        [*head, m, v, outcome.predicted.get(m, ""), errors.get(m, ""), outcome.skip, *ends.get(m, ["", "", "", ""])]
+        for m, v in case.measured.items()
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from simserve.errors import OutputError
 from simserve.report.compare.comparable import Comparable, tables
 from simserve.report.compare.differences import Difference, differences
 from simserve.report.rows import FIGURES, Figure, milliseconds, value_at, with_unit
+from simserve.uncertainty.difference import apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +68,10 @@ class Comparison:
             "figures": [{"name": row.name, "values": list(row.values)} for row in self.rows],
             "by_class": {name: [{"name": row.name, "values": list(row.values)} for row in rows] for name, rows in self.by_class},
             "notes": list(self.notes),
+            "not_told_apart": {
+                name: not_told_apart(self.results[0].summary_dict(), result.summary_dict())
+                for name, result in zip(self.names[1:], self.results[1:], strict=True)
+            },
             "differences": [{"key": each.key, "values": list(each.values)} for each in self.differences],
         }
 
@@ -197,11 +203,33 @@ def _notes(summaries: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[
     for summary, name in zip(summaries, names, strict=True):
         if summary["unvalidated"]:
             add(name, "rests", "rest", f"on parts that are not validated: {', '.join(summary['unvalidated'])}")
+    for summary, name in zip(summaries[1:], names[1:], strict=True):
+        if figures := not_told_apart(first, summary):
+            rest = f"from {names[0]} by less than the error that does not cancel between them in {', '.join(figures)}"
+            add(name, "differs", "differ", rest)
     for (one, several, rest), who in true_of.items():
         if 1 < len(names) == len(who):
             yield f"All {several} {rest}."
         else:
             yield f"{', '.join(who)} {one if len(who) == 1 else several} {rest}."
+
+
+def not_told_apart(first: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Headlines that differ by half a per cent or more, and by less than the 80 % error of such a difference; empty where runs have no
+    intervals."""
+    found = []
+    for metric in METRICS:
+        for stat in ("mean", "p99") if metric.headline else ():
+            one = apart(first, other, f"{metric.quantity}.{stat}")
+            if one is not None and not one.told and abs(one.log_ratio) >= _NO_DIFFERENCE:
+                found.append(
+                    f"{metric.label} {stat} ({100 * (math.exp(one.log_ratio) - 1):+.0f} %, error {100 * (math.exp(one.half) - 1):.0f} %)"
+                )
+    return found
+
+
+_NO_DIFFERENCE = 0.005
+"""ln of a ratio below which figures count as equal, as in the verdicts of rows."""
 
 
 _SAME: dict[str, tuple[tuple[str, ...], ...]] = {

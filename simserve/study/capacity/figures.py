@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from simserve.study.believed_load import LoadBelief
 from simserve.study.predicate import Predicate
 from simserve.study.search import Outcome
 from simserve.study.statistics import mean_interval
@@ -42,6 +43,7 @@ class CapacityFigures:
     replicates: tuple[Replicate, ...]
     probes: tuple[Probe, ...]
     search_notes: tuple[str, ...] = ()
+    belief: LoadBelief | None = None
 
     @property
     def outcome(self) -> Outcome:

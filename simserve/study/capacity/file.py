@@ -11,6 +11,7 @@ from typing import Any
 from simserve import renamed
 from simserve.errors import OutputError
 from simserve.study import predicate
+from simserve.study.believed_load import LoadBelief
 from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CAPACITY, PROBES, SCHEMA_VERSION, CapacityResult
 
@@ -45,6 +46,7 @@ def _result(about: dict[str, Any], frame: Any) -> CapacityResult:
         probes.append(Probe(int(row["seed"]), float(row["rate"]), bool(row["holds"]), bool(row["stable"]), reasons, values))
     replicates = tuple(Replicate(r["seed"], r["outcome"], r["low"], r["high"]) for r in about["replicates"])
     test = predicate.parse(about["predicate"])
-    result = CapacityResult(about["name"], test, about["rate_key"], about["tolerance"], replicates, tuple(probes))
+    belief = LoadBelief.read(about.get("uncertainty"))
+    result = CapacityResult(about["name"], test, about["rate_key"], about["tolerance"], replicates, tuple(probes), belief=belief)
     known = set(result.notes)  # those that follow from the probes; the search left the others
     return replace(result, search_notes=tuple(note for note in about["notes"] if note not in known))

@@ -30,6 +30,11 @@ class CapacityResult(CapacityFigures):
         return answer(self)
 
     @property
+    def belief_line(self) -> str:
+        """How far to believe it, in a line; "" without an answer."""
+        return "" if self.belief is None or self.rate is None else self.belief.line(self.rate, unit(self.rate_key))
+
+    @property
     def notes(self) -> list[str]:
         """What a reader must know before believing the answer."""
         tested = self.predicate.quantities
@@ -82,6 +87,7 @@ class CapacityResult(CapacityFigures):
             "resolution": self.resolution,
             "requests_per_s": self.requests_per_s,
             "saturates": self.saturates,
+            "uncertainty": None if self.belief is None else self.belief.as_dict(),
             "limit": self.limit,
             "message": self.message,
             "notes": self.notes,

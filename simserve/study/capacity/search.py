@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from simserve.errors import ConfigError
 from simserve.progress.study import Progress, Step, shown
 from simserve.study.backends import execute
 from simserve.study.base import VARIANT, Base, base, with_seed
+from simserve.study.believed_load import believed_load
 from simserve.study.cache import RunCache, run_key
 from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CAPACITY, CapacityResult
@@ -79,7 +80,7 @@ def capacity(
     spec = specify(source, when, changes=changes, rate_key=rate_key, tolerance=tolerance, replicates=replicates, seeds=seeds)
     cache = None if out is None else opened(Path(out), "capacity search", CAPACITY, resume=resume)
     with shown(progress) as show:
-        result = find(spec, jobs, show, cache)
+        result = believed(spec, find(spec, jobs, show, cache))
     if out is not None:
         result.write(out)
     return result
@@ -154,6 +155,15 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
             progress(Step(f"searches, {len(probes)} probes", done, len(searches), 0, None))
     replicates = tuple(Replicate(seed, search.outcome or "never", search.low, search.high) for seed, search in searches.items())
     return CapacityResult(spec.name, spec.predicate, spec.rate_key, spec.tolerance, replicates, tuple(probes), tuple(notes))
+
+
+def believed(spec: CapacitySpec, result: CapacityResult) -> CapacityResult:
+    """The result with how far to believe it, from one more run at the load that was found (of the first seed); as it is without an answer."""
+    first = result.replicates[0]
+    if result.rate is None or first.low is None:
+        return result
+    experiment = with_seed(spec.base.load({spec.rate_key: int(first.low) if spec.whole else first.low}), first.seed)
+    return replace(result, belief=believed_load(experiment, spec.predicate, result.saturates))
 
 
 def _probe(spec: CapacitySpec, wanted: Sequence[tuple[int, float]], jobs: int | None, cache: RunCache | None) -> list[Probe]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from simserve.study.believed_load import LoadBelief
 from simserve.study.cache import Row
 from simserve.study.placement.placement import Placement
 from simserve.study.predicate import Predicate
@@ -48,6 +49,7 @@ class PlacementFigures:
     affinity: str
     tried: tuple[Tried, ...]
     search_notes: tuple[str, ...] = ()
+    belief: LoadBelief | None = None
 
     @property
     def ranked(self) -> list[Tried]:

@@ -10,6 +10,7 @@ from simserve import renamed
 from simserve.errors import ConfigError, OutputError
 from simserve.files.json_text import read_json
 from simserve.study import predicate
+from simserve.study.believed_load import LoadBelief
 from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import Placement, Pool
 from simserve.study.placement.result import PLACEMENT, SCHEMA_VERSION, PlacementResult
@@ -29,7 +30,9 @@ def read_placement(directory: str | Path) -> PlacementResult:
         test = predicate.parse(about["predicate"])
         notes = tuple(str(note) for note in about.get("search_notes", ()))
         name, rate_key, affinity = (str(about[key]) for key in ("name", "rate_key", "affinity"))
-        return PlacementResult(name, test, rate_key, float(about["tolerance"]), affinity, tried, notes)
+        return PlacementResult(
+            name, test, rate_key, float(about["tolerance"]), affinity, tried, notes, LoadBelief.read(about.get("uncertainty"))
+        )
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise OutputError(f"{path}: cannot be read as a placement search: {type(error).__name__}: {error}") from error
 

@@ -45,6 +45,14 @@ class PlacementResult(PlacementFigures):
         return answer(self)
 
     @property
+    def belief_line(self) -> str:
+        """How far to believe the best rate per device, in a line; "" without an answer."""
+        best = self.best
+        if self.belief is None or best is None or best.low is None:
+            return ""
+        return self.belief.line(best.low, f"{unit(self.rate_key)} a device")
+
+    @property
     def notes(self) -> list[str]:
         """What a reader must know before believing the answer."""
         notes = [f"{t.placement}: {t.error}" for t in self.tried if t.error is not None]
@@ -99,6 +107,7 @@ class PlacementResult(PlacementFigures):
             "ties": [str(t.placement) for t in self.ties],
             "rate_per_device": None if best is None else best.low,
             "message": self.message,
+            "uncertainty": None if self.belief is None else self.belief.as_dict(),
             "notes": self.notes,
             "search_notes": list(self.search_notes),
             "placements": [

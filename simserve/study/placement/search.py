@@ -22,6 +22,7 @@ from simserve.progress.study import Progress, Step, shown
 from simserve.report.files import write_whole
 from simserve.study.backends import execute
 from simserve.study.base import Base, base
+from simserve.study.believed_load import believed_load
 from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
@@ -194,6 +195,9 @@ def find(
     best = next((c for c in candidates if result.best is not None and c.placement == result.best.placement), None)
     if best is not None:
         result = replace(result, search_notes=(*notes, *losses(best.runs, spec.predicate.quantities)))
+        if best.search.low is not None:
+            experiment = experiment_at(spec, best.placement, best.rate(best.search.low))
+            result = replace(result, belief=believed_load(experiment, spec.predicate, best.saturates))
     if out is not None:
         result.write(out)
         if best is not None and best.search.low is not None:

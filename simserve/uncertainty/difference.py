@@ -1,0 +1,65 @@
+"""Whether two runs differ by more than what does not cancel between them.
+
+Runs of one model on one device under one engine are off by much the same factor, so their ratio is surer than either: what remains was learned
+from pairs of measured runs (`learning.learned_differences`), which differ in load, lengths and layout, not in policies. Where nothing is shared,
+errors are taken as independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from simserve.uncertainty import residuals
+from simserve.uncertainty.belief import Belief, from_summary
+from simserve.uncertainty.learning import ALL_THREE, MODEL_AND_DEVICE
+
+
+class Apart(NamedTuple):
+    """Of a figure of two runs: ln of their ratio, the half-width of its 80 % interval, and what they share ("" = nothing)."""
+
+    log_ratio: float
+    half: float
+    shared: str
+
+    @property
+    def told(self) -> bool:
+        """Whether the difference is larger than the error that does not cancel."""
+        return abs(self.log_ratio) > self.half
+
+
+def apart(a: Mapping[str, Any], b: Mapping[str, Any], figure: str) -> Apart | None:
+    """Of two summaries; None where one of them has no interval of the figure."""
+    one, other = from_summary(a), from_summary(b)
+    if one is None or other is None or figure not in one.intervals or figure not in other.intervals:
+        return None
+    ratio = math.log(_middle(other, figure) / _middle(one, figure))
+    halves = [math.log(belief.relative[figure][1]) for belief in (one, other)]
+    shared, (kind, reacts), (_, reacts_other) = shared_by(a, b), one.kinds[figure], other.kinds[figure]
+    found = residuals.load().spreads.get((kind, shared)) if shared and kind == other.kinds[figure][0] else None
+    if found is None:
+        return Apart(ratio, math.hypot(*halves), "")
+    # What is common moves both figures, but not alike where they react differently.
+    common = min(halves) / min(reacts, reacts_other) * abs(reacts - reacts_other)
+    return Apart(ratio, math.hypot(max(reacts, reacts_other) * found.log, common), shared)
+
+
+def shared_by(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """`ALL_THREE`, `MODEL_AND_DEVICE` or "": what all instances of two runs have in common."""
+    settings = [{_setting(group["cost"]) for group in summary["simulated"]} for summary in (a, b)]
+    if settings[0] == settings[1]:
+        return ALL_THREE
+    without = [{setting[:2] for setting in of_run} for of_run in settings]
+    return MODEL_AND_DEVICE if without[0] == without[1] else ""
+
+
+def _setting(cost: Mapping[str, Any]) -> tuple[str, str, str]:
+    profile = cost.get("engine_profile") or {}
+    return str(cost.get("model")), str(cost.get("hardware")), str(profile.get("name"))
+
+
+def _middle(belief: Belief, figure: str) -> float:
+    """The predicted value: the middle of its interval, in logarithms."""
+    low, high = belief.intervals[figure]
+    return math.sqrt(low * high)

@@ -1,0 +1,53 @@
+"""What was learned from measured runs, as it ships: `residuals.yaml`, written by `python -m benchmarks.measured_runs report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from simserve.uncertainty.learning import Spread, spread_at
+
+FILE = Path(__file__).parent / "residuals.yaml"
+
+BETWEEN = " / "
+"""Between the names of groups that lie in each other."""
+
+
+class Residuals(NamedTuple):
+    """The spread of each group, and the largest mean lengths of the measured runs of an engine profile on a device."""
+
+    spreads: Mapping[tuple[str, ...], Spread]
+    lengths: Mapping[tuple[str, str], Mapping[str, float]]
+
+    def spread(self, path: tuple[str, ...]) -> Spread | None:
+        """Of the narrowest known group along the path; see `learning.spread_at`."""
+        return spread_at(self.spreads, path)
+
+    def seen(self, engine: str, device: str) -> Mapping[str, float]:
+        """The largest mean lengths of measured runs; empty where there are none."""
+        return self.lengths.get((engine, device), {})
+
+
+@lru_cache(maxsize=4)
+def load(file: Path = FILE) -> Residuals:
+    """What ships; nothing where the file is missing."""
+    import yaml
+
+    if not file.is_file():
+        return Residuals({}, {})
+    found: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    spreads = {tuple(path.split(BETWEEN)): Spread(*values) for path, values in found["spreads"].items()}
+    lengths = {tuple(key.split(BETWEEN)): dict(zip(("prompt", "output"), values, strict=True)) for key, values in found["lengths"].items()}
+    return Residuals(spreads, lengths)
+
+
+def document(spreads: Mapping[tuple[str, ...], Spread], lengths: Mapping[tuple[str, str], Mapping[str, float]], notes: list[str]) -> str:
+    """The text of the file; `notes` become comments at its head."""
+    lines = [f"# {note}" for note in notes]
+    lines.append("spreads:  # kind of figure / label / dense or experts / engine: [ln of what remains, models, rows]")
+    lines += [f"  {BETWEEN.join(path)}: [{found.log:.4f}, {found.models}, {found.rows}]" for path, found in sorted(spreads.items())]
+    lines.append("lengths:  # engine profile / device: [largest mean prompt, largest mean answer] of measured runs, tokens")
+    lines += [f"  {BETWEEN.join(key)}: [{found['prompt']:.0f}, {found['output']:.0f}]" for key, found in sorted(lengths.items())]
+    return "\n".join(lines) + "\n"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 F64 = NDArray[np.float64]
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "energy_measurements"
-GPUS = {"H100": "h100-sxm-80gb"}
+GPUS = {"H100": "h100-sxm-80gb", "B200": "b200-sxm"}
 """Names of the data set to hardware profiles."""
 MODELS = {
     "Qwen/Qwen3-30B-A3B-Thinking-2507": "qwen3-30b-a3b",
@@ -50,6 +50,10 @@ models (70B, 405B), whose rows no front end limits, take as long as measured at 
 FRONT_END_TOKENS_PER_S = 8000.0
 """Rows that stream more are left out: from here on throughput no longer follows the batch (10,100 to 11,900 tokens/s at 512 to 1,915
 sequences of gpt-oss-120b), so the API server sets the pace and the GPUs wait for a part of the time that is not stated."""
+QUIET, RARE_PROMPTS = 1.25, 0.1
+"""Where a prompt joins fewer than one step in ten, the 90th percentile of the gaps is that of steps alike, and a GPU's differ by a few
+percent: 1.02 to 1.18 times the median in every such row of H100, and in those of B200 with two GPUs and more. Above QUIET the host disturbs
+them, as in every series of one B200 (1.3 to 2.4), whose GPUs then draw half of what they do at the same batch elsewhere: they wait."""
 LINK_J_PER_BYTE = 5.2e-11
 ENGINE = "vllm-v1-async"
 
@@ -81,11 +85,20 @@ def read(folder: Path, gpu: str) -> list[Row]:
 
     table = pd.read_parquet(folder / "ml_energy_v3_runs.parquet")
     table = table[(table["gpu_model"] == gpu) & table["task"].isin(list(PROMPTS)) & table["model_id"].isin(list(MODELS))]
-    table = table[table["output_throughput_tokens_per_sec"] < FRONT_END_TOKENS_PER_S]
-    return [_row(row) for _, row in table.iterrows()]
+    table = table[quiet(table) & (table["output_throughput_tokens_per_sec"] < FRONT_END_TOKENS_PER_S)]
+    return [row_of(row) for _, row in table.iterrows()]
 
 
-def _row(row: pd.Series) -> Row:
+def quiet(table: pd.DataFrame) -> pd.Series:
+    """Whether nothing disturbs a row's steps: not its own, nor those of a smaller batch of the same model, task and GPUs (QUIET)."""
+    disturbed = (table["p90_itl_ms"] > QUIET * table["median_itl_ms"]) & (table["avg_batch_size"] < RARE_PROMPTS * table["avg_output_len"])
+    series = ["model_id", "task", "gpu_model", "num_gpus"]
+    first = table["avg_batch_size"].where(disturbed).groupby([table[c] for c in series]).transform("min")
+    return ~(table["avg_batch_size"] >= first)
+
+
+def row_of(row: pd.Series) -> Row:
+    """A row of the table: its model, layout and work."""
     gpus, ep = int(row["num_gpus"]), int(row["expert_parallel"])
     parallel = Parallel(tp=int(row["tensor_parallel"]), dp=int(row["data_parallel"]), ep=ep)
     if parallel.devices != gpus:  # the experts' ranks are the attention's tensor-parallel ones
@@ -115,10 +128,11 @@ class Joules:
 
 
 def bounds(device: Device) -> tuple[F64, F64]:
-    """What each may be. Busy: from idle to 45 % of TDP. A FLOP: 0.1 to 1.5 times what TDP leaves for each at peak. A byte of memory: 30 pJ
+    """What each may be. Busy: from idle to 45 % of TDP. A FLOP: 0.5 to 1.5 times what TDP leaves for each at peak
+    (a chip that multiplies without pause draws its TDP, at most half of it for what is busy anyway). A byte of memory: 30 pJ
     (HBM alone, 4 pJ/bit) to 400 pJ. A byte of activations: 30 pJ to 3 nJ (registers, shared memory and caches several times over)."""
     flop = device.tdp_w / device.peak("bf16")
-    return np.array([device.idle_w, 0.1 * flop, 3e-11, 3e-11]), np.array([0.45 * device.tdp_w, 1.5 * flop, 4e-10, 3e-9])
+    return np.array([device.idle_w, 0.5 * flop, 3e-11, 3e-11]), np.array([0.45 * device.tdp_w, 1.5 * flop, 4e-10, 3e-9])
 
 
 def rates(device: Device, rows: list[Row], step_s: F64) -> F64:
@@ -173,7 +187,7 @@ def page(folder: Path) -> str:
         error = np.array([j.watts(device, r[None])[0] for j, r in zip(others, per_s, strict=True)]) / drawn - 1.0
         end_to_end = np.array([j.watts(device, r[None])[0] for j, r in zip(others, per_s_ours, strict=True)]) / drawn - 1.0
         experts = np.array([any(row.model.moe_layers) for row in rows])
-        figures = f"{whole.busy_w:.0f} W busy, {whole.per_flop * 1e12:.2f} pJ a FLOP, {whole.per_hbm_byte * 1e12:.0f} pJ a byte of memory"
+        figures = f"{whole.busy_w:.0f} W busy, {whole.per_flop * 1e12:.2f} pJ a FLOP, {whole.per_hbm_byte * 1e12:.0f} pJ a byte of memory, "
         parts.append(
             f"## {gpu} ({hardware})\n\nFitted on all rows: {figures}{whole.per_activation_byte * 1e9:.2f} nJ a byte of activations.\n"
         )
@@ -202,8 +216,8 @@ Measured: average power of all GPUs of a server over a steady window of vLLM 0.1
 1,915, text models. What the devices did in a second follows from the measured batch, output lengths and throughput, so the fit knows no
 simulated time. Each model is predicted with figures fitted on all *other* models. "Simulated steps" takes our step times too
 (`vllm-v1-async`), as a run does. Prompts of the chats are not published: {chat} tokens are taken, at which our steps of the two largest
-dense models agree with the measured ones at every batch. Rows of more than 8,000 tokens/s are left out: there the API server sets the
-pace. Rows of an expert fill tiles of 64 (`cost/energy.py`).
+dense models agree with the measured ones at every batch. Left out: rows of more than 8,000 tokens/s, where the API server sets the
+pace, and rows whose host disturbs the steps (all series of one B200: [gap-accuracy.md](gap-accuracy.md)). Rows of an expert fill tiles of 64 (`cost/energy.py`).
 """
 
 

@@ -26,12 +26,14 @@ def build_profile(
     *,
     name: str | None = None,
     report: Path | None = None,
+    compact: bool = False,
 ) -> tuple[HardwareProfile, Counter[str]]:
     """Fit the tables and write `out` (YAML) with its coefficients in a folder of the same name beside it.
 
     facts   a profile whose `device`, `description`, `sources`, `notes` and `backends` are kept (it may be `out` itself)
     tables  directories of measured tables, each with the operators to take from it (None = all); later ones add entries
     report  a directory for a figure of each operator, of the check rows and what the fit that did not see them predicted
+    compact  fewer coefficients (`fit_tables`)
     Returns the profile and the rows left out, by reason. Raises ProfileError or ConfigError for unusable input.
     """
     base = load_profile(facts)
@@ -45,7 +47,7 @@ def build_profile(
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as staging:
         for folder, only in tables:
             read = read_tables(folder, only)
-            fitted = fit_tables(read, base.device, Path(staging), out.stem, progress)
+            fitted = fit_tables(read, base.device, Path(staging), out.stem, progress, compact=compact)
             entries += [e.model_dump(mode="json") for e in fitted.entries]
             left_out += read.skipped + fitted.left_out
             checks += fitted.checks

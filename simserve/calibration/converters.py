@@ -61,11 +61,15 @@ def _elementwise(frame: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
+_PROJECTION_BYTES = {"none": 0.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp8_block128": 1.0, "w4a4_nvfp4": 0.5625}
+"""Bytes of one weight of latent attention's projections, by the type they are multiplied in."""
+
+
 def _mla(frame: pd.DataFrame) -> pd.DataFrame:
     out = frame.copy()
     phase, scope, gemm = (out[c].astype(str) for c in ("phase", "scope", "gemm_dtype"))
     out["decode"] = (phase == "decode").astype(float)
-    out["projection_bytes"] = gemm.map({"none": 0.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "fp8_block128": 1.0}).astype(float)
+    out["projection_bytes"] = gemm.map(_PROJECTION_BYTES).astype(float)
     out.loc[scope == "kernel", "projection_bytes"] = 0.0
     kernel = out["kernel"].astype(str) if "kernel" in out else ""
     out["kernel"] = phase + " " + scope + " " + gemm.where(scope == "module", "") + " " + kernel

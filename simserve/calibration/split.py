@@ -27,7 +27,8 @@ def _mix(rows: NDArray[np.float64]) -> NDArray[np.uint64]:
     return state
 
 
-def _fraction(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+def fraction(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+    """A number in [0, 1) for each row, from its values in `columns` alone."""
     values = np.round(frame[list(columns)].to_numpy(dtype=np.float64), 6) + 0.0
     return _mix(values).astype(np.float64) / 2.0**64
 
@@ -38,7 +39,7 @@ def split(frame: pd.DataFrame, shape: Sequence[str], columns: Sequence[str]) -> 
     With fewer than 5 shapes in the frame none is held out whole: there would be too little left to learn from.
     """
     out = np.zeros(len(frame), dtype=np.int8)
-    out[_fraction(frame, columns) < POINT_FRACTION] = POINTS
+    out[fraction(frame, columns) < POINT_FRACTION] = POINTS
     if len(frame[list(shape)].drop_duplicates()) >= 5:
-        out[_fraction(frame, shape) < SHAPE_FRACTION] = SHAPES
+        out[fraction(frame, shape) < SHAPE_FRACTION] = SHAPES
     return out

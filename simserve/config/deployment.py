@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simserve.config.cost_models import CostChoice
-from simserve.config.engine_profile import EngineProfile, RequestPathSection, host_speed
+from simserve.config.engine_profile import EngineProfile, RequestPathSection, host_speed, kernel_backend
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
 from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
@@ -144,7 +144,7 @@ class Deployment:
                 raise ModelError(f"published step times ({self.published.name}) do not say what drafting and verification take")
             known, element = self.published, self.kv_element_bytes
             return PolynomialCost(self.model, self.hardware, self.parallel, known.coefficients, name=known.name, kv_dtype_bytes=element)
-        backend = None if self.engine is None else self.engine.kernel_backend
+        backend = None if self.engine is None else kernel_backend(self.engine, self.hardware.name)
         # No kernel of latent attention in the profiles reads a quantised cache: there it only saves memory.
         read = self.options.model_copy(update={"kv_bits": None}) if self.model.mla else self.options
         length = self.table_tokens or self.longest_tokens

@@ -134,6 +134,7 @@ class HardwareDefaults(Section):
     host_speed: float = Field(
         default=1.0, ge=1e-3, le=1e3, description="CPU speed of the server, relative to that of `host`; its seconds are divided by it."
     )
+    kernel_backend: str | None = Field(default=None, description="Measurements preferred on these devices instead of the profile's own.")
 
     @model_validator(mode="after")
     def _some_condition(self) -> HardwareDefaults:
@@ -208,7 +209,7 @@ class EngineProfile(Section):
     @property
     def overheads(self) -> dict[str, Any]:
         """What is learned from measured runs, as plain values: seconds of the host and of a request's path, speeds of servers."""
-        speeds = [rule.model_dump(exclude={"scheduler"}) for rule in self.on_hardware if rule.host_speed != 1.0]
+        speeds = [rule.model_dump(exclude={"scheduler", "kernel_backend"}) for rule in self.on_hardware if rule.host_speed != 1.0]
         parts = {name: getattr(self, name).model_dump(exclude_defaults=True) for name in ("host", "request_path")}
         return {**parts, "host_speed": speeds}
 
@@ -323,6 +324,12 @@ def scheduler_defaults(profile: EngineProfile, hardware: str, memory_bytes: floa
         if rule.holds(hardware, memory_bytes):
             defaults = defaults | rule.scheduler
     return defaults
+
+
+def kernel_backend(profile: EngineProfile, hardware: str) -> str | None:
+    """Whose kernel measurements the engine prefers on a device of that name."""
+    stated = [rule.kernel_backend for rule in profile.on_hardware if rule.kernel_backend and rule.holds(hardware, None)]
+    return stated[-1] if stated else profile.kernel_backend
 
 
 def host_speed(profile: EngineProfile, hardware: str) -> float:

@@ -99,13 +99,17 @@ def work(device: Device, model: ModelArchitecture, parallel: Parallel, steps: St
     tokens = float((steps.steps * steps.tokens).sum())
     hit = _experts_hit(model, steps.tokens)
     read = float((steps.steps * (moved.weight_bytes + moved.expert_bytes * hit)).sum())
-    kv = float((steps.steps * steps.attended_tokens).sum()) * model.kv_bytes_per_token()
+    kv = attention = 0.0
+    for window, kv_bytes, pair_flops in _by_window(model):
+        # No new token reads more keys than the window: exact for decodes longer (or shorter) than it, an upper bound for prompts.
+        most = steps.tokens * window if window else np.inf
+        kv += float((steps.steps * np.minimum(steps.attended_tokens, most)).sum()) * kv_bytes
+        attention += float(np.minimum(steps.pairs, steps.steps * most).sum()) * pair_flops
     flops = tokens * _flops_per_token(model) + float((steps.steps * _padding_flops(model, steps.tokens, hit)).sum())
     # Attention runs in the model's own type.
     method = model.quantisation.experts if any(model.moe_layers) else model.quantisation.mlp
     fraction = device.peak("bf16") / device.peak(model.dtype if method == "none" else method)
-    flops = fraction * flops + float(steps.pairs.sum()) * model.attention_flops_per_pair()
-    return Work(flops, read + kv, tokens * moved.token_bytes, tokens * moved.link_bytes)
+    return Work(fraction * flops + attention, read + kv, tokens * moved.token_bytes, tokens * moved.link_bytes)
 
 
 def energy_j(device: Device, model: ModelArchitecture, parallel: Parallel, steps: StepTotals, busy_s: float, run_s: float) -> float | None:
@@ -136,6 +140,18 @@ def _flops_per_expert_row(model: ModelArchitecture) -> int:
     return 2 * sum(
         model.layer_parameters(layer)["experts"] // model.experts.num_experts for layer, moe in enumerate(model.moe_layers) if moe
     )
+
+
+@lru_cache(maxsize=64)
+def _by_window(model: ModelArchitecture) -> tuple[tuple[int, float, float], ...]:
+    """Attention layers with the same window together: the window (0 = none), their KV bytes a token and FLOPs a (query, key) pair."""
+    layers = [layer for layer in range(model.num_layers) if model.attends(layer)]
+    per_layer = model.attention_flops_per_pair() / max(len(layers), 1)
+    found = []
+    for window in sorted({model.layer_windows[layer] for layer in layers}):
+        alike = [layer for layer in layers if model.layer_windows[layer] == window]
+        found.append((window, float(model.kv_bytes_of_layers(alike)), per_layer * len(alike)))
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.cold import experts_read_s
+from simserve.cost.four_bits import MARLIN_EXPERTS
 from simserve.cost.kernels import KernelChoice
 from simserve.model.operators import MoE
 
@@ -45,7 +46,10 @@ def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
         # Two matrices of a width have the weights and the arithmetic of three of two thirds of it.
         width *= 2.0 / 3.0
         kernels.assume("moe without gate: the gated kernel at two thirds of the width")
-    formats = [f for f in _FORMATS.get(op.dtype, ()) if kernels.measured("moe", f)] or [op.dtype]
+    stored = kernels.multiplied(op.dtype, "moe")
+    if stored in MARLIN_EXPERTS and not kernels.measured("moe", stored):
+        stored = MARLIN_EXPERTS[stored]
+    formats = [f for f in _FORMATS.get(stored, ()) if kernels.measured("moe", f)] or [stored]
     times = [
         kernels.operator("moe", dtype).seconds(
             num_tokens=tokens,

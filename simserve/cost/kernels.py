@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simserve.cost.four_bits import multiplied_as
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import ScaledKernel
 from simserve.hardware.device import DTYPE_BYTES
@@ -78,6 +79,7 @@ class KernelChoice:
             eight = self.operator("gemm", "w4a8_int4").seconds(m=m, n=n, k=k)
             four = self.operator("gemm", dtype).seconds(m=m, n=n, k=k)
             return fraction * eight + (1.0 - fraction) * four
+        dtype = self.multiplied(dtype, "gemm")
         if dtype == "w8a8_int8" and not self.analytic and not self.profile.candidates("gemm", dtype):
             dtype = "w8a8_int8_smoothquant"
         model = self.operator("gemm", dtype)
@@ -89,6 +91,11 @@ class KernelChoice:
             bound = model.operator.bound_s(model.context, model.operator.arrays({"m": m, "n": n, "k": k}))
             return np.maximum(seconds - apart, bound)
         return seconds
+
+    def multiplied(self, dtype: str, operator: str) -> str:
+        """The format that the engine's kernel multiplies weights stored as `dtype` in: `dtype`'s own where only that was measured."""
+        run = multiplied_as(self.profile.device, self.backend, operator, dtype)
+        return dtype if run != dtype and self.measured(operator, dtype) and not self.measured(operator, run) else run
 
     def stored_kv(self, name: str, dtype: str) -> str:
         """The cache's format for a measured attention kernel: fp8 where the options only make the cache 8 bits and that was timed."""

@@ -26,13 +26,15 @@ _DTYPES = {
     "int8_wo": "w8a16_int8",
     "int4_wo": "w4a16_int4",
     "sq": "w8a8_int8_smoothquant",
+    "nvfp4": "w4a4_nvfp4",
+    "w4a8_mxfp4_mxfp8": "w4a8_mxfp4",
 }
 """Names of types that differ from ours; others are taken as they are."""
 
 _COLLECTIVES = {"alltoall": "all_to_all"}
 _ELEMENT_BYTES = {"bf16": 2, "fp16": 2, "int8": 1, "fp8": 1, "fp32": 4, "float": 4}
-_NODE_GPUS = 8
-"""DeepEP's tables count nodes; the systems they were measured on have 8 GPUs in each."""
+_NODE_GPUS, _TRAY_GPUS = 8, 4
+"""DeepEP's tables count nodes: servers of 8 GPUs, but trays of 4 for GB200 and GB300 (systems/*.yaml, num_gpus_per_node)."""
 
 
 def read(path: Path, device: str | None) -> TableSet:
@@ -245,9 +247,13 @@ def _all_reduce(frame: pd.DataFrame) -> Rows:
 
 def _deepep(mode: str, dispatch: tuple[str, ...], combine: tuple[str, ...], dtype: str) -> Callable[[pd.DataFrame], Rows]:
     def convert(frame: pd.DataFrame) -> Rows:
+        import pandas as pd
+
         sizes = {"hidden_size": "hidden_size", "num_topk": "topk", "num_experts": "num_experts", "node_num": "num_nodes"}
         out = frame[list(sizes)].rename(columns=sizes).assign(mode=mode, num_tokens_per_gpu=frame["num_token"])
-        out = out.assign(num_gpus=_NODE_GPUS * frame["node_num"], dispatch_dtype=dtype, combine_dtype="bf16")
+        trays = frame["device"].astype(str).str.contains("GB") if "device" in frame else False
+        of_node = pd.Series(trays, index=frame.index).map({True: _TRAY_GPUS, False: _NODE_GPUS})
+        out = out.assign(num_gpus=of_node * frame["node_num"], dispatch_dtype=dtype, combine_dtype="bf16")
         out = out.assign(dispatch_us=frame[list(dispatch)].sum(axis=1), combine_us=frame[list(combine)].sum(axis=1))
         for column in ("dispatch_sms", "combine_sms"):
             out[column] = frame[column] if column in frame else float("nan")

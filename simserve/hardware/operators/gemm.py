@@ -56,7 +56,7 @@ _FORMATS = {
     "w4a4_int4": _Format(1.29, 0.80, 5.5e-6, 1.17e-9),
     "bf16_2of4": _Format(1.29, 1.0, 5.5e-6, 1.17e-9),
 }
-_FORMATS |= dict.fromkeys(("w4a4_nvfp4", "w4a4_mxfp4", "w8a8_mxfp8", "w4a8_fp8", "llm_int8"), _FORMATS["w8a8_int8"])
+_FORMATS |= dict.fromkeys(("w4a4_nvfp4", "w4a4_mxfp4", "w4a8_mxfp4", "w8a8_mxfp8", "w4a8_fp8", "llm_int8"), _FORMATS["w8a8_int8"])
 _FORMATS |= dict.fromkeys(("w4a16_nvfp4", "w4a16_nf4", "w3a16_int3", "w2a16_int2"), _FORMATS["w4a16_int4"])
 _FORMATS["w8a16_fp8"] = _FORMATS["w8a16_int8"]
 """Found on the same tables as the constants above, each on the devices that have the format. Not measured: w4a8_int4, w4a4_int4,

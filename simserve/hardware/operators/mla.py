@@ -48,7 +48,9 @@ def _projections(c: Columns) -> tuple[F64, F64]:
 def _bound_s(ctx: Context, c: Columns) -> F64:
     flops, traffic = _attention(ctx, c)
     projection_flops, projection_bytes = _projections(c)
-    projection_peak = np.where(c["projection_bytes"] == 1.0, ctx.device.peak("fp8"), ctx.device.peak("bf16"))
+    stored = c["projection_bytes"]
+    projection_peak = np.where(stored == 1.0, ctx.device.peak("fp8"), ctx.device.peak("bf16"))
+    projection_peak = np.where((stored > 0) & (stored < 1.0), ctx.device.peak("w4a4_nvfp4"), projection_peak)
     # An fp8 cache may be multiplied in fp8.
     peak = ctx.device.peak("fp8" if ctx.kv_dtype == "fp8" else ctx.dtype)
     compute = flops / peak + projection_flops / projection_peak

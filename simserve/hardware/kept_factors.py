@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,21 @@ KEPT = KeptArrays("trees")
 def log_factor(sha256: str, features: Mapping[str, F64], evaluate: Callable[[], F64]) -> F64:
     """The natural-log factors of the points with these features by the trees whose file has this digest; `evaluate` finds them where they
     are not known. The answer depends on the file, on the points and on the code that evaluates trees, and the key has all three."""
+    return _kept(sha256, [part for name, column in features.items() for part in (f" {name} {len(column)} ", column)], evaluate)
+
+
+def largest(sha256: str, names: Sequence[str], evaluate: Callable[[], F64]) -> F64:
+    """The largest values of these features by the trees whose file has this digest, kept likewise."""
+    return _kept(sha256, ["largest", *(f" {name}" for name in names)], evaluate)
+
+
+def _kept(sha256: str, question: Iterable[str | F64], evaluate: Callable[[], F64]) -> F64:
     try:
         digest = hashlib.sha256(f"{sha256} {_code()}".encode())
     except OSError:  # without source, as from an archive
         return evaluate()
-    for name, column in features.items():
-        digest.update(f" {name} {len(column)} ".encode())
-        digest.update(column.astype("<f8").tobytes())
+    for part in question:
+        digest.update(part.encode() if isinstance(part, str) else part.astype("<f8").tobytes())
     key = digest.hexdigest()[:40]
     known = KEPT.get(key)
     if known is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +67,7 @@ class KernelModel:
 
     def _log_factor(self, entry: OperatorEntry, arrays: Columns) -> F64:
         features = self.operator.features(self.context, arrays)
+        self._seen.update(dict.fromkeys(features))
         assert self._coefficients  # a file that was changed is an error, whatever is kept of it
         return kept_factors.log_factor(entry.model.sha256, features, lambda: self._trees.log_factor(features))
 
@@ -86,17 +88,23 @@ class KernelModel:
         out: F64 = np.maximum(predicted, bound)
         return out
 
+    @cached_property
+    def _seen(self) -> dict[str, None]:
+        """Names of the features that were asked for."""
+        return {}
+
     @property
     def reach(self) -> dict[str, float]:
-        """Of each feature that is the logarithm of a size, the largest size that was measured; empty for curves and estimates.
+        """Of each feature that is the logarithm of a size, the largest size that was measured; empty for curves, for estimates and where
+        nothing was asked yet.
 
         Trees know it to half a step of the grid: their last edge lies between the two largest sizes, and beyond it one factor holds.
         """
-        fit = self._fit
-        if not isinstance(fit, trees.Trees):
+        names = tuple(name for name in self._seen if name.startswith("log_"))
+        if self.entry is None or self.entry.model.kind != "trees" or not names:
             return {}
-        sizes = ((name, edges) for name, edges in zip(fit.features, fit.edges, strict=True) if name.startswith("log_") and len(edges))
-        return {name: float(2.0 ** (edges[-1] + (edges[-1] - edges[-2]) / 2.0 if len(edges) > 1 else edges[-1])) for name, edges in sizes}
+        largest = kept_factors.largest(self.entry.model.sha256, names, lambda: self._trees.largest(names))
+        return {name: float(2.0**size) for name, size in zip(names, largest, strict=True) if not math.isnan(size)}
 
     def covers(self, **key: float) -> bool:
         """Whether a measured curve exists for this topology (always true for the other kinds)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ class Trees:
             node = self.left[node] + (seen > self.bin[node])
         total: NDArray[np.int64] = self.value[node].sum(axis=0, dtype=np.int64)
         return total
+
+    def largest(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """The largest value of each feature that was measured: half a step of the grid beyond its last edge. NaN where it has no edge."""
+        found = np.full(len(names), np.nan)
+        for row, name in enumerate(names):
+            edges = self.edges[self.features.index(name)] if name in self.features else np.empty(0)
+            if len(edges):
+                found[row] = edges[-1] + (edges[-1] - edges[-2]) / 2.0 if len(edges) > 1 else edges[-1]
+        return found
 
     def document(self) -> dict[str, Any]:
         """The JSON form. A leaf's `left` is not written (it is the node itself)."""

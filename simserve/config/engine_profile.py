@@ -18,9 +18,9 @@ from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 from simserve import hints
 from simserve.bounds import MOST_STEP_S, MOST_TOKENS
 from simserve.config.engine_flags import FlagRule
+from simserve.config.engine_jitter import JitterChoice, JitterSection
 from simserve.config.engine_memory import MemorySection
 from simserve.config.engine_speculation import EngineSpeculation
-from simserve.config.engine_jitter import JitterChoice, JitterSection
 from simserve.config.held_out import HeldOut, Verdict, recorded, verdict_on
 from simserve.config.schema import SchedulerSection
 from simserve.config.section import OpenSection, Section

@@ -1,7 +1,7 @@
 """How the time of a step varies from step to step: the host's work, and stalls of it.
 
-The devices do the same work in nearly the same time; the processes that plan steps, prepare inputs, launch and read results back do not: they
-share cores, locks and caches with API servers, other engines and the kernel, and now and then they are taken off the core or collect
+The devices do the same work in nearly the same time; the processes that plan steps, prepare inputs, launch and read results back do not:
+they share cores, locks and caches with API servers, other engines and the kernel, and now and then they are taken off the core or collect
 garbage. So of a step's seconds the *host's part* is multiplied by a lognormal factor of mean 1, and a few steps wait for a stall of
 exponential length. The host's seconds were learned as means, stalls among them: what stalls add is taken from the steps, and the mean of a
 step stays what the cost model says.
@@ -71,7 +71,7 @@ class StepJitter:
 class LaneJitter:
     """The varied times of the steps of one lane."""
 
-    __slots__ = ("_factor_rows", "_factors", "_first", "_jitter", "_key", "_stall_rows", "_stalls", "_step_s", "_decode_s")
+    __slots__ = ("_decode_s", "_factor_rows", "_factors", "_first", "_jitter", "_key", "_stall_rows", "_stalls", "_step_s")
 
     def __init__(self, jitter: StepJitter, of: int) -> None:
         self._jitter, self._key = jitter, of

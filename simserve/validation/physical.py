@@ -114,8 +114,8 @@ JITTER: Mapping[str, JitterRange] = {
         5e-4,
         4e-3,
         3e-2,
-        "a slice of Linux's scheduler is 0.75 to 4 ms, CPython's interpreter lock changes hands after 5 ms, a collection of all objects of a"
-        " serving process takes 10 to 100 ms and its young ones below one",
+        "a slice of Linux's scheduler is 0.75 to 4 ms, CPython's interpreter lock changes hands after 5 ms, a collection of all objects of"
+        " a serving process takes 10 to 100 ms and its young ones below one",
     ),
 }
 """By the names of `engine.jitter.StepJitter`."""

@@ -102,7 +102,17 @@ class ClusterCase:
 
     def naive(self) -> NaiveCluster:
         base = self.base
-        same = ("block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order", "speculation", "jitter")
+        same = (
+            "block_tokens",
+            "max_seqs",
+            "watermark_blocks",
+            "max_model_len",
+            "preemption",
+            "host_kv_blocks",
+            "order",
+            "speculation",
+            "jitter",
+        )
         instances = [
             {
                 **{name: getattr(base, name) for name in same},

@@ -1,8 +1,8 @@
 """The naive simulator: one instance, one request object each, one token at a time, every sum computed afresh.
 
-No SimPy, no spans, no groups, no caches. It shares no code with `simserve.engine` (but the tables of `varied`) and its policies (`naive_policies`) share none with
-`simserve.policies`: both were written from the same rules (docs/invariants.md, "The rules both sides follow"), so an agreement on
-every record is evidence for both. It is slow, and meant to be.
+No SimPy, no spans, no groups, no caches. It shares no code with `simserve.engine`, but for the two tables that `varied` reads, and its
+policies (`naive_policies`) share none with `simserve.policies`: both were written from the same rules (docs/invariants.md, "The rules both
+sides follow"), so an agreement on every record is evidence for both. It is slow, and meant to be.
 """
 
 from __future__ import annotations

@@ -89,6 +89,8 @@ def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
     profile = {**about, "validated": engine.validated, "held_out": engine.verdict.words, "sources": list(engine.sources)}
+    if engine.jitter is not None:
+        profile["jitter"] = engine.jitter.model_dump()
     notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
     described = {**info.cost, "engine_profile": profile, "schedule": schedule, "measured_runs": _measured_runs(engine.name, info)}
     return replace(info, cost={**described, **notes})

@@ -35,7 +35,7 @@ ALLOWED_IMPORTS = {
     "hardware": {"resources"},
     "workload": {"resources"},
     "cost": {"hardware", "model"},
-    "engine": {"workload.columns", "workload.joining", "workload.requests"},
+    "engine": {"speculation.draws", "workload.columns", "workload.joining", "workload.requests"},
     "report": {"engine.records", "uncertainty", "workload.columns"},
     "calibration": {"config", "cost", "hardware", "model", "progress", "report.plots.style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "prices", "resources", "speculation", "workload"},

@@ -97,6 +97,7 @@ def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchite
         published=published(experiment),
         cost_model=experiment.cost_model,
         max_model_len=group.max_model_len,
+        jitter_seed=experiment.spec.seed,
         **_draft(experiment, group),
     )
 

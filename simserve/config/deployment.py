@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simserve.config.cost_models import CostChoice
+from simserve.config.engine_jitter import step_jitter
 from simserve.config.engine_profile import EngineProfile, RequestPathSection, host_speed, kernel_backend
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
@@ -66,6 +67,7 @@ class Deployment:
     activation_tokens  tokens of the step that activations are charged for; None = the scheduler's largest
     activation_seqs    sampled rows of that step; None = the sequence slots
     kv_replicas        attention replicas whose KV caches count as one
+    jitter_seed        of the draws by which steps vary, where the engine profile says how; None = they do not
     """
 
     model: ModelArchitecture
@@ -87,6 +89,7 @@ class Deployment:
     activation_tokens: int | None = None
     activation_seqs: int | None = None
     kv_replicas: int = 1
+    jitter_seed: int | None = None
 
     # ---- what it comes to ----
 
@@ -313,6 +316,7 @@ class Deployment:
             ends_late=self.engine is not None and self.engine.ends_late and path.steps_ahead > 0,
             policy=self.policy or type(scheduler).__name__,
             kv_groups=self.kv_groups,
+            jitter=None if self.published else step_jitter(self.engine and self.engine.jitter, self.host_overheads, self.jitter_seed),
             **place,
         )
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 from simserve import hints
 from simserve.bounds import MOST_STEP_S, MOST_TOKENS
 from simserve.config.engine_flags import FlagRule
+from simserve.config.engine_jitter import JitterChoice, JitterSection
 from simserve.config.engine_memory import MemorySection
 from simserve.config.engine_speculation import EngineSpeculation
 from simserve.config.held_out import HeldOut, Verdict, recorded, verdict_on
@@ -193,6 +194,7 @@ class EngineProfile(Section):
     )
     host: HostSection
     request_path: RequestPathSection = Field(default_factory=RequestPathSection)
+    jitter: JitterSection | None = Field(default=None, description="How step times vary, where that was learned from measured gaps.")
     kernel_backend: str | None = Field(
         default=None, description="Engine whose kernel measurements are preferred, where a profile has several."
     )
@@ -261,6 +263,7 @@ class EngineOverrides(OpenSection):
 
     host: HostSection | None = None
     request_path: RequestPathSection | None = None
+    jitter: JitterChoice | None = None
     cuda_graph_sizes: GraphSizes | None = None
 
 

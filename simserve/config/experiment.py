@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simserve import resources
-from simserve.config import cluster, cost_models, engine_flags, engine_profile, instances, overrides, prices, renamed_keys, speculation
+from simserve.config import (
+    cluster,
+    cost_models,
+    engine_flags,
+    engine_jitter,
+    engine_profile,
+    instances,
+    overrides,
+    prices,
+    renamed_keys,
+    speculation,
+)
 from simserve.config.cluster import ClusterPolicies
 from simserve.config.cost_models import CostChoice
 from simserve.config.cost_section import CostSection
@@ -84,6 +95,7 @@ class Experiment:
                 "name": _engine_reference(spec.engine_section.name, self.base_dir),
                 "host": self.engine.host.model_dump(exclude_none=True),
                 "request_path": self.engine.request_path.model_dump(),
+                **self._resolved_jitter(),
                 "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
             },
             **({} if spec.cost is None else {"cost": self._resolved_cost(spec.cost)}),
@@ -99,6 +111,12 @@ class Experiment:
             **({"intervals": spec.intervals} if spec.intervals else {}),
             **({} if spec.until_s is None else {"until_s": spec.until_s}),
         }
+
+    def _resolved_jitter(self) -> dict[str, Any]:
+        if self.engine.jitter is not None:
+            return {"jitter": self.engine.jitter.model_dump()}
+        learned = engine_profile.load_engine(self.spec.engine_section.name, self.base_dir).jitter
+        return {} if learned is None else {"jitter": False}
 
     def _resolved_cost(self, section: CostSection) -> dict[str, Any]:
         named = {} if section.polynomial is None else {"polynomial": coefficients_reference(section.polynomial, self.base_dir)}
@@ -209,6 +227,7 @@ def _engine(document: Document, folder: Path) -> tuple[EngineProfile | None, lis
         profile = engine_profile.load_engine(name, folder)
     except SimserveError as error:
         return None, [messages.at(document, ("engine", "name") if isinstance(section, Mapping) else ("engine",), str(error))]
+    of_paper = document.data.get("paper") is not None
     if isinstance(section, Mapping):
         own = {key: section[key] for key in engine_profile.OWN_KEYS if key in section}
         changed, mistakes = messages.check(EngineOverrides, own, document, ("engine",))
@@ -218,9 +237,15 @@ def _engine(document: Document, folder: Path) -> tuple[EngineProfile | None, lis
             path = profile.request_path
             if changed.request_path is not None:
                 path = path.restated(changed.request_path)
-            profile = profile.model_copy(update={"host": host, "request_path": path, "cuda_graph_sizes": sizes})
+            jitter = None
+            try:
+                jitter = engine_jitter.chosen(changed.jitter, profile.jitter, of_paper=of_paper)
+            except ValueError as problem:
+                mistakes = [*mistakes, messages.at(document, ("engine", "jitter"), str(problem))]
+            profile = profile.model_copy(update={"host": host, "request_path": path, "cuda_graph_sizes": sizes, "jitter": jitter})
         return profile, mistakes
-    return profile, []
+    jitter = engine_jitter.chosen(None, profile.jitter, of_paper=of_paper)
+    return profile.model_copy(update={"jitter": jitter}), []
 
 
 def _groups(document: Document, engine: EngineProfile, folder: Path) -> tuple[list[InstanceGroup], list[Mistake]]:

@@ -57,6 +57,7 @@ class Lane:
         "index",
         "instance",
         "intake",
+        "jitter",
         "kv",
         "layered",
         "log",
@@ -85,6 +86,7 @@ class Lane:
         self.clock = instance.clock
         self.cost = instance.cost
         self._stages = instance.cost.stages
+        self.jitter = spec.jitter and spec.jitter.of_lane(self.number)
         self.intake = instance.intake
         self.kv = instance.kv
         self.group = self.batch.group
@@ -221,6 +223,8 @@ class Lane:
                 times = self.cost.decode_times(plan, steps)
             else:
                 times = self.cost.verify_times(speculating.steps_ahead(steps))
+            if self.jitter is not None:
+                times = self.jitter.several(times, self._span_first, plan.decodes)
             if isinstance(times, list):
                 times[0] += now
                 ends.extend(accumulate(times))
@@ -236,6 +240,8 @@ class Lane:
             end = ends[-1]
         else:
             end = self.cost.step_time(plan)
+            if self.jitter is not None:
+                end = self.jitter.one(end, self._span_first, plan.decodes)
             for swap_s in plan.swap_times_s:
                 end = end + swap_s
             end = end + now
@@ -247,7 +253,7 @@ class Lane:
         self._end_event = self.clock.at(end, self._ends, self.priority)
 
     def stage_times(self, plan: StepPlan) -> tuple[float, ...]:
-        """Seconds of the planned step on each pipeline stage; swaps hold up the first."""
+        """Seconds of the planned step on each pipeline stage; the host's jitter and swaps hold up the first."""
         times = self.cost.stage_times(plan)
         if len(times) != self._stages:
             not_priced(self.cost, f"gives {len(times)} stage times for {self._stages} pipeline stages")
@@ -259,9 +265,11 @@ class Lane:
             total += stage_s
         if not total:
             not_priced(self.cost, f"says that a step takes {tuple(times)!r} s; times must be finite and above 0")
-        if not plan.swap_times_s:
+        if not plan.swap_times_s and self.jitter is None:
             return tuple(times)
         first, *rest = times
+        if self.jitter is not None:
+            first = self.jitter.one(first, len(self.step_end_s), plan.decodes)
         for swap_s in plan.swap_times_s:
             first += swap_s
         return (first, *rest)

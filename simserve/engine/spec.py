@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from simserve.contracts import FCFS, VERIFY, Acceptance, Controller, CostModel, LoadSource, QueueOrder, Router, Scheduler, Speculation
+from simserve.engine.jitter import StepJitter
 from simserve.engine.kv_groups import NO_LIMIT, KvGroups
 from simserve.errors import ConfigError, nearest
 
@@ -91,6 +92,7 @@ class InstanceSpec:
     speculation       how decoding requests speculate, whatever the scheduler; None = they do not
     acceptance        how many drafted tokens the model accepts, for policies that say themselves which requests verify any; None = as
                       `speculation` says, or they may not
+    jitter            how its steps vary; None = they take what `cost` says
     """
 
     name: str
@@ -128,6 +130,7 @@ class InstanceSpec:
     boot_s: float = 0.0
     kv_groups: KvGroups | None = None
     speculation: Speculation | None = None
+    jitter: StepJitter | None = None
 
     def __post_init__(self) -> None:
         for name in ("kv_blocks", "block_tokens", "max_seqs", "devices"):

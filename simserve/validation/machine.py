@@ -103,6 +103,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         activation_seqs=min(slots, 256),
         kv_replicas=case.dp,
         draft=_draft(case),
+        jitter_seed=case.seed(),
     )
     if deployed.kv.blocks and deployed.kv_groups is not None:  # a run's blocks hold tokens of all layers, those of a pool of some
         blocks = deployed.kv.blocks * deployed.kv_groups.per_block

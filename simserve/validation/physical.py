@@ -87,6 +87,40 @@ RANGES: Mapping[str, Range] = {
 """By the names of `Overheads` and its `host`."""
 
 
+class JitterRange(NamedTuple):
+    """The least, the usual and the largest value of a parameter of step jitter, and why."""
+
+    least: float
+    typical: float
+    largest: float
+    reason: str
+
+
+JITTER: Mapping[str, JitterRange] = {
+    "spread": JitterRange(
+        0.05,
+        0.3,
+        0.7,
+        "caches and clocks alone vary the same Python code by some 5 %; a core and an interpreter lock that are shared with threads of"
+        " input and output, API servers and other engines make single pieces take twice as long now and then",
+    ),
+    "stall_probability": JitterRange(
+        1e-4,
+        5e-3,
+        5e-2,
+        "at 30 to 150 steps a second: from one collection of old objects in minutes to a thread that is taken off its core every few steps",
+    ),
+    "stall_s": JitterRange(
+        5e-4,
+        4e-3,
+        3e-2,
+        "a slice of Linux's scheduler is 0.75 to 4 ms, CPython's interpreter lock changes hands after 5 ms, a collection of all objects of"
+        " a serving process takes 10 to 100 ms and its young ones below one",
+    ),
+}
+"""By the names of `engine.jitter.StepJitter`."""
+
+
 def clipped(name: str, seconds: float) -> float:
     """The value, brought inside its range."""
     allowed = RANGES[name]

@@ -102,7 +102,17 @@ class ClusterCase:
 
     def naive(self) -> NaiveCluster:
         base = self.base
-        same = ("block_tokens", "max_seqs", "watermark_blocks", "max_model_len", "preemption", "host_kv_blocks", "order", "speculation")
+        same = (
+            "block_tokens",
+            "max_seqs",
+            "watermark_blocks",
+            "max_model_len",
+            "preemption",
+            "host_kv_blocks",
+            "order",
+            "speculation",
+            "jitter",
+        )
         instances = [
             {
                 **{name: getattr(base, name) for name in same},
@@ -146,10 +156,12 @@ def clusters(
     grouped: bool = False,
     impatient: bool = False,
     speculating: bool = False,
+    varied: bool = False,
 ) -> ClusterCase:
     """A random cluster. `caching`, `kv_transfers` (by one of `ways`): always, otherwise never; `deaths`: one to three; `grouped`: layers
-    keep different tokens; `impatient`: some clients give up; `speculating`: decoding requests have tokens drafted."""
-    base = draw(cases(policies=IN_CLUSTERS, max_requests=9 if max(sizes) == 1 else 14, grouped=grouped, speculating=speculating))
+    keep different tokens; `impatient`: some clients give up; `speculating`: decoding requests have tokens drafted; `varied`: steps vary."""
+    most = 9 if max(sizes) == 1 else 14
+    base = draw(cases(policies=IN_CLUSTERS, max_requests=most, grouped=grouped, speculating=speculating, varied=varied))
     if caching and not base.groups[0]:
         base = replace(base, groups=(1, *base.groups[1:]))
     size = draw(st.sampled_from(sizes))

@@ -37,14 +37,18 @@ class RandomExperiment:
 
 
 def experiment(seed: int) -> RandomExperiment:
-    """The experiment of this seed. One in seven has a model whose layers keep different tokens; from seed 1000 on three in ten speculate.
-    Both are drawn apart: the rest stay as they were."""
+    """The experiment of this seed. One in seven has a model whose layers keep different tokens; from seed 1000 on three in ten speculate,
+    and in three in ten steps vary. All are drawn apart: the rest stay as they were."""
     drawn, dice = _Draw(seed).experiment(), Random(f"tokens kept {seed}")
     if dice.random() < 1 / 7:
         with_kinds_of_layers(drawn.mapping, dice.choice((*KINDS_OF_LAYERS, "gpt-oss-20b")))
     dice = Random(f"speculation {seed}")
     if seed >= 1000 and dice.random() < 0.3:
         with_speculation(drawn.mapping, dice)
+    dice = Random(f"jitter {seed}")
+    if seed >= 1000 and dice.random() < 0.3:
+        stalls = {"stall_probability": dice.choice((0.0, 0.02, 0.5)), "stall_s": dice.choice((0.004, 1.0))}
+        drawn.mapping["engine"] = {"name": drawn.mapping["engine"], "jitter": {"spread": dice.choice((0.3, 2.0)), **stalls}}
     return drawn
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from simserve.contracts import CostModel, Speculation
 from simserve.engine import InstanceSpec, simulate
+from simserve.engine.jitter import StepJitter
 from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.records import RunRecords
 from simserve.policies import registry
@@ -59,6 +60,7 @@ class Case:
     think_s: float = 0.0
     groups: Groups = EVERY_TOKEN
     speculation: Speculation | None = None
+    jitter: StepJitter | None = None
 
     def workload(self) -> Workload:
         def column(name: str) -> Any:
@@ -89,6 +91,7 @@ class Case:
             cls = scheduler_class(self.policy)
             scheduler = cls(cls.Params(**dict(self.params), max_seqs=self.max_seqs))
         shape = {**self._instance(), "order": registry.order(self.order), "kv_groups": self.kv_groups, "speculation": self.speculation}
+        shape["jitter"] = self.jitter
         return InstanceSpec(name="i0", scheduler=scheduler, cost=self.step_cost, **shape)
 
     @property
@@ -107,7 +110,7 @@ class Case:
 
     def naive(self) -> Naive:
         policy = NAIVE_POLICIES[self.policy](**dict(self.params))
-        shape = {**self._instance(), "groups": self.groups, "speculation": self.speculation}
+        shape = {**self._instance(), "groups": self.groups, "speculation": self.speculation, "jitter": self.jitter}
         return Naive(self.workload(), policy, self.step_cost, **shape).run()
 
 
@@ -210,6 +213,19 @@ def kv_groups(draw: st.DrawFn) -> Groups:
 
 
 @st.composite
+def jitters(draw: st.DrawFn) -> StepJitter:
+    """From steps that hardly vary to some in which the stall is longer than many steps, and a host that takes more than the step."""
+    return StepJitter(
+        step_s=draw(st.sampled_from([0.003, 0.02, 5.0])),
+        decode_s=draw(st.sampled_from([0.0, 0.0017])),
+        spread=draw(st.sampled_from([0.0, 0.3, 2.0])),
+        stall_probability=draw(st.sampled_from([0.0, 0.05, 0.5])),
+        stall_s=draw(st.sampled_from([0.01, 3.0])),
+        seed=draw(st.integers(0, 2**40)),
+    )
+
+
+@st.composite
 def cases(
     draw: st.DrawFn,
     policies: tuple[str, ...] = POLICIES,
@@ -217,9 +233,10 @@ def cases(
     max_requests: int = 9,
     grouped: bool = False,
     speculating: bool = False,
+    varied: bool = False,
 ) -> Case:
     """A random case. Two in three are crowded: memory for the longest request and a few blocks more, several requests that want it.
-    `grouped`: layers keep different tokens. `speculating`: decoding requests have tokens drafted."""
+    `grouped`: layers keep different tokens. `speculating`: decoding requests have tokens drafted. `varied`: steps vary."""
     policy = draw(st.sampled_from(policies))
     quarter = draw(st.booleans())
     closed = draw(st.integers(0, 3)) == 0
@@ -255,4 +272,5 @@ def cases(
         think_s=draw(st.sampled_from([0.0, 0.0, 0.25, 0.6180339887])) if closed else 0.0,
         groups=groups,
         speculation=draw(st.sampled_from([*KINDS, *DRAWN])) if speculating else None,
+        jitter=draw(jitters()) if varied else None,
     )

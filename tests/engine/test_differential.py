@@ -102,6 +102,16 @@ def test_engine_equals_naive_where_it_speculates_and_layers_keep_different_token
     run()
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_engine_equals_naive_where_steps_vary(policy: str) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+    @given(cases(policies=(policy,), varied=True) | cases(policies=(policy,), varied=True, speculating=True))
+    def run(case: Case) -> None:
+        check(case)
+
+    run()
+
+
 FAULTS = {
     "a row that fails at the instant another ends was released twice (closed loop)": Case(
         (Row(0, 1, 1), Row(0, 1, 0), Row(0, 1, 1), Row(0, 1, 0)), "sarathi", (), JaggedCost(), 2, 1, 1, concurrency=1

@@ -183,6 +183,7 @@ KINDS: dict[str, tuple[dict[str, Any], Times, dict[str, int]]] = {
         close,
         {"died": 50, "waited_for_room": 15, "gave_up_running": 20, "gave_up_aside": 20, "accepted": 40, "rejected": 50},
     ),
+    "steps that vary, and deaths": ({"sizes": (1, 2, 3), "deaths": True, "varied": True}, equal, {"died": 80, "lost_tokens": 15}),
 }
 """What a cluster does -> how to draw one, how times are compared, how many of 200 cases at least show what."""
 

@@ -1,8 +1,8 @@
 """The naive simulator: one instance, one request object each, one token at a time, every sum computed afresh.
 
-No SimPy, no spans, no groups, no caches. It shares no code with `simserve.engine` and its policies (`naive_policies`) share none with
-`simserve.policies`: both were written from the same rules (docs/invariants.md, "The rules both sides follow"), so an agreement on
-every record is evidence for both. It is slow, and meant to be.
+No SimPy, no spans, no groups, no caches. It shares no code with `simserve.engine`, but for the two tables that `varied` reads, and its
+policies (`naive_policies`) share none with `simserve.policies`: both were written from the same rules (docs/invariants.md, "The rules both
+sides follow"), so an agreement on every record is evidence for both. It is slow, and meant to be.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simserve.contracts import FREED, CostModel, Slice, Speculation, Step
+from simserve.engine.jitter import host_factors, stall_seconds
+from simserve.speculation.draws import draw, key
 from simserve.workload.requests import Workload
 
 
@@ -70,6 +72,15 @@ class StepTaken:
     verified: tuple[int, int, int] = (0, 0, 0)
 
 
+def varied(seconds: float, jitter: Any, lane: int, number: int, decodes: int) -> float:
+    """The time of a lane's step of that number (docs/invariants.md, "Steps that vary")."""
+    drawn = draw(key(jitter.seed, lane, 0x4A49), number)
+    mean, stalls = stall_seconds(jitter.stall_probability, jitter.stall_s)
+    factor, stall = float(host_factors(jitter.spread)[drawn // 2**41]), float(stalls[drawn % 2**16])
+    host = jitter.step_s + jitter.decode_s * decodes
+    return max(seconds / 2, seconds + (host * (factor - 1.0) + (stall - mean * factor)))
+
+
 Groups = tuple[int, tuple[tuple[int, int, int], ...], int]
 """What a table block takes of the pool: blocks in layers that keep every token; for each window (blocks, table blocks kept of a prompt,
 table blocks kept while decoding); blocks of a sequence of any length."""
@@ -92,13 +103,14 @@ class Naive:
     def __init__(
         self, work: Workload, policy: Any, cost: CostModel, *, kv_blocks: int, block_tokens: int, max_seqs: int, watermark_blocks: int = 0,
         max_model_len: int | None = None, preemption: str = "recompute", host_kv_blocks: int = 0, order: str = "fcfs",
-        groups: Groups = EVERY_TOKEN, speculation: Speculation | None = None,
+        groups: Groups = EVERY_TOKEN, speculation: Speculation | None = None, jitter: Any = None,
     ) -> None:  # fmt: skip
         self.policy, self.cost, self.order, self.mode = policy, cost, order, preemption
         self.kv_blocks, self.B, self.W, self.host_kv_blocks = kv_blocks, block_tokens, watermark_blocks, host_kv_blocks
         self.max_seqs = max_seqs
         self.max_model_len, self.concurrency, self.think_s = max_model_len, work.concurrency, work.think_s
         self.groups, self.speculation, self.drafts, self.budget = groups, speculation, 0, None
+        self.jitter, self.lane = jitter, 0
         self.limit = min(max_model_len or 10**12, self.longest())
         t = work.requests
         self.reqs = [
@@ -392,6 +404,8 @@ class Naive:
         passes = self.speculation.passes(self.drafts) if self.speculation and self.decodes and self.drafts else 0
         step = Step(len(self.decodes), sum(self.contexts), max(self.contexts, default=0), chunks, drafted, passes)
         seconds = self.cost.step_time(step)
+        if self.jitter:
+            seconds = varied(seconds, self.jitter, self.lane, len(self.steps), len(self.decodes))
         for tokens in self.swaps:
             seconds += self.cost.swap_time(tokens)
         return seconds

@@ -50,6 +50,7 @@ class NaiveInstance(Naive):
     ) -> None:  # fmt: skip
         super().__init__(work, policy, cost, **shape)
         self.cluster, self.number, self.role, self.run_tokens = cluster, number, role, run_tokens
+        self.lane = number
         self.run_blocks, self.keeps_outputs = run_tokens // self.B, keeps_outputs
         self.up, self.busy, self.wake_set = True, False, False
         self.waiting: list[ClusterReq] = []  # type: ignore[assignment]

@@ -444,12 +444,19 @@ class StepCost(CostModel):
         return slower
 
     def _graph_tokens(self, n: int, drafted: int = 0) -> int:
-        return (self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)) or n + drafted
+        return self._captured_tokens(n, drafted) or n + drafted
+
+    def _captured_tokens(self, n: int, drafted: int) -> int | None:
+        """Tokens of all attention replicas in the graphs that `n` sequences run at, None when there is none so large. Each replica
+        launches a graph of its own, for its part of the batch."""
+        replicas = self._parallel.dp
+        own = -(-n // replicas)
+        captured = self._host.verify_graph_tokens(own, -(-(n + drafted) // replicas)) if drafted else self._host.graph_size(own)
+        return None if captured is None else captured * replicas
 
     def _launch_floor(self, stage: Stage, n: int, has_prefills: bool, drafted: int = 0) -> float:
         """Seconds the host needs to launch the stage's kernels one by one; nothing inside a CUDA graph."""
-        captured = self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)
-        if not has_prefills and captured is not None:
+        if not has_prefills and self._captured_tokens(n, drafted) is not None:
             return 0.0
         return stage.launched_kernels * self._launch_s
 

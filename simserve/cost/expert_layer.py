@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.cold import experts_read_s
-from simserve.cost.experts import coverage
+from simserve.cost.experts import ZIPF_EXPONENT, coverage, fullest
 from simserve.cost.kernels import KernelChoice
 from simserve.model.operators import MoE
 
@@ -14,6 +14,10 @@ F64 = NDArray[np.float64]
 
 NATURAL_SKEW = 1.01
 """The milder of the two skews that were measured: what chance and preference leave of the experts in a large step."""
+
+_MARLIN = {"w4a16_mxfp4": ("w4a16_mxfp4", "w4a16_int4")}
+"""Marlin unpacks four bits of either kind beside the same multiplications. Its mxfp4 rows are of one model with 896 experts of which a token
+chooses 16, whose sorting alone takes longer than a step of few tokens over fewer experts."""
 
 _FORMATS = {"fp8": ("fp8", "fp8_block128")}
 """Formats whose kernels can stand in for one another. With one scale a tensor or one a block the multiplications are the same; the
@@ -30,7 +34,7 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
 
     A balanced benchmark deals its tokens out so that they hit as many experts as they can: 16 tokens that choose 8 of 128 read them all.
     The tokens of a real step leave many experts of a small step unread (`experts.coverage`), and such a step takes what the balanced
-    benchmark took of as many experts. A large step reads all experts either way; its rows are spread unevenly, and the kernel takes what
+    benchmark took of as many experts, of several ranks on the one with most to read (`experts.fullest`). A large step reads all experts either way; its rows are spread unevenly, and the kernel takes what
     it took of rows with NATURAL_SKEW: fuller tiles of the popular experts, emptier ones of the others, and of several ranks the slowest.
     """
     device = kernels.profile.device
@@ -39,8 +43,9 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
         # A skewed popularity leaves more experts unread than even choice does.
         return seconds if kernels.expert_skew else np.maximum(seconds, experts_read_s(device, op, tokens, even=True))
     all_hit = op.num_experts / op.experts_per_token
-    hit = coverage(tokens, op.num_experts, op.experts_per_token) * all_hit
-    reading = _measured(kernels, op, np.minimum(tokens, np.maximum(hit, 1.0)), 0.0)
+    chosen = coverage(tokens, op.num_experts, op.experts_per_token, 0.0 if op.evenly_chosen else ZIPF_EXPONENT)
+    hit = fullest(chosen, op.num_experts, op.expert_parallel) * all_hit
+    reading = _measured(kernels, op, np.maximum(hit, 1.0), 0.0)
     uneven = np.maximum(*(_measured(kernels, op, np.maximum(tokens, all_hit), skew) for skew in (0.0, NATURAL_SKEW)))
     more_rows = np.where(tokens > all_hit, uneven - _measured(kernels, op, np.array([all_hit]), 0.0), 0.0)
     return np.maximum(reading + np.maximum(more_rows, 0.0), experts_read_s(device, op, tokens))
@@ -67,7 +72,8 @@ def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
         width *= 2.0 / 3.0
         kernels.assume("moe without gate: the gated kernel at two thirds of the width")
     word = _kernel_word(kernels, op)
-    formats = [f for f in _FORMATS.get(op.dtype, ()) if kernels.measured("moe", f)] or [op.dtype]
+    alike = _MARLIN if word == "marlin" else _FORMATS
+    formats = [f for f in alike.get(op.dtype, ()) if kernels.measured("moe", f)] or [op.dtype]
     times = [
         kernels.operator("moe", dtype, preferred=word).seconds(
             num_tokens=tokens,

@@ -171,6 +171,12 @@ class Experts:
     gated: bool = True
 
     @property
+    def evenly_chosen(self) -> bool:
+        """Whether a bias of the router keeps all experts equally busy (auxiliary-loss-free balancing, arXiv 2408.15664: DeepSeek-V3,
+        Kimi-K2, GLM-4.5 and later, MiniMax-M2); the bias of gpt-oss, whose experts have biases too, is an ordinary one."""
+        return self.router_bias and not self.expert_bias
+
+    @property
     def matrices(self) -> int:
         """Matrices of one expert: gate, up and down, or up and down."""
         return 3 if self.gated else 2

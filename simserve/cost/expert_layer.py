@@ -17,7 +17,8 @@ NATURAL_SKEW = 1.01
 
 _MARLIN = {"w4a16_mxfp4": ("w4a16_mxfp4", "w4a16_int4")}
 """Marlin unpacks four bits of either kind beside the same multiplications. Its mxfp4 rows are of one model with 896 experts of which a token
-chooses 16, whose sorting alone takes longer than a step of few tokens over fewer experts."""
+chooses 16, whose sorting alone takes longer than a step of few tokens over fewer experts. Devices without mxfp4 rows run it too: Triton's
+kernel needs Hopper (vllm/model_executor/layers/quantization/mxfp4.py)."""
 
 _FORMATS = {"fp8": ("fp8", "fp8_block128")}
 """Formats whose kernels can stand in for one another. With one scale a tensor or one a block the multiplications are the same; the
@@ -72,7 +73,7 @@ def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
         width *= 2.0 / 3.0
         kernels.assume("moe without gate: the gated kernel at two thirds of the width")
     word = _kernel_word(kernels, op)
-    alike = _MARLIN if word == "marlin" else _FORMATS
+    alike = _MARLIN if word == "marlin" or not kernels.measured("moe", op.dtype) else _FORMATS
     formats = [f for f in alike.get(op.dtype, ()) if kernels.measured("moe", f)] or [op.dtype]
     times = [
         kernels.operator("moe", dtype, preferred=word).seconds(

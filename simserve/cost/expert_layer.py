@@ -52,7 +52,7 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
     return np.maximum(reading + np.maximum(more_rows, 0.0), experts_read_s(device, op, tokens))
 
 
-def _kernel_word(kernels: KernelChoice, op: MoE) -> str:
+def _kernel_word(kernels: KernelChoice, op: MoE, dtype: str) -> str:
     """Part of the name of the kernel that the engine runs: the one asked for, else where an engine chooses by layout.
 
     vLLM on Hopper runs fp8 experts with a scale for each block in Triton's kernel where they are split, in FlashInfer's CUTLASS one where
@@ -60,7 +60,7 @@ def _kernel_word(kernels: KernelChoice, op: MoE) -> str:
     """
     if kernels.options.expert_kernel is not None:
         return kernels.options.expert_kernel
-    if op.dtype == "fp8_block128" and kernels.backend is not None and kernels.backend.startswith("vllm"):
+    if dtype == "fp8_block128" and kernels.backend is not None and kernels.backend.startswith("vllm"):
         return "triton" if op.expert_parallel == 1 else "cutlass"
     return ""
 
@@ -72,11 +72,10 @@ def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
         # Two matrices of a width have the weights and the arithmetic of three of two thirds of it.
         width *= 2.0 / 3.0
         kernels.assume("moe without gate: the gated kernel at two thirds of the width")
-    word = _kernel_word(kernels, op)
-    alike = _MARLIN if word == "marlin" or not kernels.measured("moe", op.dtype) else _FORMATS
+    alike = _MARLIN if kernels.options.expert_kernel == "marlin" or not kernels.measured("moe", op.dtype) else _FORMATS
     formats = [f for f in alike.get(op.dtype, ()) if kernels.measured("moe", f)] or [op.dtype]
     times = [
-        kernels.operator("moe", dtype, preferred=word).seconds(
+        kernels.operator("moe", dtype, preferred=_kernel_word(kernels, op, dtype)).seconds(
             num_tokens=tokens,
             hidden_size=float(op.hidden_size),
             inter_size=width,

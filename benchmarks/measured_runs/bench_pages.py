@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _SHAREGPT = (1.1, 0.95)
 """Sigma of lognormal prompt and output lengths for ShareGPT rows."""
 
+_LAST_WITHOUT_TRITON_KERNELS = 12
+"""Minor version of vLLM; looked up in 0.11 and 0.19, in between it is assumed."""
+
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
     """One case for each result."""
@@ -77,9 +80,17 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         pp=command.pp,
         dp=command.dp,
         ep=command.ep,
-        settings=command.settings | speculation,
+        settings=command.settings | speculation | _expert_kernel(engine, version, model),
         skip=skip,
     )
+
+
+def _expert_kernel(engine: str, version: str, model: str) -> dict[str, str]:
+    """vLLM's wheels of 0.11 bring no `triton_kernels`, those of 0.19 do. Without, mxfp4 experts run in Marlin on Hopper too
+    (vllm/model_executor/layers/quantization/mxfp4.py, get_mxfp4_backend)."""
+    found = re.match(r"0\.(\d+)", version)
+    before = engine == "vLLM" and found is not None and int(found[1]) <= _LAST_WITHOUT_TRITON_KERNELS
+    return {"expert_kernel": "marlin"} if before and "gpt-oss" in model else {}
 
 
 def _model_name(page: str, commanded: str) -> str:

@@ -144,7 +144,7 @@ def _public(run: Run) -> dict[str, Any]:
 
 def _public_vllm(run: Run, model: str) -> dict[str, Any]:
     if "gpt-oss" in model:
-        return {"largest_graph": 2048}
+        return {"largest_graph": 2048, "expert_kernel": "marlin"}  # VLLM_MXFP4_USE_MARLIN=1
     if "kimi" in model:
         return {"memory_utilisation": 0.95}
     # Llama-3.3-70B: an fp8 cache. A script for H100 says so too, but its rows wait for memory as a 16-bit cache makes them wait.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.cost.experts import coverage
+from simserve.cost.experts import ZIPF_EXPONENT, coverage
 from simserve.hardware.device import DTYPE_BYTES, Device
 from simserve.model.operators import MLA, Attention, MoE
 
@@ -28,10 +28,8 @@ def experts_read_s(device: Device, op: MoE, tokens: F64, *, even: bool = False) 
 
     even  tokens choose evenly and independently and hit E (1 - (1 - k/E)^tokens) of E experts, instead of preferring some (`coverage`)
     """
-    if even:
-        fraction = 1.0 - (1.0 - op.experts_per_token / op.num_experts) ** tokens
-    else:
-        fraction = coverage(tokens, op.num_experts, op.experts_per_token)
+    exponent = 0.0 if even or op.evenly_chosen else ZIPF_EXPONENT
+    fraction = coverage(tokens, op.num_experts, op.experts_per_token, exponent)
     read: F64 = fraction * op.weight_bytes / device.hbm_bytes_per_s
     return read
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.cold import experts_read_s
+from simserve.cost.experts import ZIPF_EXPONENT, coverage, fullest
 from simserve.cost.four_bits import MARLIN_EXPERTS
 from simserve.cost.kernels import KernelChoice
 from simserve.model.operators import MoE
@@ -13,7 +14,12 @@ from simserve.model.operators import MoE
 F64 = NDArray[np.float64]
 
 NATURAL_SKEW = 1.01
-"""The milder of the two skews that were measured: what chance and preference leave of the experts in a small step."""
+"""The milder of the two skews that were measured: what chance and preference leave of the experts in a large step."""
+
+_MARLIN = {"w4a16_mxfp4": ("w4a16_mxfp4", "w4a16_int4")}
+"""Marlin unpacks four bits of either kind beside the same multiplications. Its mxfp4 rows are of one model with 896 experts of which a token
+chooses 16, whose sorting alone takes longer than a step of few tokens over fewer experts. Devices without mxfp4 rows run it too: Triton's
+kernel needs Hopper (vllm/model_executor/layers/quantization/mxfp4.py)."""
 
 _FORMATS = {"fp8": ("fp8", "fp8_block128")}
 """Formats whose kernels can stand in for one another. With one scale a tensor or one a block the multiplications are the same; the
@@ -25,18 +31,39 @@ faster: Llama-4-Scout in fp8 on two H100 takes 23 ms a step."""
 def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
     """Seconds of one layer over `tokens` tokens of the expert-parallel group.
 
-    With `kernels.expert_skew` given, the measurement with that skew (0 = balanced). Without, the faster of the balanced one and
-    NATURAL_SKEW's. A balanced benchmark deals its tokens out so that they hit as many experts as they can: 32 tokens that choose 4 of
-    128 read them all. The tokens of a real step choose for themselves and leave many experts of a small step unread, which is what the
-    skewed rows show. A large step reads all experts either way; there the skewed rows' hottest expert is more than routers trained to
-    spread their load make of it.
+    With `kernels.expert_skew` given, the measurement with that skew (0 = balanced). Without, what reading and arithmetic take of the
+    experts as real tokens choose them:
+
+    A balanced benchmark deals its tokens out so that they hit as many experts as they can: 16 tokens that choose 8 of 128 read them all.
+    The tokens of a real step leave many experts of a small step unread (`experts.coverage`), and such a step takes what the balanced
+    benchmark took of as many experts, of several ranks on the one with most to read (`experts.fullest`). A large step reads all experts either way; its rows are spread unevenly, and the kernel takes what
+    it took of rows with NATURAL_SKEW: fuller tiles of the popular experts, emptier ones of the others, and of several ranks the slowest.
     """
+    device = kernels.profile.device
     if kernels.expert_skew is not None:
         seconds = _measured(kernels, op, tokens, kernels.expert_skew)
         # A skewed popularity leaves more experts unread than even choice does.
-        return seconds if kernels.expert_skew else np.maximum(seconds, experts_read_s(kernels.profile.device, op, tokens, even=True))
-    seconds = np.minimum(*(_measured(kernels, op, tokens, skew) for skew in (0.0, NATURAL_SKEW)))
-    return np.maximum(seconds, experts_read_s(kernels.profile.device, op, tokens))
+        return seconds if kernels.expert_skew else np.maximum(seconds, experts_read_s(device, op, tokens, even=True))
+    all_hit = op.num_experts / op.experts_per_token
+    chosen = coverage(tokens, op.num_experts, op.experts_per_token, 0.0 if op.evenly_chosen else ZIPF_EXPONENT)
+    hit = fullest(chosen, op.num_experts, op.expert_parallel) * all_hit
+    reading = _measured(kernels, op, np.maximum(hit, 1.0), 0.0)
+    uneven = np.maximum(*(_measured(kernels, op, np.maximum(tokens, all_hit), skew) for skew in (0.0, NATURAL_SKEW)))
+    more_rows = np.where(tokens > all_hit, uneven - _measured(kernels, op, np.array([all_hit]), 0.0), 0.0)
+    return np.maximum(reading + np.maximum(more_rows, 0.0), experts_read_s(device, op, tokens))
+
+
+def _kernel_word(kernels: KernelChoice, op: MoE, dtype: str) -> str:
+    """Part of the name of the kernel that the engine runs: the one asked for, else where an engine chooses by layout.
+
+    vLLM on Hopper runs fp8 experts with a scale for each block in Triton's kernel where they are split, in FlashInfer's CUTLASS one where
+    they are spread (vllm/model_executor/layers/fused_moe/oracle/fp8.py of 0.19; Triton in all before).
+    """
+    if kernels.options.expert_kernel is not None:
+        return kernels.options.expert_kernel
+    if dtype == "fp8_block128" and kernels.backend is not None and kernels.backend.startswith("vllm"):
+        return "triton" if op.expert_parallel == 1 else "cutlass"
+    return ""
 
 
 def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
@@ -49,9 +76,10 @@ def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
     stored = kernels.multiplied(op.dtype, "moe")
     if stored in MARLIN_EXPERTS and not kernels.measured("moe", stored):
         stored = MARLIN_EXPERTS[stored]
-    formats = [f for f in _FORMATS.get(stored, ()) if kernels.measured("moe", f)] or [stored]
+    alike = _MARLIN if kernels.options.expert_kernel == "marlin" or not kernels.measured("moe", stored) else _FORMATS
+    formats = [f for f in alike.get(stored, ()) if kernels.measured("moe", f)] or [stored]
     times = [
-        kernels.operator("moe", dtype).seconds(
+        kernels.operator("moe", dtype, preferred=_kernel_word(kernels, op, dtype)).seconds(
             num_tokens=tokens,
             hidden_size=float(op.hidden_size),
             inter_size=width,

@@ -3,12 +3,14 @@
 Experts are not equally popular. Each token is taken to draw its k distinct experts at random in proportion to popularities that follow
 Zipf's law, rank ** -1.3, anew in every layer and independently of the other tokens (Gumbel top-k, that is drawing without
 replacement). The exponent is fitted on what was published for Qwen3-30B-A3B, 128 experts of which a token chooses 8 (arXiv 2510.08055):
-below 50 % of the experts at 16 tokens, about 55 % at 32, below 70 % at 64, 86.3 % at 128. For other models it is an assumption.
+below 50 % of the experts at 16 tokens, about 55 % at 32, below 70 % at 64, 86.3 % at 128. Steps of Qwen3-235B-A22B and gpt-oss-120b take
+as long as it says (docs/serving-validation.md). Models whose router has a bias that keeps experts equally busy choose evenly: exponent 0.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +28,27 @@ _STEPWISE = 64
 
 def coverage(tokens: F64, experts: int, chosen: int, exponent: float = ZIPF_EXPONENT) -> F64:
     """Expected fraction (0 to 1) of the `experts` of a layer that `tokens` tokens choose, each token `chosen` distinct ones."""
+    if not exponent:
+        even: F64 = 1.0 - (1.0 - min(chosen / experts, 1.0)) ** tokens
+        return even
     wanted, place = np.unique(tokens, return_inverse=True)
     left_out = np.log1p(-np.minimum(_chosen_by_one(experts, chosen, exponent), 1.0 - 1e-15))
     fractions = [1.0 - np.exp(np.outer(wanted[i : i + _STEPWISE], left_out)).mean(axis=1) for i in range(0, len(wanted), _STEPWISE)]
     found: F64 = np.concatenate([*fractions, np.zeros(0)])[place]
     return found
+
+
+def fullest(fraction: F64, experts: int, ranks: int) -> F64:
+    """Expected fraction of its experts that the fullest of some ranks must read, where `fraction` of the `experts` of a layer are hit.
+
+    Which experts lie on a rank has nothing to do with which are popular, so the experts hit on a rank are a binomial draw, and the fullest
+    of n ranks lies above the mean by as many standard deviations as the largest of n normal values (Blom's approximation).
+    """
+    if ranks == 1:
+        return fraction
+    deviations = NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
+    above: F64 = np.sqrt(np.maximum(fraction * (1.0 - fraction), 0.0) * ranks / experts)
+    return np.minimum(fraction + deviations * above, 1.0)
 
 
 @lru_cache(maxsize=64)

@@ -53,17 +53,22 @@ class KernelChoice:
     used: dict[str, KernelModel] = field(default_factory=dict)
     assumed: set[str] = field(default_factory=set)
 
-    def operator(self, name: str, dtype: str, *, kv_dtype: str = "", kernel: str | None = None, starting: str = "") -> KernelModel:
+    def operator(
+        self, name: str, dtype: str, *, kv_dtype: str = "", kernel: str | None = None, starting: str = "", preferred: str = ""
+    ) -> KernelModel:
         """The best model of an operator.
 
         kernel    exactly this one: a kernel that was not measured is estimated, not taken from another
         starting  any kernel whose name starts so
+        preferred  kernels whose names hold this come before all others
         Where the engine's own rows were timed with the host's launches in them, another engine's device times are preferred.
         """
         found: list[KernelModel] = []
         for backend in () if self.analytic else (self.backend, None) if self.backend else (None,):
             candidates = self.profile.candidates(name, dtype, backend, kv_dtype=kv_dtype, kernel=kernel)
             found += [m for m in candidates if m.entry is not None and m.entry.kernel.startswith(starting)]
+        if preferred:
+            found.sort(key=lambda m: m.entry is None or preferred not in m.entry.kernel)
         device_only = [m for m in found if m.entry is not None and not timed_eagerly(m.entry)]
         if found:
             return self._note((device_only or found)[0])
@@ -99,7 +104,8 @@ class KernelChoice:
 
     def stored_kv(self, name: str, dtype: str) -> str:
         """The cache's format for a measured attention kernel: fp8 where the options only make the cache 8 bits and that was timed."""
-        eight = self.options.changed() == {"kv_bits": 8.0} and not self.analytic
+        changed = {key for key in self.options.changed() if key != "expert_kernel"}
+        eight = changed == {"kv_bits"} and self.options.kv_bits == 8.0 and not self.analytic
         found = self.profile.candidates(name, dtype, kv_dtype="fp8") if eight else []
         return "fp8" if any(m.entry is not None and m.entry.kv_dtype == "fp8" for m in found) else dtype
 

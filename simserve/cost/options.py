@@ -90,6 +90,14 @@ class CostOptions(BaseModel):
         "fp32 peak (QServe). Default: tensor cores.",
     )
 
+    expert_kernel: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=60,
+        description="Kernel of the routed experts whose measurements come first: part of its name (`marlin` where vLLM was started with"
+        " VLLM_MXFP4_USE_MARLIN=1). Default: as the engine chooses.",
+    )
+
     task_table: TaskTable | None = Field(
         default=None,
         description="Attention of a step as tiles dealt to the cores, which ends with the slowest core (XY-Serve). Default: prompts and"

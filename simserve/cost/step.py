@@ -461,7 +461,7 @@ class StepCost(CostModel):
 
     def _decode_row(self, n: int) -> tuple[float, float, list[int], list[float], list[float]]:
         stage = self._stages[0]
-        host = self._host.per_step_s + n * self._host.per_decode_request_s
+        host = self._host_seconds(n, 0)
         tokens = self._graph_tokens(n)
         skipped = stage.skipped[tokens] if stage.skipped is not None else 0.0
         base = host + (stage.tokens[tokens] + skipped + stage.rows[n])
@@ -472,7 +472,7 @@ class StepCost(CostModel):
     def _verify_row(self, n: int, drafted: int) -> tuple[float, float, Pace]:
         """What steps share in which `n` sequences verify so many drafted tokens: seconds but attention, the least, attention's pace."""
         stage = self._stages[0]
-        host = self._host.per_step_s + n * self._host.per_decode_request_s
+        host = self._host_seconds(n, 0)
         tokens = self._graph_tokens(n, drafted)
         skipped = stage.skipped[tokens] if stage.skipped is not None else 0.0
         base = host + (stage.tokens[tokens] + skipped + stage.rows[n + drafted])
@@ -498,8 +498,12 @@ class StepCost(CostModel):
         return self._captured(n, drafted) or n + drafted
 
     def _captured(self, n: int, drafted: int) -> int | None:
-        """Tokens of the CUDA graph that a step without prompts runs as, None where there is none so large."""
-        return self._host.verify_graph_tokens(n, n + drafted) if drafted else self._host.graph_size(n)
+        """Tokens of all attention replicas in the graphs that `n` sequences run at, None when there is none so large. Each replica
+        launches a graph of its own, for its part of the batch."""
+        replicas = self._parallel.dp
+        own = -(-n // replicas)
+        captured = self._host.verify_graph_tokens(own, -(-(n + drafted) // replicas)) if drafted else self._host.graph_size(own)
+        return None if captured is None else captured * replicas
 
     def _launch_floor(self, stage: Stage, n: int, has_prefills: bool, drafted: int = 0) -> float:
         """Seconds the host needs to launch the stage's kernels one by one; nothing inside a CUDA graph."""
@@ -508,8 +512,9 @@ class StepCost(CostModel):
         return stage.launched_kernels * self._launch_s
 
     def _host_seconds(self, n: int, new: int) -> float:
-        host = self._host
-        return host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s
+        """Host work of a step: each attention replica has a process of its own, which does its part of the sequences and prompts."""
+        host, replicas = self._host, self._parallel.dp
+        return host.per_step_s + n / replicas * host.per_decode_request_s + new / replicas * host.per_prefill_token_s
 
     def mixed_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int, prefills: Sequence[Slice]) -> float:
         """Seconds of one step on a single-stage instance with chunks of prompts that pass through all layers."""
@@ -523,8 +528,7 @@ class StepCost(CostModel):
         if n:
             seconds += self._decode_attention(n, drafted_tokens, context_tokens, longest_tokens)
         floor = stage.launched_kernels * self._launch_s
-        host = self._host
-        return (seconds if seconds > floor else floor) + (host.per_step_s + n * host.per_decode_request_s + new * host.per_prefill_token_s)
+        return (seconds if seconds > floor else floor) + self._host_seconds(n, new)
 
     def _device_parts(self, stage: Stage, step: Step) -> dict[str, float]:
         n, tokens, prefills = step.decodes, step.decode_tokens, step.slices

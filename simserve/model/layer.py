@@ -164,7 +164,7 @@ def _experts(model: ModelArchitecture, parallel: Parallel, formats: LayerFormats
         own += formats.experts_down.bytes_of(down, held * experts.intermediate_size // parallel.moe_tp)
     if experts.expert_bias:
         own += held * ACTIVATION_BYTES * (2 * experts.intermediate_size // parallel.moe_tp + h)
-    split = (parallel.moe_tp, parallel.ep, kernel_format(model, formats.experts_up), own, experts.gated)
+    split = (parallel.moe_tp, parallel.ep, kernel_format(model, formats.experts_up), own, experts.gated, experts.evenly_chosen)
     yield MoE("moe", experts.num_experts, experts.experts_per_token, h, experts.intermediate_size, *split)
     if parallel.dp > 1:
         yield _exchange(model, "moe_combine", parallel, formats)

@@ -92,6 +92,7 @@ class MoE:
 
     num_experts, intermediate_size   of the whole model; a rank holds num_experts / expert_parallel experts of width
     intermediate_size / tensor_parallel. Tokens are counted over the whole expert-parallel group. gated: three matrices an expert, else two.
+    evenly_chosen   the router's bias was trained to keep all experts equally busy, instead of a term of the loss
     """
 
     name: str
@@ -104,6 +105,7 @@ class MoE:
     dtype: str
     weight_bytes: int
     gated: bool = True
+    evenly_chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,10 @@ class StateSpace:
         return recurrent + self.conv_channels * (self.conv_kernel - 1) * conv_dtype_bytes
 
 
+_FEW_EXPERTS = 16
+"""Of the models with so few or fewer, none has experts narrower than a dense model's MLP."""
+
+
 @dataclass(frozen=True, slots=True)
 class Experts:
     """A mixture-of-experts MLP. `shared_intermediate_size` is the summed width of the experts every token uses (0 = none).
@@ -169,6 +173,16 @@ class Experts:
     router_bias: bool = False
     expert_bias: bool = False
     gated: bool = True
+
+    @property
+    def evenly_chosen(self) -> bool:
+        """Whether a step's tokens choose all experts about equally often.
+
+        A bias of the router keeps them equally busy (auxiliary-loss-free balancing, arXiv 2408.15664: DeepSeek-V3, Kimi-K2, GLM-4.5 and
+        later, MiniMax-M2; the bias of gpt-oss, whose experts have biases too, is an ordinary one). And few, wide experts do not specialise:
+        each of Mixtral's gets about an eighth of the tokens of any text (arXiv 2401.04088, section 5).
+        """
+        return (self.router_bias and not self.expert_bias) or self.num_experts <= _FEW_EXPERTS
 
     @property
     def matrices(self) -> int:

@@ -86,7 +86,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     budget = params.step_tokens(0)
     if case.dp > 1:
         params = params.model_copy(update=_of_all_replicas(params, case.dp, slots, profile.dp_shares_step_tokens))
-    kv_bits = case.settings.get("kv_bits")
+    changed = {key: case.settings[key] for key in ("kv_bits", "expert_kernel") if case.settings.get(key)}
     deployed = Deployment(
         model=_model(case.model, case.quantisation),
         hardware=device_profile(case.gpu),
@@ -95,7 +95,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         policy=_policy(case, profile),
         engine=profile,
         kv=_kv(case, profile, budget),
-        options=CostOptions(kv_bits=kv_bits) if kv_bits else CostOptions(),
+        options=CostOptions(**changed),
         host=replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)),
         max_seqs=slots,
         table_tokens=_context_limit(case),
@@ -190,10 +190,12 @@ def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
 
 
 def _graphs(case: Case, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The batch sizes captured as CUDA graphs: the engine's, none, or up to the largest one that the run states (every 16 from the
-    engine's own largest)."""
+    """The batch sizes captured as CUDA graphs: the engine's, none, those that the run states, or up to the largest one that it states
+    (every 16 from the engine's own largest)."""
     if not case.settings.get("cuda_graphs", True):
         return ()
+    if "graph_sizes" in case.settings:
+        return tuple(case.settings["graph_sizes"])
     largest = case.settings.get("largest_graph")
     if largest is None or not sizes:
         return sizes

@@ -27,7 +27,7 @@ def request_count(load: Load) -> int:
 
 
 def build_workload(case: Case) -> Workload:
-    """The requests of a case."""
+    """The requests of a case. Those of closed loops and bursts state the length of their answers, as benchmark clients do."""
     load = case.load
     rng = np.random.Generator(np.random.PCG64(case.seed()))
     if load.kind == "replay":
@@ -38,9 +38,10 @@ def build_workload(case: Case) -> Workload:
     prompts, outputs = _draw(load.prompt, n, rng), _draw(load.output, n, rng)
     if load.kind == "closed":
         contents = _repeated_prompts(load, prompts) if load.distinct_prompts else None
-        return Workload(RequestTable.build(np.zeros(n), prompts, outputs, prefix=contents), concurrency=min(load.concurrency, n))
+        table = RequestTable.build(np.zeros(n), prompts, outputs, max_output_tokens=outputs, prefix=contents)
+        return Workload(table, concurrency=min(load.concurrency, n))
     if load.kind == "burst":
-        return Workload(RequestTable.build(np.zeros(n), prompts, outputs))
+        return Workload(RequestTable.build(np.zeros(n), prompts, outputs, max_output_tokens=outputs))
     if load.kind == "open":
         table = RequestTable.build(arrival_times(load, rates, rng), prompts, outputs)
         return Workload(table, max_concurrency=load.concurrency) if load.concurrency else Workload(table)

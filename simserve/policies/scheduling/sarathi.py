@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.contracts import InstanceView, SchedulerParams, StepPlan
+from simserve.contracts import InstanceView, Request, SchedulerParams, StepPlan
 
 TOO_LONG = "prompt exceeds the most tokens of a step, and prompts are not cut"
 
@@ -30,6 +30,12 @@ class Sarathi:
             True, description="Prefill chunks ride with the decodes. False: steps of only chunks and of only decodes alternate."
         )
         chunked: bool = Field(True, description="Prompts are cut to fit the budget. False: prompts run whole, with the decodes.")
+        reserve: Literal["step", "stated"] = Field(
+            "step",
+            description="Memory that a newcomer must find: for its step, with preemption when answers outgrow it, or for the prompt and"
+            " the longest answer that its client states, which is then never preempted (TensorRT-LLM, GUARANTEED_NO_EVICT). Where a"
+            " client states none, for its step.",
+        )
         longer_prompts: Literal["run", "refuse"] = Field(
             "run",
             description="Where prompts are not cut, what becomes of one longer than the budget: it runs, as the only prompt of its step"
@@ -52,6 +58,7 @@ class Sarathi:
     def __init__(self, params: Params) -> None:
         self.params = params
         self._chunked, self._hybrid, self._budget = params.chunked, params.hybrid, params.token_budget  # read in every step
+        self._reserves = params.reserve == "stated"
         self._last_was_decode = False
 
     def plan(self, view: InstanceView) -> StepPlan:
@@ -61,7 +68,7 @@ class Sarathi:
             return self._alternate(view)
         plan = view.new_plan(budget=self._budget)
         plan.decode(view.decoding)
-        fill(plan, view)
+        fill(plan, view, self._reserves)
         return plan.hold()
 
     def _whole_prompts(self, view: InstanceView) -> StepPlan:
@@ -76,7 +83,7 @@ class Sarathi:
                 continue
             if plan.slices and tokens + request.target_tokens > self.params.token_budget:
                 break
-            if not plan.admit(request):
+            if not plan.admit(request, reserved_tokens(request, view) if self._reserves else None):
                 break
             plan.prefill(request, request.prefill_left)
             tokens += request.target_tokens
@@ -91,7 +98,7 @@ class Sarathi:
             if plan.decodes:
                 self._last_was_decode = True
                 return plan
-        fill(plan, view)
+        fill(plan, view, self._reserves)
         self._last_was_decode = False
         if not plan.slices and decodes_wait:
             plan.decode(view.decoding)
@@ -100,7 +107,13 @@ class Sarathi:
         return plan
 
 
-def fill(plan: StepPlan, view: InstanceView) -> None:
+def reserved_tokens(request: Request, view: InstanceView) -> int | None:
+    """Tokens of the prompt and of the longest answer that the client states; None where it states none."""
+    stated = request.max_output_tokens
+    return min(view.max_model_tokens, request.prompt_tokens + stated) if stated > 0 else None
+
+
+def fill(plan: StepPlan, view: InstanceView, reserves: bool = False) -> None:
     """What is left of the budget goes to the chunks already started, then to newcomers in order until the first that does not fit."""
     left = plan.budget_left
     assert left is not None
@@ -115,7 +128,7 @@ def fill(plan: StepPlan, view: InstanceView) -> None:
             left -= chunk
     if view.waiting:
         for request in view.waiting:
-            if left <= 0 or not plan.admit(request):
+            if left <= 0 or not plan.admit(request, reserved_tokens(request, view) if reserves else None):
                 return
             chunk = request.prefill_left
             if chunk > left:

@@ -31,6 +31,7 @@ def _case(row: Any, dataset: str) -> Case:
     settings = {"offline": True, **({} if _plain_cache(str(row["model"])) else cache_settings(profile, mode))}
     if own is not None:
         settings |= trtllm_bench.settings(own, gpu, count, prompt, output, settings.get("kv_bits", 16.0) / 8.0)
+    layout = {"tp": count} if own is None else trtllm_bench.layout(own, count)
     return Case(
         dataset=dataset,
         label=f"{row['model']} {row['gpu']} tp{count} {row['input_tokens']}+{row['output_tokens']}",
@@ -45,7 +46,9 @@ def _case(row: Any, dataset: str) -> Case:
         measured={"output_tokens_per_s": float(row["output_tokens_per_s"])},
         settings=settings,
         skip=skip,
-        **({"tp": count} if own is None else trtllm_bench.layout(own, count)),
+        tp=layout["tp"],
+        dp=layout.get("dp", 1),
+        ep=layout.get("ep", 1),
     )
 
 

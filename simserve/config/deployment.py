@@ -28,6 +28,7 @@ from simserve.cost.options import CostOptions
 from simserve.cost.polynomial import PolynomialCost
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
+from simserve.engine.jitter import StepJitter
 from simserve.engine.kv_groups import KvGroups, KvWindow
 from simserve.engine.spec import LinkSpec
 from simserve.errors import ConfigError, ModelError
@@ -316,9 +317,15 @@ class Deployment:
             ends_late=self.engine is not None and self.engine.ends_late and path.steps_ahead > 0,
             policy=self.policy or type(scheduler).__name__,
             kv_groups=self.kv_groups,
-            jitter=None if self.published else step_jitter(self.engine and self.engine.jitter, self.host_overheads, self.jitter_seed),
+            jitter=self._jitter,
             **place,
         )
+
+    @property
+    def _jitter(self) -> StepJitter | None:
+        if self.published or self.engine is None:
+            return None
+        return step_jitter(self.engine.jitter, self.host_overheads, self.jitter_seed)
 
     def memory_notes(self) -> tuple[str, ...]:
         """Where the memory is not what the engine has."""

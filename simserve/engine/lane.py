@@ -86,7 +86,7 @@ class Lane:
         self.clock = instance.clock
         self.cost = instance.cost
         self._stages = instance.cost.stages
-        self.jitter = spec.jitter and spec.jitter.of_lane(self.number)
+        self.jitter = None if spec.jitter is None else spec.jitter.of_lane(self.number)
         self.intake = instance.intake
         self.kv = instance.kv
         self.group = self.batch.group

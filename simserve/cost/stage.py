@@ -25,7 +25,8 @@ _FIRST_ROWS = 512
 
 @dataclass(slots=True)
 class Stage:
-    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage).
+    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage). `graph_pieces` counts its layers,
+    at each of which a piecewise graph is cut.
 
     Where prompts skip layers, `skipped` is what those layers cost over the other tokens (decodes and the last of each prompt), and
     `skipped_keys` what making their keys and values costs over prompt tokens. `tokens` then has the other layers only.
@@ -38,6 +39,7 @@ class Stage:
     verify: VerifyAttention
     stage_transfer: list[float]
     launched_kernels: int
+    graph_pieces: int
     skipped: TokenTable | None = None
     skipped_keys: TokenTable | None = None
 
@@ -78,6 +80,7 @@ def build_stages(
                 VerifyAttention(kernels, attention, max_context_tokens, parallel.dp),
                 [] if last else _stage_transfer(model, parallel, kernels),
                 kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if not isinstance(op, MLA))]),
+                len(stage_layers(model, parallel)[index]),
                 TokenTable(kernels, skipped, _FIRST_TOKENS, parallel.dp) if keys else None,
                 TokenTable(kernels, keys, _FIRST_TOKENS, parallel.dp) if keys else None,
             )

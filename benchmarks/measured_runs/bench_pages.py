@@ -31,8 +31,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     page = str(row["page"]).split("/")[0]
     model_name = _model_name(page, command.model)
     model = that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)
-    version = _version(str(row["engine_versions"]), command.engine)
     engine = "vLLM-Ascend" if gpu.startswith("ascend") and command.engine == "vLLM" else command.engine
+    version = _version(str(row["engine_versions"]), engine)
     profile = names.engine_profile_name(engine, version)
     skip = reason(profile, engine or "a command that names none", gpu, model, model_name) or command.unsupported
     section = f"{row['section']} {row['serve_command']}".lower()

@@ -42,6 +42,10 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     if not skip and "MTP" in str(row["engine"]):
         skip = "how many tokens are drafted is not stated"
     devices = 16 if "16 x" in hardware else 1
+    if "suffix_speculative_decoding" in str(row["source"]):
+        # The page's column without speculation, `Base`: four cards of an Atlas 800T A2, launched with --tensor-parallel-size 4.
+        gpu, devices = names.hardware_name("Atlas A2 64G"), 4
+        skip = reason(profile, engine, gpu, model, row["model"])
     sparse = bool(model) and is_sparse(model)
     rate = told["concurrency"] is None
     return Case(

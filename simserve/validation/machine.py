@@ -96,7 +96,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         engine=profile,
         kv=_kv(case, profile, budget),
         options=CostOptions(kv_bits=kv_bits) if kv_bits else CostOptions(),
-        host=replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)),
+        host=_host(case, overheads.host),
         max_seqs=slots,
         table_tokens=_context_limit(case),
         activation_tokens=budget // case.dp if profile.dp_shares_step_tokens else budget,
@@ -188,11 +188,19 @@ def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
     return scheduler
 
 
+def _host(case: Case, host: HostOverheads) -> HostOverheads:
+    """The host's work, with the graphs that the run states: which sizes, and whether a step of decodes is one graph."""
+    whole = {"per_graph_piece_s": 0.0} if case.settings.get("whole_graphs") else {}
+    return replace(host, cuda_graph_sizes=_graphs(case, host.cuda_graph_sizes), **whole)
+
+
 def _graphs(case: Case, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The batch sizes captured as CUDA graphs: the engine's, none, or up to the largest one that the run states (every 16 from the
-    engine's own largest)."""
+    """The batch sizes captured as CUDA graphs: the engine's, none, those that the run states, or up to the largest one that it states
+    (every 16 from the engine's own largest)."""
     if not case.settings.get("cuda_graphs", True):
         return ()
+    if case.settings.get("graph_sizes"):
+        return tuple(sorted(set(case.settings["graph_sizes"])))
     largest = case.settings.get("largest_graph")
     if largest is None or not sizes:
         return sizes

@@ -50,7 +50,7 @@ def _case(row: Any, dataset: str) -> Case:
         skip = DISAGGREGATED if "PD" in str(row["config"]) else "the layout is not stated"
     if not skip and "prefix" in str(row["benchmark"]) and str(row["benchmark"]) != "prefix0":  # prefix0: nothing is shared
         skip = "the prompts' shared prefixes are not stated"
-    settings: dict[str, Any] = {"prefix_caching": False} | speculation | ascend_options.of_graphs(options)
+    settings: dict[str, Any] = {"prefix_caching": False} | speculation | ascend_options.of_graphs(options, profile, dp if sparse else 1)
     for key in ("max_num_seqs", "max_num_batched_tokens"):
         value = number(row[key])
         if value:

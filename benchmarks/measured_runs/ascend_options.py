@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from benchmarks.measured_runs import drafts
+from simserve.config.engine_profile import load_engine
 
 EAGLE3_LENGTH = {1: 1.6, 2: 1.85, 3: 2.03, 4: 2.21, 5: 2.36, 6: 2.46, 7: 2.56}
 """Tokens that a step gives with an EAGLE-3 chain of so many, where a run does not state its own: means over ten models and seven benchmarks
@@ -25,15 +26,19 @@ def checkpoint(model: str) -> str:
     return _ON_310P.sub("", model).replace("w8a8sc", "w8a8")
 
 
-def of_graphs(options: str) -> dict[str, Any]:
+def of_graphs(options: str, profile: str, dp: int) -> dict[str, Any]:
     """The graph settings of a vLLM-Ascend command: one graph a step under FULL_DECODE_ONLY, cut at every layer under its default."""
     settings: dict[str, Any] = {}
     if _FULL.search(options):
         settings["whole_graphs"] = True
     sizes = _SIZES.search(options)
-    if sizes:
-        settings["graph_sizes"] = [int(size) for size in sizes[1].split(",") if size.strip()]
-    return settings
+    return settings | graph_sizes([int(size) for size in sizes[1].split(",") if size.strip()] if sizes else [], profile, dp)
+
+
+def graph_sizes(stated: list[int], profile: str, dp: int) -> dict[str, Any]:
+    """The captured sizes of all `dp` replicas together: those stated, or the engine's own where there are replicas."""
+    sizes = stated or (load_engine(profile).cuda_graph_sizes if dp > 1 else [])
+    return {"graph_sizes": [dp * size for size in sizes]} if sizes else {}
 
 
 def of_drafts(options: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from benchmarks.measured_runs import ascend_options, drafts
 from benchmarks.measured_runs.cells import number
 from benchmarks.measured_runs.checkpoints import is_sparse, quantisation_for
 from benchmarks.measured_runs.skips import DISAGGREGATED, reason
+from simserve.model import load_model
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load, Pool
 
@@ -40,7 +41,10 @@ def model_name(stated: str) -> str:
 
 def _case(row: Any, dataset: str, index: Any) -> Case:
     flags = ascend_options.arguments(str(row["serve_args"] or ""))
+    quantised = str(row["quantization"]) == "modelslim" or "w8a8" in str(row["path"])
     model = names.find_model(model_name(str(row["model"])))
+    if quantised and model and load_model(model).quantisation.name.startswith("fp8"):  # the copy in 8-bit integers of a model in fp8
+        model = names.find_model(f"{model}-W8A8") or model
     gpu = names.hardware_name("910B (Atlas A2)" if str(row["path"]).endswith("_a2.py") else "910C (Atlas A3)")
     skip = reason(PROFILE, "SGLang on Ascend", gpu, model, row["model"])
     tp, dp = int(number(row["tp"]) or 0), int(number(row["dp"]) or 1)
@@ -64,7 +68,6 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         measured["tpot_mean"] = tpot / 1000.0
     if not skip and not measured:
         skip = "only objectives are stated"
-    quantised = str(row["quantization"]) == "modelslim" or "w8a8" in str(row["path"])
     sparse = bool(model) and is_sparse(model)
     return Case(
         dataset=dataset,
@@ -118,9 +121,7 @@ def _settings(row: Any, flags: dict[str, list[str]]) -> dict[str, Any]:
     elif limit:
         settings["max_num_batched_tokens"] = limit
     sizes = [int(word) for word in flags.get("cuda-graph-bs", []) if word.isdigit()]
-    if sizes:
-        settings["graph_sizes"] = sizes
-    return settings
+    return settings | ascend_options.graph_sizes(sizes, PROFILE, dp)
 
 
 def _speculation(row: Any) -> dict[str, Any]:

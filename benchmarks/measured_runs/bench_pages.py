@@ -16,7 +16,7 @@ from simserve.validation.case import Case, Lengths, Load
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHAREGPT = (1.1, 0.95)
+SHAREGPT = (1.1, 0.95)
 """Sigma of lognormal prompt and output lengths for ShareGPT rows."""
 
 
@@ -56,8 +56,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     text_lengths = "sharegpt" in str(row["case"]).lower() or not str(row["case"])
     load = Load(
         "closed" if concurrency else "burst",
-        Lengths(prompt or 1.0, "lognormal", spread=_SHAREGPT[0]) if text_lengths else Lengths(prompt or 1.0),
-        Lengths(output or 1.0, "lognormal", spread=_SHAREGPT[1]) if text_lengths else Lengths(output or 1.0),
+        Lengths(prompt or 1.0, "lognormal", spread=SHAREGPT[0]) if text_lengths else Lengths(prompt or 1.0),
+        Lengths(output or 1.0, "lognormal", spread=SHAREGPT[1]) if text_lengths else Lengths(output or 1.0),
         requests=count,
         concurrency=concurrency,
     )

@@ -89,15 +89,15 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
 
 
 def _ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
-    """Each expert's rows fill tiles of 16. The weights that are read, and the routed rows' passes around the multiplications; weights that
-    are stored in another type than is multiplied in are written in that type and read again on devices whose matrix units take their
-    operands from memory (Ascend: vector and matrix cores share no memory but L2)."""
+    """Each expert's rows fill tiles of 16. The weights that are read, and the routed rows' passes around the multiplications; 4-bit weights
+    that are multiplied in 16 bits are written in 16 bits and read again where the vector units that widen them share no memory with the
+    matrix units but L2 (Ascend 910B and 910C)."""
     rows, flops, weights = _work(ctx, c)
     hit = experts_hit(c)
     padded = np.maximum(hit * np.ceil(rows / hit / 16.0) * 16.0, rows)
     around = _ROW_PASSES * 2.0 * rows * c["hidden_size"]
-    stored, multiplied = DTYPE_BYTES.get(ctx.dtype, 2.0), 1.0 if ctx.dtype.startswith("w4a8") else 2.0
-    apart = 2.0 * weights * multiplied / stored if ctx.device.architecture == "Ascend" and stored < 1.0 else 0.0
+    widened = ctx.device.architecture == "Ascend" and ctx.dtype.startswith("w4a16")
+    apart = 2.0 * 2.0 * weights / DTYPE_BYTES[ctx.dtype] if widened else 0.0
     compute = flops * padded / np.maximum(rows, 1e-9) / ctx.device.peak(ctx.dtype)
     return compute, (weights + around + apart) / ctx.device.hbm_bytes_per_s
 

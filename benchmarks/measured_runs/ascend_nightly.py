@@ -48,9 +48,8 @@ def _case(row: Any, dataset: str) -> Case:
         skip = drafts.UNSTATED
     if not skip and not tp:
         skip = DISAGGREGATED if "PD" in str(row["config"]) else "the layout is not stated"
-    if not skip and "prefix" in str(row["benchmark"]) and str(row["benchmark"]) != "prefix0":  # prefix0: nothing is shared
-        skip = "the prompts' shared prefixes are not stated"
-    settings: dict[str, Any] = {"prefix_caching": False} | speculation | ascend_options.of_graphs(options, profile, dp if sparse else 1)
+    shared = ascend_options.shared_prefix(f"{row['benchmark']} {row['dataset']}")
+    settings: dict[str, Any] = {"prefix_caching": shared > 0} | speculation | ascend_options.of_graphs(options, profile, dp if sparse else 1)
     for key in ("max_num_seqs", "max_num_batched_tokens"):
         value = number(row[key])
         if value:
@@ -79,6 +78,7 @@ def _case(row: Any, dataset: str) -> Case:
             requests=int(row["num_requests"]),
             concurrency=int(row["client_concurrency"]),
             rate_per_s=rate,
+            shared_prefix_fraction=shared,
         ),
         measured={"output_tokens_per_s": float(row["baseline_output_tokens_per_s"])},
         tp=tp or 1,

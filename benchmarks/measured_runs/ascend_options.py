@@ -26,6 +26,12 @@ def checkpoint(model: str) -> str:
     return _ON_310P.sub("", model).replace("w8a8sc", "w8a8")
 
 
+def shared_prefix(text: str) -> float:
+    """The fraction of each prompt that a name states as common to all: `prefix90` -> 0.9; 0 where it states none."""
+    found = re.search(r"prefix_?(\d+)", text)
+    return int(found[1]) / 100.0 if found else 0.0
+
+
 def of_graphs(options: str, profile: str, dp: int) -> dict[str, Any]:
     """The graph settings of a vLLM-Ascend command: one graph a step under FULL_DECODE_ONLY, cut at every layer under its default."""
     settings: dict[str, Any] = {}

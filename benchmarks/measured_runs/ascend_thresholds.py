@@ -50,8 +50,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     tp, dp = int(number(row["tp"]) or 0), int(number(row["dp"]) or 1)
     if not skip and not tp:
         skip = DISAGGREGATED if "1p1d" in str(row["path"]) else "the layout is not stated"
-    if not skip and str(row["dataset_name"]) == "generated-shared-prefix":
-        skip = "the prompts' shared prefixes are not stated"
+    shared = ascend_options.shared_prefix(str(row["path"])) if str(row["dataset_name"]) == "generated-shared-prefix" else 0.0
     if not skip and str(row["dataset_name"]) == "image":
         skip = "images are not simulated"
     speculation = _speculation(row)
@@ -85,6 +84,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
             Lengths(output or 1.0),
             requests=requests,
             concurrency=clients,
+            shared_prefix_fraction=shared,
             rate_per_s=0.0 if clients else float(number(row["request_rate"]) or 1.0),
         ),
         measured=measured,
@@ -92,7 +92,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         dp=dp if sparse else 1,
         ep=max(tp, 1) if sparse and ("moe-a2a-backend" in flags or dp > 1) else 1,
         pools=_pools(row, tp, dp),
-        settings=_settings(row, flags) | speculation,
+        settings=_settings(row, flags) | {"prefix_caching": shared > 0} | speculation,
         skip=skip,
     )
 
@@ -107,7 +107,7 @@ def _pools(row: Any, tp: int, dp: int) -> tuple[Pool, Pool] | None:
 
 
 def _settings(row: Any, flags: dict[str, list[str]]) -> dict[str, Any]:
-    settings: dict[str, Any] = {"prefix_caching": False}
+    settings: dict[str, Any] = {}
     running, memory, chunk = number(row["max_running"]), number(row["mem_fraction"]), number(row["chunk"])
     dp = int(number(row["dp"]) or 1)
     if running:

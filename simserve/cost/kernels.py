@@ -163,7 +163,7 @@ class KernelChoice:
         return model if factor == 1.0 else ScaledKernel.of(model, factor)
 
     def describe(self) -> dict[str, Any]:
-        """The models used so far: check errors of the measured ones, names of the unvalidated."""
+        """The models used so far: check errors of the measured ones, what efficiencies stand for others, names of the unvalidated."""
         operators = []
         for _, model in sorted(self.used.items()):
             entry = model.entry
@@ -181,4 +181,10 @@ class KernelChoice:
                         "sources": list(entry.sources),
                     }
                 )
-        return {"operators": operators, "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated})}
+        stated = [
+            {"operator": m.operator.name, "dtype": m.context.dtype, "status": m.status, "error_percent": e.error_percent, "source": e.source}
+            for _, m in sorted(self.used.items())
+            if (e := m.efficiency) is not None
+        ]
+        known = {"efficiencies": stated} if stated else {}
+        return {"operators": operators, **known, "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated})}

@@ -92,6 +92,8 @@ def check_options(options: CostOptions, model: ModelArchitecture, parallel: Para
     """Raises ModelError for options that this model or layout cannot take."""
     if options.is_plain:
         return
+    if options.expert_imbalance > 1.0 and model.experts is None:
+        raise ModelError(f"model '{model.name}' has no experts: expert_imbalance must be 1")
     if model.mla is not None and (options.changes_decode_attention or options.prefill_layer_fraction < 1.0):
         raise ModelError(f"model '{model.name}': its latent attention (MLA) takes no options for the cache, attention or skipped layers")
     if any(model.linear_layers) and options.prefill_layer_fraction < 1.0:

@@ -67,6 +67,7 @@ class Load:
     repeated  open, and the prompts are `distinct_prompts` texts asked over and over
     later_stages  of open and repeated: further (rate_per_s, requests) that follow, all measured together
     phases    no traffic: one batch of `concurrency` prompts, then decode steps
+    shared_prefix_fraction  of each prompt, its beginning, is the same in all of them; the rest of each is its own
     warm_up_fraction, cool_down_fraction  fractions of the requests, first and last, that load the engine and are not measured
     """
 
@@ -84,9 +85,10 @@ class Load:
     arrivals: Arrivals | None = None
     warm_up_fraction: float = 0.0
     cool_down_fraction: float = 0.0
+    shared_prefix_fraction: float = 0.0
 
 
-_ABSENT = {"arrivals": None, "warm_up_fraction": 0.0, "cool_down_fraction": 0.0}
+_ABSENT = {"arrivals": None, "shared_prefix_fraction": 0.0, "warm_up_fraction": 0.0, "cool_down_fraction": 0.0}
 """What the description of a load leaves out where it does not apply."""
 
 

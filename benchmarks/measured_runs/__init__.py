@@ -7,6 +7,7 @@ python -m benchmarks.measured_runs report    judge, and write the tables of READ
 
 from benchmarks.measured_runs import (
     ascend_nightly,
+    ascend_thresholds,
     batch_phases,
     bench_pages,
     fixed_concurrency,
@@ -33,6 +34,7 @@ TABLES = (
         "offline_throughput", frozenset({"arrival", "output_tokens_per_s", "num_requests", "tensor_parallel"}), offline_throughput.read
     ),
     TableReader("ascend_nightly", frozenset({"baseline_output_tokens_per_s", "serve_options"}), ascend_nightly.read),
+    TableReader("ascend_thresholds", frozenset({"tpot_ms_threshold", "output_tok_s_threshold", "serve_args"}), ascend_thresholds.read),
     TableReader("prompt_sweeps", frozenset({"isl", "osl", "conc", "median_tpot", "layout"}), prompt_sweeps.read),
     TableReader("published_points", frozenset({"workload", "tpot_ms", "output_tokens_per_s", "engine"}), published_points.read),
     TableReader("published_points", frozenset({"tokens_per_s_per_gpu", "phase"}), published_points.read),

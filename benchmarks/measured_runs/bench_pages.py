@@ -16,7 +16,7 @@ from simserve.validation.case import Case, Lengths, Load
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHAREGPT = (1.1, 0.95)
+SHAREGPT = (1.1, 0.95)
 """Sigma of lognormal prompt and output lengths for ShareGPT rows."""
 
 _LAST_WITHOUT_TRITON_KERNELS = 12
@@ -34,8 +34,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     page = str(row["page"]).split("/")[0]
     model_name = _model_name(page, command.model)
     model = that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)
-    version = _version(str(row["engine_versions"]), command.engine)
     engine = "vLLM-Ascend" if gpu.startswith("ascend") and command.engine == "vLLM" else command.engine
+    version = _version(str(row["engine_versions"]), engine)
     profile = names.engine_profile_name(engine, version)
     skip = reason(profile, engine or "a command that names none", gpu, model, model_name) or command.unsupported
     section = f"{row['section']} {row['serve_command']}".lower()
@@ -59,8 +59,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     text_lengths = "sharegpt" in str(row["case"]).lower() or not str(row["case"])
     load = Load(
         "closed" if concurrency else "burst",
-        Lengths(prompt or 1.0, "lognormal", spread=_SHAREGPT[0]) if text_lengths else Lengths(prompt or 1.0),
-        Lengths(output or 1.0, "lognormal", spread=_SHAREGPT[1]) if text_lengths else Lengths(output or 1.0),
+        Lengths(prompt or 1.0, "lognormal", spread=SHAREGPT[0]) if text_lengths else Lengths(prompt or 1.0),
+        Lengths(output or 1.0, "lognormal", spread=SHAREGPT[1]) if text_lengths else Lengths(output or 1.0),
         requests=count,
         concurrency=concurrency,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measured_runs.bench_pages import SHAREGPT
 from benchmarks.measured_runs.cells import number, seconds
 from benchmarks.measured_runs.checkpoints import is_sparse
 from benchmarks.measured_runs.skips import reason
@@ -42,8 +43,13 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     if not skip and "MTP" in str(row["engine"]):
         skip = "how many tokens are drafted is not stated"
     devices = 16 if "16 x" in hardware else 1
+    if "suffix_speculative_decoding" in str(row["source"]):
+        # The page's column without speculation, `Base`: four cards of an Atlas 800T A2, launched with --tensor-parallel-size 4.
+        gpu, devices = names.hardware_name("Atlas A2 64G"), 4
+        skip = reason(profile, engine, gpu, model, row["model"])
     sparse = bool(model) and is_sparse(model)
     rate = told["concurrency"] is None
+    text = "ShareGPT" in str(row.get("workload", ""))
     return Case(
         dataset=dataset,
         label=f"{row['model']} {hardware} {row['workload'] if 'workload' in row else row['phase']} row {index}",
@@ -55,8 +61,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         model=model or str(row["model"]),
         load=Load(
             "open" if rate else "closed",
-            Lengths(told["input_tokens"] or 1.0),
-            Lengths(told["output_tokens"] or 1.0),
+            Lengths(told["input_tokens"] or 1.0, "lognormal", spread=SHAREGPT[0]) if text else Lengths(told["input_tokens"] or 1.0),
+            Lengths(told["output_tokens"] or 1.0, "lognormal", spread=SHAREGPT[1]) if text else Lengths(told["output_tokens"] or 1.0),
             requests=int(told["num_requests"] or 0),
             concurrency=int(told["concurrency"] or 0),
             rate_per_s=1.0 if rate else 0.0,

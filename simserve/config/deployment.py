@@ -24,6 +24,7 @@ from simserve.cost.drafting import DraftedCost, pass_host
 from simserve.cost.host import DRAFT_PASS_S, VERIFICATION_S, HostOverheads
 from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
 from simserve.cost.memory import DraftMemory, FractionOf, KVCapacity, kv_capacity
+from simserve.cost.micro_batches import micro_batched
 from simserve.cost.options import CostOptions
 from simserve.cost.polynomial import PolynomialCost
 from simserve.cost.step import StepCost
@@ -154,7 +155,8 @@ class Deployment:
         length = self.table_tokens or self.longest_tokens
         shape = (self.model, _Same(self.hardware), self.parallel, backend, length, self.kv_element_bytes, read, ())
         target = _cost(shape, self.host_overheads)
-        return target if self.draft is None or not self._drafts else self._drafting(target, self.draft, backend, length)
+        cost = target if self.draft is None or not self._drafts else self._drafting(target, self.draft, backend, length)
+        return micro_batched(cost, self.options)
 
     def _drafting(self, target: StepCost, draft: Draft, backend: str | None, length: int) -> CostModel:
         loaded = self.loaded_draft

@@ -66,6 +66,13 @@ class HostSection(Section):
         le=MOST_STEP_S,
         description="For each step that drafts: masks, the acceptance of drafted tokens, what waits for it. Default: as fitted on SGLang.",
     )
+    per_graph_piece_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_STEP_S,
+        description="For each layer of a step inside graphs that are cut at the attention (vLLM's PIECEWISE). Default: a step of"
+        " decodes is one graph.",
+    )
 
 
 class RequestPathSection(Section):

@@ -27,6 +27,8 @@ class HostOverheads:
                            "requests", each of the same width (SGLang captures batch sizes for its number of draft tokens)
     per_draft_pass_s       for each forward pass of a draft: its inputs, the choice of its tokens (top-k), the launch of its graph
     per_verification_s     for each step that drafts: the mask, the acceptance of drafted tokens and what waits for it, KV rolled back
+    per_graph_piece_s      for each piece of a graph that is cut at the attention of every layer (vLLM's PIECEWISE): the host launches the
+                           piece and the attention. 0 = a step that decodes only is one graph
     """
 
     per_step_s: float = 0.0
@@ -37,6 +39,7 @@ class HostOverheads:
     graphs_hold: Literal["tokens", "requests"] = "tokens"
     per_draft_pass_s: float = 0.0
     per_verification_s: float = 0.0
+    per_graph_piece_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ConfigError for negative times or sizes that are not ascending positive numbers."""
@@ -66,4 +69,12 @@ class HostOverheads:
         return None if padded is None else padded * -(-tokens // requests)
 
 
-_SECONDS = ("per_step_s", "per_decode_request_s", "per_prefill_token_s", "kernel_launch_s", "per_draft_pass_s", "per_verification_s")
+_SECONDS = (
+    "per_step_s",
+    "per_decode_request_s",
+    "per_prefill_token_s",
+    "kernel_launch_s",
+    "per_draft_pass_s",
+    "per_verification_s",
+    "per_graph_piece_s",
+)

@@ -138,7 +138,11 @@ class KernelChoice:
         return model.seconds(message_bytes=message_bytes, num_gpus=float(group), num_nodes=float(nodes))
 
     def exchange(self, op: ExpertExchange, tokens_per_gpu: F64) -> F64:
-        """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose."""
+        """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose.
+
+        Where the profile states an efficiency (Ascend), each tensor-parallel rank sends its part of a replica's tokens, as CANN's kernels are
+        called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank).
+        """
         dtype = "fp8" if op.bytes_per_token % 2 or op.name == "moe_dispatch" else "bf16"
         nodes = -(-op.group // self.profile.device.devices_per_node)
         element_bytes = DTYPE_BYTES[dtype]
@@ -154,12 +158,16 @@ class KernelChoice:
         for kind, sms in (("low_latency", 0.0), ("normal", _EXCHANGE_SMS)):
             # Only one node was measured: over the network the estimate is used.
             model = self.operator(op.name, dtype, kernel=kind) if nodes == 1 else self._note(self._estimate(op.name, dtype, ""))
+            if model.efficiency is not None:
+                common["num_tokens_per_gpu"] = np.ceil(tokens_per_gpu / op.tensor_parallel)
             times.append(model.seconds(sms=sms, **common))
         fastest: F64 = np.minimum(*times)
         return fastest
 
     def _estimate(self, name: str, dtype: str, kv_dtype: str) -> KernelModel:
-        return KernelModel(OPERATORS[name], Context(self.profile.device, dtype, kv_dtype))
+        if self.analytic:
+            return KernelModel(OPERATORS[name], Context(self.profile.device, dtype, kv_dtype))
+        return self.profile.estimate(name, dtype, kv_dtype)
 
     def _note(self, model: KernelModel, kernel: str | None = None) -> KernelModel:
         label = model.label if model.validated or not kernel else f"{model.label} ({kernel})"
@@ -168,7 +176,7 @@ class KernelChoice:
         return model if factor == 1.0 else ScaledKernel.of(model, factor)
 
     def describe(self) -> dict[str, Any]:
-        """The models used so far: check errors of the measured ones, names of the unvalidated."""
+        """The models used so far: check errors of the measured ones, what efficiencies stand for others, names of the unvalidated."""
         operators = []
         for _, model in sorted(self.used.items()):
             entry = model.entry
@@ -186,4 +194,10 @@ class KernelChoice:
                         "sources": list(entry.sources),
                     }
                 )
-        return {"operators": operators, "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated})}
+        stated = [
+            {"operator": m.operator.name, "dtype": m.context.dtype, "status": m.status, "error_percent": e.error_percent, "source": e.source}
+            for _, m in sorted(self.used.items())
+            if (e := m.efficiency) is not None
+        ]
+        known = {"efficiencies": stated} if stated else {}
+        return {"operators": operators, **known, "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated})}

@@ -110,6 +110,21 @@ class CostOptions(BaseModel):
     )
     linear_tiles: LinearTiles = Field(default=LinearTiles(), description="Rows of their tiles, for padding.")
 
+    micro_batches: int = Field(
+        default=1,
+        ge=1,
+        le=2,
+        description="2: the tokens of a step in two halves, one computing while the other is on its way to the experts or back"
+        " (CloudMatrix-Infer).",
+    )
+    expert_imbalance: float = Field(
+        default=1.0,
+        ge=1,
+        le=1e3,
+        description="Load of the most loaded rank relative to the mean one: experts and their exchange wait for it. 1: perfectly balanced"
+        " (EPLB).",
+    )
+
     @model_validator(mode="after")
     def _reads_something(self) -> CostOptions:
         if self.kv_layers_per_cache > 1 and self.prefill_layer_fraction == 1.0:

@@ -25,7 +25,8 @@ _FIRST_ROWS = 512
 
 @dataclass(slots=True)
 class Stage:
-    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage).
+    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage). `graph_pieces` counts its layers,
+    at each of which a piecewise graph is cut.
 
     Where prompts skip layers, `skipped` is what those layers cost over the other tokens (decodes and the last of each prompt), and
     `skipped_keys` what making their keys and values costs over prompt tokens. `tokens` then has the other layers only.
@@ -38,6 +39,7 @@ class Stage:
     verify: VerifyAttention
     stage_transfer: list[float]
     launched_kernels: int
+    graph_pieces: int
     skipped: TokenTable | None = None
     skipped_keys: TokenTable | None = None
 
@@ -82,6 +84,7 @@ def build_stages(
                 alike.verify if alike else VerifyAttention(kernels, attention, max_context_tokens, parallel.dp),
                 [] if last else _stage_transfer(model, parallel, kernels),
                 kernel_count([*operators, *skipped, *output, *((op, n) for op, n in attention if not isinstance(op, MLA))]),
+                len(stage_layers(model, parallel)[index]),
                 TokenTable(kernels, skipped, _FIRST_TOKENS, parallel.dp) if keys else None,
                 TokenTable(kernels, keys, _FIRST_TOKENS, parallel.dp) if keys else None,
             )
@@ -93,6 +96,8 @@ def check_options(options: CostOptions, model: ModelArchitecture, parallel: Para
     """Raises ModelError for options that this model or layout cannot take."""
     if options.is_plain:
         return
+    if options.expert_imbalance > 1.0 and model.experts is None:
+        raise ModelError(f"model '{model.name}' has no experts: expert_imbalance must be 1")
     if model.mla is not None and (options.changes_decode_attention or options.prefill_layer_fraction < 1.0):
         raise ModelError(f"model '{model.name}': its latent attention (MLA) takes no options for the cache, attention or skipped layers")
     if any(model.linear_layers) and options.prefill_layer_fraction < 1.0:

@@ -506,9 +506,9 @@ class StepCost(CostModel):
         return None if captured is None else captured * replicas
 
     def _launch_floor(self, stage: Stage, n: int, has_prefills: bool, drafted: int = 0) -> float:
-        """Seconds the host needs to launch the stage's kernels one by one; nothing inside a CUDA graph."""
+        """Seconds the host needs to launch the stage's kernels one by one, or the pieces of a graph; nothing where a graph is whole."""
         if not has_prefills and self._captured(n, drafted) is not None:
-            return 0.0
+            return stage.graph_pieces * self._host.per_graph_piece_s
         return stage.launched_kernels * self._launch_s
 
     def _host_seconds(self, n: int, new: int) -> float:

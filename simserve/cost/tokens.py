@@ -32,6 +32,9 @@ Counted = tuple[Operator, int]
 _AROUND_RECURRENCE = 3
 """Kernels of a linear-attention layer besides its recurrence, norm and large projections."""
 
+_DECODING, _CHUNK = 256.0, 64.0
+"""Tokens of a step that decode at most, and tokens that the chunked kernel of linear attention takes at a time (fla's default)."""
+
 _LAUNCHES = {"Attention": 2, "MLA": 2, "MoE": 10, "LinearAttentionCore": 1 + _AROUND_RECURRENCE}
 """Kernels of an operator. Attention: the KV write and the kernel. Experts: top-k, three of sorting, expand, quantise, two grouped GEMMs,
 activation, weighted sum."""
@@ -174,8 +177,19 @@ def _elementwise(kernels: KernelChoice, op: Elementwise, tokens: F64) -> F64:
 
 def _linear_attention(kernels: KernelChoice, op: LinearAttentionCore, tokens: F64) -> F64:
     """Every token reads and writes its heads' state once: exact for decode, an upper estimate for chunked prefill kernels. Around the
-    recurrence run the split of the projection, the convolution and the decay's multiplication, kernels of their own."""
+    recurrence run the split of the projection, the convolution and the decay's multiplication, kernels of their own.
+
+    Where the profile states an efficiency, tokens beyond `_DECODING` are taken to be of prompts, whose chunked kernel reads the state once
+    every `_CHUNK` tokens (Gated DeltaNet, arXiv 2412.06464), and their own vectors.
+    """
     heads = op.value_heads * op.value_head_dim
     model = kernels.operator("elementwise", "bf16", kernel="linear_attention")
-    seconds = model.seconds(num_tokens=tokens, width=float(heads), bytes_per_token=float(2 * op.state_bytes_per_sequence))
+    per_token = float(2 * op.state_bytes_per_sequence)
+    if model.efficiency is not None:
+        prompts = np.maximum(tokens - _DECODING, 0.0)
+        vectors = 2.0 * 2.0 * (2 * op.key_heads * op.key_head_dim + 2 * heads)
+        moved = (tokens - prompts) * per_token + prompts * (per_token / _CHUNK + vectors)
+        seconds = model.seconds(num_tokens=tokens, width=float(heads), bytes_per_token=moved / np.maximum(tokens, 1.0))
+        return seconds + _AROUND_RECURRENCE * model.efficiency.floor_s
+    seconds = model.seconds(num_tokens=tokens, width=float(heads), bytes_per_token=per_token)
     return seconds + _AROUND_RECURRENCE * kernels.profile.device.launch_s

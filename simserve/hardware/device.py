@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 DTYPE_BYTES: dict[str, float] = {
@@ -62,12 +64,25 @@ COMPUTE_DTYPE: dict[str, str] = {
 
 
 class Link(BaseModel):
-    """One kind of connection. `bytes_per_s` is one direction, as published (not what a copy reaches)."""
+    """One kind of connection. `bytes_per_s` is one direction, as published (not what a copy reaches).
+
+    `mesh_peers` where each device has a wire of its own to each of so many others, as under HCCS on Ascend 910B: `bytes_per_s` is that of
+    all wires together, and a group of g devices uses g - 1 of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bytes_per_s: PositiveFloat
     latency_s: float = Field(ge=0)
+    mesh_peers: PositiveInt | None = None
+
+    def reached_by(self, devices: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bytes per second that one device sends to the others of groups of so many `devices`, on the wires between them."""
+        if self.mesh_peers is None:
+            return np.full(len(devices), self.bytes_per_s)
+        wires = np.clip(np.ceil(devices) - 1.0, 1.0, self.mesh_peers)
+        reached: NDArray[np.float64] = self.bytes_per_s * wires / self.mesh_peers
+        return reached
 
 
 class Energy(BaseModel):

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from simserve.errors import ProfileError
 from simserve.hardware import curves, kept_factors, trees
+from simserve.hardware.efficiency import Efficiency, Status
 from simserve.hardware.operators.base import F64, Columns, Context, Operator
 from simserve.hardware.schema import OperatorEntry
 
@@ -20,24 +21,36 @@ from simserve.hardware.schema import OperatorEntry
 class KernelModel:
     """One operator in one data type by one backend.
 
-    `validated` is False when there is no measurement behind it; `entry` then is None and `seconds` the analytic estimate.
+    `validated` is False when there is no measurement behind it; `entry` then is None and `seconds` the analytic estimate, or what an
+    `efficiency` of the profile says.
     """
 
     operator: Operator
     context: Context
     entry: OperatorEntry | None = None
     folder: Path = field(default=Path())
+    efficiency: Efficiency | None = None
 
     @property
     def validated(self) -> bool:
         """Whether measurements stand behind `seconds`."""
-        return self.entry is not None
+        return self.status == "measured"
+
+    @property
+    def status(self) -> Status:
+        """How far to believe `seconds`: `measured` for tables, what an efficiency says of itself, `assumed` for the analytic estimate."""
+        if self.entry is not None:
+            return "measured"
+        return "assumed" if self.efficiency is None else self.efficiency.status
 
     @property
     def label(self) -> str:
-        """`gemm bf16, vllm 0.24.0` or `gemm bf16, roofline estimate`."""
+        """`gemm bf16, vllm 0.24.0`, `gemm bf16, fitted efficiency` or `gemm bf16, roofline estimate`."""
         kv = f" kv {self.context.kv_dtype}" if self.context.kv_dtype not in ("", self.context.dtype) else ""
-        by = " ".join(p for p in (self.entry.backend, self.entry.kernel) if p) if self.entry else "roofline estimate"
+        if self.entry is not None:
+            by = " ".join(p for p in (self.entry.backend, self.entry.kernel) if p)
+        else:
+            by = "roofline estimate" if self.efficiency is None else f"{self.efficiency.status} efficiency"
         return f"{self.operator.name} {self.context.dtype}{kv}, {by}"
 
     @cached_property
@@ -78,7 +91,9 @@ class KernelModel:
         """
         arrays = self.operator.arrays(columns)
         bound = self.operator.bound_s(self.context, arrays)
-        if self.entry is None:
+        if self.entry is None and self.efficiency is not None:
+            predicted = self.efficiency.seconds(self.context, arrays)
+        elif self.entry is None:
             predicted = self.operator.estimate_s(self.context, arrays)
         elif self._curves is not None:
             predicted = self._curves.seconds(arrays)

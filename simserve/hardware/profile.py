@@ -11,6 +11,7 @@ from simserve.errors import ConfigError, ProfileError, nearest
 from simserve.files import messages, yaml_text
 from simserve.files.words import shown
 from simserve.hardware.device import Device
+from simserve.hardware.efficiency import efficiency_for
 from simserve.hardware.kernel_model import KernelModel
 from simserve.hardware.operators import OPERATORS
 from simserve.hardware.operators.base import Context
@@ -55,7 +56,12 @@ class HardwareProfile:
 
     def _choose(self, name: str, dtype: str, backend: str | None, kv_dtype: str, kernel: str | None) -> KernelModel:
         found = self.candidates(name, dtype, backend, kv_dtype=kv_dtype, kernel=kernel)
-        return found[0] if found else KernelModel(OPERATORS[name], Context(self.device, dtype, kv_dtype))
+        return found[0] if found else self.estimate(name, dtype, kv_dtype)
+
+    def estimate(self, name: str, dtype: str, kv_dtype: str = "") -> KernelModel:
+        """The model of an operator without a table: from the profile's efficiencies, or the analytic estimate where it states none."""
+        efficiency = efficiency_for(self.document.efficiencies, name, dtype)
+        return KernelModel(OPERATORS[name], Context(self.device, dtype, kv_dtype), efficiency=efficiency)
 
     def candidates(
         self, name: str, dtype: str, backend: str | None = None, *, kv_dtype: str = "", kernel: str | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simserve.hardware.device import Device
+from simserve.hardware.efficiency import Efficiency
 
 SCHEMA_VERSION = 1
 
@@ -77,3 +78,13 @@ class ProfileDocument(_Strict):
     backends: tuple[str, ...] = ()
     """Backends in order of preference where the engine profile asks for none in particular."""
     operators: tuple[OperatorEntry, ...] = ()
+    efficiencies: tuple[Efficiency, ...] = ()
+    """What operators without a table reach of the device's peak and bandwidth; where none is stated, the analytic estimate is used."""
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> Self:
+        named = [(e.operator, dtype) for e in self.efficiencies for dtype in e.dtypes or ("",)]
+        twice = next((key for key in named if named.count(key) > 1), None)
+        if twice:
+            raise ValueError(f"efficiencies: '{twice[0]}' {twice[1] or '(all formats)'} is stated twice")
+        return self

@@ -142,6 +142,7 @@ class ExpertExchange:
 
     bytes_per_token  one copy of one token's hidden state. It goes to the ranks of its experts: at most experts_per_token of the
     expert_parallel groups, each of group / expert_parallel ranks that share an expert (all ranks when expert_parallel is 1).
+    tensor_parallel  ranks of a replica, which all hold its tokens: engines that let each send only its part need it
     """
 
     name: Literal["moe_dispatch", "moe_combine"]
@@ -150,6 +151,7 @@ class ExpertExchange:
     num_experts: int
     group: int
     expert_parallel: int
+    tensor_parallel: int = 1
 
 
 Operator = Gemm | Attention | MLA | IndexerScores | LinearAttentionCore | MoE | Elementwise | AllReduce | AllGather | ExpertExchange

@@ -48,6 +48,28 @@ def operators(cost: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
+_SAID = {"measured": "measured", "fitted": "fitted on serving runs", "assumed": "assumed"}
+
+
+def efficiencies(records: RunRecords) -> list[str]:
+    """One sentence for each group of instances whose operators have stated efficiencies instead of tables: which of them are measured,
+    fitted on serving runs and assumed, with the widest error that is stated."""
+    sentences: dict[str, None] = {}
+    for info in records.instances:
+        of_status: dict[str, dict[str, float | None]] = {status: {} for status in _SAID}
+        for entry in info.cost.get("efficiencies") or []:
+            known = of_status[entry["status"]]
+            known[entry["operator"]] = max(known.get(entry["operator"]) or 0.0, entry["error_percent"] or 0.0) or None
+        parts = [
+            f"{words}: {', '.join(f'{name} ({error:.0f} %)' if error else name for name, error in sorted(of_status[status].items()))}"
+            for status, words in _SAID.items()
+            if of_status[status]
+        ]
+        if parts:
+            sentences[f"Operators of {info.cost.get('hardware', 'this device')} by what stands behind them - {'; '.join(parts)}."] = None
+    return list(sentences)
+
+
 def compared(records: RunRecords) -> list[str]:
     """One sentence for each group of instances whose engine, device and model were compared with measured runs, with the errors."""
     sentences: dict[str, None] = {}

@@ -13,7 +13,7 @@ from simserve.report.cluster import cluster_summary
 from simserve.report.drafts import speculation_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
-from simserve.report.provenance import compared, from_python, memory_notes, models_taken, simulated, unvalidated
+from simserve.report.provenance import compared, efficiencies, from_python, memory_notes, models_taken, simulated, unvalidated
 from simserve.report.workload_notes import workload_notes
 from simserve.version import __version__
 
@@ -110,7 +110,7 @@ def warnings(m: Measurement, energy: Mapping[str, Any] | None = None, experts: M
             f"{counts['cancelled']} of {counts['total']} requests were cancelled, because their clients gave up. End-to-end latencies are "
             f"of the {counts['completed']} that were completed: those that waited longest are not among them."
         )
-    out += models_taken(m.records) + memory_notes(m.records)
+    out += models_taken(m.records) + memory_notes(m.records) + efficiencies(m.records)
     for name in sorted(set(m.limits) - set(m.records.table.slo_class.names) - {"default"}):
         out.append(f"The SLO names the class '{name}', which no request of this workload has.")
     out += compared(m.records)

@@ -67,6 +67,7 @@ class Load:
     repeated  open, and the prompts are `distinct_prompts` texts asked over and over
     later_stages  of open and repeated: further (rate_per_s, requests) that follow, all measured together
     phases    no traffic: one batch of `concurrency` prompts, then decode steps
+    shared_prefix_fraction  of each prompt, its beginning, is the same in all of them; the rest of each is its own
     warm_up_fraction, cool_down_fraction  fractions of the requests, first and last, that load the engine and are not measured
     """
 
@@ -84,9 +85,10 @@ class Load:
     arrivals: Arrivals | None = None
     warm_up_fraction: float = 0.0
     cool_down_fraction: float = 0.0
+    shared_prefix_fraction: float = 0.0
 
 
-_ABSENT = {"arrivals": None, "warm_up_fraction": 0.0, "cool_down_fraction": 0.0}
+_ABSENT = {"arrivals": None, "shared_prefix_fraction": 0.0, "warm_up_fraction": 0.0, "cool_down_fraction": 0.0}
 """What the description of a load leaves out where it does not apply."""
 
 
@@ -113,8 +115,8 @@ class Case:
     gpu        hardware profile; `model` is a bundled name or Hugging Face id, `quantisation` overrides its weights' format
     settings   what the run stated, in simserve's words: of the scheduler (max_seqs, max_num_batched_tokens, chunked_prefill_size, policy,
                batch_wait_steps and batch_wait_fraction, balance_wait_steps), of the memory (memory_utilisation, kv_blocks of all
-               layers, block_tokens, kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, graph_sizes, offline, clock), of the kernels
-               (expert_kernel, as in `CostOptions`), of drafting
+               layers, block_tokens, kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, graph_sizes, whole_graphs, offline,
+               clock), of the kernels (expert_kernel, as in `CostOptions`), of drafting
                (speculation: method, tokens, top_k, verify_tokens, rate or length of acceptance), prompt_slowdown of a power-capped device;
                `client` marks a result of a benchmark client, `lacks` says what of it was not understood
     measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)

@@ -96,7 +96,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         engine=profile,
         kv=_kv(case, profile, budget),
         options=CostOptions(**changed),
-        host=replace(overheads.host, cuda_graph_sizes=_graphs(case, overheads.host.cuda_graph_sizes)),
+        host=_host(case, overheads.host),
         max_seqs=slots,
         table_tokens=_context_limit(case),
         activation_tokens=budget // case.dp if profile.dp_shares_step_tokens else budget,
@@ -156,7 +156,7 @@ def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
         block_tokens=int(case.settings.get("block_tokens", profile.kv.block_tokens)),
         watermark=profile.kv.watermark,
         preemption="recompute",
-        prefix_caching=bool(case.settings.get("prefix_caching", False)) and case.load.distinct_prompts > 0,
+        prefix_caching=bool(case.settings.get("prefix_caching", False)) and (case.load.distinct_prompts > 0 or case.load.shared_prefix_fraction > 0),
     )
 
 
@@ -189,13 +189,19 @@ def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
     return scheduler
 
 
+def _host(case: Case, host: HostOverheads) -> HostOverheads:
+    """The host's work, with the graphs that the run states: which sizes, and whether a step of decodes is one graph."""
+    whole = {"per_graph_piece_s": 0.0} if case.settings.get("whole_graphs") else {}
+    return replace(host, cuda_graph_sizes=_graphs(case, host.cuda_graph_sizes), **whole)
+
+
 def _graphs(case: Case, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """The batch sizes captured as CUDA graphs: the engine's, none, those that the run states, or up to the largest one that it states
     (every 16 from the engine's own largest)."""
     if not case.settings.get("cuda_graphs", True):
         return ()
-    if "graph_sizes" in case.settings:
-        return tuple(case.settings["graph_sizes"])
+    if case.settings.get("graph_sizes"):
+        return tuple(sorted(set(case.settings["graph_sizes"])))
     largest = case.settings.get("largest_graph")
     if largest is None or not sizes:
         return sizes

@@ -57,7 +57,9 @@ def engine_profile_name(engine: str, version: str = "") -> str:
     """The engine profile for an engine and a version ('' = not stated: the current generation). '' when the engine is unknown."""
     word = re.sub(r"[\s_\-]", "", engine.lower())
     if "ascend" in word and "vllm" in word:
-        return "vllm-ascend"
+        return "vllm-ascend-0.9" if (0, 0) < _numbers(version)[:2] < (0, 11) else "vllm-ascend"
+    if "ascend" in word and "sglang" in word:
+        return "sglang-ascend"
     if word.startswith("vllm"):
         number = re.search(r"(\d+)\.(\d+)", version)
         if "2023" in version:

@@ -18,6 +18,8 @@ STAGE_REQUESTS = 1000
 """Requests simulated of a load stage of many minutes, the first tenth not counted."""
 
 _PREFIX_BLOCK_TOKENS = 16
+_SHARED_BLOCK_TOKENS = 128
+"""Of prompts with one beginning: a multiple of every engine's KV block."""
 
 
 def request_count(load: Load) -> int:
@@ -37,7 +39,7 @@ def build_workload(case: Case) -> Workload:
     rates = _rates(load, n)
     prompts, outputs = _draw(load.prompt, n, rng), _draw(load.output, n, rng)
     if load.kind == "closed":
-        contents = _repeated_prompts(load, prompts) if load.distinct_prompts else None
+        contents = _repeated_prompts(load, prompts) if load.distinct_prompts else _shared_prefix(load, prompts)
         table = RequestTable.build(np.zeros(n), prompts, outputs, max_output_tokens=outputs, prefix=contents)
         return Workload(table, concurrency=min(load.concurrency, n))
     if load.kind == "burst":
@@ -71,6 +73,18 @@ def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
         values *= lengths.mean / values.mean()  # the measured mean is a fact of this very sample
     tokens: I64 = np.maximum(np.rint(values), 1).astype(np.int64)
     return tokens
+
+
+def _shared_prefix(load: Load, prompts: I64) -> PrefixBlocks | None:
+    """Prompts that begin with the same blocks and go on with their own; None where nothing is shared."""
+    if not load.shared_prefix_fraction:
+        return None
+    blocks = prompts // _SHARED_BLOCK_TOKENS
+    offsets = np.concatenate([[0], np.cumsum(blocks)]).astype(np.int64)
+    place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], blocks)
+    shared = np.repeat(np.floor(load.shared_prefix_fraction * blocks), blocks)
+    own = np.repeat(np.arange(1, len(prompts) + 1), blocks)
+    return PrefixBlocks(offsets, (np.where(place < shared, 0, own) * 1_000_000 + place).astype(np.int64), _SHARED_BLOCK_TOKENS)
 
 
 def _repeated_prompts(load: Load, prompts: I64) -> PrefixBlocks:

@@ -174,6 +174,19 @@ def _decode_features(ctx: Context, c: Columns) -> dict[str, F64]:
     return out
 
 
+def _ideal(ctx: Context, work: tuple[F64, F64]) -> tuple[F64, F64]:
+    flops, traffic = work
+    return flops / ctx.device.peak(ctx.dtype), traffic / ctx.device.hbm_bytes_per_s
+
+
+def _prefill_ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    return _ideal(ctx, _prefill_work(ctx, c))
+
+
+def _decode_ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    return _ideal(ctx, _decode_work(ctx, c))
+
+
 PREFILL = Operator(
     "attention_prefill",
     {"batch": 1.0, "new_tokens": None, "prefix_tokens": 0.0, **HEADS},
@@ -181,7 +194,14 @@ PREFILL = Operator(
     _prefill_bound_s,
     _prefill_estimate_s,
     _prefill_features,
+    _prefill_ideal_s,
 )
 DECODE = Operator(
-    "attention_decode", {"batch": None, "kv_tokens": None, **HEADS}, LAYOUT, _decode_bound_s, _decode_estimate_s, _decode_features
+    "attention_decode",
+    {"batch": None, "kv_tokens": None, **HEADS},
+    LAYOUT,
+    _decode_bound_s,
+    _decode_estimate_s,
+    _decode_features,
+    _decode_ideal_s,
 )

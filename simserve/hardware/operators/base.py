@@ -33,6 +33,7 @@ class Operator:
     bound_s    seconds no implementation can beat: peak FLOP/s, and the HBM traffic that cannot hide in the L2 cache
     estimate_s the analytic estimate, used where nothing was measured and as the starting point of a fit
     features   what a fit may look at, by name
+    ideal_s    seconds of the arithmetic at the device's peak, and of moving the bytes at full bandwidth: what an `Efficiency` starts from
     """
 
     name: str
@@ -41,6 +42,7 @@ class Operator:
     bound_s: Callable[[Context, Columns], F64]
     estimate_s: Callable[[Context, Columns], F64]
     features: Callable[[Context, Columns], dict[str, F64]]
+    ideal_s: Callable[[Context, Columns], tuple[F64, F64]] | None = None
     revision: int = 1
     """Raised when the estimate or the features change: a fit made with another revision cannot be used."""
 

@@ -38,7 +38,7 @@ def _seconds(ctx: Context, c: Columns, moved: F64, fraction: float, hops: F64, r
     for nodes in np.unique(c["num_nodes"]):
         rows = c["num_nodes"] == nodes
         link = link_of(ctx.device, float(nodes))
-        bandwidth = np.full(int(rows.sum()), link.bytes_per_s)
+        bandwidth = link.reached_by(c["num_gpus"][rows] / nodes)
         if rails and nodes > 1:
             inside = link_of(ctx.device, 1.0).bytes_per_s
             bandwidth = np.minimum(max(inside, link.bytes_per_s), bandwidth * np.maximum(c["num_gpus"][rows] / nodes, 1.0))
@@ -55,7 +55,11 @@ def _operator(name: str, factor: float, rails: bool = True) -> Operator:
         hops = 2.0 + np.log2(np.maximum(c["num_gpus"], 2.0))
         return _seconds(ctx, c, _moved(c, factor), _LINK_FRACTION, hops, rails) + _HOP_S
 
-    return Operator(name, dict(TOPOLOGY), ("num_gpus", "num_nodes", "gpus_per_node_used"), bound, estimate, _no_features)
+    def ideal(ctx: Context, c: Columns) -> tuple[F64, F64]:
+        hops = np.zeros(len(c["num_gpus"]))
+        return hops, _seconds(ctx, c, _moved(c, factor), 1.0, hops, rails)
+
+    return Operator(name, dict(TOPOLOGY), ("num_gpus", "num_nodes", "gpus_per_node_used"), bound, estimate, _no_features, ideal)
 
 
 def _no_features(_: Context, __: Columns) -> dict[str, F64]:
@@ -72,8 +76,12 @@ def _p2p() -> Operator:
     def estimate(ctx: Context, c: Columns) -> F64:
         return _seconds(ctx, c, moved(c), _LINK_FRACTION, np.ones(len(c["num_gpus"]))) + _HOP_S
 
+    def ideal(ctx: Context, c: Columns) -> tuple[F64, F64]:
+        hops = np.zeros(len(c["num_gpus"]))
+        return hops, _seconds(ctx, c, moved(c), 1.0, hops)
+
     columns: dict[str, float | None] = TOPOLOGY | {"num_gpus": 2.0}
-    return Operator("p2p", columns, ("num_nodes", "gpus_per_node_used"), bound, estimate, _no_features)
+    return Operator("p2p", columns, ("num_nodes", "gpus_per_node_used"), bound, estimate, _no_features, ideal)
 
 
 ALL_REDUCE = _operator("all_reduce", 2.0)

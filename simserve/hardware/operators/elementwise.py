@@ -33,6 +33,11 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     }
 
 
+def _ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    moved = _traffic(c) / ctx.device.hbm_bytes_per_s
+    return np.zeros_like(moved), moved
+
+
 ELEMENTWISE = Operator(
-    "elementwise", {"num_tokens": None, "width": None, "bytes_per_token": None}, ("width",), _bound_s, _estimate_s, _features
+    "elementwise", {"num_tokens": None, "width": None, "bytes_per_token": None}, ("width",), _bound_s, _estimate_s, _features, _ideal_s
 )

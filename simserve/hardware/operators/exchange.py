@@ -32,7 +32,8 @@ def _over_link(ctx: Context, c: Columns, fraction: float) -> F64:
     sent = _sent_bytes(ctx, c)
     for nodes in np.unique(c["num_nodes"]):
         rows = c["num_nodes"] == nodes
-        out[rows] = sent[rows] / (fraction * link_of(ctx.device, float(nodes)).bytes_per_s)
+        link = link_of(ctx.device, float(nodes))
+        out[rows] = sent[rows] / (fraction * link.reached_by(c["num_gpus"][rows]))
     return out
 
 
@@ -61,6 +62,11 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     }
 
 
+def _ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    moved = _over_link(ctx, c, 1.0)
+    return np.zeros_like(moved), moved
+
+
 _COLUMNS: dict[str, float | None] = {
     "num_tokens_per_gpu": None,
     "hidden_size": None,
@@ -72,5 +78,5 @@ _COLUMNS: dict[str, float | None] = {
 }
 _SHAPE = ("hidden_size", "topk", "num_experts")
 
-DISPATCH = Operator("moe_dispatch", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features)
-COMBINE = Operator("moe_combine", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features)
+DISPATCH = Operator("moe_dispatch", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features, _ideal_s)
+COMBINE = Operator("moe_combine", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features, _ideal_s)

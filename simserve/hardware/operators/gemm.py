@@ -138,4 +138,12 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     return out
 
 
-GEMM = Operator("gemm", {"m": None, "n": None, "k": None}, ("n", "k"), _bound_s, _estimate_s, _features)
+def _ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    """Rows fill tiles of 16, the smallest that any matrix unit here has; inputs that are quantised first are read and written once more."""
+    rows = np.ceil(c["m"] / 16.0) * 16.0
+    quantised = 3.0 * c["m"] * c["k"] if ctx.dtype.startswith(("fp8", "w8a8", "w4a8")) else 0.0
+    moved = (traffic_bytes(ctx, c) + quantised) / ctx.device.hbm_bytes_per_s
+    return 2.0 * rows * c["n"] * c["k"] / ctx.device.peak(ctx.dtype), moved
+
+
+GEMM = Operator("gemm", {"m": None, "n": None, "k": None}, ("n", "k"), _bound_s, _estimate_s, _features, _ideal_s)

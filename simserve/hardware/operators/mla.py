@@ -94,6 +94,12 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     return out
 
 
+def _ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    flops, traffic = _attention(ctx, c)
+    more_flops, more_traffic = _projections(c)
+    return (flops + more_flops) / ctx.device.peak(ctx.dtype), (traffic + more_traffic) / ctx.device.hbm_bytes_per_s
+
+
 MLA = Operator(
     "mla",
     {"batch": 1.0, "new_tokens": 1.0, "kv_tokens": None, "num_heads": None, "decode": None, "projection_bytes": 0.0},
@@ -101,4 +107,5 @@ MLA = Operator(
     _bound_s,
     _estimate_s,
     _features,
+    _ideal_s,
 )

@@ -88,6 +88,20 @@ def _features(ctx: Context, c: Columns) -> dict[str, F64]:
     return out
 
 
+def _ideal_s(ctx: Context, c: Columns) -> tuple[F64, F64]:
+    """Each expert's rows fill tiles of 16. The weights that are read, and the routed rows' passes around the multiplications; 4-bit weights
+    that are multiplied in 16 bits are written in 16 bits and read again where the vector units that widen them share no memory with the
+    matrix units but L2 (Ascend 910B and 910C)."""
+    rows, flops, weights = _work(ctx, c)
+    hit = experts_hit(c)
+    padded = np.maximum(hit * np.ceil(rows / hit / 16.0) * 16.0, rows)
+    around = _ROW_PASSES * 2.0 * rows * c["hidden_size"]
+    widened = ctx.device.architecture == "Ascend" and ctx.dtype.startswith("w4a16")
+    apart = 2.0 * 2.0 * weights / DTYPE_BYTES[ctx.dtype] if widened else 0.0
+    compute = flops * padded / np.maximum(rows, 1e-9) / ctx.device.peak(ctx.dtype)
+    return compute, (weights + around + apart) / ctx.device.hbm_bytes_per_s
+
+
 _COLUMNS: dict[str, float | None] = {
     "num_tokens": None,
     "hidden_size": None,
@@ -100,6 +114,6 @@ _COLUMNS: dict[str, float | None] = {
 }
 _SHAPE = ("hidden_size", "inter_size", "topk", "num_experts")
 
-MOE = Operator("moe", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features)
+MOE = Operator("moe", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features, _ideal_s)
 GROUPED_GEMM = Operator("moe_grouped_gemm", _COLUMNS, _SHAPE, _bound_s, _estimate_s, _features)
 """The expert GEMMs alone, as some profilers time them."""

@@ -47,8 +47,9 @@ def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
         width *= 2.0 / 3.0
         kernels.assume("moe without gate: the gated kernel at two thirds of the width")
     stored = kernels.multiplied(op.dtype, "moe")
-    if stored in MARLIN_EXPERTS and not kernels.measured("moe", stored):
-        stored = MARLIN_EXPERTS[stored]
+    twin = MARLIN_EXPERTS.get(stored)
+    if twin is not None and kernels.measured("moe", twin) and not kernels.measured("moe", stored):
+        stored = twin
     formats = [f for f in _FORMATS.get(stored, ()) if kernels.measured("moe", f)] or [stored]
     times = [
         kernels.operator("moe", dtype).seconds(

@@ -74,8 +74,9 @@ def _measured(kernels: KernelChoice, op: MoE, tokens: F64, skew: float) -> F64:
         width *= 2.0 / 3.0
         kernels.assume("moe without gate: the gated kernel at two thirds of the width")
     stored = kernels.multiplied(op.dtype, "moe")
-    if stored in MARLIN_EXPERTS and not kernels.measured("moe", stored):
-        stored = MARLIN_EXPERTS[stored]
+    twin = MARLIN_EXPERTS.get(stored)
+    if twin is not None and kernels.measured("moe", twin) and not kernels.measured("moe", stored):
+        stored = twin
     alike = _MARLIN if kernels.options.expert_kernel == "marlin" or not kernels.measured("moe", stored) else _FORMATS
     formats = [f for f in alike.get(stored, ()) if kernels.measured("moe", f)] or [stored]
     times = [

@@ -117,7 +117,8 @@ class LaneJitter:
         delays = host * self._factor_rows[place:end]
         delays += self._stall_rows[place:end]
         delays += means
-        return np.maximum(delays, FLOOR * means, out=delays)
+        found: F64 = np.maximum(delays, FLOOR * means, out=delays)
+        return found
 
 
 @functools.lru_cache(maxsize=64)

@@ -217,3 +217,21 @@ def test_a_run_counts_the_head_only_where_it_is_computed() -> None:
     model = load_model("llama-2-7b")
     flops = 1000 * model.flops_per_token(logits=False) + 500_500 * model.attention_flops_per_pair() + 2 * 2 * 32000 * 4096
     assert counted.records.counters["useful_flops"] == pytest.approx(flops)
+
+
+def test_layers_with_a_window_read_no_more_than_it() -> None:
+    """gpt-oss-120b: 18 of 36 layers attend 128 tokens. A long decode reads half its cache, a short one all of it, a prompt too."""
+    model = load_model("gpt-oss-120b")
+    whole = model.kv_bytes_per_token()
+
+    def cache(steps: StepTotals) -> float:
+        without = StepTotals(steps.steps, steps.tokens, np.zeros(1), np.zeros(1))
+        return work(A100, model, Parallel(), steps).hbm_bytes - work(A100, model, Parallel(), without).hbm_bytes
+
+    assert cache(decode(4, 8192, 10)) == pytest.approx(10 * 4 * (8192 + 128) * whole / 2)
+    assert cache(decode(4, 100, 10)) == pytest.approx(10 * 4 * 100 * whole)
+    assert cache(prompt(4096)) == pytest.approx(2048 * whole)
+    llama = load_model("llama-3.1-8b")
+    assert work(A100, llama, Parallel(), decode(1, 9000, 1)).flops == pytest.approx(
+        llama.flops_per_token(logits=False) + 9000 * llama.attention_flops_per_pair()
+    )

@@ -28,7 +28,7 @@ def fitted(hardware: str) -> list[KernelModel]:
     return [m for entry, models in zip(wanted, found, strict=True) for m in models if m.entry == entry]
 
 
-@pytest.mark.parametrize("hardware", ["a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb", "rtx-pro-6000", "h800"])
+@pytest.mark.parametrize("hardware", ["a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb", "rtx-pro-6000", "h800", "b200-sxm", "l40s"])
 def test_times_grow_with_the_work_beyond_the_largest_size(hardware: str) -> None:
     models = fitted(hardware)
     assert models
@@ -40,7 +40,7 @@ def test_times_grow_with_the_work_beyond_the_largest_size(hardware: str) -> None
         assert (growth < 2.6).all(), f"{model.label}: {growth} for twice the work"
 
 
-@pytest.mark.parametrize("hardware", ["a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb"])
+@pytest.mark.parametrize("hardware", ["a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb", "b200-sxm"])
 def test_messages_beyond_the_largest_one_go_at_its_bandwidth(hardware: str) -> None:
     models = load_profile(hardware).candidates("all_reduce", "bf16")
     for model in [m for m in models if m.covers(num_gpus=8, num_nodes=1, gpus_per_node_used=0)]:

@@ -10,6 +10,7 @@ from simserve.cost.experts import ZIPF_EXPONENT, coverage, fullest
 from simserve.cost.four_bits import MARLIN_EXPERTS
 from simserve.cost.kernels import KernelChoice
 from simserve.model.operators import MoE
+from simserve.model.parts import FEW_EXPERTS
 
 F64 = NDArray[np.float64]
 
@@ -36,8 +37,10 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
 
     A balanced benchmark deals its tokens out so that they hit as many experts as they can: 16 tokens that choose 8 of 128 read them all.
     The tokens of a real step leave many experts of a small step unread (`experts.coverage`), and such a step takes what the balanced
-    benchmark took of as many experts, of several ranks on the one with most to read (`experts.fullest`). A large step reads all experts either way; its rows are spread unevenly, and the kernel takes what
-    it took of rows with NATURAL_SKEW: fuller tiles of the popular experts, emptier ones of the others, and of several ranks the slowest.
+    benchmark took of as many experts, of several ranks on the one with most to read (`experts.fullest`). A large step reads all experts
+    either way; its rows are spread unevenly, and the kernel takes what it took of rows with NATURAL_SKEW: fuller tiles of the popular
+    experts, emptier ones of the others, and of several ranks the slowest. (A router's bias evens out what many texts choose, not what
+    one prompt does; few, wide experts are even in any text.)
     """
     device = kernels.profile.device
     if kernels.expert_skew is not None:
@@ -48,7 +51,8 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
     chosen = coverage(tokens, op.num_experts, op.experts_per_token, 0.0 if op.evenly_chosen else ZIPF_EXPONENT)
     hit = fullest(chosen, op.num_experts, op.expert_parallel) * all_hit
     reading = _measured(kernels, op, np.maximum(hit, 1.0), 0.0)
-    uneven = np.maximum(*(_measured(kernels, op, np.maximum(tokens, all_hit), skew) for skew in (0.0, NATURAL_SKEW)))
+    skews = (0.0,) if op.num_experts <= FEW_EXPERTS else (0.0, NATURAL_SKEW)
+    uneven = np.max([_measured(kernels, op, np.maximum(tokens, all_hit), skew) for skew in skews], axis=0)
     more_rows = np.where(tokens > all_hit, uneven - _measured(kernels, op, np.array([all_hit]), 0.0), 0.0)
     return np.maximum(reading + np.maximum(more_rows, 0.0), experts_read_s(device, op, tokens))
 

@@ -154,7 +154,7 @@ class StateSpace:
         return recurrent + self.conv_channels * (self.conv_kernel - 1) * conv_dtype_bytes
 
 
-_FEW_EXPERTS = 16
+FEW_EXPERTS = 16
 """Of the models with so few or fewer, none has experts narrower than a dense model's MLP."""
 
 
@@ -182,7 +182,7 @@ class Experts:
         later, MiniMax-M2; the bias of gpt-oss, whose experts have biases too, is an ordinary one). And few, wide experts do not specialise:
         each of Mixtral's gets about an eighth of the tokens of any text (arXiv 2401.04088, section 5).
         """
-        return (self.router_bias and not self.expert_bias) or self.num_experts <= _FEW_EXPERTS
+        return (self.router_bias and not self.expert_bias) or self.num_experts <= FEW_EXPERTS
 
     @property
     def matrices(self) -> int:

@@ -109,6 +109,10 @@ class ClusterControl(Protocol):
     def load(self, instance: int) -> Load:
         """Memory and requests of an instance at this moment."""
 
+    def may_be_below(self, score: Score, bound: float) -> list[int]:
+        """Numbers of the instances that drain, and of those that are up and whose load may score below `bound`, rising: all that do, and
+        perhaps others, whose `load` says it. Looks closely only at those whose load has changed since it was asked before."""
+
     def blocks(self, instance: int, tokens: int) -> int:
         """KV blocks of an instance that hold `tokens` tokens."""
 

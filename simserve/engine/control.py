@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from simserve.contracts.cluster import Decoding, Load
+from simserve.contracts.cluster import Decoding, Load, Score
 from simserve.engine import migration
 from simserve.engine.instance import Instance
 from simserve.engine.instance_state import InstanceState
 from simserve.engine.spec import ROLES
+from simserve.engine.watching import Watch
 from simserve.errors import PolicyError
 from simserve.files.words import clipped
 
@@ -22,6 +23,7 @@ class ClusterControl:
     def __init__(self, cluster: Cluster, name: str) -> None:
         self._cluster = cluster
         self._name = name
+        self._watches: dict[Score, Watch] = {}
 
     @property
     def now(self) -> float:
@@ -46,6 +48,13 @@ class ClusterControl:
     def load(self, instance: int) -> Load:
         """Memory and requests of an instance at this moment."""
         return self._instance(instance).load()
+
+    def may_be_below(self, score: Score, bound: float) -> list[int]:
+        """Numbers of the instances that drain, and of those that are up and whose load may score below `bound`."""
+        watch = self._watches.get(score)
+        if watch is None:
+            watch = self._watches[score] = Watch(self._cluster.instances, score)
+        return watch.below(bound)
 
     def blocks(self, instance: int, tokens: int) -> int:
         """KV blocks of an instance that a decoding request of `tokens` tokens holds."""

@@ -300,3 +300,8 @@ class Instance:
                 running += len(batch.swapped) + len(batch.landed)
         free_blocks = kv.free_blocks - self.runner.grown_blocks if exact else kv.free_blocks
         return _load(Load, (free_blocks, kv.total_blocks, running, waiting, head_blocks))
+
+    def least_load(self) -> Load:
+        """The load at the end of the span in progress, if nothing comes between: no more memory will be free before."""
+        now = self.load(exact=False)
+        return now._replace(free_blocks=now.free_blocks - sum(lane.growth_to_come() for lane in self.runner.lanes))

@@ -394,6 +394,12 @@ class Lane:
         steps = self.steps_done(now)
         return self.group.growth_over(steps) if steps else 0
 
+    def growth_to_come(self) -> int:
+        """KV blocks that the group will have taken when the span in progress ends, beyond those of its first step."""
+        if not self.busy or not self.plan.decodes or self.steps < 2:
+            return 0
+        return self.group.growth_over(self.steps - 1)
+
     def steps_done(self, now: float) -> int:
         """Steps of the span in progress that are over and not yet in the group's tick: none while they are being handed out."""
         if self._end_event is None:

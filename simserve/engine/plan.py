@@ -38,13 +38,13 @@ class StepPlan(Step):
     loads        requests that this plan gave memory, and that wait for a load now, or took it from: then it is not repeated
     repeat       how many steps in a row this plan is what the policy would choose, until an event (see `hold`)
     verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
+    serial       number of the plan among those of its lane
     until_s      when the policy wants to be asked again, seconds; None = when something happens
     decode_budget  tokens of the budget that the decoding group may use for drafted tokens; None = as many as it likes
     """
 
     __slots__ = (
         "_batch",
-        "_serial",
         "_view",
         "asked",
         "budget_left",
@@ -58,6 +58,7 @@ class StepPlan(Step):
         "prefill_requests",
         "prefill_tokens",
         "repeat",
+        "serial",
         "sliced",
         "start_s",
         "steps",
@@ -81,7 +82,7 @@ class StepPlan(Step):
         self._view = view
         self._batch = batch
         write(view, "_begin", self.reset)
-        self._serial = 0
+        self.serial = 0
         super().__init__(0, slices=[])
         self.sliced: list[LiveRequest] = []
         self.layers: tuple[int, int] | None = None
@@ -95,7 +96,7 @@ class StepPlan(Step):
         if not self.asked:
             self.refuse("asks for a second plan in one step")
         self.asked = False
-        self._serial += 1
+        self.serial += 1
         self.decodes = 0
         self.slices = []
         self.sliced = []
@@ -151,7 +152,7 @@ class StepPlan(Step):
         if self.decodes:
             self.refuse("decodes its group twice in one step")
         if batch.verifying:
-            batch.rejoin(self._serial)
+            batch.rejoin(self.serial)
         if batch.speculating is not None:
             self.decode_budget = self.budget_left
             batch.speculating.draft(self.budget_left)
@@ -206,7 +207,7 @@ class StepPlan(Step):
         live: LiveRequest = request  # type: ignore[assignment]
         if batch.instance.spec.accepts is None or VERIFY not in batch.cost.slice_kinds:
             self.refuse(f"verifies drafted tokens of {request!r}, and the instance does not speculate")
-        if live.state not in (State.DECODING, State.VERIFYING) or live.planned == self._serial or self.decodes:
+        if live.state not in (State.DECODING, State.VERIFYING) or live.planned == self.serial or self.decodes:
             self.refuse(f"verifies {request!r}, which is not decoding or already in the step")
         if drafted.__class__ is not int:
             drafted = whole(self, drafted, request)
@@ -216,7 +217,7 @@ class StepPlan(Step):
             return False
         if self.budget_left is not None:
             self.budget_left -= drafted + 1
-        live.planned = self._serial
+        live.planned = self.serial
         new, context = drafted + 1, live.computed_tokens
         self.slices.append(Slice(new, context, None, VERIFY, live.row))
         requests, tokens, pairs = self.verified or (0, 0, 0)
@@ -304,7 +305,7 @@ class StepPlan(Step):
         """
         live: LiveRequest = request  # type: ignore[assignment]  # policies get their requests from this view
         computed = live.computed_tokens
-        if live.state is not _PREFILLING or live.planned == self._serial:
+        if live.state is not _PREFILLING or live.planned == self.serial:
             self.refuse(f"prefills {request!r}, which is not prefilling or already in the step")
         if tokens.__class__ is not int:
             tokens = whole(self, tokens, request)
@@ -328,7 +329,7 @@ class StepPlan(Step):
         prefix = self._batch.kv.prefix
         if prefix is not None and prefix.when_planned and layers is None:
             prefix.offer(live, computed + tokens)
-        live.planned = self._serial
+        live.planned = self.serial
         self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
         self.sliced.append(live)
 
@@ -351,9 +352,9 @@ class StepPlan(Step):
                 leave_void(self, live, self._batch.group.computed_tokens(live))
             live.recomputed_tokens += credit_tokens
             live.planned = -1
-        elif undo and live.planned == self._serial and live.state is _PREFILLING:
+        elif undo and live.planned == self.serial and live.state is _PREFILLING:
             take_out(self, live)
-        if live.planned == self._serial or (self.decodes and live.state is State.DECODING):
+        if live.planned == self.serial or (self.decodes and live.state is State.DECODING):
             self.refuse(f"preempts {request!r}, which is in the step already")
         self.preempted = self.preempted or not admits
         if self._batch.loads:  # otherwise those that wait with memory could starve those that run, time and again
@@ -368,7 +369,7 @@ class StepPlan(Step):
         live: LiveRequest = request  # type: ignore[assignment]
         if live.state is not State.DECODING or self.decodes:
             self.refuse(f"lets {request!r} rest, which is not decoding or already in the step")
-        self._batch.rest(live, self._serial)
+        self._batch.rest(live, self.serial)
 
     def to_front(self, request: Request) -> None:
         """A waiting request goes to the front of the queue, where the queue discipline is first come, first served."""
@@ -379,11 +380,11 @@ class StepPlan(Step):
     def overrun(self, request: Request) -> None:
         """A request that has ended (`view.ending`) computes a token that it has no use for. Its block must be there (grow)."""
         live: LiveRequest = request  # type: ignore[assignment]
-        if live not in self._batch.lingering or live.planned == self._serial or self.budget_left == 0:
+        if live not in self._batch.lingering or live.planned == self.serial or self.budget_left == 0:
             self.refuse(f"runs {request!r} past its end, which has not just ended or is in the step already")
         leave_void(self, live, live.computed_tokens)
         self._batch.instance.recorder.overrun_tokens += 1
-        live.planned = self._serial
+        live.planned = self.serial
 
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""

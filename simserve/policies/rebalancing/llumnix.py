@@ -46,6 +46,8 @@ class LlumnixMigration:
         return self.params.interval_s
 
     def act(self, cluster: ClusterControl) -> None:
+        if not self.params.headroom_blocks and not cluster.may_be_below(freeness, self.params.threshold):
+            return  # there is no source
         free = {}
         for number, (state, role) in enumerate(zip(cluster.states, cluster.roles, strict=True)):
             if role != "prefill" and state in ("up", "draining") and cluster.migrations(number) < self.params.concurrent:

@@ -27,7 +27,7 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
 def _case(row: Any, dataset: str) -> Case:
     engine, version = text(row["backend"]), text(row["backend_version"])
     gpu, model = names.hardware_name(row["system"]), names.find_model(row["model_path"])
-    profile = names.engine_profile_name(engine, version)
+    profile = launch.engine_profile(text(row["collection"]), names.engine_profile_name(engine, version))
     concurrency = int(number(row["concurrency"]) or 0)
     tail, disaggregated = str(row["model_path"]).split("/")[-1], row["mode"] == "disagg"
     skip = reason(profile, engine, gpu, model, row["model_path"])

@@ -111,6 +111,12 @@ def mtp_tokens(collection: str, engine_profile: str, model: str, gpu: str, measu
     return 1 if attention_dp else 3
 
 
+def engine_profile(collection: str, told: str) -> str:
+    """The engine profile of a run whose version alone says `told`: InferenceX's scripts for vLLM switch asynchronous scheduling on
+    (`async-scheduling: true` in `gptoss_fp4_h100.sh`, `gptoss_fp4_h200.sh`, `70b_fp8_h200_slurm.sh`) before it became the default with 0.14."""
+    return "vllm-v1-async" if collection == PUBLIC and told == "vllm-v1" else told
+
+
 def settings(collection: str, run: Run) -> dict[str, Any]:
     """Scheduler and cache settings of a run, in the words of `Case.settings`."""
     if collection == GAP:
@@ -131,14 +137,18 @@ def _gap(run: Run) -> dict[str, Any]:
     return {}
 
 
+_FORGETS = {"prefix_caching": False}
+"""InferenceX's scripts: `no-enable-prefix-caching: true`, `--disable-radix-cache`, `enable_block_reuse: false`."""
+
+
 def _public(run: Run) -> dict[str, Any]:
     model = run.model.lower()
     if run.engine_profile.startswith("vllm"):
-        return {"max_seqs": run.clients, "max_num_batched_tokens": 8192} | _public_vllm(run, model)
+        return {"max_seqs": run.clients, "max_num_batched_tokens": 8192} | _FORGETS | _public_vllm(run, model)
     if run.engine_profile.startswith("tensorrt-llm"):
-        return _public_tensorrt_llm(run, model)
+        return _FORGETS | _public_tensorrt_llm(run, model)
     if run.engine_profile.startswith("sglang"):
-        return _public_sglang(run, model)
+        return _FORGETS | _public_sglang(run, model)
     return {}
 
 

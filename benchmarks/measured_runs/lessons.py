@@ -16,7 +16,7 @@ _SERVER = (*_STEP, "request_s", "request_delay_s", "request_per_prompt_token_s",
 
 
 class Lesson(NamedTuple):
-    """The overheads of one profile. `engine`: profiles of one engine are pooled."""
+    """The overheads of one profile. `engine`: profiles of one engine, whose host runs the same program, are pooled."""
 
     profile: str
     engine: str
@@ -24,9 +24,10 @@ class Lesson(NamedTuple):
 
 
 LESSONS = (
-    Lesson("vllm-2023", "vllm", (*_STEP, "per_prefill_token_s", "kernel_launch_s")),
-    Lesson("vllm-v0", "vllm", (*_STEP, "request_s", "request_delay_s", "request_per_prompt_token_s")),
-    Lesson("vllm-v0-offline", "vllm", _STEP),
+    # Before V1 the host's code was another program: one process that schedules, prepares, samples and detokenises between two steps.
+    Lesson("vllm-2023", "vllm-v0", (*_STEP, "per_prefill_token_s", "kernel_launch_s")),
+    Lesson("vllm-v0", "vllm-v0", (*_STEP, "request_s", "request_delay_s", "request_per_prompt_token_s")),
+    Lesson("vllm-v0-offline", "vllm-v0", _STEP),
     Lesson("vllm-v1", "vllm", _SERVER),
     Lesson("vllm-v1-async", "vllm", _SERVER),
     Lesson("vllm-0.19", "vllm", _SERVER),
@@ -74,8 +75,10 @@ def _teaching(case: Case) -> Case | None:
 
     Of the bench pages, whose devices compute prompts at half to two thirds of the rate that they have in all other data sets, whatever the
     engine (docs/serving-validation.md), only the first tokens of bursts of short prompts, which are about how fast requests are taken in:
-    host seconds must not make up for slow devices.
+    host seconds must not make up for slow devices. Nothing of servers with fewer cores than processes: their host is theirs alone.
     """
+    if case.settings.get("host_cores"):
+        return None
     if case.dataset != "vllm_bench_serve_gpustack_lab":
         return case
     burst = case.load.kind == "burst" and case.load.output.mean <= 8 and case.load.prompt.mean <= 256

@@ -119,7 +119,8 @@ class Device(BaseModel):
     `hbm_bytes` is what a program can allocate on an empty device (less than the name says). `peak_flops_per_s` is dense, by compute
     type; `hbm_share` is what streaming kernels reach of the bandwidth. `sms` counts the cores that multiply matrices (SMs, AI cores),
     `core` says what one of them reads, where that is known. `launch_s` is the shortest kernel inside a CUDA graph, `eager_launch_s`
-    the host's time per kernel outside. `scale_up` is NVLink or its like, `host` PCIe, `network` the NIC of one device.
+    the host's time per kernel outside. `scale_up` is NVLink or its like, `host` PCIe, `network` the NIC of one device. `peer_access` says
+    whether devices without a scale-up fabric reach each other's memory over PCIe or stage what they exchange in the host's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -138,6 +139,7 @@ class Device(BaseModel):
     scale_up: Link | None = None
     host: Link
     network: Link | None = None
+    peer_access: bool = True
     devices_per_node: PositiveInt = 8
     idle_w: PositiveFloat
     tdp_w: PositiveFloat

@@ -20,8 +20,8 @@ from simserve.validation.pooled import F64, PooledFit, Pooling, Values
 from simserve.validation.responses import Response
 from simserve.validation.split import GROUPINGS
 
-POOLINGS = tuple(Pooling(versions, engines) for versions in (0.3, 1.0, 3.0) for engines in (0.1, 0.3, 1.0))
-"""Standard deviations of logarithms that are tried: within 10 %, a third, a factor of three of one another; 3 is no pooling."""
+POOLINGS = tuple(Pooling(versions, engines) for versions in (0.3, 1.0, 3.0) for engines in (0.1, 0.3, 0.5, 1.0))
+"""Standard deviations of logarithms that are tried: within 10 %, a third, two thirds, a factor of three of one another; 3 is no pooling."""
 
 
 def best_pooling(fit: PooledFit, responses: Sequence[Response]) -> tuple[Pooling, dict[Pooling, float]]:

@@ -156,8 +156,19 @@ def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
         block_tokens=int(case.settings.get("block_tokens", profile.kv.block_tokens)),
         watermark=profile.kv.watermark,
         preemption="recompute",
-        prefix_caching=bool(case.settings.get("prefix_caching", False)) and (case.load.distinct_prompts > 0 or case.load.shared_prefix_fraction > 0),
+        prefix_caching=_caches_prefixes(case, profile),
+        prefix_match=profile.kv.prefix_match,
+        eviction=profile.kv.eviction,
     )
+
+
+def _caches_prefixes(case: Case, profile: EngineProfile) -> bool:
+    """Whether the run's engine looks for KV that it has: where prompts or their beginnings recur, if the run says so. Where none does, as it does by default
+    unless the run says otherwise: a request that was preempted finds what is left of its own KV when it comes back."""
+    stated = case.settings.get("prefix_caching")
+    if case.load.distinct_prompts or case.load.shared_prefix_fraction > 0:
+        return bool(stated)
+    return profile.kv.prefix_caching if stated is None else bool(stated)
 
 
 def _of_all_replicas(params: Any, dp: int, slots: int, shared_budget: bool) -> dict[str, int]:

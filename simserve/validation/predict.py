@@ -15,6 +15,7 @@ from simserve.errors import SimserveError
 from simserve.uncertainty.facts import facts_of, facts_of_steps
 from simserve.validation.case import Case
 from simserve.validation.disaggregated import as_clients_see, build_instances, routed
+from simserve.validation.few_cores import on_its_cores
 from simserve.validation.machine import Overheads, build_instance, overheads_of
 from simserve.validation.metrics import F64, summarise
 from simserve.validation.workloads import build_workload
@@ -52,7 +53,9 @@ def predict(case: Case, overheads: Overheads | None = None) -> dict[str, float]:
 
 def inside_the_engine(case: Case, overheads: Overheads) -> Overheads:
     """What is left where no client is: times taken by the engine's own scheduler, and batches given to it in the same process, know no
-    request path, and such batches no streaming of every token either (a server's host time for each decoding request)."""
+    request path, and such batches no streaming of every token either (a server's host time for each decoding request). And all of it on
+    the cores that the run had."""
+    overheads = on_its_cores(case, overheads)
     offline = bool(case.settings.get("offline"))
     if offline and overheads.request_s > 0:
         overheads = replace(overheads, host=replace(overheads.host, per_decode_request_s=0.0))

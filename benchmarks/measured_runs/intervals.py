@@ -9,7 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.measured_runs.lessons import is_held_out
-from simserve.uncertainty.learning import Path, Row, Spread, best_pull, learned, learned_differences, without_own_model
+from simserve.uncertainty.learning import (
+    LEAST_MODELS,
+    Halves,
+    Path,
+    Row,
+    Spread,
+    best_choice,
+    learned,
+    learned_differences,
+    without_own_model,
+)
 from simserve.uncertainty.residuals import document
 from simserve.validation.believed import lengths_of, rows_of
 from simserve.validation.evaluate import Outcome
@@ -22,15 +32,15 @@ _HEAD = (
 
 
 class Judged(NamedTuple):
-    """A row, and the half-width of its interval learned without its model."""
+    """A row, and its interval learned without its model."""
 
     row: Row
-    half: float
+    halves: Halves
 
     @property
     def inside(self) -> bool:
         """Whether the measurement lies in it."""
-        return abs(self.row.log_error) <= self.half
+        return self.halves.hold(self.row.log_error)
 
 
 class Learned(NamedTuple):
@@ -47,12 +57,15 @@ def learn_intervals(without_model: Sequence[Outcome], shipped: Sequence[Outcome]
     spreads: dict[Path, Spread] = {}
     judged: list[Judged] = []
     notes = list(_HEAD)
-    for kind in sorted({row.path[0] for row in unseen}):
-        own = [row for row in (*unseen, *seen) if row.path[0] == kind]
-        pull, scores = best_pull(own)
-        notes.append(f"{kind}: a group is pulled by {pull:g} models' worth of the one around it (score {scores[pull]:.3f})")
-        spreads |= learned(own, pull)
-        judged += [Judged(row, half) for row, half in without_own_model(own, pull) if row.path[1] != "measured"]
+    for kind, sparse in sorted({row.path[:2] for row in unseen}):
+        own = [row for row in (*unseen, *seen) if row.path[:2] == (kind, sparse)]
+        if len({row.model for row in own}) < LEAST_MODELS:
+            continue
+        choice, inside = best_choice(own)
+        told = f"quantiles {choice.tail:g} and {1.0 - choice.tail:g} hold {100.0 * inside:.0f} % of models left out, each alike"
+        notes.append(f"{kind}, {sparse}: a group is pulled by {choice.pull:g} models' worth of the one around it; {told}")
+        spreads |= learned(own, choice)
+        judged += [Judged(row, ends) for row, ends in without_own_model(own, choice) if row.path[2] != "measured"]
     differences = _differences(without_model)
     lengths = lengths_of(outcome.case for outcome in without_model if outcome.predicted)
     return Learned(document(spreads | differences, lengths, notes), judged)
@@ -70,7 +83,7 @@ def _differences(outcomes: Iterable[Outcome]) -> dict[Path, Spread]:
 
 def coverage_table(judged: Sequence[Judged]) -> str:
     """By data set and kind of figure: how many figures there are, how many lie in their interval, and how wide these are."""
-    lines = ["| data set | figures of | figures | in their interval | half-width (median) |", "|---|---|--:|--:|--:|"]
+    lines = ["| data set | figures of | figures | in their interval | of the prediction, medians |", "|---|---|--:|--:|--:|"]
     groups: dict[tuple[str, str], list[Judged]] = defaultdict(list)
     for one in judged:
         dataset = one.row.run.split("/", 1)[0]
@@ -83,21 +96,20 @@ def coverage_table(judged: Sequence[Judged]) -> str:
 
 def label_table(judged: Sequence[Judged]) -> str:
     """The same by label."""
-    lines = ["| label | figures | in their interval | half-width (median) |", "|---|--:|--:|--:|"]
-    for label in sorted({one.row.path[1] for one in judged}):
-        lines.append(f"| {label} | {_cells([one for one in judged if one.row.path[1] == label])} |")
+    lines = ["| label, model | figures | in their interval | of the prediction, medians |", "|---|--:|--:|--:|"]
+    for sparse, label in sorted({one.row.path[1:3] for one in judged}):
+        lines.append(f"| {label}, {sparse} | {_cells([one for one in judged if one.row.path[1:3] == (sparse, label)])} |")
     return "\n".join(lines) + "\n"
 
 
 KINDS: Mapping[str, str] = {
-    "first mean": "first tokens",
+    "first": "first tokens",
     "first tail": "first tokens, tails",
-    "next mean": "times per token",
+    "next": "times per token",
     "next tail": "times per token, tails",
-    "whole mean": "whole requests",
+    "whole": "whole requests",
     "whole tail": "whole requests, tails",
-    "rate devices": "rates that devices decide",
-    "rate load": "rates that the load decides",
+    "rate": "rates and times of whole runs",
 }
 
 
@@ -112,5 +124,5 @@ def inside_percent(judged: Sequence[Judged], *, alike: bool = False) -> float:
 
 
 def _cells(judged: Sequence[Judged]) -> str:
-    half = float(np.median([one.half for one in judged]))
-    return f"{len(judged):,} | {inside_percent(judged):.0f} % | x {np.exp(half):.2f}"
+    low, high = (np.exp(sign * float(np.median([one.halves[side] for one in judged]))) for side, sign in ((0, -1.0), (1, 1.0)))
+    return f"{len(judged):,} | {inside_percent(judged):.0f} % | {low:.2f} to {high:.2f}"

@@ -13,6 +13,9 @@ STATS = ("mean", "p50", "p99")
 """Statistics that tables show with intervals."""
 
 
+_NARROW = 0.01
+"""Intervals of less than a per cent are the value: rates that the load decides."""
+
 ALL_STATS = ("mean", "p50", "p90", "p95", "p99")
 """Where there is space for all that have one."""
 
@@ -49,7 +52,7 @@ def figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def with_interval(value: float | None, ends: Sequence[float] | None, show: Callable[[float | None], str]) -> str:
     """`41.2 (35.1 to 48.3) ms`: the unit once where all three have it."""
-    if value is None or ends is None:
+    if value is None or ends is None or ends[1] - ends[0] < _NARROW * value:
         return show(value)
     parts = [show(one).rpartition(" ") for one in (value, *ends)]
     units = {unit for before, _, unit in parts if before}

@@ -1,7 +1,7 @@
 """How far to believe the load that a search found: one more run at it, and what slower steps would make of the answer.
 
-Where times follow steps, a load r with steps f times as long is a load f r with times f times as short. A figure that moves A per cent with a
-per cent of step time therefore moves A - 1 per cent with a per cent of load, and the load at which it meets its limit moves by
+Where times follow steps, a load r with steps f times as long is a load f r with times f times as short. A figure that moves A per cent with
+a per cent of step time therefore moves A - 1 per cent with a per cent of load, and the load at which it meets its limit moves by
 -A / (A - 1) per cent with a per cent of step time; where the queue is what ends the range, by -1 (capacity is work over time).
 """
 
@@ -60,21 +60,21 @@ def believed_load(experiment: Experiment, predicate: Predicate, saturates: bool)
     if belief.load is None:
         return LoadBelief(belief.label, belief.reasons, None)
     figures = [] if saturates else [f"{quantity.name}.{quantity.stat}" for quantity in predicate.quantities]
-    half = half_width(belief, figures)
-    return LoadBelief(belief.label, belief.reasons, None if half is None else (math.exp(-half), math.exp(half)))
+    return LoadBelief(belief.label, belief.reasons, relative_load(belief, figures))
 
 
-def half_width(belief: Belief, figures: Sequence[str]) -> float | None:
-    """Of ln(load): the widest of those of the figures that are tested, any of which may be what ends the range; where none of them has an
-    interval, that of a step. None where nothing was learned."""
-    halves = []
-    for figure in figures:
+def relative_load(belief: Belief, figures: Sequence[str]) -> tuple[float, float] | None:
+    """(low, high) of the load over the one that was found: the widest of those of the figures that are tested, any of which may be what
+    ends the range; where none of them has an interval, that of a step. None where nothing was learned."""
+    tested = [figure for figure in figures if belief.relative.get(figure) and belief.kinds[figure][1] > 0]
+    slopes = {figure: _slope(belief.kinds[figure][1]) for figure in tested} or {"tpot.mean": 1.0}
+    ends = []
+    for figure, slope in slopes.items():
         if figure in belief.relative:
-            _, reacts = belief.kinds[figure]
-            step = math.log(belief.relative[figure][1]) / reacts
-            halves.append(step * (min(reacts / (reacts - 1.0), STEEPEST) if reacts > 1.0 else STEEPEST))
-    if halves:
-        return max(halves)
-    if "tpot.mean" not in belief.relative:
-        return None
-    return math.log(belief.relative["tpot.mean"][1]) / belief.kinds["tpot.mean"][1]
+            low, high = (slope * math.log(end) / belief.kinds[figure][1] for end in belief.relative[figure])
+            ends.append((math.exp(-high), math.exp(-low)))
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+
+
+def _slope(reacts: float) -> float:
+    return min(reacts / (reacts - 1.0), STEEPEST) if reacts > 1.0 else STEEPEST

@@ -2,7 +2,7 @@
 
 Each draw multiplies the times of each operator entry by one factor, ln(factor) normal with the spread that the entry's check residuals
 have (estimates: a stated wide one), and whole steps by another, with the spread that measured runs leave beside their kernels
-(`simserve.uncertainty`). One factor holds for a whole run: such errors are those of a device, an engine, a model, equal in every step. Draws
+(`simserve.uncertainty`). One factor holds for a whole run: such errors are those of a device, an engine, a model, in every step. Draws
 come in pairs of z and -z, so that few of them are centred. The workload and the scheduler's choices beside time do not vary.
 """
 

@@ -1,8 +1,8 @@
 """Whether two runs differ by more than what does not cancel between them.
 
-Runs of one model on one device under one engine are off by much the same factor, so their ratio is surer than either: what remains was learned
-from pairs of measured runs (`learning.learned_differences`), which differ in load, lengths and layout, not in policies. Where nothing is shared,
-errors are taken as independent.
+Runs of one model on one device under one engine are off by much the same factor, so their ratio is surer than either: what remains was
+learned from pairs of measured runs (`learning.learned_differences`), which differ in load, lengths and layout, not in policies. Where nothing
+is shared, errors are taken as independent.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ def apart(a: Mapping[str, Any], b: Mapping[str, Any], figure: str) -> Apart | No
     one, other = from_summary(a), from_summary(b)
     if one is None or other is None or figure not in one.intervals or figure not in other.intervals:
         return None
-    ratio = math.log(_middle(other, figure) / _middle(one, figure))
-    halves = [math.log(belief.relative[figure][1]) for belief in (one, other)]
+    ratio = math.log(_predicted(other, figure) / _predicted(one, figure))
+    halves = [math.log(belief.relative[figure][1] / belief.relative[figure][0]) / 2.0 for belief in (one, other)]
     shared, (kind, reacts), (_, reacts_other) = shared_by(a, b), one.kinds[figure], other.kinds[figure]
     found = residuals.load().spreads.get((kind, shared)) if shared and kind == other.kinds[figure][0] else None
     if found is None:
         return Apart(ratio, math.hypot(*halves), "")
+    if min(reacts, reacts_other) <= 0:
+        return Apart(ratio, math.hypot(*halves), shared)
     # What is common moves both figures, but not alike where they react differently.
     common = min(halves) / min(reacts, reacts_other) * abs(reacts - reacts_other)
-    return Apart(ratio, math.hypot(max(reacts, reacts_other) * found.log, common), shared)
+    return Apart(ratio, math.hypot(max(reacts, reacts_other) * max(found.low, found.high), common), shared)
 
 
 def shared_by(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
@@ -59,7 +61,6 @@ def _setting(cost: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(cost.get("model")), str(cost.get("hardware")), str(profile.get("name"))
 
 
-def _middle(belief: Belief, figure: str) -> float:
-    """The predicted value: the middle of its interval, in logarithms."""
-    low, high = belief.intervals[figure]
-    return math.sqrt(low * high)
+def _predicted(belief: Belief, figure: str) -> float:
+    """The value that the interval is around."""
+    return belief.intervals[figure][0] / belief.relative[figure][0]

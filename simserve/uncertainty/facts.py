@@ -40,7 +40,7 @@ class Facts:
     def numbers(self) -> dict[str, float]:
         """The part that errors of measured runs are learned by, as plain numbers."""
         s = self.sensitivity
-        found = {f"{_PREFIX}{f.name}": float(getattr(s, f.name)) for f in fields(s) if f.name != "load"}
+        found = {f"{_PREFIX}{f.name}": float(getattr(s, f.name)) for f in fields(s) if f.name not in ("load", "calm_s")}
         if s.load is not None:
             found[f"{_PREFIX}load"] = s.load
         for name in ("first", "next"):

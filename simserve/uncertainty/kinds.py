@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from simserve.uncertainty.facts import Facts
 from simserve.uncertainty.kernels import StepSpread
 
 DEVICES_DECIDE = 0.5
-"""Rates that follow the devices by at least this much are theirs; the others are mostly the load's, which is given."""
+"""Rates that follow the devices by at least this much say how wrong steps are; the others are mostly the load's, which is given."""
 
 
 class Kind(NamedTuple):
-    """A kind of figure: its `name` in what was learned, how much such a figure of this run `reacts` to slower steps, which `steps` it is
-    made of, and whether more of it is better (it falls when steps are slower)."""
+    """A kind of figure: its `name` in what was learned, how much such a figure of this run `reacts` to slower steps, and which `steps` it
+    is made of."""
 
     name: str
     reacts: float
     steps: StepSpread
-    rate: bool = False
+
+
+FIRST, NEXT, WHOLE, RATE = "first", "next", "whole", "rate"
+TAIL = " tail"
+"""What is added to the name of a kind for the tails of its figures."""
 
 
 _FIRST = {"ttft", "queueing", "prompt_phase", "ttft_batch"}
@@ -32,22 +36,28 @@ _TAIL_FROM = 75
 """Percentiles above the upper quartile are of the slow requests, whose time is made of waiting and of the longest."""
 
 
-def kind_of(figure: str, facts: Facts) -> Kind | None:
+def kind_of(figure: str, facts: Facts, value: float | None = None) -> Kind | None:
     """Of a headline ("ttft.p99", "throughput.output_tokens") or a metric of measured runs ("ttft_p99", "makespan"); None where figures of
-    this name have no interval."""
+    this name have no interval.
+
+    value  of a first token in seconds: what it exceeds the calm ones by is waiting, and reacts as that does (None = as the mean)
+    """
     stat = _STAT.search(figure)
     base = figure[: stat.start()] if stat else figure
-    tail = "tail" if stat and _is_tail(stat[1]) else "mean"
+    tail = TAIL if stat and _is_tail(stat[1]) else ""
     s = facts.sensitivity
     if base in _FIRST:
-        return Kind(f"first {tail}", max(s.queueing if base == "queueing" else s.ttft, 1.0), facts.first)
+        reacts = s.queueing if base == "queueing" else s.ttft
+        if value and base == "ttft" and value > 0 and s.waiting > 0:
+            waiting = max(1.0 - s.calm_s / value, 0.0)
+            reacts = waiting * s.wait + (1.0 - waiting) * s.calm
+        return Kind(FIRST + tail, max(reacts, 1.0), facts.first)
     if base in _NEXT:
-        return Kind(f"next {tail}", max(s.tpot, 1.0), facts.next)
+        return Kind(NEXT + tail, max(s.tpot, 1.0), facts.next)
     if base in _WHOLE:
-        return Kind(f"whole {tail}", max(s.e2e, 1.0), max(facts.first, facts.next, key=lambda step: step.log))
+        return Kind(WHOLE + tail, max(s.e2e, 1.0), max(facts.first, facts.next, key=lambda step: step.log))
     if base in _RATES or base == "makespan":
-        devices: Literal["devices", "load"] = "devices" if -s.rate >= DEVICES_DECIDE else "load"
-        return Kind(f"rate {devices}", 1.0, facts.next if devices == "devices" else StepSpread(0.0, 0.0, 0.0), base != "makespan")
+        return Kind(RATE, max(-s.rate, 0.0), facts.next)
     return None
 
 

@@ -1,20 +1,23 @@
 """How far off figures are beyond what kernels explain, learned from measured runs.
 
 A row is off by e = ln(measured / predicted). Its figure moves A times as much as its steps (`sensitivity`), whose kernels explain a
-deviation k: its 80 % interval is predicted x exp(+-A sqrt((z k)^2 + r^2)), and r is what is learned: the least that would have covered the row is
-r^2 = (e / A)^2 - (z k)^2, and the r of a group is the 80 % quantile of these (split conformal prediction, Vovk et al. 2005, with
-this score). Each model weighs alike in a group, each run of a model alike, each row of a run alike.
+deviation k. The 80 % interval of ln(measured / predicted) is [-A sqrt((z k)^2 + low^2), A sqrt((z k)^2 + high^2)], and `low` and `high` are
+what is learned: what remains of a row is e / A with (z k)^2 taken off its square, and a group's are the 10 and 90 % quantiles of that
+(split conformal prediction, Vovk et al. 2005, with this score; neither is below 0, so the prediction itself is always inside). Each model weighs
+alike in a group, each run of a model alike, each row of a run alike. Models are few, and the quantiles of few are too near: which quantiles
+hold 80 % of a model that was left out is found by leaving out each.
 
-Groups lie in each other: all rows of a kind of figure; of these a label's; of these dense models or those with experts; of these an engine's.
-The quantile of a group is that of a mixture: its own rows with weight n / (n + pull), n its models, the group around it with the rest. A
-group with few models is thus like the one around it. `pull` is what predicts models best that were left out.
+Groups lie in each other: rows of a kind of figure, of dense models or of those with experts, which are never mixed (steps of the latter are
+made of kernels and exchanges that those of the former do not have); of these a label's; of these an engine's. The quantile of a group is
+that of a mixture: its own rows with weight n / (n + pull), n its models, the group around it with the rest. A group with few models is thus
+like the one around it. `pull` is what predicts models best that were left out.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +33,17 @@ Z = 1.2816
 PULLS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Models' worth of the group around that are tried."""
 
+TAILS = (0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02)
+"""Quantiles that are tried for the ends of the intervals."""
+
+FAR = math.log(2.0)
+"""How far outside its interval a row counts at most when pulls are chosen: a model that is off by more must not decide alone."""
+
+LEAST_MODELS = 5
+"""Models that a kind of figure needs to be learned."""
+
 Path = tuple[str, ...]
-"""Kind of figure, label, dense or experts, engine."""
+"""Kind of figure, dense or experts, label, engine."""
 
 
 class Row(NamedTuple):
@@ -55,63 +67,111 @@ class Row(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Of a group: `log`, what remains beside the kernels in units of step time, and what it rests on."""
+    """Of a group: what remains beside the kernels, in logarithms of step time below and above the prediction, and what it rests on."""
 
-    log: float
+    low: float
+    high: float
     models: int
     rows: int
 
 
-def half_width(reacts: float, kernels: float, remains: float) -> float:
-    """Of the interval of ln(true / predicted)."""
-    return reacts * math.hypot(Z * kernels, remains)
+class Halves(NamedTuple):
+    """How far the interval of ln(true / predicted) reaches below and above 0."""
+
+    low: float
+    high: float
+
+    def hold(self, log_error: float) -> bool:
+        """Whether it is inside."""
+        return -self.low <= log_error <= self.high
 
 
-def learned(rows: Sequence[Row], pull: float) -> dict[Path, Spread]:
+def halves(reacts: float, kernels: float, remains: Spread) -> Halves:
+    """Of a figure that moves so much with its steps, whose kernels are so sure, in a group of which so much remains."""
+    return Halves(*(reacts * math.hypot(Z * kernels, side) for side in (remains.low, remains.high)))
+
+
+class Choice(NamedTuple):
+    """How groups are learned: the models' worth of the group around, and the part of the models that may lie beyond either end."""
+
+    pull: float
+    tail: float
+
+
+def learned(rows: Sequence[Row], choice: Choice) -> dict[Path, Spread]:
     """The spread of every group of these rows, down the paths that occur; along the labels none is narrower than the one before."""
-    table = _Table(rows)
-    return _widening({path: table.spread(path, pull) for path in table.groups})
+    return _Table(rows).spreads(choice)
 
 
-def best_pull(rows: Sequence[Row]) -> tuple[float, dict[float, float]]:
-    """The pull whose intervals score best on models that were left out, and the score of each (Gneiting and Raftery 2007: width, and
-    2 / 0.2 of the distance for a row outside), each model alike."""
-    scores = {}
+def best_choice(rows: Sequence[Row]) -> tuple[Choice, float]:
+    """What predicts models best that were left out, and the part of their rows inside, each model alike.
+
+    For each pull the tail whose intervals hold as many of these as they should; of these the pull that scores best (Gneiting and Raftery
+    2007: the width, and 2 / 0.2 of the distance for a row outside).
+    """
+    tables = _without_each(rows)
+    best: tuple[float, Choice, float] | None = None
     for pull in PULLS:
-        of_models: dict[str, list[float]] = defaultdict(list)
-        for row, half in without_own_model(rows, pull):
-            outside = max(abs(row.log_error) - half, 0.0)
-            of_models[row.model].append(2.0 * half + 2.0 / (1.0 - LEVEL) * outside)
-        scores[pull] = float(np.mean([np.mean(values) for values in of_models.values()]))
-    return min(scores, key=lambda pull: scores[pull]), scores
+        tried = [(Choice(pull, tail), *_judged(tables, Choice(pull, tail))) for tail in TAILS]
+        choice, score, inside = min(tried, key=lambda one: abs(one[2] - LEVEL))
+        if best is None or score < best[0]:
+            best = (score, choice, inside)
+    assert best is not None
+    return best[1], best[2]
 
 
-def without_own_model(rows: Sequence[Row], pull: float) -> Iterable[tuple[Row, float]]:
-    """Each row with the half-width of its interval learned from the rows of all other models."""
-    for model in sorted({row.model for row in rows}):
-        found = learned([row for row in rows if row.model != model], pull)
-        for row in rows:
-            if row.model == model:
-                spread = spread_at(found, row.path)
-                if spread is not None:
-                    yield row, half_width(row.reacts, row.kernels, spread.log)
+def without_own_model(rows: Sequence[Row], choice: Choice) -> Iterator[tuple[Row, Halves]]:
+    """Each row with its interval learned from the rows of all other models."""
+    for table, own in _without_each(rows):
+        yield from _intervals(table, own, choice)
+
+
+def _without_each(rows: Sequence[Row]) -> list[tuple[_Table, list[Row]]]:
+    """For each model, the table of all others and its own rows."""
+    models: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        models[row.model].append(row)
+    others = {model: [row for row in rows if row.model != model] for model in sorted(models)}
+    return [(_Table(kept), models[model]) for model, kept in others.items() if kept]
+
+
+def _intervals(table: _Table, own: Sequence[Row], choice: Choice) -> Iterator[tuple[Row, Halves]]:
+    spreads = table.spreads(choice)
+    for row in own:
+        spread = spread_at(spreads, row.path)
+        if spread is not None:
+            yield row, halves(row.reacts, row.kernels, spread)
+
+
+def _judged(tables: Sequence[tuple[_Table, list[Row]]], choice: Choice) -> tuple[float, float]:
+    """The score of a choice, and the part of the rows inside, each model alike."""
+    scores, inside = [], []
+    for table, own in tables:
+        found = list(_intervals(table, own, choice))
+        out = [min(max(row.log_error - ends.high, -ends.low - row.log_error, 0.0), FAR) for row, ends in found]
+        if found:
+            scores.append(
+                float(np.mean([ends.low + ends.high + 2.0 / (1.0 - LEVEL) * far for (_, ends), far in zip(found, out, strict=True)]))
+            )
+            inside.append(float(np.mean([far == 0.0 for far in out])))
+    return float(np.mean(scores)), float(np.mean(inside))
 
 
 def spread_at(found: Mapping[Path, Spread], path: Path) -> Spread | None:
-    """Of the narrowest group that is known along a path; a label that no row has takes that of the next less believable, or the last."""
+    """Of the narrowest group that is known along a path; a label that no row has takes that of the next less believable, or of the last."""
     for end in range(len(path), 0, -1):
         if path[:end] in found:
-            if end == 1 and len(path) > 1:
-                return _of_near_label(found, path) or found[path[:1]]
+            if end == 2 < len(path):
+                return _of_near_label(found, path) or found[path[:end]]
             return found[path[:end]]
     return None
 
 
 def _of_near_label(found: Mapping[Path, Spread], path: Path) -> Spread | None:
-    at = LABELS.index(path[1])
+    at = LABELS.index(path[2])
     for label in (*LABELS[at + 1 :], *reversed(LABELS[:at])):
-        if (path[0], label) in found:
-            return spread_at(found, (path[0], label, *path[2:]))
+        if (*path[:2], label) in found:
+            return spread_at(found, (*path[:2], label, *path[3:]))
     return None
 
 
@@ -121,31 +181,44 @@ class _Table:
     def __init__(self, rows: Sequence[Row]) -> None:
         self._scores = np.array([_score(row) for row in rows])
         self._order = np.argsort(self._scores, kind="stable")
-        self.groups: dict[Path, list[int]] = defaultdict(list)
+        members: dict[Path, list[int]] = defaultdict(list)
         for k, row in enumerate(rows):
-            for end in range(1, len(row.path) + 1):
-                self.groups[row.path[:end]].append(k)
-        self._models = {path: len({rows[k].model for k in members}) for path, members in self.groups.items()}
-        self._weights = {path: _alike([rows[k] for k in members]) for path, members in self.groups.items()}
+            for end in range(min(2, len(row.path)), len(row.path) + 1):
+                members[row.path[:end]].append(k)
+        self._members = {path: np.array(own) for path, own in members.items()}
+        self._models = {path: len({rows[k].model for k in own}) for path, own in members.items()}
+        self._weights = {path: _alike([rows[k] for k in own]) for path, own in members.items()}
+        self._below: dict[tuple[Path, float], F64] = {}
 
-    def spread(self, path: Path, pull: float) -> Spread:
-        weights = np.zeros(len(self._scores))
-        left = 1.0
-        for end in range(len(path), 0, -1):
-            group = path[:end]
-            n = self._models[group]
-            own = left * (n / (n + pull) if end > 1 else 1.0)
-            weights[self.groups[group]] += own * self._weights[group]
-            left -= own
-        ordered = weights[self._order]
-        level = min(LEVEL * (1.0 + 1.0 / self._models[path[:1]]), 1.0)
-        at = int(np.searchsorted(np.cumsum(ordered), level * ordered.sum()))
-        score = float(self._scores[self._order[min(at, len(ordered) - 1)]])
-        return Spread(math.sqrt(max(score, 0.0)), self._models[path], len(self.groups[path]))
+    def spreads(self, choice: Choice) -> dict[Path, Spread]:
+        """Of every group."""
+        return _widening({path: self._spread(path, choice) for path in self._members})
+
+    def _spread(self, path: Path, choice: Choice) -> Spread:
+        below, ordered = self._mixture(path, choice.pull), self._scores[self._order]
+        ends = (ordered[min(int(np.searchsorted(below, q)), len(ordered) - 1)] for q in (choice.tail, 1.0 - choice.tail))
+        low, high = (max(float(end) * sign, 0.0) for end, sign in zip(ends, (-1.0, 1.0), strict=True))
+        return Spread(low, high, self._models[path], len(self._members[path]))
+
+    def _mixture(self, path: Path, pull: float) -> F64:
+        """The distribution of a group's scores, by all scores in their order."""
+        known = self._below.get((path, pull))
+        if known is None:
+            weights, left = np.zeros(len(self._scores)), 1.0
+            groups = [path[:end] for end in range(len(path), 0, -1) if path[:end] in self._members]
+            for group in groups:
+                own = left * (self._models[group] / (self._models[group] + pull) if group != groups[-1] else 1.0)
+                weights[self._members[group]] += own * self._weights[group]
+                left -= own
+            below = np.cumsum(weights[self._order])
+            known = self._below[path, pull] = below / below[-1]
+        return known
 
 
 def _score(row: Row) -> float:
-    return (row.log_error / row.reacts) ** 2 - (Z * row.kernels) ** 2
+    """What remains of a row's error, with its sign."""
+    own = row.log_error / row.reacts
+    return math.copysign(math.sqrt(max(own * own - (Z * row.kernels) ** 2, 0.0)), own)
 
 
 def _alike(rows: Sequence[Row]) -> F64:
@@ -159,7 +232,7 @@ def _alike(rows: Sequence[Row]) -> F64:
 
 
 def learned_differences(rows: Sequence[Row], settings: Sequence[tuple[str, str, str]]) -> dict[Path, Spread]:
-    """What does not cancel between two runs that share things: the 80 % quantile of |e1 / A1 - e2 / A2| over pairs of rows of a kind.
+    """What does not cancel between two runs that share things: the interval of e1 / A1 - e2 / A2 over pairs of rows of a kind.
 
     settings  model, device and engine profile of each row. Pairs are of one figure, and share all three (`ALL_THREE`) or model and device
               (`MODEL_AND_DEVICE`); each model weighs alike, and within it each setting
@@ -175,9 +248,9 @@ def learned_differences(rows: Sequence[Row], settings: Sequence[tuple[str, str, 
                 if shared == MODEL_AND_DEVICE and settings[a][2] == settings[b][2]:
                     continue
                 apart = rows[a].log_error / rows[a].reacts - rows[b].log_error / rows[b].reacts
-                of_kind[group[0]].append(Row((group[0],), group[2], " ".join(group), apart, 1.0, 0.0))
+                of_kind[group[0]] += [Row((group[0],), group[2], " ".join(group), sign * apart, 1.0, 0.0) for sign in (1.0, -1.0)]
         for kind, own in of_kind.items():
-            found[(kind, shared)] = learned(own, 1.0)[(kind,)]
+            found[(kind, shared)] = learned(own, Choice(1.0, (1.0 - LEVEL) / 2.0))[(kind,)]
     return found
 
 
@@ -195,11 +268,11 @@ def _pairs(members: Sequence[int]) -> Iterable[tuple[int, int]]:
 def _widening(found: dict[Path, Spread]) -> dict[Path, Spread]:
     """No label is narrower than a more believable one of the same groups."""
     out = dict(found)
-    for kind, *rest in {(path[0], *path[2:]) for path in found if len(path) > 1}:
-        widest = 0.0
+    for kind, sparse, *rest in {(*path[:2], *path[3:]) for path in found if len(path) > 2}:
+        low = high = 0.0
         for label in LABELS:
-            path = (kind, label, *rest)
+            path = (kind, sparse, label, *rest)
             if path in out:
-                widest = max(widest, out[path].log)
-                out[path] = out[path]._replace(log=widest)
+                low, high = max(low, out[path].low), max(high, out[path].high)
+                out[path] = out[path]._replace(low=low, high=high)
     return out

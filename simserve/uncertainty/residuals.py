@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simserve.uncertainty.kinds import NEXT, TAIL, WHOLE
 from simserve.uncertainty.learning import Spread, spread_at
 
 FILE = Path(__file__).parent / "residuals.yaml"
@@ -22,8 +23,16 @@ class Residuals(NamedTuple):
     lengths: Mapping[tuple[str, str], Mapping[str, float]]
 
     def spread(self, path: tuple[str, ...]) -> Spread | None:
-        """Of the narrowest known group along the path; see `learning.spread_at`."""
-        return spread_at(self.spreads, path)
+        """Of the narrowest known group along the path; see `learning.spread_at`. A tail is no surer than the figures that it is
+        the tail of, and as sure where too few models had theirs measured; whole requests of which that is true are as sure as their further
+        tokens, which most of their time is made of."""
+        found = spread_at(self.spreads, path)
+        if not path[0].endswith(TAIL):
+            return found or (self.spread((NEXT, *path[1:])) if path[0] == WHOLE else None)
+        mean = self.spread((path[0].removesuffix(TAIL), *path[1:]))
+        if found is None or mean is None:
+            return found or mean
+        return found._replace(low=max(found.low, mean.low), high=max(found.high, mean.high))
 
     def seen(self, engine: str, device: str) -> Mapping[str, float]:
         """The largest mean lengths of measured runs; empty where there are none."""
@@ -46,8 +55,11 @@ def load(file: Path = FILE) -> Residuals:
 def document(spreads: Mapping[tuple[str, ...], Spread], lengths: Mapping[tuple[str, str], Mapping[str, float]], notes: list[str]) -> str:
     """The text of the file; `notes` become comments at its head."""
     lines = [f"# {note}" for note in notes]
-    lines.append("spreads:  # kind of figure / label / dense or experts / engine: [ln of what remains, models, rows]")
-    lines += [f"  {BETWEEN.join(path)}: [{found.log:.4f}, {found.models}, {found.rows}]" for path, found in sorted(spreads.items())]
+    lines.append("spreads:  # kind of figure / dense or experts / label / engine: [ln of what remains below, above, models, rows]")
+    lines += [
+        f"  {BETWEEN.join(path)}: [{found.low:.4f}, {found.high:.4f}, {found.models}, {found.rows}]"
+        for path, found in sorted(spreads.items())
+    ]
     lines.append("lengths:  # engine profile / device: [largest mean prompt, largest mean answer] of measured runs, tokens")
     lines += [f"  {BETWEEN.join(key)}: [{found['prompt']:.0f}, {found['output']:.0f}]" for key, found in sorted(lengths.items())]
     return "\n".join(lines) + "\n"

@@ -10,9 +10,9 @@ from simserve.catalogue import METRICS, SHOWN_FIGURES
 from simserve.uncertainty import residuals
 from simserve.uncertainty.belief import Belief, Interval
 from simserve.uncertainty.facts import Facts
-from simserve.uncertainty.kinds import Kind, kind_of
+from simserve.uncertainty.kinds import NEXT, Kind, kind_of
 from simserve.uncertainty.label import known_of, label_of, least_sure
-from simserve.uncertainty.learning import Z, half_width
+from simserve.uncertainty.learning import Z, halves
 
 STATS = ("mean", "p50", "p90", "p95", "p99")
 
@@ -29,18 +29,19 @@ def belief_of(facts: Facts, summary: Mapping[str, Any]) -> Belief:
     described = [group["cost"] for group in summary["simulated"]]
     groups = [known_of(cost, unmeasured, facts.beyond, lengths, known.seen) for cost in described]
     label, reasons = least_sure([label_of(group) for group in groups])
-    group = (label, *engine_groups(described[0]))
+    sparse, engine = engine_groups(described[0])
+    group = (sparse, label, engine)
     relative: dict[str, Interval] = {}
     intervals: dict[str, Interval] = {}
     kinds: dict[str, tuple[str, float]] = {}
     for name, value in headlines(summary):
-        kind = kind_of(name, facts)
+        kind = kind_of(name, facts, None if name.endswith(".mean") else value)
         ends = relative_of(kind, group)
         if kind is not None and ends is not None and value is not None and math.isfinite(value) and value > 0:
             relative[name], kinds[name] = ends, (kind.name, kind.reacts)
             intervals[name] = (value * ends[0], value * ends[1])
-    step = known.spread(("next mean", *group))
-    steps = 0.0 if step is None else step.log / Z
+    step = known.spread((NEXT, *group))
+    steps = 0.0 if step is None else (step.low + step.high) / (2.0 * Z)
     words = waiting_words(facts, relative)
     return Belief(label, reasons, intervals, relative, kinds, facts.sensitivity.load, words, steps)
 
@@ -61,8 +62,8 @@ def relative_of(kind: Kind | None, group: tuple[str, ...]) -> Interval | None:
     found = residuals.load().spread((kind.name, *group))
     if found is None:
         return None
-    half = half_width(kind.reacts, kind.steps.log, found.log)
-    return math.exp(-half), math.exp(half)
+    low, high = halves(kind.reacts, kind.steps.log, found)
+    return math.exp(-low), math.exp(high)
 
 
 def headlines(summary: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:

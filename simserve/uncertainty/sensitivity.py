@@ -39,6 +39,7 @@ class Sensitivity:
     rate     requests and tokens a second: 0 where the load is given, -1 where devices decide
     load     work at full batches over the time in which requests came; None in closed loops and where all come at once
     waiting  fraction of TTFT that is waiting beyond the request path and what is left of the step in progress
+    wait, calm  of that waiting alone, and of what else a first token takes, which is `calm_s` seconds on average
     """
 
     queueing: float = 1.0
@@ -48,6 +49,9 @@ class Sensitivity:
     rate: float = -1.0
     load: float | None = None
     waiting: float = 0.0
+    wait: float = 1.0
+    calm: float = 1.0
+    calm_s: float = math.inf
 
 
 def sensitivity_of(records: RunRecords) -> Sensitivity:
@@ -103,6 +107,9 @@ def sensitivity_of(records: RunRecords) -> Sensitivity:
         rate=-max(min(_elasticity(ends[0], ends[1]), 1.0), 0.0) if min(ends) > 0 else -1.0,
         load=load,
         waiting=waiting / ttft if ttft > 0 else 0.0,
+        wait=_elasticity(up, down) if waiting > 0 else 1.0,
+        calm=_elasticity(first(STRETCH, 0.0), first(1.0 / STRETCH, 0.0)),
+        calm_s=ttft - waiting,
     )
 
 

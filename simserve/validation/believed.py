@@ -12,7 +12,7 @@ from simserve.config.engine_profile import load_engine
 from simserve.model import load_model
 from simserve.uncertainty import residuals
 from simserve.uncertainty.facts import Facts, of_numbers
-from simserve.uncertainty.kinds import kind_of
+from simserve.uncertainty.kinds import DEVICES_DECIDE, RATE, kind_of
 from simserve.uncertainty.label import Known, label_of
 from simserve.uncertainty.learning import Row
 from simserve.uncertainty.run import relative_of
@@ -40,8 +40,9 @@ def rows_of(outcomes: Iterable[Outcome], *, measured: bool) -> list[Row]:
         label = label_of_case(case, facts, {} if measured else seen[model_group(case)], measured=measured)
         for metric, value in case.measured.items():
             kind, predicted = kind_of(metric, facts), outcome.predicted.get(metric, 0.0)
-            if kind is not None and predicted > 0 and value > 0 and not metric.startswith("total_"):
-                path = (kind.name, label, sparsity(case.model), family(case.profile))
+            follows = kind is not None and kind.reacts >= (DEVICES_DECIDE if kind.name == RATE else 0.0)
+            if kind is not None and follows and predicted > 0 and value > 0 and not metric.startswith("total_"):
+                path = (kind.name, sparsity(case.model), label, family(case.profile))
                 run = f"{case.dataset}/{case.run}"
                 rows.append(Row(path, model_group(case), run, math.log(value / predicted), kind.reacts, kind.steps.log, metric))
     return rows
@@ -69,7 +70,7 @@ def judged(outcome: Outcome) -> tuple[str, list[Judged]]:
         return "", []
     measured = accuracy_of(case.profile, case.gpu, case.model) is not None
     label = label_of_case(case, facts, known.lengths, measured=measured)
-    group = (label, sparsity(case.model), family(case.profile))
+    group = (sparsity(case.model), label, family(case.profile))
     found = []
     for metric, value in case.measured.items():
         predicted, ends = outcome.predicted.get(metric), relative_of(kind_of(metric, facts), group)

@@ -158,7 +158,7 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
 
 
 def believed(spec: CapacitySpec, result: CapacityResult) -> CapacityResult:
-    """The result with how far to believe it, from one more run at the load that was found (of the first seed); as it is without an answer."""
+    """The result with how far to believe it, from one more run at the load that the first seed found; as it is without an answer."""
     first = result.replicates[0]
     if result.rate is None or first.low is None:
         return result

@@ -316,7 +316,7 @@ class Deployment:
             ends_late=self.engine is not None and self.engine.ends_late and path.steps_ahead > 0,
             policy=self.policy or type(scheduler).__name__,
             kv_groups=self.kv_groups,
-            jitter=None if self.published else step_jitter(self.engine and self.engine.jitter, self.host_overheads, self.jitter_seed),
+            jitter=step_jitter(self.engine.jitter if self.engine and not self.published else None, self.host_overheads, self.jitter_seed),
             **place,
         )
 

@@ -84,7 +84,7 @@ class Lane:
         self.view = InstanceView(batch, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
         self.clock = instance.clock
         self.cost = instance.cost
-        self.jitter = spec.jitter and spec.jitter.of_lane(self.number)
+        self.jitter = None if spec.jitter is None else spec.jitter.of_lane(self.number)
         self.intake = instance.intake
         self.kv = instance.kv
         self.group = self.batch.group

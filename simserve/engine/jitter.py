@@ -114,11 +114,11 @@ class LaneJitter:
                 out.append(varied if varied > least else least)
             return out
         means = np.asarray(seconds, dtype=np.float64)
-        delays = host * self._factor_rows[place:end]
+        delays: F64 = host * self._factor_rows[place:end]
         delays += self._stall_rows[place:end]
         delays += means
-        found: F64 = np.maximum(delays, FLOOR * means, out=delays)
-        return found
+        np.maximum(delays, FLOOR * means, out=delays)
+        return delays
 
 
 @functools.lru_cache(maxsize=64)

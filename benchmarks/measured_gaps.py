@@ -106,8 +106,8 @@ Written by `python -m benchmarks.measured_gaps --page docs/gap-accuracy.md`.
 Measured: median time between two tokens of a request (ITL) in steady windows of vLLM 0.11.1 (ml-energy/leaderboard 0cd52dab897c), batches
 of 8 to 4,095, text models in their published weights. Ours: the time of one step of the profile `vllm-v1-async` over that batch at its mean
 context, with as many prompts as join half of the steps. Kernels come from the profile; the host's seconds were learned on other runs of
-other machines (A100, H100 and H200 servers), none of B200. Nothing was fitted on these rows, so each model counts as left out. Prompts of the
-chats are not published ([power-accuracy.md](power-accuracy.md)).
+other machines (A100, H100 and H200 servers), none of B200. Nothing was fitted on these rows, so each model counts as left out. Prompts
+of the chats are not published ([power-accuracy.md](power-accuracy.md)).
 
 *The GPUs set the pace* in rows below 8,000 tokens/s whose steps are alike: the 90th percentile of their gaps, where prompts are rare, lies
 within 25 % of the median, as does that of every smaller batch of the series. The series of one B200 fail that, all of them: Qwen3-8B at

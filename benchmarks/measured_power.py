@@ -217,7 +217,8 @@ Measured: average power of all GPUs of a server over a steady window of vLLM 0.1
 simulated time. Each model is predicted with figures fitted on all *other* models. "Simulated steps" takes our step times too
 (`vllm-v1-async`), as a run does. Prompts of the chats are not published: {chat} tokens are taken, at which our steps of the two largest
 dense models agree with the measured ones at every batch. Left out: rows of more than 8,000 tokens/s, where the API server sets the
-pace, and rows whose host disturbs the steps (all series of one B200: [gap-accuracy.md](gap-accuracy.md)). Rows of an expert fill tiles of 64 (`cost/energy.py`).
+pace, and rows whose host disturbs the steps (all series of one B200: [gap-accuracy.md](gap-accuracy.md)). Rows of an
+expert fill tiles of 64 (`cost/energy.py`).
 """
 
 

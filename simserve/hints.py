@@ -207,6 +207,8 @@ def hardware(name: str, names: list[str]) -> str:
     words = re.split(r"[^a-z0-9]+", re.sub(r"^(nvidia|amd|intel|google|aws|huawei|tesla)[ _-]*", "", name[:200].lower()))
     device = next((word for word in words if any(c.isdigit() for c in word)), "")
     same = [one for one in names if device and device in one.split("-")]
+    shared = {one: len(set(words) & set(one.split("-"))) for one in same}
+    same = [one for one in same if shared[one] == max(shared.values())]  # an H100 80GB HBM3 is no PCIe card
     number = re.sub(r"[^0-9]", "", device)
     others = [one for one in names if not number or number in re.findall(r"\d+", one)]  # an l4 is no l40s
     near = similar(name, same) or same or similar(name, others)

@@ -23,12 +23,27 @@ _WHAT = {"hardware_profiles": "hardware profile", "experiments": "experiment", "
 _PACKAGE = Path(__file__).resolve().parent
 
 
+_OTHER_NAMES = {
+    "b200": "b200-sxm",
+    "hgx-b200": "b200-sxm",
+    "dgx-b200": "b200-sxm",
+    "b300": "b300-sxm",
+    "hgx-b300": "b300-sxm",
+    "dgx-b300": "b300-sxm",
+    "gb200-nvl72": "gb200",
+    "gb300-nvl72": "gb300",
+    "rtx-pro-6000-blackwell-server-edition": "rtx-pro-6000-server",
+}
+"""Names under which a device is sold, where they mean one profile."""
+
+
 def find(kind: Kind, name: str) -> Path:
     """The shipped file of that name: with or without its suffix, with or without the folder (`traces/x.csv`, `x.csv`, `x`).
 
     Case does not matter. Raises ProfileError, ConfigError or TraceError (by kind) with the nearest right name.
     """
     wanted = name.removeprefix(f"{kind}/").lower()
+    wanted = _OTHER_NAMES.get(wanted, wanted) if kind == "hardware_profiles" else wanted
     by_name, by_stem = _by_name(kind, _files(kind))
     found = by_name.get(wanted) or by_stem.get(wanted)
     if found is None:

@@ -12,9 +12,13 @@ from simserve.model.name_words import parse, without_format
 from simserve.validation import devices
 
 _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and underscores
+    ("rtxpro6000blackwellserver", "rtx-pro-6000-server"),
+    ("rtxpro6000server", "rtx-pro-6000-server"),
     ("rtxpro6000", "rtx-pro-6000"),
+    ("rtx5090", "rtx-5090"),
     ("rtx4090", "rtx-4090"),
     ("gh200", "gh200"),
+    ("h100pcie", "h100-pcie"),
     ("h100", "h100-sxm-80gb"),
     ("h200", "h200-sxm-141gb"),
     ("h800", "h800"),
@@ -22,7 +26,11 @@ _GPUS = (  # first match wins; on the lower-case name without spaces, dashes and
     ("a100", "a100-sxm-80gb"),
     ("a800", "a800"),
     ("l40s", "l40s"),
-    ("b200", "b200"),
+    ("gb200", "gb200"),
+    ("gb300", "gb300"),
+    ("b200", "b200-sxm"),
+    ("b300", "b300-sxm"),
+    ("mi300x", "mi300x"),
     ("910c", "ascend-910c"),
     ("a3node", "ascend-910c"),
     ("910b", "ascend-910b"),

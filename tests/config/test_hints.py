@@ -53,7 +53,7 @@ def complaint(path: Path, *changes: str) -> str:
         ("engine=tensorrt", "'tensorrt-llm' or 'tensorrt-llm-1.0'"),
         ("engine=SGLang", "'sglang'"),
         ("engine=sglng", "'sglang'"),
-        ("hardware=h100", "'h100-sxm-80gb'"),
+        ("hardware=h100", "'h100-pcie' or 'h100-sxm-80gb'"),
         ("hardware=NVIDIA H100 80GB HBM3", "'h100-sxm-80gb'"),
         ("hardware=a100", "'a100-sxm-40gb' or 'a100-sxm-80gb'"),
         ("hardware=RTX4090", "'rtx-4090'"),

@@ -18,6 +18,9 @@ LEFT_OUT = Path(__file__).with_name("left_out.json")
 SHIPPED = {"expert_bandwidth": 0.5, "kernel_launch_s": 1.1e-4, "per_graph_piece_s": 7.7e-4}
 """The values in the profiles: tests hold them against these."""
 
+MOST_TOKENS = 2e6
+"""Output tokens of a run that teaches; longer ones are judged only. They are two of some seventy."""
+
 Values = dict[str, float]
 
 
@@ -41,7 +44,8 @@ class Responses:
 
 def fit() -> None:
     """Writes what was chosen with all models and without each, and the errors of the rows of the model left out."""
-    rows = [case for case in cases() if not case.skip]
+    judged = [case for case in cases() if not case.skip]
+    rows = [case for case in judged if case.load.requests * case.load.output.mean <= MOST_TOKENS]
     responses = Responses(_work() / "ascend-responses.json")
     table: dict[str, dict[float, dict[str, float]]] = {}
     for name, tried in FITTED.items():
@@ -54,9 +58,9 @@ def fit() -> None:
                     of_model[model_of(case)].append(abs(log))
             table[name][value] = {model: float(np.mean(errors)) for model, errors in of_model.items()}
             print(f"{name} {value:g}: {np.mean(list(table[name][value].values())):.3f}", file=sys.stderr, flush=True)
-    models = sorted({model_of(case) for case in rows})
+    models = sorted({model_of(case) for case in judged})
     chosen = {"all": _chosen(table, "")} | {model: _chosen(table, model) for model in models}
-    left_out = [_judged(case, chosen[model_of(case)], responses) for case in rows]
+    left_out = [_judged(case, chosen[model_of(case)], responses) for case in judged]
     LEFT_OUT.write_text(json.dumps({"chosen": chosen, "rows": left_out}, indent=1) + "\n", encoding="utf-8")
     print(chosen["all"])
 

@@ -141,7 +141,7 @@ class KernelChoice:
         """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose.
 
         Where the profile states an efficiency (Ascend), each tensor-parallel rank sends its part of a replica's tokens, as CANN's kernels are
-        called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank).
+        called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank), quantised first where the experts take 8-bit integers.
         """
         dtype = "fp8" if op.bytes_per_token % 2 or op.name == "moe_dispatch" else "bf16"
         nodes = -(-op.group // self.profile.device.devices_per_node)
@@ -160,6 +160,7 @@ class KernelChoice:
             model = self.operator(op.name, dtype, kernel=kind) if nodes == 1 else self._note(self._estimate(op.name, dtype, ""))
             if model.efficiency is not None:
                 common["num_tokens_per_gpu"] = np.ceil(tokens_per_gpu / op.tensor_parallel)
+                common["hidden_size"] = op.bytes_per_token / element_bytes / (2.0 if op.eight_bit else 1.0)
             times.append(model.seconds(sms=sms, **common))
         fastest: F64 = np.minimum(*times)
         return fastest

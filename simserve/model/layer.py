@@ -195,4 +195,6 @@ def _exchange(
     # fp8 activations travel as one byte to the experts; results come back at the activation type (DeepEP).
     element_bytes = 1 if name == "moe_dispatch" and formats.experts_up.method.startswith("fp8") else ACTIVATION_BYTES
     routing = (experts.experts_per_token, experts.num_experts)
-    return ExpertExchange(name, model.hidden_size * element_bytes, *routing, parallel.tp * parallel.dp, parallel.ep, parallel.tp)
+    eight_bit = name == "moe_dispatch" and formats.experts_up.method.startswith(("w8a8", "w4a8"))
+    ranks = parallel.tp * parallel.dp
+    return ExpertExchange(name, model.hidden_size * element_bytes, *routing, ranks, parallel.ep, parallel.tp, eight_bit)

@@ -143,6 +143,7 @@ class ExpertExchange:
     bytes_per_token  one copy of one token's hidden state. It goes to the ranks of its experts: at most experts_per_token of the
     expert_parallel groups, each of group / expert_parallel ranks that share an expert (all ranks when expert_parallel is 1).
     tensor_parallel  ranks of a replica, which all hold its tokens: engines that let each send only its part need it
+    eight_bit  the experts take 8-bit integers, so that an engine may quantise what it sends to them
     """
 
     name: Literal["moe_dispatch", "moe_combine"]
@@ -152,6 +153,7 @@ class ExpertExchange:
     group: int
     expert_parallel: int
     tensor_parallel: int = 1
+    eight_bit: bool = False
 
 
 Operator = Gemm | Attention | MLA | IndexerScores | LinearAttentionCore | MoE | Elementwise | AllReduce | AllGather | ExpertExchange

@@ -10,6 +10,7 @@ from simserve.calibration.measure.torch_library import load_optional, load_torch
 from simserve.errors import ConfigError, nearest
 
 KINDS = ("cuda", "npu", "cpu")
+_GRAPHS = {"cuda": "CUDAGraph", "npu": "NPUGraph"}
 _CPU_CACHE_BYTES = 8 << 20  # nominal: a CPU's cache size is not known to PyTorch, and cold weights matter on accelerators
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "invalid buffer size")
 _ASCEND_L2_BYTES = 192 << 20  # Ascend 910B; torch_npu does not report it
@@ -18,15 +19,16 @@ _ASCEND_L2_BYTES = 192 << 20  # Ascend 910B; torch_npu does not report it
 class TorchDevice:
     """One device through PyTorch.
 
-    l2_bytes, memory_bytes, sms   as the driver reports them. has_graphs: kernels can be captured and replayed (CUDA graphs).
+    l2_bytes, memory_bytes, sms   as the driver reports them. has_graphs: kernels can be captured and replayed (CUDA graphs; NPU graphs
+    where torch_npu has them, 2.6 and newer).
     """
 
     def __init__(self, kind: str, index: int = 0) -> None:
         self.torch = load_torch()
         self.kind = kind
         self.index = index
-        self.has_graphs = kind == "cuda"
         self._module: Any = None if kind == "cpu" else _accelerator(self.torch, kind)
+        self.has_graphs = kind in _GRAPHS and hasattr(self._module, _GRAPHS[kind])
         self.count = 1 if self._module is None else int(self._module.device_count())
         if self._module is None:
             self.device = self.torch.device("cpu")
@@ -62,13 +64,13 @@ class TorchDevice:
         return float(start.elapsed_time(end)) * 1e-3
 
     def capture(self, work: Callable[[], object]) -> Callable[[], object]:
-        """Capture `work` into a CUDA graph and return its replay. `work` must have run before (lazy initialisation is not captured)."""
+        """Capture `work` into a graph and return its replay. `work` must have run before (lazy initialisation is not captured)."""
         side = self._module.Stream()
         side.wait_stream(self._module.current_stream())
         with self._module.stream(side):
             work()
         self._module.current_stream().wait_stream(side)
-        graph = self._module.CUDAGraph()
+        graph = getattr(self._module, _GRAPHS[self.kind])()
         with self._module.graph(graph):
             work()
         return lambda: graph.replay()

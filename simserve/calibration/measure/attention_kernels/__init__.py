@@ -9,13 +9,20 @@ from __future__ import annotations
 from simserve.calibration.measure.attention_kernels.batch import AttentionPlan, Batch, Heads
 from simserve.calibration.measure.attention_kernels.dense import DensePlan
 from simserve.calibration.measure.attention_kernels.flashinfer import FlashInferPlan
+from simserve.calibration.measure.attention_kernels.fused_infer import FusedInferPlan
 from simserve.calibration.measure.attention_kernels.gather import GatherPlan
 from simserve.calibration.measure.attention_kernels.varlen import VarlenPlan
 from simserve.calibration.measure.devices import TorchDevice
 
 __all__ = ["PLANS", "AttentionPlan", "Batch", "Heads", "available", "best_for_measuring"]
 
-PLANS: dict[str, type[AttentionPlan]] = {"flashinfer": FlashInferPlan, "varlen": VarlenPlan, "gather": GatherPlan, "sdpa": DensePlan}
+PLANS: dict[str, type[AttentionPlan]] = {
+    "flashinfer": FlashInferPlan,
+    "fused_infer": FusedInferPlan,
+    "varlen": VarlenPlan,
+    "gather": GatherPlan,
+    "sdpa": DensePlan,
+}
 """Best first for a paged cache. `sdpa` has no paged cache: sequences of one batch must be alike."""
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simserve.study.capacity.search import capacity
     from simserve.study.paired import paired
     from simserve.study.placement.search import place
+    from simserve.study.plan.search import plan
     from simserve.study.regress.check import regress
     from simserve.study.sweep.run import sweep
 
@@ -34,13 +35,15 @@ _HOMES = {
     "capacity": "simserve.study.capacity.search",
     "paired": "simserve.study.paired",
     "place": "simserve.study.placement.search",
+    "plan": "simserve.study.plan.search",
     "compare": "simserve.report.compare.comparison",
     "regress": "simserve.study.regress.check",
     "sweep": "simserve.study.sweep.run",
 }
 
 __all__ = [
-    "Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "paired", "place", "regress", "run", "sweep",
+    "Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "paired", "place", "plan", "regress", "run",
+    "sweep",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 EXPORTED = {
     *("Experiment", "Result", "SimserveError", "__version__"),
-    *("capacity", "compare", "load", "paired", "place", "regress", "run", "sweep"),
+    *("capacity", "compare", "load", "paired", "place", "plan", "regress", "run", "sweep"),
 }
 """Adding a name is a decision; taking one away breaks a user's notebook."""
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "Results, comparisons and studies as one HTML page.",
     "sweep": "Run an experiment over many values of its keys.",
     "capacity": "Find the highest load at which a predicate holds.",
+    "plan": "Find the cheapest deployment that meets an SLO.",
     "place": "Find the best placement of prefill and decode instances.",
     "paired": "Compare two configurations over the same seeds.",
     "regress": "Check a suite against its recorded baselines.",

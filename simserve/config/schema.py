@@ -19,6 +19,7 @@ from simserve.bounds import LEAST_INTERVAL_S, MOST_BLOCKS, MOST_BYTES_PER_S, MOS
 from simserve.catalogue import TARGETS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.cost_section import CostSection
+from simserve.config.plan_section import PlanSection
 from simserve.config.prices_section import PricesSection
 from simserve.config.probes import ProbeSection
 from simserve.config.section import OpenSection, Section
@@ -361,6 +362,7 @@ class ExperimentSpec(Section):
         default=None, gt=0, le=MOST_S, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."
     )
 
+    plan: PlanSection | None = Field(default=None, description="The deployments that `simserve plan` chooses from.")
     paper: PaperSection | None = Field(default=None, description="The paper whose claims the variants check.")
     variants: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

@@ -14,7 +14,7 @@ RUNS = "runs"
 STUDY = "study"
 """Beside the rows: which kind of study they belong to, so that an unfinished one can say what it is."""
 
-STUDIES = ("sweep", "capacity search", "placement search")
+STUDIES = ("sweep", "capacity search", "placement search", "plan search")
 
 
 def opened(out: Path, what: str, result: str, *, resume: bool, force: bool = False) -> RunCache:

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "studies.md": "tests/study/test_studies_page.py",
     "reports.md": "tests/report/test_reports_page.py",
     "placement.md": "tests/study/test_placement_page.py",
+    "planning.md": "tests/study/test_planning_page.py",
     "clusters.md": "tests/docs/test_clusters_page.py",
     "speculation.md": "tests/docs/test_speculation_page.py",
     "metrics.md": "tests/report/test_metric_of_a_package.py",

@@ -24,20 +24,23 @@ KINDS: tuple[Kind, ...] = ("disaggregated", "mixed")
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`count` equal instances of a role, each tp x pp devices."""
+    """`count` equal instances of a role, each tp x pp x dp devices."""
 
     role: str
     count: int
     tp: int
     pp: int
+    dp: int = 1
+    ep: int = 1
 
     @property
     def devices(self) -> int:
         """Devices of all instances."""
-        return self.count * self.tp * self.pp
+        return self.count * self.tp * self.pp * self.dp
 
     def __str__(self) -> str:
-        parts = [f"tp{self.tp}", *([f"pp{self.pp}"] if self.pp > 1 else [])]
+        more = (("pp", self.pp), ("dp", self.dp), ("ep", self.ep))
+        parts = [f"tp{self.tp}", *(f"{name}{ranks}" for name, ranks in more if ranks > 1)]
         return f"{f'{self.count} x ' if self.count > 1 else ''}{' '.join(parts)}"
 
 
@@ -69,7 +72,8 @@ class Placement:
         groups = []
         for pool in self.pools:
             pattern = by_role.get(pool.role, items[0])
-            parallel = {**dict(pattern.get("parallel") or {}), "tp": pool.tp, "pp": pool.pp}
+            apart = {name: ranks for name, ranks in (("dp", pool.dp), ("ep", pool.ep)) if ranks > 1}
+            parallel = {**dict(pattern.get("parallel") or {}), "tp": pool.tp, "pp": pool.pp, **apart}
             groups.append({**pattern, "role": pool.role, "count": pool.count, "parallel": parallel})
         return groups
 
@@ -83,7 +87,7 @@ def placements(model: ModelArchitecture, devices: int, node_devices: int, affini
     """
     if devices < 1 or node_devices < 1:
         raise ConfigError(f"a placement needs devices: found {devices} devices, {node_devices} in a node")
-    found = [p for kind in kinds for p in _of_kind(kind, list(_layouts(model, devices, node_devices)), devices, node_devices, affinity)]
+    found = [p for kind in kinds for p in _of_kind(kind, list(layouts(model, devices, node_devices)), devices, node_devices, affinity)]
     if not found:
         raise ConfigError(f"no placement of {' or '.join(kinds)} instances of {model.name} on {devices} devices, {node_devices} in a node")
     return found
@@ -103,7 +107,7 @@ def _of_kind(kind: Kind, layouts: list[tuple[int, int]], devices: int, node_devi
                     yield placement
 
 
-def _layouts(model: ModelArchitecture, devices: int, node_devices: int) -> Iterator[tuple[int, int]]:
+def layouts(model: ModelArchitecture, devices: int, node_devices: int) -> Iterator[tuple[int, int]]:
     """(tp, pp) of one instance: tp that the model can be split by, equal pipeline stages."""
     for tp in range(1, min(devices, node_devices) + 1):
         try:

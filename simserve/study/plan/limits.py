@@ -1,0 +1,73 @@
+"""The limits that a predicate sets, one by one: which binds, by how much it is met, what fails for certain."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from simserve.study.predicate import Predicate, parse_quantity
+from simserve.study.quantities import Quantity
+
+
+class Limit(NamedTuple):
+    """`quantity` is at most (`upper`) or at least `bound`."""
+
+    quantity: Quantity
+    upper: bool
+    bound: float
+
+    @property
+    def text(self) -> str:
+        """As in a predicate."""
+        return f"{self.quantity.text} {'<=' if self.upper else '>='} {self.bound:g}"
+
+    def margin(self, value: float) -> float:
+        """How far inside the limit a value is, as a fraction of it; negative outside. Of fractions that must be near 1 (attainment >= 0.99)
+        as a fraction of what may miss, so that 0.995 is half way."""
+        if self.upper:
+            return (self.bound - value) / self.bound if self.bound else self.bound - value
+        room = 1.0 - self.bound if 0.5 <= self.bound < 1.0 else self.bound
+        return (value - self.bound) / room if room else value - self.bound
+
+    def broken(self, value: float) -> bool:
+        """Whether a value is outside."""
+        return value > self.bound if self.upper else value < self.bound
+
+
+def limits(predicate: Predicate) -> tuple[Limit, ...]:
+    """The comparisons of one figure with a number that a predicate joins by `and`. Others (sums, or, not) set no single limit."""
+    return tuple(_limits(predicate.tree))
+
+
+def _limits(node: ast.expr) -> list[Limit]:
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+        return [limit for value in node.values for limit in _limits(value)]
+    if not isinstance(node, ast.Compare) or len(node.ops) != 1:
+        return []
+    left, right, op = node.left, node.comparators[0], node.ops[0]
+    at_most = isinstance(op, ast.LtE | ast.Lt)
+    if isinstance(left, ast.Constant):
+        left, right, at_most = right, left, not at_most
+    if not isinstance(right, ast.Constant) or not isinstance(left, ast.Attribute | ast.Name | ast.Subscript):
+        return []
+    return [Limit(parse_quantity(ast.unparse(left)), at_most, float(right.value))]  # type: ignore[arg-type]
+
+
+def tightest(found: tuple[Limit, ...], values: Mapping[str, float | None]) -> tuple[Limit, float] | None:
+    """The limit with the least margin, and that margin; None where no limit's figure is known."""
+    known = [(limit, limit.margin(value)) for limit in found if (value := values.get(limit.quantity.column)) is not None]
+    return min(known, key=lambda pair: pair[1]) if known else None
+
+
+def broken_at_best(found: tuple[Limit, ...], best: Mapping[str, float]) -> str:
+    """The limit that even the best imaginable figures break, in words; "" when none is.
+
+    best  latencies from below, fractions from above
+    """
+    for limit in found:
+        value = best.get(limit.quantity.column)
+        if value is not None and limit.quantity.more_is_worse == limit.upper and limit.broken(value):
+            way = "at least" if limit.upper else "at most"
+            return f"{limit.text} ({way} {value:.4g} on an empty instance)"
+    return ""

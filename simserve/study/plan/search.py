@@ -1,0 +1,267 @@
+"""`simserve.plan`: the cheapest deployment that meets an SLO under an experiment's load.
+
+All plans within the budget are bounded from the cost model (`bounds`), the rest simulated in order of cost (`screen`), the first that meets
+the SLO verified on fresh seeds, and with it the plans of the next costs (`verify`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from simserve.config.experiment import Experiment
+from simserve.config.hardware_file import hardware_path
+from simserve.config.plan_section import PlanSection
+from simserve.config.prices import rates
+from simserve.errors import ConfigError, SimserveError
+from simserve.files import yaml_text
+from simserve.model import load_model
+from simserve.progress.study import Meter, Progress, shown
+from simserve.report.files import write_whole
+from simserve.study.base import VARIANT, Base, base
+from simserve.study.capacity.search import DEFAULT_PREDICATE
+from simserve.study.folder import opened, other_versions_note
+from simserve.study.plan.belief import Believed, believed
+from simserve.study.plan.bounds import Bounds, bounds
+from simserve.study.plan.figures import Fate, Outcome, Verification
+from simserve.study.plan.limits import broken_at_best, limits
+from simserve.study.plan.offered import Offered, offered
+from simserve.study.plan.result import PLAN, PlanResult
+from simserve.study.plan.runs import Execution, Runs, Wanted
+from simserve.study.plan.screen import RUNGS, Screen, Screened
+from simserve.study.plan.space import Family, Plan, Space, space
+from simserve.study.plan.verify import verified
+from simserve.study.predicate import Predicate, parse
+
+BEST = "best.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSpec:
+    """What to choose from, under which load, by which predicate."""
+
+    base: Base
+    experiment: Experiment
+    section: PlanSection
+    predicate: Predicate
+    space: Space
+    load: Offered
+    prices: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def preview(self) -> str:
+        """How much there is to do, before it is done."""
+        plans, makes = self.space.count(), self.space.count_families()
+        most = plans + self.section.replicates * self.section.finalists
+        return f"{plans:,} plans of {makes:,} makes of instances: at most {most:,} runs of {self.load.requests:,} requests"
+
+
+def plan(
+    source: Experiment | str | Path | Mapping[str, Any],
+    /,
+    when: str | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    backend: str = "joblib",
+    jobs: int | None = None,
+    address: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | Progress = False,
+) -> PlanResult:
+    """The cheapest deployment of an experiment's model that meets `when` under its load, of those that its `plan` section allows.
+
+    when     a predicate over the figures of a run; default: that of the section, or 99 % of the requests meet the SLO
+    changes  keys of the experiment by dotted path, such as {"plan.budget.devices": 16}
+    backend, jobs, address  where the runs are computed, as in sweeps
+    out      directory of the runs, the answer (plan.json) and the experiment of the plan (best.yaml); with `resume` runs that lie there
+             are not computed again
+
+    Raises ConfigError for a budget that allows no plan, more plans than the section's limit, devices without a price where they must be
+    told apart; OutputError for `out`.
+    """
+    spec = specify(source, when, changes)
+    with shown(progress) as show:
+        return find(spec, Execution(backend, jobs, address, None if out is None else Path(out), resume), show)
+
+
+def specify(
+    source: Experiment | str | Path | Mapping[str, Any], when: str | None = None, changes: Mapping[str, Any] | None = None
+) -> PlanSpec:
+    """The search, checked. Raises ConfigError."""
+    origin = base(source, changes)
+    experiment = origin.load()
+    if experiment.spec.workload is None:
+        raise ConfigError(f"{experiment.name}: has probes and no workload, so there is no load to plan for")
+    section = experiment.spec.plan or PlanSection()
+    when = when or section.when
+    if when is None:
+        if not any(experiment.spec.slo.model_dump(exclude_none=True).values()):
+            raise ConfigError("say what a plan must meet (--when 'ttft.p99 <= 2.0', or plan.when); the experiment states no SLO to go by")
+        when = DEFAULT_PREDICATE
+    hardware = section.hardware or (experiment.groups[0].hardware,)
+    for name in hardware:
+        hardware_path(name, experiment.base_dir)
+    usd, prices = _prices(experiment, section, hardware)
+    model_section = experiment.spec.model_section
+    model = load_model(model_section.name, base_dir=experiment.base_dir, quantisation=model_section.quantisation)
+    found = space(experiment, section, model, usd)
+    notes = [*([model.taken] if model.taken else []), *_of_variants(origin)]
+    if usd and all(price is None for price in usd.values()):
+        notes.append(f"{', '.join(usd)} has no price: plans are ranked by their devices (prices.usd_per_hour states one)")
+    spec = PlanSpec(origin, experiment, section, parse(when), found, offered(experiment), prices, tuple(notes))
+    _refuse_too_many(spec)
+    return spec
+
+
+def _prices(experiment: Experiment, section: PlanSection, hardware: tuple[str, ...]) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """USD an hour of each profile's devices. Where plans of several must be told apart, or a budget is in money, each needs one."""
+    needed = len(hardware) > 1 or section.budget.usd_per_hour is not None
+    found = rates(experiment.spec.prices, hardware, experiment.base_dir, required=True if needed else None)
+    return {name: found.of(name) for name in hardware}, found.about
+
+
+def _of_variants(origin: Base) -> list[str]:
+    if origin.variant is not None or not origin.variants:
+        return []
+    return [f"this is the experiment as it stands; it has the variants {', '.join(origin.variants)} (--set {VARIANT}=NAME)"]
+
+
+def _refuse_too_many(spec: PlanSpec) -> None:
+    """Raises ConfigError for more plans than the limit, saying how long their bounds alone would take."""
+    count, limit = spec.space.count(), spec.section.limit
+    if count <= limit:
+        return
+    start_s = time.monotonic()
+    _bounds_of(spec, next(spec.space.families()))
+    hours = (time.monotonic() - start_s) * spec.space.count_families() / 3600
+    takes = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
+    raise ConfigError(
+        f"plan: {count:,} plans of {spec.space.count_families():,} makes of instances are more than plan.limit ({limit:,}): bounding them "
+        f"alone would take about {takes}. Narrow the lists, state `instances`, or raise plan.limit"
+    )
+
+
+def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress | None = None) -> PlanResult:
+    """Runs the search. Raises ConfigError when no plan can be run at all, OutputError for the directory."""
+    execution = execution or Execution()
+    out = execution.out
+    cache = None if out is None else opened(out, "plan search", PLAN, resume=execution.resume, force=execution.force)
+    families = list(spec.space.families())
+    meter = Meter("makes of instances bounded", len(families), progress)
+    outcomes: dict[Plan, Outcome] = {}
+    entered: list[Screened] = []
+    for family in families:
+        known = _bounds_of(spec, family)
+        meter.add(failed=bool(known.error))
+        for plan in map(family.plan, spec.space.counts(family)):
+            outcomes[plan] = _bounded(spec, plan, known)
+            if outcomes[plan].fate == Fate.NOT_RUN:
+                entered.append(Screened(plan, known.utilisation(plan.counts)))
+    if all(one.fate == Fate.IMPOSSIBLE for one in outcomes.values()):
+        first = next(iter(outcomes.values()))
+        raise ConfigError(f"no plan can be run; the first: {first.name}: {first.why}")
+    entered.sort(key=lambda one: (one.plan.order, one.utilisation or 0.0))
+    wanted = spec.predicate.quantities
+    runs = Runs(spec.base, spec.experiment, spec.load, wanted, execution, cache, progress)
+    runs.most_work = len(entered) * (1 + RUNGS[0]) + spec.section.replicates * spec.section.finalists
+    screen = Screen(entered, spec.predicate, runs, spec.experiment.spec.seed)
+    for one, verification, values in _finalists(spec, screen, runs):
+        fate = Fate.REFUTED if verification.failures else Fate.VERIFIED
+        outcomes[one.plan] = _with(outcomes[one.plan], fate, "; ".join(verification.failures), values, 1.0, verification)
+    for one in screen.plans:
+        if outcomes[one.plan].verification is None:
+            outcomes[one.plan] = _screened(outcomes[one.plan], one)
+    notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
+    ordered = sorted(outcomes.values(), key=lambda one: one.order)
+    result = PlanResult(
+        spec.experiment.name, spec.predicate, tuple(ordered), runs.done, runs.requests, spec.load.requests, spec.prices, tuple(notes)
+    )  # fmt: skip
+    if out is not None:
+        result.write(out)
+        _write_best(spec, result, outcomes, out)
+    return result
+
+
+def _bounds_of(spec: PlanSpec, family: Family) -> Bounds:
+    one = family.plan((1,) * len(family.shapes))
+    try:
+        experiment = spec.base.load(one.changes(spec.experiment))
+    except SimserveError as error:
+        return Bounds(str(error))
+    return bounds(experiment, spec.load, spec.predicate.quantities)
+
+
+def _bounded(spec: PlanSpec, plan: Plan, known: Bounds) -> Outcome:
+    """A plan after its bounds: eliminated, or not run yet."""
+    roles = tuple(shape.role for shape in plan.family.shapes)
+    fate, why = Fate.NOT_RUN, ""
+    if known.error:
+        fate, why = Fate.IMPOSSIBLE, known.error
+    elif broken := broken_at_best(limits(spec.predicate), known.best):
+        fate, why = Fate.TOO_SLOW, broken
+    elif busy := known.overloaded(plan.counts, roles):
+        fate, why = Fate.OVERLOADED, busy
+    pools = tuple({"role": p.role, "count": p.count, "tp": p.tp, "pp": p.pp, "dp": p.dp, "ep": p.ep} for p in plan.placement.pools)
+    utilisation = None if known.error else known.utilisation(plan.counts)
+    return Outcome(plan.name, plan.family.hardware, pools, plan.devices, plan.usd_per_hour, fate, why, utilisation)
+
+
+def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Screened, Verification, dict[str, float | None]]]:
+    """The cheapest plan that is verified, those that were refuted before it, and the plan with most head-room of each next cost."""
+    best: Screened | None = None
+    for one in screen.holding():
+        verification, values = _verify(spec, one, runs)
+        yield one, verification, values
+        if not verification.failures:
+            best = one
+            break
+    if best is None:
+        return
+    above = [one for one in screen.plans if not one.why and one.plan.order > best.plan.order]
+    above.sort(key=lambda one: (one.plan.order, one.utilisation or 0.0))
+    levels = [next(level) for _, level in groupby(above, key=lambda one: one.plan.order)]
+    for one in levels[: spec.section.finalists - 1]:
+        yield (one, *_verify(spec, one, runs))
+
+
+def _verify(spec: PlanSpec, one: Screened, runs: Runs) -> tuple[Verification, dict[str, float | None]]:
+    first = spec.experiment.spec.seed + 1
+    seeds = range(first, first + spec.section.replicates)
+    wanted = [Wanted(one.plan, 1.0, seed) for seed in seeds]
+    found = runs.of(wanted)
+    belief = Believed() if any(run.error for run in found) else believed(runs.placed(wanted[0]))
+    return verified(found, list(seeds), spec.predicate, limits(spec.predicate), spec.experiment, belief)
+
+
+def _screened(outcome: Outcome, one: Screened) -> Outcome:
+    if one.held:
+        return _with(outcome, Fate.HELD, "met it on the seed of the search; another plan of its cost was chosen", one.values, 1.0)
+    if one.why:
+        return _with(outcome, Fate.FAILED, one.why, one.values, one.fraction)
+    if one.fraction:
+        return _with(outcome, Fate.NOT_RUN, "ranked behind a plan of its cost after a short run", one.values, one.fraction)
+    return outcome
+
+
+def _with(
+    outcome: Outcome, fate: Fate, why: str, values: Mapping[str, float | None], fraction: float, verification: Verification | None = None
+) -> Outcome:
+    return Outcome(
+        outcome.name, outcome.hardware, outcome.pools, outcome.devices, outcome.usd_per_hour, fate, why, outcome.utilisation, dict(values),
+        fraction, verification,
+    )  # fmt: skip
+
+
+def _write_best(spec: PlanSpec, result: PlanResult, outcomes: Mapping[Plan, Outcome], out: Path) -> None:
+    """best.yaml: the experiment of the answer."""
+    chosen = next((plan for plan, one in outcomes.items() if one is result.best), None)
+    if chosen is None:
+        return
+    text = yaml_text.dump(spec.base.load(chosen.changes(spec.experiment)).resolved())
+    write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from simserve.config.experiment import Experiment
 from simserve.errors import SimserveError
+from simserve.uncertainty.belief import Interval, of_run
 
 
-class Believed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Believed:
     """label and reason as of `simserve.uncertainty`; relative: quantity ("ttft.p99") -> (low, high) over the predicted value."""
 
     label: str = ""
     reason: str = ""
-    relative: dict[str, tuple[float, float]] = {}  # noqa: RUF012  # a constant
+    relative: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def believed(experiment: Experiment) -> Believed:
-    """Of one run of an experiment; without a label where runs say nothing of themselves."""
-    try:
-        uncertainty: Any = importlib.import_module("simserve.uncertainty")
-    except ImportError:
-        return Believed()
-    from simserve import simulation
+    """Of one run of an experiment; without a label where the run cannot be made, or says nothing of itself."""
+    from simserve.simulation import simulated
 
     try:
-        run: Any = simulation.simulated
-        belief = uncertainty.of_run(run(experiment, believe=True))
+        belief = of_run(simulated(experiment, believe=True))
     except SimserveError:
         return Believed()
-    return Believed() if belief is None else Believed(belief.label, belief.line, dict(belief.relative))
+    return Believed() if belief is None else Believed(belief.label, belief.line, belief.relative)

@@ -31,6 +31,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # where it is anyway: left open, matplotlib looks at every tick label whether it is in the way
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

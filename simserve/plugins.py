@@ -14,6 +14,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, NamedTuple
 
@@ -85,11 +86,19 @@ def _installed() -> tuple[Any, ...]:
     return os.getcwd() if "" in sys.path else "", finders, tuple(folders)
 
 
+@functools.lru_cache(maxsize=2)
+def _all(installed: tuple[Any, ...]) -> EntryPoints:
+    """Of every group: finding those of one takes as long, because the files of all packages are read."""
+    points: Any = metadata.entry_points()
+    return points  # type: ignore[no-any-return]
+
+
 @functools.lru_cache(maxsize=2 * len(KINDS))
 def _found(group: str, points_of: Callable[..., EntryPoints], installed: tuple[Any, ...]) -> dict[str, Plugin]:
     """`found`, while nothing is installed or removed: a study reads hundreds of experiments, each of which asks for every group."""
     plugins: dict[str, Plugin] = {}
-    for point in sorted(points_of(group=group), key=lambda point: point.name):
+    points = _all(installed).select(group=group) if points_of is metadata.entry_points else points_of(group=group)
+    for point in sorted(points, key=lambda point: point.name):
         known = plugins.get(point.name)
         if known is None:
             plugins[point.name] = Plugin(point)

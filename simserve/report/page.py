@@ -27,11 +27,11 @@ class Picture(NamedTuple):
     png: bytes
 
 
-def pictures(figures: Iterable[tuple[str, str, Figure]]) -> list[Picture]:
-    """(name, caption, figure) drawn, one at a time to keep memory small."""
+def pictures(figures: Iterable[tuple[str, str, Figure]], even: bool = False) -> list[Picture]:
+    """(name, caption, figure) drawn, one at a time to keep memory small. `even`: see `style.off_screen`."""
     from simserve.report.plots.style import off_screen, png_bytes
 
-    with off_screen():
+    with off_screen(even):
         return [Picture(name, caption, png_bytes(figure)) for name, caption, figure in figures]
 
 

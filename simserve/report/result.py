@@ -147,7 +147,7 @@ class Result:
         from simserve.report.html import run_html
         from simserve.report.page import pictures
 
-        drawn = pictures(self.plot.figures())
+        drawn = pictures(self.plot.figures(), even=True)
         if plots:
             (out / files.PLOTS).mkdir(exist_ok=True)
             for picture in drawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,28 @@ def accuracy_of(engine: str, hardware: str, model: str) -> dict[str, Any] | None
     The answer has `rows`, `datasets` and `metrics`: metric -> {rows, mape_percent, median_percent}, errors of rows that no overhead
     was learned from where there are such rows (`held_out` says so).
     """
-    return _table().get((engine, hardware, _plain(model)))
+    return _entry(engine, hardware, _plain(model))
+
+
+@lru_cache(maxsize=256)
+def _entry(engine: str, hardware: str, model: str) -> dict[str, Any] | None:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    names = {"engine": engine, "hardware": hardware, "model": model}
+    for text in _texts():
+        if all(name in text for name in names.values()):  # the whole file takes as long to read as the rest of a short run
+            (entry,) = yaml.load(text, Loader=loader)
+            if all(entry[key] == name for key, name in names.items()):
+                return {key: value for key, value in entry.items() if key not in names}
+    return None
 
 
 @lru_cache(maxsize=1)
-def _table() -> dict[tuple[str, str, str], dict[str, Any]]:
-    import yaml
-
-    if not FILE.is_file():
-        return {}
-    document = yaml.load(FILE.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    found = {}
-    for entry in document.get("combinations", []):
-        found[(entry["engine"], entry["hardware"], entry["model"])] = {
-            k: v for k, v in entry.items() if k not in ("engine", "hardware", "model")
-        }
-    return found
+def _texts() -> tuple[str, ...]:
+    """The text of each combination: a list of one, as it stands in the file."""
+    _, *entries = re.split(r"^(?=- )", FILE.read_text(encoding="utf-8"), flags=re.MULTILINE) if FILE.is_file() else [""]
+    return tuple(entries)
 
 
 def _plain(model: str) -> str:

@@ -31,6 +31,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # where it is anyway: left open, matplotlib looks at every tick label whether it is in the way
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -47,6 +48,11 @@ _STYLE: dict[Any, Any] = {
 
 
 _off_screen: ContextVar[bool] = ContextVar("off_screen", default=False)
+_even: ContextVar[bool] = ContextVar("even", default=False)
+
+# Margins of panels in inches: tick labels of up to eight characters and the axis' label, a title with a legend beside it.
+_LEFT, _RIGHT, _BOTTOM, _TOP = 0.9, 0.1, 0.5, 0.32
+_LEGEND_COLUMNS = 4
 
 
 @contextmanager
@@ -61,13 +67,17 @@ def style() -> Iterator[None]:
 
 
 @contextmanager
-def off_screen() -> Iterator[None]:
-    """Context in which figures are made for files: they belong to no notebook, and none shows them."""
-    token = _off_screen.set(True)
+def off_screen(even: bool = False) -> Iterator[None]:
+    """Context in which figures are made for files: they belong to no notebook, and none shows them.
+
+    even  panels have margins of one size, whatever stands in them: measuring it takes longer than drawing
+    """
+    tokens = _off_screen.set(True), _even.set(even)
     try:
         yield
     finally:
-        _off_screen.reset(token)
+        _off_screen.reset(tokens[0])
+        _even.reset(tokens[1])
 
 
 def grid(rows: int, columns: int, size_in: tuple[float, float], **subplots: Any) -> tuple[Figure, Any]:
@@ -84,8 +94,10 @@ def grid(rows: int, columns: int, size_in: tuple[float, float], **subplots: Any)
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as BareFigure
 
-        figure = BareFigure(figsize=size_in, layout="constrained")
+        figure = BareFigure(figsize=size_in, layout=None if _even.get() else "constrained")
         FigureCanvasAgg(figure)
+        if _even.get():
+            subplots = {**subplots, "gridspec_kw": _margins(rows, columns, size_in, bool(subplots.get("sharex")))}
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     for ax in axes.ravel():
         # matplotlib makes most ticks when it draws, with the rcParams of then; a notebook draws when the cell has ended.
@@ -93,6 +105,18 @@ def grid(rows: int, columns: int, size_in: tuple[float, float], **subplots: Any)
             which="both", labelsize=_STYLE["font.size"], grid_color=_STYLE["grid.color"], grid_linewidth=_STYLE["grid.linewidth"]
         )
     return figure, axes
+
+
+def _margins(rows: int, columns: int, size_in: tuple[float, float], share_x: bool) -> dict[str, float]:
+    """Margins of a grid of panels, as parts of the figure and, between panels, of a panel."""
+    width, height = size_in
+    between = _TOP + (0.12 if share_x else _BOTTOM)
+    panel_width = (width - _RIGHT * columns - _LEFT * columns) / columns
+    panel_height = (height - _TOP - _BOTTOM - between * (rows - 1)) / rows
+    return {
+        "left": _LEFT / width, "right": 1 - _RIGHT / width, "bottom": _BOTTOM / height, "top": 1 - _TOP / height,
+        "wspace": (_LEFT + _RIGHT) / panel_width, "hspace": between / panel_height,
+    }  # fmt: skip
 
 
 def one(ax: Axes | None, size_in: tuple[float, float] = (7.6, 3.4)) -> Axes:
@@ -119,6 +143,8 @@ def png_bytes(figure: Figure) -> bytes:
         if isinstance(figure.canvas, FigureCanvasAgg) and not _shown():
             # `Figure.savefig` draws twice, once to find the layout: a fifth of the time, and the same picture.
             figure.set_dpi(_DPI)
+            if figure.get_layout_engine() is None and any(_rows_above(ax) > 1 for ax in figure.axes):
+                figure.set_layout_engine("constrained")
             figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call, unused-ignore]
         else:
             figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
@@ -137,7 +163,14 @@ def nothing(ax: Axes, what: str) -> None:
 
 def legend_above(ax: Axes) -> None:
     """A legend in one row above the axes, on the right of the title: it never hides data."""
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=4, borderpad=0.1, handlelength=1.6)
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=_LEGEND_COLUMNS, borderpad=0.1, handlelength=1.6)
+
+
+def _rows_above(ax: Axes) -> int:
+    """Rows of the legend above the axes."""
+    legend = ax.get_legend()
+    entries = len(legend.get_texts()) if legend is not None else 0
+    return -(-entries // _LEGEND_COLUMNS)
 
 
 def log_seconds(axis: Any) -> None:

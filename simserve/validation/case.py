@@ -113,8 +113,8 @@ class Case:
     gpu        hardware profile; `model` is a bundled name or Hugging Face id, `quantisation` overrides its weights' format
     settings   what the run stated, in simserve's words: of the scheduler (max_seqs, max_num_batched_tokens, chunked_prefill_size, policy,
                batch_wait_steps and batch_wait_fraction, balance_wait_steps), of the memory (memory_utilisation, kv_blocks of all
-               layers, block_tokens, kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, graph_sizes, offline, clock), of the kernels
-               (expert_kernel, as in `CostOptions`), of drafting
+               layers, block_tokens, kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, graph_sizes, offline, clock),
+               of the kernels (expert_kernel, as in `CostOptions`), of drafting
                (speculation: method, tokens, top_k, verify_tokens, rate or length of acceptance), prompt_slowdown of a power-capped device;
                `client` marks a result of a benchmark client, `lacks` says what of it was not understood
     measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)

@@ -53,6 +53,6 @@ def _case(row: Any, dataset: str) -> Case:
 
 
 def _plain_cache(model: str) -> bool:
-    """NVIDIA's fp8 checkpoints of Llama-4 state no format for the KV cache, which is then of 16 bits: TensorRT-LLM's own accuracy tests list
-    them so (tests/integration/defs/accuracy/references/mmlu.yaml), those of other models with `kv_cache_quant_algo: FP8`."""
+    """NVIDIA's fp8 checkpoints of Llama-4 state no format for the KV cache, which is then of 16 bits: TensorRT-LLM's own accuracy tests
+    list them so (tests/integration/defs/accuracy/references/mmlu.yaml), those of other models with `kv_cache_quant_algo: FP8`."""
     return "llama-4" in model.lower()

@@ -18,9 +18,9 @@ NATURAL_SKEW = 1.01
 """The milder of the two skews that were measured: what chance and preference leave of the experts in a large step."""
 
 _MARLIN = {"w4a16_mxfp4": ("w4a16_mxfp4", "w4a16_int4")}
-"""Marlin unpacks four bits of either kind beside the same multiplications. Its mxfp4 rows are of one model with 896 experts of which a token
-chooses 16, whose sorting alone takes longer than a step of few tokens over fewer experts. Devices without mxfp4 rows run it too: Triton's
-kernel needs Hopper (vllm/model_executor/layers/quantization/mxfp4.py)."""
+"""Marlin unpacks four bits of either kind beside the same multiplications. Its mxfp4 rows are of one model with 896 experts of which a
+token chooses 16, whose sorting alone takes longer than a step of few tokens over fewer experts. Devices without mxfp4 rows run it too:
+Triton's kernel needs Hopper (vllm/model_executor/layers/quantization/mxfp4.py)."""
 
 _FORMATS = {"fp8": ("fp8", "fp8_block128")}
 """Formats whose kernels can stand in for one another. With one scale a tensor or one a block the multiplications are the same; the

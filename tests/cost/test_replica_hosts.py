@@ -34,5 +34,5 @@ def test_each_replica_does_its_own_part_of_the_host_work() -> None:
     assert cost(1, HOST).breakdown(step)["host"] == pytest.approx(1e-3 + 64 * 1e-4 + 800 * 1e-5)
     free = HostOverheads(kernel_launch_s=0.0, cuda_graph_sizes=(64,))
     busy = HostOverheads(1e-3, 1e-4, 1e-5, 0.0, (64,))
-    for step, host in ((step, 1e-3 + 8e-4 + 1e-3), (Step(64, 64 * 500, 500), 1e-3 + 8e-4)):
-        assert cost(8, busy).step_time(step) - cost(8, free).step_time(step) == pytest.approx(host)
+    for each, host in ((step, 1e-3 + 8e-4 + 1e-3), (Step(64, 64 * 500, 500), 1e-3 + 8e-4)):
+        assert cost(8, busy).step_time(each) - cost(8, free).step_time(each) == pytest.approx(host)

@@ -31,8 +31,8 @@ def offline(**changes: Any) -> Any:
 
 
 def test_slots_and_tokens_of_a_dense_model() -> None:
-    """85 GB less 9 GB, 0.95 of it, over 65,536 bytes a token and 2,000 tokens: 550 sequences, up to a multiple of 128; twice as many tokens,
-    which are below the tool's least."""
+    """85 GB less 9 GB, 0.95 of it, over 65,536 bytes a token and 2,000 tokens: 550 sequences, up to a multiple of 128; twice as many
+    tokens, which are below the tool's least."""
     model = load_model("llama-3.1-8b", quantisation="fp8")
     found = trtllm_bench.settings(model, "h100-sxm-80gb", 1, 1000, 1000, 1.0)
     assert found["max_seqs"] == 640

@@ -1,8 +1,8 @@
 """Whether two runs differ by more than what does not cancel between them.
 
 Runs of one model on one device under one engine are off by much the same factor, so their ratio is surer than either: what remains was
-learned from pairs of measured runs (`learning.learned_differences`), which differ in load, lengths and layout, not in policies. Where nothing
-is shared, errors are taken as independent.
+learned from pairs of measured runs (`learning.learned_differences`), which differ in load, lengths and layout, not in policies. Where
+nothing is shared, errors are taken as independent.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Facts:
     def numbers(self) -> dict[str, float]:
         """The part that errors of measured runs are learned by, as plain numbers."""
         s = self.sensitivity
-        found = {f"{_PREFIX}{f.name}": float(getattr(s, f.name)) for f in fields(s) if f.name not in ("load", "calm_s")}
+        found = {f"{_PREFIX}{f.name}": float(getattr(s, f.name)) for f in fields(s) if f.name not in ("load", "waits")}
         if s.load is not None:
             found[f"{_PREFIX}load"] = s.load
         for name in ("first", "next"):
@@ -57,8 +57,8 @@ def of_numbers(numbers: Mapping[str, float]) -> Facts | None:
     own = {name.removeprefix(_PREFIX): value for name, value in numbers.items() if name.startswith(_PREFIX)}
     if not own:
         return None
-    names = [f.name for f in fields(Sensitivity) if f.name in own]
-    sensitivity = replace(Sensitivity(), **{name: own[name] for name in names})
+    known: dict[str, Any] = {f.name: own[f.name] for f in fields(Sensitivity) if f.name in own}
+    sensitivity = replace(Sensitivity(), **known)
     spreads = [StepSpread(*(own[f"{name}_{part}"] for part in StepSpread._fields)) for name in ("first", "next")]
     beyond = (Beyond(own["beyond"], ""),) if own["beyond"] > 1.0 else ()
     return Facts(sensitivity, spreads[0], spreads[1], beyond)

@@ -36,22 +36,15 @@ _TAIL_FROM = 75
 """Percentiles above the upper quartile are of the slow requests, whose time is made of waiting and of the longest."""
 
 
-def kind_of(figure: str, facts: Facts, value: float | None = None) -> Kind | None:
+def kind_of(figure: str, facts: Facts) -> Kind | None:
     """Of a headline ("ttft.p99", "throughput.output_tokens") or a metric of measured runs ("ttft_p99", "makespan"); None where figures of
-    this name have no interval.
-
-    value  of a first token in seconds: what it exceeds the calm ones by is waiting, and reacts as that does (None = as the mean)
-    """
+    this name have no interval."""
     stat = _STAT.search(figure)
     base = figure[: stat.start()] if stat else figure
     tail = TAIL if stat and _is_tail(stat[1]) else ""
     s = facts.sensitivity
     if base in _FIRST:
-        reacts = s.queueing if base == "queueing" else s.ttft
-        if value and base == "ttft" and value > 0 and s.waiting > 0:
-            waiting = max(1.0 - s.calm_s / value, 0.0)
-            reacts = waiting * s.wait + (1.0 - waiting) * s.calm
-        return Kind(FIRST + tail, max(reacts, 1.0), facts.first)
+        return Kind(FIRST + tail, max(s.queueing if base == "queueing" else s.ttft, 1.0), facts.first)
     if base in _NEXT:
         return Kind(NEXT + tail, max(s.tpot, 1.0), facts.next)
     if base in _WHOLE:

@@ -3,9 +3,9 @@
 A row is off by e = ln(measured / predicted). Its figure moves A times as much as its steps (`sensitivity`), whose kernels explain a
 deviation k. The 80 % interval of ln(measured / predicted) is [-A sqrt((z k)^2 + low^2), A sqrt((z k)^2 + high^2)], and `low` and `high` are
 what is learned: what remains of a row is e / A with (z k)^2 taken off its square, and a group's are the 10 and 90 % quantiles of that
-(split conformal prediction, Vovk et al. 2005, with this score; neither is below 0, so the prediction itself is always inside). Each model weighs
-alike in a group, each run of a model alike, each row of a run alike. Models are few, and the quantiles of few are too near: which quantiles
-hold 80 % of a model that was left out is found by leaving out each.
+(split conformal prediction, Vovk et al. 2005, with this score; neither is below 0, so the prediction itself is always inside). Each model
+weighs alike in a group, each run of a model alike, each row of a run alike. Models are few, and the quantiles of few are too near: which
+quantiles hold 80 % of a model that was left out is found by leaving out each.
 
 Groups lie in each other: rows of a kind of figure, of dense models or of those with experts, which are never mixed (steps of the latter are
 made of kernels and exchanges that those of the former do not have); of these a label's; of these an engine's. The quantile of a group is

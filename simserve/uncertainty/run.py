@@ -10,9 +10,10 @@ from simserve.catalogue import METRICS, SHOWN_FIGURES
 from simserve.uncertainty import residuals
 from simserve.uncertainty.belief import Belief, Interval
 from simserve.uncertainty.facts import Facts
-from simserve.uncertainty.kinds import NEXT, Kind, kind_of
+from simserve.uncertainty.kinds import NEXT, TAIL, Kind, kind_of
 from simserve.uncertainty.label import known_of, label_of, least_sure
 from simserve.uncertainty.learning import Z, halves
+from simserve.uncertainty.sensitivity import first_token_s
 
 STATS = ("mean", "p50", "p90", "p95", "p99")
 
@@ -35,8 +36,10 @@ def belief_of(facts: Facts, summary: Mapping[str, Any]) -> Belief:
     intervals: dict[str, Interval] = {}
     kinds: dict[str, tuple[str, float]] = {}
     for name, value in headlines(summary):
-        kind = kind_of(name, facts, None if name.endswith(".mean") else value)
+        kind = kind_of(name, facts)
         ends = relative_of(kind, group)
+        if ends is not None and value and name.startswith("ttft.") and facts.sensitivity.waits:
+            ends = first_token_ends(facts, kind, name, value, summary["latency"]["all"]["ttft_s"]["mean"], ends)
         if kind is not None and ends is not None and value is not None and math.isfinite(value) and value > 0:
             relative[name], kinds[name] = ends, (kind.name, kind.reacts)
             intervals[name] = (value * ends[0], value * ends[1])
@@ -64,6 +67,15 @@ def relative_of(kind: Kind | None, group: tuple[str, ...]) -> Interval | None:
         return None
     low, high = halves(kind.reacts, kind.steps.log, found)
     return math.exp(-low), math.exp(high)
+
+
+def first_token_ends(facts: Facts, kind: Kind | None, name: str, value: float, mean: float, ends: Interval) -> Interval:
+    """(low, high) of a first token over its value where the load is given: no further than the curve of its waiting goes, which is no
+    straight line (a queue of a run that ends cannot grow for ever, and one that is gone cannot shrink)."""
+    assert kind is not None
+    logs = [math.log(end) / kind.reacts for end in ends]
+    low, high = (first_token_s(facts.sensitivity, value, mean, log, kind.name.endswith(TAIL)) / value for log in logs)
+    return min(max(ends[0], low), 1.0), max(min(ends[1], high), 1.0)
 
 
 def headlines(summary: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:

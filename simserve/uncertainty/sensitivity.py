@@ -27,6 +27,9 @@ from simserve.uncertainty.work import Work, work_of
 STRETCH = 1.1
 """By how much steps are stretched and shortened: about the error of a step that a fitted run has (docs/serving-accuracy.md)."""
 
+CURVE = (-1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 1.0)
+"""Where the curve of waiting is known: steps from a third to three times as long."""
+
 _BY_ANSWERS = 0.5
 """From this fraction of requests that are sent when another one has ended, the load is a closed loop's."""
 
@@ -39,7 +42,8 @@ class Sensitivity:
     rate     requests and tokens a second: 0 where the load is given, -1 where devices decide
     load     work at full batches over the time in which requests came; None in closed loops and where all come at once
     waiting  fraction of TTFT that is waiting beyond the request path and what is left of the step in progress
-    wait, calm  of that waiting alone, and of what else a first token takes, which is `calm_s` seconds on average
+    calm     of what else a first token takes
+    waits    mean seconds of that waiting where ln of the time of steps is larger by so much: (difference, seconds), () = none
     """
 
     queueing: float = 1.0
@@ -49,9 +53,8 @@ class Sensitivity:
     rate: float = -1.0
     load: float | None = None
     waiting: float = 0.0
-    wait: float = 1.0
     calm: float = 1.0
-    calm_s: float = math.inf
+    waits: tuple[tuple[float, float], ...] = ()
 
 
 def sensitivity_of(records: RunRecords) -> Sensitivity:
@@ -85,7 +88,9 @@ def sensitivity_of(records: RunRecords) -> Sensitivity:
         taken = 1.0 if load * f >= 1.0 or not slots else _all_taken(serving * batch(f), slots, batch.slope(f))
         return queue.wait(f) * taken + (1.0 - taken) * prompts.wait(f)
 
-    up, down = (max(waiting + wait_s(f) - wait_s(1.0), 0.0) for f in (STRETCH, 1.0 / STRETCH))
+    now_s = wait_s(1.0)
+    up, down = (max(waiting + wait_s(f) - now_s, 0.0) for f in (STRETCH, 1.0 / STRETCH))
+    waits = tuple((log, max(waiting + wait_s(math.exp(log)) - now_s, 0.0)) for log in CURVE)
     tpot = _elasticity(batch(STRETCH), batch(1.0 / STRETCH))
 
     def queued(f: float, wait: float) -> float:
@@ -107,10 +112,23 @@ def sensitivity_of(records: RunRecords) -> Sensitivity:
         rate=-max(min(_elasticity(ends[0], ends[1]), 1.0), 0.0) if min(ends) > 0 else -1.0,
         load=load,
         waiting=waiting / ttft if ttft > 0 else 0.0,
-        wait=_elasticity(up, down) if waiting > 0 else 1.0,
         calm=_elasticity(first(STRETCH, 0.0), first(1.0 / STRETCH, 0.0)),
-        calm_s=ttft - waiting,
+        waits=waits,
     )
+
+
+def first_token_s(s: Sensitivity, value_s: float, mean_s: float, log: float, tail: bool) -> float:
+    """Seconds of a first token (its mean, or a percentile) where ln of the time of steps is larger by `log`.
+
+    What a percentile exceeds the calm part of the mean by is waiting. The mean wait adds to it; to a tail twice that, since an overload's
+    waits grow from nothing through the run.
+    """
+    if not s.waits:
+        return value_s * math.exp(s.ttft * log)
+    logs, seconds = zip(*s.waits, strict=True)
+    more_s = float(np.interp(log, logs, seconds)) - float(np.interp(0.0, logs, seconds))
+    calm_s = min(mean_s * (1.0 - s.waiting), value_s)
+    return calm_s * math.exp(s.calm * log) + max(value_s - calm_s + (2.0 if tail else 1.0) * more_s, 0.0)
 
 
 def _elasticity(up: float, down: float) -> float:

@@ -285,8 +285,9 @@ _FOOT = """
 - It is the host's part that varies: p90 is 0.1 to 0.6 ms over the median at 8 sequences, whether a step takes 7 ms or 34. At the measured
   step times, models weighing the same, p90 and p95 are {host} off; with the best factor on whole steps (a spread of {spread}) {other},
   too wide for long steps and too narrow for short ones.
-- Stalls are hardly told by these rows: in half of those with a clean p99 there are none in a hundred steps, in the others (Qwen3 on a single
-  GPU, answers of 8,000 tokens) p99 is 3 to 5 ms above p95 at any batch. No rule for which server stalls was found: these tails stay too thin.
+- Stalls are hardly told by these rows: in half of those with a clean p99 there are none in a hundred steps, in the others (Qwen3 on a
+  single GPU, answers of 8,000 tokens) p99 is 3 to 5 ms above p95 at any batch. No rule for which server stalls was found: these tails stay
+  too thin.
 - Gaps are those of clients: what varies on the way of a token to its client is in them, and is taken for the engine's here.
 - Not learned from: B200 (on a single GPU p90 is 1.2 to 2.5 times the median, and the median of equal batches up to six times that of
   another task: servers whose hosts were full), rows short of memory, more than {seqs} sequences (the API server sets the pace), tasks with

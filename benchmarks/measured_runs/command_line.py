@@ -22,6 +22,7 @@ _SETTINGS = {
     "block-size": ("block_tokens", int),
 }
 
+_FORGETS = {"no-enable-prefix-caching", "disable-radix-cache"}
 _NOT_SIMULATED = {"cpu-offload-gb": "CPU offloading"}
 _CACHE_BITS = {"": None, "auto": None, "bfloat16": None, "fp8": 8.0, "fp8_e4m3": 8.0, "fp8_e5m2": 8.0}
 
@@ -58,6 +59,8 @@ def read_command(command: str) -> CommandLine:
     settings = {ours: kind(flags[flag]) for flag, (ours, kind) in _SETTINGS.items() if re.fullmatch(r"[\d.]+", flags.get(flag, ""))}
     if "enforce-eager" in flags:
         settings["cuda_graphs"] = False
+    if _FORGETS & flags.keys():
+        settings["prefix_caching"] = False
     cache = flags.get("kv-cache-dtype", "")
     if _CACHE_BITS.get(cache):
         settings["kv_bits"] = _CACHE_BITS[cache]

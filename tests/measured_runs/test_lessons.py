@@ -38,6 +38,17 @@ def test_no_model_teaches_more_than_its_rows() -> None:
     assert len(taken) == ROWS_OF_A_GROUP + 2
 
 
+def test_versions_before_v1_are_another_program() -> None:
+    before = {"vllm-2023", "vllm-v0", "vllm-v0-offline"}
+    assert {profile for profile, engine in ENGINES.items() if engine == ENGINES["vllm-v0"]} == before
+    assert ENGINES["vllm-v1"] == ENGINES["vllm-v1-async"] == ENGINES["vllm-0.19"] != ENGINES["vllm-v0"]
+
+
+def test_a_server_short_of_cores_teaches_nothing() -> None:
+    few = runs(2, False, settings={"host_cores": 1})
+    assert not cases_to_learn(few) and len(cases_to_learn(runs(2, False))) == 2
+
+
 def test_a_cache_follows_its_checkpoint_where_the_engine_says_so() -> None:
     assert [cache_settings(name, "fp8") for name in ("tensorrt-llm", "tensorrt-llm-1.0")] == [{"kv_bits": 8.0}] * 2
     assert [cache_settings(*given) for given in (("tensorrt-llm", "fp8_block"), ("vllm-v1", "fp8"), ("", "fp8"))] == [{}] * 3

@@ -124,6 +124,14 @@ def test_gap_runs_have_the_token_budgets_of_their_generator(tmp_path: Path) -> N
     assert mixed.settings == {"max_num_batched_tokens": 2500, "policy": "vllm-v1"}
 
 
+def test_public_runs_look_nothing_up_and_schedule_ahead_under_vllm(tmp_path: Path) -> None:
+    vllm = {"backend": "vllm", "backend_version": "0.11.2"}
+    assert fixed(tmp_path, **vllm).profile == "vllm-v1-async"
+    assert fixed(tmp_path, collection="aic gap analysis", **vllm).profile == "vllm-v1"
+    assert fixed(tmp_path, **vllm).settings["prefix_caching"] is fixed(tmp_path).settings["prefix_caching"] is False
+    assert fixed(tmp_path, collection="aic gap analysis", **vllm).settings["prefix_caching"] is True
+
+
 def test_tensorrt_llm_runs_that_wait_for_fuller_batches_say_so(tmp_path: Path) -> None:
     assert fixed(tmp_path, tp_size=1.0, attention_dp_size=8.0).settings["balance_wait_steps"] == 60
     dense = {"model_path": "meta-llama/Llama-3.1-70B", "moe_tp_size": 1.0, "moe_ep_size": 1.0}
@@ -144,6 +152,7 @@ def test_serve_commands_give_layout_and_settings() -> None:
     assert (sglang.engine, sglang.tp, sglang.dp) == ("SGLang", 1, 8)
     assert read_command("vllm serve a/b --kv-cache-dtype=fp8").settings == {"kv_bits": 8.0}
     assert "kv-cache-dtype" in read_command("vllm serve a/b --kv-cache-dtype=nvfp4").unsupported
+    assert read_command("vllm serve a/b --no-enable-prefix-caching").settings == {"prefix_caching": False}
 
 
 PAGE = {

@@ -62,6 +62,20 @@ def test_repeated_prompts_are_computed_once() -> None:
     assert (cached[50:] >= 1584).all()
 
 
+def test_a_request_that_was_preempted_finds_its_own_kv_where_the_engine_looks_for_it() -> None:
+    load = Load("closed", Lengths(500.0), Lengths(400.0), requests=60, concurrency=12)
+    found, ends = [], []
+    for settings in ({}, {"prefix_caching": False}):
+        _, records = simulate_case(case(load=load, settings={"kv_blocks": 450} | settings), FREE)
+        assert records.requests.preemptions.sum() > 0
+        found.append(records.requests.reread_tokens.sum() / records.requests.recomputed_tokens.sum())
+        ends.append(records.requests.finish_s.max())
+    assert found[0] > 0.2 and found[1] == 0 and ends[0] < ends[1]
+    of_its_engine = build_instance(case())
+    assert of_its_engine.prefix_caching and of_its_engine.eviction == load_engine("vllm-v1").kv.eviction
+    assert not build_instance(case(profile="vllm-v0")).prefix_caching, "an engine whose default is off"
+
+
 def test_stages_follow_one_another_at_their_own_rates() -> None:
     load = Load("open", Lengths(10.0), Lengths(10.0), requests=500, rate_per_s=1.0, later_stages=((10.0, 500),))
     arrival = build_workload(case(load=load)).requests.arrival_s

@@ -183,9 +183,19 @@ class KernelChoice:
                     }
                 )
         stated = [
-            {"operator": m.operator.name, "dtype": m.context.dtype, "status": m.status, "error_percent": e.error_percent, "source": e.source}
+            {
+                "operator": m.operator.name,
+                "dtype": m.context.dtype,
+                "status": m.status,
+                "error_percent": e.error_percent,
+                "source": e.source,
+            }
             for _, m in sorted(self.used.items())
             if (e := m.efficiency) is not None
         ]
         known = {"efficiencies": stated} if stated else {}
-        return {"operators": operators, **known, "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated})}
+        return {
+            "operators": operators,
+            **known,
+            "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated}),
+        }

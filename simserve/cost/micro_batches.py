@@ -70,7 +70,10 @@ def _halves(step: Step) -> tuple[Step, ...]:
     slices = list(step.slices)
     if len(slices) == 1 and slices[0].new_tokens > 1:
         piece, first = slices[0], -(-slices[0].new_tokens // 2)
-        slices = [piece._replace(new_tokens=first), piece._replace(new_tokens=piece.new_tokens - first, context_tokens=piece.context_tokens + first)]
+        slices = [
+            piece._replace(new_tokens=first),
+            piece._replace(new_tokens=piece.new_tokens - first, context_tokens=piece.context_tokens + first),
+        ]
     made = []
     for part in (0, 1):
         decodes = (step.decodes + 1 - part) // 2

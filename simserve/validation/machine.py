@@ -155,7 +155,8 @@ def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
         block_tokens=int(case.settings.get("block_tokens", profile.kv.block_tokens)),
         watermark=profile.kv.watermark,
         preemption="recompute",
-        prefix_caching=bool(case.settings.get("prefix_caching", False)) and (case.load.distinct_prompts > 0 or case.load.shared_prefix_fraction > 0),
+        prefix_caching=bool(case.settings.get("prefix_caching", False))
+        and (case.load.distinct_prompts > 0 or case.load.shared_prefix_fraction > 0),
     )
 
 

@@ -18,6 +18,7 @@ _CAUSAL = 3
 
 _MASK_SIDE = 2048
 
+
 class FusedInferPlan(AttentionPlan):
     """Cache [2, blocks, block_tokens, kv_heads x head_dim]. Not run on a device by us: the calls follow torch_npu's documentation."""
 

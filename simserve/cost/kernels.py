@@ -127,8 +127,8 @@ class KernelChoice:
     def exchange(self, op: ExpertExchange, tokens_per_gpu: F64) -> F64:
         """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose.
 
-        Where the profile states an efficiency (Ascend), each tensor-parallel rank sends its part of a replica's tokens, as CANN's kernels are
-        called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank), quantised first where the experts take 8-bit integers.
+        Where the profile states an efficiency (Ascend), each tensor-parallel rank sends its part of a replica's tokens, as CANN's kernels
+        are called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank), quantised first where the experts take 8-bit integers.
         """
         dtype = "fp8" if op.bytes_per_token % 2 or op.name == "moe_dispatch" else "bf16"
         nodes = -(-op.group // self.profile.device.devices_per_node)

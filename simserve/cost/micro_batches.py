@@ -1,7 +1,7 @@
 """A step cut in two halves whose computation and communication overlap, and experts that are not equally loaded.
 
-Two streams (CloudMatrix-Infer, arXiv 2506.12708, decode and prefill; DeepSeek's dual micro-batches): while one half of the step's tokens is on
-its way to the experts or back, the other half computes. Each half reads the weights again, so small steps lose by it.
+Two streams (CloudMatrix-Infer, arXiv 2506.12708; DeepSeek's dual micro-batches): while one half of the step's tokens is on its way to the
+experts or back, the other half computes. Each half reads the weights again, so small steps lose by it.
 """
 
 from __future__ import annotations

@@ -115,9 +115,10 @@ class Case:
     gpu        hardware profile; `model` is a bundled name or Hugging Face id, `quantisation` overrides its weights' format
     settings   what the run stated, in simserve's words: of the scheduler (max_seqs, max_num_batched_tokens, chunked_prefill_size, policy,
                batch_wait_steps and batch_wait_fraction, balance_wait_steps), of the memory (memory_utilisation, kv_blocks of all
-               layers, block_tokens, kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, graph_sizes, whole_graphs, offline, clock), of drafting
-               (speculation: method, tokens, top_k, verify_tokens, rate or length of acceptance), prompt_slowdown of a power-capped device;
-               `client` marks a result of a benchmark client, `lacks` says what of it was not understood
+               layers, block_tokens, kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, graph_sizes, whole_graphs,
+               offline, clock), of drafting (speculation: method, tokens, top_k, verify_tokens, rate or length of acceptance),
+               prompt_slowdown of a power-capped device; `client` marks a result of a benchmark client, `lacks` says what of it was not
+               understood
     measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)
     pools      the prefill workers and the decode workers of a disaggregated run, whose own layout is then not tp, pp, dp, ep
     rows       rows of the file that this case stands for

@@ -15,18 +15,50 @@ from simserve.validation.names import engine_profile_name
 from simserve.validation.workloads import build_workload
 
 NIGHTLY = {
-    "config": "a", "benchmark": "perf", "model": "vllm-ascend/Qwen3-30B-A3B-W8A8", "hardware": "910C (Atlas A3)", "tensor_parallel": 8.0,
-    "data_parallel": 2.0, "max_num_seqs": 16.0, "max_num_batched_tokens": None, "expert_parallel": True, "speculative": False, "eager": False,
-    "dataset": "GSM8K", "input_tokens": 3500.0, "output_tokens": 1500, "num_requests": 64, "client_concurrency": 16, "request_rate_per_s": 0.0,
-    "baseline_output_tokens_per_s": 411.0, "serve_options": "",
-}  # fmt: skip
+    "config": "a",
+    "benchmark": "perf",
+    "model": "vllm-ascend/Qwen3-30B-A3B-W8A8",
+    "hardware": "910C (Atlas A3)",
+    "tensor_parallel": 8.0,
+    "data_parallel": 2.0,
+    "max_num_seqs": 16.0,
+    "max_num_batched_tokens": None,
+    "expert_parallel": True,
+    "speculative": False,
+    "eager": False,
+    "dataset": "GSM8K",
+    "input_tokens": 3500.0,
+    "output_tokens": 1500,
+    "num_requests": 64,
+    "client_concurrency": 16,
+    "request_rate_per_s": 0.0,
+    "baseline_output_tokens_per_s": 411.0,
+    "serve_options": "",
+}
 TEST = {
-    "model": "QWEN3_30B_A3B_W8A8_VLLM_MODEL_PATH", "path": "x/test_npu_qwen3_30b_w8a8_1p_in3k5_50ms.py", "tp": 2.0, "dp": None, "prefill_tp": None,
-    "prefill_dp": None, "quantization": "modelslim", "spec": "EAGLE3", "spec_steps": 3.0, "max_running": 100.0, "chunk": -1.0, "mem_fraction": 0.87,
-    "dataset_name": "random", "input_len": 3500.0, "output_len": 1500.0, "num_prompts": None, "max_concurrency": 80.0, "request_rate": None,
-    "tpot_ms_threshold": 50.0, "output_tok_s_threshold": 3200.0, "tpot_kind": "slo_round",
+    "model": "QWEN3_30B_A3B_W8A8_VLLM_MODEL_PATH",
+    "path": "x/test_npu_qwen3_30b_w8a8_1p_in3k5_50ms.py",
+    "tp": 2.0,
+    "dp": None,
+    "prefill_tp": None,
+    "prefill_dp": None,
+    "quantization": "modelslim",
+    "spec": "EAGLE3",
+    "spec_steps": 3.0,
+    "max_running": 100.0,
+    "chunk": -1.0,
+    "mem_fraction": 0.87,
+    "dataset_name": "random",
+    "input_len": 3500.0,
+    "output_len": 1500.0,
+    "num_prompts": None,
+    "max_concurrency": 80.0,
+    "request_rate": None,
+    "tpot_ms_threshold": 50.0,
+    "output_tok_s_threshold": 3200.0,
+    "tpot_kind": "slo_round",
     "serve_args": '["--max-prefill-tokens", 35000, "--cuda-graph-bs", 1, 40, 100, "--trust-remote-code"]',
-}  # fmt: skip
+}
 
 
 def nightly(**changes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""torch_npu's fused inference attention: the kernel that vLLM-Ascend runs over its paged cache of 128-token blocks, prompts and decodes alike."""
+"""torch_npu's fused inference attention: the kernel that vLLM-Ascend runs over blocks of 128 tokens, for prompts and decodes alike."""
 
 from __future__ import annotations
 

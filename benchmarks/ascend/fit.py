@@ -1,4 +1,4 @@
-"""Chooses the fitted numbers on serving runs: each by the models' mean absolute log error, every model one vote; and again without each model."""
+"""Chooses the fitted numbers on serving runs: each by the models' mean absolute log error; and again without each model."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ FITTED = {
     "kernel_launch_s": (5e-5, 8e-5, 1.1e-4, 1.5e-4),
     "per_graph_piece_s": (4e-4, 6e-4, 7.7e-4, 1e-3),
 }
-"""The numbers that serving runs decide, and the values that are tried. Their bounds are those of the profiles: an expert's weights are read at
-35 to 80 % of the bandwidth, the host takes one to nine aclnn calls of 16 us for a kernel of ours, a graph's piece ten to sixty."""
+"""The numbers that serving runs decide, and the values that are tried, within bounds: an expert's weights are read at 35 to 80 % of the
+bandwidth, the host takes some three to nine aclnn calls of 16 us for a kernel of ours, and 25 to 60 for a piece of a graph."""
 
 
 def cases() -> list[Case]:

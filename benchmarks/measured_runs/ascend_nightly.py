@@ -49,7 +49,9 @@ def _case(row: Any, dataset: str) -> Case:
     if not skip and not tp:
         skip = DISAGGREGATED if "PD" in str(row["config"]) else "the layout is not stated"
     shared = ascend_options.shared_prefix(f"{row['benchmark']} {row['dataset']}")
-    settings: dict[str, Any] = {"prefix_caching": shared > 0} | speculation | ascend_options.of_graphs(options, profile, dp if sparse else 1)
+    settings: dict[str, Any] = (
+        {"prefix_caching": shared > 0} | speculation | ascend_options.of_graphs(options, profile, dp if sparse else 1)
+    )
     for key in ("max_num_seqs", "max_num_batched_tokens"):
         value = number(row[key])
         if value:

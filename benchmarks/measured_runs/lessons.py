@@ -45,7 +45,7 @@ LESSONS = (
     Lesson("llama.cpp", "llama.cpp", ("per_step_s",)),
     Lesson("mindie", "mindie", (*_STEP, "request_s", "request_delay_s")),
 )
-"""Not here: vllm-ascend, whose kernels are estimates: its host seconds are assumed."""
+"""Not here: vllm-ascend and sglang-ascend, whose kernels are efficiencies: what the host adds there is fitted in `benchmarks.ascend`."""
 
 PARAMETERS = {lesson.profile: lesson.parameters for lesson in LESSONS}
 ENGINES = {lesson.profile: lesson.engine for lesson in LESSONS}

@@ -14,7 +14,9 @@ app = typer.Typer()
 
 @app.command()
 def hardware(
-    name: Annotated[str | None, typer.Argument(help="A profile, or a path to its YAML file: what stands behind each of its operators.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A profile, or a path to its YAML file: what stands behind each of its operators.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
 ) -> None:
     """List the bundled hardware profiles, or the operators of one."""
@@ -100,4 +102,3 @@ def operator_rows(profile: HardwareProfile) -> list[dict[str, Any]]:
             }
         )
     return rows
-

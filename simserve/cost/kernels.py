@@ -140,8 +140,8 @@ class KernelChoice:
     def exchange(self, op: ExpertExchange, tokens_per_gpu: F64) -> F64:
         """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose.
 
-        Where the profile states an efficiency (Ascend), each tensor-parallel rank sends its part of a replica's tokens, as CANN's kernels are
-        called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank), quantised first where the experts take 8-bit integers.
+        Where the profile states an efficiency (Ascend), each tensor-parallel rank sends its part of a replica's tokens, as CANN's kernels
+        are called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank), quantised first where the experts take 8-bit integers.
         """
         dtype = "fp8" if op.bytes_per_token % 2 or op.name == "moe_dispatch" else "bf16"
         nodes = -(-op.group // self.profile.device.devices_per_node)
@@ -196,9 +196,19 @@ class KernelChoice:
                     }
                 )
         stated = [
-            {"operator": m.operator.name, "dtype": m.context.dtype, "status": m.status, "error_percent": e.error_percent, "source": e.source}
+            {
+                "operator": m.operator.name,
+                "dtype": m.context.dtype,
+                "status": m.status,
+                "error_percent": e.error_percent,
+                "source": e.source,
+            }
             for _, m in sorted(self.used.items())
             if (e := m.efficiency) is not None
         ]
         known = {"efficiencies": stated} if stated else {}
-        return {"operators": operators, **known, "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated})}
+        return {
+            "operators": operators,
+            **known,
+            "unvalidated": sorted(self.assumed | {label for label, m in self.used.items() if not m.validated}),
+        }

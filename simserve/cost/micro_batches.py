@@ -1,7 +1,7 @@
 """A step cut in two halves whose computation and communication overlap, and experts that are not equally loaded.
 
-Two streams (CloudMatrix-Infer, arXiv 2506.12708, decode and prefill; DeepSeek's dual micro-batches): while one half of the step's tokens is on
-its way to the experts or back, the other half computes. Each half reads the weights again, so small steps lose by it.
+Two streams (CloudMatrix-Infer, arXiv 2506.12708; DeepSeek's dual micro-batches): while one half of the step's tokens is on its way to the
+experts or back, the other half computes. Each half reads the weights again, so small steps lose by it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ def _halves(step: Step) -> tuple[Step, ...]:
     slices = list(step.slices)
     if len(slices) == 1 and slices[0].new_tokens > 1:
         piece, first = slices[0], -(-slices[0].new_tokens // 2)
-        slices = [piece._replace(new_tokens=first), piece._replace(new_tokens=piece.new_tokens - first, context_tokens=piece.context_tokens + first)]
+        slices = [
+            piece._replace(new_tokens=first),
+            piece._replace(new_tokens=piece.new_tokens - first, context_tokens=piece.context_tokens + first),
+        ]
     made = []
     for part in (0, 1):
         decodes = (step.decodes + 1 - part) // 2

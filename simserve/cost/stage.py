@@ -25,8 +25,8 @@ _FIRST_ROWS = 512
 
 @dataclass(slots=True)
 class Stage:
-    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage). `graph_pieces` counts its layers,
-    at each of which a piecewise graph is cut.
+    """Tables of one stage. `rows` is over sequences that need logits (0 everywhere but on the last stage). `graph_pieces` counts its
+    layers, at each of which a piecewise graph is cut.
 
     Where prompts skip layers, `skipped` is what those layers cost over the other tokens (decodes and the last of each prompt), and
     `skipped_keys` what making their keys and values costs over prompt tokens. `tokens` then has the other layers only.

@@ -1,7 +1,7 @@
 """What operators reach of a device's peak and bandwidth, as few stated numbers: for devices without tables of measurements.
 
-A profile with tables (`OperatorEntry`) times kernels from them. Where only a handful of points is public, an `Efficiency` says what an operator
-reaches and what its smallest call takes, and how far to believe that: measured, fitted or assumed.
+A profile with tables (`OperatorEntry`) times kernels from them. Where only a handful of points is public, an `Efficiency` says what an
+operator reaches and what its smallest call takes, and how far to believe that: measured, fitted or assumed.
 """
 
 from __future__ import annotations

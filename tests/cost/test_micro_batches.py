@@ -57,7 +57,9 @@ def test_nothing_is_wrapped_where_nothing_is_asked() -> None:
     assert isinstance(micro_batched(inner, CostOptions(micro_batches=2)), MicroBatched)
 
 
-@given(decodes=st.integers(0, 300), drafted=st.integers(0, 3), context=st.integers(1, 5000), chunks=st.lists(st.integers(1, 4000), max_size=5))
+@given(
+    decodes=st.integers(0, 300), drafted=st.integers(0, 3), context=st.integers(1, 5000), chunks=st.lists(st.integers(1, 4000), max_size=5)
+)
 def test_halves_hold_every_token_once(decodes: int, drafted: int, context: int, chunks: list[int]) -> None:
     step = Step(decodes, decodes * context, context, [Slice(new, 7) for new in chunks], decodes * drafted)
     halves = _halves(step)

@@ -83,7 +83,7 @@ def test_an_operator_stated_twice_is_a_mistake_of_the_file(tmp_path: Path) -> No
     document["efficiencies"].append(document["efficiencies"][0])
     path = tmp_path / "twice.yaml"
     path.write_text(yaml.safe_dump(document))
-    with pytest.raises(ProfileError, match="'gemm' .all formats. is stated twice"):
+    with pytest.raises(ProfileError, match=r"'gemm' \(all formats\) is stated twice"):
         load_profile(path)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from simserve.calibration.measure import attention_kernels, devices
-from simserve.calibration.measure.attention_kernels import Batch, Heads
-from simserve.calibration.measure.attention_kernels import fused_infer
+from simserve.calibration.measure.attention_kernels import Batch, Heads, fused_infer
 from simserve.errors import ConfigError
 
 

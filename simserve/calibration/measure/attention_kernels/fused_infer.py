@@ -1,4 +1,4 @@
-"""torch_npu's fused inference attention: the kernel that vLLM-Ascend runs over its paged cache of 128-token blocks, prompts and decodes alike."""
+"""torch_npu's fused inference attention: the kernel that vLLM-Ascend runs over blocks of 128 tokens, for prompts and decodes alike."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _CAUSAL = 3
 """`sparse_mode` of torch_npu.npu_fused_infer_attention_score: causal from the lower right, with a mask of 2048 x 2048 that it reuses."""
 
 _MASK_SIDE = 2048
+
 
 class FusedInferPlan(AttentionPlan):
     """Cache [2, blocks, block_tokens, kv_heads x head_dim]. Not run on a device by us: the calls follow torch_npu's documentation."""

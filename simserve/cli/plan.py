@@ -69,6 +69,7 @@ def plan(
     else:
         _show(result)
     if not quiet:
+        print(f"{result.effort}", file=sys.stderr)
         for note in result.notes:
             print(f"! {note}", file=sys.stderr)
         if out is not None:

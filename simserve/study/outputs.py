@@ -1,4 +1,4 @@
-"""What lies in an output directory: a run, an experiment's variants with their claims, a sweep, a capacity or a placement search."""
+"""What lies in an output directory: a run, an experiment's variants with their claims, a sweep, a capacity, a placement or a plan search."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from simserve.report import files
 from simserve.study.capacity.result import CAPACITY
 from simserve.study.folder import RUNS, unfinished
 from simserve.study.placement.result import PLACEMENT
+from simserve.study.plan.result import PLAN
 from simserve.study.sweep.result import FIXED, FRAME, SCHEMA_VERSION, SWEEP, SweepResult
 
-_MARKERS = (files.SUMMARY, SWEEP, CAPACITY, PLACEMENT)
+_MARKERS = (files.SUMMARY, SWEEP, CAPACITY, PLACEMENT, PLAN)
 _MOST_NAMED = 6
 
 
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     SWEEP = "a sweep"
     CAPACITY = "a capacity search"
     PLACEMENT = "a placement search"
+    PLAN = "a plan search"
 
 
 def recognise(path: Path) -> tuple[Kind, Path]:
@@ -45,6 +47,8 @@ def recognise(path: Path) -> tuple[Kind, Path]:
         return Kind.CAPACITY, path
     if (path / PLACEMENT).is_file():
         return Kind.PLACEMENT, path
+    if (path / PLAN).is_file():
+        return Kind.PLAN, path
     if (path / files.SUMMARY).is_file():
         return (Kind.VARIANTS if "claims" in summary_of(path) else Kind.RUN), path
     if (path / FRAME).is_file():

@@ -18,6 +18,8 @@ from simserve.study.claims.html import claims_page
 from simserve.study.outputs import Kind, read_sweep, recognise
 from simserve.study.placement.file import read_placement
 from simserve.study.placement.page import placement_page
+from simserve.study.plan.file import read_plan
+from simserve.study.plan.page import plan_page
 from simserve.study.sweep.page import sweep_page
 
 COMPARISON = "comparison.html"
@@ -60,6 +62,8 @@ def _single(kind: Kind, path: Path) -> Page:
         return Page(capacity_page(read_capacity(path)), place, path.is_dir())
     if kind == Kind.PLACEMENT:
         return Page(placement_page(read_placement(path)), place, path.is_dir())
+    if kind == Kind.PLAN:
+        return Page(plan_page(read_plan(path)), place, path.is_dir())
     if kind == Kind.VARIANTS:
         return Page(claims_page(path), place, path.is_dir())
     html, note = StoredResult(path).report()

@@ -87,7 +87,7 @@ def test_the_message_says_what_to_deploy_and_why_cheaper_plans_lose(small: Any) 
     text = small.message
     assert text.startswith(f"Deploy {small.best.name}: ") and f"${small.best.usd_per_hour:.2f} an hour" in text
     assert "fresh seeds it meets 'attainment >= 0.95'" in text and "comes nearest" in text
-    assert any("eliminated by bounds" in note for note in small.notes)
+    assert "eliminated by bounds" in small.effort
     assert small.best in small.pareto and list(small.frame["plan"]) == [one.name for one in small.outcomes]
 
 
@@ -175,7 +175,7 @@ def outcome(name: str, usd: float, fate: Fate = Fate.VERIFIED, doubtful: tuple[s
 def test_the_pareto_front_and_what_is_clear_of_its_error() -> None:
     found = (
         outcome("cheap", 1.0, doubtful=("ttft.p99 <= 2",), ttft_p99_s=1.9, kwh_per_million_output_tokens=0.2),
-        outcome("worse", 2.0, ttft_p99_s=1.95, kwh_per_million_output_tokens=0.3),
+        outcome("worse", 2.0, ttft_p99_s=1.95, tpot_p99_s=0.02, kwh_per_million_output_tokens=0.3),
         outcome("fast", 3.0, ttft_p99_s=0.5, kwh_per_million_output_tokens=0.4),
         outcome("lost", 0.5, Fate.FAILED, ttft_p99_s=2.5),
     )

@@ -29,6 +29,10 @@ BY_BOUNDS = (Fate.IMPOSSIBLE, Fate.TOO_SLOW, Fate.OVERLOADED)
 """Fates that no simulation was needed for."""
 
 
+_LESS_IS_BETTER = ("ttft_p99_s", "tpot_p99_s", "kwh_per_million_output_tokens")
+"""What a plan may be better in than another, beside its cost and the limits."""
+
+
 class Ends(NamedTuple):
     """A verified figure: mean over the seeds, the interval that chance leaves, the one with the model's own error where that is known."""
 
@@ -130,13 +134,13 @@ class PlanFigures:
 
     @property
     def pareto(self) -> tuple[Outcome, ...]:
-        """Verified plans that no other beats in cost, energy and every limited figure at once."""
+        """Verified plans that no other beats in cost, energy, tail latencies and every limited figure at once."""
         return tuple(one for one in self.verified if not any(self._beats(other, one) for other in self.verified if other is not one))
 
     def _beats(self, other: Outcome, one: Outcome) -> bool:
         """At least as good in everything, better in something."""
         pairs = [(other.order, one.order)]
-        columns = [(limit.quantity.column, limit.upper) for limit in self.limits] + [("kwh_per_million_output_tokens", True)]
+        columns = [(limit.quantity.column, limit.upper) for limit in self.limits] + [(column, True) for column in _LESS_IS_BETTER]
         for column, less in columns:
             theirs, own = other.values.get(column), one.values.get(column)
             if theirs is not None and own is not None:

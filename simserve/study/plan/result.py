@@ -34,7 +34,7 @@ class PlanResult(PlanFigures):
     @property
     def notes(self) -> list[str]:
         """What a reader must know before believing the answer."""
-        notes = [*self.search_notes, self.effort]
+        notes = list(self.search_notes)
         best = self.best
         if best is not None:
             notes += [*rare(best.values, self.predicate.quantities), *unsteady(best.values)]
@@ -111,6 +111,7 @@ class PlanResult(PlanFigures):
             "pareto": [one.name for one in self.pareto],
             "message": self.message,
             "notes": self.notes,
+            "effort": self.effort,
             "search_notes": list(self.search_notes),
             "prices": self.prices,
             "runs": self.runs,

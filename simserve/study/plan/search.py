@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +212,8 @@ def _bounded(spec: PlanSpec, plan: Plan, known: Bounds) -> Outcome:
 
 
 def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Screened, Verification, dict[str, float | None]]]:
-    """The cheapest plan that is verified, those that were refuted before it, and the plan with most head-room of each next cost."""
+    """The cheapest plan that is verified, and those that were refuted before it; then, while its margin lies inside its error, the same
+    make with more instances, and of each next cost the plan with most head-room."""
     best: Screened | None = None
     for one in screen.holding():
         verification, values = _verify(spec, one, runs)
@@ -225,9 +225,16 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
         return
     above = [one for one in screen.plans if not one.why and one.plan.order > best.plan.order]
     above.sort(key=lambda one: (one.plan.order, one.utilisation or 0.0))
-    levels = [next(level) for _, level in groupby(above, key=lambda one: one.plan.order)]
-    for one in levels[: spec.section.finalists - 1]:
-        yield (one, *_verify(spec, one, runs))
+    doubtful, family = bool(verification.doubtful), best.plan.family
+    for _ in range(spec.section.finalists - 1):
+        more = [one for one in above if one.plan.family is family] if doubtful else []
+        chosen = next(iter(more or above), None)
+        if chosen is None:
+            return
+        verification, values = _verify(spec, chosen, runs)
+        yield chosen, verification, values
+        doubtful &= bool(verification.doubtful or verification.failures)
+        above = [one for one in above if one is not chosen and (one.plan.order != chosen.plan.order or doubtful)]
 
 
 def _verify(spec: PlanSpec, one: Screened, runs: Runs) -> tuple[Verification, dict[str, float | None]]:

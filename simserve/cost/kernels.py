@@ -132,7 +132,8 @@ class KernelChoice:
         return model.seconds(message_bytes=message_bytes, num_gpus=float(group), num_nodes=float(nodes))
 
     def exchange(self, op: ExpertExchange, tokens_per_gpu: F64) -> F64:
-        """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose."""
+        """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose. Where kernels
+        for a fabric that all ranks share were measured, they are among them, and nothing that was not."""
         dtype = "fp8" if op.bytes_per_token % 2 or op.name == "moe_dispatch" else "bf16"
         nodes = -(-op.group // self.profile.device.devices_per_node)
         element_bytes = DTYPE_BYTES[dtype]
@@ -145,11 +146,14 @@ class KernelChoice:
             "num_nodes": float(nodes),
         }
         times = []
-        for kind, sms in (("low_latency", 0.0), ("normal", _EXCHANGE_SMS)):
+        kinds = [("low_latency", 0.0), ("normal", _EXCHANGE_SMS)]
+        if nodes == 1 and self.measured(op.name, dtype, "nvlink"):
+            kinds = [*((kind, sms) for kind, sms in kinds if self.measured(op.name, dtype, kind)), ("nvlink", 0.0)]
+        for kind, sms in kinds:
             # Only one node was measured: over the network the estimate is used.
             model = self.operator(op.name, dtype, kernel=kind) if nodes == 1 else self._note(self._estimate(op.name, dtype, ""))
             times.append(model.seconds(sms=sms, **common))
-        fastest: F64 = np.minimum(*times)
+        fastest: F64 = np.min(times, axis=0)
         return fastest
 
     def _estimate(self, name: str, dtype: str, kv_dtype: str) -> KernelModel:

@@ -10,6 +10,8 @@ from benchmarks.measured_runs.cells import number, seconds
 from benchmarks.measured_runs.checkpoints import quantisation_for, that_fits
 from benchmarks.measured_runs.command_line import read_command
 from benchmarks.measured_runs.skips import reason
+from benchmarks.measured_runs.vllm_experts import expert_kernel
+from simserve.model import load_model
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
 
 SHAREGPT = (1.1, 0.95)
 """Sigma of lognormal prompt and output lengths for ShareGPT rows."""
-
-_LAST_WITHOUT_TRITON_KERNELS = 12
-"""Minor version of vLLM; looked up in 0.11 and 0.19, in between it is assumed."""
 
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
@@ -57,6 +56,11 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     if not skip and not (count and prompt and output):
         skip = "the result lacks its request count or lengths"
     text_lengths = "sharegpt" in str(row["case"]).lower() or not str(row["case"])
+    quantisation = quantisation_for(model, command.quantisation) if model else None
+    kernel: dict[str, str] = {}
+    if engine == "vLLM" and not skip:
+        split = command.tp * command.dp // command.ep
+        kernel = expert_kernel(version, load_model(model, quantisation=quantisation), gpu, split)
     load = Load(
         "closed" if concurrency else "burst",
         Lengths(prompt or 1.0, "lognormal", spread=SHAREGPT[0]) if text_lengths else Lengths(prompt or 1.0),
@@ -73,24 +77,16 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or model_name,
-        quantisation=quantisation_for(model, command.quantisation) if model else None,
+        quantisation=quantisation,
         load=load,
         measured=measured,
         tp=command.tp,
         pp=command.pp,
         dp=command.dp,
         ep=command.ep,
-        settings=command.settings | speculation | _expert_kernel(engine, version, model),
+        settings=command.settings | speculation | kernel,
         skip=skip,
     )
-
-
-def _expert_kernel(engine: str, version: str, model: str) -> dict[str, str]:
-    """vLLM's wheels of 0.11 bring no `triton_kernels`, those of 0.19 do. Without, mxfp4 experts run in Marlin on Hopper too
-    (vllm/model_executor/layers/quantization/mxfp4.py, get_mxfp4_backend)."""
-    found = re.match(r"0\.(\d+)", version)
-    before = engine == "vLLM" and found is not None and int(found[1]) <= _LAST_WITHOUT_TRITON_KERNELS
-    return {"expert_kernel": "marlin"} if before and "gpt-oss" in model else {}
 
 
 def _model_name(page: str, commanded: str) -> str:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SHAREGPT = (1.1, 0.95)
 """Sigma of lognormal prompt and output lengths for ShareGPT rows."""
 
+_BOARDS = {"h100-sxm-80gb": "h100-pcie"}
+"""Boards that the pages name by their chip. That their H100s are PCIe boards is inferred: one decodes Qwen3-32B at 1.5 TB/s, the SXM5 board
+has 3.35 and the PCIe one 2.0, and prompts of dense models and of gpt-oss, under vLLM and TensorRT-LLM, take the PCIe board's time."""
+
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
     """One case for each result."""
@@ -30,6 +34,7 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
 def _case(row: Any, dataset: str, index: Any) -> Case:
     command = read_command(str(row["serve_command"]))
     gpu = names.hardware_name(str(row["gpu_page"]))
+    gpu = _BOARDS.get(gpu, gpu)
     page = str(row["page"]).split("/")[0]
     model_name = _model_name(page, command.model)
     model = that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)

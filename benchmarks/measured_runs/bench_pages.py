@@ -10,6 +10,8 @@ from benchmarks.measured_runs.cells import number, seconds
 from benchmarks.measured_runs.checkpoints import quantisation_for, that_fits
 from benchmarks.measured_runs.command_line import read_command
 from benchmarks.measured_runs.skips import reason
+from benchmarks.measured_runs.vllm_experts import expert_kernel
+from simserve.model import load_model
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
 
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 SHAREGPT = (1.1, 0.95)
 """Sigma of lognormal prompt and output lengths for ShareGPT rows."""
 
-_LAST_WITHOUT_TRITON_KERNELS = 12
-"""Minor version of vLLM; looked up in 0.11 and 0.19, in between it is assumed."""
+_BOARDS = {"h100-sxm-80gb": "h100-pcie"}
+"""Boards that the pages name by their chip. That their H100s are PCIe boards is inferred: one decodes Qwen3-32B at 1.5 TB/s, the SXM5 board
+has 3.35 and the PCIe one 2.0, and prompts of dense models and of gpt-oss, under vLLM and TensorRT-LLM, take the PCIe board's time."""
 
 
 def read(table: pd.DataFrame, dataset: str) -> list[Case]:
@@ -31,6 +34,7 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
 def _case(row: Any, dataset: str, index: Any) -> Case:
     command = read_command(str(row["serve_command"]))
     gpu = names.hardware_name(str(row["gpu_page"]))
+    gpu = _BOARDS.get(gpu, gpu)
     page = str(row["page"]).split("/")[0]
     model_name = _model_name(page, command.model)
     model = that_fits(names.find_model(model_name), gpu, command.tp * command.pp * command.dp)
@@ -57,6 +61,11 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
     if not skip and not (count and prompt and output):
         skip = "the result lacks its request count or lengths"
     text_lengths = "sharegpt" in str(row["case"]).lower() or not str(row["case"])
+    quantisation = quantisation_for(model, command.quantisation) if model else None
+    kernel: dict[str, str] = {}
+    if engine == "vLLM" and not skip:
+        split = command.tp * command.dp // command.ep
+        kernel = expert_kernel(version, load_model(model, quantisation=quantisation), gpu, split)
     load = Load(
         "closed" if concurrency else "burst",
         Lengths(prompt or 1.0, "lognormal", spread=SHAREGPT[0]) if text_lengths else Lengths(prompt or 1.0),
@@ -73,24 +82,16 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         profile=profile,
         gpu=gpu,
         model=model or model_name,
-        quantisation=quantisation_for(model, command.quantisation) if model else None,
+        quantisation=quantisation,
         load=load,
         measured=measured,
         tp=command.tp,
         pp=command.pp,
         dp=command.dp,
         ep=command.ep,
-        settings=command.settings | speculation | _expert_kernel(engine, version, model),
+        settings=command.settings | speculation | kernel,
         skip=skip,
     )
-
-
-def _expert_kernel(engine: str, version: str, model: str) -> dict[str, str]:
-    """vLLM's wheels of 0.11 bring no `triton_kernels`, those of 0.19 do. Without, mxfp4 experts run in Marlin on Hopper too
-    (vllm/model_executor/layers/quantization/mxfp4.py, get_mxfp4_backend)."""
-    found = re.match(r"0\.(\d+)", version)
-    before = engine == "vLLM" and found is not None and int(found[1]) <= _LAST_WITHOUT_TRITON_KERNELS
-    return {"expert_kernel": "marlin"} if before and "gpt-oss" in model else {}
 
 
 def _model_name(page: str, commanded: str) -> str:

@@ -9,6 +9,8 @@ from benchmarks.measured_runs import launch
 from benchmarks.measured_runs.cells import number, seconds, text
 from benchmarks.measured_runs.checkpoints import cache_settings, is_sparse, quantisation_for
 from benchmarks.measured_runs.skips import reason
+from benchmarks.measured_runs.vllm_experts import expert_kernel
+from simserve.model import load_model
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load, Pool
 
@@ -43,7 +45,11 @@ def _case(row: Any, dataset: str) -> Case:
     dp = parallel.get("dp", 1)
     drafted = 0 if disaggregated else launch.mtp_tokens(text(row["collection"]), profile, tail, gpu, text(row.get("measured_on")), dp > 1)
     run = launch.Run(profile, gpu, tail, prompt, output, concurrency, parallel.get("tp", 1), dp, drafted)
-    settings = cache_settings(profile, quantisation or "") | launch.settings(text(row["collection"]), run)
+    settings: dict[str, Any] = cache_settings(profile, quantisation or "")
+    if not skip and not disaggregated and profile.startswith("vllm"):
+        split = parallel["tp"] * dp // parallel.get("ep", 1)
+        settings |= expert_kernel(version, load_model(model, quantisation=quantisation), gpu, split)
+    settings |= launch.settings(text(row["collection"]), run)
     measured = seconds(row, ttft_mean="ttft_ms", tpot_mean="tpot_ms")
     if not skip and _slots_unknown(measured, settings, concurrency, output):
         skip = "requests wait for whole answers though the recipe gives each client a slot: the server's slots are not stated"

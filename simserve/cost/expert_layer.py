@@ -9,6 +9,7 @@ from simserve.cost.cold import experts_read_s
 from simserve.cost.experts import ZIPF_EXPONENT, coverage, fullest
 from simserve.cost.four_bits import MARLIN_EXPERTS
 from simserve.cost.kernels import KernelChoice
+from simserve.cost.padded_experts import PADDED, padded_seconds
 from simserve.model.operators import MoE
 from simserve.model.parts import FEW_EXPERTS
 
@@ -43,6 +44,8 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
     one prompt does; few, wide experts are even in any text.)
     """
     device = kernels.profile.device
+    if kernels.options.expert_kernel == PADDED and op.dtype == "fp8_block128":
+        return np.maximum(padded_seconds(kernels, op, tokens), experts_read_s(device, op, tokens))
     if kernels.expert_skew is not None:
         seconds = _measured(kernels, op, tokens, kernels.expert_skew)
         # A skewed popularity leaves more experts unread than even choice does.

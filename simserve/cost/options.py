@@ -95,7 +95,8 @@ class CostOptions(BaseModel):
         min_length=1,
         max_length=60,
         description="Kernel of the routed experts whose measurements come first: part of its name (`marlin` where vLLM was started with"
-        " VLLM_MXFP4_USE_MARLIN=1). Default: as the engine chooses.",
+        " VLLM_MXFP4_USE_MARLIN=1). `deepgemm-padded`: fp8 experts as vLLM 0.12 runs them on Hopper, unless split eight ways."
+        " Default: as the engine chooses.",
     )
 
     task_table: TaskTable | None = Field(

@@ -14,6 +14,7 @@ from simserve.cost.experts import coverage, fullest
 from simserve.cost.host import HostOverheads
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.options import CostOptions
+from simserve.cost.padded_experts import padded_rows
 from simserve.cost.step import StepCost
 from simserve.cost.tokens import TokenTable
 from simserve.hardware import load_profile
@@ -161,3 +162,29 @@ def test_shared_experts_of_a_small_step_cost_their_reading_only() -> None:
     assert table[1] == pytest.approx(reading)
     assert table[256] == pytest.approx(reading)
     assert table[512] > 5 * reading
+
+
+def test_padded_experts_multiply_every_row_whatever_is_asked() -> None:
+    """Qwen3-235B split over two H200: 32 routed rows and 127 more for each of 128 experts are 127.25 tiles; with 16,256 routed rows, twice
+    as many. One and 16 tokens take the same, a quarter to a third of a millisecond a layer."""
+    op = experts_of("qwen3-235b-a22b-fp8", 2)
+    assert list(padded_rows(op, np.array([4.0, 2032.0]))) == [16_384.0, 32_512.0]
+    assert padded_rows(replace(op, expert_parallel=8), np.array([4.0]))[0] == 2_048 + 128
+    choice = KernelChoice(load_profile("h200-sxm-141gb"), "vllm", options=CostOptions(expert_kernel="deepgemm-padded"))
+    few, more, many = expert_seconds(choice, op, np.array([1.0, 16.0, 2048.0]))
+    assert few == pytest.approx(more, rel=1e-6)
+    assert 2.5e-4 < few < 4e-4
+    assert many == pytest.approx(2 * few, rel=0.1)
+
+
+def test_steps_of_vllm_0_12_take_what_was_measured() -> None:
+    """Qwen3-235B in fp8 on two H200, 16 clients, 2,000 + 2,000 tokens: 51.7 ms a token (ai-dynamo/aiconfigurator), 16 ms under SGLang."""
+    model, hardware = load_model("qwen3-235b-a22b-fp8"), load_profile("h200-sxm-141gb")
+    steps = [
+        StepCost(model, hardware, None, Parallel(2), backend="vllm", max_context_tokens=8192, options=options).step_time(
+            Step(16, 16 * 3000, 3000, [])
+        )
+        for options in (CostOptions(), CostOptions(expert_kernel="deepgemm-padded"))
+    ]
+    assert steps[0] < 0.025
+    assert steps[1] == pytest.approx(51.7e-3, rel=0.25)

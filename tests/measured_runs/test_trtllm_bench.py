@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.measured_runs import bench_pages, fixed_concurrency, offline_throughput, trtllm_bench
+from benchmarks.measured_runs import fixed_concurrency, offline_throughput, trtllm_bench, vllm_experts
 from simserve.model import load_model
+from simserve.validation.devices import device_profile
 from simserve.validation.machine import build_instance
 from simserve.validation.predict import simulate_case
 from simserve.validation.workloads import build_workload
@@ -108,14 +110,31 @@ def test_a_row_that_waits_though_every_client_has_a_slot_is_not_simulated(ttft_m
 
 
 @pytest.mark.parametrize(
-    ("engine", "version", "model", "kernel"),
+    ("version", "model", "gpu", "split", "kernel"),
     [
-        ("vLLM", "0.11.0", "gpt-oss-20b", {"expert_kernel": "marlin"}),
-        ("vLLM", "0.19.0", "gpt-oss-20b", {}),
-        ("vLLM", "0.11.0", "qwen3-30b-a3b", {}),
-        ("SGLang", "0.5.1", "gpt-oss-20b", {}),
-        ("vLLM", "", "gpt-oss-20b", {}),
+        ("0.11.0", "gpt-oss-20b", "h100-sxm-80gb", 1, "marlin"),
+        ("0.19.0", "gpt-oss-20b", "h100-sxm-80gb", 1, ""),
+        ("0.11.0", "qwen3-30b-a3b", "h100-sxm-80gb", 1, ""),
+        ("", "gpt-oss-20b", "h100-sxm-80gb", 1, ""),
+        ("0.12.0", "qwen3-235b-a22b-fp8", "h200-sxm-141gb", 4, "deepgemm-padded"),
+        ("0.11.2", "deepseek-r1", "h200-sxm-141gb", 8, "deepgemm-padded"),
+        ("0.12.0", "deepseek-r1", "h200-sxm-141gb", 8, ""),
+        ("0.11.0", "qwen3-235b-a22b-fp8", "h200-sxm-141gb", 4, ""),
+        ("0.13.0", "qwen3-235b-a22b-fp8", "h200-sxm-141gb", 4, ""),
+        ("0.12.0", "qwen3-235b-a22b-fp8", "a100-sxm-80gb", 4, ""),
+        ("0.12.0", "llama-3.1-8b", "h200-sxm-141gb", 1, ""),
     ],
 )
-def test_vllm_without_triton_kernels_runs_marlin(engine: str, version: str, model: str, kernel: dict[str, str]) -> None:
-    assert bench_pages._expert_kernel(engine, version, model) == kernel
+def test_which_kernel_older_versions_of_vllm_run(version: str, model: str, gpu: str, split: int, kernel: str) -> None:
+    assert vllm_experts.expert_kernel(version, load_model(model), gpu, split).get("expert_kernel", "") == kernel
+
+
+def test_a_board_with_a_measured_chip_has_its_kernels_and_memory_of_its_own() -> None:
+    pcie, sxm = device_profile("h100-pcie"), device_profile("h100-sxm-80gb")
+    assert pcie.device.hbm_bytes_per_s < 0.7 * sxm.device.hbm_bytes_per_s
+    assert not pcie.candidates("all_reduce", "bf16")
+    (few, many), (few_sxm, many_sxm) = (
+        profile.candidates("gemm", "bf16", "vllm")[0].seconds(m=np.array([1.0, 8192.0]), n=8192.0, k=8192.0) for profile in (pcie, sxm)
+    )
+    assert few / few_sxm == pytest.approx(3.35 / 2.04, rel=0.1)
+    assert many / many_sxm == pytest.approx(989 / 756, rel=0.1)

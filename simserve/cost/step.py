@@ -282,9 +282,10 @@ class StepCost(CostModel):
             context = np.arange(context_tokens, context_tokens + n * steps, n)
             longest = np.arange(longest_tokens, longest_tokens + steps)
             attention = on_lines(context, knots, intercept, slope)
-            np.maximum(attention, on_lines(longest, ones, one_intercept, one_slope), out=attention)
+            if n > 1 or context_tokens != longest_tokens:
+                np.maximum(attention, on_lines(longest, ones, one_intercept, one_slope), out=attention)
             attention += base
-            return np.maximum(attention, floor, out=attention)
+            return attention if floor <= base else np.maximum(attention, floor, out=attention)
         out: list[float] = []
         while steps:  # stretches in which both stay on their line segments
             i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)

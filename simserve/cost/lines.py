@@ -9,7 +9,6 @@ import numpy as np
 
 from simserve.contracts.cost import F64, I64
 
-
 _MANY = 4
 """Knots from which one pass over all places is faster than one for each line."""
 

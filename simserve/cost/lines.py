@@ -9,6 +9,9 @@ import numpy as np
 
 from simserve.contracts.cost import F64, I64
 
+_MANY = 4
+"""Knots from which one pass over all places is faster than one for each line."""
+
 
 def on_lines(at: I64, knots: list[int], intercept: list[float], slope: list[float]) -> F64:
     """The piecewise-linear function at rising integers, by the operations that a single step does."""
@@ -16,10 +19,16 @@ def on_lines(at: I64, knots: list[int], intercept: list[float], slope: list[floa
     if first == last:
         line: F64 = (intercept[first] + slope[first] * at).astype(np.float64, copy=False)
         return line
-    out = np.empty(len(at))
     edges = [0, *np.searchsorted(at, knots[first + 1 : last + 1]).tolist(), len(at)]
-    for k, (begin, end) in enumerate(itertools.pairwise(edges), start=first):
-        out[begin:end] = intercept[k] + slope[k] * at[begin:end]
+    if last - first < _MANY:
+        out = np.empty(len(at))
+        for k, (begin, end) in enumerate(itertools.pairwise(edges), start=first):
+            out[begin:end] = intercept[k] + slope[k] * at[begin:end]
+        return out
+    counts = [end - begin for begin, end in itertools.pairwise(edges)]
+    out = np.repeat(slope[first : last + 1], counts)
+    out *= at
+    out += np.repeat(intercept[first : last + 1], counts)
     return out
 
 

@@ -43,11 +43,12 @@ _NO_PACE = Pace(1, 0.0, 0.0, ())
 ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
 
-Sum = tuple[float, tuple[float, ...]]
-"""Seconds of a stage's parts but attention, for so many computed tokens and logits: their sum, and those that are added later."""
+Sum = tuple[float, tuple[float, ...], float, float]
+"""Of a stage, seconds of the parts that depend on numbers of tokens only, in the order of `breakdown`: the sum of those before attention
+to prompts, each of those after it; the least that launching takes; sending the activations on."""
 
 _MOST_SUMS = 1 << 14
-"""Of a stage, remembered: some megabytes."""
+"""Remembered: some megabytes."""
 
 Line = tuple[float, float, float, bool]
 """Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""
@@ -101,7 +102,8 @@ class StepCost(CostModel):
         self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit, self._extra)
         self._layered: LayeredSteps | None = None
         """Made at the first step with layer groups: most instances have none."""
-        self._sums: list[dict[tuple[int, int], Sum]] = [{} for _ in self._stages]
+        self._skips = any(stage.skipped is not None for stage in self._stages)
+        self._sums: dict[tuple[int, int, int, int], tuple[Sum, ...]] = {}
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
         self._verify_rows: dict[tuple[int, int], tuple[float, float, Pace]] = {}
         self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
@@ -111,7 +113,7 @@ class StepCost(CostModel):
         twin = copy.copy(self)
         twin._host = host
         twin._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
-        twin._decode_rows, twin._verify_rows = {}, {}
+        twin._decode_rows, twin._verify_rows, twin._sums = {}, {}, {}
         return twin
 
     def table_of(self, operators: Iterable[Operator], tokens: int) -> TokenTable:
@@ -282,9 +284,10 @@ class StepCost(CostModel):
             context = np.arange(context_tokens, context_tokens + n * steps, n)
             longest = np.arange(longest_tokens, longest_tokens + steps)
             attention = on_lines(context, knots, intercept, slope)
-            np.maximum(attention, on_lines(longest, ones, one_intercept, one_slope), out=attention)
+            if n > 1 or context_tokens != longest_tokens:
+                np.maximum(attention, on_lines(longest, ones, one_intercept, one_slope), out=attention)
             attention += base
-            return np.maximum(attention, floor, out=attention)
+            return attention if floor <= base else np.maximum(attention, floor, out=attention)
         out: list[float] = []
         while steps:  # stretches in which both stay on their line segments
             i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)
@@ -349,52 +352,49 @@ class StepCost(CostModel):
         n, drafted, prefills, new = step.decodes, step.drafted_tokens, step.slices, 0
         for piece in prefills:
             new += piece[0]
-        tokens = n + drafted
-        rows, computed, launch_s = tokens + len(prefills), tokens + new, self._launch_s
-        if not prefills and (captured := self._captured(n, drafted)) is not None:
-            computed, launch_s = captured or tokens, 0.0
-        layered = bool(prefills) and prefills[0].layers is not None
-        reading = prompts = 0.0
-        before: Stage | None = None
-        out = []
-        for stage, sums in zip(self._stages, self._sums, strict=True):
-            if layered or stage.skipped is not None:
+        sums = self._sums.get((n, drafted, new, len(prefills))) or self._sum(n, drafted, new, len(prefills))
+        if self._skips or (prefills and prefills[0].layers is not None):
+            out = []
+            for stage, (_, _, floor, send) in zip(self._stages, sums, strict=True):
                 seconds = sum(self._device_parts(stage, step).values())
-            else:
-                seconds, others = sums.get((computed, rows)) or self._sum(stage, sums, computed, rows)
-                if prefills:
-                    if before is None or stage.prefill is not before.prefill:
-                        prompts = stage.prefill.seconds(prefills)
-                    seconds += prompts
+                out.append((seconds if seconds > floor else floor) + send)
+        else:
+            reading = prompts = 0.0
+            out, before = [], None
+            for stage, (first, others, floor, send) in zip(self._stages, sums, strict=True):
+                if before is None or stage.decode is not before.decode:  # stages of alike layers share their attention
+                    prompts = stage.prefill.seconds(prefills) if prefills else 0.0
+                    reading = self._attention_s(stage, step) if n else 0.0
+                    before = stage
+                seconds = first + prompts if prefills else first
                 for part in others:
                     seconds += part
                 if n:
-                    if before is None or stage.decode is not before.decode:
-                        reading = self._attention_s(stage, step)
                     seconds += reading
-                before = stage
-            floor = stage.launched_kernels * launch_s
-            seconds = seconds if seconds > floor else floor
-            out.append(seconds + (stage.stage_transfer[0] + stage.stage_transfer[1] * (tokens + new) if stage.stage_transfer else 0.0))
+                out.append((seconds if seconds > floor else floor) + send)
         out[0] += self._host_seconds(n, new)
         return tuple(out)
 
-    def _sum(self, stage: Stage, sums: dict[tuple[int, int], Sum], computed: int, rows: int) -> Sum:
-        """What a step's parts but attention add up to on a stage, in the order of `breakdown`: a sum, and what comes after the prompts'
-        attention."""
-        stage.tokens.extend(computed)
-        stage.rows.extend(rows)
-        parts = {part: float(values[computed]) for part, values in stage.tokens.parts.items()}
-        others = []
-        for part, values in stage.rows.parts.items():
-            if part in parts:
-                parts[part] += float(values[rows])
-            else:
-                others.append(float(values[rows]))
-        if len(sums) >= _MOST_SUMS:
-            sums.clear()
-        found = sums[computed, rows] = (sum(parts.values()), tuple(others))
-        return found
+    def _sum(self, n: int, drafted: int, new: int, pieces: int) -> tuple[Sum, ...]:
+        """What the stages of a step share with all others of so many sequences and tokens."""
+        tokens, found = n + drafted, []
+        rows, computed = tokens + pieces, tokens + new if pieces else self._graph_tokens(n, drafted)
+        for stage in self._stages:
+            stage.tokens.extend(computed)
+            stage.rows.extend(rows)
+            parts = {part: float(values[computed]) for part, values in stage.tokens.parts.items()}
+            others = []
+            for part, values in stage.rows.parts.items():
+                if part in parts:
+                    parts[part] += float(values[rows])
+                else:
+                    others.append(float(values[rows]))
+            send = stage.stage_transfer[0] + stage.stage_transfer[1] * (tokens + new) if stage.stage_transfer else 0.0
+            found.append((sum(parts.values()), tuple(others), self._launch_floor(stage, n, bool(pieces), drafted), send))
+        if len(self._sums) >= _MOST_SUMS:
+            self._sums.clear()
+        self._sums[n, drafted, new, pieces] = sums = tuple(found)
+        return sums
 
     def swap_time(self, tokens: int) -> float:
         """Seconds to copy the KV of `tokens` tokens over each rank's host link, either way."""

@@ -6,6 +6,7 @@ import pytest
 
 from simserve.contracts import Slice, Step
 from simserve.cost.host import HostOverheads
+from simserve.cost.options import CostOptions
 from simserve.cost.step import StepCost
 from simserve.cost.verification import folded
 from simserve.hardware import load_profile
@@ -14,10 +15,11 @@ from simserve.model.parallel import Parallel
 
 HOST = HostOverheads(per_step_s=1e-3, per_decode_request_s=1e-5, per_prefill_token_s=1e-7, cuda_graph_sizes=(1, 2, 4, 8, 16, 32))
 MODELS = [
-    ("llama-2-7b", Parallel(pp=4)),
-    ("llama-2-7b", Parallel(pp=3)),
-    ("qwen3-30b-a3b", Parallel(tp=2, pp=2)),
-    ("deepseek-v2-lite", Parallel(pp=2)),
+    ("llama-2-7b", Parallel(pp=4), 1.0),
+    ("llama-2-7b", Parallel(pp=3), 1.0),
+    ("qwen3-30b-a3b", Parallel(tp=2, pp=2), 1.0),
+    ("deepseek-v2-lite", Parallel(pp=2), 1.0),
+    ("llama-2-7b", Parallel(pp=4), 0.7),  # the first stages skip no layer for prompts, the last one does
 ]
 
 
@@ -34,15 +36,18 @@ def from_parts(cost: StepCost, step: Step) -> list[float]:
     return out
 
 
-@pytest.mark.parametrize(("model", "parallel"), MODELS)
-def test_stage_times_are_the_parts_added_up(model: str, parallel: Parallel) -> None:
-    cost = StepCost(load_model(model), load_profile("h100-sxm-80gb"), HOST, parallel)
+@pytest.mark.parametrize(("model", "parallel", "early"), MODELS)
+def test_stage_times_are_the_parts_added_up(model: str, parallel: Parallel, early: float) -> None:
+    options = CostOptions(prefill_layer_fraction=early)
+    cost = StepCost(load_model(model), load_profile("h100-sxm-80gb"), HOST, parallel, options=options)
     draw = random.Random(1)
     for _ in range(400):
         contexts = [draw.randrange(1, 4000) for _ in range(draw.choice((0, 1, 3, 40)))]
         slices = [Slice(draw.randrange(1, 600), draw.randrange(0, 3000)) for _ in range(draw.choice((0, 0, 1, 3)) or (not contexts))]
         step = Step.of(contexts, slices)
         assert list(cost.stage_times(step)) == from_parts(cost, step)
+        other = cost.with_host(HostOverheads(per_step_s=2e-3))
+        assert list(other.stage_times(step)) == from_parts(other, step)
 
 
 def test_stages_of_alike_layers_share_their_attention() -> None:

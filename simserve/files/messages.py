@@ -152,6 +152,9 @@ def _sentence(error: Any, schema: tree.Schema, local: KeyPath) -> str:
         tags = [tag.strip().strip("'") for tag in str(context["expected_tags"]).split(",")]
         field = str(context.get("discriminator", "kind")).strip("'")
         return f"{field}: found {kind_of(context.get('tag'))}{nearest(str(context.get('tag')), tags)}"
+    if kind == "union_tag_not_found":
+        field = str(context.get("discriminator", "kind")).strip("'")
+        return f"the key {field} is required and missing. Allowed: {', '.join(tree.tags_at(schema, local, field))}"
     types = tree.types_at(schema, local)
     if kind.endswith(("_type", "_parsing", "_tag_not_found")) or kind in ("int_from_float", "dict_attributes_type"):
         hint = " (without quotes)" if isinstance(value, str) and _COERCIBLE.match(value) else ""

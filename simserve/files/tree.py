@@ -85,6 +85,12 @@ def words_at(root: Schema, path: tuple[str | int, ...]) -> list[str]:
     return list(dict.fromkeys(words))
 
 
+def tags_at(root: Schema, path: tuple[str | int, ...], key: str) -> list[str]:
+    """The fixed words of a key by which the alternatives at `path` are told apart."""
+    words = [option.get("properties", {}).get(key, {}) for option in at(root, path)]
+    return sorted({str(word["const"]) for word in words if "const" in word})
+
+
 def describe(types: set[str]) -> str:
     """Type names in the words of an error message."""
     words = {

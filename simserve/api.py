@@ -44,7 +44,7 @@ def run(
 
     progress  True shows a progress line on stderr; a function is called with (requests ended, requests in all, simulated seconds)
     check     verify the invariants of docs/invariants.md while running (slower)
-    intervals   run so many times more with operators as fast or slow as their check errors allow, and report the band of every
+    intervals   run so many times more with steps as fast or slow as measured errors allow, and report the band of every
                 headline (simserve/study/intervals.py); None = what the experiment says, 0 = none
     scheduler   an object or a class that follows simserve.contracts.Scheduler, for every instance (each gets a copy of its own), or a
                 mapping from number or role of an instance group to one; instead of what the experiment names

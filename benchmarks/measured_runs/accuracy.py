@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measured_runs import error_tables as tables
 from benchmarks.measured_runs.goals import goal_table, interval_goals
-from benchmarks.measured_runs.intervals import Judged, coverage_table, label_table, learn_intervals
+from benchmarks.measured_runs.intervals import Judged, coverage_table, label_table, learn_intervals, sentence
 from benchmarks.measured_runs.learn import read_left_out
 from benchmarks.measured_runs.lessons import is_held_out
 from benchmarks.measured_runs.runs import ROOT, all_cases
@@ -45,7 +45,7 @@ def report() -> None:
     goals = goal_table(without) + interval_goals(without["model"], learned_intervals.judged)
     _write(DOCUMENT, _pages(without["model"], without, shipped, unreadable, learned_intervals.judged))
     _write(GOALS, "\n" + goals + "\n")
-    _write(README, "\n" + tables.one_table(without["model"]) + "\n")
+    _write(README, "\n" + tables.one_table(without["model"]) + "\n" + sentence(learned_intervals.judged) + "\n\n")
     ACCURACY.write_text(tables.accuracy_document(without["model"]), encoding="utf-8")
     RECORD.write_text(bundled_records(without["model"], "each model, with overheads learned without it"), encoding="utf-8")
     print(goals)

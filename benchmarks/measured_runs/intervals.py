@@ -113,6 +113,16 @@ KINDS: Mapping[str, str] = {
 }
 
 
+def sentence(judged: Sequence[Judged]) -> str:
+    """How often intervals hold, in one."""
+    models = len({one.row.model for one in judged})
+    alike = f"each model weighing alike: {inside_percent(judged, alike=True):.0f} %"
+    return (
+        f"Of {len(judged):,} measured figures of {models} models, each left out of overheads and intervals alike,"
+        f" {inside_percent(judged):.0f} % lie in the 80 % interval of their prediction ({alike})."
+    )
+
+
 def inside_percent(judged: Sequence[Judged], *, alike: bool = False) -> float:
     """Percent of the figures that lie in their interval; `alike`: each model weighs the same."""
     if not alike:

@@ -34,7 +34,7 @@ def run(
         typer.Option(
             "--intervals",
             metavar="DRAWS",
-            help="Repeat the run with operators as fast or slow as their check errors allow (try 20): a band on every headline.",
+            help="Repeat the run with steps as fast or slow as measured errors allow (try 20): a band on every headline.",
         ),
     ] = None,
     timeline: Annotated[bool, typer.Option("--timeline", help="Also write timeline.json for Perfetto.")] = False,

@@ -356,7 +356,7 @@ class ExperimentSpec(Section):
         default=0,
         ge=0,
         le=100_000,
-        description="Runs with operators as fast or slow as their check errors allow, for a band on every headline: 8 or more, 0 = none.",
+        description="Runs with steps as fast or slow as measured errors allow, for a band on every headline: 8 or more, 0 = none.",
     )
     until_s: float | None = Field(
         default=None, gt=0, le=MOST_S, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."

@@ -1,4 +1,4 @@
-"""Intervals: the band of a headline comes from the operators' spreads alone."""
+"""Intervals: the band of a headline comes from the spreads of operators, and of whole steps where they are given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simserve.contracts import Step
 from simserve.errors import ConfigError
 from simserve.report.rows import interval_rows
 from simserve.study import intervals
-from simserve.study.intervals import bands, draw, operator_spreads
+from simserve.study.intervals import STEPS, bands, draw, operator_spreads
 
 SPEC = {
     "name": "banded",
@@ -82,6 +82,16 @@ def test_draws_are_centred_lognormal_and_independent_of_each_other() -> None:
     assert many[200] == pytest.approx(0.848, rel=0.01) and many[3800] == pytest.approx(1.179, rel=0.01), "exp of -+1.645 x 0.1"
 
 
+def test_a_spread_of_whole_steps_widens_the_band_of_all_latencies_alike() -> None:
+    """In a closed loop all times are the steps': draws of 10 % make bands of exp(-0.128) to exp(0.128) around the run."""
+    experiment = simserve.load(
+        {**SPEC, "workload": {"closed_loop": {"concurrency": 4}, "lengths": SPEC["workload"]["lengths"], "count": 40}}
+    )  # type: ignore[index]
+    central = simserve.run(experiment, intervals=0).summary_dict()["latency"]["all"]["tpot_s"]["mean"]
+    low, high = bands(experiment, 40, spreads=of(0.0), steps=0.1)["latency"]["all"]["tpot_s"]["mean"]
+    assert low / central == pytest.approx(0.88, abs=0.04) and high / central == pytest.approx(1.137, abs=0.04)
+
+
 def test_too_few_draws_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 8"):
         simserve.run(EXPERIMENT, intervals=3)
@@ -95,11 +105,11 @@ def test_bands_are_in_the_summary_the_table_and_the_report(
     monkeypatch.chdir(tmp_path)
     Path("banded.yaml").write_text(json.dumps({**SPEC, "intervals": 8}))
     assert main(["run", "banded.yaml", "--no-plots"]) == 0
-    assert "to 95 % of 8 runs" in capsys.readouterr().out
+    assert "10 % to 90 % of 8 runs" in capsys.readouterr().out
     summary = json.loads(Path("out/banded/summary.json").read_text())
     low, high = summary["intervals"]["latency"]["all"]["tpot_s"]["mean"]
     assert low < summary["latency"]["all"]["tpot_s"]["mean"] < high
-    assert summary["intervals"]["spread_log"] == SPREADS
+    assert summary["intervals"]["spread_log"] == SPREADS | {STEPS: summary["uncertainty"]["steps"]}
     assert summary["experiment"]["intervals"] == 8
     page = Path("out/banded/report.html").read_text()
     for label, cells in interval_rows(summary):

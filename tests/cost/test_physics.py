@@ -48,9 +48,17 @@ EXPERTS = [name for name in LAYOUTS if name not in ("llama-3.1-8b", "llama-3.1-7
 FIT_ERROR = 1.06
 """Neighbouring layouts are predicted independently, each a few per cent off (docs/cost-models.md): comparisons of two may miss by this."""
 
-UNTUNED = ("a100-sxm-80gb",)
+UNTUNED = {"a100-sxm-80gb": 2.4, **dict.fromkeys(("b200-sxm", "gb200", "b300-sxm", "gb300"), 2.8)}
 """vLLM's and SGLang's Triton experts are untuned on A100 for wide experts: measured, 8 experts of 6144 x 16384 take 53 ms over 8,192 tokens
-at tp 2 and 14 ms at tp 4 (aiconfigurator's tables); the same happens to Mixtral-8x7B."""
+at tp 2 and 14 ms at tp 4 (aiconfigurator's tables); the same happens to Mixtral-8x7B. FlashInfer's bf16 experts on B200 are like them: 8 of
+4096 x 14336 take 2.09 ms over 4,096 tokens at tp 2 and 0.71 ms at tp 4."""
+
+WARM = {"l40s": 2.4, "rtx-pro-6000-server": 2.4}
+"""Where the L2 cache holds 96 MB and more, matrices below 20 MB were timed in it; a step takes them as read at the whole bandwidth, of
+which larger ones reach 0.83."""
+
+SLOW_LINKS = ("l40s",)
+"""Collectives measured on a server without peer access: all-reduce of 32 MB on eight takes 31 ms, and prompts are communication."""
 
 Prefills = Sequence[Slice]
 
@@ -166,13 +174,14 @@ def test_throughput_saturates(hardware: str, model: str) -> None:
         cost = cost_of(hardware, model, parallel)
         name = layout_name(parallel)
         rate = {m: m / seconds(cost, 0, 0, [Slice(m, 0)]) for m in (16, 4096, 8192)}
-        assert rate[16] < 0.5 * rate[4096], name
+        assert rate[16] < 0.5 * rate[4096] or (hardware in SLOW_LINKS and parallel.tp > 4), name
         # One prompt's attention is quadratic, and under data parallelism one replica's business.
         assert 0.5 * rate[4096] < rate[8192] < 1.35 * rate[4096], name
         decode = [n / seconds(cost, n, 1000) for n in (1, 4, 16, 64, 256, 1024, 4096)]
         gains = [b / a for a, b in pairwise(decode)]
         # Past saturation the largest measured matrices are a little less efficient than smaller ones.
-        assert all(0.85 < gain < 4.0 * FIT_ERROR for gain in gains), f"{name}: {gains}"
+        least = 0.7 if hardware in SLOW_LINKS else 0.85
+        assert all(least < gain < 4.0 * FIT_ERROR for gain in gains), f"{name}: {gains}"
         assert gains[-1] < 2.5, f"{name}: {gains}"
         kv_rate = parallel.tp * parallel.dp * profile_of(hardware).device.hbm_bytes_per_s / (1000 * architecture.kv_bytes_per_token())
         assert decode[-1] < kv_rate, name
@@ -193,7 +202,8 @@ def test_more_devices_help_as_far_as_communication_lets_them(hardware: str, mode
         for few, many, p in zip(own, own[1:], layouts[1:], strict=False):
             case = f"tp {p.tp}, {n} x {mean} + {chunks}: {1e3 * few:.2f} -> {1e3 * many:.2f} ms"
             assert many < few, f"slower without communication: {case}"
-            assert (2.0 if hardware not in UNTUNED or model not in EXPERTS else 2.4) * many * FIT_ERROR > few, f"more than linear: {case}"
+            most = max(WARM.get(hardware, 2.0), UNTUNED.get(hardware, 2.0) if model in EXPERTS else 2.0)
+            assert most * many * FIT_ERROR > few, f"more than linear: {case}"
 
 
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "llama-3.1-70b"])
@@ -257,8 +267,11 @@ def test_graphs_pad_a_batch_to_the_next_captured_one(hardware: str, model: str) 
         ("h100-sxm-80gb", "h20", "prefill"),
         ("h20", "a100-sxm-80gb", "decode"),
         ("a40", "a10", "both"),
-        ("l40s", "a40", "both"),
+        ("l40s", "a40", "decode"),  # four measured without peer access, beside an estimate with it
         ("rtx-pro-6000", "l40s", "both"),
+        ("b200-sxm", "h200-sxm-141gb", "both"),
+        ("gb300", "h100-sxm-80gb", "both"),
+        ("h100-pcie", "l40s", "both"),
         ("h100-sxm-80gb", "rtx-pro-6000", "both"),
     ],
 )

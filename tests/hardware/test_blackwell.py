@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from simserve.cost.kernels import KernelChoice
+from simserve.cost.memory import kv_capacity
+from simserve.errors import ModelError
 from simserve.hardware import load_profile
+from simserve.model import Parallel, load_model
 
 B200, H100 = load_profile("b200-sxm"), load_profile("h100-sxm-80gb")
 
@@ -60,3 +63,31 @@ def test_estimates_say_that_they_are(name: str) -> None:
     assert any("Estimate" in note for note in document.notes)
     assert any("(20" in source for source in document.sources), "with the date of the data sheet"
     assert document.device.energy is not None and not document.device.energy.validated
+
+
+@pytest.mark.parametrize(
+    ("hardware", "model", "devices", "fits"),
+    [
+        ("b200-sxm", "llama-3.1-405b-fp8", 4, True),  # served so by ml-energy/leaderboard, as are the next three
+        ("b200-sxm", "qwen3-235b-a22b", 4, True),
+        ("b200-sxm", "gpt-oss-120b", 1, True),
+        ("b200-sxm", "llama-3.1-70b", 2, True),
+        ("b200-sxm", "llama-3.1-405b", 4, False),
+        ("b200-sxm", "deepseek-v3", 8, True),
+        ("b200-sxm", "deepseek-r1-nvfp4", 4, True),  # NVIDIA's model card: 671 billion parameters on 4 to 8 B200
+        ("b200-sxm", "deepseek-r1-nvfp4", 2, False),
+        ("b300-sxm", "deepseek-r1-nvfp4", 2, True),
+        ("b200-sxm", "nvidia/Llama-3.1-405B-Instruct-NVFP4", 2, True),
+        ("rtx-5090", "nvidia/Qwen3-32B-NVFP4", 1, True),
+        ("rtx-5090", "qwen3-32b", 1, False),
+        ("l4", "llama-3.1-8b", 1, True),
+        ("mi300x", "llama-3.1-70b", 1, True),
+        ("h100-pcie", "llama-3.1-70b", 1, False),
+    ],
+)
+def test_what_fits(hardware: str, model: str, devices: int, fits: bool) -> None:
+    try:
+        blocks = kv_capacity(load_model(model), load_profile(hardware), Parallel(tp=devices)).blocks
+    except ModelError:
+        blocks = 0
+    assert (blocks > 0) == fits

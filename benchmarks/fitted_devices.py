@@ -38,8 +38,8 @@ class Source(NamedTuple):
     without: tuple[str, str, str] | None = None
 
 
-BACKENDS = ("vllm 0.24.0", "sglang 0.5.14", "trtllm 1.3.0rc20", "nccl-tests, NCCL 2.29.2", "DeepEP, sglang 0.5.12")
-"""The newest version of each engine and of NCCL that has whole tables."""
+BACKENDS = ("vllm 0.24.0", "sglang 0.5.14", "trtllm 1.3.0rc20", "nccl-tests, NCCL 2.29.2", "DeepEP, sglang 0.5.12", "trtllm 1.2.0rc6")
+"""The newest version of each engine and of NCCL that has whole tables; TensorRT-LLM's exchange over a rack was timed with 1.2.0rc6."""
 
 DEVICES = {
     "b200-sxm": Source("b200_sxm", ("vllm 0.19.0", "vllm_fused_moe")),  # Triton's experts, which vLLM ran before

@@ -138,7 +138,8 @@ class KernelChoice:
         return model.seconds(message_bytes=message_bytes, num_gpus=float(group), num_nodes=float(nodes))
 
     def exchange(self, op: ExpertExchange, tokens_per_gpu: F64) -> F64:
-        """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose.
+        """Seconds of expert dispatch or combine: the faster of the low-latency and the throughput kernels, as engines choose. Where kernels
+        for a fabric that all ranks share were measured, they are among them, and nothing that was not.
 
         Where the profile states an efficiency (Ascend), each tensor-parallel rank sends its part of a replica's tokens, as CANN's kernels
         are called (vllm_ascend/ops/moe, `prepare`: hidden states split by tp rank), quantised first where the experts take 8-bit integers.
@@ -155,14 +156,17 @@ class KernelChoice:
             "num_nodes": float(nodes),
         }
         times = []
-        for kind, sms in (("low_latency", 0.0), ("normal", _EXCHANGE_SMS)):
+        kinds = [("low_latency", 0.0), ("normal", _EXCHANGE_SMS)]
+        if nodes == 1 and self.measured(op.name, dtype, "nvlink"):
+            kinds = [*((kind, sms) for kind, sms in kinds if self.measured(op.name, dtype, kind)), ("nvlink", 0.0)]
+        for kind, sms in kinds:
             # Only one node was measured: over the network the estimate is used.
             model = self.operator(op.name, dtype, kernel=kind) if nodes == 1 else self._note(self._estimate(op.name, dtype, ""))
             if model.efficiency is not None:
                 common["num_tokens_per_gpu"] = np.ceil(tokens_per_gpu / op.tensor_parallel)
                 common["hidden_size"] = op.bytes_per_token / element_bytes / (2.0 if op.eight_bit else 1.0)
             times.append(model.seconds(sms=sms, **common))
-        fastest: F64 = np.minimum(*times)
+        fastest: F64 = np.min(times, axis=0)
         return fastest
 
     def _estimate(self, name: str, dtype: str, kv_dtype: str) -> KernelModel:

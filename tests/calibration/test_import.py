@@ -95,6 +95,37 @@ def test_rows_measured_on_another_device_than_the_systems_are_counted_and_every_
         assert sum(left.values()) == (2 if device == "NVIDIA H200" else 1), left
 
 
+def test_deepep_counts_trays_of_four_on_grace_blackwell(tmp_path: Path) -> None:
+    row = {"node_num": 2, "hidden_size": 7168, "num_token": 64, "num_topk": 8, "num_experts": 256}
+    row |= {"dispatch_avg_t_us": 20.0, "combine_avg_t_us": 21.0}
+    for system, device, gpus in (("gb200", "NVIDIA GB200", 8), ("b200_sxm", "NVIDIA B200", 16)):
+        made = aiconfigurator(tmp_path / system, system, wideep_deepep_ll=[row | {"device": device}])
+        import_tables("aiconfigurator", made, tmp_path / f"out-{system}")
+        assert set(read_tables(tmp_path / f"out-{system}").frames["moe_dispatch"]["num_gpus"]) == {gpus}
+
+
+def test_an_exchange_over_a_rack_is_prepared_before_it_is_sent(tmp_path: Path) -> None:
+    row = {"moe_dtype": "fp8", "num_tokens": 64, "hidden_size": 7168, "topk": 8, "num_experts": 256, "moe_ep_size": 64}
+    row |= {"device": "NVIDIA GB200"}
+    parts = {"alltoall_prepare": 0.012, "alltoall_dispatch": 0.014, "alltoall_combine": 0.03}
+    rows = [row | {"op_name": name, "latency": ms, "kernel_source": "NVLinkTwoSided"} for name, ms in parts.items()]
+    one_sided = row | {"op_name": "alltoall_combine", "latency": 0.01, "kernel_source": "NVLinkOneSided"}
+    import_tables("aiconfigurator", aiconfigurator(tmp_path, "gb200", trtllm_alltoall=[*rows, one_sided]), tmp_path / "out")
+    frames = read_tables(tmp_path / "out").frames
+    (dispatch,), (combine,) = (frames[f"moe_{part}"].to_dict("records") for part in ("dispatch", "combine"))
+    assert (dispatch["dtype"], combine["dtype"], dispatch["kernel"], dispatch["num_gpus"]) == ("fp8", "bf16", "nvlink", 64)
+    assert dispatch["seconds"] == pytest.approx(26e-6) and combine["seconds"] == pytest.approx(30e-6)
+
+
+def test_types_of_blackwells_tables(tmp_path: Path) -> None:
+    sizes = {"num_tokens": 64, "hidden_size": 2880, "inter_size": 2880, "topk": 4, "num_experts": 128, "moe_tp_size": 1, "moe_ep_size": 1}
+    moe = sizes | {"distribution": "balanced", "moe_dtype": "w4a8_mxfp4_mxfp8", "latency": 0.1, "device": "NVIDIA B200"}
+    gemm = {"gemm_dtype": "nvfp4", "m": 8, "n": 4096, "k": 4096, "latency": 0.01, "device": "NVIDIA B200"}
+    import_tables("aiconfigurator", aiconfigurator(tmp_path, "b200_sxm", gemm=[gemm], moe=[moe]), tmp_path / "out")
+    frames = read_tables(tmp_path / "out").frames
+    assert frames["gemm"]["dtype"].item() == "w4a4_nvfp4" and frames["moe"]["dtype"].item() == "w4a8_mxfp4"
+
+
 @pytest.mark.parametrize("scope", ["kernel", "module"])
 def test_aiconfigurator_latent_attention(tmp_path: Path, scope: str) -> None:
     row = {"mla_dtype": "bfloat16", "kv_cache_dtype": "bfloat16", "gemm_type": "fp8_block", "num_heads": 16, "batch_size": 2}

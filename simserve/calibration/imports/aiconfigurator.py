@@ -262,10 +262,25 @@ def _deepep(mode: str, dispatch: tuple[str, ...], combine: tuple[str, ...], dtyp
     return convert
 
 
+def _nvlink_exchange(frame: pd.DataFrame) -> Rows:
+    """TensorRT-LLM's exchange over one NVLink fabric, up to a rack: prepare and dispatch before the experts, combine after them. Its
+    one-sided kernels and those that combine in low precision were timed with NVFP4 alone and are left out."""
+    frame = frame[frame["kernel_source"] == "NVLinkTwoSided"].assign(dispatch_dtype=_types(frame["moe_dtype"]))
+    sizes = {"num_tokens": "num_tokens_per_gpu", "hidden_size": "hidden_size", "topk": "topk", "num_experts": "num_experts"}
+    keys = [*sizes, "moe_ep_size", "dispatch_dtype", "framework", "version"]
+    timed = frame.assign(us=frame["latency"] * 1e3)
+    times = timed.pivot_table(index=keys, columns="op_name", values="us", aggfunc="median").reset_index()
+    out = times[list(sizes)].rename(columns=sizes).assign(num_gpus=times["moe_ep_size"], num_nodes=1, mode="nvlink", combine_dtype="bf16")
+    before = times["alltoall_prepare"] + times["alltoall_dispatch"]
+    out = out.assign(dispatch_dtype=times["dispatch_dtype"], dispatch_us=before, combine_us=times["alltoall_combine"])
+    return [("moe_dispatch_combine", out.assign(backend=_engine(times)))]
+
+
 _TIMED = ("latency", "kernel_source")
 _ATTENTION = (*_HEADS, "isl", "step", "attn_dtype", "kv_cache_dtype", *_TIMED)
 _LATENT = ("batch_size", "num_heads", "isl", "step", "mla_dtype", "kv_cache_dtype", *_TIMED)
 _EXCHANGE = ("node_num", "hidden_size", "num_token", "num_topk", "num_experts")
+_FABRIC = ("op_name", "moe_dtype", "num_tokens", "hidden_size", "topk", "num_experts", "moe_ep_size")
 _LOW_LATENCY = ("dispatch_avg_t_us",), ("combine_avg_t_us",)
 _NORMAL = ("dispatch_transmit_us", "dispatch_notify_us"), ("combine_transmit_us", "combine_notify_us")
 
@@ -280,6 +295,7 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[pd.DataFrame], Rows]]] = {
     "moe": ((*_SIZES, "moe_tp_size", "moe_ep_size", "distribution", "moe_dtype", *_TIMED), _moe),
     "nccl": (("op_name", "num_gpus", "message_size", "nccl_dtype", *_TIMED), _nccl),
     "custom_allreduce": (("num_gpus", "message_size", "allreduce_dtype", *_TIMED), _all_reduce),
+    "trtllm_alltoall": ((*_FABRIC, *_TIMED), _nvlink_exchange),
     "wideep_deepep_ll": ((*_EXCHANGE, *_LOW_LATENCY[0], *_LOW_LATENCY[1]), _deepep("low_latency", *_LOW_LATENCY, "fp8")),
     "wideep_deepep_normal": ((*_EXCHANGE, *_NORMAL[0], *_NORMAL[1]), _deepep("normal", *_NORMAL, "bf16")),
 }

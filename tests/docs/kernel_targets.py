@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-PROFILES = ("a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb")
+PROFILES = ("a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm-141gb", "b200-sxm")
 
 
 class Target(NamedTuple):
@@ -19,6 +19,7 @@ class Target(NamedTuple):
 
 TARGETS = (
     Target("GEMM bf16, fp16, fp8, fp8 block", ("gemm",), ("bf16", "fp16", "fp8", "fp8_block128"), 5, 6),
+    Target("GEMM NVFP4", ("gemm",), ("w4a4_nvfp4",), 5, 6),
     Target("GEMM int8, W4A16", ("gemm",), ("w8a8_int8_smoothquant", "w8a16_int8", "w4a16_int4"), 7, 8),
     Target("prefill attention", ("attention_prefill",), None, 4, 5),
     Target("decode attention", ("attention_decode",), None, 4, 5),

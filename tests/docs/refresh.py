@@ -61,7 +61,7 @@ def kernel_table() -> str:
 
 
 def targets() -> str:
-    """The accuracy asked of the kernels, and what the profiles of the three measured GPUs reach."""
+    """The accuracy asked of the kernels, and what the profiles of four measured GPUs reach."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     paths = {name: ROOT / "hardware_profiles" / f"{name}.yaml" for name in PROFILES}
     return kernel_targets({n: yaml.load(p.read_text(encoding="utf-8"), Loader=loader)["operators"] for n, p in paths.items()})

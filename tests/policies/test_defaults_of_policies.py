@@ -52,7 +52,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "priority_preemption_threshold": -1,
     },
     # arXiv 2403.02310: chunks of 512, batches of 128
-    "sarathi": {"token_budget": 512, "max_seqs": 128, "hybrid": True, "chunked": True, "longer_prompts": "run"},
+    "sarathi": {"token_budget": 512, "max_seqs": 128, "hybrid": True, "chunked": True, "longer_prompts": "run", "reserve": "step"},
     # RaggedInferenceEngineConfig of DeepSpeed-MII: 768 tokens, 512 sequences
     "fastgen": {"token_budget": 768, "max_seqs": 512},
     "orca": {"max_seqs": 16, "reserve": "max"},

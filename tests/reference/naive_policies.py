@@ -59,7 +59,9 @@ def distserve(max_num_batched_tokens: int = 8192, max_batch_prompts: int = 128) 
     return plan
 
 
-def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True, longer_prompts: str = "run") -> Planner:
+def sarathi(
+    token_budget: int = 512, hybrid: bool = True, chunked: bool = True, longer_prompts: str = "run", reserve: str = "step"
+) -> Planner:
     def prefill_passes(s: Naive) -> None:
         left = token_budget - s.decode_tokens
         for p in s.prefilling:
@@ -80,9 +82,12 @@ def sarathi(token_budget: int = 512, hybrid: bool = True, chunked: bool = True, 
                 break
             if not chunked and s.slices and want > left:
                 break
-            if not s.can_admit(want):
+            room = want
+            if reserve == "stated" and r.max_output >= r.output and r.max_output > 0:
+                room = min(s.limit, r.prompt + r.max_output)
+            if not s.can_admit(room):
                 break
-            s.admit(r, want)
+            s.admit(r, room)
             c = min(r.target - r.computed, left) if chunked else r.target - r.computed
             s.slice_(r, c)
             left -= c if chunked else want

@@ -163,8 +163,8 @@ def _kv(case: Case, profile: EngineProfile, budget: int) -> KvSection:
 
 
 def _caches_prefixes(case: Case, profile: EngineProfile) -> bool:
-    """Whether the run's engine looks for KV that it has: where prompts or their beginnings recur, if the run says so. Where none does, as it does by default
-    unless the run says otherwise: a request that was preempted finds what is left of its own KV when it comes back."""
+    """Whether the run's engine looks for KV that it has: where prompts or their beginnings recur, if the run says so. Where none does, as
+    it does by default unless the run says otherwise: a request that was preempted finds what is left of its own KV when it comes back."""
     stated = case.settings.get("prefix_caching")
     if case.load.distinct_prompts or case.load.shared_prefix_fraction > 0:
         return bool(stated)

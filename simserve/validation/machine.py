@@ -191,8 +191,8 @@ def _patient(scheduler: Scheduler, case: Case, budget: int) -> Scheduler:
 
 def _host(case: Case, host: HostOverheads) -> HostOverheads:
     """The host's work, with the graphs that the run states: which sizes, and whether a step of decodes is one graph."""
-    whole = {"per_graph_piece_s": 0.0} if case.settings.get("whole_graphs") else {}
-    return replace(host, cuda_graph_sizes=_graphs(case, host.cuda_graph_sizes), **whole)
+    piece_s = 0.0 if case.settings.get("whole_graphs") else host.per_graph_piece_s
+    return replace(host, cuda_graph_sizes=_graphs(case, host.cuda_graph_sizes), per_graph_piece_s=piece_s)
 
 
 def _graphs(case: Case, sizes: tuple[int, ...]) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ class ScaledKernel(KernelModel):
     @staticmethod
     def of(kernel: KernelModel, factor: float) -> ScaledKernel:
         """The kernel, scaled."""
-        return ScaledKernel(kernel.operator, kernel.context, kernel.entry, kernel.folder, kernel=kernel, factor=factor)
+        return ScaledKernel(kernel.operator, kernel.context, kernel.entry, kernel.folder, kernel.efficiency, kernel, factor)
 
     def seconds(self, **columns: ArrayLike) -> F64:
         """As of `kernel`, scaled."""

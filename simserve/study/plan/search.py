@@ -26,6 +26,7 @@ from simserve.report.files import write_whole
 from simserve.study.base import VARIANT, Base, base
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.money import refuse_unpriced
 from simserve.study.plan.belief import Believed, believed
 from simserve.study.plan.bounds import Bounds, bounds
 from simserve.study.plan.figures import Fate, Outcome, Verification
@@ -115,7 +116,9 @@ def specify(
     notes = [*([model.taken] if model.taken else []), *_of_variants(origin)]
     if usd and all(price is None for price in usd.values()):
         notes.append(f"{', '.join(usd)} has no price: plans are ranked by their devices (prices.usd_per_hour states one)")
-    spec = PlanSpec(origin, experiment, section, parse(when), found, offered(experiment), prices, tuple(notes))
+    test = parse(when)
+    refuse_unpriced(experiment, test)
+    spec = PlanSpec(origin, experiment, section, test, found, offered(experiment), prices, tuple(notes))
     _refuse_too_many(spec)
     return spec
 

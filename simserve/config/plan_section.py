@@ -64,6 +64,11 @@ class PlanSection(Section):
     speculation: tuple[Literal["none"] | SpeculationSection, ...] | None = Field(
         default=None, description="Ways of speculative decoding: `none`, or the keys of `speculation`."
     )
+    autoscalers: tuple[Literal["none"] | dict[str, Any], ...] | None = Field(
+        default=None,
+        description="Controllers that start and stop colocated instances, up to the plan's number of them: `none`, or an element of"
+        " `cluster.controllers`, such as {policy: hpa, targets: {waiting: 2}}. Such a plan costs what its instances cost while they exist.",
+    )
     over: dict[str, list[Any]] = Field(default_factory=dict, description="Any other keys of the experiment, by dotted path, with values.")
     replicates: int = Field(default=5, ge=2, le=1000, description="Fresh seeds with which each finalist is verified.")
     finalists: int = Field(default=3, ge=1, le=100, description="Plans that are verified: the cheapest, and the next on the way up.")
@@ -85,6 +90,8 @@ class PlanSection(Section):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> PlanSection:
+        if self.autoscalers is not None and "disaggregated" in self.roles:
+            raise ValueError("autoscalers are tried with colocated instances only: take disaggregated out of roles, or leave them out")
         if self.ratios is not None and "disaggregated" not in self.roles:
             raise ValueError("ratios are of disaggregated plans, and roles has none of these; add disaggregated to it or leave ratios out")
         if self.ratios is not None and self.instances is not None:

@@ -1,4 +1,4 @@
-"""What lies in an output directory: a run, an experiment's variants with their claims, a sweep, a capacity, a placement or a plan search."""
+"""What lies in an output directory: a run, variants with their claims, a sweep, a capacity, a placement or a plan search."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import simserve
+from simserve.errors import ConfigError
 
 BASE: dict[str, Any] = {
     "model": "llama-3.1-8b",
@@ -68,6 +69,11 @@ def test_an_instance_is_paid_from_its_boot_on() -> None:
 
 def test_unpriced_devices_leave_money_out_of_the_summary() -> None:
     assert summary(hardware="h20", prices=None)["money"] is None
+
+
+def test_a_predicate_of_money_needs_prices() -> None:
+    with pytest.raises(ConfigError, match="no price of 'h20'"):
+        simserve.capacity({**BASE, "hardware": "h20", "prices": None}, "usd.per_hour <= 3")
 
 
 def test_studies_and_comparisons_know_the_figures() -> None:

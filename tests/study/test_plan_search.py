@@ -10,7 +10,7 @@ import pytest
 
 import simserve
 from simserve.cli import main
-from simserve.errors import OutputError
+from simserve.errors import ConfigError, OutputError
 from simserve.study.plan.belief import Believed
 from simserve.study.plan.figures import BY_BOUNDS, Ends, Fate, Outcome, PlanFigures, Verification
 from simserve.study.plan.file import read_plan
@@ -107,7 +107,7 @@ def test_nothing_meets_a_load_beyond_the_budget() -> None:
 def test_a_search_goes_on_where_it_was_left(tmp_path: Path, small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = find(specify(SMALL), Execution(jobs=1, out=tmp_path / "a"))
     (tmp_path / "a" / "plan.json").unlink()
-    monkeypatch.setattr("simserve.simulation.simulated_parts", None)  # nothing is simulated again
+    monkeypatch.setattr("simserve.study.plan.runs.execute", None)  # no run is asked for again
     again = find(specify(SMALL), Execution(jobs=1, out=tmp_path / "a", resume=True))
     assert again.as_dict() == first.as_dict() == small.as_dict(), "and the same from run to run"
     assert read_plan(tmp_path / "a").as_dict() == first.as_dict()
@@ -130,6 +130,28 @@ def test_the_command_prints_the_answer_and_ends_with_1_where_there_is_none(tmp_p
     assert out.startswith("No plan within the budget meets") and "plans of" in err
     assert main(["plan", str(path), "--usd-per-hour", "0.1"]) == 2
     assert "no plan within" in capsys.readouterr().err
+
+
+def test_an_autoscaler_costs_what_its_instances_cost_while_they_exist() -> None:
+    """A burst, then a trickle: two instances throughout cost more than two for the burst."""
+    pieces = [{"duration_s": 5, "rate_per_s": 24}, {"duration_s": 60, "rate_per_s": 1}]
+    load = {**SMALL["workload"], "arrivals": {"kind": "piecewise", "pieces": pieces}, "count": 170}
+    scaler = {"policy": "hpa", "targets": {"running": 4}, "interval_s": 1, "metric_lag_s": 0, "scale_down_stabilisation_s": 3}
+    section = {"when": "attainment >= 0.1", "tp": [1], "instances": [2], "autoscalers": ["none", scaler], "replicates": 2, "finalists": 2}
+    found = plan({**SMALL, "workload": load, "plan": section}, jobs=1)
+    best = found.best
+    assert best is not None and "hpa" in best.name and best.usd_per_hour == pytest.approx(best.values["usd_per_hour"])
+    assert 1.79 <= best.usd_per_hour < 2 * 1.79, "between one instance and two"
+    static = next(one for one in found.outcomes if "hpa" not in one.name)
+    assert static.usd_per_hour == pytest.approx(2 * 1.79) and found.outcomes[0] is best
+
+
+def test_a_value_with_which_nothing_can_be_stated_is_an_error() -> None:
+    section = {**SMALL["plan"], "speculation": ["none", {"method": "ngram", "tokens": 2}]}
+    with pytest.raises(ConfigError, match=r"no plan with 'ngram-2' can be stated: .*acceptance"):
+        plan({**SMALL, "plan": section}, jobs=1)
+    with pytest.raises(ConfigError, match=r"plan.autoscalers: unknown controller 'hpaa'; did you mean 'hpa'"):
+        plan({**SMALL, "plan": {**SMALL["plan"], "autoscalers": [{"policy": "hpaa"}]}}, jobs=1)
 
 
 # ---- by hand ----

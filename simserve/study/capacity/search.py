@@ -18,6 +18,7 @@ from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CAPACITY, CapacityResult
 from simserve.study.caveats import at_an_end
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.money import refuse_unpriced
 from simserve.study.predicate import Predicate, parse
 from simserve.study.prepare import seeds_from
 from simserve.study.rate_key import rate_key as find_rate_key
@@ -106,6 +107,8 @@ def specify(
         when = DEFAULT_PREDICATE
     if not 0 < tolerance < 1:
         raise ConfigError(f"tolerance: found {tolerance:g}, expected a fraction above 0 and below 1, such as 0.02 or 2%")
+    test = parse(when)
+    refuse_unpriced(experiment, test)
     key = rate_key or find_rate_key(experiment)
     start = value_at(experiment, key)
     origin.load({key: start})  # a misspelt key is an error now
@@ -126,7 +129,7 @@ def specify(
         )
     failures = experiment.spec.cluster.failures
     chance = failures is not None and failures.mtbf_s is not None
-    return CapacitySpec(origin, name, parse(when), key, float(start), whole, tolerance, numbers, tuple(notes), chance)
+    return CapacitySpec(origin, name, test, key, float(start), whole, tolerance, numbers, tuple(notes), chance)
 
 
 def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None = None, cache: RunCache | None = None) -> CapacityResult:

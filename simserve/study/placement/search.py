@@ -27,6 +27,7 @@ from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.money import refuse_unpriced
 from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement, placements
 from simserve.study.placement.result import PLACEMENT, PlacementResult
@@ -155,6 +156,8 @@ def specify(
         when = DEFAULT_PREDICATE
     if not 0 < tolerance < 1:
         raise ConfigError(f"tolerance: found {tolerance:g}, expected a fraction above 0 and below 1, such as 0.05 or 5%")
+    test = parse(when)
+    refuse_unpriced(experiment, test)
     section = experiment.spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     found = placements(model, devices, node_devices, affinity, kinds)
@@ -167,7 +170,7 @@ def specify(
     written = sum(group.count * group.parallel.tp * group.parallel.pp * group.parallel.dp for group in experiment.groups)
     whole = isinstance(start, int) and not key.endswith(("rate_per_s", "rate_scale"))
     return PlacementSpec(
-        origin, experiment, parse(when), key, float(f"{start / written:.6g}"), whole, tolerance, tuple(found), node_devices, affinity,
+        origin, experiment, test, key, float(f"{start / written:.6g}"), whole, tolerance, tuple(found), node_devices, affinity,
         _between_nodes(experiment, node_devices, affinity), (*_notes(origin), *([model.taken] if model.taken else [])),
     )  # fmt: skip
 

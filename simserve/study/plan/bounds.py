@@ -39,7 +39,8 @@ _LATENCY_LIMITS = ("ttft_s", "tpot_s", "e2e_s", "ttft_s_per_prompt_token", "norm
 class Bounds:
     """Of a family.
 
-    error   why it cannot be run at all (weights that do not fit, a layout that the engine refuses); "" otherwise
+    error   why it cannot be run at all (weights that do not fit, a layout that the engine refuses); "" otherwise. `refused`: the
+            experiment itself makes no sense
     demand  instances of each pool that the load keeps busy at best; 0 where the load follows the plan
     best    column -> what no run can better: latencies from below, attainment from above
     """
@@ -47,6 +48,7 @@ class Bounds:
     error: str = ""
     demand: tuple[float, ...] = ()
     best: dict[str, float] = field(default_factory=dict)
+    refused: bool = False
 
     def overloaded(self, counts: tuple[int, ...], roles: tuple[str, ...]) -> str:
         """Which pool the load overloads however well it is served, in words; "" when none."""

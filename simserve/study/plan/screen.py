@@ -51,12 +51,15 @@ class Screen:
         self._limits = limits(predicate)
         self._runs = runs
         self._seed = seed
+        self.below = math.inf
+        """Plans that cost as much, or at least as much, are not run any more."""
 
     def holding(self) -> Iterator[Screened]:
         """The plans that met the predicate once, the cheapest first; of one cost the one with the largest margin."""
         ordered = sorted(self.plans, key=lambda one: one.plan.order)
-        for _, level in groupby(ordered, key=lambda one: one.plan.order):
-            yield from self._race([one for one in level if not one.why])
+        for order, level in groupby(ordered, key=lambda one: one.plan.order):
+            if order < self.below:
+                yield from self._race([one for one in level if not one.why])
 
     def _race(self, level: list[Screened]) -> Iterator[Screened]:
         for fraction in RUNGS[:-1]:
@@ -66,6 +69,8 @@ class Screen:
             level = [one for one in level if not one.why]
             level.sort(key=lambda one: (-one.fraction, -one.margin))
         for one in level:
+            if one.plan.order >= self.below:
+                return
             self._run([one], 1.0)
             if one.held:
                 yield one

@@ -6,9 +6,11 @@ the SLO verified on fresh seeds, and with it the plans of the next costs (`verif
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from simserve.report.files import write_whole
 from simserve.study.base import VARIANT, Base, base
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.money import refuse_unpriced
 from simserve.study.plan.belief import Believed, believed
 from simserve.study.plan.bounds import Bounds, bounds
 from simserve.study.plan.figures import Fate, Outcome, Verification
@@ -113,7 +116,9 @@ def specify(
     notes = [*([model.taken] if model.taken else []), *_of_variants(origin)]
     if usd and all(price is None for price in usd.values()):
         notes.append(f"{', '.join(usd)} has no price: plans are ranked by their devices (prices.usd_per_hour states one)")
-    spec = PlanSpec(origin, experiment, section, parse(when), found, offered(experiment), prices, tuple(notes))
+    test = parse(when)
+    refuse_unpriced(experiment, test)
+    spec = PlanSpec(origin, experiment, section, test, found, offered(experiment), prices, tuple(notes))
     _refuse_too_many(spec)
     return spec
 
@@ -154,14 +159,18 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     families = list(spec.space.families())
     meter = Meter("makes of instances bounded", len(families), progress)
     outcomes: dict[Plan, Outcome] = {}
+    refused: list[tuple[Family, str]] = []
     entered: list[Screened] = []
     for family in families:
         known = _bounds_of(spec, family)
+        if known.refused:
+            refused.append((family, known.error))
         meter.add(failed=bool(known.error))
-        for plan in map(family.plan, spec.space.counts(family)):
+        for plan in (family.plan(counts, known.demand) for counts in spec.space.counts(family)):
             outcomes[plan] = _bounded(spec, plan, known)
             if outcomes[plan].fate == Fate.NOT_RUN:
                 entered.append(Screened(plan, known.utilisation(plan.counts)))
+    _refuse_useless(refused, families)
     if all(one.fate == Fate.IMPOSSIBLE for one in outcomes.values()):
         first = next(iter(outcomes.values()))
         raise ConfigError(f"no plan can be run; the first: {first.name}: {first.why}")
@@ -176,6 +185,8 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     for one in screen.plans:
         if outcomes[one.plan].verification is None:
             outcomes[one.plan] = _screened(outcomes[one.plan], one)
+        if one.plan.paid_at_least is not None and one.plan.usd_per_hour is not None and outcomes[one.plan].fraction >= 1.0:
+            outcomes[one.plan] = replace(outcomes[one.plan], usd_per_hour=_cost(one.plan, outcomes[one.plan].values))
     notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     ordered = sorted(outcomes.values(), key=lambda one: one.order)
     result = PlanResult(
@@ -192,8 +203,18 @@ def _bounds_of(spec: PlanSpec, family: Family) -> Bounds:
     try:
         experiment = spec.base.load(one.changes(spec.experiment))
     except SimserveError as error:
-        return Bounds(str(error))
+        return Bounds(str(error), refused=True)
     return bounds(experiment, spec.load, spec.predicate.quantities)
+
+
+def _refuse_useless(refused: Sequence[tuple[Family, str]], families: Sequence[Family]) -> None:
+    """Raises ConfigError for a value with which no plan can even be stated (a key that is missing): the mistake is in the value."""
+    every = Counter(id(choice) for family in families for choice in family.choices)
+    useless = Counter(id(choice) for family, _ in refused for choice in family.choices)
+    for family, why in refused:
+        for choice in family.choices:
+            if useless[id(choice)] == every[id(choice)]:
+                raise ConfigError(f"plan: no plan with '{choice.words or 'these values'}' can be stated: {why}")
 
 
 def _bounded(spec: PlanSpec, plan: Plan, known: Bounds) -> Outcome:
@@ -214,18 +235,20 @@ def _bounded(spec: PlanSpec, plan: Plan, known: Bounds) -> Outcome:
 def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Screened, Verification, dict[str, float | None]]]:
     """The cheapest plan that is verified, and those that were refuted before it; then, while its margin lies inside its error, the same
     make with more instances, and of each next cost the plan with most head-room."""
-    best: Screened | None = None
+    best, cost, doubts = None, math.inf, False
     for one in screen.holding():
+        if best is not None and _cost(one.plan, one.values) >= cost:
+            continue  # an autoscaler's plan that cost more in the run that it held than the one that is verified
         verification, values = _verify(spec, one, runs)
         yield one, verification, values
-        if not verification.failures:
-            best = one
-            break
+        if not verification.failures and _cost(one.plan, values) < cost:
+            best, cost, doubts = one, _cost(one.plan, values), bool(verification.doubtful)
+            screen.below = cost
     if best is None:
         return
     above = [one for one in screen.plans if not one.why and one.plan.order > best.plan.order]
     above.sort(key=lambda one: (one.plan.order, one.utilisation or 0.0))
-    doubtful, family = bool(verification.doubtful), best.plan.family
+    doubtful, family = doubts, best.plan.family
     for _ in range(spec.section.finalists - 1):
         more = [one for one in above if one.plan.family is family] if doubtful else []
         chosen = next(iter(more or above), None)
@@ -237,13 +260,27 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
         above = [one for one in above if one is not chosen and (one.plan.order != chosen.plan.order or doubtful)]
 
 
+def _cost(plan: Plan, values: Mapping[str, float | None]) -> float:
+    """What plans are ranked by: of an autoscaler's what its run cost."""
+    measured = values.get("usd_per_hour")
+    if plan.paid_at_least is None:
+        return plan.order
+    if measured is not None and plan.usd_per_hour is not None:
+        return measured
+    return (values.get("instances_mean") or float(sum(plan.counts))) * plan.family.shapes[0].devices
+
+
 def _verify(spec: PlanSpec, one: Screened, runs: Runs) -> tuple[Verification, dict[str, float | None]]:
     first = spec.experiment.spec.seed + 1
-    seeds = range(first, first + spec.section.replicates)
+    seeds = list(range(first, first + spec.section.replicates))
     wanted = [Wanted(one.plan, 1.0, seed) for seed in seeds]
-    found = runs.of(wanted)
+    found = runs.of(wanted[:2])
+    if found[0] == found[1]:
+        seeds = seeds[:2]  # a replayed trace: further seeds repeat the run
+    else:
+        found += runs.of(wanted[2:])
     belief = Believed() if any(run.error for run in found) else believed(runs.placed(wanted[0]))
-    return verified(found, list(seeds), spec.predicate, limits(spec.predicate), spec.experiment, belief)
+    return verified(found, seeds, spec.predicate, limits(spec.predicate), spec.experiment, belief)
 
 
 def _screened(outcome: Outcome, one: Screened) -> Outcome:
@@ -259,10 +296,7 @@ def _screened(outcome: Outcome, one: Screened) -> Outcome:
 def _with(
     outcome: Outcome, fate: Fate, why: str, values: Mapping[str, float | None], fraction: float, verification: Verification | None = None
 ) -> Outcome:
-    return Outcome(
-        outcome.name, outcome.hardware, outcome.pools, outcome.devices, outcome.usd_per_hour, fate, why, outcome.utilisation, dict(values),
-        fraction, verification,
-    )  # fmt: skip
+    return replace(outcome, fate=fate, why=why, values=dict(values), fraction=fraction, verification=verification)
 
 
 def _write_best(spec: PlanSpec, result: PlanResult, outcomes: Mapping[Plan, Outcome], out: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from simserve.config.experiment import Experiment
 from simserve.config.plan_section import DEFAULT_DEVICES, PlanSection, ratio_of
 from simserve.config.speculation_section import SpeculationSection
-from simserve.errors import ConfigError, ModelError
+from simserve.errors import ConfigError, ModelError, nearest
 from simserve.model import ModelArchitecture
 from simserve.model.layout import check
 from simserve.model.parallel import Parallel
@@ -26,11 +26,15 @@ _FIXED = ("workload", "seed", "slo", "until_s", "metrics", "prices", "plan", "ha
 
 
 class Choice(NamedTuple):
-    """One value of one axis: what it is called ("" = the axis has no other), what it changes in the experiment and in each group."""
+    """One value of one axis: what it is called ("" = the axis has no other), what it changes in the experiment and in each group.
+
+    least  of an autoscaler: the fewest instances that it keeps; None for every other choice
+    """
 
     words: str
     changes: Mapping[str, Any]
     group: Mapping[str, Any]
+    least: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +51,28 @@ class Family:
     usd_per_device_hour: float | None
     shown_hardware: bool
 
-    def plan(self, counts: Sequence[int]) -> Plan:
-        """So many instances of each pool."""
-        return Plan(self, tuple(counts))
+    @property
+    def scales_from(self) -> int | None:
+        """The fewest instances that its autoscaler keeps; None without one."""
+        return next((choice.least for choice in self.choices if choice.least is not None), None)
+
+    def plan(self, counts: Sequence[int], busy: Sequence[float] = ()) -> Plan:
+        """So many instances of each pool. `busy`: how many the load keeps busy at best, which an autoscaler cannot go below on average."""
+        if self.scales_from is None:
+            return Plan(self, tuple(counts))
+        return Plan(self, tuple(counts), min(float(sum(counts)), max(float(self.scales_from), sum(busy))))
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A deployment: `counts` instances of each pool of a family."""
+    """A deployment: `counts` instances of each pool of a family.
+
+    paid_at_least  with an autoscaler, which has at most as many: instances that are paid for on average, at least
+    """
 
     family: Family
     counts: tuple[int, ...]
+    paid_at_least: float | None = None
 
     @property
     def placement(self) -> Placement:
@@ -72,14 +87,18 @@ class Plan:
 
     @property
     def usd_per_hour(self) -> float | None:
-        """What its devices cost an hour."""
+        """What its devices cost an hour; with an autoscaler at least."""
         price = self.family.usd_per_device_hour
-        return None if price is None else price * self.devices
+        return None if price is None else price * self._paid_devices
 
     @property
     def order(self) -> float:
         """What plans are ranked by: USD an hour, or devices where there is no price."""
-        return float(self.devices) if self.usd_per_hour is None else round(self.usd_per_hour, 9)
+        return self._paid_devices if self.usd_per_hour is None else round(self.usd_per_hour, 9)
+
+    @property
+    def _paid_devices(self) -> float:
+        return float(self.devices) if self.paid_at_least is None else self.paid_at_least * self.family.shapes[0].devices
 
     @property
     def name(self) -> str:
@@ -95,6 +114,9 @@ class Plan:
         for choice in self.family.choices:
             changes |= choice.changes
             groups = [_merged(group, choice.group) for group in groups]
+        if self.paid_at_least is not None:
+            start = max(1, math.ceil(self.paid_at_least))
+            groups = [{**group, "count": min(start, group["count"]), "max_count": group["count"]} for group in groups]
         return {**changes, "cluster.instances": groups}
 
 
@@ -211,6 +233,8 @@ def _of_role(shape: Pool, role: str) -> Pool:
 
 def _axes(experiment: Experiment, section: PlanSection) -> Iterator[tuple[Choice, ...]]:
     """What does not change the cost of a step comes last."""
+    if section.autoscalers is not None:
+        yield _axis([_autoscaler(one) for one in section.autoscalers])
     for key, values in section.over.items():
         yield _axis([Choice(f"{key.rsplit('.', 1)[-1]}={value}", {key: value}, {}) for value in values])
     if section.quantisation is not None:
@@ -242,6 +266,17 @@ def _speculation(experiment: Experiment, one: str | SpeculationSection) -> Choic
         return Choice("no speculation", {}, {"speculation": {"tokens": 0}} if off else {})
     stated = one.model_dump(mode="json", exclude_unset=True)
     return Choice(f"{stated.get('method', 'speculation')}-{stated.get('tokens', '')}".rstrip("-"), {}, {"speculation": stated})
+
+
+def _autoscaler(one: str | Mapping[str, Any]) -> Choice:
+    if isinstance(one, str):
+        return Choice("", {"cluster.controllers": []}, {})
+    policy = str(one.get("policy", ""))
+    if policy not in registry.controller_names():
+        raise ConfigError(f"plan.autoscalers: unknown controller '{policy[:60]}'{nearest(policy, registry.controller_names())}")
+    default = getattr(registry.controller_class(policy).Params.model_fields.get("min_instances"), "default", 0)
+    told = [str(value) for key, value in one.items() if key != "policy"]
+    return Choice(" ".join([policy, *told]), {"cluster.controllers": [dict(one)]}, {}, int(one.get("min_instances", default)))
 
 
 def _budget_parameter(experiment: Experiment) -> str:

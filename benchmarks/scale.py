@@ -25,8 +25,7 @@ from benchmarks.w2 import best, yardstick
 PAGE = ROOT / "docs" / "scale.md"
 HISTORY = ROOT / "benchmarks" / "history.csv"
 COLUMNS = ("date", "commit", "case", "cpu_s", "mib", "per_request_us", "yardstick_s")
-FEWEST = 1000
-POINTS = 20
+POINTS, REQUESTS_OF_A_POINT = 20, 1000
 
 
 class Row(NamedTuple):
@@ -43,7 +42,7 @@ def runs(most: int) -> dict[str, tuple[Any, int]]:
     lengths = {"prompt": {"kind": "fixed", "tokens": 100}, "output": {"kind": "fixed", "tokens": 10_000}}
     alone = {"arrivals": {"kind": "constant", "rate_per_s": 0.01}, "lengths": lengths}
     move = {"controllers": [{"policy": "llumnix-migration"}], "network": {"bytes_per_s": 8e9}, "router": {"policy": "freeness"}}
-    sizes = [size for size in (FEWEST, 10_000, 100_000, 1_000_000, 10_000_000) if size <= most]
+    sizes = [size for size in (10_000, 100_000, 1_000_000, 10_000_000) if size <= most]
     found = {f"{size:,} requests": (case(1, size), size) for size in sizes}
     found |= {f"20,000 requests, {n} instances": (case(n, 20_000), 20_000) for n in (64, 256, 1000)}
     found["20,000 requests, 64 instances, migration"] = case(64, 20_000, cluster=move), 20_000
@@ -66,11 +65,11 @@ def swept() -> Row:
     """A sweep of `POINTS` points on one core."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scale.yaml"
-        path.write_text(json.dumps(case(1, FEWEST)))
+        path.write_text(json.dumps(case(1, REQUESTS_OF_A_POINT)))
         rates = ",".join(f"{2 + 0.1 * point:.1f}" for point in range(POINTS))
         over = ["--over", f"workload.arrivals.rate_per_s={rates}", "--jobs", "1", "--quiet", "--out", f"{folder}/out"]
         cpu_s, mib = min(seconds(ROOT, ["sweep", str(path), *over]) for _ in range(3))
-    return Row(f"sweep of {POINTS} points of {FEWEST:,} requests", cpu_s, mib, None)
+    return Row(f"sweep of {POINTS} points of {REQUESTS_OF_A_POINT:,} requests", cpu_s, mib, None)
 
 
 def table(rows: list[Row], unit_s: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from simserve.config.claims import ChosenNumber, ClaimSection, band
+from simserve.config.engine_profile import load_engine
 from simserve.config.experiment import Experiment, load
 from simserve.errors import ConfigError
 from simserve.study.claims import kinds
@@ -212,11 +213,14 @@ def test_where_variants_differ_in_their_engine_the_text_says_so() -> None:
         assert paper is not None and "ost time" in paper.setting
 
 
-def test_equal_host_times_are_equal_and_those_of_2023_the_baselines_alone() -> None:
-    hosts: dict[bool, set[str]] = {False: set(), True: set()}
+def test_equal_host_times_are_equal_and_those_of_2023_and_of_eager_steps_the_baselines_alone() -> None:
+    hosts: dict[str, set[str]] = {"": set(), "_2023": set(), "_eager": set()}
     for variant, resolved in variants("xy_e2e").items():
-        hosts[variant.endswith("_2023")].add(json.dumps(resolved["engine"], sort_keys=True))
-    assert len(hosts[False]) == 1 and len(hosts[True]) == 1
+        own = next(ending for ending in ("_2023", "_eager", "") if variant.endswith(ending))
+        assert not own or variant.endswith(f"_vllm{own}")
+        hosts[own].add(json.dumps(resolved["engine"], sort_keys=True))
+    assert all(len(of_kind) == 1 for of_kind in hosts.values())
+    assert load_engine("vllm-ascend-0.9").host.kernel_launch_s == json.loads(hosts["_eager"].pop())["host"]["kernel_launch_s"]
     fitted = {name: v["engine"]["host"] for name, v in variants("lserve_ctx").items()}
     qserve = next(iter(variants("qserve_a100_table").values()))["engine"]["host"]
     assert all(fitted["lserve"][key] == qserve[key] for key in ("per_step_s", "per_decode_request_s"))

@@ -15,7 +15,7 @@ from benchmarks.ascend.fit import SHIPPED
 from benchmarks.ascend.rows import EXPERTS, HOST
 from simserve import resources
 from simserve.config.engine_profile import load_engine
-from simserve.cost.spread import UNVALIDATED_SPREAD, spread_log
+from simserve.cost.spread import UNVALIDATED_SPREAD, ScaledKernel, spread_log
 from simserve.errors import ProfileError
 from simserve.hardware import load_profile
 from simserve.hardware.device import Link
@@ -113,6 +113,14 @@ def test_a_stated_error_is_how_far_the_operator_may_be_off() -> None:
     assert experts.efficiency is not None and experts.efficiency.error_percent
     assert spread_log(experts) == pytest.approx(1.2533 * experts.efficiency.error_percent / 100)
     assert spread_log(decode) == UNVALIDATED_SPREAD["attention_decode"]  # assumed: no error is known
+
+
+def test_a_scaled_operator_is_its_own_times_the_factor_and_keeps_what_stands_behind_it() -> None:
+    experts = load_profile("ascend-910c").estimate("moe", "bf16")
+    layer = {"num_tokens": 256.0, "hidden_size": 2048.0, "inter_size": 768.0, "topk": 8.0, "num_experts": 128.0}
+    twice = ScaledKernel.of(experts, 2.0)
+    assert twice.seconds(**layer) == pytest.approx(2.0 * experts.seconds(**layer))
+    assert (twice.status, twice.label) == (experts.status, experts.label)
 
 
 def test_a_wire_to_each_peer_is_used_by_groups_that_have_the_peer() -> None:

@@ -48,7 +48,8 @@ class ScaledKernel(KernelModel):
     @staticmethod
     def of(kernel: KernelModel, factor: float) -> ScaledKernel:
         """The kernel, scaled."""
-        return ScaledKernel(kernel.operator, kernel.context, kernel.entry, kernel.folder, kernel.efficiency, kernel, factor)
+        own = (kernel.operator, kernel.context, kernel.entry, kernel.folder, kernel.efficiency)
+        return ScaledKernel(*own, kernel=kernel, factor=factor)
 
     def seconds(self, **columns: ArrayLike) -> F64:
         """As of `kernel`, scaled."""

@@ -1,0 +1,53 @@
+"""What a run and `simserve hardware` print of operators that have no table of measurements."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simserve import run
+from simserve.cli import main
+
+EXPERIMENT = """
+model: qwen3-30b-a3b
+hardware: {hardware}
+engine: vllm-ascend
+cluster: {{instances: [{{parallel: {{tp: 2}}, max_model_len: 4096}}]}}
+workload:
+  closed_loop: {{concurrency: 2}}
+  lengths: {{prompt: {{kind: fixed, tokens: 64}}, output: {{kind: fixed, tokens: 4}}}}
+  count: 4
+"""
+
+
+def said(hardware: str, folder: Path) -> list[str]:
+    path = folder / f"{hardware}.yaml"
+    path.write_text(EXPERIMENT.format(hardware=hardware), encoding="utf-8")
+    warnings = run(path).summary_dict()["warnings"]
+    return [line for line in warnings if line.startswith("Operators of")]
+
+
+def test_a_run_says_which_operators_are_measured_fitted_and_assumed(tmp_path: Path) -> None:
+    (line,) = said("ascend-910b", tmp_path)
+    measured, fitted, assumed = line.split(";")
+    assert "gemm (13 %)" in measured and "all_reduce" in measured
+    assert fitted.startswith(" fitted on serving runs: moe (")
+    assert assumed == " assumed: attention_decode."
+    assert said("h100-sxm-80gb", tmp_path) == []
+
+
+def test_a_profile_lists_what_stands_behind_its_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["hardware", "ascend-910c", "--json"])
+    rows = {(row["operator"], row["dtypes"]): row for row in json.loads(capsys.readouterr().out)}
+    assert rows["moe", ""]["status"] == "fitted" and rows["attention_decode", ""]["error_percent"] is None
+    main(["hardware", "a100-sxm-80gb", "--json"])
+    assert {row["status"] for row in json.loads(capsys.readouterr().out)} == {"measured"}
+    main(["hardware", "ascend-310p"])
+    assert "analytic estimates (assumed)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_unknown_profile_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["hardware", "ascend-910d"]) == 2
+    assert "ascend-910c" in capsys.readouterr().err

@@ -112,8 +112,8 @@ def mtp_tokens(collection: str, engine_profile: str, model: str, gpu: str, measu
 
 
 def engine_profile(collection: str, told: str) -> str:
-    """The engine profile of a run whose version alone says `told`: InferenceX's scripts for vLLM switch asynchronous scheduling on before it
-    became the default with 0.14 (`async-scheduling: true` in `gptoss_fp4_h100.sh`, `gptoss_fp4_h200.sh`, `70b_fp8_h200_slurm.sh`)."""
+    """The engine profile of a run whose version alone says `told`: InferenceX's scripts for vLLM switch asynchronous scheduling on before
+    it became the default with 0.14 (`async-scheduling: true` in `gptoss_fp4_h100.sh`, `gptoss_fp4_h200.sh`, `70b_fp8_h200_slurm.sh`)."""
     return "vllm-v1-async" if collection == PUBLIC and told == "vllm-v1" else told
 
 

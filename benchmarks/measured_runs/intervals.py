@@ -62,7 +62,7 @@ def learn_intervals(without_model: Sequence[Outcome], shipped: Sequence[Outcome]
         if len({row.model for row in own}) < LEAST_MODELS:
             continue
         choice, inside = best_choice(own)
-        told = f"quantiles {choice.tail:g} and {1.0 - choice.tail:g} hold {100.0 * inside:.0f} % of models left out, each alike"
+        told = f"quantiles {choice.tail:g} and {1.0 - choice.tail:g} hold {100.0 * inside:.0f} % of models left out"
         notes.append(f"{kind}, {sparse}: a group is pulled by {choice.pull:g} models' worth of the one around it; {told}")
         spreads |= learned(own, choice)
         judged += [Judged(row, ends) for row, ends in without_own_model(own, choice) if row.path[2] != "measured"]

@@ -33,7 +33,7 @@ Z = 1.2816
 PULLS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Models' worth of the group around that are tried."""
 
-TAILS = (0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02)
+TAILS = (0.2, 0.18, 0.16, 0.14, 0.12, 0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02)
 """Quantiles that are tried for the ends of the intervals."""
 
 FAR = math.log(2.0)
@@ -104,7 +104,7 @@ def learned(rows: Sequence[Row], choice: Choice) -> dict[Path, Spread]:
 
 
 def best_choice(rows: Sequence[Row]) -> tuple[Choice, float]:
-    """What predicts models best that were left out, and the part of their rows inside, each model alike.
+    """What predicts models best that were left out, and the part of their rows inside (`_judged`).
 
     For each pull the tail whose intervals hold as many of these as they should; of these the pull that scores best (Gneiting and Raftery
     2007: the width, and 2 / 0.2 of the distance for a row outside).
@@ -144,17 +144,18 @@ def _intervals(table: _Table, own: Sequence[Row], choice: Choice) -> Iterator[tu
 
 
 def _judged(tables: Sequence[tuple[_Table, list[Row]]], choice: Choice) -> tuple[float, float]:
-    """The score of a choice, and the part of the rows inside, each model alike."""
-    scores, inside = [], []
+    """The score of a choice, and the part of the rows inside: with each model alike or with each row alike, whichever is less."""
+    scores: list[float] = []
+    inside: list[list[bool]] = []
     for table, own in tables:
         found = list(_intervals(table, own, choice))
         out = [min(max(row.log_error - ends.high, -ends.low - row.log_error, 0.0), FAR) for row, ends in found]
         if found:
-            scores.append(
-                float(np.mean([ends.low + ends.high + 2.0 / (1.0 - LEVEL) * far for (_, ends), far in zip(found, out, strict=True)]))
-            )
-            inside.append(float(np.mean([far == 0.0 for far in out])))
-    return float(np.mean(scores)), float(np.mean(inside))
+            widths = [ends.low + ends.high for _, ends in found]
+            scores.append(float(np.mean(widths) + 2.0 / (1.0 - LEVEL) * np.mean(out)))
+            inside.append([far == 0.0 for far in out])
+    alike = float(np.mean([np.mean(of_model) for of_model in inside]))
+    return float(np.mean(scores)), min(alike, float(np.mean([one for of_model in inside for one in of_model])))
 
 
 def spread_at(found: Mapping[Path, Spread], path: Path) -> Spread | None:

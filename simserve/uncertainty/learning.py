@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ class Row(NamedTuple):
     log_error  ln(measured / predicted)
     reacts     how many per cent the figure moves when steps take one per cent longer
     kernels    standard deviation of ln(true / predicted) of its steps from their kernels
-    figure     its name
+    figure     its name; log_predicted: ln of its prediction
     """
 
     path: Path
@@ -64,6 +64,7 @@ class Row(NamedTuple):
     reacts: float
     kernels: float
     figure: str = ""
+    log_predicted: float = 0.0
 
 
 class Spread(NamedTuple):
@@ -230,40 +231,6 @@ def _alike(rows: Sequence[Row]) -> F64:
         runs[row.model, row.run] += 1
         models[row.model].add(row.run)
     return np.array([1.0 / len(models) / len(models[row.model]) / runs[row.model, row.run] for row in rows])
-
-
-def learned_differences(rows: Sequence[Row], settings: Sequence[tuple[str, str, str]]) -> dict[Path, Spread]:
-    """What does not cancel between two runs that share things: the interval of e1 / A1 - e2 / A2 over pairs of rows of a kind.
-
-    settings  model, device and engine profile of each row. Pairs are of one figure, and share all three (`ALL_THREE`) or model and device
-              (`MODEL_AND_DEVICE`); each model weighs alike, and within it each setting
-    """
-    found: dict[Path, Spread] = {}
-    for shared, keys in ((ALL_THREE, (0, 1, 2)), (MODEL_AND_DEVICE, (0, 1))):
-        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for k, (row, setting) in enumerate(zip(rows, settings, strict=True)):
-            groups[(row.path[0], row.figure, *(setting[i] for i in keys))].append(k)
-        of_kind: dict[str, list[Row]] = defaultdict(list)
-        for group, members in groups.items():
-            for a, b in _pairs(members):
-                if shared == MODEL_AND_DEVICE and settings[a][2] == settings[b][2]:
-                    continue
-                apart = rows[a].log_error / rows[a].reacts - rows[b].log_error / rows[b].reacts
-                of_kind[group[0]] += [Row((group[0],), group[2], " ".join(group), sign * apart, 1.0, 0.0) for sign in (1.0, -1.0)]
-        for kind, own in of_kind.items():
-            found[(kind, shared)] = learned(own, Choice(1.0, (1.0 - LEVEL) / 2.0))[(kind,)]
-    return found
-
-
-ALL_THREE, MODEL_AND_DEVICE = "same model, device and engine", "same model and device"
-
-_MOST_PAIRS_OF = 40
-
-
-def _pairs(members: Sequence[int]) -> Iterable[tuple[int, int]]:
-    """All pairs of so many members, spread evenly."""
-    kept = [members[round(k)] for k in np.linspace(0, len(members) - 1, min(len(members), _MOST_PAIRS_OF))]
-    return ((a, b) for i, a in enumerate(kept) for b in kept[i + 1 :])
 
 
 def _widening(found: dict[Path, Spread]) -> dict[Path, Spread]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.measured_runs.lessons import is_held_out
+from simserve.uncertainty.cancelling import Remains, learned_differences
 from simserve.uncertainty.learning import (
     LEAST_MODELS,
     Halves,
@@ -17,10 +18,9 @@ from simserve.uncertainty.learning import (
     Spread,
     best_choice,
     learned,
-    learned_differences,
     without_own_model,
 )
-from simserve.uncertainty.residuals import document
+from simserve.uncertainty.residuals import Residuals, document
 from simserve.validation.believed import lengths_of, rows_of
 from simserve.validation.evaluate import Outcome
 from simserve.validation.split import model_group
@@ -62,16 +62,16 @@ def learn_intervals(without_model: Sequence[Outcome], shipped: Sequence[Outcome]
         if len({row.model for row in own}) < LEAST_MODELS:
             continue
         choice, inside = best_choice(own)
-        told = f"quantiles {choice.tail:g} and {1.0 - choice.tail:g} hold {100.0 * inside:.0f} % of models left out, each alike"
+        told = f"quantiles {choice.tail:g} and {1.0 - choice.tail:g} hold {100.0 * inside:.0f} % of models left out"
         notes.append(f"{kind}, {sparse}: a group is pulled by {choice.pull:g} models' worth of the one around it; {told}")
         spreads |= learned(own, choice)
         judged += [Judged(row, ends) for row, ends in without_own_model(own, choice) if row.path[2] != "measured"]
     differences = _differences(without_model)
     lengths = lengths_of(outcome.case for outcome in without_model if outcome.predicted)
-    return Learned(document(spreads | differences, lengths, notes), judged)
+    return Learned(document(Residuals(spreads, lengths, differences), notes), judged)
 
 
-def _differences(outcomes: Iterable[Outcome]) -> dict[Path, Spread]:
+def _differences(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], Remains]:
     rows: list[Row] = []
     settings: list[tuple[str, str, str]] = []
     for outcome in outcomes:

@@ -1,7 +1,7 @@
 """Whether two runs differ by more than what does not cancel between them.
 
 Runs of one model on one device under one engine are off by much the same factor, so their ratio is surer than either: what remains was
-learned from pairs of measured runs (`learning.learned_differences`), which differ in load, lengths and layout, not in policies. Where
+learned from pairs of measured runs (`cancelling`), which differ in load, lengths and layout, not in policies. Where
 nothing is shared, errors are taken as independent.
 """
 
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from simserve.uncertainty import residuals
 from simserve.uncertainty.belief import Belief, from_summary
-from simserve.uncertainty.learning import ALL_THREE, MODEL_AND_DEVICE
+from simserve.uncertainty.cancelling import ALL_THREE, MODEL_AND_DEVICE
+from simserve.uncertainty.kinds import TAIL
 
 
 class Apart(NamedTuple):
@@ -36,15 +37,13 @@ def apart(a: Mapping[str, Any], b: Mapping[str, Any], figure: str) -> Apart | No
         return None
     ratio = math.log(_predicted(other, figure) / _predicted(one, figure))
     halves = [math.log(belief.relative[figure][1] / belief.relative[figure][0]) / 2.0 for belief in (one, other)]
-    shared, (kind, reacts), (_, reacts_other) = shared_by(a, b), one.kinds[figure], other.kinds[figure]
-    found = residuals.load().spreads.get((kind, shared)) if shared and kind == other.kinds[figure][0] else None
+    shared, kind = shared_by(a, b), one.kinds[figure][0]
+    known = residuals.load().differences if shared and kind == other.kinds[figure][0] else {}
+    found = known.get((kind, shared)) or known.get((kind.removesuffix(TAIL), shared))
     if found is None:
         return Apart(ratio, math.hypot(*halves), "")
-    if min(reacts, reacts_other) <= 0:
-        return Apart(ratio, math.hypot(*halves), shared)
-    # What is common moves both figures, but not alike where they react differently.
-    common = min(halves) / min(reacts, reacts_other) * abs(reacts - reacts_other)
-    return Apart(ratio, math.hypot(max(reacts, reacts_other) * max(found.low, found.high), common), shared)
+    # Where a figure reacts strongly to its steps, so does what does not cancel.
+    return Apart(ratio, max(one.kinds[figure][1], other.kinds[figure][1], 1.0) * found.half(ratio), shared)
 
 
 def shared_by(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

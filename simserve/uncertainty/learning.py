@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ Z = 1.2816
 PULLS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Models' worth of the group around that are tried."""
 
-TAILS = (0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02)
+TAILS = (0.2, 0.18, 0.16, 0.14, 0.12, 0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03, 0.02)
 """Quantiles that are tried for the ends of the intervals."""
 
 FAR = math.log(2.0)
@@ -54,7 +54,7 @@ class Row(NamedTuple):
     log_error  ln(measured / predicted)
     reacts     how many per cent the figure moves when steps take one per cent longer
     kernels    standard deviation of ln(true / predicted) of its steps from their kernels
-    figure     its name
+    figure     its name; log_predicted: ln of its prediction
     """
 
     path: Path
@@ -64,6 +64,7 @@ class Row(NamedTuple):
     reacts: float
     kernels: float
     figure: str = ""
+    log_predicted: float = 0.0
 
 
 class Spread(NamedTuple):
@@ -104,7 +105,7 @@ def learned(rows: Sequence[Row], choice: Choice) -> dict[Path, Spread]:
 
 
 def best_choice(rows: Sequence[Row]) -> tuple[Choice, float]:
-    """What predicts models best that were left out, and the part of their rows inside, each model alike.
+    """What predicts models best that were left out, and the part of their rows inside (`_judged`).
 
     For each pull the tail whose intervals hold as many of these as they should; of these the pull that scores best (Gneiting and Raftery
     2007: the width, and 2 / 0.2 of the distance for a row outside).
@@ -144,17 +145,18 @@ def _intervals(table: _Table, own: Sequence[Row], choice: Choice) -> Iterator[tu
 
 
 def _judged(tables: Sequence[tuple[_Table, list[Row]]], choice: Choice) -> tuple[float, float]:
-    """The score of a choice, and the part of the rows inside, each model alike."""
-    scores, inside = [], []
+    """The score of a choice, and the part of the rows inside: with each model alike or with each row alike, whichever is less."""
+    scores: list[float] = []
+    inside: list[list[bool]] = []
     for table, own in tables:
         found = list(_intervals(table, own, choice))
         out = [min(max(row.log_error - ends.high, -ends.low - row.log_error, 0.0), FAR) for row, ends in found]
         if found:
-            scores.append(
-                float(np.mean([ends.low + ends.high + 2.0 / (1.0 - LEVEL) * far for (_, ends), far in zip(found, out, strict=True)]))
-            )
-            inside.append(float(np.mean([far == 0.0 for far in out])))
-    return float(np.mean(scores)), float(np.mean(inside))
+            widths = [ends.low + ends.high for _, ends in found]
+            scores.append(float(np.mean(widths) + 2.0 / (1.0 - LEVEL) * np.mean(out)))
+            inside.append([far == 0.0 for far in out])
+    alike = float(np.mean([np.mean(of_model) for of_model in inside]))
+    return float(np.mean(scores)), min(alike, float(np.mean([one for of_model in inside for one in of_model])))
 
 
 def spread_at(found: Mapping[Path, Spread], path: Path) -> Spread | None:
@@ -229,40 +231,6 @@ def _alike(rows: Sequence[Row]) -> F64:
         runs[row.model, row.run] += 1
         models[row.model].add(row.run)
     return np.array([1.0 / len(models) / len(models[row.model]) / runs[row.model, row.run] for row in rows])
-
-
-def learned_differences(rows: Sequence[Row], settings: Sequence[tuple[str, str, str]]) -> dict[Path, Spread]:
-    """What does not cancel between two runs that share things: the interval of e1 / A1 - e2 / A2 over pairs of rows of a kind.
-
-    settings  model, device and engine profile of each row. Pairs are of one figure, and share all three (`ALL_THREE`) or model and device
-              (`MODEL_AND_DEVICE`); each model weighs alike, and within it each setting
-    """
-    found: dict[Path, Spread] = {}
-    for shared, keys in ((ALL_THREE, (0, 1, 2)), (MODEL_AND_DEVICE, (0, 1))):
-        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for k, (row, setting) in enumerate(zip(rows, settings, strict=True)):
-            groups[(row.path[0], row.figure, *(setting[i] for i in keys))].append(k)
-        of_kind: dict[str, list[Row]] = defaultdict(list)
-        for group, members in groups.items():
-            for a, b in _pairs(members):
-                if shared == MODEL_AND_DEVICE and settings[a][2] == settings[b][2]:
-                    continue
-                apart = rows[a].log_error / rows[a].reacts - rows[b].log_error / rows[b].reacts
-                of_kind[group[0]] += [Row((group[0],), group[2], " ".join(group), sign * apart, 1.0, 0.0) for sign in (1.0, -1.0)]
-        for kind, own in of_kind.items():
-            found[(kind, shared)] = learned(own, Choice(1.0, (1.0 - LEVEL) / 2.0))[(kind,)]
-    return found
-
-
-ALL_THREE, MODEL_AND_DEVICE = "same model, device and engine", "same model and device"
-
-_MOST_PAIRS_OF = 40
-
-
-def _pairs(members: Sequence[int]) -> Iterable[tuple[int, int]]:
-    """All pairs of so many members, spread evenly."""
-    kept = [members[round(k)] for k in np.linspace(0, len(members) - 1, min(len(members), _MOST_PAIRS_OF))]
-    return ((a, b) for i, a in enumerate(kept) for b in kept[i + 1 :])
 
 
 def _widening(found: dict[Path, Spread]) -> dict[Path, Spread]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simserve.uncertainty.cancelling import Remains
 from simserve.uncertainty.kinds import NEXT, TAIL, WHOLE
 from simserve.uncertainty.learning import Spread, spread_at
 
@@ -17,10 +18,12 @@ BETWEEN = " / "
 
 
 class Residuals(NamedTuple):
-    """The spread of each group, and the largest mean lengths of the measured runs of an engine profile on a device."""
+    """The spread of each group, the largest mean lengths of the measured runs of an engine profile on a device, and what does not cancel
+    between two runs, by kind of figure and what they share."""
 
     spreads: Mapping[tuple[str, ...], Spread]
     lengths: Mapping[tuple[str, str], Mapping[str, float]]
+    differences: Mapping[tuple[str, str], Remains] = {}
 
     def spread(self, path: tuple[str, ...]) -> Spread | None:
         """Of the narrowest known group along the path; see `learning.spread_at`. A tail is no surer than the figures that it is
@@ -49,17 +52,21 @@ def load(file: Path = FILE) -> Residuals:
     found: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     spreads = {tuple(path.split(BETWEEN)): Spread(*values) for path, values in found["spreads"].items()}
     lengths = {tuple(key.split(BETWEEN)): dict(zip(("prompt", "output"), values, strict=True)) for key, values in found["lengths"].items()}
-    return Residuals(spreads, lengths)
+    differences = {tuple(key.split(BETWEEN)): Remains(*values) for key, values in found.get("differences", {}).items()}
+    return Residuals(spreads, lengths, differences)
 
 
-def document(spreads: Mapping[tuple[str, ...], Spread], lengths: Mapping[tuple[str, str], Mapping[str, float]], notes: list[str]) -> str:
+def document(learned: Residuals, notes: list[str]) -> str:
     """The text of the file; `notes` become comments at its head."""
+    spreads, lengths, differences = learned
     lines = [f"# {note}" for note in notes]
     lines.append("spreads:  # kind of figure / dense or experts / label / engine: [ln of what remains below, above, models, rows]")
     lines += [
         f"  {BETWEEN.join(path)}: [{found.low:.4f}, {found.high:.4f}, {found.models}, {found.rows}]"
         for path, found in sorted(spreads.items())
     ]
+    lines.append("differences:  # kind of figure / what two runs share: [floor, slope, models, pairs]")
+    lines += [f"  {BETWEEN.join(key)}: [{d.floor:.4f}, {d.slope:.4f}, {d.models}, {d.pairs}]" for key, d in sorted(differences.items())]
     lines.append("lengths:  # engine profile / device: [largest mean prompt, largest mean answer] of measured runs, tokens")
     lines += [f"  {BETWEEN.join(key)}: [{found['prompt']:.0f}, {found['output']:.0f}]" for key, found in sorted(lengths.items())]
     return "\n".join(lines) + "\n"

@@ -44,7 +44,9 @@ def rows_of(outcomes: Iterable[Outcome], *, measured: bool) -> list[Row]:
             if kind is not None and follows and predicted > 0 and value > 0 and not metric.startswith("total_"):
                 path = (kind.name, sparsity(case.model), label, family(case.profile))
                 run = f"{case.dataset}/{case.run}"
-                rows.append(Row(path, model_group(case), run, math.log(value / predicted), kind.reacts, kind.steps.log, metric))
+                rows.append(
+                    Row(path, model_group(case), run, math.log(value / predicted), kind.reacts, kind.steps.log, metric, math.log(predicted))
+                )
     return rows
 
 

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 
 from simserve.uncertainty.belief import LABELS
+from simserve.uncertainty.cancelling import ALL_THREE, MODEL_AND_DEVICE, learned_differences
 from simserve.uncertainty.learning import (
-    ALL_THREE,
-    MODEL_AND_DEVICE,
     Choice,
     Row,
     Spread,
     best_choice,
     halves,
     learned,
-    learned_differences,
     spread_at,
     without_own_model,
 )
@@ -151,5 +149,17 @@ def test_what_two_runs_share_cancels_between_them() -> None:
                 every.append(Row((*GROUP, "fitted", engine), f"{model}", f"{run}", error, 1.0, 0.0, "ttft_mean"))
                 settings.append((f"{model}", "device", engine))
     found = learned_differences(every, settings)
-    assert found["first", ALL_THREE].high == pytest.approx(1.2816 * 0.03 * math.sqrt(2.0), rel=0.15)
-    assert found["first", MODEL_AND_DEVICE].high == pytest.approx(1.2816 * math.hypot(0.1, 0.03) * math.sqrt(2.0), rel=0.25)
+    assert found["first", ALL_THREE].half(0.05) == pytest.approx(1.2816 * 0.03 * math.sqrt(2.0), rel=0.15)
+    assert found["first", MODEL_AND_DEVICE].half(0.05) == pytest.approx(1.2816 * math.hypot(0.1, 0.03) * math.sqrt(2.0), rel=0.25)
+
+
+def test_the_further_apart_predictions_are_the_less_sure_is_their_difference() -> None:
+    """Errors grow with the logarithm of the load, 20 % of it: a twentieth more load is sure, ten times as much is not."""
+    every, settings = [], []
+    for model in range(20):
+        own = RNG.normal(0.0, 0.2)
+        for load in (0.0, 0.01, 0.7, 1.4, 2.8):
+            every.append(Row((*GROUP, "fitted", "a"), f"{model}", "", own * load + RNG.normal(0.0, 0.01), 1.0, 0.0, "tpot_mean", load))
+            settings.append((f"{model}", "device", "a"))
+    found = learned_differences(every, settings)["first", ALL_THREE]
+    assert found.half(0.01) < 0.03 and found.half(2.3) == pytest.approx(2.3 * 1.2816 * 0.2, rel=0.35)

@@ -50,7 +50,14 @@ def test_json_is_pure_and_plots_are_written(tmp_path: Path, capsys: pytest.Captu
     folder, out = results(tmp_path), tmp_path / "out"
     assert run("validate", "serving", str(folder), "--hardware", "h100-sxm-80gb", "--engine", "vllm-v1", "--json", "--out", str(out)) == 0
     document = json.loads(capsys.readouterr().out)
-    assert set(document) == {"groups", "models_taken", "skipped_reasons", "unreadable_files"} and not document["unreadable_files"]
+    assert set(document) == {"groups", "models_taken", "skipped_reasons", "unreadable_files", "intervals"}
+    assert not document["unreadable_files"]
+    rows, counts = document["intervals"]["rows"], document["intervals"]["inside"]
+    assert all(row["inside"] == (row["low"] <= row["measured"] <= row["high"]) for row in rows)
+    assert all(row["low"] < row["predicted"] < row["high"] for row in rows)
+    assert len(rows) >= 6 and counts["all"] == {"inside": sum(row["inside"] for row in rows), "of": len(rows)}
+    columns = (out / "predictions.csv").read_text().splitlines()
+    assert columns[0].endswith("belief,low,high,inside") and columns[1].split(",")[-4] == rows[0]["belief"]
     assert sum(g["rows"] for g in document["groups"] if g["metric"] == "tpot_mean") == 2
     assert {p.name for p in out.iterdir()} == {"predictions.csv", "errors.json", "c2.png", "c8.png"}
 

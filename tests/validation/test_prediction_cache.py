@@ -21,7 +21,8 @@ from simserve.validation.predict import predict
 from simserve.validation.prediction_cache import NO_PART, PredictionCache, code_digest, code_files
 
 PACKAGE = Path(simserve.__file__).resolve().parent
-ON_THE_PATH = ["config", "contracts", "cost", "engine", "files", "hardware", "model", "policies", "resources.py", "validation", "workload"]
+ON_THE_PATH = ["config", "contracts", "cost", "engine", "files", "hardware", "model", "policies", "resources.py", "uncertainty"]
+ON_THE_PATH += ["validation", "workload"]
 
 
 def executed() -> set[Path]:

@@ -10,6 +10,7 @@ from simserve.cost.experts import ZIPF_EXPONENT, coverage, fullest
 from simserve.cost.four_bits import MARLIN_EXPERTS
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.padded_experts import PADDED, padded_seconds
+from simserve.hardware.profile import engine_name
 from simserve.model.operators import MoE
 from simserve.model.parts import FEW_EXPERTS
 
@@ -68,7 +69,7 @@ def _kernel_word(kernels: KernelChoice, op: MoE, dtype: str) -> str:
     """
     if kernels.options.expert_kernel is not None:
         return kernels.options.expert_kernel
-    if dtype == "fp8_block128" and kernels.backend is not None and kernels.backend.startswith("vllm"):
+    if dtype == "fp8_block128" and kernels.backend is not None and engine_name(kernels.backend) == "vllm":
         return "triton" if op.expert_parallel == 1 else "cutlass"
     return ""
 

@@ -60,8 +60,10 @@ def fit() -> None:
             print(f"{name} {value:g}: {np.mean(list(table[name][value].values())):.3f}", file=sys.stderr, flush=True)
     models = sorted({model_of(case) for case in judged})
     chosen = {"all": _chosen(table, "")} | {model: _chosen(table, model) for model in models}
-    left_out = [_judged(case, chosen[model_of(case)], responses) for case in judged]
-    LEFT_OUT.write_text(json.dumps({"chosen": chosen, "rows": left_out}, indent=1) + "\n", encoding="utf-8")
+    left_out: list[dict[str, object]] = []
+    for case in sorted(judged, key=lambda one: one.load.requests * one.load.output.mean):  # the long ones last: what is known is written
+        left_out.append(_judged(case, chosen[model_of(case)], responses))
+        LEFT_OUT.write_text(json.dumps({"chosen": chosen, "rows": left_out}, indent=1) + "\n", encoding="utf-8")
     print(chosen["all"])
 
 

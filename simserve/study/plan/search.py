@@ -36,7 +36,7 @@ from simserve.study.plan.result import PLAN, PlanResult
 from simserve.study.plan.runs import Execution, Runs, Wanted
 from simserve.study.plan.screen import RUNGS, Screen, Screened
 from simserve.study.plan.space import Family, Plan, Space, space
-from simserve.study.plan.verify import verified
+from simserve.study.plan.verify import hopeless, verified
 from simserve.study.predicate import Predicate, parse
 
 BEST = "best.yaml"
@@ -274,11 +274,12 @@ def _verify(spec: PlanSpec, one: Screened, runs: Runs) -> tuple[Verification, di
     first = spec.experiment.spec.seed + 1
     seeds = list(range(first, first + spec.section.replicates))
     wanted = [Wanted(one.plan, 1.0, seed) for seed in seeds]
-    found = runs.of(wanted[:2])
-    if found[0] == found[1]:
-        seeds = seeds[:2]  # a replayed trace: further seeds repeat the run
-    else:
-        found += runs.of(wanted[2:])
+    found = runs.of(wanted[:1])
+    for more in (wanted[1:2], wanted[2:]):
+        if hopeless(found, limits(spec.predicate), len(wanted)) or (len(found) == 2 and found[0] == found[1]):
+            break  # refuted already, or a replayed trace: further seeds repeat the run
+        found += runs.of(more)
+    seeds = seeds[: len(found)]
     belief = Believed() if any(run.error for run in found) else believed(runs.placed(wanted[0]))
     return verified(found, seeds, spec.predicate, limits(spec.predicate), spec.experiment, belief)
 

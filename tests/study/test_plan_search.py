@@ -18,7 +18,7 @@ from simserve.study.plan.limits import limits
 from simserve.study.plan.runs import Execution, Found
 from simserve.study.plan.screen import breaks_whole
 from simserve.study.plan.search import find, plan, specify
-from simserve.study.plan.verify import companions, verified
+from simserve.study.plan.verify import companions, hopeless, verified
 from simserve.study.predicate import parse
 
 SMALL: dict[str, Any] = {
@@ -178,6 +178,14 @@ def test_a_margin_inside_its_error_is_doubtful() -> None:
     assert not found.failures and found.doubtful == ("ttft.p99 <= 1 (found 0.9, 0.6291 to 1.261)",) and found.label == "estimate"
     found, _ = verified([Found({"ttft_p99_s": 1.2}, None)] * 3, [1, 2, 3], test, limits(test), spec, wide)
     assert found.failures == ("ttft.p99 <= 1 (found 1.2)",) and not found.doubtful
+
+
+def test_a_plan_that_is_refuted_already_is_not_run_again() -> None:
+    attained, p99 = limits(parse("attainment >= 0.9")), limits(parse("ttft.p99 <= 1"))
+    assert hopeless([Found({"attainment": 0.4}, None)], attained, 5), "four times 1 and 0.4 are 0.88"
+    assert not hopeless([Found({"attainment": 0.6}, None)], attained, 5)
+    assert hopeless([Found({"ttft_p99_s": 5.1}, None)], p99, 5) and not hopeless([Found({"ttft_p99_s": 4.9}, None)], p99, 5)
+    assert not hopeless([Found({"ttft_p99_s": None}, None)], p99, 5)
 
 
 def test_attainment_is_judged_by_the_latencies_behind_it() -> None:

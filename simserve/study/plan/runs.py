@@ -99,8 +99,12 @@ class Runs:
 
     def _put(self, one: Wanted, found: Found) -> None:
         self._known[_key(one)] = found
+        self.count(one, ran=found.error is None)
+
+    def count(self, one: Wanted, ran: bool = True) -> None:
+        """Counts a run, and its requests where it `ran` to the end."""
         self.done += 1
-        if found.error is None:
+        if ran:
             self.requests += math.ceil(one.fraction * self.load.requests)
         self._work += one.fraction
         if self.progress is not None:

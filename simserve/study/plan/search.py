@@ -30,13 +30,13 @@ from simserve.study.money import refuse_unpriced
 from simserve.study.plan.belief import Believed, believed
 from simserve.study.plan.bounds import Bounds, bounds
 from simserve.study.plan.figures import Fate, Outcome, Verification
-from simserve.study.plan.limits import broken_at_best, limits
+from simserve.study.plan.limits import broken_at_best, limits, tightest
 from simserve.study.plan.offered import Offered, offered
 from simserve.study.plan.result import PLAN, PlanResult
 from simserve.study.plan.runs import Execution, Runs, Wanted
 from simserve.study.plan.screen import RUNGS, Screen, Screened
 from simserve.study.plan.space import Family, Plan, Space, space
-from simserve.study.plan.verify import verified
+from simserve.study.plan.verify import hopeless, verified
 from simserve.study.predicate import Predicate, parse
 
 BEST = "best.yaml"
@@ -181,7 +181,7 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     screen = Screen(entered, spec.predicate, runs, spec.experiment.spec.seed)
     for one, verification, values in _finalists(spec, screen, runs):
         fate = Fate.REFUTED if verification.failures else Fate.VERIFIED
-        outcomes[one.plan] = _with(outcomes[one.plan], fate, "; ".join(verification.failures), values, 1.0, verification)
+        outcomes[one.plan] = _with(outcomes[one.plan], fate, _why(spec, verification), values, 1.0, verification)
     for one in screen.plans:
         if outcomes[one.plan].verification is None:
             outcomes[one.plan] = _screened(outcomes[one.plan], one)
@@ -236,12 +236,16 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
     """The cheapest plan that is verified, and those that were refuted before it; then, while its margin lies inside its error, the same
     make with more instances, and of each next cost the plan with most head-room."""
     best, cost, doubts = None, math.inf, False
+    first = spec.experiment.spec.seed + 1
+    seeds = list(range(first, first + spec.section.replicates))
     for one in screen.holding():
         if best is not None and _cost(one.plan, one.values) >= cost:
             continue  # an autoscaler's plan that cost more in the run that it held than the one that is verified
-        verification, values = _verify(spec, one, runs)
+        verification, values = _verify(spec, one, runs, seeds)
         yield one, verification, values
-        if not verification.failures and _cost(one.plan, values) < cost:
+        if verification.failures:
+            seeds = _hardest_first(spec, one, runs, seeds, verification.seeds)
+        elif _cost(one.plan, values) < cost:
             best, cost, doubts = one, _cost(one.plan, values), bool(verification.doubtful)
             screen.below = cost
     if best is None:
@@ -254,7 +258,7 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
         chosen = next(iter(more or above), None)
         if chosen is None:
             return
-        verification, values = _verify(spec, chosen, runs)
+        verification, values = _verify(spec, chosen, runs, seeds)
         yield chosen, verification, values
         doubtful &= bool(verification.doubtful or verification.failures)
         above = [one for one in above if one is not chosen and (one.plan.order != chosen.plan.order or doubtful)]
@@ -270,17 +274,33 @@ def _cost(plan: Plan, values: Mapping[str, float | None]) -> float:
     return (values.get("instances_mean") or float(sum(plan.counts))) * plan.family.shapes[0].devices
 
 
-def _verify(spec: PlanSpec, one: Screened, runs: Runs) -> tuple[Verification, dict[str, float | None]]:
-    first = spec.experiment.spec.seed + 1
-    seeds = list(range(first, first + spec.section.replicates))
+def _why(spec: PlanSpec, verification: Verification) -> str:
+    """The limits that fresh seeds showed to be broken, and on how many of them where the others could not make up for it."""
+    text, ran, of = "; ".join(verification.failures), len(verification.seeds), spec.section.replicates
+    return f"{text} on {ran} of {of} fresh seeds, which decides it" if text and ran < of else text
+
+
+def _hardest_first(spec: PlanSpec, one: Screened, runs: Runs, seeds: Sequence[int], ran: Sequence[int]) -> list[int]:
+    """The seeds in the order in which they are likely to refute the next plan: what this one met worst comes first."""
+    found = runs.of([Wanted(one.plan, 1.0, seed) for seed in ran])
+    closest = [tightest(limits(spec.predicate), run.values) for run in found]
+    margins = {seed: math.inf if pair is None else pair[1] for seed, pair in zip(ran, closest, strict=True)}
+    return sorted(seeds, key=lambda seed: margins.get(seed, math.inf))
+
+
+def _verify(spec: PlanSpec, one: Screened, runs: Runs, seeds: Sequence[int]) -> tuple[Verification, dict[str, float | None]]:
     wanted = [Wanted(one.plan, 1.0, seed) for seed in seeds]
-    found = runs.of(wanted[:2])
-    if found[0] == found[1]:
-        seeds = seeds[:2]  # a replayed trace: further seeds repeat the run
-    else:
-        found += runs.of(wanted[2:])
-    belief = Believed() if any(run.error for run in found) else believed(runs.placed(wanted[0]))
-    return verified(found, seeds, spec.predicate, limits(spec.predicate), spec.experiment, belief)
+    found, refuted = runs.of(wanted[:1]), False
+    for more in (wanted[1:2], wanted[2:]):
+        refuted = hopeless(found, limits(spec.predicate), len(wanted))
+        if refuted or (len(found) == 2 and found[0] == found[1]):
+            break  # or a replayed trace: further seeds repeat the run
+        found += runs.of(more)
+    belief = Believed()
+    if not refuted and not any(run.error for run in found):
+        belief = believed(runs.placed(wanted[0]))
+        runs.count(wanted[0])
+    return verified(found, seeds[: len(found)], spec.predicate, limits(spec.predicate), spec.experiment, belief)
 
 
 def _screened(outcome: Outcome, one: Screened) -> Outcome:

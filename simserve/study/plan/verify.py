@@ -39,7 +39,7 @@ def verified(
     ends = {
         quantity.column: _ends([float(run.values[quantity.column] or 0.0) for run in found], belief.relative.get(quantity.text))
         for quantity, _ in shown
-        if values.get(quantity.column) is not None
+        if len(found) > 1 and values.get(quantity.column) is not None
     }
     failures = predicate.failures(values)
     if sum(bool(run.values.get("saturated")) for run in found) > len(found) / 2:
@@ -48,6 +48,22 @@ def verified(
     return Verification(
         tuple(seeds), ends, tuple(failures), tuple(dict.fromkeys(text for text in doubtful if text)), belief.label, belief.reason
     ), values  # fmt: skip
+
+
+def hopeless(found: Sequence[Found], limits: Sequence[Limit], replicates: int) -> bool:
+    """Whether the mean over all replicates breaks a limit whatever the rest of them show: latencies are no less than 0, fractions no more
+    than 1."""
+    for limit in limits:
+        values = [run.values.get(limit.quantity.column) for run in found]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            continue
+        if limit.upper and limit.quantity.more_is_worse and limit.broken(sum(known) / replicates):
+            return True
+        best = sum(known) + (replicates - len(known))
+        if limit.quantity.name == "attainment" and not limit.upper and limit.broken(best / replicates):
+            return True
+    return False
 
 
 def companions(limits: Sequence[Limit], experiment: Experiment) -> list[Limit]:

@@ -55,7 +55,8 @@ def _cheaper(result: PlanFigures, best: Outcome) -> str:
     if not cheaper:
         return " No plan within the budget is cheaper."
     nearest = _nearest(result, cheaper)
-    return f" {_tally(cheaper)} cheaper; of these {nearest.name} ({price(nearest)}) comes nearest: {nearest.why}."
+    verb = "are" if len(cheaper) > 1 else "is"
+    return f" {_tally(cheaper)} {verb} cheaper; of these {nearest.name} ({price(nearest)}) comes nearest: {nearest.why}."
 
 
 def _room(best: Outcome) -> str:
@@ -64,17 +65,17 @@ def _room(best: Outcome) -> str:
 
 def _none(result: PlanFigures) -> str:
     nearest = _nearest(result, list(result.outcomes))
-    text = f"No plan within the budget meets '{result.predicate.text}'. {_tally(list(result.outcomes))} tried."
+    text = f"No plan within the budget meets '{result.predicate.text}'. There are {_tally(list(result.outcomes))}."
     if all(one.fate in (Fate.TOO_SLOW, Fate.IMPOSSIBLE) for one in result.outcomes):
         text += " They miss it on empty instances: it cannot hold at any load."
     return f"{text} The nearest is {nearest.name} ({price(nearest)}): {nearest.why}."
 
 
 def _tally(found: list[Outcome]) -> str:
-    """`Of 12 plans 4 do not fit, 6 are overloaded and 2 miss the SLO`, as the subject of a sentence."""
+    """`12 plans (6 'overloaded', 4 'does not fit', 2 'misses the SLO')`."""
     counts = Counter(str(one.fate) for one in found)
     parts = [f"{count:,} '{fate}'" for fate, count in counts.most_common()]
-    return f"{len(found):,} plan{'s' if len(found) != 1 else ''} ({', '.join(parts)}) {'are' if len(found) != 1 else 'is'}"
+    return f"{len(found):,} plan{'s' if len(found) != 1 else ''} ({', '.join(parts)})"
 
 
 def _nearest(result: PlanFigures, found: list[Outcome]) -> Outcome:

@@ -61,7 +61,7 @@ def _pages(
 ) -> str:
     check = [outcome for outcome in shipped if is_held_out(outcome.case)]
     parts = ["\n## Whole groups left out of every fit\n", tables.groupings_table(without)]
-    parts += ["\n## Measurements in their 80 % intervals, the model left out of overheads and intervals\n", coverage_table(intervals)]
+    parts += ["\n## Measurements inside their intervals\n", sentence(intervals), "", coverage_table(intervals)]
     parts += ["\n", label_table(intervals)]
     parts += ["\n## Check part: runs kept from the fit, other lengths of the same models in it\n", tables.dataset_lines(check)]
     parts += ["\n## All runs, with the overheads as shipped\n", tables.dataset_lines(shipped)]

@@ -19,6 +19,7 @@ from simserve.report.terminal import summary_table
 from simserve.simulation import simulated
 from simserve.study import task
 from simserve.uncertainty import facts
+from tests.docs.blocks import ROOT, blocks
 
 SPEC = {
     "name": "believed",
@@ -45,6 +46,12 @@ def test_a_run_says_how_far_to_believe_it_in_one_line_and_by_figure() -> None:
         assert low < high, name
     assert belief.intervals["tpot.mean"][0] < summary["latency"]["all"]["tpot_s"]["mean"] < belief.intervals["tpot.mean"][1]
     assert uncertainty.relative_interval(belief, "attainment") is None
+
+
+def test_the_page_says_it_as_it_is() -> None:
+    """The block of docs/intervals.md runs."""
+    (block,) = (block for block in blocks(ROOT / "docs" / "intervals.md") if block.language == "python")
+    exec(compile(block.text, "intervals.md", "exec"), {})
 
 
 def test_a_device_without_tables_makes_an_estimate_with_wider_intervals() -> None:

@@ -22,6 +22,10 @@ NEAR_CAPACITY = 0.8
 step time moves them by five and more."""
 
 
+FAR_BEYOND = 2.0
+"""Above this load requests as good as come at once, and wait for one another as steps have it."""
+
+
 def belief_of(facts: Facts, summary: Mapping[str, Any]) -> Belief:
     """Of a run with these facts, whose instances and figures are in `summary` (as summary.json has them)."""
     known = residuals.load()
@@ -93,7 +97,7 @@ def headlines(summary: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
 def waiting_words(facts: Facts, relative: Mapping[str, Interval]) -> str:
     """What the load means for waiting, where it decides; "" elsewhere."""
     load, ends = facts.sensitivity.load, relative.get("ttft.mean")
-    if load is None or load < NEAR_CAPACITY or ends is None:
+    if load is None or not NEAR_CAPACITY <= load <= FAR_BEYOND or ends is None:
         return ""
     factor = f"not predictable better than within a factor of {ends[1]:,.1f}"
     if load >= 1.0:

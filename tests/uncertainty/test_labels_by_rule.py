@@ -14,7 +14,7 @@ from simserve.uncertainty.kernels import StepSpread
 from simserve.uncertainty.kinds import kind_of
 from simserve.uncertainty.label import Known, label_of, least_sure
 from simserve.uncertainty.learning import Spread
-from simserve.uncertainty.run import relative_of
+from simserve.uncertainty.run import relative_of, waiting_words
 from simserve.uncertainty.sensitivity import Sensitivity
 
 KNOWN = Known("vllm-v1", "h100-sxm-80gb", "llama-3.1-8b", 0, True, "44 held-out runs", 0.02)
@@ -89,6 +89,15 @@ def test_rates_that_the_load_decides_have_no_width_and_tails_are_no_surer_than_m
     assert residuals.load().spread(("next tail", "dense", "fitted", "vllm")) == Spread(0.2, 0.4, 9, 9)
     assert residuals.load().spread(("whole", "dense", "fitted", "vllm")) == Spread(0.2, 0.3, 9, 9), "as their further tokens"
     assert kind_of("attainment", FACTS) is None
+
+
+def test_near_capacity_the_run_says_what_waiting_cannot_be_predicted_better_than() -> None:
+    def words(load: float | None) -> str:
+        return waiting_words(replace(FACTS, sensitivity=Sensitivity(load=load)), {"ttft.mean": (0.5, 3.0)})
+
+    assert words(0.95) == "the load is within 5 % of capacity, first tokens are not predictable better than within a factor of 3.0"
+    assert words(1.25) == "the load is 25 % above capacity, first tokens are not predictable better than within a factor of 3.0"
+    assert words(0.5) == words(None) == words(50.0) == ""
 
 
 def test_a_belief_goes_through_a_summary_and_back() -> None:

@@ -16,7 +16,7 @@ from simserve.study.plan.figures import BY_BOUNDS, Ends, Fate, Outcome, PlanFigu
 from simserve.study.plan.file import read_plan
 from simserve.study.plan.limits import limits
 from simserve.study.plan.runs import Execution, Found
-from simserve.study.plan.screen import breaks_whole
+from simserve.study.plan.screen import breaks_whole, by_chance
 from simserve.study.plan.search import find, plan, specify
 from simserve.study.plan.verify import companions, hopeless, verified
 from simserve.study.predicate import parse
@@ -165,6 +165,14 @@ def test_a_short_run_eliminates_only_what_it_decides_for_the_whole() -> None:
     assert breaks_whole(p99, row | {"ttft_p90_s": 0.9}, 1 / 3) != ""
     assert breaks_whole(attained, {"attainment": 0.5}, 1 / 9) == "" and breaks_whole(attained, {"attainment": 0.5}, 1 / 3) != ""
     assert breaks_whole(limits(parse("ttft.mean <= 1")), {"ttft_mean_s": 9.0}, 1 / 3) == "", "the mean of the rest may make up for it"
+
+
+def test_a_plan_that_misses_by_chance_gets_another_try() -> None:
+    (limit,) = limits(parse("attainment >= 0.99"))
+    assert by_chance(limit, {"attainment": 0.981, "measured_requests": 400.0}), "two standard deviations are 0.00995"
+    assert not by_chance(limit, {"attainment": 0.97, "measured_requests": 400.0}) and not by_chance(limit, {"attainment": 0.985})
+    (tail,) = limits(parse("ttft.p99 <= 1"))
+    assert not by_chance(tail, {"ttft_p99_s": 1.01, "measured_requests": 400.0})
 
 
 def test_a_margin_inside_its_error_is_doubtful() -> None:

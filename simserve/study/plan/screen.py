@@ -61,6 +61,17 @@ class Screen:
             if order < self.below:
                 yield from self._race([one for one in level if not one.why])
 
+    def near_misses(self, below: float) -> list[Screened]:
+        """Plans that cost less than `below` and missed the predicate in their run of all requests by no more than chance may, the
+        cheapest first: fresh seeds decide."""
+        missed = [one for one in self.plans if one.fraction >= 1.0 and not one.held and one.values and one.plan.order < below]
+        close = [one for one in missed if not one.values.get("saturated") and self._close(one.values)]
+        return sorted(close, key=lambda one: one.plan.order)
+
+    def _close(self, values: Row) -> bool:
+        broken = [limit for limit in self._limits if (value := values.get(limit.quantity.column)) is not None and limit.broken(value)]
+        return bool(broken) and all(by_chance(limit, values) for limit in broken)
+
     def _race(self, level: list[Screened]) -> Iterator[Screened]:
         for fraction in RUNGS[:-1]:
             if len(level) < 2 or fraction * self._runs.load.requests < 1:
@@ -122,3 +133,12 @@ def breaks_whole(found: Sequence[Limit], values: Mapping[str, float | None], fra
                     part = f"the first {100 * fraction:.0f} % of the requests"
                     return f"{limit.text} ({quantity.name}.p{100 * percentile:.0f} of {part} is {value:.4g} already)"
     return ""
+
+
+def by_chance(limit: Limit, values: Mapping[str, float | None]) -> bool:
+    """Whether an attainment misses its limit by at most two standard deviations of a fraction of so many requests. They are not
+    independent, so that chance may do more than this; of other figures a single run does not tell."""
+    requests, value = values.get("measured_requests"), values.get(limit.quantity.column)
+    if limit.quantity.name != "attainment" or limit.upper or not requests or value is None:
+        return False
+    return limit.bound - value <= 2 * math.sqrt(limit.bound * (1 - limit.bound) / requests)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, StrictBool, Tag
 
 from simserve.bounds import MOST_STEP_S
 from simserve.config.section import Section
 from simserve.cost.host import HostOverheads
-from simserve.engine.jitter import StepJitter
+
+if TYPE_CHECKING:
+    from simserve.engine.jitter import StepJitter
 
 
 class JitterSection(Section):
@@ -50,4 +52,6 @@ def step_jitter(stated: JitterSection | None, host: HostOverheads, seed: int | N
     """How the steps of an instance with these overheads vary; None without numbers or a seed. A host that takes no time varies none."""
     if stated is None or seed is None or not host.per_step_s + host.per_decode_request_s:
         return None
+    from simserve.engine.jitter import StepJitter  # an experiment is read without the engine
+
     return StepJitter(host.per_step_s, host.per_decode_request_s, **stated.model_dump(), seed=seed)

@@ -47,7 +47,7 @@ class InvariantError(SimserveError):
     exit_code = 3
 
 
-MOST_LISTED = 320
+MOST_LISTED = 420
 """Characters that the list of allowed names may take in a message."""
 
 

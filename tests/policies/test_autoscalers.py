@@ -139,7 +139,7 @@ def test_the_metric_that_asks_for_most_counts_and_a_silent_one_forbids_less() ->
     assert after(policy, cluster, 15.0).up == 4, "90 % of the KV cache: ceil(2 x 0.9 / 0.5)"
     quiet = made("hpa", targets={"waiting": 5, "ttft_s": 0.5}, metric_lag_s=0, scale_down_stabilisation_s=0)
     cluster = Cluster(["up"] * 4)
-    assert after(quiet, cluster, 15.0).up == 4, "nobody had a first token: it cannot be said that fewer would do"
+    assert after(quiet, cluster, 15.0).up == 4, "no request had a first token: it cannot be said that fewer would do"
     cluster.waits = [(20.0, 0.1), (21.0, 0.2)]
     assert after(quiet, cluster, 30.0).up == 2, "0.15 s of 0.5 s: ceil(4 x 0.3)"
 

@@ -163,7 +163,8 @@ def test_more_work_never_takes_less_time(hardware: str, model: str) -> None:
             "decodes beside a chunk": [seconds(cost, n, 800, [Slice(300, 0)]) for n in range(0, 200, 9)],
         }
         for what, times in sweeps.items():
-            assert all(a <= b for a, b in pairwise(times)), f"{layout_name(parallel)}: {what}"
+            # Replicas run padded graphs: two batches may take the same, to rounding.
+            assert all(a <= b * (1.0 + 1e-12) for a, b in pairwise(times)), f"{layout_name(parallel)}: {what}"
 
 
 @pytest.mark.parametrize("model", LAYOUTS)

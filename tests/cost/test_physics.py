@@ -100,7 +100,7 @@ def layout_name(p: Parallel) -> str:
 
 
 def expected_experts(model: ModelArchitecture, tokens: int) -> float:
-    """Different experts that `tokens` tokens choose, at least: those that prefer some choose fewer than even choice does."""
+    """Different experts that `tokens` tokens choose at least: they prefer some (arXiv 2510.08055: 37 % of 128 by 16 tokens, not 64)."""
     experts = model.experts
     assert experts is not None
     return experts.num_experts * float(coverage(np.array([float(tokens)]), experts.num_experts, experts.experts_per_token)[0])
@@ -163,8 +163,7 @@ def test_more_work_never_takes_less_time(hardware: str, model: str) -> None:
             "decodes beside a chunk": [seconds(cost, n, 800, [Slice(300, 0)]) for n in range(0, 200, 9)],
         }
         for what, times in sweeps.items():
-            # Replicas run padded graphs: two batches may take the same, to rounding.
-            assert all(a <= b * (1.0 + 1e-12) for a, b in pairwise(times)), f"{layout_name(parallel)}: {what}"
+            assert all(a <= b for a, b in pairwise(times)), f"{layout_name(parallel)}: {what}"
 
 
 @pytest.mark.parametrize("model", LAYOUTS)

@@ -90,7 +90,7 @@ class PlanSection(Section):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> PlanSection:
-        if self.autoscalers is not None and "disaggregated" in self.roles:
+        if any(one != "none" for one in self.autoscalers or ()) and "disaggregated" in self.roles:
             raise ValueError("autoscalers are tried with colocated instances only: take disaggregated out of roles, or leave them out")
         if self.ratios is not None and "disaggregated" not in self.roles:
             raise ValueError("ratios are of disaggregated plans, and roles has none of these; add disaggregated to it or leave ratios out")

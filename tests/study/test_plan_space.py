@@ -81,6 +81,7 @@ def test_a_plan_is_the_experiment_with_its_keys_changed() -> None:
         ({"budget": {"devices": 1}, "roles": ["disaggregated"]}, "no plan within 1 device: the smallest takes 2 devices"),
         ({"ratios": ["1:2"]}, "ratios are of disaggregated plans"),
         ({"ratios": ["1:2"], "roles": ["disaggregated"], "instances": [1]}, "ratios and instances both state"),
+        ({"autoscalers": [{"policy": "hpa"}], "roles": ["disaggregated"]}, "autoscalers are tried with colocated instances only"),
         ({"ratios": ["1-2"], "roles": ["disaggregated"]}, "such as '2:1'"),
         ({"roles": ["colocated", "colocated"]}, "a value is listed twice"),
         ({"roles": ["mixed"]}, "colocated"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measured_runs import drafts
 from benchmarks.measured_runs.cells import number, seconds
-from benchmarks.measured_runs.checkpoints import quantisation_for, that_fits
+from benchmarks.measured_runs.checkpoints import over_random_tokens, quantisation_for, that_fits
 from benchmarks.measured_runs.command_line import read_command
 from benchmarks.measured_runs.skips import reason
 from benchmarks.measured_runs.vllm_experts import expert_kernel
@@ -89,7 +89,7 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         pp=command.pp,
         dp=command.dp,
         ep=command.ep,
-        settings=command.settings | speculation | kernel,
+        settings=command.settings | speculation | kernel | ({} if text_lengths else over_random_tokens(model)),
         skip=skip,
     )
 

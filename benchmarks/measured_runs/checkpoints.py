@@ -30,6 +30,15 @@ def is_sparse(model: str) -> bool:
     return load_model(model).experts is not None
 
 
+RANDOM_TOKENS = {"expert_popularity": 1.3}
+"""What is stated of models with experts that were sent random tokens (docs/cost-models.md)."""
+
+
+def over_random_tokens(model: str) -> dict[str, float]:
+    """The settings of a run whose client sends random tokens."""
+    return RANDOM_TOKENS if model and is_sparse(model) else {}
+
+
 def cache_settings(engine_profile: str, mode: str) -> dict[str, float]:
     """The KV cache's format where the weights' format decides it; nothing where the engine is not known."""
     bits = load_engine(engine_profile).kv_bits_by_weights.get(mode) if engine_profile else None

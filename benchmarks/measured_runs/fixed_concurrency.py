@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measured_runs import launch
 from benchmarks.measured_runs.cells import number, seconds, text
-from benchmarks.measured_runs.checkpoints import cache_settings, is_sparse, quantisation_for
+from benchmarks.measured_runs.checkpoints import cache_settings, is_sparse, over_random_tokens, quantisation_for
 from benchmarks.measured_runs.skips import reason
 from benchmarks.measured_runs.vllm_experts import expert_kernel
 from simserve.model import load_model
@@ -49,7 +49,7 @@ def _case(row: Any, dataset: str) -> Case:
     if not skip and not disaggregated and profile.startswith("vllm"):
         split = parallel["tp"] * dp // parallel.get("ep", 1)
         settings |= expert_kernel(version, load_model(model, quantisation=quantisation), gpu, split)
-    settings |= launch.settings(text(row["collection"]), run)
+    settings |= launch.settings(text(row["collection"]), run) | over_random_tokens(model)
     measured = seconds(row, ttft_mean="ttft_ms", tpot_mean="tpot_ms")
     if not skip and _slots_unknown(measured, settings, concurrency, output):
         skip = "requests wait for whole answers though the recipe gives each client a slot: the server's slots are not stated"

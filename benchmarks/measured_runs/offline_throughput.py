@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measured_runs import trtllm_bench
-from benchmarks.measured_runs.checkpoints import cache_settings, quantisation_for
+from benchmarks.measured_runs.checkpoints import cache_settings, over_random_tokens, quantisation_for
 from benchmarks.measured_runs.skips import reason
 from simserve.model import load_model
 from simserve.validation import names
@@ -30,6 +30,7 @@ def _case(row: Any, dataset: str) -> Case:
     own = load_model(model, quantisation=quantisation_for(model, mode)) if model and not skip else None
     settings = {"offline": True, **({} if _plain_cache(str(row["model"])) else cache_settings(profile, mode))}
     if own is not None:
+        settings |= over_random_tokens(model)
         settings |= trtllm_bench.settings(own, gpu, count, prompt, output, settings.get("kv_bits", 16.0) / 8.0)
     layout = {"tp": count} if own is None else trtllm_bench.layout(own, count)
     return Case(

@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measured_runs import drafts
+from benchmarks.measured_runs.checkpoints import over_random_tokens
 from benchmarks.measured_runs.skips import reason
 from simserve.validation import names
 from simserve.validation.case import Case, Lengths, Load
@@ -64,7 +65,7 @@ def _case(row: Any, dataset: str) -> Case:
             "tpot_median": float(row["median_tpot"]),
             "output_tokens_per_s": float(row["output_throughput"]),
         },
-        settings={"max_num_batched_tokens": _BUDGET, "host_cores": _CORES} | speculation,
+        settings={"max_num_batched_tokens": _BUDGET, "host_cores": _CORES} | speculation | over_random_tokens(model),
         skip=skip,
         **layout,
     )

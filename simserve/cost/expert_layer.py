@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.cost.cold import experts_read_s
-from simserve.cost.experts import ZIPF_EXPONENT, coverage, fullest
+from simserve.cost.experts import coverage, fullest
 from simserve.cost.four_bits import MARLIN_EXPERTS
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.padded_experts import PADDED, padded_seconds
@@ -39,7 +39,7 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
 
     A balanced benchmark deals its tokens out so that they hit as many experts as they can: 16 tokens that choose 8 of 128 read them all.
     The tokens of a real step leave many experts of a small step unread (`experts.coverage`), and such a step takes what the balanced
-    benchmark took of as many experts, of several ranks on the one with most to read (`experts.fullest`). A large step reads all experts
+    benchmark took of as many experts with `expert_popularity` of the options (docs/cost-models.md), of several ranks on the one with most to read (`experts.fullest`). A large step reads all experts
     either way; its rows are spread unevenly, and the kernel takes what it took of rows with NATURAL_SKEW: fuller tiles of the popular
     experts, emptier ones of the others, and of several ranks the slowest. (A router's bias evens out what many texts choose, not what
     one prompt does; few, wide experts are even in any text.)
@@ -52,7 +52,7 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
         # A skewed popularity leaves more experts unread than even choice does.
         return seconds if kernels.expert_skew else np.maximum(seconds, experts_read_s(device, op, tokens, even=True))
     all_hit = op.num_experts / op.experts_per_token
-    chosen = coverage(tokens, op.num_experts, op.experts_per_token, 0.0 if op.evenly_chosen else ZIPF_EXPONENT)
+    chosen = coverage(tokens, op.num_experts, op.experts_per_token, 0.0 if op.evenly_chosen else kernels.options.expert_popularity)
     hit = fullest(chosen, op.num_experts, op.expert_parallel) * all_hit
     reading = _measured(kernels, op, np.maximum(hit, 1.0), 0.0)
     skews = (0.0,) if op.num_experts <= FEW_EXPERTS else (0.0, NATURAL_SKEW)

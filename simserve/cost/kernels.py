@@ -104,7 +104,7 @@ class KernelChoice:
 
     def stored_kv(self, name: str, dtype: str) -> str:
         """The cache's format for a measured attention kernel: fp8 where the options only make the cache 8 bits and that was timed."""
-        changed = {key for key in self.options.changed() if key != "expert_kernel"}
+        changed = {key for key in self.options.changed() if key not in ("expert_kernel", "expert_popularity")}
         eight = changed == {"kv_bits"} and self.options.kv_bits == 8.0 and not self.analytic
         found = self.profile.candidates(name, dtype, kv_dtype="fp8") if eight else []
         return "fp8" if any(m.entry is not None and m.entry.kv_dtype == "fp8" for m in found) else dtype

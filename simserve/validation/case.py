@@ -116,8 +116,8 @@ class Case:
     settings   what the run stated, in simserve's words: of the scheduler (max_seqs, max_num_batched_tokens, chunked_prefill_size, policy,
                batch_wait_steps and batch_wait_fraction, balance_wait_steps), of the memory (memory_utilisation, kv_blocks of all
                layers, block_tokens, kv_bits, prefix_caching), of the host (cuda_graphs, largest_graph, graph_sizes, whole_graphs, offline,
-               clock, host_cores: CPU cores of the server where they are fewer than its processes), of the kernels (expert_kernel, as in
-               `CostOptions`), of drafting
+               clock, host_cores: CPU cores of the server where they are fewer than its processes), of the kernels (expert_kernel,
+               expert_popularity, as in `CostOptions`), of drafting
                (speculation: method, tokens, top_k, verify_tokens, rate or length of acceptance), prompt_slowdown of a power-capped device;
                `client` marks a result of a benchmark client, `lacks` says what of it was not understood
     measured   metric -> value, seconds or tokens per second (see `metrics.METRICS`)

@@ -86,7 +86,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
     budget = params.step_tokens(0)
     if case.dp > 1:
         params = params.model_copy(update=_of_all_replicas(params, case.dp, slots, profile.dp_shares_step_tokens))
-    changed = {key: case.settings[key] for key in ("kv_bits", "expert_kernel") if case.settings.get(key)}
+    changed = {key: case.settings[key] for key in ("kv_bits", "expert_kernel", "expert_popularity") if case.settings.get(key)}
     deployed = Deployment(
         model=_model(case.model, case.quantisation),
         hardware=device_profile(case.gpu),

@@ -45,6 +45,9 @@ NUMBERS: list[tuple[str, Any, Any, Any]] = [
     ("selector_stride_tokens", None, ABOVE_0, MOST_TOKENS),
     ("attention_efficiency", 1.0, 1e-3, 1e3),
     ("attention_scalar_fraction", None, ABOVE_0, 1),
+    ("expert_popularity", 0.7, 0, 5),
+    ("micro_batches", 1, 1, 2),
+    ("expert_imbalance", 1.0, 1, 1e3),
 ]
 
 

@@ -39,9 +39,9 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
 
     A balanced benchmark deals its tokens out so that they hit as many experts as they can: 16 tokens that choose 8 of 128 read them all.
     The tokens of a real step leave many experts of a small step unread (`experts.coverage`), and such a step takes what the balanced
-    benchmark took of as many experts with `expert_popularity` of the options (docs/cost-models.md), of several ranks on the one with most to read (`experts.fullest`). A large step reads all experts
-    either way; its rows are spread unevenly, and the kernel takes what it took of rows with NATURAL_SKEW: fuller tiles of the popular
-    experts, emptier ones of the others, and of several ranks the slowest. (A router's bias evens out what many texts choose, not what
+    benchmark took of as many experts with `expert_popularity` of the options (docs/cost-models.md), of several ranks on the one with most
+    to read (`experts.fullest`). A large step reads all experts either way; its rows are spread unevenly, and the kernel takes what it took
+    of rows with NATURAL_SKEW: fuller tiles of the popular experts, emptier ones of the others, and of several ranks the slowest. (A router's bias evens out what many texts choose, not what
     one prompt does; few, wide experts are even in any text.)
     """
     device = kernels.profile.device

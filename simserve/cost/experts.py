@@ -4,8 +4,8 @@ Experts are not equally popular. Each token is taken to draw its k distinct expe
 Zipf's law, rank ** -1.3, anew in every layer and independently of the other tokens (Gumbel top-k, that is drawing without
 replacement). The exponent is fitted on what was published for Qwen3-30B-A3B, 128 experts of which a token chooses 8 (arXiv 2510.08055):
 below 50 % of the experts at 16 tokens, about 55 % at 32, below 70 % at 64, 86.3 % at 128. For other models it is an assumption; how long
-steps take is another matter (`CostOptions.expert_popularity`). Models whose router has a bias that keeps experts equally busy choose evenly:
-exponent 0.
+steps take is another matter (`CostOptions.expert_popularity`). Models whose router has a bias that keeps experts equally busy choose
+evenly: exponent 0.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def expert_seconds(kernels: KernelChoice, op: MoE, tokens: F64) -> F64:
     The tokens of a real step leave many experts of a small step unread (`experts.coverage`), and such a step takes what the balanced
     benchmark took of as many experts with `expert_popularity` of the options (docs/cost-models.md), of several ranks on the one with most
     to read (`experts.fullest`). A large step reads all experts either way; its rows are spread unevenly, and the kernel takes what it took
-    of rows with NATURAL_SKEW: fuller tiles of the popular experts, emptier ones of the others, and of several ranks the slowest. (A router's bias evens out what many texts choose, not what
-    one prompt does; few, wide experts are even in any text.)
+    of rows with NATURAL_SKEW: fuller tiles of the popular experts, emptier ones of the others, and of several ranks the slowest. (A
+    router's bias evens out what many texts choose, not what one prompt does; few, wide experts are even in any text.)
     """
     device = kernels.profile.device
     if kernels.options.expert_kernel == PADDED and op.dtype == "fp8_block128":

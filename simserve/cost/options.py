@@ -104,7 +104,8 @@ class CostOptions(BaseModel):
         ge=0,
         le=5,
         description="Exponent of Zipf's law by which a step's tokens prefer experts, for the time of expert layers: 0.7 over texts of"
-        " people, about 1.3 over random tokens, as most benchmark clients send; 0: evenly. Models whose router has a bias choose evenly anyway.",
+        " people, about 1.3 over random tokens, as most benchmark clients send; 0: evenly. Models whose router has a bias choose evenly"
+        " anyway.",
     )
 
     task_table: TaskTable | None = Field(

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "cost-models.md": "tests/extending/test_add_a_cost_model.py",
     "policies.md": "tests/docs/test_policies_page.py",
     "intervals.md": "tests/uncertainty/test_beliefs_of_runs.py",
+    "questions.md": "tests/docs/test_questions_page.py",
     "models.md": "tests/model/test_docs.py",
     "workloads.md": "tests/workload/test_workload_docs.py",
     "studies.md": "tests/study/test_studies_page.py",

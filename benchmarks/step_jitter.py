@@ -286,8 +286,9 @@ _FOOT = """
   step times, models weighing the same, p90 and p95 are {host} off; with the best factor on whole steps (a spread of {spread}) {other},
   too wide for long steps and too narrow for short ones.
 - Stalls are hardly told by these rows: in half of those with a clean p99 there are none in a hundred steps, in the others (Qwen3 on a
-  single GPU, answers of 8,000 tokens) p99 is 3 to 5 ms above p95 at any batch. No rule for which server stalls was found: these tails stay
-  too thin.
+  single GPU, answers of 8,000 tokens) p99 is 3 to 5 ms above p95 at any batch. No rule for which server stalls was
+  found. What is learned of them hangs on single models (without gpt-oss-120b, six times as many), so p99 is no better with jitter than
+  without.
 - Gaps are those of clients: what varies on the way of a token to its client is in them, and is taken for the engine's here.
 - Not learned from: B200 (on a single GPU p90 is 1.2 to 2.5 times the median, and the median of equal batches up to six times that of
   another task: servers whose hosts were full), rows short of memory, more than {seqs} sequences (the API server sets the pace), tasks with

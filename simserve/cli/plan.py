@@ -88,7 +88,7 @@ def _show(result: PlanResult) -> None:
     table = table[table["plan"].isin(names)]
     limited = [limit.quantity.column for limit in result.limits]
     wanted = dict.fromkeys((*limited, "ttft_p99_s", "tpot_p99_s", "usd_per_million_output_tokens", "kwh_per_million_output_tokens"))
-    columns = [name for name in ("usd_per_hour", "head_room", *wanted) if name in table and table[name].notna().any()]
+    columns = [name for name in dict.fromkeys(("usd_per_hour", "head_room", *wanted)) if name in table and table[name].notna().any()]
     shown = table[["plan", "devices", *columns, "fate"]]
     show_frame(shown, keys=1)
     for one in result.shown:

@@ -91,7 +91,7 @@ def _choice(
             text = python_names.lost(policy, "router" if key == "policy" else "decode_router")
         return None, [messages.at(document, (*place, key), text)]
     settings = {name: Setting(value, (*place, name)) for name, value in section.items() if name not in own_keys}
-    params, mistakes = policy_params(policy, class_of(policy).Params, settings, document, own_keys)
+    params, mistakes = policy_params(policy, class_of(policy).Params, settings, document, own_keys, place)
     return (None if params is None else Choice(policy, params)), mistakes
 
 
@@ -104,7 +104,7 @@ def misfits(document: Document, section: ClusterSection, policies: ClusterPolici
         if role in roles and other not in roles:
             place: KeyPath = ("cluster", "instances", roles.index(role), "role")
             mistakes.append(messages.at(document, place, f"{role} instances need {other} instances: requests could not be finished"))
-    mistakes += [] if mistakes else _pools(document, section, policies, set(roles))
+    mistakes += [] if mistakes else [*_pools(document, section, policies, set(roles)), *_autoscalers(document, policies, groups)]
     instances = sum(group.max_count for group in groups)
     if instances > MOST_INSTANCES:
         text = f"{instances:,} instances in all; at most {MOST_INSTANCES:,} are simulated"
@@ -131,6 +131,32 @@ def _pools(document: Document, section: ClusterSection, policies: ClusterPolicie
         if "mixed" not in roles and capable(registry.controller_class(choice.policy), "one_pool"):
             text = f"{choice.policy} counts all instances as one pool: it would stop the last prefill or decode instance"
             mistakes.append(messages.at(document, ("cluster", "controllers", index, "policy"), text))
+    return mistakes
+
+
+def _autoscalers(document: Document, policies: ClusterPolicies, groups: Sequence[InstanceGroup]) -> list[Mistake]:
+    """Controllers that scale the instances of one role where there are none, too few for what they keep, or another one scales them."""
+    mistakes: list[Mistake] = []
+    counts = {
+        role: sum(group.max_count for group in groups if group.role == role) for role in dict.fromkeys(group.role for group in groups)
+    }
+    changing = any(capable(registry.router_class(choice.policy), "crosses_roles") for choice in (policies.router, policies.decode_router))
+    taken: dict[str, int] = {}
+    for index, choice in enumerate(policies.controllers):
+        role, least = getattr(choice.params, "role", None), getattr(choice.params, "min_instances", None)
+        if role is None or least is None:
+            continue
+        place: KeyPath = ("cluster", "controllers", index)
+        if role not in counts and not changing:
+            text = f"{choice.policy} scales {role} instances, and the cluster has only {' and '.join(counts)} ones"
+            mistakes.append(messages.at(document, (*place, "role"), text))
+        elif role in taken:
+            text = f"controller {taken[role]} ({policies.controllers[taken[role]].policy}) scales the {role} instances already; state one"
+            mistakes.append(messages.at(document, place, text))
+        elif least > counts.get(role, least):
+            text = f"found {least}, and there are at most {counts[role]} {role} instances (`max_count` of their groups)"
+            mistakes.append(messages.at(document, (*place, "min_instances"), text))
+        taken.setdefault(role, index)
     return mistakes
 
 

@@ -240,9 +240,15 @@ _Params = TypeVar("_Params", bound=PolicyParams)
 
 
 def policy_params(
-    policy: str, params_class: type[_Params], settings: Mapping[str, Setting], document: Document, beside: frozenset[str] = frozenset()
+    policy: str,
+    params_class: type[_Params],
+    settings: Mapping[str, Setting],
+    document: Document,
+    beside: frozenset[str] = frozenset(),
+    section: KeyPath = (),
 ) -> tuple[_Params | None, list[Mistake]]:
-    """A policy's own parameters, each mistake reported where the user wrote that value. `beside`: the section's other keys."""
+    """A policy's own parameters, each mistake reported where the user wrote that value, of one that is missing in `section`. `beside`: the
+    section's other keys."""
     values = {key: setting.value for key, setting in settings.items()}
     view = Document(document.source, values)
     for key, setting in settings.items():
@@ -255,8 +261,11 @@ def policy_params(
         origin = settings.get(mistake.key.split(".")[0])
         path = messages.dotted(origin.path) if origin and origin.path else mistake.key
         text = mistake.text
-        if not path and (section := next((setting.path[:-1] for setting in settings.values() if setting.path), None)):
-            mistakes.append(messages.at(document, section, text))  # what two parameters say together
+        if section and origin is None and mistake.key in params_class.model_fields:
+            mistakes.append(messages.at(document, (*section, mistake.key), text))  # one that is missing
+            continue
+        if not path and (together := next((setting.path[:-1] for setting in settings.values() if setting.path), None)):
+            mistakes.append(messages.at(document, together, text))  # what two parameters say together
             continue
         if text.startswith("unknown key"):
             known = {*params_class.model_fields, *beside}

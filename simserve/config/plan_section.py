@@ -35,12 +35,16 @@ class PlanSection(Section):
     budget: BudgetSection = Field(default_factory=BudgetSection, description="What a plan may take.")
     hardware: tuple[str, ...] = Field(default=(), description="Hardware profiles. Default: the experiment's.")
     node_devices: int = Field(default=8, ge=1, le=MOST_DEVICES, description="Devices of a node: tensor parallelism stays inside one.")
-    tp: tuple[Ranks, ...] | None = Field(default=None, description="Tensor-parallel ranks. Default: powers of 2 that the model can take.")
+    tp: tuple[Ranks, ...] | None = Field(
+        default=None, min_length=1, description="Tensor-parallel ranks. Default: powers of 2 that the model can take."
+    )
     pp: tuple[Ranks, ...] = Field(default=(1,), min_length=1, description="Pipeline stages.")
     dp: tuple[Ranks, ...] = Field(default=(1,), min_length=1, description="Data-parallel attention ranks of an instance.")
     ep: tuple[Ranks, ...] = Field(default=(1,), min_length=1, description="Expert-parallel ranks.")
     instances: tuple[Annotated[int, Field(ge=1, le=MOST_INSTANCES)], ...] | None = Field(
-        default=None, description="Numbers of instances; of disaggregated plans, of each pool. Default: all that the budget allows."
+        default=None,
+        min_length=1,
+        description="Numbers of instances; of disaggregated plans, of each pool. Default: all that the budget allows.",
     )
     roles: tuple[Role, ...] = Field(
         default=("colocated",),
@@ -48,24 +52,29 @@ class PlanSection(Section):
         description="`colocated` = instances serve whole requests; `disaggregated` = prefill and decode instances apart.",
     )
     ratios: tuple[str, ...] | None = Field(
-        default=None, description="Prefill to decode instances of disaggregated plans, such as `2:1`. Default: all that the budget allows."
+        default=None,
+        min_length=1,
+        description="Prefill to decode instances of disaggregated plans, such as `2:1`. Default: all that the budget allows.",
     )
-    quantisation: tuple[QuantMethod, ...] | None = Field(default=None, description="Weight formats (`model.quantisation`).")
+    quantisation: tuple[QuantMethod, ...] | None = Field(default=None, min_length=1, description="Weight formats (`model.quantisation`).")
     kv_bits: tuple[Annotated[float, Field(gt=0, le=16)], ...] | None = Field(
-        default=None, description="Bits of a cached element (`model.options.kv_bits`); 16 = not quantised."
+        default=None, min_length=1, description="Bits of a cached element (`model.options.kv_bits`); 16 = not quantised."
     )
     max_num_seqs: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] | None = Field(
-        default=None, description="Sequence slots (`scheduler.max_seqs`)."
+        default=None, min_length=1, description="Sequence slots (`scheduler.max_seqs`)."
     )
     max_num_batched_tokens: tuple[Annotated[int, Field(ge=1, le=10**7)], ...] | None = Field(
-        default=None, description="Token budgets of a step, whatever the policy calls its own."
+        default=None, min_length=1, description="Token budgets of a step, whatever the policy calls its own."
     )
-    prefix_caching: tuple[bool, ...] | None = Field(default=None, description="With or without a prefix cache (`kv.prefix_caching`).")
+    prefix_caching: tuple[bool, ...] | None = Field(
+        default=None, min_length=1, description="With or without a prefix cache (`kv.prefix_caching`)."
+    )
     speculation: tuple[Literal["none"] | SpeculationSection, ...] | None = Field(
-        default=None, description="Ways of speculative decoding: `none`, or the keys of `speculation`."
+        default=None, min_length=1, description="Ways of speculative decoding: `none`, or the keys of `speculation`."
     )
     autoscalers: tuple[Literal["none"] | dict[str, Any], ...] | None = Field(
         default=None,
+        min_length=1,
         description="Controllers that start and stop colocated instances, up to the plan's number of them: `none`, or an element of"
         " `cluster.controllers`, such as {policy: hpa, targets: {waiting: 2}}. Such a plan costs what its instances cost while they exist.",
     )
@@ -79,6 +88,14 @@ class PlanSection(Section):
     def _each_once(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
         if values is not None and len(set(values)) < len(values):
             raise ValueError("a value is listed twice")
+        return values
+
+    @field_validator("autoscalers", mode="before")
+    @classmethod
+    def _controllers(cls, values: Any) -> Any:
+        for one in values if isinstance(values, list | tuple) else ():
+            if isinstance(one, str) and one != "none":
+                raise ValueError(f"found text '{one[:60]}', expected none or a controller such as {{policy: hpa, targets: {{waiting: 2}}}}")
         return values
 
     @field_validator("ratios")

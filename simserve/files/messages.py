@@ -113,6 +113,8 @@ def _from_pydantic(errors: list[Any], schema: tree.Schema, value: Any, document:
         error = min(group, key=lambda e: _RANK.get(e["type"], 1))
         kind = error["type"]
         local = path[len(prefix) :]
+        if kind == "too_short" and isinstance(error["input"], list) and len(error["input"]) >= error["ctx"]["min_length"]:
+            continue  # its elements are mistakes, and have been left out of the count
         if kind == "extra_forbidden":
             allowed = tree.keys_at(schema, local[:-1], value)
             mistakes.append(at(document, path, unknown_key(str(path[-1]), allowed, path[:-1]), of_key=True))
@@ -134,6 +136,8 @@ def _sentence(error: Any, schema: tree.Schema, local: KeyPath) -> str:
     if kind == "finite_number" or (isinstance(value, float) and not math.isfinite(value)):
         return f"{found}, expected a finite number"
     words = tree.words_at(schema, local)
+    if kind == "literal_error" and not words:  # of a key, which has no place of its own in the schema
+        words = re.findall(r"'([^']*)'", str(context.get("expected", "")))
     if kind in ("literal_error", "enum") or (words and kind == "string_type"):
         return f"{found}{nearest(str(value), words)}" if isinstance(value, str) else f"{found}. Allowed: {', '.join(words)}"
     if kind in _BOUNDS:

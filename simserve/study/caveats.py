@@ -82,13 +82,13 @@ def rare(values: Mapping[str, float | None], tested: Sequence[Quantity]) -> list
     return notes
 
 
-def unsteady(values: Mapping[str, float | None]) -> list[str]:
-    """A note when the requests of a run are released within a few times the duration of one."""
+def unsteady(values: Mapping[str, float | None], where: str = "at the heaviest load that holds ") -> list[str]:
+    """A note when the requests of a run are released within a few times the duration of one. `where`: which run of the search it is."""
     period_s, request_s = values.get("arrival_period_s"), values.get("e2e_p50_s")
     if period_s is None or request_s is None or period_s >= _SHORT * request_s:
         return []
     return [
-        f"at the heaviest load that holds the requests are released within {period_s:.3g} s and take {request_s:.3g} s each (median): "
+        f"{where}the requests are released within {period_s:.3g} s and take {request_s:.3g} s each (median): "
         "the run may end before it is steady, and a longer one may hold less; use more requests"
     ]
 

@@ -65,7 +65,8 @@ def sensitivity_of(records: RunRecords) -> Sensitivity:
     if not done.any() or not works:
         return Sensitivity()
     released = r.released_s[done]
-    period_s = float(released.max() - released.min())
+    begun = r.released_s[np.isfinite(r.scheduled_s) & np.isfinite(r.released_s)]  # a run that is cut has worked for more than it completed
+    period_s = float(begun.max() - begun.min())
     by_answers = float((r.released_s[done] > records.table.arrival_s[done] + 1e-9).mean())
     if period_s <= 0 or by_answers > _BY_ANSWERS:
         return Sensitivity()

@@ -281,3 +281,19 @@ def test_a_policy_of_one_stage_on_several_is_refused_when_the_experiment_is_read
     path.write_text(f"model: llama-3-8b\nhardware: h100-sxm-80gb\n{experiment}\n{load_of}\n")
     with pytest.raises(ConfigError, match=rf"exp.yaml:3.*{where}: found \d, but policy layered works on one pipeline stage only"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("controllers", "words"),
+    [
+        ("[{policy: hpa}]", "controllers.0.targets: this key is required and missing"),
+        ("[{policy: forecast, role: mixed}]", "controllers.0.requests_per_s: this key is required and missing"),
+        ("[{policy: hpa, targets: {queue: 1}}]", "found text 'queue'. Allowed: kv_usage, requests_per_s, running"),
+        ("[{policy: saturation, min_instances: 5}]", "min_instances: found 5, and there are at most 4 mixed instances"),
+        ("[{policy: saturation, role: decode}]", "role: saturation scales decode instances, and the cluster has only mixed ones"),
+        ("[{policy: keda}, {policy: saturation}]", "controllers.1: controller 0 .keda. scales the mixed instances already"),
+    ],
+)
+def test_autoscalers_that_cannot_work_are_refused_when_the_experiment_is_read(controllers: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load("quickstart", ["cluster.instances.0.max_count=4", f"cluster.controllers={controllers}"])

@@ -168,6 +168,21 @@ def test_limits_and_roles() -> None:
         after(policy, Cluster(["up"]), 30.0)
 
 
+def test_outside_of_its_bounds_it_is_brought_into_them_before_any_metric_is_known() -> None:
+    """As Kubernetes does, whatever was asked for before and however fast it may scale."""
+    for name, params in (("hpa", {"targets": {"waiting": 5}, "up_instances": 1, "up_percent": 0}), ("saturation", {})):
+        assert after(made(name, min_instances=3, **params), Cluster(["up"] + ["off"] * 7), 15.0).up == 3, name
+    many = Cluster(["up"] * 6)
+    assert after(made("hpa", targets={"waiting": 5}, max_instances=2), many, 15.0).up == 2
+
+
+@pytest.mark.parametrize("name", ["hpa", "keda", "saturation", "forecast"])
+def test_bounds_that_no_number_is_between(name: str) -> None:
+    needed = {"hpa": {"targets": {"waiting": 5}}, "forecast": {"requests_per_s": 1}}.get(name, {})
+    with pytest.raises(ValidationError, match="min_instances is 3 and max_instances 2"):
+        made(name, min_instances=3, max_instances=2, **needed)
+
+
 @pytest.mark.parametrize("targets", [{}, {"waiting": 0}, {"kv_usage": 1.5}, {"queue": 5}])
 def test_targets_that_cannot_be(targets: dict[str, float]) -> None:
     with pytest.raises(ValidationError):

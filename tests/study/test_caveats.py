@@ -90,6 +90,7 @@ def test_a_run_is_short_by_its_releases_not_by_a_bound() -> None:
     (note,) = unsteady({**long_one, "arrival_period_s": 9.0})
     assert "released within 9 s" in note and "may" in note
     assert unsteady({"e2e_p50_s": 1.0}) == []
+    assert "heaviest" not in unsteady({**long_one, "arrival_period_s": 9.0}, "")[0], "a plan has one load"
 
 
 @pytest.mark.parametrize(

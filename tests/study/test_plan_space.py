@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simserve.errors import ConfigError, SimserveError
-from simserve.study.plan.search import specify
+from simserve.study.plan.search import find, specify
 
 BASE: dict[str, Any] = {
     "name": "small",
@@ -91,6 +91,9 @@ def test_a_plan_is_the_experiment_with_its_keys_changed() -> None:
         ({"hardware": ["h100-sxm-80gb", "h20"]}, "no price of 'h20'"),
         ({"hardware": ["h100-sxm-80bg"]}, "did you mean 'h100-sxm-80gb'"),
         ({"max_seqs": [4]}, "did you mean 'max_num_seqs'"),
+        ({"tp": []}, "plan.tp: found an empty list, expected at least 1 element"),
+        ({"autoscalers": ["hpa"]}, "found text 'hpa', expected none or a controller such as {policy: hpa"),
+        ({"autoscalers": [{"targets": {"waiting": 2}}]}, "the key policy is required and missing. Allowed: forecast, hpa"),
     ],
 )
 def test_what_makes_no_sense_is_named(section: dict[str, Any], said: str) -> None:
@@ -114,3 +117,25 @@ def test_a_device_without_a_price_is_ranked_by_devices() -> None:
     assert any("h20 has no price" in note for note in spec.notes)
     first = next(spec.space.families()).plan((3,))
     assert first.usd_per_hour is None and first.order == 3.0
+
+
+@pytest.mark.parametrize("budget", [{"devices": 100_000}, {"usd_per_hour": 1e9}])
+def test_a_budget_of_a_hundred_thousand_devices_is_counted_at_once(budget: dict[str, Any]) -> None:
+    """H100s of $3.49: a thousand million dollars buy more than is simulated. Of pairs of pools there are n (n - 1) / 2."""
+    n = 100_000
+    assert specify({**BASE, "plan": {"budget": budget, "tp": [1], "limit": 10**7}}).space.count() == n
+    assert f"{n * (n - 1) // 2:,} plans" in complaint(budget=budget, tp=[1], roles=["disaggregated"])
+
+
+def test_an_autoscaler_has_no_plan_of_fewer_instances_than_it_keeps() -> None:
+    hpa = {"policy": "hpa", "targets": {"waiting": 2}, "min_instances": 2}
+    spec = specify({**BASE, "plan": {"budget": {"devices": 3}, "tp": [1], "autoscalers": [hpa]}})
+    (family,) = spec.space.families()
+    assert spec.space.counts(family) == [(2,), (3,)]
+    spec = specify({**BASE, "plan": {"budget": {"devices": 1}, "autoscalers": [hpa]}})
+    with pytest.raises(ConfigError, match="as many instances as `min_instances` says"):
+        find(spec)
+
+
+def test_a_run_that_is_cut_is_said_to_miss_the_slo_for_it() -> None:
+    assert any("until_s" in note for note in specify({**BASE, "until_s": 2.0}).notes)

@@ -98,3 +98,9 @@ def test_above_capacity_devices_decide_the_rate() -> None:
     capacity = 10.0 / (told(OPEN).load or 1.0)
     changes = {"workload.arrivals.rate_per_s": 1.6 * capacity}
     assert told(OPEN, **changes).rate == pytest.approx(seen(OPEN, **changes)["rate"], abs=0.25)
+
+
+def test_a_run_that_is_cut_has_the_load_that_it_had_until_then() -> None:
+    """It has worked for requests that it did not complete: their releases count as its work does."""
+    whole, cut = (told(OPEN, **changes).load or 0.0 for changes in ({}, {"until_s": 20.0}))
+    assert cut == pytest.approx(whole, rel=0.2)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
 from simserve.contracts import ClusterControl, PolicyParams, Request
-from simserve.policies.scaling.pool import Pool
+from simserve.policies.scaling.pool import Pool, refuse_crossed
 from simserve.policies.scaling.replicas import Stabilisation
 
 
@@ -41,6 +41,11 @@ class Forecast:
         max_instances: int | None = Field(
             None, ge=1, le=MOST_INSTANCES, description="Instances at most. Default: all that `max_count` allows."
         )
+
+        @model_validator(mode="after")
+        def _bounds(self) -> Self:
+            refuse_crossed(self.min_instances, self.max_instances)
+            return self
 
     idle = True
     hears_ends = True

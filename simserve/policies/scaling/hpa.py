@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
 from simserve.contracts import ClusterControl, PolicyParams, Request
 from simserve.policies.scaling.exported import Exported, Metric
-from simserve.policies.scaling.pool import Pool
+from simserve.policies.scaling.pool import Pool, refuse_crossed
 from simserve.policies.scaling.replicas import RateLimit, Stabilisation, replicas_for_average, replicas_for_value
 
 
@@ -42,6 +42,11 @@ class HpaParams(PolicyParams):
     )
     down_instances: int = Field(0, ge=0, le=MOST_INSTANCES, description="... or this number, if it is more.")
     period_s: float = Field(15.0, gt=0, le=MOST_S, description="Seconds of these limits.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        refuse_crossed(self.min_instances, self.max_instances)
+        return self
 
     @field_validator("targets")
     @classmethod
@@ -81,14 +86,17 @@ class Hpa:
         self.scale(cluster.now, pool)
 
     def scale(self, now: float, pool: Pool) -> None:
-        """Brings the pool to what the metrics that are known by now ask for. One without any instance is left alone, as Kubernetes
-        leaves a Deployment of none."""
-        current = pool.count
+        """Brings the pool to what the metrics that are known by now ask for; outside of its bounds into them, whatever metrics say and
+        however fast it may scale. One without any instance is left alone, as Kubernetes leaves a Deployment of none."""
+        current, least = pool.count, self.params.min_instances
+        most = pool.most if self.params.max_instances is None else min(pool.most, self.params.max_instances)
+        if current and not least <= current <= most:
+            pool.bring_to(max(least, min(current, most)))
+            return
         wanted = self._wanted(now, pool) if current else None
         if wanted is None:
             return
-        most = pool.most if self.params.max_instances is None else min(pool.most, self.params.max_instances)
-        bounded = max(self.params.min_instances, min(wanted, most))
+        bounded = max(least, min(wanted, most))
         stable = self._stabilisation.stabilised(now, current, bounded)
         if stable > current:
             stable = min(stable, self._up.most(now, current))

@@ -10,6 +10,12 @@ from simserve.contracts import ClusterControl
 from simserve.errors import PolicyError
 
 
+def refuse_crossed(least: int, most: int | None) -> None:
+    """Raises ValueError where an autoscaler must keep more instances than it may have."""
+    if most is not None and least > most:
+        raise ValueError(f"min_instances is {least} and max_instances {most}: no number of instances is both")
+
+
 class Pool:
     """The instances of a role at one moment. `roles` of the cluster may change; the pool is made anew at every check."""
 

@@ -4,14 +4,14 @@ thresholds): an instance is saturated by its KV cache or by its queue; what the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
 from simserve.contracts import ClusterControl, PolicyParams, Request
 from simserve.policies.scaling.exported import Exported, Sample
-from simserve.policies.scaling.pool import Pool
+from simserve.policies.scaling.pool import Pool, refuse_crossed
 
 
 class Saturation:
@@ -32,6 +32,11 @@ class Saturation:
             None, ge=1, le=MOST_INSTANCES, description="Instances at most. Default: all that `max_count` allows."
         )
 
+        @model_validator(mode="after")
+        def _bounds(self) -> Self:
+            refuse_crossed(self.min_instances, self.max_instances)
+            return self
+
     idle = True
     hears_ends = True
 
@@ -50,6 +55,8 @@ class Saturation:
     def act(self, cluster: ClusterControl) -> None:
         params, now, pool = self.params, cluster.now, Pool(cluster, self.params.role)
         self._exported.look(cluster, pool)
+        if 0 < pool.count < params.min_instances:
+            pool.bring_to(params.min_instances)
         if now - self._decided_s < params.decide_s - 1e-9:
             return
         samples = self._exported.since(self._decided_s - params.metric_lag_s, now)

@@ -37,7 +37,7 @@ class PlanResult(PlanFigures):
         notes = list(self.search_notes)
         best = self.best
         if best is not None:
-            notes += [*rare(best.values, self.predicate.quantities), *unsteady(best.values)]
+            notes += [*rare(best.values, self.predicate.quantities), *unsteady(best.values, "")]
             verification = best.verification
             if verification is not None and verification.label:
                 notes.append(f"how far to believe {best.name}: {verification.reason}")
@@ -82,7 +82,7 @@ class PlanResult(PlanFigures):
                 "utilisation": one.utilisation,
                 "head_room": one.head_room,
                 "requests_fraction": one.fraction,
-                **{column: one.values.get(column) for column in columns},
+                **{column: value for column in columns if (value := one.values.get(column)) is not None or column != "usd_per_hour"},
             }
             for one in self.outcomes
         ]

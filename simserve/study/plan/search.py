@@ -114,6 +114,8 @@ def specify(
     model = load_model(model_section.name, base_dir=experiment.base_dir, quantisation=model_section.quantisation)
     found = space(experiment, section, model, usd)
     notes = [*([model.taken] if model.taken else []), *_of_variants(origin)]
+    if experiment.spec.until_s is not None:
+        notes.append(f"runs are cut after {experiment.spec.until_s:g} s (until_s): requests that are left then miss the SLO of every plan")
     if usd and all(price is None for price in usd.values()):
         notes.append(f"{', '.join(usd)} has no price: plans are ranked by their devices (prices.usd_per_hour states one)")
     test = parse(when)
@@ -144,10 +146,10 @@ def _refuse_too_many(spec: PlanSpec) -> None:
     start_s = time.monotonic()
     _bounds_of(spec, next(spec.space.families()))
     hours = (time.monotonic() - start_s) * spec.space.count_families() / 3600
-    takes = f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:,.1f} minutes"
+    takes = f"about {hours:,.1f} hours" if hours >= 1 else f"about {60 * hours:,.0f} minutes" if hours >= 1 / 60 else "less than a minute"
     raise ConfigError(
         f"plan: {count:,} plans of {spec.space.count_families():,} makes of instances are more than plan.limit ({limit:,}): bounding them "
-        f"alone would take about {takes}. Narrow the lists, state `instances`, or raise plan.limit"
+        f"alone would take {takes}, simulating the rest far more. Narrow the lists, state `instances`, or raise plan.limit"
     )
 
 
@@ -170,6 +172,8 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
             outcomes[plan] = _bounded(spec, plan, known)
             if outcomes[plan].fate == Fate.NOT_RUN:
                 entered.append(Screened(plan, known.utilisation(plan.counts)))
+    if not outcomes:
+        raise ConfigError("plan.autoscalers: no plan within the budget has as many instances as `min_instances` says")
     _refuse_useless(refused, families)
     if all(one.fate == Fate.IMPOSSIBLE for one in outcomes.values()):
         first = next(iter(outcomes.values()))
@@ -199,7 +203,7 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
 
 
 def _bounds_of(spec: PlanSpec, family: Family) -> Bounds:
-    one = family.plan((1,) * len(family.shapes))
+    one = family.plan((max(1, family.scales_from or 1),) * len(family.shapes))
     try:
         experiment = spec.base.load(one.changes(spec.experiment))
     except SimserveError as error:

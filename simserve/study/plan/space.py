@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
+from simserve.bounds import MOST_DEVICES
 from simserve.config.experiment import Experiment
 from simserve.config.plan_section import DEFAULT_DEVICES, PlanSection, ratio_of
 from simserve.config.speculation_section import SpeculationSection
@@ -140,15 +141,26 @@ class Space:
         """How many instances of each pool the budget allows, fewest devices first."""
         most = self._most_devices(family.usd_per_device_hour)
         sizes = [shape.devices for shape in family.shapes]
-        found = (c for c in self._counts(sizes, most) if sum(n * size for n, size in zip(c, sizes, strict=True)) <= most)
+        least = family.scales_from or 1
+        found = (
+            c for c in self._counts(sizes, most) if sum(c) >= least and sum(n * size for n, size in zip(c, sizes, strict=True)) <= most
+        )
         return sorted(found, key=lambda c: (sum(n * size for n, size in zip(c, sizes, strict=True)), c))
 
     def count(self) -> int:
         """How many plans there are, without making them."""
         of_axes = math.prod(len(axis) for axis in self.axes)
         return of_axes * sum(
-            len(self.counts(Family(hardware, shapes, (), usd, False))) for hardware, usd in self.hardware for shapes in self._pools()
+            self._number(Family(hardware, shapes, (), usd, False)) for hardware, usd in self.hardware for shapes in self._pools()
         )
+
+    def _number(self, family: Family) -> int:
+        """How many plans a family has; where the budget alone decides that, by division."""
+        if self.section.instances is not None or (len(family.shapes) == 2 and self.section.ratios is not None):
+            return len(self.counts(family))
+        first, *more = (shape.devices for shape in family.shapes)
+        most = self._most_devices(family.usd_per_device_hour)
+        return sum((most - n * first) // more[0] for n in range(1, (most - more[0]) // first + 1)) if more else most // first
 
     def count_families(self) -> int:
         """How many families there are."""
@@ -166,7 +178,7 @@ class Space:
         limits = [float(budget.devices)] if budget.devices is not None else []
         if budget.usd_per_hour is not None and usd is not None:
             limits.append(budget.usd_per_hour / usd + 1e-9)
-        return int(min(limits, default=DEFAULT_DEVICES))
+        return int(min(*limits, MOST_DEVICES)) if limits else DEFAULT_DEVICES
 
     def _counts(self, sizes: Sequence[int], most: int) -> Iterator[tuple[int, ...]]:
         stated = self.section.instances
@@ -271,7 +283,9 @@ def _speculation(experiment: Experiment, one: str | SpeculationSection) -> Choic
 def _autoscaler(one: str | Mapping[str, Any]) -> Choice:
     if isinstance(one, str):
         return Choice("", {"cluster.controllers": []}, {})
-    policy = str(one.get("policy", ""))
+    if "policy" not in one:
+        raise ConfigError(f"plan.autoscalers: the key policy is required and missing. Allowed: {', '.join(registry.controller_names())}")
+    policy = str(one["policy"])
     if policy not in registry.controller_names():
         raise ConfigError(f"plan.autoscalers: unknown controller '{policy[:60]}'{nearest(policy, registry.controller_names())}")
     default = getattr(registry.controller_class(policy).Params.model_fields.get("min_instances"), "default", 0)

@@ -65,7 +65,8 @@ def _room(best: Outcome) -> str:
 
 def _none(result: PlanFigures) -> str:
     nearest = _nearest(result, list(result.outcomes))
-    text = f"No plan within the budget meets '{result.predicate.text}'. There are {_tally(list(result.outcomes))}."
+    there = "There is" if len(result.outcomes) == 1 else "There are"
+    text = f"No plan within the budget meets '{result.predicate.text}'. {there} {_tally(list(result.outcomes))}."
     if all(one.fate in (Fate.TOO_SLOW, Fate.IMPOSSIBLE) for one in result.outcomes):
         text += " They miss it on empty instances: it cannot hold at any load."
     return f"{text} The nearest is {nearest.name} ({price(nearest)}): {nearest.why}."

@@ -101,7 +101,7 @@ def profile_name(hardware: str, base_dir: Path) -> str:
 
 def _without_price(missing: Sequence[str], section: PricesSection, known: PriceList) -> str:
     names = ", ".join(f"'{name}'" for name in missing)
-    listed = ", ".join(sorted(known.document.devices))
+    listed = ", ".join(sorted(known.document.devices)) or "none"
     how = f"state one: prices: {{usd_per_hour: {{{missing[0]}: 2.0}}}}"
     beside = " (it says nothing of reserved devices)" if section.tariff == "reserved" and known.document.reserved is None else ""
     return f"no price of {names} in {known.name} list as of {known.document.as_of.isoformat()}{beside}, which has {listed}; {how}"

@@ -159,6 +159,8 @@ def _sentence(error: Any, schema: tree.Schema, local: KeyPath) -> str:
     if kind == "union_tag_not_found":
         field = str(context.get("discriminator", "kind")).strip("'")
         return f"the key {field} is required and missing. Allowed: {', '.join(tree.tags_at(schema, local, field))}"
+    if kind.startswith("date"):
+        return f"{found}, expected a date such as 2026-01-31"
     types = tree.types_at(schema, local)
     if kind.endswith(("_type", "_parsing", "_tag_not_found")) or kind in ("int_from_float", "dict_attributes_type"):
         hint = " (without quotes)" if isinstance(value, str) and _COERCIBLE.match(value) else ""

@@ -18,6 +18,8 @@ _SHORT = 10.0
 _COUNTS_LOSSES = ("completed", "attainment", "goodput", "rejected", "failed", "cancelled", "unfinished")
 """Figures that a lost request makes worse (it meets no SLO), so a predicate with one of them has seen it."""
 
+_OF_A_TOKEN = ("usd.per_million", "energy.per", "energy.kwh", "energy.gco2")
+"""What devices take in an hour, whatever they serve, over the tokens that they serve."""
 
 LOSSES = ("requests", "completed_fraction", "rejected", "failed", "failed_in_trace", "cancelled", "unfinished")
 """Columns that `losses` reads."""
@@ -90,6 +92,17 @@ def unsteady(values: Mapping[str, float | None], where: str = "at the heaviest l
     return [
         f"{where}the requests are released within {period_s:.3g} s and take {request_s:.3g} s each (median): "
         "the run may end before it is steady, and a longer one may hold less; use more requests"
+    ]
+
+
+def better_with_load(tested: Sequence[Quantity]) -> list[str]:
+    """A note on figures that a low load breaks: a search for the highest load takes what fails at one to fail at all above it."""
+    found = [one.text for one in tested if one.name == "goodput" or one.name.startswith(_OF_A_TOKEN)]
+    if not found:
+        return []
+    return [
+        f"{', '.join(dict.fromkeys(found))} improves as the load grows, and the search takes a predicate that fails at a load to fail above "
+        "it: start where it holds (--set the rate), or test latencies alone and read this figure at the answer"
     ]
 
 

@@ -108,6 +108,8 @@ def test_a_list_with_mistakes_names_them(write: Write, tmp_path: Path) -> None:
     for text, said in (
         (MINE.replace("schema_version: 1", "schema_version: 7"), "schema_version 7"),
         (MINE.replace("3.0", "-1"), "on_demand"),
+        (MINE.replace("2026-01-01", "lately"), "found text 'lately', expected a date such as 2026-01-31"),
+        (MINE.split("devices")[0] + "devices: {}\n", "which has none; state one"),
     ):
         (tmp_path / "mine.yaml").write_text(text)
         assert said in complaint(write(), **{"prices.file": "mine.yaml"})

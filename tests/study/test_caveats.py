@@ -10,7 +10,8 @@ import simserve
 from simserve.errors import ConfigError
 from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CapacityResult
-from simserve.study.caveats import Run, at_an_end, losses, rare, unmeasured, unsteady
+from simserve.study.capacity.search import specify
+from simserve.study.caveats import Run, at_an_end, better_with_load, losses, rare, unmeasured, unsteady
 from simserve.study.placement.figures import Tried
 from simserve.study.placement.placement import Placement, Pool
 from simserve.study.placement.result import PlacementResult
@@ -238,3 +239,13 @@ def test_the_trace_own_failures_in_a_search(tiny: dict[str, Any], tmp_path: Any)
     assert any("5 of 60 requests failed in the trace itself" in note for note in never.notes)
     again = simserve.capacity(tiny, f"{advice.split(chr(39))[1]} and ttft.p50 <= 0.1", replicates=1, tolerance=0.5, jobs=1)
     assert again.outcome != "never"
+
+
+def test_a_search_says_of_what_gets_cheaper_with_the_load_that_it_goes_the_wrong_way(tiny: dict[str, Any]) -> None:
+    """A token costs the less the more there are: at the lowest load none is cheap, and 'never' is not the whole answer."""
+    (note,) = better_with_load(parse("ttft.p99 <= 1 and usd.per_million_output_tokens <= 1 and usd.per_hour <= 9").quantities)
+    assert note.startswith("usd.per_million_output_tokens improves as the load grows")
+    assert better_with_load(parse("goodput >= 3").quantities) and not better_with_load(
+        parse("ttft.p99 <= 1 and attainment >= 0.9").quantities
+    )
+    assert specify(tiny, "goodput >= 3").notes == tuple(better_with_load(parse("goodput >= 3").quantities))

@@ -16,7 +16,7 @@ from simserve.study.believed_load import believed_load
 from simserve.study.cache import RunCache, run_key
 from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CAPACITY, CapacityResult
-from simserve.study.caveats import at_an_end
+from simserve.study.caveats import at_an_end, better_with_load
 from simserve.study.folder import opened, other_versions_note
 from simserve.study.money import refuse_unpriced
 from simserve.study.predicate import Predicate, parse
@@ -121,6 +121,7 @@ def specify(
         name = f"{name}.{origin.variant}"
     elif origin.variants:
         notes.append(f"this is the experiment as it stands; it has the variants {', '.join(origin.variants)} (--variant NAME)")
+    notes += better_with_load(test.quantities)
     cap = getattr(experiment.spec.workload, "max_concurrency", None)
     if cap is not None and not key.endswith("max_concurrency"):
         notes.append(

@@ -101,8 +101,8 @@ def better_with_load(tested: Sequence[Quantity]) -> list[str]:
     if not found:
         return []
     return [
-        f"{', '.join(dict.fromkeys(found))} improves as the load grows, and the search takes a predicate that fails at a load to fail above "
-        "it: start where it holds (--set the rate), or test latencies alone and read this figure at the answer"
+        f"{', '.join(dict.fromkeys(found))} improves as the load grows, and the search takes a predicate that fails at a load to fail "
+        "above it: start where it holds (--set the rate), or test latencies alone and read this figure at the answer"
     ]
 
 

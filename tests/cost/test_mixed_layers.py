@@ -85,7 +85,8 @@ def test_what_was_assumed_of_a_model_is_in_the_result():
 def test_unmeasured_formats_are_estimates(method):
     """One token costs about the reading of the weights; every format of four bits is faster than sixteen."""
     steps = cost(load_model("llama-3.1-8b", quantisation=method))
-    assert any(f"gemm {method}" in name.replace("/", " ") or method in name for name in steps.describe()["unvalidated"])
+    run_as = method.replace("w4a4_", "w4a16_")  # without units for 4-bit floats the weights alone stay so
+    assert any(one in name for name in steps.describe()["unvalidated"] for one in (method, run_as))
     assert steps.step_time(Step(1, 1000, 1000)) < cost(load_model("llama-3.1-8b")).step_time(Step(1, 1000, 1000))
 
 

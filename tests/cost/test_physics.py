@@ -163,7 +163,7 @@ def test_more_work_never_takes_less_time(hardware: str, model: str) -> None:
             "decodes beside a chunk": [seconds(cost, n, 800, [Slice(300, 0)]) for n in range(0, 200, 9)],
         }
         for what, times in sweeps.items():
-            assert all(a <= b for a, b in pairwise(times)), f"{layout_name(parallel)}: {what}"
+            assert all(a <= b * (1 + 1e-12) for a, b in pairwise(times)), f"{layout_name(parallel)}: {what}"
 
 
 @pytest.mark.parametrize("model", LAYOUTS)
@@ -248,10 +248,11 @@ def test_expert_time_follows_the_experts_that_are_hit(hardware: str, model: str)
 @pytest.mark.parametrize("hardware", HARDWARE)
 def test_graphs_pad_a_batch_to_the_next_captured_one(hardware: str, model: str) -> None:
     parallel = fitting(hardware, model)[-1]
+    """Each attention replica launches a graph of its own: nothing is padded where each has a captured batch."""
     padded, exact = cost_of(hardware, model, parallel), cost_of(hardware, model, parallel).with_host(NO_LAUNCHES)
     for n in (1, 2, 3, 4, 5, 8, 9, 100, 255, 256):
         with_graph, without = (seconds(c, n, 300) for c in (padded, exact))
-        if n in GRAPHS.cuda_graph_sizes:
+        if n % parallel.dp == 0 and n // parallel.dp in GRAPHS.cuda_graph_sizes:
             assert with_graph == without, n
         else:
             assert with_graph >= without, n

@@ -111,7 +111,8 @@ def test_readme_policy_serves_short_prompts_first():
     from dataclasses import replace
 
     (spec,) = parts.instances
-    records = simulate(parts.workload, [replace(spec, scheduler=names["ShortPromptsFirst"](), max_seqs=1, request_s=0.0)], check=True)
+    entered_at_once = {"request_s": 0.0, "request_per_prompt_token_s": 0.0, "request_delay_s": 0.0}
+    records = simulate(parts.workload, [replace(spec, scheduler=names["ShortPromptsFirst"](), max_seqs=1, **entered_at_once)], check=True)
     prompts, scheduled = records.table.prompt_tokens, records.requests.scheduled_s
     released = records.requests.released_s
     served = scheduled >= 0

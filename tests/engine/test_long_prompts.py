@@ -22,6 +22,7 @@ WHAT: dict[str, tuple[int, str]] = {
     "vllm-0.33": (8192, "cut"),
     "vllm-0.33-async": (8192, "cut"),
     "vllm-ascend": (2048, "cut"),
+    "vllm-ascend-0.9": (2048, "cut"),
     "xy-serve": (4096, "cut"),
     # max_num_batched_tokens is the longest sequence unless stated (vllm/config.py SchedulerConfig): nothing is longer than a step
     "vllm-v0": (16384, "whole"),
@@ -31,6 +32,7 @@ WHAT: dict[str, tuple[int, str]] = {
     "sglang": (8192, "cut"),
     "sglang-0.5.1": (8192, "cut"),
     "sglang-0.5.23": (8192, "cut"),
+    "sglang-ascend": (8192, "cut"),
     # half of batch_max_tokens 16,384 (lightllm/server/api_start.py)
     "lightllm": (8192, "cut"),
     # RequestError above max_num_tokens without chunked prefill (tensorrt_llm/llmapi/llm.py, _check_arguments)

@@ -106,7 +106,7 @@ def test_a_row_that_waits_though_every_client_has_a_slot_is_not_simulated(ttft_m
     assert (case.skip == "") is known
     assert known or "slots are not stated" in case.skip
     assert case.settings["expert_kernel"] == "marlin", "VLLM_MXFP4_USE_MARLIN=1 in the launch script"
-    assert build_instance(case).cost.describe()["options"] == {"expert_kernel": "marlin"}
+    assert build_instance(case).cost.describe()["options"] == {"expert_kernel": "marlin", "expert_popularity": 1.3}
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,9 @@ class Control:
     def load(self, number: int) -> Load:
         return self.loads[number]
 
+    def may_be_below(self, score: Any, bound: float) -> list[int]:
+        return [number for number, state in enumerate(self.states) if state in ("up", "draining")]
+
     def blocks(self, number: int, tokens: int) -> int:
         return -(-tokens // 16)
 

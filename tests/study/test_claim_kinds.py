@@ -266,7 +266,7 @@ def test_published_step_times_hold_the_engines_overhead(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "model", "rule", "within"),
     [
-        ("layered_capacity", "qwen3-30b-a3b", 0.085, 0.1),
+        ("layered_capacity", "qwen3-30b-a3b", 0.085, 0.13),
         ("layered_capacity", "gpt-oss-20b", 0.031, 0.1),
         ("sarathi_capacity_mistral", "mistral-7b", 0.15, 0.05),
     ],

@@ -184,9 +184,9 @@ def test_which_figures_have_a_band() -> None:
     assert set(found["latency"]["all"]["ttft_s"]) == {"mean", "p50", "p90", "p95", "p99"}
 
 
-def test_a_band_is_the_fifth_and_the_ninety_fifth_of_a_hundred() -> None:
+def test_a_band_is_the_tenth_and_the_ninetieth_of_a_hundred() -> None:
     hundred = [{"a": {"b": float(k)}, "c": None if k == 50 else 1.0, "d": None} for k in range(1, 101)]
-    assert _band(hundred) == {"a": {"b": [5.0, 95.0]}, "c": None, "d": None}
+    assert _band(hundred) == {"a": {"b": [10.0, 90.0]}, "c": None, "d": None}
     assert _band([{"a": 2.0}]) == {"a": [2.0, 2.0]}
 
 

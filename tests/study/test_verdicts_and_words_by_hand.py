@@ -296,5 +296,6 @@ def test_a_row_is_read_back_only_as_it_was_put(tmp_path: Any) -> None:
 
 
 def test_results_of_studies_do_not_change() -> None:
-    """What changes is what is under way: a plan that learns what became of its points, searches."""
-    assert changeable("simserve.study") == {"Plan", "Planned", "Search", "_Candidate"}
+    """What changes is what is under way: a plan that learns what became of its points, searches,
+    the plans in a race and the runs that it makes."""
+    assert changeable("simserve.study") == {"Plan", "Planned", "Runs", "Screened", "Search", "_Candidate"}

@@ -64,7 +64,7 @@ def test_what_is_no_output_says_what_it_is(tmp_path: Path) -> None:
     assert refused(a_file(tmp_path / "a.txt")).startswith("is a file; a report is made of output directories")
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path / "empty") == (
-        "is not the output of a finished run or study (no summary.json, sweep.json, capacity.json or placement.json)"
+        "is not the output of a finished run or study (no summary.json, sweep.json, capacity.json, placement.json or plan.json)"
     )
     for half in ("requests.parquet", "experiment.resolved.yaml"):
         assert refused(a_file(tmp_path / half[:3] / half).parent).startswith("is half a run: it was cut short before summary.json")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve.report.files import write_json, write_whole
-from simserve.study.capacity.figures import CapacityFigures
+from simserve.study.capacity.figures import CapacityFigures, Probe
 from simserve.study.capacity.plots import CapacityPlots
 from simserve.study.capacity.words import answer
 from simserve.study.caveats import Run, losses, rare, unmeasured, unsteady
@@ -60,7 +60,7 @@ class CapacityResult(CapacityFigures):
 
         rows = [
             {"seed": p.seed, "rate": p.rate, "holds": p.holds, "stable": p.stable, "reasons": "; ".join(p.reasons), **p.values}
-            for p in sorted(self.probes, key=lambda p: (p.rate, p.seed))
+            for p in self._in_order()
         ]
         table = pd.DataFrame(rows)
         figures = [name for name in table.columns if name not in ("seed", "rate", "holds", "stable", "reasons")]
@@ -93,9 +93,13 @@ class CapacityResult(CapacityFigures):
             "notes": self.notes,
             "replicates": [r._asdict() for r in self.replicates],
             "probes": [
-                {"seed": p.seed, "rate": p.rate, "holds": p.holds, "stable": p.stable, "reasons": list(p.reasons)} for p in self.probes
+                {"seed": p.seed, "rate": p.rate, "holds": p.holds, "stable": p.stable, "reasons": list(p.reasons)} for p in self._in_order()
             ],
         }
+
+    def _in_order(self) -> list[Probe]:
+        """By rate and seed, however the search came by them: tables, and the search read back, have them so."""
+        return sorted(self.probes, key=lambda p: (p.rate, p.seed))
 
     def write(self, directory: str | Path, *, plots: bool = True) -> Path:
         """Writes probes.parquet, goodput.png and frontier.png, and capacity.json last. Raises OutputError."""

@@ -79,7 +79,7 @@ def experiment_of(settings: ScheduleSettings, profile_name: str) -> dict[str, An
     if settings.pipeline_stages > 1:
         one["parallel"] = {"pp": settings.pipeline_stages}
     path = {"per_request_s": 0.0, "per_prompt_token_s": 0.0, "steps_ahead": int(settings.async_scheduling)}
-    engine = {"name": profile_name, "request_path": path}
+    engine = {"name": profile_name, "request_path": path, "jitter": False}  # steps take the stated time
     cluster = {"instances": [one]}
     return {"name": "schedule", "model": MODEL, "hardware": HARDWARE, "engine": engine, "cluster": cluster, "workload": _NO_REQUESTS}
 

@@ -100,7 +100,7 @@ def test_the_table_of_probes_rises_with_the_load() -> None:
     assert equal["seed"].tolist() == [0, 1], "of one load by seed"
     written = capacity(TWO, *FOUND).as_dict()
     assert (written["rate"], written["outcome"], written["unit"], written["resolution"]) == (5.0, "found", "requests/s", 0.25)
-    assert [probe["rate"] for probe in written["probes"]] == [4.0, 5.0, 6.0, 6.6, 1.0] and written["replicates"][1]["low"] == 6.0
+    assert [probe["rate"] for probe in written["probes"]] == [1.0, 4.0, 5.0, 6.0, 6.6] and written["replicates"][1]["low"] == 6.0
 
 
 def test_an_interval_narrower_than_the_search_resolves_is_remarked() -> None:

@@ -60,6 +60,13 @@ class LazyGroup(TyperGroup):
         """Prints the group's help, without importing any command."""
         print_help(self.get_usage(ctx), self.help or "", self.get_params(ctx), list(COMMANDS.items()))
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Reads the line; Ctrl-C comes out as an ordinary exception. What the command framework imports for it takes a while."""
+        try:
+            return super().make_context(*args, **options)
+        except KeyboardInterrupt as problem:
+            raise InterruptError from problem
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; Ctrl-C, a closed pipe and SIGTERM come out as ordinary exceptions."""
         if threading.current_thread() is threading.main_thread():

@@ -254,3 +254,14 @@ def test_numbers_in_json_are_those_of_the_objects(capsys: pytest.CaptureFixture[
     assert {row["name"] for row in json.loads(capsys.readouterr().out)["parameters"]} >= {"token_budget", "max_seqs"}
     main(["engines", "vllm-v1", "--json"])
     assert json.loads(capsys.readouterr().out)["flags"]["max_num_seqs"] == "scheduler.max_seqs"
+
+
+def test_ctrl_c_while_the_line_is_read_is_told(monkeypatch, capsys):
+    """The command framework's own answer to it is silence."""
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperGroup.parse_args", interrupted)
+    assert main(["version"]) == 130
+    assert capsys.readouterr().err == "interrupted: nothing was written\n"

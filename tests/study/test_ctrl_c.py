@@ -63,3 +63,22 @@ def test_workers_that_are_just_starting_say_nothing(after_s: float, tiny_file: P
     _, said = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT)  # the second before simserve itself has been loaded
     assert process.returncode != 130 or said.count("\n") == 1, said
+
+
+def test_a_lock_left_behind_is_freed_without_a_word() -> None:
+    """As of a process that ends between the removal of a lock and the note of it, which happens under load."""
+    code = (
+        "import os\n"
+        "from joblib import delayed\n"
+        "from joblib.externals.loky import get_reusable_executor\n"
+        "from joblib.externals.loky.backend import resource_tracker\n"
+        "from simserve.study.backends.joblib_processes import uninterrupted_workers\n"
+        "assert sorted(uninterrupted_workers((delayed(abs)(n) for n in (1, 2)), n_jobs=2, return_as='generator_unordered')) == [1, 2]\n"
+        "assert 'PYTHONWARNINGS' not in os.environ\n"
+        "get_reusable_executor().shutdown(wait=True)\n"
+        "resource_tracker.register('/loky-none-such', 'semlock')\n"
+        "os._exit(0)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -15,6 +15,9 @@ from simserve.study.task import WORKER_DIED, Outcome, Task, evaluate
 
 _WATCH_EVERY_S = 0.5
 
+_QUIET = "ignore:resource_tracker:UserWarning"
+"""A tracker frees what a study that was interrupted has left, and need not say so: a lock that goes while the process ends is none lost."""
+
 
 @contextmanager
 def starting(jobs: int) -> Iterator[None]:
@@ -118,10 +121,25 @@ def uninterrupted_workers(calls: Iterable[Any], **options: Any) -> Iterator[Any]
         from joblib.externals.loky.backend import resource_tracker as of_loky
 
         for tracker in (resource_tracker, of_loky):  # the standard one lets SIGINT through again when it has started its own process
-            tracker.ensure_running()
+            with _said_by_trackers(_QUIET):
+                tracker.ensure_running()
     with _interrupts_blocked():
         found: Iterator[Any] = Parallel(backend="loky", **options)(calls)
     return found
+
+
+@contextmanager
+def _said_by_trackers(filters: str) -> Iterator[None]:
+    """Child processes that start inside have these warning filters, over those of the environment."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = filters if not before else f"{before},{filters}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 @contextmanager

@@ -77,9 +77,10 @@ def _halves(step: Step) -> tuple[Step, ...]:
     made = []
     for part in (0, 1):
         decodes = (step.decodes + 1 - part) // 2
-        drafted = (step.drafted_tokens + 1 - part) // 2
+        first = -(-step.drafted_tokens * ((step.decodes + 1) // 2) // step.decodes) if step.decodes else 0
+        drafted = step.drafted_tokens - first if part else first
         context = round(step.context_tokens * decodes / step.decodes) if step.decodes else 0
         chunks: list[Slice] = slices[part::2]
         if decodes or chunks:
-            made.append(Step(decodes, context, step.longest_tokens if decodes else 0, chunks, drafted if decodes else 0, step.draft_passes))
+            made.append(Step(decodes, context, step.longest_tokens if decodes else 0, chunks, drafted, step.draft_passes))
     return tuple(made)

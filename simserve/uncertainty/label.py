@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from simserve.model.generic_family import NO_READER
 from simserve.uncertainty.belief import LABELS, Label
 from simserve.uncertainty.beyond import Beyond, beyond_runs
+
+NO_READER = "no reader for model_type"
+"""How the assumption of `simserve.model` begins that an unknown architecture is a plain decoder."""
 
 UNMEASURED_FRACTION = 0.1
 """Fraction of a step's time that operators without any measurement may take. An estimate can be off by a factor of two

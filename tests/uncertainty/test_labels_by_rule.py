@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from simserve.model.generic_family import NO_READER
+from simserve.model import generic_family
 from simserve.uncertainty import residuals
 from simserve.uncertainty.belief import LABELS, Belief, from_summary
 from simserve.uncertainty.beyond import Beyond, Sizes, beyond_kernels, beyond_runs
 from simserve.uncertainty.facts import Facts
 from simserve.uncertainty.kernels import StepSpread
 from simserve.uncertainty.kinds import kind_of
-from simserve.uncertainty.label import Known, known_of, label_of, least_sure
+from simserve.uncertainty.label import NO_READER, Known, known_of, label_of, least_sure
 from simserve.uncertainty.learning import Spread
 from simserve.uncertainty.run import relative_of, waiting_words
 from simserve.uncertainty.sensitivity import Sensitivity
@@ -55,6 +55,7 @@ def test_the_line_of_an_estimate_also_says_that_lengths_or_the_architecture_are_
 def test_the_words_of_results_become_reasons() -> None:
     taken = "The model 'x/Llama-3.1-8B-W8A8' is taken as the bundled llama-3.1-8b (llama, 8.0 billion parameters)."
     cost = {"model_taken": taken, "unvalidated": ["gemm", f"{NO_READER} 'new': taken for a plain decoder (RMSNorm)"]}
+    assert NO_READER == generic_family.NO_READER
     known = known_of(cost, 0.0, (), {}, lambda *_: {})
     assert known.taken == "taken as the bundled llama-3.1-8b (llama, 8.0 billion parameters)"
     assert known.guessed == "no reader for model_type 'new': taken for a plain decoder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections import defaultdict
@@ -12,7 +13,7 @@ import numpy as np
 
 from benchmarks.ascend.rows import FITTED, cases, error, model_of, outcome, percent
 from simserve.validation.case import Case
-from simserve.validation.prediction_cache import cache_folder
+from simserve.validation.prediction_cache import cache_folder, code_digest
 
 LEFT_OUT = Path(__file__).with_name("left_out.json")
 SHIPPED = {"expert_bandwidth": 0.5, "kernel_launch_s": 1.1e-4, "per_graph_piece_s": 7.7e-4}
@@ -46,7 +47,7 @@ def fit() -> None:
     """Writes what was chosen with all models and without each, and the errors of the rows of the model left out."""
     judged = [case for case in cases() if not case.skip]
     rows = [case for case in judged if case.load.requests * case.load.output.mean <= MOST_TOKENS]
-    responses = Responses(_work() / "ascend-responses.json")
+    responses = Responses(_work() / f"ascend-responses-{_digest()}.json")
     table: dict[str, dict[float, dict[str, float]]] = {}
     for name, tried in FITTED.items():
         table[name] = {}
@@ -79,6 +80,15 @@ def _chosen(table: Mapping[str, Mapping[float, Mapping[str, float]]], without: s
         errors = {value: np.mean([e for model, e in of_model.items() if model != without]) for value, of_model in by_value.items()}
         best[name] = min(errors, key=lambda value: float(errors[value]))
     return best
+
+
+def _digest() -> str:
+    """Of the simulator, and of the profiles whose numbers the rows stand on: responses of another one are not taken for its own."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256(code_digest().encode())
+    for file in sorted([*root.glob("hardware_profiles/ascend*.yaml"), *root.glob("simserve/config/engines/*.yaml")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _work() -> Path:

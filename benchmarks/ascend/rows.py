@@ -6,7 +6,7 @@ import functools
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import yaml
@@ -49,11 +49,26 @@ def is_moe(case: Case) -> bool:
     return load_model(case.model).experts is not None
 
 
+@dataclass(frozen=True)
+class _Moved(Case):
+    """A row on a copy of its hardware profile, with the requests of the row itself: the copy's path is another one at each call."""
+
+    own_seed: int = 0
+
+    @classmethod
+    def of(cls, case: Case, gpu: str) -> _Moved:
+        values = {one.name: getattr(case, one.name) for one in fields(case)}
+        return cls(**{**values, "gpu": gpu}, own_seed=case.seed())
+
+    def seed(self) -> int:
+        return self.own_seed
+
+
 def outcome(case: Case, values: Mapping[str, float]) -> Outcome:
     """The row's prediction with some of the fitted numbers replaced."""
     if case.skip:
         return Outcome(case, {}, case.skip)
-    moved = case if EXPERTS not in values else replace(case, gpu=_profile(case.gpu, values[EXPERTS]))
+    moved = case if EXPERTS not in values else _Moved.of(case, _profile(case.gpu, values[EXPERTS]))
     found = predict_one(moved, _overheads(case.profile, values))
     return Outcome(case, found.predicted, found.skip)
 

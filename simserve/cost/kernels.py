@@ -204,7 +204,7 @@ class KernelChoice:
                 "operator": m.operator.name,
                 "dtype": m.context.dtype,
                 "status": m.status,
-                "error_percent": e.error_percent,
+                "error_percent": None if m.status == "assumed" else e.error_percent,
                 "source": e.source,
             }
             for _, m in sorted(self.used.items())

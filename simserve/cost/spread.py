@@ -30,7 +30,7 @@ _OF_MEAN = 1.2533
 def spread_log(model: KernelModel) -> float:
     """Standard deviation of ln(true / predicted) of one operator: from the check residuals of its entry (half the distance of their 5 %
     and 95 % quantiles, in standard deviations), from the stated mean error of an efficiency, or the stated one of an estimate."""
-    if model.efficiency is not None and model.efficiency.error_percent is not None:
+    if model.efficiency is not None and model.status != "assumed" and model.efficiency.error_percent is not None:
         return max(_OF_MEAN * model.efficiency.error_percent / 100.0, _SMALLEST)
     if model.entry is None:
         return UNVALIDATED_SPREAD.get(model.operator.name, _ANY_OTHER)

@@ -41,7 +41,16 @@ class KernelModel:
         """How far to believe `seconds`: `measured` for tables, what an efficiency says of itself, `assumed` for the analytic estimate."""
         if self.entry is not None:
             return "measured"
-        return "assumed" if self.efficiency is None else self.efficiency.status
+        return "assumed" if self.efficiency is None or self._foreign else self.efficiency.status
+
+    @property
+    def _foreign(self) -> bool:
+        """Whether weights are 8 or 4-bit floats on a device without units for them, and its efficiency names no such format: kernels that
+        widen them stand behind none of its points."""
+        assert self.efficiency is not None
+        dtype, peaks = self.context.dtype, self.context.device.peak_flops_per_s
+        floats = self.operator.name in ("gemm", "moe") and ("fp8" in dtype or "fp4" in dtype)
+        return floats and dtype not in self.efficiency.dtypes and not {"fp8", "fp4"} & set(peaks)
 
     @property
     def label(self) -> str:
@@ -50,7 +59,7 @@ class KernelModel:
         if self.entry is not None:
             by = " ".join(p for p in (self.entry.backend, self.entry.kernel) if p)
         else:
-            by = "roofline estimate" if self.efficiency is None else f"{self.efficiency.status} efficiency"
+            by = "roofline estimate" if self.efficiency is None else f"{self.status} efficiency"
         return f"{self.operator.name} {self.context.dtype}{kv}, {by}"
 
     @cached_property

@@ -11,6 +11,9 @@ from simserve.model.common_fields import rmsnorm_decoder
 from simserve.model.config_file import Config
 from simserve.model.layer_patterns import windows
 
+NO_READER = "no reader for model_type"
+"""How the assumption begins that is listed with results of a model of an unknown architecture."""
+
 _OTHER_ARITHMETIC = (
     (r"expert|moe|router|mixture", "experts"),
     (r"mamba|ssm|d_state|d_conv|d_inner|dt_rank|time_step|state_size|conv_kernel|conv_l_cache|conv_dim", "a state space or convolution"),
@@ -69,7 +72,7 @@ def generic(config: Config, family: str) -> dict[str, Any]:
     bias = config.flag("attention_bias") or config.flag("bias") or config.flag("use_bias")
     window = config.integer("sliding_window", default=0, minimum=0) if config.flag("use_sliding_window", True) else 0
     assumed = (
-        f"no reader for model_type '{clipped(family)}': taken for a plain decoder (RMSNorm before attention and MLP, rotary positions,"
+        f"{NO_READER} '{clipped(family)}': taken for a plain decoder (RMSNorm before attention and MLP, rotary positions,"
         " grouped-query attention, gated MLP, no biases but those that its keys name)"
     )
     own = windows(config, fields["num_layers"], window)

@@ -57,9 +57,12 @@ def efficiencies(records: RunRecords) -> list[str]:
     sentences: dict[str, None] = {}
     for info in records.instances:
         of_status: dict[str, dict[str, float | None]] = {status: {} for status in _SAID}
-        for entry in info.cost.get("efficiencies") or []:
-            known = of_status[entry["status"]]
-            known[entry["operator"]] = max(known.get(entry["operator"]) or 0.0, entry["error_percent"] or 0.0) or None
+        entries = info.cost.get("efficiencies") or []
+        for entry in entries:
+            known, name = of_status[entry["status"]], entry["operator"]
+            if len({other["status"] for other in entries if other["operator"] == name}) > 1:
+                name = f"{name} {entry['dtype']}"
+            known[name] = max(known.get(name) or 0.0, entry["error_percent"] or 0.0) or None
         parts = [
             f"{words}: {', '.join(f'{name} ({error:.0f} %)' if error else name for name, error in sorted(of_status[status].items()))}"
             for status, words in _SAID.items()
@@ -83,7 +86,9 @@ def compared(records: RunRecords) -> list[str]:
                 if isinstance(entry, dict) and entry.get("median_percent") is not None
             ]
             if metrics:
-                sentences[f"Median error on {runs['rows']} measured {runs['name']}{without}: {', '.join(metrics)}."] = None
+                name = str(runs["name"])
+                name = name.replace("serving runs of", "serving run of", 1) if runs["rows"] == 1 else name
+                sentences[f"Median error on {runs['rows']} measured {name}{without}: {', '.join(metrics)}."] = None
     return list(sentences)
 
 

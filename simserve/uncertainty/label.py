@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from simserve.uncertainty.belief import LABELS, Label
 from simserve.uncertainty.beyond import Beyond, beyond_runs
 
+NO_READER = "no reader for model_type"
+"""How the assumption of `simserve.model` begins that an unknown architecture is a plain decoder."""
+
 UNMEASURED_FRACTION = 0.1
 """Fraction of a step's time that operators without any measurement may take. An estimate can be off by a factor of two
 (docs/cost-models.md), so a tenth of the time can move a step by a tenth, which is what fitted steps are off by anyway."""
@@ -24,6 +27,7 @@ class Known(NamedTuple):
     lengths     mean `prompt` and `output` tokens of its requests
     seen        the largest of these among the measured runs of the engine on the device; empty = there are none
     taken       what the model's name was taken for, "" = it is bundled under that name
+    guessed     what was taken of a configuration of an unknown architecture, "" = it is known
     """
 
     engine: str
@@ -37,25 +41,30 @@ class Known(NamedTuple):
     lengths: Mapping[str, float] = {}
     seen: Mapping[str, float] = {}
     taken: str = ""
+    guessed: str = ""
 
 
 def label_of(known: Known) -> tuple[Label, tuple[str, ...]]:
     """The label, and why, the reason that decides first."""
     three = f"{known.engine} with {known.model} on {known.device}"
     reasons = [f"the model is {known.taken}"] if known.taken else []
+    guess = [known.guessed] if known.guessed else []
+    base: Label
     outside = [one.words for one in (*known.beyond, *beyond_runs(known.lengths, known.seen))]
     if known.runs:
-        base, why = "measured", f"{known.runs:,} measured runs of {three}"
+        base, why = "measured", f"{known.runs:,} measured run{'s' if known.runs != 1 else ''} of {three}"
     elif known.unmeasured > UNMEASURED_FRACTION:
         share = f"{100 * known.unmeasured:.0f} % of a step's time"
-        return "estimate", (f"operators that nothing measured on {known.device} take {share}", *outside, *reasons)
+        base, why = "estimate", f"operators that nothing measured on {known.device} take {share}"
     elif not known.validated:
-        return "estimate", (f"the overheads of {known.engine} are not validated ({known.because})", *outside, *reasons)
+        base, why = "estimate", f"the overheads of {known.engine} are not validated ({known.because})"
     else:
         base, why = "fitted", f"no measured run of {three}; its kernels were measured, {known.engine} was learned on other runs"
+    if base == "estimate":
+        return "estimate", ("; ".join([why, *guess, *outside[:1]]), *outside[1:], *reasons)
     if outside:
-        return "extrapolated", (f"{outside[0]}", *outside[1:], why, *reasons)
-    return ("measured" if base == "measured" else "fitted"), (why, *reasons)
+        return "extrapolated", ("; ".join([outside[0], *guess]), *outside[1:], why, *reasons)
+    return base, ("; ".join([why, *guess]), *reasons)
 
 
 def least_sure(found: Sequence[tuple[Label, tuple[str, ...]]]) -> tuple[Label, tuple[str, ...]]:
@@ -83,5 +92,12 @@ def known_of(cost: Mapping[str, Any], unmeasured: float, beyond: Sequence[Beyond
         beyond,
         lengths,
         seen(engine, device),
-        str(cost.get("model_taken", "")),
+        _taken(str(cost.get("model_taken", ""))),
+        next((words.partition(" (")[0] for words in cost.get("unvalidated", ()) if words.startswith(NO_READER)), ""),
     )
+
+
+def _taken(sentence: str) -> str:
+    """`taken as the bundled llama-3.1-8b (...)` of the sentence of a model."""
+    _, said, rest = sentence.rpartition(" is taken as ")
+    return f"taken as {rest.removesuffix('.')}" if said else sentence

@@ -11,7 +11,7 @@ from simserve import run
 from simserve.cli import main
 
 EXPERIMENT = """
-model: qwen3-30b-a3b
+{model}
 hardware: {hardware}
 engine: vllm-ascend
 cluster: {{instances: [{{parallel: {{tp: 2}}, max_model_len: 4096}}]}}
@@ -22,9 +22,10 @@ workload:
 """
 
 
-def said(hardware: str, folder: Path) -> list[str]:
+def said(hardware: str, folder: Path, quantisation: str = "") -> list[str]:
     path = folder / f"{hardware}.yaml"
-    path.write_text(EXPERIMENT.format(hardware=hardware), encoding="utf-8")
+    model = f"model: {{name: qwen3-30b-a3b, quantisation: {quantisation}}}" if quantisation else "model: qwen3-30b-a3b"
+    path.write_text(EXPERIMENT.format(hardware=hardware, model=model), encoding="utf-8")
     warnings = run(path).summary_dict()["warnings"]
     return [line for line in warnings if line.startswith("Operators of")]
 
@@ -36,6 +37,14 @@ def test_a_run_says_which_operators_are_measured_fitted_and_assumed(tmp_path: Pa
     assert fitted.startswith(" fitted on serving runs: moe (")
     assert assumed == " assumed: attention_decode."
     assert said("h100-sxm-80gb", tmp_path) == []
+
+
+def test_no_measurement_stands_behind_formats_that_a_device_has_no_units_for(tmp_path: Path) -> None:
+    for quantisation in ("fp8", "w4a4_nvfp4"):
+        (line,) = said("ascend-910b", tmp_path, quantisation)
+        measured, assumed = line.split(" - ")[1].split("; ", 1)
+        assert "gemm bf16 (13 %)" in measured or "gemm (" not in measured, line  # the LM head is 16 bit
+        assert "assumed: " in assumed and "gemm" in assumed and "moe" in assumed and "fitted" not in assumed, line
 
 
 def test_a_profile_lists_what_stands_behind_its_operators(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from simserve.model import generic_family
 from simserve.uncertainty import residuals
 from simserve.uncertainty.belief import LABELS, Belief, from_summary
 from simserve.uncertainty.beyond import Beyond, Sizes, beyond_kernels, beyond_runs
 from simserve.uncertainty.facts import Facts
 from simserve.uncertainty.kernels import StepSpread
 from simserve.uncertainty.kinds import kind_of
-from simserve.uncertainty.label import Known, label_of, least_sure
+from simserve.uncertainty.label import NO_READER, Known, known_of, label_of, least_sure
 from simserve.uncertainty.learning import Spread
 from simserve.uncertainty.run import relative_of, waiting_words
 from simserve.uncertainty.sensitivity import Sensitivity
@@ -41,6 +42,25 @@ def test_the_first_reason_says_what_decides_and_by_how_far() -> None:
     assert "30 % of a step's time" in label_of(KNOWN._replace(unmeasured=0.3))[1][0]
     assert label_of(KNOWN._replace(taken="taken for llama-3.1-8b"))[1][-1] == "the model is taken for llama-3.1-8b"
     assert Belief("fitted", ("because",), waiting="the queue").line == "fitted, because; the queue"
+
+
+def test_the_line_of_an_estimate_also_says_that_lengths_or_the_architecture_are_unknown() -> None:
+    long = KNOWN._replace(validated=False, lengths={"prompt": 200_000.0}, seen={"prompt": 10_000.0})
+    assert "not validated" in label_of(long)[1][0] and "prompts of 200,000 tokens" in label_of(long)[1][0]
+    guessed = "no reader for model_type 'new': taken for a plain decoder"
+    for known in (KNOWN, KNOWN._replace(validated=False), long._replace(validated=True)):
+        assert guessed in label_of(known._replace(guessed=guessed))[1][0]
+
+
+def test_the_words_of_results_become_reasons() -> None:
+    taken = "The model 'x/Llama-3.1-8B-W8A8' is taken as the bundled llama-3.1-8b (llama, 8.0 billion parameters)."
+    cost = {"model_taken": taken, "unvalidated": ["gemm", f"{NO_READER} 'new': taken for a plain decoder (RMSNorm)"]}
+    assert NO_READER == generic_family.NO_READER
+    known = known_of(cost, 0.0, (), {}, lambda *_: {})
+    assert known.taken == "taken as the bundled llama-3.1-8b (llama, 8.0 billion parameters)"
+    assert known.guessed == "no reader for model_type 'new': taken for a plain decoder"
+    one = label_of(KNOWN._replace(runs=1))[1][0]
+    assert one.startswith("1 measured run of") and label_of(KNOWN._replace(runs=2))[1][0].startswith("2 measured runs of")
 
 
 def test_a_run_of_several_kinds_of_instances_is_as_sure_as_the_least_sure() -> None:

@@ -2,17 +2,18 @@
 
     python -m benchmarks.measured_gaps [--measurements ../shared/energy_measurements] [--page docs/gap-accuracy.md]
 
-The rows are those of `measured_power`: steady windows of vLLM 0.11.1. Nothing is fitted on them, so every model is a new one.
+The rows are those of `measured_power`: steady windows of vLLM 0.11.1. One number is fitted on some of
+them, how unevenly tokens choose experts (`CostOptions.expert_popularity`, gpt-oss-120b on one H100); every other model is a new one.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from benchmarks import page_of_measurements
 from benchmarks.measured_power import DEFAULT, ENGINE, FRONT_END_TOKENS_PER_S, GPUS, MODELS, PROMPTS, Row, quiet, row_of
 from simserve.config.deployment import Deployment
 from simserve.config.engine_profile import load_engine
@@ -106,31 +107,20 @@ Written by `python -m benchmarks.measured_gaps --page docs/gap-accuracy.md`.
 Measured: median time between two tokens of a request (ITL) in steady windows of vLLM 0.11.1 (ml-energy/leaderboard 0cd52dab897c), batches
 of 8 to 4,095, text models in their published weights. Ours: the time of one step of the profile `vllm-v1-async` over that batch at its mean
 context, with as many prompts as join half of the steps. Kernels come from the profile; the host's seconds were learned on other runs of
-other machines (A100, H100 and H200 servers), none of B200. Nothing was fitted on these rows, so each model counts as left out. Prompts
-of the chats are not published ([power-accuracy.md](power-accuracy.md)).
+other machines (A100, H100 and H200 servers), none of B200. One number was fitted on some of these rows, how unevenly tokens choose experts
+(`expert_popularity`, [cost-models.md](cost-models.md)): on gpt-oss-120b on one H100. All others count as left out. Prompts of the chats are
+not published ([power-accuracy.md](power-accuracy.md)).
 
 *The GPUs set the pace* in rows below 8,000 tokens/s whose steps are alike: the 90th percentile of their gaps, where prompts are rare, lies
 within 25 % of the median, as does that of every smaller batch of the series. The series of one B200 fail that, all of them: Qwen3-8B at
 batch 8 takes 5.0 ms a token in chats and 32.5 ms in GPQA on the same GPU, which draws 646 and 294 W. Such rows wait for their host; they
 are in "all".
 
-Asked of B200: a median of 12 % over the rows that its GPUs pace. Where it is missed: models with experts come out too fast on H100 and B200
-alike, so it is the expert layer (how many experts a step reads, and which rank has most) and not the device. Llama-3.1-70B lacks 22 us a
-layer on two B200 and none on four H100; no measured kernel holds them, and element-wise kernels were not measured on B200.
+Asked of B200: a median of 12 % over the rows that its GPUs pace. Where it is missed: Qwen3-235B and Llama-4 come out too fast on H100, and
+Qwen3-235B on B200 as much, so it is not the device; gpt-oss-120b and Qwen3-30B do not. Llama-3.1-70B lacks 22 us a layer on two B200 and
+none on four H100; no measured kernel holds them, and element-wise kernels were not measured on B200.
 """
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--measurements", type=Path, default=DEFAULT)
-    arguments.add_argument("--page", type=Path, help="write the page there")
-    given = arguments.parse_args()
-    text = page(given.measurements)
-    if given.page:
-        given.page.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-
-
 if __name__ == "__main__":
-    main()
+    page_of_measurements.run(__doc__, DEFAULT, page)

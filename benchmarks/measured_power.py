@@ -8,7 +8,6 @@ throughput; no simulated time enters the fit. Each joule has bounds that a devic
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import page_of_measurements
 from simserve.config.deployment import Deployment
 from simserve.config.engine_profile import load_engine
 from simserve.contracts import Slice, Step
@@ -222,17 +222,5 @@ expert fill tiles of 64 (`cost/energy.py`).
 """
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--measurements", type=Path, default=DEFAULT)
-    arguments.add_argument("--page", type=Path, help="write the page there")
-    given = arguments.parse_args()
-    text = page(given.measurements)
-    if given.page:
-        given.page.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-
-
 if __name__ == "__main__":
-    main()
+    page_of_measurements.run(__doc__, DEFAULT, page)

@@ -10,7 +10,6 @@ does not explain is learned from. A quantile counts only where steps with prompt
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import page_of_measurements
 from benchmarks.measured_power import MODELS, PROMPTS
 from simserve.config.deployment import Deployment
 from simserve.config.engine_profile import load_engine, scheduler_defaults
@@ -298,21 +298,13 @@ _FOOT = """
 """
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--measurements", type=Path, default=DEFAULT)
-    arguments.add_argument("--page", type=Path, help="write the page there")
-    given = arguments.parse_args()
+def _page(folder: Path) -> str:
     rows = []
-    for row in read(given.measurements):
+    for row in read(folder):
         print(f"{row.model} {row.task} on {row.gpus}, {row.seqs} sequences", file=sys.stderr)
         rows.append(row)
-    text = page(rows)
-    if given.page:
-        given.page.write_text(text, encoding="utf-8")
-    else:
-        print(text)
+    return page(rows)
 
 
 if __name__ == "__main__":
-    main()
+    page_of_measurements.run(__doc__, DEFAULT, _page)

@@ -124,28 +124,23 @@ def cluster_table(summary: dict[str, Any], width: int) -> Table:
 
 def belief_table(summary: dict[str, Any], stats: Sequence[str]) -> Table:
     """Latency metrics (rows) by statistic (columns), each with its interval."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("80 % interval", no_wrap=True)
-    for stat in stats:
-        table.add_column(stat, justify="right", no_wrap=True)
-    for label, cells in belief_rows(summary, stats):
-        table.add_row(label, *cells)
-    return table
+    return _by_statistic("80 % interval", stats, belief_rows(summary, stats))
 
 
 def interval_table(summary: dict[str, Any], stats: Sequence[str]) -> Table:
     """Bands of the latency metrics (rows) by statistic (columns)."""
+    return _by_statistic("band", stats, interval_rows(summary, stats))
+
+
+def _by_statistic(head: str, stats: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("band", no_wrap=True)
+    table.add_column(head, no_wrap=True)
     for stat in stats:
         table.add_column(stat, justify="right", no_wrap=True)
-    for label, cells in interval_rows(summary, stats):
+    for label, cells in rows:
         table.add_row(label, *cells)
     return table
 

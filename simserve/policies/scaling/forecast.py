@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
-from simserve.contracts import ClusterControl, PolicyParams, Request
-from simserve.policies.scaling.pool import Pool, refuse_crossed
+from simserve.bounds import LEAST_INTERVAL_S, MOST_S
+from simserve.contracts import ClusterControl, Request
+from simserve.policies.scaling.pool import Pool, PoolParams
 from simserve.policies.scaling.replicas import Stabilisation
 
 
@@ -23,10 +22,9 @@ class Forecast:
     is looked ahead to counts too.
     """
 
-    class Params(PolicyParams):
+    class Params(PoolParams):
         requests_per_s: float = Field(gt=0, description="Requests a second that one instance serves within its SLO (`simserve capacity`).")
         utilisation: float = Field(0.8, gt=0, le=1, description="Fraction of it that an instance is to carry.")
-        role: Literal["mixed", "prefill", "decode"] = Field("mixed", description="The instances it counts and scales.")
         interval_s: float = Field(15.0, ge=LEAST_INTERVAL_S, le=MOST_S, description="Seconds between two checks.")
         horizon_s: float = Field(60.0, ge=0, le=MOST_S, description="Seconds it looks ahead: at least the time to boot.")
         level: float = Field(0.5, gt=0, le=1, description="Smoothing of the level: 1 follows the last interval alone.")
@@ -37,15 +35,6 @@ class Forecast:
         scale_down_stabilisation_s: float = Field(
             300.0, ge=0, le=MOST_S, description="It scales down to the most that it asked for in these seconds."
         )
-        min_instances: int = Field(1, ge=1, le=MOST_INSTANCES, description="Instances that always serve.")
-        max_instances: int | None = Field(
-            None, ge=1, le=MOST_INSTANCES, description="Instances at most. Default: all that `max_count` allows."
-        )
-
-        @model_validator(mode="after")
-        def _bounds(self) -> Self:
-            refuse_crossed(self.min_instances, self.max_instances)
-            return self
 
     idle = True
     hears_ends = True
@@ -67,11 +56,10 @@ class Forecast:
         self._ended += len(requests)
 
     def act(self, cluster: ClusterControl) -> None:
-        now, params, pool = cluster.now, self.params, Pool(cluster, self.params.role)
+        now, params, pool = cluster.now, self.params, Pool(cluster, self.params)
         self._smooth(now, self._arrivals(cluster))
-        most = pool.most if params.max_instances is None else min(pool.most, params.max_instances)
         wanted = math.ceil(self._ahead(now) / (params.requests_per_s * params.utilisation) - 1e-9)
-        bounded = max(params.min_instances, min(wanted, most))
+        bounded = max(params.min_instances, min(wanted, pool.most))
         pool.bring_to(self._stabilisation.stabilised(now, pool.count, bounded))
 
     def _arrivals(self, cluster: ClusterControl) -> int:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
-from simserve.contracts import ClusterControl, PolicyParams, Request
+from simserve.contracts import ClusterControl, Request
 from simserve.policies.scaling.exported import Exported, Metric
-from simserve.policies.scaling.pool import Pool, refuse_crossed
+from simserve.policies.scaling.pool import Pool, PoolParams
 from simserve.policies.scaling.replicas import RateLimit, Stabilisation, replicas_for_average, replicas_for_value
 
 
-class HpaParams(PolicyParams):
+class HpaParams(PoolParams):
     """What a HorizontalPodAutoscaler states, with the defaults of the Kubernetes controller."""
 
     targets: dict[Metric, float] = Field(
@@ -22,13 +21,10 @@ class HpaParams(PolicyParams):
         description="Metrics and what each should be: `waiting`, `running`, `tokens_per_s`, `requests_per_s` of an instance, `kv_usage`"
         " as a fraction, `ttft_s` in seconds. Of several the one that asks for most instances counts.",
     )
-    role: Literal["mixed", "prefill", "decode"] = Field("mixed", description="The instances it counts and scales.")
     interval_s: float = Field(15.0, ge=LEAST_INTERVAL_S, le=MOST_S, description="Seconds between two checks.")
     tolerance: float = Field(0.1, ge=0, lt=1, description="Nothing changes while a metric is within this fraction of its target.")
     metric_lag_s: float = Field(15.0, ge=0, le=MOST_S, description="Age of what it knows: scraping, adapter. Rounded up to whole checks.")
     window_s: float = Field(60.0, gt=0, le=MOST_S, description="Seconds that rates and `ttft_s` are taken over.")
-    min_instances: int = Field(1, ge=1, le=MOST_INSTANCES, description="Instances that always serve.")
-    max_instances: int | None = Field(None, ge=1, le=MOST_INSTANCES, description="Instances at most. Default: all that `max_count` allows.")
     scale_down_stabilisation_s: float = Field(
         300.0, ge=0, le=MOST_S, description="It scales down to the most that it asked for in these seconds."
     )
@@ -42,11 +38,6 @@ class HpaParams(PolicyParams):
     )
     down_instances: int = Field(0, ge=0, le=MOST_INSTANCES, description="... or this number, if it is more.")
     period_s: float = Field(15.0, gt=0, le=MOST_S, description="Seconds of these limits.")
-
-    @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        refuse_crossed(self.min_instances, self.max_instances)
-        return self
 
     @field_validator("targets")
     @classmethod
@@ -81,7 +72,7 @@ class Hpa:
         self.exported.ended(requests)
 
     def act(self, cluster: ClusterControl) -> None:
-        pool = Pool(cluster, self.params.role)
+        pool = Pool(cluster, self.params)
         self.exported.look(cluster, pool)
         self.scale(cluster.now, pool)
 
@@ -89,14 +80,13 @@ class Hpa:
         """Brings the pool to what the metrics that are known by now ask for; outside of its bounds into them, whatever metrics say and
         however fast it may scale. One without any instance is left alone, as Kubernetes leaves a Deployment of none."""
         current, least = pool.count, self.params.min_instances
-        most = pool.most if self.params.max_instances is None else min(pool.most, self.params.max_instances)
-        if current and not least <= current <= most:
-            pool.bring_to(max(least, min(current, most)))
+        if current and not least <= current <= pool.most:
+            pool.bring_to(max(least, min(current, pool.most)))
             return
         wanted = self._wanted(now, pool) if current else None
         if wanted is None:
             return
-        bounded = max(least, min(wanted, most))
+        bounded = max(least, min(wanted, pool.most))
         stable = self._stabilisation.stabilised(now, current, bounded)
         if stable > current:
             stable = min(stable, self._up.most(now, current))

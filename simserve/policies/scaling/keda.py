@@ -54,7 +54,7 @@ class Keda:
         self._hpa.ended(requests, instance, now)
 
     def act(self, cluster: ClusterControl) -> None:
-        pool, now = Pool(cluster, self.params.role), cluster.now
+        pool, now = Pool(cluster, self.params), cluster.now
         self._hpa.exported.look(cluster, pool)
         if now - self._polled_s >= self.params.polling_s - 1e-9:
             self._polled_s = now

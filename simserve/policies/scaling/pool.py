@@ -6,21 +6,36 @@ that go, the ones that do not serve yet go first, then those with the highest nu
 
 from __future__ import annotations
 
-from simserve.contracts import ClusterControl
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from simserve.bounds import MOST_INSTANCES
+from simserve.contracts import ClusterControl, PolicyParams
 from simserve.errors import PolicyError
 
 
-def refuse_crossed(least: int, most: int | None) -> None:
-    """Raises ValueError where an autoscaler must keep more instances than it may have."""
-    if most is not None and least > most:
-        raise ValueError(f"min_instances is {least} and max_instances {most}: no number of instances is both")
+class PoolParams(PolicyParams):
+    """Which instances an autoscaler counts and scales, and between which numbers."""
+
+    role: Literal["mixed", "prefill", "decode"] = Field("mixed", description="The instances it counts and scales.")
+    min_instances: int = Field(1, ge=1, le=MOST_INSTANCES, description="Instances that always serve.")
+    max_instances: int | None = Field(None, ge=1, le=MOST_INSTANCES, description="Instances at most. Default: all that `max_count` allows.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.max_instances is not None and self.min_instances > self.max_instances:
+            raise ValueError(
+                f"min_instances is {self.min_instances} and max_instances {self.max_instances}: no number of instances is both"
+            )
+        return self
 
 
 class Pool:
     """The instances of a role at one moment. `roles` of the cluster may change; the pool is made anew at every check."""
 
-    def __init__(self, cluster: ClusterControl, role: str) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: ClusterControl, params: PoolParams) -> None:
+        self._cluster, self._params, role = cluster, params, params.role
         members = [number for number, own in enumerate(cluster.roles) if own == role]
         if not members:
             found = ", ".join(sorted(set(cluster.roles)))
@@ -39,8 +54,9 @@ class Pool:
 
     @property
     def most(self) -> int:
-        """Instances that there can be; those that drain are not among them until they have stopped."""
-        return self.count + len(self.off)
+        """Instances that there can be, at most the maximum; those that drain are not among them until they have stopped."""
+        there = self.count + len(self.off)
+        return there if self._params.max_instances is None else min(there, self._params.max_instances)
 
     def bring_to(self, count: int) -> None:
         """Starts or drains instances until `count` serve or boot, as far as there are any to start."""

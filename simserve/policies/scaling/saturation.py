@@ -4,22 +4,20 @@ thresholds): an instance is saturated by its KV cache or by its queue; what the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
-from simserve.contracts import ClusterControl, PolicyParams, Request
+from simserve.bounds import LEAST_INTERVAL_S, MOST_S
+from simserve.contracts import ClusterControl, Request
 from simserve.policies.scaling.exported import Exported, Sample
-from simserve.policies.scaling.pool import Pool, refuse_crossed
+from simserve.policies.scaling.pool import Pool, PoolParams
 
 
 class Saturation:
     """One instance more when the mean spare KV cache or queue of the unsaturated ones is below a trigger and none boots; one less when
     those that stay could take the load and keep that much to spare."""
 
-    class Params(PolicyParams):
-        role: Literal["mixed", "prefill", "decode"] = Field("mixed", description="The instances it counts and scales.")
+    class Params(PoolParams):
         kv_threshold: float = Field(0.8, gt=0, le=1, description="Fraction of the KV cache in use at which an instance is saturated.")
         queue_threshold: float = Field(5.0, gt=0, description="Waiting requests at which an instance is saturated.")
         kv_spare: float = Field(0.1, ge=0, le=1, description="Mean distance to `kv_threshold` below which an instance starts.")
@@ -27,15 +25,6 @@ class Saturation:
         interval_s: float = Field(15.0, ge=LEAST_INTERVAL_S, le=MOST_S, description="Seconds between two looks at the instances.")
         decide_s: float = Field(60.0, gt=0, le=MOST_S, description="Seconds between two decisions, on the worst since the last.")
         metric_lag_s: float = Field(15.0, ge=0, le=MOST_S, description="Age of what it knows. Rounded up to whole looks.")
-        min_instances: int = Field(1, ge=1, le=MOST_INSTANCES, description="Instances that always serve.")
-        max_instances: int | None = Field(
-            None, ge=1, le=MOST_INSTANCES, description="Instances at most. Default: all that `max_count` allows."
-        )
-
-        @model_validator(mode="after")
-        def _bounds(self) -> Self:
-            refuse_crossed(self.min_instances, self.max_instances)
-            return self
 
     idle = True
     hears_ends = True
@@ -53,7 +42,7 @@ class Saturation:
         self._exported.ended(requests)
 
     def act(self, cluster: ClusterControl) -> None:
-        params, now, pool = self.params, cluster.now, Pool(cluster, self.params.role)
+        params, now, pool = self.params, cluster.now, Pool(cluster, self.params)
         self._exported.look(cluster, pool)
         if 0 < pool.count < params.min_instances:
             pool.bring_to(params.min_instances)
@@ -63,8 +52,7 @@ class Saturation:
         self._decided_s = now
         if not samples or not pool.ready or pool.booting:  # what boots may be enough
             return
-        most = pool.most if params.max_instances is None else min(pool.most, params.max_instances)
-        if pool.count < most and self._short(samples):
+        if pool.count < pool.most and self._short(samples):
             pool.bring_to(pool.count + 1)
         elif pool.count > params.min_instances and self._safe(samples):
             pool.bring_to(pool.count - 1)

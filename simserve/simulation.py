@@ -108,10 +108,13 @@ def _schedule(info: InstanceInfo, experiment: Experiment, group: InstanceGroup, 
 
 
 def _measured_runs(engine: str, info: InstanceInfo) -> dict[str, Any]:
-    """How wrong the simulator was on measured runs of this engine, device and model, or that it has not been compared."""
+    """How wrong the simulator was on measured runs of this engine, device and model, or that it has not been compared; `other_weights` are
+    formats that were compared where this one was not."""
     from simserve.validation.accuracy import accuracy_of
 
     hardware, model = str(info.cost.get("hardware", "")), str(info.cost.get("model", ""))
     name = f"serving runs of {engine} with {model} on {hardware}"
     found = accuracy_of(engine, hardware, model)
+    if found is not None and info.cost.get("quantisation") not in found["weights"]:
+        return {"name": name, "validated": False, "other_weights": found["weights"]}
     return {"name": name, "validated": found is not None, **(found or {})}

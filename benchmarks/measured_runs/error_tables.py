@@ -80,9 +80,11 @@ def group_lines(outcomes: Sequence[Outcome]) -> str:
 def accuracy_document(outcomes: Sequence[Outcome]) -> str:
     """The errors that ship with every result, by engine profile, device and model: on runs of a model that no overhead was learned from."""
     datasets: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    weights: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for o in outcomes:
         if o.predicted:
             datasets[_key(o)].add(o.case.dataset)
+            weights[_key(o)].add(load_model(o.case.model, quantisation=o.case.quantisation).quantisation.name)
     combinations = []
     for key, metrics in sorted(_errors(outcomes).items()):
         if metrics:
@@ -94,6 +96,7 @@ def accuracy_document(outcomes: Sequence[Outcome]) -> str:
                     "held_out": True,
                     "rows": max(len(e) for e in metrics.values()),
                     "datasets": sorted(datasets[key]),
+                    "weights": sorted(weights[key]),
                     "metrics": {
                         m: {"rows": len(e), "mape_percent": round(float(np.mean(e)), 1), "median_percent": round(float(np.median(e)), 1)}
                         for m, e in sorted(metrics.items())

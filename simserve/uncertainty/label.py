@@ -28,6 +28,7 @@ class Known(NamedTuple):
     seen        the largest of these among the measured runs of the engine on the device; empty = there are none
     taken       what the model's name was taken for, "" = it is bundled under that name
     guessed     what was taken of a configuration of an unknown architecture, "" = it is known
+    otherwise   where such runs were measured with weights of other formats alone, these formats and this one
     """
 
     engine: str
@@ -42,6 +43,7 @@ class Known(NamedTuple):
     seen: Mapping[str, float] = {}
     taken: str = ""
     guessed: str = ""
+    otherwise: str = ""
 
 
 def label_of(known: Known) -> tuple[Label, tuple[str, ...]]:
@@ -59,7 +61,10 @@ def label_of(known: Known) -> tuple[Label, tuple[str, ...]]:
     elif not known.validated:
         base, why = "estimate", f"the overheads of {known.engine} are not validated ({known.because})"
     else:
-        base, why = "fitted", f"no measured run of {three}; its kernels were measured, {known.engine} was learned on other runs"
+        base, why = (
+            "fitted",
+            f"no measured run of {three}{known.otherwise}; its kernels were measured, {known.engine} was learned on other runs",
+        )
     if base == "estimate":
         return "estimate", ("; ".join([why, *guess, *outside[:1]]), *outside[1:], *reasons)
     if outside:
@@ -94,6 +99,7 @@ def known_of(cost: Mapping[str, Any], unmeasured: float, beyond: Sequence[Beyond
         seen(engine, device),
         _taken(str(cost.get("model_taken", ""))),
         next((words.partition(" (")[0] for words in cost.get("unvalidated", ()) if words.startswith(NO_READER)), ""),
+        _otherwise(str(cost.get("quantisation", "")), runs.get("other_weights", ())),
     )
 
 
@@ -101,3 +107,12 @@ def _taken(sentence: str) -> str:
     """`taken as the bundled llama-3.1-8b (...)` of the sentence of a model."""
     _, said, rest = sentence.rpartition(" is taken as ")
     return f"taken as {rest.removesuffix('.')}" if said else sentence
+
+
+def _otherwise(own: str, measured: Sequence[str]) -> str:
+    """` with weights in fp8 (measured: 16 bits)`; nothing where none were measured."""
+    told = [_BITS.get(name, name) for name in (own, *measured)]
+    return f" with weights in {told[0]} (measured: {', '.join(told[1:])})" if measured else ""
+
+
+_BITS = {"none": "16 bits"}

@@ -14,8 +14,8 @@ def accuracy_of(engine: str, hardware: str, model: str) -> dict[str, Any] | None
     """Measured errors of this combination, None when it has not been compared ("not validated").
 
     engine, hardware, model  names of an engine profile, a hardware profile and a bundled model (or an id of it)
-    The answer has `rows`, `datasets` and `metrics`: metric -> {rows, mape_percent, median_percent}, errors of rows that no overhead
-    was learned from where there are such rows (`held_out` says so).
+    The answer has `rows`, `datasets`, `weights` (the formats that were measured, `Quantisation.name`) and `metrics`: metric ->
+    {rows, mape_percent, median_percent}, errors of rows that no overhead was learned from where there are such rows (`held_out` says so).
     """
     return _entry(engine, hardware, _plain(model))
 

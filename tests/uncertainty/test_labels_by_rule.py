@@ -36,6 +36,14 @@ def test_runs_of_an_engine_that_did_not_hold_elsewhere_still_count_where_they_ar
     assert label_of(KNOWN._replace(runs=20, validated=False, beyond=(Beyond(2.0, "far"),)))[0] == "extrapolated"
 
 
+def test_runs_with_weights_of_another_format_do_not_count_and_are_named() -> None:
+    profile = {"name": "vllm-v1", "validated": True, "held_out": "44 runs"}
+    own = {"engine_profile": profile, "hardware": "h100-sxm-80gb", "model": "llama-3.1-8b", "quantisation": "fp8"}
+    found = known_of({**own, "measured_runs": {"validated": False, "other_weights": ["none", "mxfp4"]}}, 0.0, (), {}, lambda *_: {})
+    label, (reason, *_) = label_of(found)
+    assert label == "fitted" and "llama-3.1-8b on h100-sxm-80gb with weights in fp8 (measured: 16 bits, mxfp4)" in reason
+
+
 def test_the_first_reason_says_what_decides_and_by_how_far() -> None:
     _, reasons = label_of(KNOWN._replace(lengths={"prompt": 40_000.0}, seen={"prompt": 10_000.0}))
     assert reasons[0] == "prompts of 40,000 tokens on average, measured runs have up to 10,000"

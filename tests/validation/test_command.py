@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import simserve
 from simserve.cli import main
 from simserve.config.engine_profile import load_engine
 from simserve.validation.accuracy import FILE, accuracy_of
@@ -127,6 +128,16 @@ def test_accuracy_is_known_only_where_it_was_measured() -> None:
     found = accuracy_of(first["engine"], first["hardware"], first["model"])
     assert found is not None and found["rows"] > 0 and found["metrics"]
     assert accuracy_of("vllm-v1", "h100-sxm-80gb", "phi-2") is None
+
+
+@pytest.mark.parametrize(("weights", "measured"), [("none", True), ("fp8", False)])
+def test_measured_runs_count_for_the_weights_that_were_measured(weights: str, measured: bool) -> None:
+    found = accuracy_of("vllm-v1-async", "h100-sxm-80gb", "llama-3.1-8b")
+    assert found is not None and found["weights"] == ["none"]
+    changes = {"model": {"name": "llama-3.1-8b", "quantisation": weights}, "hardware": "h100-sxm-80gb", "engine": "vllm-v1-async"}
+    (info,) = simserve.run("quickstart", **{**changes, "workload.trace.duration_s": 60}).records.instances
+    assert info.cost["measured_runs"]["validated"] is measured
+    assert info.cost["measured_runs"].get("other_weights") == (None if measured else ["none"])
 
 
 def test_a_budget_names_steps_and_queueing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from simserve.contracts import Slice, Step
@@ -21,9 +21,12 @@ KINDS = {
     "attention_decode": ("attention_decode",),
     "mla": ("attention_prefill", "attention_decode"),
     "moe": ("moe",),
-    "elementwise": ("elementwise", "sampler"),
+    "elementwise": ("elementwise",),
 }
-"""Operator -> parts of a step's breakdown that it makes. What is not here is a part of its own name, or of the links."""
+"""Operator -> parts of a step's breakdown that it makes. What is not here is of the links."""
+
+APART = ("sampler", "linear_attention")
+"""Element-wise kernels that are parts of their own: where they are estimated by name, this says nothing of the others."""
 
 HOST = ("host", "launch")
 """Parts that are no kernel: the engine's overheads, learned from runs, so their errors are in what runs leave unexplained."""
@@ -51,7 +54,7 @@ def step_spread(cost: Any, step: Step) -> StepSpread | None:
     total = sum(parts.values())
     if total <= 0:
         return None
-    spreads, measured = _by_part(knowing.spreads(), knowing.describe().get("unvalidated") or ())
+    spreads, estimated = _by_part(knowing.spreads(), knowing.describe().get("unvalidated") or ())
     kinds: dict[str, float] = defaultdict(float)
     unmeasured = 0.0
     for part, seconds in parts.items():
@@ -59,22 +62,38 @@ def step_spread(cost: Any, step: Step) -> StepSpread | None:
             continue
         kind = part if part in spreads else "links"
         kinds[kind] += seconds / total * spreads.get(kind, 0.0)
-        unmeasured += seconds / total * (0.0 if measured.get(kind, True) else 1.0)
+        unmeasured += seconds / total * estimated.get(kind, 0.0)
     host = sum(parts.get(part, 0.0) for part in HOST) / total
     return StepSpread(math.sqrt(sum(log * log for log in kinds.values())), host, unmeasured)
 
 
-def _by_part(spreads: Mapping[str, float], unmeasured: Any) -> tuple[dict[str, float], dict[str, bool]]:
-    """The spread of each part of a step, the mean over its kernels, and whether all of these were measured."""
+def _by_part(spreads: Mapping[str, float], unmeasured: Iterable[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """The spread of each part of a step, the mean over its kernels, and how much of it nothing measured: of the element-wise kernels, which
+    are many and alike, the fraction of them; all of another part as soon as one of its kernels was not measured.
+
+    unmeasured  labels as in `spreads`, or with the name of the one kernel that is meant in parentheses
+    """
     found: dict[str, list[float]] = defaultdict(list)
-    measured: dict[str, bool] = defaultdict(lambda: True)
+    estimated: dict[str, list[bool]] = defaultdict(list)
     missing = set(unmeasured)
     for label, spread in spreads.items():
-        name = label.split(" ", 1)[0]
-        for part in KINDS.get(name, ("links",)):
+        for part in _parts(label, missing):
             found[part].append(spread)
-            measured[part] &= label not in missing and "roofline estimate" not in label
-    return {part: sum(values) / len(values) for part, values in found.items()}, dict(measured)
+            estimated[part].append(label in missing or "roofline estimate" in label)
+    for part in APART:
+        if part not in found and "elementwise" in found:
+            found[part], estimated[part] = found["elementwise"], estimated["elementwise"]
+    fractions = {part: float(any(each)) if part != "elementwise" else sum(each) / len(each) for part, each in estimated.items()}
+    return {part: sum(values) / len(values) for part, values in found.items()}, fractions
+
+
+def _parts(label: str, missing: Collection[str]) -> Sequence[str]:
+    """The parts that kernels of this label make, each as often as there are such kernels."""
+    name = label.split(" ", 1)[0]
+    named = sorted(one.removeprefix(f"{label} (").removesuffix(")") for one in missing if one.startswith(f"{label} ("))
+    if name == "elementwise" and named and label not in missing:
+        return [kernel if kernel in APART else "elementwise" for kernel in named]
+    return KINDS.get(name, ("links",))
 
 
 def decode_step(lane: LaneLog) -> Step | None:

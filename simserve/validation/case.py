@@ -16,7 +16,7 @@ LoadKind = Literal["closed", "open", "burst", "replay", "repeated", "phases"]
 @dataclass(frozen=True, slots=True)
 class Lengths:
     """Token counts of requests: `fixed` at `mean`, `uniform` on [2 mean - high, high], `varied` (normal, standard deviation =
-    `spread` x mean) or `lognormal` with that mean and `spread` = sigma."""
+    `spread` x mean) or `lognormal` with that mean and `spread` = sigma, none above `high` where it is not 0."""
 
     mean: float
     kind: LengthKind = "fixed"

@@ -17,6 +17,9 @@ MOST_REQUESTS = 6000
 STAGE_REQUESTS = 1000
 """Requests simulated of a load stage of many minutes, the first tenth not counted."""
 
+_SCALINGS = 16
+"""Times that lengths are scaled to their mean and cut at the longest: the mean is then right to a thousandth (ShareGPT's lengths)."""
+
 _PREFIX_BLOCK_TOKENS = 16
 _SHARED_BLOCK_TOKENS = 128
 """Of prompts with one beginning: a multiple of every engine's KV block."""
@@ -71,6 +74,9 @@ def _draw(lengths: Lengths, n: int, rng: np.random.Generator) -> I64:
         sigma = lengths.spread
         values = rng.lognormal(np.log(lengths.mean) - sigma**2 / 2, sigma, n)
         values *= lengths.mean / values.mean()  # the measured mean is a fact of this very sample
+        if lengths.high > lengths.mean:  # so is the longest that its client sends
+            for _ in range(_SCALINGS):
+                values = np.minimum(values * (lengths.mean / values.mean()), lengths.high)
     tokens: I64 = np.maximum(np.rint(values), 1).astype(np.int64)
     return tokens
 

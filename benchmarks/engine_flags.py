@@ -2,9 +2,9 @@
 
     python -m benchmarks.engine_flags SOURCES
 
-SOURCES holds a folder for each version, named as `vllm-0.33.0` and `sglang-0.5.14`, with the package in it as its wheel unpacks. Sources are
-parsed, not run. Prints what the lists (simserve/deploy/engines) claim and the source does not have, and ends with exit code 1 if there is
-anything.
+SOURCES holds a folder for each version, named as `vllm-0.33.0` and `sglang-0.5.14`, with the package in it as its wheel unpacks.
+Sources are parsed, not run. Prints what the lists (simserve/deploy/engines) claim and the source does not have, and ends with exit code 1 if
+there is anything.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from simserve.deploy.flag_list import FlagList, bundled
 
 _FILES = {
-    "vllm": ("vllm/engine/arg_utils.py", "vllm/entrypoints/openai/cli_args.py", "vllm/entrypoints/common/cli_args.py", "vllm/entrypoints/cli/serve.py"),
+    "vllm": ("vllm/engine/arg_utils.py", "vllm/entrypoints/*/cli_args.py", "vllm/entrypoints/cli/serve.py"),
     "sglang": ("sglang/srt/server_args.py", "sglang/srt/arg_groups/fields/*.py"),
-}  # fmt: skip
+}
 _CLASSES = {"vllm": ("EngineArgs", "AsyncEngineArgs", "FrontendArgs", "BaseFrontendArgs"), "sglang": ()}
 _PARTS = {"speculative_config": "SpeculativeConfig", "kv_transfer_config": "KVTransferConfig"}
 """Flags of vLLM that hold a mapping, and the class whose fields are its keys."""
@@ -75,7 +75,9 @@ def differences(listed: FlagList, version: str, found: dict[str, str]) -> list[s
     for name, flag in listed.flags.items():
         has, says = name in found, listed.has(name, version)
         if flag.within is None and not flag.positional and has != says:
-            wrong.append(f"{listed.engine} {version}: {name} is {'not listed' if has else 'listed'}, the source {'has' if has else 'lacks'} it")
+            wrong.append(
+                f"{listed.engine} {version}: {name} is {'not listed' if has else 'listed'}, the source {'has' if has else 'lacks'} it"
+            )
         elif has and says and found[name] not in ("", flag.kind) and (found[name], flag.kind) != ("text", "choice"):
             wrong.append(f"{listed.engine} {version}: {name} is listed as {flag.kind}, the source has {found[name]}")
     return wrong

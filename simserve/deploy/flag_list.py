@@ -116,6 +116,7 @@ class FlagList(Section):
     image: str | None = None
     server: dict[str, Any]
     health: str
+    context_must_fit: bool = Field(default=False, description="It does not start where a sequence of the longest length has no KV cache.")
     options: str | None = Field(default=None, description="The flag that names the options file, where the engine has one.")
     flags: dict[str, Flag]
     orders: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Queue discipline -> flags that make it so.")
@@ -126,9 +127,7 @@ class FlagList(Section):
     def has(self, flag: str, version: str) -> bool:
         """Whether a listed version has the flag; of one between two listed ones, whether both have it."""
         entry = self.flags.get(flag)
-        return entry is not None and all(
-            self.within(entry.since, entry.until, one) for one in self.around(version)
-        )
+        return entry is not None and all(self.within(entry.since, entry.until, one) for one in self.around(version))
 
     def within(self, since: str | None, until: str | None, version: str) -> bool:
         """Whether a version lies between two of the list's."""
@@ -154,7 +153,11 @@ class FlagList(Section):
         for one outside of the list."""
         if asked is None:
             entry = self.profiles.get(profile)
-            return (entry.version, "") if entry else (self.versions[-1], f"profile {profile} is not listed, so flags are those of {self.title} {self.versions[-1]}")
+            return (
+                (entry.version, "")
+                if entry
+                else (self.versions[-1], f"profile {profile} is not listed, so flags are those of {self.title} {self.versions[-1]}")
+            )
         text = asked.removeprefix("v")
         if text in self.versions:
             return text, ""
@@ -163,7 +166,8 @@ class FlagList(Section):
         around = self.around(text)
         if len(around) < 2:
             raise ConfigError(
-                f"{self.title} {text}: its flags are not known; the list of {self.checked} goes from {self.versions[0]} to {self.versions[-1]}"
+                f"{self.title} {text}: its flags are not known; the list of {self.checked} goes from {self.versions[0]} to"
+                f" {self.versions[-1]}"
             )
         return text, f"{self.title} {text} was not looked at itself: flags are those that {around[0]} and {around[1]} both have"
 

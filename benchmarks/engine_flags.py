@@ -3,8 +3,8 @@
     python -m benchmarks.engine_flags SOURCES
 
 SOURCES holds a folder for each version, named as `vllm-0.33.0` and `sglang-0.5.14`, with the package in it as its wheel unpacks.
-Sources are parsed, not run. Prints what the lists (simserve/deploy/engines) claim and the source does not have, and ends with exit code 1 if
-there is anything.
+Sources are parsed, not run. Prints what the lists (simserve/deploy/engines) claim and the source does not have, and ends with exit code 1
+if there is anything.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from simserve.config.experiment import Experiment
+from simserve.deploy.command import yaml_of
 from simserve.deploy.flag_list import Exported, FlagList, order
-from simserve.deploy.launch import Launch
+from simserve.deploy.result import Launch
 from simserve.deploy.settings import seconds
 from simserve.policies.scaling.exported import Metric
 from simserve.policies.scaling.hpa import HpaParams
@@ -38,8 +39,6 @@ def scaled_roles(experiment: Experiment) -> set[str]:
 
 def autoscalers(launch: Launch, experiment: Experiment, listed: FlagList) -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
     """(objects, files besides, notes)."""
-    import yaml
-
     objects: list[dict[str, Any]] = []
     notes: list[str] = []
     used: dict[Metric, Exported] = {}
@@ -64,7 +63,9 @@ def autoscalers(launch: Launch, experiment: Experiment, listed: FlagList) -> tup
                 used |= metrics
                 windows.append(params.window_s)
             notes += _notes(choice.policy, params)
-    files = {ADAPTER: yaml.safe_dump(_adapter(used, max(windows)), sort_keys=False, width=120)} if used else {}
+            if "ttft_s" in metrics and make is _autoscaler:
+                notes.append("ttft_s is one value of all instances: Prometheus must scrape through the Service (a ServiceMonitor)")
+    files = {ADAPTER: yaml_of(_adapter(used, max(windows)))} if used else {}
     if used:
         notes.append(
             f"the HorizontalPodAutoscaler reads the engine's metrics through prometheus-adapter: {ADAPTER} holds the values of its chart"

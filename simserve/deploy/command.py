@@ -133,3 +133,14 @@ def options(listed: FlagList, flags: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[last] = value
     return found
+
+
+def yaml_of(content: Any) -> str:
+    """YAML in the order of the mapping, what occurs twice written twice."""
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    return yaml.dump(content, Dumper=Plain, sort_keys=False, width=120)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
 from simserve.deploy.autoscaling import autoscalers, scaled_roles
-from simserve.deploy.command import Command
+from simserve.deploy.command import Command, arguments, yaml_of
 from simserve.deploy.flag_list import FlagList
-from simserve.deploy.launch import Launch
+from simserve.deploy.result import Launch
 from simserve.deploy.settings import seconds
 from simserve.files import yaml_text
 
@@ -55,8 +55,6 @@ def manifests(
     launch: Launch, experiment: Experiment, listed: FlagList, weight_bytes: int, image: str | None = None
 ) -> tuple[dict[str, str], list[str]]:
     """(file name -> text, notes). `weight_bytes`: what an instance downloads when it starts for the first time."""
-    import yaml
-
     chosen = image or (None if listed.image is None else listed.image.format(version=launch.version))
     notes = [] if chosen else [f"no image of {launch.title} is known: state one (--image); {_CHANGE} stands for it"]
     objects: list[dict[str, Any]] = []
@@ -67,7 +65,7 @@ def manifests(
         notes += said
     scalers, files, said = autoscalers(launch, experiment, listed)
     objects += scalers
-    text = "---\n".join(yaml.safe_dump(one, sort_keys=False, width=120) for one in objects)
+    text = "---\n".join(yaml_of(one) for one in objects)
     head = [f"# kubectl apply -f {MANIFEST}", f"# {launch.title} for {launch.name}; flags as of {launch.checked}."]
     head.append(f"# A gated model needs: kubectl create secret generic {_SECRET} --from-literal=token=...")
     return {MANIFEST: "\n".join([*head, text]), **files}, [*notes, *said]
@@ -99,7 +97,7 @@ def _objects(
         pod["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     template = {"metadata": {"labels": labels, "annotations": _scraped(listed)}, "spec": pod}
     if command.nodes > 1:
-        objects += _over_nodes(command, labels, template)
+        objects += _over_nodes(command, labels, template, listed)
         notes.append(
             f"an instance has {command.nodes} nodes, so each is a StatefulSet of its own: pods are told their rank by their index, and the"
             " Service leads to the first; scale by adding such sets, and give them the fabric (RDMA) that the nodes have"
@@ -172,7 +170,7 @@ def _service(name: str, selector: Mapping[str, str], listed: FlagList) -> dict[s
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": {"app.kubernetes.io/name": name}}, "spec": spec}
 
 
-def _over_nodes(command: Command, labels: Mapping[str, str], template: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _over_nodes(command: Command, labels: Mapping[str, str], template: Mapping[str, Any], listed: FlagList) -> list[dict[str, Any]]:
     """A StatefulSet for each instance, with the headless Service by which its pods find the first."""
     found: list[dict[str, Any]] = []
     for number in range(command.count):
@@ -180,6 +178,10 @@ def _over_nodes(command: Command, labels: Mapping[str, str], template: Mapping[s
         own = {**labels, "app.kubernetes.io/instance": name}
         container = dict(template["spec"]["containers"][0])
         container["env"] = [{"name": "SET_NAME", "value": name}, *container["env"]]
+        others = [] if listed.nodes is None else arguments(listed, listed.nodes.others)
+        if others:
+            script = f'exec "$0" "$@" $(test "$NODE_RANK" = 0 || echo {" ".join(others)})'
+            container |= {"command": ["/bin/sh", "-c", script], "args": [*container["command"], *container["args"]]}
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             container.pop(probe)  # only the first node answers; the set's pods are started together and end together
         spec = {**template["spec"], "containers": [container]}

@@ -3,98 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
 
 from simserve.config import engine_profile
 from simserve.config.assemble import deployment
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
 from simserve.deploy.checkpoint import Checkpoint, checkpoint
-from simserve.deploy.command import Command, arguments, folded, options, read_command
+from simserve.deploy.command import Command, arguments, folded, options, yaml_of
 from simserve.deploy.flag_list import FlagList, of_profile
-from simserve.deploy.settings import Written, written
-from simserve.errors import OutputError, SimserveError
+from simserve.deploy.kubernetes import manifests
+from simserve.deploy.result import FILE_WIDTH, Launch
+from simserve.deploy.settings import written
+from simserve.deploy.written import Written
+from simserve.errors import SimserveError
 from simserve.model import ModelArchitecture, load_model
 
-COMMANDS = "commands.sh"
-_FILE_WIDTH = 100
 _NODE_DEVICES = 8
 _LONGEST_NAME = 40
 """Of a name that Kubernetes objects are called by: a label has 63 characters, and `-prefill-0` and the like are added."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What to type.
-
-    commands   one for each group of instances
-    router     the command in front of prefill and decode instances, as text; "" where there is none, or it is another's
-    manifests  file name -> text: Kubernetes' objects, and what they need besides
-    notes      what no flag says, what was assumed, what is needed besides
-    """
-
-    name: str
-    engine: str
-    version: str
-    profile: str
-    checked: str
-    commands: tuple[Command, ...]
-    router: str = ""
-    router_files: Mapping[str, str] = field(default_factory=dict)
-    manifests: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The engine and its version."""
-        return f"{self.engine} {self.version}"
-
-    def script(self, width: int = _FILE_WIDTH) -> str:
-        """All commands with what each starts, for a shell."""
-        parts = [f"# {one.title}\n{one.text(width)}\n" for one in self.commands]
-        parts += [f"# in front of them\n{self.router}\n"] if self.router else []
-        return "\n".join(parts)
-
-    def files(self) -> dict[str, str]:
-        """Everything, by file name: the script, files that the commands read, manifests."""
-        head = [f"# {self.title} for {self.name}. Flags as of {self.checked}.", *(f"# ! {note}" for note in self.notes)]
-        found = {COMMANDS: "\n".join([*head, "", self.script()])}
-        for one in self.commands:
-            found |= one.files
-        return {**found, **self.router_files, **self.manifests}
-
-    def write(self, directory: Path) -> None:
-        """Writes the files. Raises OutputError."""
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for name, text in self.files().items():
-                (directory / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{directory}: cannot be written: {error.strerror or error}") from error
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "name": self.name,
-            "engine": self.engine,
-            "version": self.version,
-            "profile": self.profile,
-            "checked": self.checked,
-            "commands": [{**one.as_dict(), "text": one.text()} for one in self.commands],
-            "router": self.router,
-            "router_files": dict(self.router_files),
-            "manifests": dict(self.manifests),
-            "notes": list(self.notes),
-        }
-
-
-def read_launch(data: Mapping[str, Any]) -> Launch:
-    """The inverse of `as_dict`. Raises KeyError and TypeError for something else."""
-    commands = tuple(read_command({key: value for key, value in one.items() if key != "text"}) for one in data["commands"])
-    return Launch(**{**data, "commands": commands, "notes": tuple(data["notes"])})
 
 
 def launch(
@@ -114,8 +42,6 @@ def launch(
 
     Raises ConfigError for a profile without a list of flags, and for a version outside of it.
     """
-    from simserve.deploy.kubernetes import manifests
-
     listed = of_profile(experiment.engine)
     chosen, note = listed.version(experiment.engine.name, version)
     section = experiment.spec.model_section
@@ -136,9 +62,7 @@ def launch(
     notes += _of_cluster(experiment, listed)
     if roles & {"prefill", "decode"}:
         hosts = ", ".join(host for one in commands for host in _hosts(one))
-        notes.append(
-            f"{hosts} stand for the instances' own addresses, which whatever is in front must have one by one: a Service is one address for all"
-        )
+        notes.append(f"{hosts} stand for the instances' own addresses; what is in front needs each (a Service is one for all)")
     router, files = _router(listed, chosen, commands) if roles & {"prefill", "decode"} else ("", {})
     plain = Launch(
         experiment.name, listed.title, chosen, experiment.engine.name, f"{listed.checked}", tuple(commands), router, files,
@@ -217,9 +141,7 @@ def _command(one: Written, group: InstanceGroup, name: str, found: Checkpoint, n
     files: dict[str, str] = {}
     content = options(listed, one.in_order())
     if content and listed.options is not None:
-        import yaml
-
-        files[f"{name}.options.yaml"] = yaml.safe_dump(content, sort_keys=False)
+        files[f"{name}.options.yaml"] = yaml_of(content)
         one.flags[listed.options] = f"{name}.options.yaml"
     env = dict(listed.roles.env) if group.role != "mixed" and listed.roles is not None else {}
     if "POD_IP" in env.values():
@@ -266,21 +188,19 @@ def _router(listed: FlagList, version: str, commands: Iterable[Command]) -> tupl
     if entry is None:
         return "", {}
     if entry.file:
-        import yaml
-
         port = listed.server["port"]
         urls = {role: [f"{host}:{port}" for one in commands if one.role == role for host in _hosts(one)] for role in ("prefill", "decode")}
         content = {"hostname": "0.0.0.0", "port": port} | {
             key: {"num_instances": len(urls[role]), "urls": urls[role]}
             for key, role in (("context_servers", "prefill"), ("generation_servers", "decode"))
         }
-        return " ".join(entry.program), {entry.file: yaml.safe_dump(content, sort_keys=False)}
+        return " ".join(entry.program), {entry.file: yaml_of(content)}
     groups = [" ".join(entry.program)]
     for one in commands:
         words = {"prefill": entry.prefill, "decode": entry.decode}.get(one.role, [])
         for host in _hosts(one) if words else ():
             groups.append(" ".join(word.replace("{url}", f"http://{host}:{listed.server['port']}") for word in words))
-    return folded([*groups, " ".join(entry.last)], _FILE_WIDTH), {}
+    return folded([*groups, " ".join(entry.last)], FILE_WIDTH), {}
 
 
 def _hosts(one: Command) -> list[str]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simserve.config.engine_flags import ALL_RANKS, OF_DP, OF_TP, FlagRule
 from simserve.config.schema import ParallelSection
-
-if TYPE_CHECKING:
-    from simserve.deploy.settings import Written
+from simserve.deploy.written import Written
 
 
 def put(found: Written, layout: ParallelSection) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from simserve.config import engine_profile
@@ -16,50 +15,18 @@ from simserve.config.hardware_file import device_memory_bytes
 from simserve.config.instances import InstanceGroup
 from simserve.deploy import ranks
 from simserve.deploy.flag_list import FlagList
+from simserve.deploy.written import Written
 from simserve.files.words import shown
 from simserve.policies import registry
 
 _OF_THE_LOAD = ("speculation.acceptance",)
 """What an experiment states of its requests, which no engine is told."""
 
+BUDGET_PARAMETERS = ("max_num_batched_tokens", "token_budget", "chunked_prefill_size")
+"""What policies call the tokens of a step."""
+
 _OF_CHECKPOINTS = ("eagle", "eagle3")
 """Ways of speculation whose draft is a trained head in a checkpoint of its own."""
-
-
-@dataclass
-class Written:
-    """Flags with their values, in the order of the list, and what could not be said with one."""
-
-    listed: FlagList
-    version: str
-    profile: EngineProfile
-    flags: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def engine(self) -> str:
-        """The engine and its version, as notes call it."""
-        return f"{self.listed.title} {self.version}"
-
-    def put(self, flags: Mapping[str, Any], why: str) -> None:
-        """Further flags; a note where this version lacks one. `why` is what they are for."""
-        for flag, value in flags.items():
-            if self.listed.has(flag, self.version):
-                self.flags[flag] = value
-            else:
-                self.notes.append(f"{why}: {self.engine} has no flag {flag}")
-
-    def in_order(self) -> dict[str, Any]:
-        """The flags in the order of the list."""
-        return {flag: self.flags[flag] for flag in self.listed.flags if flag in self.flags}
-
-    def for_key(self, key: str, method: str = "") -> str | None:
-        """The flag that sets a key of the experiment, of several the first in the list; None where this version has none."""
-        table = self.profile.all_flags()
-        for flag, entry in self.listed.flags.items():
-            if table.get(flag) == key and self.listed.has(flag, self.version) and (not entry.methods or method in entry.methods):
-                return flag
-        return None
 
 
 def written(experiment: Experiment, group: InstanceGroup, listed: FlagList, version: str) -> Written:
@@ -71,7 +38,7 @@ def written(experiment: Experiment, group: InstanceGroup, listed: FlagList, vers
     for key, value in settings.items():
         if key.startswith(("parallel.", "scheduler.policy", *_OF_THE_LOAD)):
             continue
-        flag = found.for_key(key, method)
+        flag = found.for_key(_own_key(found, group, key), method)
         if flag is None:
             if value != defaults.get(key) and not (key == "order" and value in listed.orders):
                 found.notes.append(_without(found, key, value))
@@ -84,7 +51,7 @@ def written(experiment: Experiment, group: InstanceGroup, listed: FlagList, vers
             found.notes.append(f"{key} {shown(value)}: {problem}")
     if group.policy != experiment.engine.scheduler.policy:
         found.notes.append(
-            f"scheduler.policy {group.policy}: {found.engine} has its own scheduler only, which {experiment.engine.name} imitates"
+            f"scheduler.policy {group.policy}: {found.engine} has only its own scheduler, which the policy {experiment.engine.scheduler.policy} imitates"
         )
     if group.order in listed.orders:
         found.put(listed.orders[group.order], f"order {group.order}")
@@ -92,6 +59,15 @@ def written(experiment: Experiment, group: InstanceGroup, listed: FlagList, vers
     if method in _OF_CHECKPOINTS and group.speculation is not None and group.speculation.draft is None:
         found.notes.append(f"speculation {method}: state the checkpoint of its head ({found.for_key('speculation.draft', method)})")
     return found
+
+
+def _own_key(found: Written, group: InstanceGroup, key: str) -> str:
+    """The key of the engine's own scheduler for the token budget of another policy."""
+    own = found.profile.scheduler.policy
+    if own is None or group.policy == own or key.removeprefix("scheduler.") not in BUDGET_PARAMETERS:
+        return key
+    known = registry.scheduler_class(own).Params.model_fields
+    return next((f"scheduler.{name}" for name in BUDGET_PARAMETERS if name in known), key)
 
 
 def _settings(experiment: Experiment, group: InstanceGroup) -> Iterator[tuple[str, Any]]:

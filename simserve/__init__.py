@@ -16,6 +16,7 @@ from simserve.version import __version__
 if TYPE_CHECKING:
     from simserve.api import load, run
     from simserve.config.experiment import Experiment
+    from simserve.deploy.launch import launch
     from simserve.errors import SimserveError
     from simserve.report.compare.comparison import compare
     from simserve.report.result import Result
@@ -34,6 +35,7 @@ _HOMES = {
     "SimserveError": "simserve.errors",
     "capacity": "simserve.study.capacity.search",
     "paired": "simserve.study.paired",
+    "launch": "simserve.deploy.launch",
     "place": "simserve.study.placement.search",
     "plan": "simserve.study.plan.search",
     "compare": "simserve.report.compare.comparison",
@@ -42,8 +44,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "load", "paired", "place", "plan", "regress", "run",
-    "sweep",
+    "Experiment", "Result", "SimserveError", "__version__", "capacity", "compare", "launch", "load", "paired", "place", "plan", "regress",
+    "run", "sweep",
 ]  # fmt: skip
 
 

@@ -39,10 +39,11 @@ ALLOWED_IMPORTS = {
     "report": {"engine.records", "uncertainty", "workload.columns"},
     "calibration": {"config", "cost", "hardware", "model", "progress", "report.plots.style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "prices", "resources", "speculation", "workload"},
+    "deploy": {"config", "model", "policies"},
     "api": {"config", "policies.blame", "progress", "report", "simulation", "study"},
     "simulation": {"config", "engine", "policies.blame", "report", "uncertainty.facts", "validation.accuracy"},
     "study": {
-        *("config", "cost", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "simulation"),
+        *("config", "cost", "deploy", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "simulation"),
         *("uncertainty", "workload"),
     },
     "validation": {"config", "cost", "engine", "hardware", "model", "policies", "resources", "speculation", "uncertainty", "workload"},
@@ -50,6 +51,7 @@ ALLOWED_IMPORTS = {
         "api",
         "calibration",
         "config",
+        "deploy",
         "hardware",
         "model",
         "policies",
@@ -66,7 +68,7 @@ ALLOWED_IMPORTS = {
     "version": set(),
     "files": {"bounds", "hints"},
     "catalogue": {"plugins"},
-    "__init__": {"api", "config", "report", "study"},
+    "__init__": {"api", "config", "deploy", "report", "study"},
     "__main__": {"cli"},
 }
 

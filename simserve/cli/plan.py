@@ -45,7 +45,9 @@ def plan(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the cheapest deployment that meets an SLO under the experiment's load. Exit code 1: none within the budget does."""
+    from simserve.cli.launch_output import show_launch
     from simserve.cli.study_output import kept, priced
+    from simserve.deploy.result import FOLDER
     from simserve.progress.study import shown
     from simserve.study.plan.runs import Execution
     from simserve.study.plan.search import find, specify
@@ -68,6 +70,8 @@ def plan(
         print(json.dumps(result.as_dict(), indent=2, sort_keys=True, allow_nan=False))
     else:
         _show(result)
+        if result.launch is not None:
+            show_launch(result.launch, None if out is None else out / FOLDER, quiet=quiet)
     if not quiet:
         print(f"{result.effort}", file=sys.stderr)
         for note in result.notes:

@@ -22,6 +22,7 @@ COMMANDS = {
     "sweep": "Run an experiment over many values of its keys.",
     "capacity": "Find the highest load at which a predicate holds.",
     "plan": "Find the cheapest deployment that meets an SLO.",
+    "deploy": "Print an experiment, or a plan, as command lines and Kubernetes manifests.",
     "place": "Find the best placement of prefill and decode instances.",
     "paired": "Compare two configurations over the same seeds.",
     "regress": "Check a suite against its recorded baselines.",

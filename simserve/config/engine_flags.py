@@ -21,6 +21,13 @@ ALL_RANKS = "tp x dp"
 """A value of a flag's rule: as many as the tensor-parallel ranks of all attention replicas (vLLM: enable_expert_parallel has no degree of
 its own, vllm/config/parallel.py)."""
 
+INSIDE_TP = "inside tp"
+"""The key under `parallel` that says: tp counts the ranks of all attention replicas, and is divided by dp."""
+
+OF_DP, OF_TP = "dp", "tp"
+"""Values of a rule that is `inside_tp`: there are as many replicas as another flag says (SGLang before 0.5.23: enable_dp_attention beside
+dp_size, server_args.py), or one on each rank (TensorRT-LLM: enable_attention_dp, tensorrt_llm/mapping.py)."""
+
 
 class FlagRule(Section):
     """A flag whose values are not the experiment's. Such a flag and the key that it sets may not say different things."""
@@ -32,6 +39,9 @@ class FlagRule(Section):
     refused: dict[str, str] = Field(default_factory=dict, description="Values that the engine does not honour, and why.")
     table: Table | None = Field(
         default=None, description="How it states numbers of drafted tokens by batch size (config/engine_speculation.py); for by_batch."
+    )
+    inside_tp: bool = Field(
+        default=False, description="It is about attention replicas inside the tensor-parallel ranks: these are tp x dp, not tp."
     )
 
     @property
@@ -121,7 +131,8 @@ def _write(document: Document, flag: str, written: Any, key: str, value: Any) ->
         node = node[part]
     stated = node.get(path[-1])
     if stated is not None and stated != value:
-        text = f"{shown(written)} sets {key} to {value:g}, and the experiment states {shown(stated)}; give one of them"
+        made = f"{value:g}" if isinstance(value, int | float) else shown(value)
+        text = f"{shown(written)} sets {key} to {made}, and the experiment states {shown(stated)}; give one of them"
         return [messages.at(document, ("engine", flag), text)]
     node[path[-1]] = value
     document.places.setdefault(path, document.place(("engine", flag)))
@@ -139,3 +150,16 @@ def against(raw: Mapping[str, Any], key: tuple[str, ...], value: Any, flag: str,
         return []
     text = f"found {kind_of(node)}, but the engine's flag '{flag}' makes it {shown(value)}; give one of them"
     return [messages.at(document, (*prefix, *key), text)]
+
+
+def inside(given: dict[str, Any]) -> dict[str, Any]:
+    """Degrees of parallelism as an experiment counts them, from flags of which one counts attention replicas inside tp. Raises ValueError
+    where these do not divide the ranks."""
+    values = {key: value for key, value in given.items() if key != INSIDE_TP}
+    if INSIDE_TP not in given:
+        return values
+    tp = int(values.get("tp", 1))
+    dp = tp if values.get("dp") == OF_TP else int(values.get("dp", 1))
+    if tp % dp:
+        raise ValueError(f"found {tp} tensor-parallel ranks, which {dp} attention replicas do not divide")
+    return {**values, "tp": tp // dp, "dp": dp}

@@ -183,6 +183,10 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
                 continue
             if value is None:
                 continue
+            if rule.inside_tp and value != 1:
+                found[("parallel", engine_flags.INSIDE_TP)] = Setting(True, path)
+            if value == engine_flags.OF_DP:
+                continue
         elif flag not in engine.flags:
             text = f"{engine.name} has no flag '{clipped(flag)}'{hints.unknown_key(flag, engine.flag_names(), 'engine')}"
             mistakes.append(messages.at(document, path, text, of_key=True))
@@ -193,7 +197,7 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
             mistakes.append(messages.at(document, path, f"found {kind_of(written)}, but {earlier} sets the same thing; give one of them"))
             continue
         found[key] = Setting(value, path, flag if rule else "")
-        if key[0] != "scheduler" and value != engine_flags.ALL_RANKS:
+        if key[0] != "scheduler" and value not in (engine_flags.ALL_RANKS, engine_flags.OF_TP):
             mistakes += _misfit(key, value, path, document)
     return found, mistakes
 
@@ -213,11 +217,18 @@ def _parallel(
 ) -> tuple[ParallelSection, list[Mistake]]:
     """The layout: what the instance states over the engine's flags, except where a flag may not be contradicted."""
     given = {key[1]: s for key, s in flags.items() if key[0] == "parallel"}
-    values = {key: s.value for key, s in given.items() if s.value != engine_flags.ALL_RANKS}
+    inside = given.get(engine_flags.INSIDE_TP)
+    place = (inside and inside.path) or prefix
+    try:
+        values = engine_flags.inside({key: s.value for key, s in given.items() if s.value != engine_flags.ALL_RANKS})
+    except ValueError as problem:
+        return section.parallel, [messages.at(document, place, str(problem))]
     layout = ParallelSection(**values | section.parallel.model_dump(exclude_unset=True))
     mistakes: list[Mistake] = []
+    for key in ("tp", "dp") if inside else ():
+        mistakes += engine_flags.against(raw, ("parallel", key), values[key], messages.dotted(place[1:]), prefix, document)
     for key, setting in given.items():
-        if setting.rule:
+        if setting.rule and not (inside and key == "dp"):
             value = layout.tp * layout.dp if setting.value == engine_flags.ALL_RANKS else setting.value
             mistakes += engine_flags.against(raw, ("parallel", key), value, setting.rule, prefix, document)
             layout = layout.model_copy(update={key: value})

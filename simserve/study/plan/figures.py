@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from simserve.deploy.result import Launch
 from simserve.study.cache import Row
 from simserve.study.plan.limits import Limit, limits
 from simserve.study.predicate import Predicate
@@ -101,6 +102,7 @@ class PlanFigures:
 
     requests         simulated in all: runs x their requests
     requests_whole   of the workload
+    launch           the answer as command lines and manifests; None without an answer, or for an engine that has none
     """
 
     name: str
@@ -111,6 +113,7 @@ class PlanFigures:
     requests_whole: int
     prices: dict[str, object] = field(default_factory=dict)
     search_notes: tuple[str, ...] = ()
+    launch: Launch | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:

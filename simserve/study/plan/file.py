@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simserve.deploy.result import read_launch
 from simserve.errors import ConfigError, OutputError
 from simserve.files.json_text import read_json
 from simserve.study import predicate
@@ -26,7 +27,8 @@ def read_plan(directory: str | Path) -> PlanResult:
         outcomes = tuple(_outcome(entry) for entry in about["plans"])
         runs, requests, whole = (int(about[key]) for key in ("runs", "requests", "requests_whole"))
         notes, test = tuple(str(note) for note in about["search_notes"]), predicate.parse(about["predicate"])
-        return PlanResult(str(about["name"]), test, outcomes, runs, requests, whole, dict(about["prices"]), notes)
+        launch = read_launch(about["deploy"]) if "deploy" in about else None
+        return PlanResult(str(about["name"]), test, outcomes, runs, requests, whole, dict(about["prices"]), notes, launch)
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise OutputError(f"{path}: cannot be read as a plan search: {type(error).__name__}: {error}") from error
 

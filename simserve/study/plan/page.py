@@ -38,6 +38,7 @@ def plan_page(result: PlanResult) -> str:
         effort=result.effort,
         facts=list(_facts(result)),
         charts=shown,
+        launch=result.launch,
         library=script if shown else "",
         renderer="canvas" if points > _MANY_POINTS else "svg",
         install=INSTALL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simserve.deploy.result import FOLDER
 from simserve.report.files import write_json
 from simserve.study.caveats import rare, unsteady
 from simserve.study.plan.figures import BY_BOUNDS, Fate, Outcome, PlanFigures
@@ -118,10 +119,13 @@ class PlanResult(PlanFigures):
             "requests": self.requests,
             "requests_whole": self.requests_whole,
             "plans": [_plain(one) for one in self.outcomes],
+            **({} if self.launch is None else {"deploy": self.launch.as_dict()}),
         }
 
     def write(self, directory: Path) -> None:
-        """Writes plan.json. Raises OutputError."""
+        """Writes plan.json, and the answer's command lines and manifests into a folder. Raises OutputError."""
+        if self.launch is not None:
+            self.launch.write(directory / FOLDER)
         write_json(directory / PLAN, self.as_dict())
 
     def __repr__(self) -> str:

@@ -29,6 +29,7 @@ from simserve.study.folder import opened, other_versions_note
 from simserve.study.money import refuse_unpriced
 from simserve.study.plan.belief import Believed, believed
 from simserve.study.plan.bounds import Bounds, bounds
+from simserve.study.plan.deployed import deployed
 from simserve.study.plan.figures import Fate, Outcome, Verification
 from simserve.study.plan.limits import broken_at_best, limits, tightest
 from simserve.study.plan.offered import Offered, offered
@@ -196,9 +197,15 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     result = PlanResult(
         spec.experiment.name, spec.predicate, tuple(ordered), runs.done, runs.requests, spec.load.requests, spec.prices, tuple(notes)
     )  # fmt: skip
+    chosen = next((plan for plan, one in outcomes.items() if one is result.best), None)
+    answer = None if chosen is None else spec.base.load(chosen.changes(spec.experiment))
+    if answer is not None:
+        result = deployed(result, answer, spec.section.node_devices)
     if out is not None:
         result.write(out)
-        _write_best(spec, result, outcomes, out)
+        if answer is not None:
+            text = yaml_text.dump(answer.resolved())
+            write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))
     return result
 
 
@@ -327,12 +334,3 @@ def _with(
     outcome: Outcome, fate: Fate, why: str, values: Mapping[str, float | None], fraction: float, verification: Verification | None = None
 ) -> Outcome:
     return replace(outcome, fate=fate, why=why, values=dict(values), fraction=fraction, verification=verification)
-
-
-def _write_best(spec: PlanSpec, result: PlanResult, outcomes: Mapping[Plan, Outcome], out: Path) -> None:
-    """best.yaml: the experiment of the answer."""
-    chosen = next((plan for plan, one in outcomes.items() if one is result.best), None)
-    if chosen is None:
-        return
-    text = yaml_text.dump(spec.base.load(chosen.changes(spec.experiment)).resolved())
-    write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))

@@ -278,7 +278,9 @@ class Cluster:
         nodes = tuple(times for number, pool in enumerate(self.pools) for times in pool.times(number))
         first = np.cumsum([0, *(len(pool.nodes) for pool in self.pools)]).tolist()
         stays = [one._replace(node=one.node + first[number]) for number, pool in enumerate(self.pools) for one in pool.stays]
-        return with_nodes(self.scaling.log(), self.spec.node_pools, nodes, tuple(sorted(stays, key=lambda one: one.from_s)))
+        by_time = tuple(sorted(stays, key=lambda one: one.from_s))
+        of_instances = tuple(instance.spec.pool for instance in self.instances)
+        return with_nodes(self.scaling.log(), self.spec.node_pools, of_instances, nodes, by_time)
 
     # -- failures ------------------------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,8 @@ class ScalingLog:
     commands: tuple[Command, ...] = ()
     starts: tuple[Start, ...] = ()
     pools: tuple[NodePoolSpec, ...] = ()
+    instance_pools: tuple[int, ...] = ()
+    """Of each instance, the number of its pool."""
     nodes: tuple[NodeTimes, ...] = ()
     stays: tuple[Stay, ...] = ()
 
@@ -117,7 +119,11 @@ class ScalingNotes:
 
 
 def with_nodes(
-    log: ScalingLog | None, pools: tuple[NodePoolSpec, ...], nodes: tuple[NodeTimes, ...], stays: tuple[Stay, ...]
+    log: ScalingLog | None,
+    pools: tuple[NodePoolSpec, ...],
+    instance_pools: tuple[int, ...],
+    nodes: tuple[NodeTimes, ...],
+    stays: tuple[Stay, ...],
 ) -> ScalingLog | None:
-    """The log with what became of the nodes, in order of their orders."""
-    return replace(log or ScalingLog(), pools=pools, nodes=nodes, stays=stays) if pools else log
+    """The log with what became of the nodes."""
+    return replace(log or ScalingLog(), pools=pools, instance_pools=instance_pools, nodes=nodes, stays=stays) if pools else log

@@ -60,7 +60,6 @@ class InstanceGroup:
             **({} if self.speculation is None else {"speculation": self.speculation.resolved()}),
         }
 
-
     def _start(self) -> dict[str, Any]:
         return {"boot_s": self.boot_s} if self.start is None else {"start": self.start.model_dump(exclude_none=True)}
 

@@ -1,4 +1,4 @@
-"""Stages of starts and node pools of an experiment: what only all groups and pools together can judge, and what the engine needs of them."""
+"""Stages of starts and node pools of an experiment: what groups and pools can only be judged by together, and what the engine needs."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def misfits(document: Document, section: ClusterSection, hardware: str, groups: 
             mistakes.append(messages.at(document, (*place, number), text))
     for index, group in enumerate(groups):
         if group.hardware not in names:
-            text = f"no node pool has hardware {group.hardware}; with node pools every instance stands in one: pools have {', '.join(names)}"
+            text = f"no node pool has hardware {group.hardware}; pools have {', '.join(names)}, and every instance stands in one"
             mistakes.append(messages.at(document, ("cluster", "instances", index), text))
     between = section.network.between_nodes
     for number, pool in enumerate(pools):
         if between is not None and between.node_devices != pool.node_devices:
-            text = f"found {pool.node_devices}, and cluster.network.between_nodes.node_devices is {between.node_devices}: give both one size"
+            text = f"found {pool.node_devices}, and cluster.network.between_nodes.node_devices is {between.node_devices}: give one size"
             mistakes.append(messages.at(document, (*place, number, "node_devices"), text))
     return mistakes or _widths(document, section, names, hardware, groups)
 

@@ -16,6 +16,7 @@ from simserve.report.prefix_hits import prefix_hits
 from simserve.report.provenance import compared, efficiencies, from_python, memory_notes, models_taken, simulated, unvalidated
 from simserve.report.scaling.paid import paid_summary
 from simserve.report.scaling.starts import scaling_summary
+from simserve.report.scaling.words import with_changes
 from simserve.report.workload_notes import workload_notes
 from simserve.version import __version__
 
@@ -58,7 +59,7 @@ def summarise(
         "experts": experts,
         "money": money,
         "paid": paid_summary(m.records),
-        "scaling": scaling_summary(m.records, experiment),
+        "scaling": with_changes(scaling_summary(m.records, experiment), m.records, experiment),
         "saturation": {
             "saturated": m.saturation.saturated,
             "waiting_by_quarter": list(m.saturation.quarters),

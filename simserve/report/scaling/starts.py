@@ -60,7 +60,7 @@ def _mean_max(values: Sequence[float] | F64) -> dict[str, float] | None:
 
 def _stages(served: Sequence[Start]) -> dict[str, float]:
     total: dict[str, float] = {}
-    for start in served:
+    for start in sorted(served, key=lambda one: -len(one.stages)):  # the longest has them all, in order
         waited = 0.0 if start.placed_s is None else start.placed_s - start.ordered_s
         for name, seconds in ((NODE, waited), *start.stages):
             total[name] = total.get(name, 0.0) + seconds

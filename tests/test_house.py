@@ -36,7 +36,7 @@ ALLOWED_IMPORTS = {
     "workload": {"resources"},
     "cost": {"hardware", "model"},
     "engine": {"speculation.draws", "workload.columns", "workload.joining", "workload.requests"},
-    "report": {"engine.records", "uncertainty", "workload.columns"},
+    "report": {"engine.records", "engine.scaling_log", "uncertainty", "workload.columns"},
     "calibration": {"config", "cost", "hardware", "model", "progress", "report.plots.style", "resources"},
     "config": {"cost", "engine", "hardware", "model", "policies", "prices", "resources", "speculation", "workload"},
     "deploy": {"config", "model", "policies"},

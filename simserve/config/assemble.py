@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from simserve.config import python_policies
+from simserve.config import provisioning, python_policies
 from simserve.config.cluster import cluster_spec
 from simserve.config.deployment import Deployment
 from simserve.config.experiment import Experiment
@@ -23,6 +23,7 @@ from simserve.engine.spec import ClusterSpec, LinkSpec
 from simserve.errors import ConfigError, ModelError, ProfileError
 from simserve.files import messages
 from simserve.model import ModelArchitecture, Parallel, load_model
+from simserve.model.layout import rank_weight_bytes
 from simserve.policies import registry
 from simserve.workload.config import build_workload
 from simserve.workload.requests import Workload
@@ -67,7 +68,7 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     if spec.workload is None:
         raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none")
     workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
-    cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed))
+    cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed, spec.hardware))
     check_time(experiment, workload, cluster)
     try:
         told = speculating(instances, speculation, experiment.engine, workload.requests, spec.seed)
@@ -118,10 +119,27 @@ def _instances(experiment: Experiment, group: InstanceGroup, deployed: Deploymen
             node=nodes[i],
             uplink=uplink,
             starts=i < group.count,
-            boot_s=group.boot_s,
+            **_start(experiment, group, deployed),
         )
         for i in range(group.max_count)
     ]
+
+
+def _start(experiment: Experiment, group: InstanceGroup, deployed: Deployment) -> dict[str, Any]:
+    """How an instance of a group starts, and the pool that it stands in."""
+    stages = () if group.start is None else provisioning.stages(group.start, _checkpoint_bytes(deployed))
+    pools = experiment.spec.cluster.node_pools
+    return {
+        "boot_s": group.boot_s if group.start is None else sum(stage.seconds for stage in stages),
+        "stages": stages,
+        "pool": provisioning.pool_number(pools, group.hardware, experiment.spec.hardware) if pools else 0,
+    }
+
+
+def _checkpoint_bytes(deployed: Deployment) -> float:
+    """Bytes of the weights once, the draft's included: what an instance reads when it starts, whatever its layout."""
+    draft = 0 if deployed.loaded_draft is None else deployed.loaded_draft.weight_bytes
+    return float(rank_weight_bytes(deployed.model, Parallel()) + draft)
 
 
 def _uplink(network: NetworkSection, link: LinkSpec) -> LinkSpec | None:

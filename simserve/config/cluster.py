@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simserve.bounds import MOST_INSTANCES
-from simserve.config import python_names
+from simserve.config import provisioning, python_names
 from simserve.config.instances import InstanceGroup, Setting, policy_params
 from simserve.config.schema import ClusterSection, ControllerSection, RouterSection
 from simserve.contracts import PolicyParams, capable
@@ -161,7 +161,7 @@ def _autoscalers(document: Document, policies: ClusterPolicies, groups: Sequence
 
 
 def resolved(section: ClusterSection, policies: ClusterPolicies) -> dict[str, Any]:
-    """Everything of `cluster` but its instances, explicit."""
+    """Everything of `cluster` but its instances and nodes, explicit."""
     router = policies.router.resolved() | {"decode_policy": policies.decode_router.policy, "refresh_s": section.router.refresh_s}
     found: dict[str, Any] = {"router": router, "network": section.network.model_dump(exclude_none=True)}
     if policies.controllers:
@@ -172,7 +172,7 @@ def resolved(section: ClusterSection, policies: ClusterPolicies) -> dict[str, An
     return found
 
 
-def cluster_spec(section: ClusterSection, policies: ClusterPolicies, seed: int) -> ClusterSpec:
+def cluster_spec(section: ClusterSection, policies: ClusterPolicies, seed: int, hardware: str) -> ClusterSpec:
     """What the engine runs the instances with."""
     from simserve.engine.spec import ClusterSpec, Failures, MigrationSpec
 
@@ -186,6 +186,7 @@ def cluster_spec(section: ClusterSection, policies: ClusterPolicies, seed: int) 
         layerwise=section.network.kv_transfer == "push-layerwise",
         controllers=tuple(registry.controller_class(choice.policy)(choice.params) for choice in policies.controllers),
         migration=MigrationSpec(section.migration.last_stage_blocks, section.migration.max_stages),
+        node_pools=provisioning.pool_specs(section.node_pools, hardware, seed),
         failures=None
         if failures is None
         else Failures(

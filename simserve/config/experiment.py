@@ -20,6 +20,7 @@ from simserve.config import (
     instances,
     overrides,
     prices,
+    provisioning,
     renamed_keys,
     speculation,
 )
@@ -82,6 +83,8 @@ class Experiment:
             group["hardware"] = hardware_reference(group["hardware"], self.base_dir)
             if "draft" in group.get("speculation", {}):
                 group["speculation"]["draft"] = model_reference(group["speculation"]["draft"], self.base_dir)
+        nodes = provisioning.resolved(spec.cluster.node_pools, spec.hardware, self.base_dir)
+        pools = {"node_pools": nodes} if nodes else {}
         return {
             "name": self.name,
             **({"description": spec.description} if spec.description else {}),
@@ -99,7 +102,7 @@ class Experiment:
                 "cuda_graph_sizes": list(self.engine.cuda_graph_sizes),
             },
             **({} if spec.cost is None else {"cost": self._resolved_cost(spec.cost)}),
-            "cluster": {"instances": groups, **cluster.resolved(spec.cluster, self.policies)},
+            "cluster": {"instances": groups, **pools, **cluster.resolved(spec.cluster, self.policies)},
             **({"workload": _with_trace_paths(workload, self.base_dir)} if workload else {}),
             **({"probes": {name: probe.model_dump(exclude_defaults=True) for name, probe in spec.probes.items()}} if spec.probes else {}),
             "slo": {key: value for key, value in spec.slo.model_dump(exclude_none=True).items() if value != {}},
@@ -210,7 +213,8 @@ def load(
     mistakes += _names(document, folder)
     messages.fail(document.source, mistakes)
     assert isinstance(section, ExperimentSpec) and engine is not None and policies is not None
-    messages.fail(document.source, cluster.misfits(document, section.cluster, policies, groups))
+    alone = provisioning.misfits(document, section.cluster, section.hardware, groups)
+    messages.fail(document.source, [*cluster.misfits(document, section.cluster, policies, groups), *alone])
     old_keys = tuple(dict.fromkeys((*of_document, *of_changes, *inside)))
     name = section.name or default_name
     experiment = Experiment(section, name, folder, engine, tuple(groups), policies, document, cost_model, (*old_keys, *engine.ignored))

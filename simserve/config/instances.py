@@ -11,6 +11,7 @@ from simserve import hints
 from simserve.config import engine_flags, engine_profile, python_names, speculation
 from simserve.config.engine_profile import EngineProfile
 from simserve.config.hardware_file import device_memory_bytes
+from simserve.config.provisioning_section import StartSection
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
 from simserve.config.speculation_section import SpeculationSection
 from simserve.contracts import PolicyParams, SchedulerParams, capable
@@ -29,6 +30,8 @@ class InstanceGroup:
     count: int
     max_count: int
     boot_s: float
+    start: StartSection | None
+    """The stages of `boot_s`; None: it is stated as it is."""
     parallel: ParallelSection
     hardware: str
     role: str
@@ -46,7 +49,7 @@ class InstanceGroup:
         """As an element of `cluster.instances`."""
         return {
             "count": self.count,
-            **({"max_count": self.max_count, "boot_s": self.boot_s} if self.max_count > self.count else {}),
+            **({"max_count": self.max_count, **self._start()} if self.max_count > self.count else {}),
             "parallel": self.parallel.model_dump(),
             "hardware": self.hardware,
             "role": self.role,
@@ -56,6 +59,9 @@ class InstanceGroup:
             **({} if self.max_model_len is None else {"max_model_len": self.max_model_len}),
             **({} if self.speculation is None else {"speculation": self.speculation.resolved()}),
         }
+
+    def _start(self) -> dict[str, Any]:
+        return {"boot_s": self.boot_s} if self.start is None else {"start": self.start.model_dump(exclude_none=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,9 @@ def complete(
     if section.max_count is not None and section.max_count < section.count:
         text = f"found {section.max_count}, expected at least count, which is {section.count}"
         return None, [messages.at(document, (*prefix, "max_count"), text)]
+    if section.start is not None and "boot_s" in section.model_fields_set:
+        text = "boot_s and start both state how long a start takes; give one of them"
+        return None, [messages.at(document, (*prefix, "boot_s"), text)]
     kv = engine.kv.model_dump() | {key[1]: s.value for key, s in flags.items() if key[0] == "kv"} | section.kv.model_dump(exclude_none=True)
     if section.kv.blocks is not None or (("kv", "blocks") in flags and section.kv.memory_utilisation is None):
         kv.pop("memory_utilisation", None)
@@ -141,6 +150,7 @@ def complete(
         count=section.count,
         max_count=section.max_count or section.count,
         boot_s=section.boot_s,
+        start=section.start,
         parallel=parallel,
         hardware=str(hardware),
         role=section.role,

@@ -19,9 +19,11 @@ from simserve.bounds import LEAST_INTERVAL_S, MOST_BLOCKS, MOST_BYTES_PER_S, MOS
 from simserve.catalogue import TARGETS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.cost_section import CostSection
+from simserve.config.failures_section import FailuresSection
 from simserve.config.plan_section import PlanSection
 from simserve.config.prices_section import PricesSection
 from simserve.config.probes import ProbeSection
+from simserve.config.provisioning_section import NodePoolSection, StartSection
 from simserve.config.section import OpenSection, Section
 from simserve.config.speculation_section import SpeculationSection
 from simserve.cost.options import CostOptions
@@ -127,6 +129,7 @@ class InstanceSection(Section):
         description="Instances that a controller may have running. Default: `count`, which start at once.",
     )
     boot_s: float = Field(default=30.0, ge=0, le=MOST_S, description="Seconds from the order to start an instance until it serves.")
+    start: StartSection | None = Field(default=None, description="The stages of a start, in place of `boot_s`.")
     parallel: ParallelSection = Field(default_factory=lambda: ParallelSection(), description="Devices of one instance.")
     hardware: str | None = Field(default=None, description="Hardware profile of these instances. Default: the experiment's `hardware`.")
     role: Literal["mixed", "prefill", "decode"] = Field(
@@ -214,31 +217,6 @@ class MigrationSection(Section):
     )
 
 
-class FailureSection(Section):
-    """One instance dies."""
-
-    at_s: float = Field(ge=0, le=MOST_S, description="Simulated seconds.")
-    instance: int = Field(ge=0, description="Number of the instance, counted through all groups from 0.")
-
-
-class FailuresSection(Section):
-    """Instances that die while they run, with the KV they hold."""
-
-    times: list[FailureSection] = Field(default_factory=list, description="Stated failures.")
-    mtbf_s: float | None = Field(
-        default=None,
-        ge=1,
-        le=1e12,
-        description="Mean seconds between the failures of one instance, at random times (of the experiment's seed).",
-    )
-    restart_s: float = Field(default=60.0, ge=0, le=MOST_S, description="Seconds from a failure until the instance serves again.")
-    rule: Literal["resume", "retry", "fail"] = Field(
-        default="resume",
-        description="What becomes of its requests: `resume` goes on elsewhere with the tokens sent, computing their KV again; `retry` "
-        "starts from the beginning; `fail` ends them.",
-    )
-
-
 class ClusterSection(Section):
     """The instances and how requests reach them."""
 
@@ -248,6 +226,9 @@ class ClusterSection(Section):
     router: RouterSection = Field(default_factory=lambda: RouterSection(), description="Routing policy.")
     network: NetworkSection = Field(
         default_factory=lambda: NetworkSection(), description="How KV moves between instances (prefill to decode, migration)."
+    )
+    node_pools: list[NodePoolSection] = Field(
+        default_factory=list, description="Nodes that instances stand on. Default: devices are there whenever an instance starts."
     )
     controllers: list[ControllerSection] = Field(default_factory=list, description="What acts on the cluster while it runs.")
     migration: MigrationSection = Field(default_factory=lambda: MigrationSection(), description="Live migration of decoding requests.")

@@ -137,6 +137,12 @@ class ClusterControl(Protocol):
     def drain(self, instance: int) -> None:
         """Stops an instance as soon as the requests it has are done or gone."""
 
+    def decided(
+        self, actual: int, desired: int, metric: str = "", value: float | None = None, target: float | None = None, role: str = ""
+    ) -> None:
+        """Writes a decision into the scaling log (docs/clusters.md), whether anything changes or not: the instances that serve or start
+        now and that are to, the metric that says so with its value and target, the role of the instances."""
+
     def set_role(self, instance: int, role: str) -> None:
         """Makes an instance a "mixed", "prefill" or "decode" one, in a cluster that has prefill and decode instances and keeps them.
         Requests it has to decode go on there; what it prefills from now on leaves, or stays, as its new role has it."""

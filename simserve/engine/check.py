@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from simserve.engine.check_nodes import check_scaling
 from simserve.engine.guard import guard
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
@@ -46,6 +47,7 @@ def simulate_checked(
     outside = away or any(spec.loads for spec in specs) or bool(records.instance_states)
     outside = outside or any(instance.postponed for instance in simulation.instances) or simulation.cluster.has_held
     check_records(records, finished=until_s is None, outside=outside)
+    check_scaling(records)
     if until_s is None:
         for instance in simulation.instances:
             _require(
@@ -152,6 +154,7 @@ def same_records(one: RunRecords, other: RunRecords) -> None:
             "I7",
             f"the step times of instance {a.instance} differ between fast-forward on and off",
         )
+    _require(one.scaling == other.scaling, "I7", "the scaling log differs between fast-forward on and off")
 
 
 def check_records(records: RunRecords, finished: bool, outside: bool = False) -> None:

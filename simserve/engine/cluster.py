@@ -19,8 +19,11 @@ from simserve.engine.instance_state import InstanceState
 from simserve.engine.kv_transfers import KvTransfers
 from simserve.engine.listener import Listener
 from simserve.engine.migration import MigrationLog
+from simserve.engine.nodes import NodePool
+from simserve.engine.provisioning import BOOT, IMAGE, RESTART, Stage
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest
+from simserve.engine.scaling_log import ScalingLog, ScalingNotes, with_nodes
 from simserve.engine.spec import ROLES, ClusterSpec, Failures
 from simserve.engine.timers import Ticker, Timers
 from simserve.errors import ConfigError, PolicyError
@@ -124,11 +127,19 @@ class Cluster:
         if stale:
             self._snapshot = Ticker(clock, spec.refresh_s, self._refresh, self._requests_in_system, self._timers)
             self._tickers.append(self._snapshot)
-        for controller in spec.controllers:
-            control = ClusterControl(self, type(controller).__name__)
+        self.scaling = ScalingNotes(tuple(type(controller).__name__ for controller in spec.controllers))
+        for number, controller in enumerate(spec.controllers):
+            control = ClusterControl(self, type(controller).__name__, number)
             goes_on = self._requests_left if capable(controller, "idle") else self._requests_in_system
             self._tickers.append(Ticker(clock, controller.interval_s, _acts(controller, control), goes_on, self._timers))
         self._boots: dict[int, Event] = {}
+        self.pools = [NodePool(one, clock, self._timers, self._start) for one in spec.node_pools]
+        """Nodes for instances to stand on; empty where they need none."""
+        for number, pool in enumerate(self.pools):
+            mine = [one for one in instances if one.spec.pool == number]
+            for one in mine:
+                pool.spec.nodes_of(one.spec.devices)
+            pool.begin([one for one in mine if one.state is InstanceState.UP])
         if spec.failures is not None:
             self._plan_failures(spec.failures)
 
@@ -217,10 +228,13 @@ class Cluster:
 
     # -- states ---------------------------------------------------------------------------------------------------------------------
 
-    def set_state(self, instance: Instance, state: InstanceState) -> None:
-        """An instance starts, drains, stops or dies."""
+    def set_state(self, instance: Instance, state: InstanceState, keeps_node: bool = False) -> None:
+        """An instance starts, drains, stops (and gives its devices back, unless it keeps them) or dies."""
         instance.state = state
         self.states.append((self.clock.now, instance.index, state.value))
+        self.scaling.became(instance.index, state, self.clock.now)
+        if state is InstanceState.OFF and not keeps_node and self.pools:
+            self.pools[instance.spec.pool].release(instance)
         self.entry.update()
         self.decode.update()
         if state is InstanceState.UP:
@@ -230,11 +244,24 @@ class Cluster:
                 self.kv_transfers.retry()
             self._listener.instance_available(self.clock.now)
 
-    def boot(self, instance: Instance, delay_s: float) -> None:
-        """The instance serves after `delay_s` seconds."""
+    def boot(self, instance: Instance) -> None:
+        """The instance starts as soon as it has devices, and serves when it has."""
         self.set_state(instance, InstanceState.BOOTING)
-        at_s = self.clock.now + delay_s
-        self._boots[instance.index] = self._timers.at("start", at_s, lambda event: self._booted(instance, event))
+        self.scaling.ordered(instance.index, self.clock.now)
+        if self.pools:
+            self.pools[instance.spec.pool].ask(instance)
+        else:
+            self._start(instance, 0.0)
+
+    def _start(self, instance: Instance, image_s: float) -> None:
+        """An instance has its devices; the image is there after so many seconds."""
+        own = instance.spec.stages or (Stage(BOOT, instance.spec.boot_s),)
+        self._serves_after(instance, image_s + instance.spec.boot_s, (Stage(IMAGE, image_s), *own) if image_s else own)
+
+    def _serves_after(self, instance: Instance, delay_s: float, stages: tuple[Stage, ...]) -> None:
+        now = self.clock.now
+        self.scaling.placed(instance.index, now, stages)
+        self._boots[instance.index] = self._timers.at("start", now + delay_s, lambda event: self._booted(instance, event))
 
     def _booted(self, instance: Instance, event: Event) -> None:
         if self._boots.get(instance.index) is event and instance.state is InstanceState.BOOTING:
@@ -245,6 +272,15 @@ class Cluster:
         self.set_state(instance, InstanceState.DRAINING)
         if not instance.outstanding:
             self.set_state(instance, InstanceState.OFF)
+
+    def scaling_log(self) -> ScalingLog | None:
+        """What controllers decided, how instances started, and on which nodes they stood; None of a run in which nothing scales."""
+        nodes = tuple(times for number, pool in enumerate(self.pools) for times in pool.times(number))
+        first = np.cumsum([0, *(len(pool.nodes) for pool in self.pools)]).tolist()
+        stays = [one._replace(node=one.node + first[number]) for number, pool in enumerate(self.pools) for one in pool.stays]
+        by_time = tuple(sorted(stays, key=lambda one: one.from_s))
+        of_instances = tuple(instance.spec.pool for instance in self.instances)
+        return with_nodes(self.scaling.log(), self.spec.node_pools, of_instances, nodes, by_time)
 
     # -- failures ------------------------------------------------------------------------------------------------------------------
 
@@ -274,7 +310,7 @@ class Cluster:
         now = self.clock.now
         self.failures += 1
         comes_back = instance.state is InstanceState.UP
-        self.set_state(instance, InstanceState.OFF)
+        self.set_state(instance, InstanceState.OFF, keeps_node=comes_back)
         for migration in list(self.migrations.under_way.values()):
             if instance in (migration.source, migration.destination):
                 migration.abort("an instance died")
@@ -282,7 +318,9 @@ class Cluster:
         if self.kv_transfers is not None:
             lost += self.kv_transfers.crash(instance)
         if comes_back:
-            self.boot(instance, failures.restart_s)
+            self.set_state(instance, InstanceState.BOOTING)
+            self.scaling.ordered(instance.index, now)
+            self._serves_after(instance, failures.restart_s, (Stage(RESTART, failures.restart_s),))
         for request in lost:
             self._listener.request_lost(request, instance, failures.rule, now)
 

@@ -37,6 +37,8 @@ def collected(run: Simulation) -> RunRecords:
     finished = columns.finish_s[np.isfinite(columns.finish_s)]
     if len(finished):
         ends.append(float(finished.max()))
+    if run.cut_s is not None:
+        ends.append(run.cut_s)
     return RunRecords(
         table=run.table,
         requests=columns,
@@ -47,6 +49,7 @@ def collected(run: Simulation) -> RunRecords:
         moves=run.cluster.migrations.columns() if run.cluster.spec.controllers else None,
         instance_states=tuple(run.cluster.states),
         roles=tuple(run.cluster.roles),
+        scaling=run.cluster.scaling_log(),
         counters={
             "steps": float(sum(len(lane.step_end_s) for lane in lanes)),
             "plans": float(sum(len(lane.span_steps) for lane in lanes)),

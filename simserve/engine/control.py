@@ -8,6 +8,7 @@ from simserve.contracts.cluster import Decoding, Load, Score
 from simserve.engine import migration
 from simserve.engine.instance import Instance
 from simserve.engine.instance_state import InstanceState
+from simserve.engine.scaling_log import Command, Decision
 from simserve.engine.spec import ROLES
 from simserve.engine.watching import Watch
 from simserve.errors import PolicyError
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 class ClusterControl:
     """The cluster in a controller's hands. Instances are numbers."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, number: int = 0) -> None:
         self._cluster = cluster
         self._name = name
+        self._number = number
         self._watches: dict[Score, Watch] = {}
 
     @property
@@ -113,17 +115,31 @@ class ClusterControl:
         """Starts an instance that is off; it serves after its boot time. One that drains goes on serving."""
         one = self._instance(instance)
         if one.state is InstanceState.DRAINING:
+            self._command(instance, "start")
             self._cluster.set_state(one, InstanceState.UP)
         elif one.state is InstanceState.OFF:
-            self._cluster.boot(one, one.spec.boot_s)
+            self._command(instance, "start")
+            self._cluster.boot(one)
 
     def drain(self, instance: int) -> None:
         """Stops an instance as soon as the requests it has are done or gone."""
         one = self._instance(instance)
         if one.state is InstanceState.UP:
+            self._command(instance, "drain")
             self._cluster.drain(one)
         elif one.state is InstanceState.BOOTING:
+            self._command(instance, "drain")
             self._cluster.set_state(one, InstanceState.OFF)
+
+    def decided(
+        self, actual: int, desired: int, metric: str = "", value: float | None = None, target: float | None = None, role: str = ""
+    ) -> None:
+        """Writes a decision into the scaling log, whether anything changes or not."""
+        now, number = self.now, self._number
+        self._cluster.scaling.decisions.append(Decision(now, number, role, metric, value, target, actual, desired))
+
+    def _command(self, instance: int, what: str) -> None:
+        self._cluster.scaling.commands.append(Command(self.now, self._number, int(instance), what))
 
     def set_role(self, instance: int, role: str) -> None:
         """Makes an instance a "mixed", "prefill" or "decode" one. Raises PolicyError where requests could not be finished."""

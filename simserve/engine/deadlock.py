@@ -26,6 +26,12 @@ def who_waits(cluster: Cluster) -> str:
         if unassigned:
             text += f", {unassigned} of them prefilled: no decode instance serves"
         found.append(text)
+    found += [
+        f"{len(pool.waiting)} instances wait for a node of pool '{pool.spec.name}', which has as many as max_nodes allows "
+        f"({pool.spec.max_nodes})"
+        for pool in cluster.pools
+        if pool.waiting
+    ]
     if kv_transfers is not None:
         found += [
             f"{waiting} wait for KV blocks of instance {number}, the first for {blocks}"

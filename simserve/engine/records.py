@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.engine.scaling_log import ScalingLog
 from simserve.workload.requests import RequestTable
 
 F64 = NDArray[np.float64]
@@ -309,12 +310,15 @@ class RunRecords:
     emissions: Emissions
     instances: tuple[InstanceInfo, ...]
     end_s: float
+    """When the last request or step ended; of a run that was cut with requests left, the time of the cut."""
     moves: Moves | None = None
     instance_states: tuple[tuple[float, int, str], ...] = ()
     """(seconds, instance number, what it became: up, draining, booting, off), in order of time. Instances are up at time 0 if nothing else
     is said."""
     roles: tuple[tuple[float, int, str], ...] = ()
     """Changes of roles while running: (seconds, instance number, the new role), in order of time."""
+    scaling: ScalingLog | None = None
+    """What controllers decided, how instances started, and their nodes; None of a run in which nothing scales."""
     counters: dict[str, float] = field(default_factory=dict)
     """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, reread_tokens, swapped_tokens,
     kv_blocks_in_use_at_end."""

@@ -144,6 +144,8 @@ class Simulation:
         self.source = Source(workload, self.clock, self, open_ended)
         self.cancellations = Cancellations(self)
         self._sink = sink
+        self.cut_s: float | None = None
+        """When the run was cut with requests left: its end, whatever happened last before."""
         self.ended: Callable[[Iterable[int], float], None] = self.source.ended
         """Called with the rows of requests that have ended, in order: what waited for them is released."""
         self._watched = sink is not None or self._patience_s is not None or open_ended
@@ -162,6 +164,7 @@ class Simulation:
         self.clock.run(until=until_s)
         if until_s is not None:
             self._cut(until_s)
+            self.cut_s = until_s if self.recorder.ended < rows else None
         elif self.recorder.ended < rows:
             left = rows - self.recorder.ended
             raise PolicyError(f"deadlock: no event is to come and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")

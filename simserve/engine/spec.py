@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from simserve.contracts import FCFS, VERIFY, Acceptance, Controller, CostModel, LoadSource, QueueOrder, Router, Scheduler, Speculation
 from simserve.engine.jitter import StepJitter
 from simserve.engine.kv_groups import NO_LIMIT, KvGroups
+from simserve.engine.provisioning import NodePoolSpec, Stage
 from simserve.errors import ConfigError, nearest
 
 ROLES = ("mixed", "prefill", "decode")
@@ -57,7 +58,10 @@ class InstanceSpec:
     node              number of the node it stands in
     uplink            how KV leaves the node, shared by all instances of the node; None = through `link`
     starts            whether it serves from the beginning; otherwise a controller may start it
-    boot_s            from the order to start until it serves: booting, loading weights
+    boot_s            from the order to start until it serves: booting, loading weights; with node pools, from when it has its devices
+                      and their nodes the image
+    stages            what `boot_s` is the sum of, for the scaling log; () = one stage
+    pool              number of the node pool that it stands on, where there are any
 
     scheduler         the policy object (one per instance: policies may keep state)
     cost              seconds of its steps
@@ -128,6 +132,8 @@ class InstanceSpec:
     uplink: LinkSpec | None = None
     starts: bool = True
     boot_s: float = 0.0
+    stages: tuple[Stage, ...] = ()
+    pool: int = 0
     kv_groups: KvGroups | None = None
     speculation: Speculation | None = None
     jitter: StepJitter | None = None
@@ -156,6 +162,8 @@ class InstanceSpec:
             )
         if self.api_servers < 0:
             raise ConfigError(f"instance '{self.name}': api_servers must be at least 0, found {self.api_servers}")
+        if self.stages and not math.isclose(self.boot_s, sum(stage.seconds for stage in self.stages), rel_tol=1e-9, abs_tol=1e-9):
+            raise ConfigError(f"instance '{self.name}': boot_s must be the sum of its stages, found {self.boot_s}")
         if not self.boot_s >= 0:
             raise ConfigError(f"instance '{self.name}': boot_s must be at least 0, found {self.boot_s}")
         if self.role not in ROLES:
@@ -229,6 +237,7 @@ class ClusterSpec:
                  False: the decode instance pulls when it has memory
     layerwise    with `push`: the KV of each layer leaves as soon as it is computed
     controllers  act on the cluster on their timers
+    node_pools   the nodes that instances stand on; () = devices are there when an instance wants them
     """
 
     router: Router | None = None
@@ -239,6 +248,7 @@ class ClusterSpec:
     controllers: tuple[Controller, ...] = ()
     failures: Failures | None = None
     migration: MigrationSpec = MigrationSpec()
+    node_pools: tuple[NodePoolSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.refresh_s >= 0:

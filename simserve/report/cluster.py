@@ -77,14 +77,14 @@ def _each(records: RunRecords, experiment: Mapping[str, Any]) -> list[dict[str, 
         moved = moves.outcome == 0
         columns["moved_in"] = np.bincount(moves.destination[moved], minlength=size)
         columns["moved_out"] = np.bincount(moves.source[moved], minlength=size)
-    roles = _roles(experiment, size)
+    roles = instance_roles(experiment, size)
     return [
         {"name": info.name, "role": roles[number], **{key: column[number] for key, column in columns.items()}}
         for number, info in enumerate(records.instances)
     ]
 
 
-def _roles(experiment: Mapping[str, Any], size: int) -> list[str | None]:
+def instance_roles(experiment: Mapping[str, Any], size: int) -> list[str | None]:
     """The role of each instance as the resolved experiment states it; None where the run was not made from one."""
     groups = (experiment.get("cluster") or {}).get("instances") or []
     roles = [group.get("role") for group in groups for _ in range(group.get("max_count", group.get("count", 1)))]

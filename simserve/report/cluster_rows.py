@@ -20,7 +20,8 @@ def cluster_facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if serving["min"] != serving["max"] or serving["max"] != cluster["instances"]:
         paid = f"{with_unit(cluster['instances_mean'], '')} of {cluster['instances']:,} on average"
         served = f"{serving['min']:,} to {serving['max']:,} served at a time, {serving['end']:,} at the end"
-        facts.append(("Instances paid for", f"{paid}; {served}"))
+        ordered = (summary.get("scaling") or {}).get("nodes") is not None  # it is nodes that are paid for
+        facts.append(("Instances ordered or serving" if ordered else "Instances paid for", f"{paid}; {served}"))
     if cluster["failures"]:
         lost = summary["requests"]["reasons"]["failed"].get("its instance died", 0)
         ended = f"; {lost:,} request{'s' if lost != 1 else ''} failed with them" if lost else ""

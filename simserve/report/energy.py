@@ -9,7 +9,7 @@ import numpy as np
 
 from simserve.contracts.wrapping import innermost
 from simserve.engine.records import F64, LaneLog, RunRecords, Status
-from simserve.report.cluster import COSTS, seconds_in
+from simserve.report.scaling.paid import spare_device_s, with_devices_s
 from simserve.report.utilisation import busy_s
 from simserve.report.window import Window
 
@@ -62,9 +62,10 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
     """What summary.json holds under `energy`, over the whole run; None when the profile of an instance has no figures.
 
     costs  the cost model of each instance, in the records' order
-    An instance draws power from when it boots until it ends; one that is off draws none.
+    An instance draws power from when it boots until it ends; one that is off draws none. The devices of a node draw it from when the node
+    is there until it is removed, whether an instance stands on them or not.
     """
-    whole, exists_s = Window(0.0, records.end_s), seconds_in(records, COSTS)
+    whole, exists_s = Window(0.0, records.end_s), with_devices_s(records)
     rows: list[dict[str, Any]] = []
     validated = True
     for number, (info, cost) in enumerate(zip(records.instances, costs, strict=True)):
@@ -76,7 +77,7 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
             return None
         validated &= cost.energy_validated
         rows.append({"name": info.name, "energy_j": joules, "mean_power_w": joules / records.end_s if records.end_s else None})
-    total = float(sum(row["energy_j"] for row in rows))
+    total = float(sum(row["energy_j"] for row in rows)) + _spare_j(records, costs)
     output = int(records.requests.generated_tokens.sum())
     tokens = output + int(records.table.prompt_tokens[records.requests.generated_tokens > 0].sum())
     return {
@@ -87,6 +88,18 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
         "validated": validated,
         "instances": rows,
     }
+
+
+def _spare_j(records: RunRecords, costs: Sequence[Any]) -> float:
+    """Of devices of nodes on which no instance stands: those of an instance that does nothing."""
+    joules = 0.0
+    for pool, device_s in enumerate(spare_device_s(records)):
+        assert records.scaling is not None
+        number = records.scaling.instance_pools.index(pool)
+        cost = innermost(costs[number])
+        idle = cost.energy(*_totals([]), 0.0, device_s / records.instances[number].devices) if isinstance(cost, Metered) else None
+        joules += idle or 0.0
+    return joules
 
 
 def _totals(lanes: Sequence[LaneLog]) -> tuple[F64, F64, F64, F64]:

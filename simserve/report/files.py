@@ -16,6 +16,7 @@ from simserve.errors import OutputError
 SUMMARY = "summary.json"
 REQUESTS = "requests.parquet"
 STEPS = "steps.parquet"
+SCALING = "scaling.parquet"
 TIMELINE = "timeline.json"
 REPORT = "report.html"
 EXPERIMENT = "experiment.resolved.yaml"

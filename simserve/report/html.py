@@ -21,6 +21,7 @@ from simserve.report.rows import (
     stack,
     with_unit,
 )
+from simserve.report.scaling.words import facts
 
 
 def run_html(summary: dict[str, Any], pictures: list[Picture], note: str = "") -> str:
@@ -70,6 +71,7 @@ def _content(summary: dict[str, Any]) -> dict[str, Any]:
             "head": cluster_head(summary) if summary.get("cluster") else [],
             "rows": cluster_rows(summary),
         },
+        "scaling": {"facts": facts(summary), **((summary.get("scaling") or {}).get("log") or {"head": [], "rows": [], "left_out": 0})},
         "costs": [(", ".join(group["instances"]), operators(group["cost"]), _pretty(group["cost"])) for group in summary["simulated"]],
         "experiment": _pretty(summary["experiment"]),
     }

@@ -146,6 +146,7 @@ def slo_summary(m: Measurement) -> dict[str, Any] | None:
             "limits": _limits(m, name),
             "judged": judged,
             "met": met,
+            "missed": judged - met,
             "attainment": met / judged if judged else math.nan,
             "attainment_by_limit": by,
             "goodput_per_s": met / m.window.length_s if m.window.length_s > 0 else math.nan,

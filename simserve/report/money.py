@@ -1,6 +1,7 @@
 """Money and energy at the meter: what the devices of a run cost while they existed, and what that is for a million tokens.
 
-An instance is paid for from when it boots until it ends, idle or not (`cluster.COSTS`).
+An instance is paid for from when it boots until it ends, idle or not; with node pools a node is, from its order to its removal
+(`scaling.paid`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simserve.engine.records import RunRecords
-from simserve.report.cluster import COSTS, seconds_in
+from simserve.report.scaling.paid import HOUR_S, paid_device_s
 
 JOULES_PER_KWH = 3.6e6
-_HOUR_S = 3600.0
 
 
 def at_the_meter(energy: Mapping[str, Any], records: RunRecords, pue: float, gco2_per_kwh: float | None) -> dict[str, Any]:
@@ -39,16 +39,15 @@ def run_money(
     kwh, usd_per_kwh     electricity that is paid on top; where it is and its energy is not known, nothing is said of it
     about                where the prices are from
     """
-    paid_s = seconds_in(records, COSTS)
-    hours = [one.devices * seconds / _HOUR_S for one, seconds in zip(records.instances, paid_s, strict=True)]
-    devices_usd = float(sum(price * each for price, each in zip(usd_per_device_hour, hours, strict=True)))
+    paid = [(usd_per_device_hour[number], seconds / HOUR_S) for number, seconds in paid_device_s(records)]
+    devices_usd = float(sum(price * hours for price, hours in paid))
     electricity_usd = kwh * usd_per_kwh if kwh is not None and usd_per_kwh else None
     usd = devices_usd + (electricity_usd or 0.0)
     return {
         "usd": usd,
-        "usd_per_hour": usd / records.end_s * _HOUR_S if records.end_s else None,
+        "usd_per_hour": usd / records.end_s * HOUR_S if records.end_s else None,
         **_per_million("usd", usd, records),
-        "device_hours": float(sum(hours)),
+        "device_hours": float(sum(hours for _, hours in paid)),
         "devices_usd": devices_usd,
         "electricity_usd": electricity_usd,
         "prices": dict(about),

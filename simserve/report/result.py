@@ -104,6 +104,15 @@ class Result:
 
         return step_frame(self.records)
 
+    @cached_property
+    def scaling(self) -> pd.DataFrame:
+        """What controllers decided, how instances started and nodes came and went: one row an event (see scaling.log.SCALING_COLUMNS). No
+        rows where nothing scales."""
+        from simserve.report.scaling.log import scaling_table
+
+        frame: pd.DataFrame = scaling_table(self.records, self.experiment).to_pandas()
+        return frame
+
     @property
     def plot(self) -> Plots:
         """Plots of the run: each method returns matplotlib axes."""
@@ -121,8 +130,8 @@ class Result:
     ) -> Path:
         """Write the result's files into a directory (created; it must be empty unless `force`) and return its path.
 
-        Always: experiment.resolved.yaml, requests.parquet, summary.json. On demand: steps.parquet, timeline.json (Perfetto),
-        plots/*.png, report.html (which holds its plots itself). Raises OutputError.
+        Always: experiment.resolved.yaml, requests.parquet, summary.json; scaling.parquet of a run that scales. On demand: steps.parquet,
+        timeline.json (Perfetto), plots/*.png, report.html (which holds its plots itself). Raises OutputError.
         """
         out = Path(directory)
         files.make_directory(out, force)
@@ -134,6 +143,10 @@ class Result:
             from simserve.report.step_file import write_steps
 
             files.write_whole(out / files.STEPS, lambda part: write_steps(self.records, part))
+        if self.records.scaling is not None:
+            from simserve.report.scaling.log import write_scaling
+
+            files.write_whole(out / files.SCALING, lambda part: write_scaling(self.records, self.experiment, part))
         if timeline:
             from simserve.report.perfetto.timeline import write_timeline
 

@@ -47,10 +47,18 @@ class StoredResult:
     @cached_property
     def requests(self) -> pd.DataFrame:
         """As Result.requests, from requests.parquet. Raises OutputError when the file is missing or damaged."""
+        return self._table(files.REQUESTS)
+
+    @cached_property
+    def scaling(self) -> pd.DataFrame:
+        """As Result.scaling, from scaling.parquet. Raises OutputError when the file is missing (nothing scaled) or damaged."""
+        return self._table(files.SCALING)
+
+    def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
         import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
-        path = self.directory / files.REQUESTS
+        path = self.directory / name
         try:
             return pd.read_parquet(path)
         except (OSError, pa.ArrowException) as error:
@@ -69,17 +77,19 @@ class StoredResult:
         """(report.html once more, a note on what it lacks or ""): the pictures in plots/, or else those that requests.parquet allows."""
         from simserve.report.html import run_html
         from simserve.report.page import Picture, pictures
-        from simserve.report.plots.run import CAPTIONS
+        from simserve.report.plots.run import CAPTIONS, SCALING_PLOT
 
-        places = {name: self.directory / files.PLOTS / f"{name}.png" for name in CAPTIONS}
+        scales = bool(self._summary.get("scaling"))
+        shown = [name for name in CAPTIONS if scales or name != SCALING_PLOT]
+        places = {name: self.directory / files.PLOTS / f"{name}.png" for name in shown}
         missing = [name for name, place in places.items() if not place.is_file()]
         drawn = {picture.name: picture for picture in pictures(self.plot.figures(missing))} if missing else {}
         for name, place in places.items():
             if place.is_file():
                 drawn[name] = Picture(name, CAPTIONS[name], place.read_bytes())
-        lacking = [name.replace("_", " ") for name in CAPTIONS if name not in drawn]
+        lacking = [name.replace("_", " ") for name in shown if name not in drawn]
         note = f"Not here, because {files.PLOTS}/ lacks them and they need the run itself: {', '.join(lacking)}." if lacking else ""
-        return run_html(self._summary, [drawn[name] for name in CAPTIONS if name in drawn], note), note
+        return run_html(self._summary, [drawn[name] for name in shown if name in drawn], note), note
 
     def __repr__(self) -> str:
         return f"StoredResult({str(self.directory)!r})"

@@ -14,6 +14,9 @@ from simserve.report.drafts import speculation_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
 from simserve.report.provenance import compared, efficiencies, from_python, memory_notes, models_taken, simulated, unvalidated
+from simserve.report.scaling.paid import paid_summary
+from simserve.report.scaling.starts import scaling_summary
+from simserve.report.scaling.words import with_changes
 from simserve.report.workload_notes import workload_notes
 from simserve.version import __version__
 
@@ -55,6 +58,8 @@ def summarise(
         "energy": energy,
         "experts": experts,
         "money": money,
+        "paid": paid_summary(m.records),
+        "scaling": with_changes(scaling_summary(m.records, experiment), m.records, experiment),
         "saturation": {
             "saturated": m.saturation.saturated,
             "waiting_by_quarter": list(m.saturation.quarters),

@@ -20,6 +20,7 @@ from simserve.report.rows import (
     outcome,
     stack,
 )
+from simserve.report.scaling.words import facts
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _MISSED_LEAST = ("p90", "mean", "p50")
 _ANY_WIDTH = 10_000
+_CHANGES = 12
 _LEFT_OUT_FIRST = ("KV mean", "served", "prefills", "tokens", "KV max", "moved out", "moved in", "busy")
 
 
@@ -50,6 +52,10 @@ class _ByWidth:
         if summary.get("cluster"):
             yield cluster_table(summary, options.max_width)
             for name, text in cluster_facts(summary):
+                yield Text(f"{name}: {text}")
+        if scaling := summary.get("scaling"):
+            yield scaling_table(scaling["log"], options.max_width)
+            for name, text in facts(summary):
                 yield Text(f"{name}: {text}")
         if line := belief_line(summary):
             yield Text()
@@ -119,6 +125,24 @@ def cluster_table(summary: dict[str, Any], width: int) -> Table:
         table.add_column(column[0], justify="left" if column[0] in ("instance", "role") else "right", no_wrap=True)
     for row in zip(*(column[1:] for column in columns), strict=True):
         table.add_row(*row)
+    return table
+
+
+def scaling_table(log: dict[str, Any], width: int) -> Table:
+    """The first changes of the scaling log; on a narrow terminal without the counts."""
+    from rich import box
+    from rich.table import Table
+
+    shown, columns = log["rows"][:_CHANGES], range(len(log["head"]))
+    left = len(log["rows"]) - len(shown) + log["left_out"]
+    if sum(max(len(row[at]) for row in [log["head"], *shown]) + 3 for at in columns) > width:
+        columns = range(4)
+    caption = f"{left:,} more changes in scaling.parquet" if left else None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    for at in columns:
+        table.add_column(log["head"][at], justify="left" if at in (1, 2) else "right", no_wrap=True)
+    for row in shown:
+        table.add_row(*(row[at] for at in columns))
     return table
 
 

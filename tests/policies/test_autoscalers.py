@@ -40,6 +40,9 @@ class Cluster(SimpleNamespace):
     def first_token_waits(self, since_s: float) -> list[float]:
         return [wait_s for at_s, wait_s in self.waits if at_s > since_s]
 
+    def decided(self, *decision: Any) -> None:
+        self.decisions = [*getattr(self, "decisions", []), decision]
+
     def start(self, number: int) -> None:
         self.states[number] = "booting" if self.boots else "up"
 

@@ -180,6 +180,9 @@ class Control:
         self.running: dict[int, list[Decoding]] = {}
         self.under_way: dict[int, int] = {}
 
+    def decided(self, *decision: Any) -> None:
+        """What it is told is what it does."""
+
     def load(self, number: int) -> Load:
         return self.loads[number]
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from simserve.bounds import LEAST_INTERVAL_S, MOST_S
 from simserve.contracts import ClusterControl, Request
-from simserve.policies.scaling.pool import Pool, PoolParams
+from simserve.policies.scaling.pool import Pool, PoolParams, Reason
 from simserve.policies.scaling.replicas import Stabilisation
 
 
@@ -58,9 +58,10 @@ class Forecast:
     def act(self, cluster: ClusterControl) -> None:
         now, params, pool = cluster.now, self.params, Pool(cluster, self.params)
         self._smooth(now, self._arrivals(cluster))
-        wanted = math.ceil(self._ahead(now) / (params.requests_per_s * params.utilisation) - 1e-9)
+        ahead, of_one = self._ahead(now), params.requests_per_s * params.utilisation
+        wanted = math.ceil(ahead / of_one - 1e-9)
         bounded = max(params.min_instances, min(wanted, pool.most))
-        pool.bring_to(self._stabilisation.stabilised(now, pool.count, bounded))
+        pool.bring_to(self._stabilisation.stabilised(now, pool.count, bounded), Reason("forecast_per_s", ahead, of_one))
 
     def _arrivals(self, cluster: ClusterControl) -> int:
         """Requests that have come since the last check: those that have ended or are there, less those that had come before."""

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from simserve.bounds import LEAST_INTERVAL_S, MOST_INSTANCES, MOST_S
 from simserve.contracts import ClusterControl, Request
 from simserve.policies.scaling.exported import Exported, Metric
-from simserve.policies.scaling.pool import Pool, PoolParams
+from simserve.policies.scaling.pool import BOUNDS, Pool, PoolParams, Reason
 from simserve.policies.scaling.replicas import RateLimit, Stabilisation, replicas_for_average, replicas_for_value
 
 
@@ -81,10 +81,11 @@ class Hpa:
         however fast it may scale. One without any instance is left alone, as Kubernetes leaves a Deployment of none."""
         current, least = pool.count, self.params.min_instances
         if current and not least <= current <= pool.most:
-            pool.bring_to(max(least, min(current, pool.most)))
+            pool.bring_to(max(least, min(current, pool.most)), BOUNDS)
             return
-        wanted = self._wanted(now, pool) if current else None
+        wanted, why = self._wanted(now, pool) if current else (None, Reason("none there"))
         if wanted is None:
+            pool.bring_to(current, why)
             return
         bounded = max(least, min(wanted, pool.most))
         stable = self._stabilisation.stabilised(now, current, bounded)
@@ -94,24 +95,28 @@ class Hpa:
         elif stable < current:
             stable = max(stable, self._down.least(now, current))
             self._down.note(now, current - stable)
-        pool.bring_to(stable)
+        pool.bring_to(stable, why)
 
-    def _wanted(self, now: float, pool: Pool) -> int | None:
-        """The most that any metric asks for; None where none says anything. With a metric missing, the others cannot ask for less."""
-        sample = self.exported.read(now)
+    def _wanted(self, now: float, pool: Pool) -> tuple[int | None, Reason]:
+        """The most that any metric asks for, and that metric; None where none says anything. With a metric missing, the others cannot ask
+        for less."""
+        sample, (first, its_target) = self.exported.read(now), next(iter(self.params.targets.items()))
         if sample is None:
-            return None
-        asked, silent = [], False
+            return None, Reason(first, None, its_target)
+        asked: list[tuple[int, Reason]] = []
+        silent = False
         for metric, target in self.params.targets.items():
             value = sample.values[metric]
             if value is None:
                 silent = True
                 continue
             if metric == "ttft_s":
-                asked.append(replicas_for_value(value, target, len(pool.ready), len(pool.booting), self.params.tolerance))
+                wanted = replicas_for_value(value, target, len(pool.ready), len(pool.booting), self.params.tolerance)
             else:  # those that have become ready since the sample have exported nothing yet
                 heard = min(sample.ready, len(pool.ready))
-                asked.append(replicas_for_average(value, target, heard, pool.count - heard, self.params.tolerance))
+                wanted = replicas_for_average(value, target, heard, pool.count - heard, self.params.tolerance)
+            asked.append((wanted, Reason(metric, value, target)))
         if not asked:
-            return None
-        return max([*asked, pool.count]) if silent else max(asked)
+            return None, Reason(first, None, its_target)
+        most, why = max(asked, key=lambda one: one[0])
+        return (max(most, pool.count) if silent else most), why

@@ -12,7 +12,7 @@ from simserve.bounds import MOST_INSTANCES, MOST_S
 from simserve.contracts import ClusterControl, Request
 from simserve.policies.scaling.exported import Metric
 from simserve.policies.scaling.hpa import Hpa, HpaParams
-from simserve.policies.scaling.pool import Pool
+from simserve.policies.scaling.pool import Pool, Reason
 
 
 class Keda:
@@ -65,12 +65,13 @@ class Keda:
     def _poll(self, cluster: ClusterControl, pool: Pool, now: float) -> bool:
         """Whether the number of instances was decided here: from nothing, or to nothing."""
         loads = [cluster.load(number) for number in pool.ready]
-        if cluster.held + sum(load.running + load.waiting for load in loads) > self.params.activation:
+        work = cluster.held + sum(load.running + load.waiting for load in loads)
+        if work > self.params.activation:
             self._active_s = now
             if not pool.count:
-                pool.bring_to(max(1, self.params.min_instances))
+                pool.bring_to(max(1, self.params.min_instances), Reason("requests", work, self.params.activation))
                 return True
         elif pool.count and not self.params.min_instances and now - self._active_s >= self.params.cooldown_s:
-            pool.bring_to(0)
+            pool.bring_to(0, Reason("idle_s", now - self._active_s, self.params.cooldown_s))
             return True
         return False

@@ -56,12 +56,15 @@ class LlumnixScaling:
         serving = {role for role, state in zip(roles, states, strict=True) if state in ("up", "booting")}
         if cluster.held and not serving - {"decode"}:  # no instance takes arrivals, however free the others are
             spare, average = [number for number in spare if roles[number] != "decode"], -math.inf
+        there, known = len(up) + len(booting), average if math.isfinite(average) else None
         if average < self.params.scale_up and spare:
+            cluster.decided(there, there + 1, "freeness", known, self.params.scale_up)
             cluster.start(spare[0])
         elif average > self.params.scale_down and not booting and len(up) > self.params.min_instances:
             # The emptiest stops soonest; of equals the last started.
             stoppable = self._stoppable(up, states, roles)
             if stoppable:
+                cluster.decided(there, there - 1, "freeness", known, self.params.scale_down)
                 cluster.drain(min(stoppable, key=lambda number: (cluster.load(number).running + cluster.load(number).waiting, -number)))
         if "prefill" in roles:
             self._complete(cluster)

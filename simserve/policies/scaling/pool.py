@@ -6,7 +6,7 @@ that go, the ones that do not serve yet go first, then those with the highest nu
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,19 @@ class PoolParams(PolicyParams):
                 f"min_instances is {self.min_instances} and max_instances {self.max_instances}: no number of instances is both"
             )
         return self
+
+
+class Reason(NamedTuple):
+    """What a decision follows from: a metric with its value (None: not known) and its target."""
+
+    metric: str
+    value: float | None = None
+    target: float | None = None
+
+
+UNSTATED = Reason("")
+BOUNDS = Reason("bounds")
+"""The instances that there must be, or may be."""
 
 
 class Pool:
@@ -58,8 +71,9 @@ class Pool:
         there = self.count + len(self.off)
         return there if self._params.max_instances is None else min(there, self._params.max_instances)
 
-    def bring_to(self, count: int) -> None:
-        """Starts or drains instances until `count` serve or boot, as far as there are any to start."""
+    def bring_to(self, count: int, why: Reason = UNSTATED) -> None:
+        """Starts or drains instances until `count` serve or boot, as far as there are any to start. Each is a line of the scaling log."""
+        self._cluster.decided(self.count, count, why.metric, why.value, why.target, self._params.role)
         for number in self.off[: max(0, count - self.count)]:
             self._cluster.start(number)
         going = [*reversed(self.booting), *reversed(self.ready)]

@@ -10,7 +10,7 @@ from pydantic import Field
 from simserve.bounds import LEAST_INTERVAL_S, MOST_S
 from simserve.contracts import ClusterControl, Request
 from simserve.policies.scaling.exported import Exported, Sample
-from simserve.policies.scaling.pool import Pool, PoolParams
+from simserve.policies.scaling.pool import BOUNDS, Pool, PoolParams, Reason
 
 
 class Saturation:
@@ -45,21 +45,31 @@ class Saturation:
         params, now, pool = self.params, cluster.now, Pool(cluster, self.params)
         self._exported.look(cluster, pool)
         if 0 < pool.count < params.min_instances:
-            pool.bring_to(params.min_instances)
+            pool.bring_to(params.min_instances, BOUNDS)
         if now - self._decided_s < params.decide_s - 1e-9:
             return
         samples = self._exported.since(self._decided_s - params.metric_lag_s, now)
         self._decided_s = now
         if not samples or not pool.ready or pool.booting:  # what boots may be enough
             return
+        wanted = pool.count
         if pool.count < pool.most and self._short(samples):
-            pool.bring_to(pool.count + 1)
+            wanted += 1
         elif pool.count > params.min_instances and self._safe(samples):
-            pool.bring_to(pool.count - 1)
+            wanted -= 1
+        pool.bring_to(wanted, self._tightest(samples))
 
     def _short(self, samples: Sequence[Sample]) -> bool:
         """Whether the spare capacity has fallen below a trigger in any sample; with every instance saturated none is to spare."""
         return any(spare is None or self._below(*spare) for spare in map(self._spare, samples))
+
+    def _tightest(self, samples: Sequence[Sample]) -> Reason:
+        """The spare capacity that comes nearest to its trigger, of all samples; 0 where every instance was saturated."""
+        params, spare = self.params, [self._spare(sample) or (0.0, 0.0) for sample in samples]
+        kv, queue = min(kv for kv, _ in spare), min(queue for _, queue in spare)
+        if kv - params.kv_spare <= (queue - params.queue_spare) / params.queue_threshold:
+            return Reason("kv_spare", kv, params.kv_spare)
+        return Reason("queue_spare", queue, params.queue_spare)
 
     def _safe(self, samples: Sequence[Sample]) -> bool:
         """Whether all samples leave enough to spare with the load on one instance less."""

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SCALING_PLOT = "scaling"
+"""Of runs that scale only."""
+
 CAPTIONS = {
+    SCALING_PLOT: "Instances and nodes over time against the load, with the requests that missed the SLO.",
     "latency_cdf": "Latency distributions. Dotted: the SLO.",
     "latency_over_time": "Latency over time. Grey: outside the measured window.",
     "queue_and_batch": "Requests that wait for their first step, and requests in the running steps.",
@@ -84,6 +88,14 @@ class Plots:
 
         return draw_panels(throughput_panels(self.measurement), metric, ax, title, legend)
 
+    def scaling(
+        self, metric: Metrics = None, ax: Axes | Sequence[Axes] | None = None, *, title: str | bool = True, legend: bool = True
+    ) -> list[Axes]:
+        """Instances, nodes and load over simulated time, with the requests that missed the SLO. Metrics: instances, nodes, load."""
+        from simserve.report.plots.scaling import scaling_panels
+
+        return draw_panels(scaling_panels(self.measurement), metric, ax, title, legend)
+
     def step_time(self, ax: Axes | None = None, *, title: str | bool = True, legend: bool = True) -> Axes:
         """Step time against the tokens in the step."""
         from simserve.report.plots.load import step_time
@@ -111,5 +123,7 @@ class Plots:
     def figures(self) -> Iterator[tuple[str, str, Figure]]:
         """(file name without suffix, caption, figure) of the plots of the report, one at a time to keep memory small."""
         for name, caption in CAPTIONS.items():
+            if name == SCALING_PLOT and self.measurement.records.scaling is None:
+                continue
             drawn = getattr(self, name)()
             yield name, caption, figure_of(drawn[0] if isinstance(drawn, list) else drawn)

@@ -63,11 +63,16 @@ def available(kind: Kind) -> list[str]:
 
 
 def _folder(kind: str) -> Path:
+    return _folder_beside(_PACKAGE, kind)
+
+
+@functools.lru_cache(maxsize=len(_SUFFIXES))
+def _folder_beside(package: Path, kind: str) -> Path:
     # A folder called `traces` beside an installed package belongs to another package: only a checkout has pyproject.toml there.
-    checkout = _PACKAGE.parent
+    checkout = package.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / kind).is_dir():
         return checkout / kind
-    return _PACKAGE / "_data" / kind
+    return package / "_data" / kind
 
 
 def _files(kind: str) -> tuple[Path, ...]:

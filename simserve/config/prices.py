@@ -85,6 +85,8 @@ def _price(section: PricesSection, known: PriceList, hardware: str, base_dir: Pa
 
 def _refuse_unknown(section: PricesSection, hardware: Sequence[str]) -> None:
     """Raises ConfigError for a price of a device that there is not: it would be read over."""
+    if not section.usd_per_hour:
+        return
     known = [*resources.available("hardware_profiles"), *hardware, *(Path(name).stem for name in hardware)]
     for name in section.usd_per_hour:
         if name not in known and not name.endswith((".yaml", ".yml")):

@@ -110,6 +110,12 @@ class KvCache:
         """Free blocks that can be taken before contents are forgotten."""
         return self._free if self.prefix is None else self.prefix.spare(self._free)
 
+    def spare_beside(self, decodes: int) -> int:
+        """Free blocks that steps of so many decodes can take before contents are forgotten, for which `settle` wants a block more for each;
+        below 0, the next step forgets some."""
+        spare = self.spare_blocks
+        return spare if self.radix is None or self.block_tokens == 1 else spare - decodes
+
     def fits(self, blocks: int, grown: int = 0) -> bool:
         """Whether so many blocks can be taken above the watermark. `grown` = blocks that steps of a span in progress have taken already."""
         return self._free - grown - blocks >= self.watermark_blocks

@@ -210,8 +210,8 @@ class Lane:
             if steps > 1:
                 # Forgetting contents may change what waiting requests need; what is freed later in the span does not bring them back.
                 frees = self.batch.speculating is not None and self.batch.speculating.frees
-                room = self.kv.spare_blocks if plan.waiting or frees else self.kv._free
-                steps = group.steps_within(room, steps)
+                room = self.kv.spare_beside(plan.decodes) if plan.waiting or frees else self.kv._free
+                steps = group.steps_within(room, steps) if room >= 0 else 1
             if steps > 1 and self.batch.speculating is not None:
                 others = bool(plan.waiting or self.batch.prefilling or self.batch.swapped)
                 steps = self.batch.speculating.steps_alike(plan.decode_budget, others, steps)

@@ -411,7 +411,8 @@ class StepPlan(Step):
             if self._batch.reorders and len(waiting):
                 return self
             self.repeat = UNTIL_EVENT if steps is None else steps
-            self.ignores_arrivals = waiting.fcfs and len(waiting) > 0 if ignore_arrivals is None else ignore_arrivals
+            # Elsewhere a newcomer may be the head of the queue after the step, and the load of the instance tells of the head.
+            self.ignores_arrivals = waiting.fcfs and (len(waiting) > 0 if ignore_arrivals is None else ignore_arrivals)
         return self
 
     def _take(self, request: LiveRequest) -> None:

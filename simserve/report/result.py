@@ -13,7 +13,7 @@ from simserve.report.metrics import Measurement, measure
 from simserve.report.plots.run import Plots
 from simserve.report.slo import normalize_limits
 from simserve.report.stored import StoredResult
-from simserve.report.summary import headlines_of, summarise, to_json_types
+from simserve.report.summary import figures_of, headlines_of, summarise, to_json_types
 from simserve.uncertainty.belief import Belief
 from simserve.uncertainty.facts import Facts
 from simserve.uncertainty.run import belief_of
@@ -78,6 +78,11 @@ class Result:
     def uncertainty(self) -> Belief | None:
         """How far to believe the run: its label, and an 80 % interval of each headline (docs/intervals.md). None of a study's runs."""
         return None if self.facts is None else belief_of(self.facts, headlines_of(self.measurement))
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """The parts of the summary that hold figures, as they were computed; NaN for what is not defined. Runs of studies need no more."""
+        return figures_of(self.measurement, self.experiment, self.energy, self.experts, self.money)
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""

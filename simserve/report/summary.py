@@ -34,20 +34,40 @@ def summarise(
     money: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything summary.json holds. Deterministic: no times of day, no host, no machine."""
-    given, headlines = from_python(experiment), headlines_of(m)
-    drafts = speculation_summary(m.records, m.window)
+    given, figures = from_python(experiment), figures_of(m, experiment, energy, experts, money)
     content = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "simserve_version": __version__,
-        "simulated": headlines["simulated"],
+        "simulated": simulated(m.records),
         "unvalidated": _unvalidated(m, energy, experts),
         **({"policies_from_python": given} if given else {}),
         "workload": {"requests": len(m.records.table), "provenance": m.records.table.provenance},
+        **figures,
+        "counters": dict(m.records.counters),
+        "warnings": [*notes, *_given(given), *warnings(m, energy, experts), *workload_notes(m.records.table.provenance, experiment)],
+        "intervals": intervals,
+        "experiment": dict(experiment),
+    }
+    plain = to_json_types(content)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def figures_of(
+    m: Measurement,
+    experiment: Mapping[str, Any],
+    energy: Mapping[str, Any] | None = None,
+    experts: Mapping[str, Any] | None = None,
+    money: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The parts of a summary that hold figures, as they were computed: what a study takes from a run, which has no use for the rest."""
+    drafts = speculation_summary(m.records, m.window)
+    return {
         "window": {"start_s": m.window.start_s, "end_s": m.window.end_s, "length_s": m.window.length_s, "run_s": m.records.end_s},
         "requests": request_counts(m),
-        "latency": headlines["latency"],
-        "throughput": headlines["throughput"],
+        "latency": _latency(m),
+        "throughput": throughput(m),
         "slo": slo_summary(m),
         "utilisation": utilisation(m),
         "queue": queues(m),
@@ -65,20 +85,16 @@ def summarise(
             "waiting_by_quarter": list(m.saturation.quarters),
             "message": m.saturation.message,
         },
-        "counters": dict(m.records.counters),
-        "warnings": [*notes, *_given(given), *warnings(m, energy, experts), *workload_notes(m.records.table.provenance, experiment)],
-        "intervals": intervals,
-        "experiment": dict(experiment),
     }
-    plain = to_json_types(content)
-    assert isinstance(plain, dict)
-    return plain
 
 
 def headlines_of(m: Measurement) -> dict[str, Any]:
     """The part of a summary that intervals are of, and what was simulated."""
-    latency = {name: {metric: asdict(stats) for metric, stats in of_class.items()} for name, of_class in m.latency.items()}
-    return {"simulated": simulated(m.records), "latency": latency, "throughput": throughput(m)}
+    return {"simulated": simulated(m.records), "latency": _latency(m), "throughput": throughput(m)}
+
+
+def _latency(m: Measurement) -> dict[str, Any]:
+    return {name: {metric: asdict(stats) for metric, stats in of_class.items()} for name, of_class in m.latency.items()}
 
 
 def _given(policies: list[dict[str, Any]]) -> list[str]:

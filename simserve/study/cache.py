@@ -67,8 +67,12 @@ class RunCache:
         path = self._path(key)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps({"key": key, "row": row, "sha256": _row_digest(key, row)}), encoding="utf-8")
+            text = json.dumps({"key": key, "row": row, "sha256": _row_digest(key, row)})
+            try:
+                part.write_text(text, encoding="utf-8")
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part.write_text(text, encoding="utf-8")
             os.replace(part, path)
         except OSError as error:
             with contextlib.suppress(NotADirectoryError):  # below a file there is no part

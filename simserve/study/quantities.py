@@ -35,7 +35,7 @@ class Scalar(NamedTuple):
 
 def _at(*path: str) -> Callable[[Result, str], Any]:
     def read(result: Result, slo_class: str) -> Any:
-        node: Any = result.summary_dict()
+        node: Any = result.figures
         for key in path:
             node = node.get(slo_class if key == BY_CLASS else key) if isinstance(node, Mapping) else None
         return node
@@ -44,7 +44,7 @@ def _at(*path: str) -> Callable[[Result, str], Any]:
 
 
 def _completed_fraction(result: Result, slo_class: str) -> float | None:
-    counts = result.summary_dict()["requests"]
+    counts = result.figures["requests"]
     return counts["completed"] / counts["total"] if counts["total"] else None
 
 
@@ -141,12 +141,12 @@ def standard(classes: tuple[str, ...] = ()) -> tuple[Quantity, ...]:
 
 def value_of(result: Result, wanted: Quantity) -> float | None:
     """The quantity's value in a run; None where it is not defined. Raises ConfigError for a class that the workload does not have."""
-    summary = result.summary_dict()
+    figures = result.figures
     slo_class = _known_class(result.measurement, wanted.slo_class)
     if wanted.name in SCALARS:
         value = SCALARS[wanted.name].read(result, slo_class)
     elif wanted.stat in STATS:
-        value = summary["latency"][slo_class].get(LATENCIES[wanted.name].name, {}).get(wanted.stat)
+        value = figures["latency"][slo_class].get(LATENCIES[wanted.name].name, {}).get(wanted.stat)
     else:
         value = _percentile(result.measurement, slo_class, wanted)
     return None if value is None or not math.isfinite(value) else float(value)

@@ -28,7 +28,7 @@ import yaml
 import simserve
 from simserve.config import deployment
 from simserve.engine.records import RunRecords, Status
-from simserve.errors import ConfigError, TraceError
+from simserve.errors import ConfigError, ModelError, TraceError
 from tests.engine.random_experiments import RandomExperiment, experiment
 from tests.engine.wider_experiments import wider
 
@@ -96,7 +96,7 @@ def outcome(case: RandomExperiment, folder: Path, seconds: int = SECONDS, check:
             "cancelled": bool((r.status == Status.CANCELLED).any()),
             "cut": bool((r.status == Status.UNFINISHED).any()),
         }
-    except (ConfigError, TraceError) as problem:
+    except (ConfigError, ModelError, TraceError) as problem:
         found |= {"kind": "refused", "said": str(problem)[:300]}
     except TooSlow:
         found |= {"kind": "hung", "said": f"no end after {seconds} s"}

@@ -26,6 +26,8 @@ FAULTS = {
     660: "a request that had arrived got no sequence slot although the last had just been given up, and the policy was blamed",
     666: "lanes with nothing but arrived requests counted as empty",
     694: "a retry before any request had got a token",
+    2276: "a span of verifying steps forgot contents later than the same steps one by one",
+    3598: "newcomers whom a plan had ignored were not in the order of the queue when an instance's load was asked for",
     700158: "a request without output beside those whose drafts were worked out together",
 }
 """Seed -> what was wrong when the hunt found it."""

@@ -11,7 +11,7 @@ from simserve.engine.records import F64
 from simserve.report.drafts import step_tokens
 from simserve.report.metrics import Measurement
 from simserve.report.plots.panels import Panels
-from simserve.report.plots.style import COLOURS, legend_above, nothing, one, style, time_unit
+from simserve.report.plots.style import COLOURS, legend_above, log_numbers, nothing, one, style, time_unit
 from simserve.report.series import (
     bin_edges,
     kv_used_in_bins,
@@ -113,8 +113,7 @@ def step_time(m: Measurement, ax: Axes | None = None) -> Axes:
             (has_prefill, "with prompt chunks", COLOURS[1], "^"),
         ):
             ax.plot(token[rows], 1e3 * second[rows], marker, color=colour, markersize=3, alpha=0.35, markeredgewidth=0, label=label)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
+        log_numbers(ax.xaxis)
         ax.set_ylim(bottom=0)
         ax.set_title("Step time")
         ax.set_xlabel("tokens in the step")

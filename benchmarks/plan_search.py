@@ -5,7 +5,8 @@
 For each question every plan is simulated in full on the seeds on which the search verifies its finalists: the cheapest plan that meets the
 predicate on their means, with the queue not growing through most of them, is the exhaustive answer. The search agrees when its answer
 costs the same, or when a limit lies inside the error of its figure for one of the two, so that they are not told apart. Plans that the
-capacity bound calls overloaded count as such even where a short run of them meets the SLO; how many there are is reported.
+capacity bound calls overloaded count as such even where a short run of them meets the SLO; how many there are is reported. So is how many
+meet it that the bound of bursts eliminates: that bound is of these very seeds, so there must be none.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from simserve.study.cache import RunCache
 from simserve.study.folder import RUNS
 from simserve.study.plan.belief import Believed, believed
 from simserve.study.plan.bounds import bounds
-from simserve.study.plan.limits import limits
+from simserve.study.plan.limits import broken_at_best, limits
 from simserve.study.plan.runs import Execution, Found, Runs, Wanted
 from simserve.study.plan.search import PlanSpec, find, specify
 from simserve.study.plan.space import Plan
@@ -113,10 +114,10 @@ def exhaustive(spec: PlanSpec, jobs: int | None, out: Path | None) -> dict[str, 
     runs = Runs(spec.base, spec.experiment, spec.load, spec.predicate.quantities, Execution(jobs=jobs), cache)
     seeds = range(spec.experiment.spec.seed + 1, spec.experiment.spec.seed + 1 + spec.section.replicates)
     meets: list[tuple[Plan, list[Found]]] = []
-    overloaded = 0
+    overloaded = in_bursts = 0
     for family in spec.space.families():
         placed = spec.base.load(family.plan((1,) * len(family.shapes)).changes(spec.experiment))
-        known = bounds(placed, spec.load, spec.predicate.quantities)
+        known = bounds(placed, spec.load, spec.predicate.quantities, spec.fresh)
         for counts in spec.space.counts(family):
             plan = family.plan(counts)
             wanted = [Wanted(plan, 1.0, seed) for seed in seeds]
@@ -129,6 +130,7 @@ def exhaustive(spec: PlanSpec, jobs: int | None, out: Path | None) -> dict[str, 
             if known.overloaded(counts, tuple(shape.role for shape in family.shapes)):
                 overloaded += 1
                 continue
+            in_bursts += bool(broken_at_best(limits(spec.predicate), known.best_in_bursts(counts, spec.predicate.quantities)))
             meets.append((plan, found))
     best = min(meets, key=lambda pair: pair[0].order, default=None)
     doubtful: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ def exhaustive(spec: PlanSpec, jobs: int | None, out: Path | None) -> dict[str, 
         "doubtful": list(doubtful),
         "meets": len(meets),
         "overloaded_that_meet_it_once": overloaded,
+        "eliminated_by_bursts_that_meet_it": in_bursts,
         "requests": runs.requests,
     }
 

@@ -7,16 +7,18 @@ from typing import NamedTuple
 from simserve.config.experiment import Experiment
 from simserve.errors import SimserveError
 from simserve.study.quantities import Quantity, classes_of, standard, value_of
+from simserve.uncertainty.belief import Belief
 
 WORKER_DIED = "the worker process died in it (killed, or out of memory)"
 
 
 class Task(NamedTuple):
-    """An experiment to run. `extra` are figures wanted besides the standard row."""
+    """An experiment to run. `extra` are figures wanted besides the standard row; `believe`: also how far to believe the run."""
 
     number: int
     experiment: Experiment
     extra: tuple[Quantity, ...] = ()
+    believe: bool = False
 
 
 class Outcome(NamedTuple):
@@ -25,6 +27,7 @@ class Outcome(NamedTuple):
     number: int
     values: dict[str, float | None] | None
     error: str | None
+    belief: Belief | None = None
 
 
 def evaluate(task: Task) -> Outcome:
@@ -35,9 +38,9 @@ def evaluate(task: Task) -> Outcome:
     from simserve.simulation import simulated
 
     try:
-        result = simulated(task.experiment)  # without bands: a study has replicates of its own
+        result = simulated(task.experiment, believe=task.believe)  # without bands: a study has replicates of its own
         wanted = dict.fromkeys((*standard(classes_of(result)), *task.extra))
-        return Outcome(task.number, {q.column: value_of(result, q) for q in wanted}, None)
+        return Outcome(task.number, {q.column: value_of(result, q) for q in wanted}, None, result.uncertainty)
     except SimserveError as error:
         return Outcome(task.number, None, f"{type(error).__name__}: {error}")
     except MemoryError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from simserve.config.experiment import Experiment
 from simserve.errors import SimserveError
-from simserve.uncertainty.belief import Interval, of_run
+from simserve.uncertainty.belief import Belief, Interval, of_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,11 @@ def believed(experiment: Experiment) -> Believed:
     from simserve.simulation import simulated
 
     try:
-        belief = of_run(simulated(experiment, believe=True))
+        return from_belief(of_run(simulated(experiment, believe=True)))
     except SimserveError:
         return Believed()
+
+
+def from_belief(belief: Belief | None) -> Believed:
+    """What a run said of itself; without a label where it said nothing."""
     return Believed() if belief is None else Believed(belief.label, belief.line, belief.relative)

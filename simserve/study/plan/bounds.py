@@ -9,11 +9,13 @@ and its token budget allow,
 
 and its value the utilisation of one instance: n instances with n below it are overloaded, whatever a short run shows. Contexts are
 means (a step's time is linear in them), prompts as long as the mean (attention is convex in them), so both err on the plan's side.
+That is of the mean load. Of the very requests of the seeds on which finalists are verified, `bursts` says how many must wait too long.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -25,9 +27,10 @@ from simserve.config.experiment import Experiment
 from simserve.contracts import Slice, Step
 from simserve.errors import ConfigError, ModelError, ProfileError
 from simserve.model import ModelArchitecture, load_model
+from simserve.study.plan.bursts import Prompts, best_in_bursts, first_token_within_s
 from simserve.study.plan.offered import Offered
 from simserve.study.quantities import LATENCIES, Quantity
-from simserve.workload.requests import F64
+from simserve.workload.requests import F64, I64
 
 _LENGTHS = 12
 """Prompt lengths at which the time of a first token is computed; between them it is a line."""
@@ -43,12 +46,16 @@ class Bounds:
             experiment itself makes no sense
     demand  instances of each pool that the load keeps busy at best; 0 where the load follows the plan
     best    column -> what no run can better: latencies from below, attainment from above
+    prompts  of the seeds on which finalists are verified, as work of the first pool; empty where waiting is not bounded
+    within_s  what the SLO allows a first token; None = some request may take any time
     """
 
     error: str = ""
     demand: tuple[float, ...] = ()
     best: dict[str, float] = field(default_factory=dict)
     refused: bool = False
+    prompts: tuple[Prompts, ...] = ()
+    within_s: float | None = None
 
     def overloaded(self, counts: tuple[int, ...], roles: tuple[str, ...]) -> str:
         """Which pool the load overloads however well it is served, in words; "" when none."""
@@ -58,6 +65,10 @@ class Bounds:
                 return f"overloaded: the load keeps {demand:.3g}{what} instances busy at best, the plan has {count}"
         return ""
 
+    def best_in_bursts(self, counts: tuple[int, ...], wanted: tuple[Quantity, ...]) -> dict[str, float]:
+        """Column -> what no mean over the seeds of the verification can better, for what must wait; of figures that bursts bound."""
+        return best_in_bursts(self.prompts, counts[0], self.within_s, wanted)
+
     def utilisation(self, counts: tuple[int, ...]) -> float | None:
         """Of the busiest pool, at best; None where the load follows the plan."""
         if not any(self.demand):
@@ -65,8 +76,9 @@ class Bounds:
         return max(demand / count for demand, count in zip(self.demand, counts, strict=True))
 
 
-def bounds(experiment: Experiment, load: Offered, wanted: tuple[Quantity, ...]) -> Bounds:
-    """Of the family of an experiment that has one instance of each pool. `wanted`: figures of which the best is asked."""
+def bounds(experiment: Experiment, load: Offered, wanted: tuple[Quantity, ...], fresh: Sequence[Offered] = ()) -> Bounds:
+    """Of the family of an experiment that has one instance of each pool. `wanted`: figures of which the best is asked; `fresh`: the load
+    on the seeds on which finalists are verified."""
     section = experiment.spec.model_section
     try:
         model = _model(section.name, str(experiment.base_dir), section.quantisation)
@@ -74,7 +86,8 @@ def bounds(experiment: Experiment, load: Offered, wanted: tuple[Quantity, ...]) 
         slots = [_slots(pool, load) for pool in pools]
         demand = tuple(_demand(pool, group.role, most, load) for pool, group, most in zip(pools, experiment.groups, slots, strict=True))
         first, last = pools[0], pools[-1]
-        return Bounds("", demand, _best(experiment, load, _first_token_s(first, load), _next_token_s(last, load), wanted))
+        best = _best(experiment, load, _first_token_s(first, load), _next_token_s(last, load), wanted)
+        return Bounds("", demand, best, False, _prompts(experiment, first, load, fresh), first_token_within_s(experiment, load))
     except (ConfigError, ModelError, ProfileError) as error:
         return Bounds(str(error))
 
@@ -84,6 +97,27 @@ def _model(name: str, base_dir: str, quantisation: str | None) -> ModelArchitect
     from pathlib import Path
 
     return load_model(name, base_dir=Path(base_dir), quantisation=quantisation)
+
+
+def _prompts(experiment: Experiment, pool: Deployment, load: Offered, fresh: Sequence[Offered]) -> tuple[Prompts, ...]:
+    """The prompts of each seed as work of one instance. None where clients wait for answers, where a cache may spare computing them, or
+    where not every request is measured."""
+    cuts = experiment.spec.metrics
+    if load.rate_per_s is None or _spared(pool, load) or cuts.warmup_s or cuts.cooldown_s or experiment.spec.until_s is not None:
+        return ()
+    lengths = _lengths(load)
+    most = (pool.step_tokens or pool.slots * max(1, int(load.prompt_tokens))) * pool.parallel.dp
+    least_s = [0.0, *(length * _least_token_s(pool, int(length), most) for length in lengths)]
+    found = []
+    for one in fresh:
+        work_s = np.interp(one.prompt, [0, *lengths], least_s)
+        found.append(Prompts(one.arrival_s, np.asarray(work_s, dtype=np.float64), float(_outside_s(pool, one).min())))
+    return tuple(found)
+
+
+def _least_token_s(pool: Deployment, length: int, most: int) -> float:
+    """Seconds of a prompt token in the best step of prompts of this length alone, of at most so many tokens."""
+    return min(max(pool.cost.stage_times(Step(0, slices=_slices(tokens, length)))) / tokens for tokens in _grid(most, 64))
 
 
 def _slots(pool: Deployment, load: Offered) -> int:
@@ -131,7 +165,7 @@ def _steps(pool: Deployment, role: str, slots: int, load: Offered) -> F64:
             tokens = min(chunk, budget * dp - sequences)
             if tokens < 0 or (not sequences and tokens <= 0):
                 continue
-            step = Step(sequences, sequences * context, context if sequences else 0, _slices(tokens, load))
+            step = Step(sequences, sequences * context, context if sequences else 0, _slices(tokens, max(1, int(load.prompt_tokens))))
             rows.append((float(sequences), float(max(tokens, 0)), max(pool.cost.stage_times(step))))
     return np.array(sorted(rows))
 
@@ -142,9 +176,8 @@ def _grid(most: int, least: int = 1) -> list[int]:
     return sorted({round(most / 2 ** (k / 2)) for k in range(steps + 1)} - {0})
 
 
-def _slices(tokens: int, load: Offered) -> list[Slice]:
-    """Prompt tokens of a step as prompts of the mean length, or a chunk in the middle of one."""
-    length = max(1, int(load.prompt_tokens))
+def _slices(tokens: int, length: int) -> list[Slice]:
+    """Prompt tokens of a step as prompts of this length, or a chunk in the middle of one."""
     if tokens <= 0:
         return []
     if tokens < length:
@@ -163,13 +196,25 @@ def _spared(pool: Deployment, load: Offered) -> bool:
     return load.reusable and bool(pool.kv.prefix_caching)
 
 
+def _lengths(load: Offered) -> I64:
+    """Prompt lengths from the shortest to the longest."""
+    return np.unique(np.quantile(load.prompt, np.linspace(0, 1, _LENGTHS), method="inverted_cdf")).astype(np.int64)
+
+
+def _outside_s(pool: Deployment, load: Offered) -> F64:
+    """Seconds of each request's first token in which no instance works on it."""
+    path = pool.engine.request_path if pool.engine is not None else None
+    if path is None:
+        return np.zeros(len(load.prompt))
+    return np.asarray(path.per_request_s + path.per_prompt_token_s * load.prompt + path.delay_s, dtype=np.float64)
+
+
 def _first_token_s(pool: Deployment, load: Offered) -> F64:
     """Seconds of each request's first token on an empty instance."""
-    path = pool.engine.request_path if pool.engine is not None else None
-    outside = np.zeros(len(load.prompt)) if path is None else path.per_request_s + path.per_prompt_token_s * load.prompt + path.delay_s
+    outside = _outside_s(pool, load)
     if _spared(pool, load):
         return np.asarray(outside + _alone_s(pool, Step(0, slices=[Slice(1, 0)])), dtype=np.float64)
-    lengths = np.unique(np.quantile(load.prompt, np.linspace(0, 1, _LENGTHS), method="inverted_cdf"))
+    lengths = _lengths(load)
     seconds = [_prompt_s(pool, int(length)) for length in lengths]
     return np.asarray(outside + np.interp(load.prompt, lengths, seconds), dtype=np.float64)
 
@@ -187,7 +232,7 @@ def _alone_s(pool: Deployment, step: Step) -> float:
 
 def _next_token_s(pool: Deployment, load: Offered) -> F64:
     """Seconds of each request's tokens after the first on an empty instance, the mean of one."""
-    lengths = np.unique(np.quantile(load.prompt, np.linspace(0, 1, _LENGTHS), method="inverted_cdf"))
+    lengths = _lengths(load)
     seconds = [_alone_s(pool, Step(1, int(length) + 1, int(length) + 1)) for length in lengths]
     return np.asarray(np.interp(load.prompt, lengths, seconds) / _tokens_a_step(pool), dtype=np.float64)
 

@@ -60,14 +60,15 @@ def tightest(found: tuple[Limit, ...], values: Mapping[str, float | None]) -> tu
     return min(known, key=lambda pair: pair[1]) if known else None
 
 
-def broken_at_best(found: tuple[Limit, ...], best: Mapping[str, float]) -> str:
+def broken_at_best(found: tuple[Limit, ...], best: Mapping[str, float], where: str = "on an empty instance") -> str:
     """The limit that even the best imaginable figures break, in words; "" when none is.
 
-    best  latencies from below, fractions from above
+    best   latencies from below, fractions from above
+    where  what they are the best of
     """
     for limit in found:
         value = best.get(limit.quantity.column)
         if value is not None and limit.quantity.more_is_worse == limit.upper and limit.broken(value):
             way = "at least" if limit.upper else "at most"
-            return f"{limit.text} ({way} {value:.4g} on an empty instance)"
+            return f"{limit.text} ({way} {value:.4g} {where})"
     return ""

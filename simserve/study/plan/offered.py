@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +11,22 @@ import numpy as np
 
 from simserve.config.experiment import Experiment
 from simserve.errors import ConfigError
+from simserve.study.base import with_seed
 from simserve.workload.config import build_workload
-from simserve.workload.requests import I64, RequestTable
+from simserve.workload.requests import F64, I64, RequestTable
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
     """The requests of an experiment, those that failed in the trace left out.
 
+    arrival_s   when they come, in order; lengths and classes are in this order too
     rate_per_s  requests a second from the first arrival to the last; None where clients wait for answers, so that the load follows the plan
     reusable    prompts say what they contain, so that a prefix cache may spare computing them
     """
 
     table: RequestTable
+    arrival_s: F64
     prompt: I64
     output: I64
     slo_class: I64
@@ -55,16 +59,32 @@ def offered(experiment: Experiment) -> Offered:
     assert experiment.spec.workload is not None
     workload = build_workload(experiment.spec.workload, experiment.base_dir, experiment.spec.seed)
     table = workload.requests
-    served = table.output_tokens > 0
-    if not bool(served.any()):
+    served = np.argsort(table.arrival_s, kind="stable")
+    served = served[table.output_tokens[served] > 0]
+    if not len(served):
         raise ConfigError(f"{experiment.name}: no request of the workload has an answer, so there is nothing to plan for")
-    span_s = float(table.arrival_s[served].max() - table.arrival_s[served].min())
+    span_s = float(table.arrival_s[served[-1]] - table.arrival_s[served[0]])
     waits = workload.concurrency is not None or workload.max_concurrency is not None or bool((table.after >= 0).any())
-    rate = None if waits or span_s <= 0 else int(served.sum()) / span_s
+    rate = None if waits or span_s <= 0 else len(served) / span_s
     return Offered(
-        table, table.prompt_tokens[served], table.output_tokens[served], table.slo_class.codes[served].astype(np.int64), rate,
-        table.prefix is not None,
+        table, table.arrival_s[served], table.prompt_tokens[served], table.output_tokens[served],
+        table.slo_class.codes[served].astype(np.int64), rate, table.prefix is not None,
     )  # fmt: skip
+
+
+def fresh_loads(experiment: Experiment, load: Offered, seeds: Sequence[int]) -> list[Offered]:
+    """The load on each of these seeds; one alone where the seed changes nothing (a replayed trace)."""
+    found: list[Offered] = []
+    for seed in seeds:
+        found.append(offered(with_seed(experiment, seed)))
+        if len(found) == 1 and _same(load, found[0]):
+            break
+    return found
+
+
+def _same(one: Offered, other: Offered) -> bool:
+    pairs = ((one.arrival_s, other.arrival_s), (one.prompt, other.prompt), (one.output, other.output))
+    return all(np.array_equal(own, theirs) for own, theirs in pairs)
 
 
 def shortened(experiment: Experiment, load: Offered, fraction: float) -> dict[str, Any]:

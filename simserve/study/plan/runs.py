@@ -15,10 +15,12 @@ from simserve.progress.study import Progress, Step
 from simserve.study.backends import execute
 from simserve.study.base import Base, with_seed
 from simserve.study.cache import Row, RunCache, run_key
+from simserve.study.plan.belief import Believed, believed, from_belief
 from simserve.study.plan.offered import Offered, shortened
 from simserve.study.plan.space import Plan
 from simserve.study.quantities import Quantity
 from simserve.study.task import Task
+from simserve.uncertainty.belief import Belief
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,10 @@ class Runs:
     _work: float = 0.0
     _start_s: float = field(default_factory=time.monotonic)
     _known: dict[tuple[str, float, int], Found] = field(default_factory=dict)
+    _beliefs: dict[tuple[str, float, int], Belief] = field(default_factory=dict)
 
-    def of(self, wanted: Sequence[Wanted]) -> list[Found]:
-        """The runs, in the order in which they were asked for."""
+    def of(self, wanted: Sequence[Wanted], believe: bool = False) -> list[Found]:
+        """The runs, in the order in which they were asked for. `believe`: they also say how far to believe them (`belief`)."""
         new = list(dict.fromkeys(one for one in wanted if _key(one) not in self._known))
         keys: dict[int, str] = {}
         tasks = []
@@ -84,13 +87,20 @@ class Runs:
                 if row is not None:
                     self._put(one, Found(row, None))
                     continue
-            tasks.append(Task(number, experiment, self.quantities))
+            tasks.append(Task(number, experiment, self.quantities, believe))
         how = self.execution
         for outcome in execute(tasks, len(tasks), how.backend, how.jobs, how.address) if tasks else ():
             if self.cache is not None and outcome.values is not None:
                 self.cache.put(keys[outcome.number], outcome.values)
+            if outcome.belief is not None:
+                self._beliefs[_key(new[outcome.number])] = outcome.belief
             self._put(new[outcome.number], Found(outcome.values or {}, outcome.error))
         return [self._known[_key(one)] for one in wanted]
+
+    def belief(self, one: Wanted) -> Believed:
+        """How far to believe a run; one that was found in the cache, or not asked for with `believe`, is made once more for it."""
+        found = self._beliefs.get(_key(one))
+        return believed(self.placed(one)) if found is None else from_belief(found)
 
     def placed(self, one: Wanted) -> Experiment:
         """The experiment of a run. Raises ConfigError."""
@@ -98,13 +108,10 @@ class Runs:
         return with_seed(self.base.load(changes), one.seed)
 
     def _put(self, one: Wanted, found: Found) -> None:
+        """Keeps a run and counts it, and its requests where it ran to the end."""
         self._known[_key(one)] = found
-        self.count(one, ran=found.error is None)
-
-    def count(self, one: Wanted, ran: bool = True) -> None:
-        """Counts a run, and its requests where it `ran` to the end."""
         self.done += 1
-        if ran:
+        if found.error is None:
             self.requests += math.ceil(one.fraction * self.load.requests)
         self._work += one.fraction
         if self.progress is not None:

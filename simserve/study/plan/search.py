@@ -27,17 +27,17 @@ from simserve.study.base import VARIANT, Base, base
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.folder import opened, other_versions_note
 from simserve.study.money import refuse_unpriced
-from simserve.study.plan.belief import Believed, believed
+from simserve.study.plan.belief import Believed
 from simserve.study.plan.bounds import Bounds, bounds
 from simserve.study.plan.deployed import deployed
 from simserve.study.plan.figures import Fate, Outcome, Verification
 from simserve.study.plan.limits import broken_at_best, limits, tightest
-from simserve.study.plan.offered import Offered, offered
+from simserve.study.plan.offered import Offered, fresh_loads, offered
 from simserve.study.plan.result import PLAN, PlanResult
 from simserve.study.plan.runs import Execution, Runs, Wanted
 from simserve.study.plan.screen import RUNGS, Screen, Screened
 from simserve.study.plan.space import Family, Plan, Space, space
-from simserve.study.plan.verify import hopeless, verified
+from simserve.study.plan.verify import hopeless, settled, verified
 from simserve.study.predicate import Predicate, parse
 
 BEST = "best.yaml"
@@ -53,8 +53,14 @@ class PlanSpec:
     predicate: Predicate
     space: Space
     load: Offered
+    fresh: tuple[Offered, ...]
     prices: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """On which finalists are verified: the search itself is on the experiment's own."""
+        return _fresh_seeds(self.experiment, self.section)
 
     @property
     def preview(self) -> str:
@@ -121,9 +127,16 @@ def specify(
         notes.append(f"{', '.join(usd)} has no price: plans are ranked by their devices (prices.usd_per_hour states one)")
     test = parse(when)
     refuse_unpriced(experiment, test)
-    spec = PlanSpec(origin, experiment, section, test, found, offered(experiment), prices, tuple(notes))
+    load = offered(experiment)
+    fresh = fresh_loads(experiment, load, _fresh_seeds(experiment, section))
+    spec = PlanSpec(origin, experiment, section, test, found, load, tuple(fresh), prices, tuple(notes))
     _refuse_too_many(spec)
     return spec
+
+
+def _fresh_seeds(experiment: Experiment, section: PlanSection) -> list[int]:
+    first = experiment.spec.seed + 1
+    return list(range(first, first + section.replicates))
 
 
 def _prices(experiment: Experiment, section: PlanSection, hardware: tuple[str, ...]) -> tuple[dict[str, float | None], dict[str, Any]]:
@@ -183,7 +196,7 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     wanted = spec.predicate.quantities
     runs = Runs(spec.base, spec.experiment, spec.load, wanted, execution, cache, progress)
     runs.most_work = len(entered) * (1 + RUNGS[0]) + spec.section.replicates * spec.section.finalists
-    screen = Screen(entered, spec.predicate, runs, spec.experiment.spec.seed)
+    screen = Screen(entered, spec.predicate, runs, spec.experiment.spec.seed, spec.section.replicates)
     for one, verification, values in _finalists(spec, screen, runs):
         fate = Fate.REFUTED if verification.failures else Fate.VERIFIED
         outcomes[one.plan] = _with(outcomes[one.plan], fate, _why(spec, verification), values, 1.0, verification)
@@ -215,7 +228,7 @@ def _bounds_of(spec: PlanSpec, family: Family) -> Bounds:
         experiment = spec.base.load(one.changes(spec.experiment))
     except SimserveError as error:
         return Bounds(str(error), refused=True)
-    return bounds(experiment, spec.load, spec.predicate.quantities)
+    return bounds(experiment, spec.load, spec.predicate.quantities, spec.fresh)
 
 
 def _refuse_useless(refused: Sequence[tuple[Family, str]], families: Sequence[Family]) -> None:
@@ -238,6 +251,10 @@ def _bounded(spec: PlanSpec, plan: Plan, known: Bounds) -> Outcome:
         fate, why = Fate.TOO_SLOW, broken
     elif busy := known.overloaded(plan.counts, roles):
         fate, why = Fate.OVERLOADED, busy
+    elif late := broken_at_best(
+        limits(spec.predicate), known.best_in_bursts(plan.counts, spec.predicate.quantities), "however its bursts are served"
+    ):
+        fate, why = Fate.OVERLOADED, late
     pools = tuple({"role": p.role, "count": p.count, "tp": p.tp, "pp": p.pp, "dp": p.dp, "ep": p.ep} for p in plan.placement.pools)
     utilisation = None if known.error else known.utilisation(plan.counts)
     return Outcome(plan.name, plan.family.hardware, pools, plan.devices, plan.usd_per_hour, fate, why, utilisation)
@@ -247,19 +264,21 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
     """The cheapest plan that is verified, those that were refuted before it, and cheaper ones that missed it by chance; then, while its
     margin lies inside its error, the same make with more instances, and of each next cost the plan with most head-room."""
     best, cost, doubts = None, math.inf, False
-    first = spec.experiment.spec.seed + 1
-    seeds = list(range(first, first + spec.section.replicates))
+    seeds: list[int] = []
     for one in screen.holding():
         if best is not None and _cost(one.plan, one.values) >= cost:
             continue  # an autoscaler's plan that cost more in the run that it held than the one that is verified
+        seeds = seeds or _heaviest_first(spec, one)
         verification, values = _verify(spec, one, runs, seeds)
         yield one, verification, values
         if verification.failures:
             seeds = _hardest_first(spec, one, runs, seeds, verification.seeds)
+            screen.hardest = seeds[0]
         elif _cost(one.plan, values) < cost:
             best, cost, doubts = one, _cost(one.plan, values), bool(verification.doubtful)
             screen.below = cost
     for one in screen.near_misses(cost):
+        seeds = seeds or _heaviest_first(spec, one)
         verification, values = _verify(spec, one, runs, seeds)
         yield one, verification, values
         if not verification.failures:
@@ -275,7 +294,7 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
         chosen = next(iter(more or above), None)
         if chosen is None:
             return
-        verification, values = _verify(spec, chosen, runs, seeds)
+        verification, values = _verify(spec, chosen, runs, seeds, until_settled=True)
         yield chosen, verification, values
         doubtful &= bool(verification.doubtful or verification.failures)
         above = [one for one in above if one is not chosen and (one.plan.order != chosen.plan.order or doubtful)]
@@ -297,6 +316,15 @@ def _why(spec: PlanSpec, verification: Verification) -> str:
     return f"{text} on {ran} of {of} fresh seeds, which decides it" if text and ran < of else text
 
 
+def _heaviest_first(spec: PlanSpec, one: Screened) -> list[int]:
+    """The fresh seeds in the order of what bursts do to a plan at least: what is most likely to refute it comes first."""
+    prompts = _bounds_of(spec, one.plan.family).prompts
+    if len(prompts) < len(spec.seeds):
+        return spec.seeds
+    waits = {seed: of.longest_wait_s(one.plan.counts[0]) for seed, of in zip(spec.seeds, prompts, strict=True)}
+    return sorted(spec.seeds, key=lambda seed: -waits[seed])
+
+
 def _hardest_first(spec: PlanSpec, one: Screened, runs: Runs, seeds: Sequence[int], ran: Sequence[int]) -> list[int]:
     """The seeds in the order in which they are likely to refute the next plan: what this one met worst comes first."""
     found = runs.of([Wanted(one.plan, 1.0, seed) for seed in ran])
@@ -305,19 +333,22 @@ def _hardest_first(spec: PlanSpec, one: Screened, runs: Runs, seeds: Sequence[in
     return sorted(seeds, key=lambda seed: margins.get(seed, math.inf))
 
 
-def _verify(spec: PlanSpec, one: Screened, runs: Runs, seeds: Sequence[int]) -> tuple[Verification, dict[str, float | None]]:
-    wanted = [Wanted(one.plan, 1.0, seed) for seed in seeds]
-    found, refuted = runs.of(wanted[:1]), False
+def _verify(
+    spec: PlanSpec, one: Screened, runs: Runs, seeds: Sequence[int], until_settled: bool = False
+) -> tuple[Verification, dict[str, float | None]]:
+    """On all fresh seeds, or as many as refute it. `until_settled`: a plan beside the answer needs no more than leave no doubt."""
+    wanted, limited = [Wanted(one.plan, 1.0, seed) for seed in seeds], limits(spec.predicate)
+    asked = wanted[min(1, len(wanted) - 1)]  # the second: plans that the first refutes need no belief
+    found, refuted = runs.of(wanted[:1], believe=wanted[0] is asked), False
     for more in (wanted[1:2], wanted[2:]):
-        refuted = hopeless(found, limits(spec.predicate), len(wanted))
+        refuted = hopeless(found, limited, len(wanted))
         if refuted or (len(found) == 2 and found[0] == found[1]):
             break  # or a replayed trace: further seeds repeat the run
-        found += runs.of(more)
-    belief = Believed()
-    if not refuted and not any(run.error for run in found):
-        belief = believed(runs.placed(wanted[0]))
-        runs.count(wanted[0])
-    return verified(found, seeds[: len(found)], spec.predicate, limits(spec.predicate), spec.experiment, belief)
+        if until_settled and settled(found, limited, spec.experiment):
+            break
+        found += runs.of(more, believe=asked in more)
+    belief = Believed() if refuted or any(run.error for run in found) else runs.belief(asked)
+    return verified(found, sorted(seeds[: len(found)]), spec.predicate, limited, spec.experiment, belief)
 
 
 def _screened(outcome: Outcome, one: Screened) -> Outcome:

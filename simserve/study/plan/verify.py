@@ -66,6 +66,20 @@ def hopeless(found: Sequence[Found], limits: Sequence[Limit], replicates: int) -
     return False
 
 
+def settled(found: Sequence[Found], limits: Sequence[Limit], experiment: Experiment) -> bool:
+    """Whether chance leaves no doubt: no limit, nor a latency behind attainment, lies inside the interval of its figure."""
+    if len(found) < 2:
+        return False
+    for limit in (*limits, *companions(limits, experiment)):
+        values = [run.values.get(limit.quantity.column) for run in found]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values):
+            _, low, high = mean_interval(known, CONFIDENCE)
+            if low <= limit.bound <= high:
+                return False
+    return True
+
+
 def companions(limits: Sequence[Limit], experiment: Experiment) -> list[Limit]:
     """What a limit on attainment comes to in latencies: with 99 % within `slo.ttft_s`, the p99 of TTFT. Attainment has no error of its own
     that is known, latencies have. Only of an SLO that is the same for all requests."""

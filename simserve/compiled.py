@@ -14,3 +14,12 @@ else:
     def mypyc_attr(**options: bool) -> Callable[[type[_T]], type[_T]]:
         """What mypyc reads of a class (`mypy_extensions.mypyc_attr`); nothing to the interpreter, which then needs no package for it."""
         return lambda kind: kind
+
+
+def engine_build() -> str:
+    """What runs the engine: "compiled (mypyc 1.18)" or "pure Python". Records are the same; it is in no result."""
+    try:
+        from simserve._compiled import COMPILER
+    except ImportError:
+        return "pure Python"
+    return f"compiled ({COMPILER})"

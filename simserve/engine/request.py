@@ -178,7 +178,7 @@ def seen_by(request: LiveRequest, oracle: bool, output_tokens: int) -> LiveReque
     """
     kind = request.kinds[oracle]
     if type(request) is not kind:
-        twin = kind.__new__(kind)
+        twin = kind(request.row, request.released_s, request.prompt_tokens, request.priority, request.max_output_tokens, request.session)
         for name in _ATTRIBUTES:
             if hasattr(request, name):
                 setattr(twin, name, getattr(request, name))

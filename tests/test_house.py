@@ -65,6 +65,7 @@ ALLOWED_IMPORTS = {
     "contracts": set(),
     "errors": set(),
     "plugins": set(),
+    "compiled": set(),
     "version": set(),
     "files": {"bounds", "hints"},
     "catalogue": {"plugins"},
@@ -74,7 +75,7 @@ ALLOWED_IMPORTS = {
 
 NOT_SHIPPED = {"benchmarks", "tests"}
 
-EVERYWHERE = {"bounds", "catalogue", "contracts", "errors", "files", "hints", "plugins", "renamed", "version"}
+EVERYWHERE = {"bounds", "catalogue", "compiled", "contracts", "errors", "files", "hints", "plugins", "renamed", "version"}
 """What every package may import: the metrics, what policies are written against, how numbers are bounded, mistakes named, files read,
 wrong words understood, old keys renamed, what records a version."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from simserve.compiled import mypyc_attr
 from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, Slice, Step
 from simserve.contracts.cost import F64, I64
 from simserve.cost.decode import Attending
@@ -54,6 +55,7 @@ Line = tuple[float, float, float, bool]
 """Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""
 
 
+@mypyc_attr(native_class=False)
 class StepCost(CostModel):
     """The cost model of one instance: a model on a hardware profile, laid out by `parallel`, driven by an engine's host.
 

@@ -117,7 +117,9 @@ def audit(lane: Lane) -> None:
             continue
         bases = [r.base_computed for r in group]
         _require(group.sum_base == sum(bases), "I2", f"the context total of {name} has drifted")
-        longest = copy.copy(group).longest_tokens()  # of a copy: asking the group itself would repair what it has forgotten
+        known = group._longest_base
+        longest = group.longest_tokens()
+        group._longest_base = known  # asking must not repair what it has forgotten
         _require(longest == max((b + group.tick + 1 for b in bases), default=0), "I2", f"the longest context of {name} has drifted")
         _require(
             sum(group.growth) == sum(group.growth_of(r) for r in group if r.grows), "I3", f"the growth histogram of {name} has drifted"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from operator import attrgetter
 from typing import Any
 
 import simpy
@@ -26,8 +25,6 @@ class Clock(simpy.Environment):
     SimPy schedules `now + delay`, which is not the same floating-point number as an end time the instance has summed up step by step.
     Stepwise and fast-forwarded runs must agree bit for bit, so the engine schedules absolute times.
     """
-
-    now: float = property(attrgetter("_now"), doc="Seconds of simulated time.")  # type: ignore[assignment]
 
     def __init__(self) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ def guarded(kind: Any, called: str, private: bool = False, free: tuple[str, ...]
     parts["__setattr__"] = set_attribute
     if private:
         parts["__getattribute__"] = get_attribute
-    if "__slots__" in kind.__dict__:
+    if not kind.__dictoffset__:  # its instances have no room for other attributes: slots, or compiled
         parts["__slots__"] = ()
     return type(f"Guarded{kind.__name__}", (kind,), parts)
 

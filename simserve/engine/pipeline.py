@@ -43,7 +43,9 @@ class Pipeline:
         """A request has come: idle lanes may start steps."""
         self._waker.soon()
 
-    poke = arrived
+    def poke(self) -> None:
+        """Something outside has changed: plan again."""
+        self._waker.soon()
 
     def at_boundary(self, lane: Lane, action: Callable[[float], None]) -> None:
         """Calls `action(now)` between two steps of the lane."""

@@ -45,6 +45,7 @@ class StepPlan(Step):
 
     __slots__ = (
         "_batch",
+        "_made",
         "_view",
         "asked",
         "budget_left",
@@ -68,7 +69,7 @@ class StepPlan(Step):
         "waiting",
     )
 
-    slices: list[Slice]
+    _made: list[Slice]  # `slices`, as the list that it is
     # Set when the step starts and when it has ended: the fields of a Span.
     start_s: float
     steps: int
@@ -83,7 +84,7 @@ class StepPlan(Step):
         self._batch = batch
         write(view, "_begin", self.reset)
         self.serial = 0
-        super().__init__(0, slices=[])
+        super().__init__(0)
         self.sliced: list[LiveRequest] = []
         self.layers: tuple[int, int] | None = None
         self.swap_times_s: list[float] = []
@@ -98,7 +99,7 @@ class StepPlan(Step):
         self.asked = False
         self.serial += 1
         self.decodes = 0
-        self.slices = []
+        self.slices = self._made = []
         self.sliced = []
         self.layers = None
         self.swap_times_s = []
@@ -219,7 +220,7 @@ class StepPlan(Step):
             self.budget_left -= drafted + 1
         live.planned = self.serial
         new, context = drafted + 1, live.computed_tokens
-        self.slices.append(Slice(new, context, None, VERIFY, live.row))
+        self._made.append(Slice(new, context, None, VERIFY, live.row))
         requests, tokens, pairs = self.verified or (0, 0, 0)
         self.verified = requests + 1, tokens + new, pairs + new * context + new * (new + 1) // 2
         self.sliced.append(live)
@@ -330,7 +331,7 @@ class StepPlan(Step):
         if prefix is not None and prefix.when_planned and layers is None:
             prefix.offer(live, computed + tokens)
         live.planned = self.serial
-        self.slices.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
+        self._made.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
         self.sliced.append(live)
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from simserve.contracts import Slice
@@ -11,7 +12,8 @@ from simserve.engine.request import LiveRequest
 class Planned(Protocol):
     """What they read and write of a StepPlan; the names are its own."""
 
-    slices: list[Slice]
+    slices: Sequence[Slice]
+    _made: list[Slice]
     sliced: list[LiveRequest]
     layers: tuple[int, int] | None
     budget_left: int | None

@@ -4,12 +4,52 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from simserve.compiled import mypyc_attr
 from simserve.contracts.request import State as State
 from simserve.engine.stated_columns import NONE_STATED, StatedColumns, Value
 
 _WAITING = State.WAITING  # read in a third of the time of an enumeration's attributes
 
 
+_ATTRIBUTES = (
+    "admission",
+    "base_computed",
+    "base_generated",
+    "beside_blocks",
+    "cached_estimate",
+    "cached_tokens",
+    "computed_tokens",
+    "entered_s",
+    "first_tick",
+    "first_token_s",
+    "generated_tokens",
+    "grows",
+    "held_blocks",
+    "layer_pass",
+    "loaded",
+    "losses",
+    "max_output_tokens",
+    "offered_ids",
+    "pinned_ids",
+    "planned",
+    "preemptions",
+    "prefill_end_s",
+    "prefix_ids",
+    "priority",
+    "prompt_tokens",
+    "recomputed_tokens",
+    "released_s",
+    "reread_tokens",
+    "row",
+    "scheduled_s",
+    "session",
+    "state",
+    "stated",
+    "target_tokens",
+)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LiveRequest:
     """What a policy may know of a request. The true output length is not among it (I8); an oracle sees OracleRequest.
 
@@ -37,42 +77,7 @@ class LiveRequest:
                      all); None otherwise. See StepPlan.prefill. A preemption loses it: each admission begins without
     """
 
-    __slots__ = (
-        "admission",
-        "base_computed",
-        "base_generated",
-        "beside_blocks",
-        "cached_estimate",
-        "cached_tokens",
-        "computed_tokens",
-        "entered_s",
-        "first_tick",
-        "first_token_s",
-        "generated_tokens",
-        "grows",
-        "held_blocks",
-        "layer_pass",
-        "loaded",
-        "losses",
-        "max_output_tokens",
-        "offered_ids",
-        "pinned_ids",
-        "planned",
-        "preemptions",
-        "prefill_end_s",
-        "prefix_ids",
-        "priority",
-        "prompt_tokens",
-        "recomputed_tokens",
-        "released_s",
-        "reread_tokens",
-        "row",
-        "scheduled_s",
-        "session",
-        "state",
-        "stated",
-        "target_tokens",
-    )
+    __slots__ = _ATTRIBUTES
 
     kinds: ClassVar[tuple[type[LiveRequest], type[OracleRequest]]]
     """Without and with the true output length (`seen_by`)."""
@@ -154,6 +159,7 @@ class LiveRequest:
         return f"<request {self.row}: {State(self.state).name.lower()}, {self.computed_tokens}/{self.target_tokens} tokens>"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OracleRequest(LiveRequest):
     """A request whose true output length can be read: given only to policies that declare `oracle = True`."""
 
@@ -172,8 +178,8 @@ def seen_by(request: LiveRequest, oracle: bool, output_tokens: int) -> LiveReque
     """
     kind = request.kinds[oracle]
     if type(request) is not kind:
-        twin = kind.__new__(kind)
-        for name in LiveRequest.__slots__:
+        twin = kind(request.row, request.released_s, request.prompt_tokens, request.priority, request.max_output_tokens, request.session)
+        for name in _ATTRIBUTES:
             if hasattr(request, name):
                 setattr(twin, name, getattr(request, name))
         request = twin

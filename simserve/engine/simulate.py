@@ -8,6 +8,7 @@ from math import inf
 
 import numpy as np
 
+from simserve.compiled import mypyc_attr
 from simserve.contracts import Refusal, capable
 from simserve.engine.cancellation import Cancellations
 from simserve.engine.clock import Clock
@@ -80,6 +81,7 @@ def simulate(
     return Simulation(workload, instances, cluster, fast_forward, progress, sink).run(until_s)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Simulation:
     """One run: clock, instances, source and recorder wired together."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from simserve import contracts
+from simserve.compiled import mypyc_attr
 from simserve.engine.batch import Batch
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_view import KvView
@@ -13,6 +14,7 @@ from simserve.engine.request import LiveRequest
 from simserve.engine.waiting import WaitingQueue
 
 
+@mypyc_attr(native_class=False)
 class InstanceView(ReadOnly):
     """Read-only state of one lane at the time of planning. To change anything, tell the plan.
 

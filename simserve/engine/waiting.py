@@ -101,8 +101,9 @@ class SortedQueue:
             self._came[request.row] = self._comings
         self.give_back(request)
 
-    requeue = push
-    """A preempted request."""
+    def requeue(self, request: LiveRequest) -> None:
+        """A preempted request."""
+        self.push(request)
 
     def give_back(self, request: LiveRequest) -> None:
         """A request that was here a moment ago: its key may be another."""

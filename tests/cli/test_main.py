@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from simserve import __version__
+from simserve.compiled import engine_build
 from simserve.cli import main
 from simserve.cli.root import COMMANDS, command
 from simserve.errors import InvariantError, SimserveError
@@ -83,7 +84,7 @@ def test_output_fits_the_terminal(
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
-    assert capsys.readouterr().out == f"simserve {__version__}\n"
+    assert capsys.readouterr().out == f"simserve {__version__}\nengine: {engine_build()}\n"
 
 
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["run"], ["run", "--no-such-option"], ["policies", "a", "b"]])

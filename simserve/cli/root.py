@@ -15,6 +15,9 @@ from simserve.cli.failures import InterruptError, PipeClosedError
 from simserve.cli.group_help import print_help
 from simserve.errors import SimserveError
 
+UsageError: Any = typer.BadParameter.__base__
+"""Click's; some releases of Typer carry Click inside, where it has another name."""
+
 COMMANDS = {
     "run": "Simulate an experiment: a table, plots and a report.",
     "compare": "Results side by side.",
@@ -76,6 +79,10 @@ class LazyGroup(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as problem:
             raise InterruptError from problem
+        except UsageError as problem:
+            if "unexpected extra argument" in problem.message and "=" in problem.message:  # --set KEY={a: 1, b: 2} as a shell took it apart
+                problem.message += ". Put a change with braces into quotes: --set 'KEY={a: 1, b: 2}'"
+            raise
         except BrokenPipeError as problem:
             raise PipeClosedError from problem
         except EOFError as problem:  # of a file that is cut short; the command framework would say "Aborted." to it

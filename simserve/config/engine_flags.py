@@ -32,7 +32,7 @@ dp_size, server_args.py), or one on each rank (TensorRT-LLM: enable_attention_dp
 class FlagRule(Section):
     """A flag whose values are not the experiment's. Such a flag and the key that it sets may not say different things."""
 
-    sets: str = Field(description="The key of an instance, or of `model`, that it sets.")
+    sets: str = Field(description="The key of an instance, of `model` or of `engine` (`engine.host...`) that it sets.")
     values: dict[str, Any] = Field(
         default_factory=dict, description="What the key becomes for each value of the flag, null = as without the flag. Empty: as written."
     )
@@ -45,9 +45,9 @@ class FlagRule(Section):
     )
 
     @property
-    def of_model(self) -> bool:
-        """Whether it sets a key of the experiment's `model` and not of an instance."""
-        return self.sets.startswith("model.")
+    def of_experiment(self) -> bool:
+        """Whether it sets a key of the experiment's `model` or `engine` and not of an instance."""
+        return self.sets.startswith(("model.", "engine."))
 
     def translated(self, flag: str, value: Any) -> Any:
         """The key's value. Raises ValueError for a value that the engine does not take."""
@@ -91,37 +91,40 @@ def laid_out(section: Mapping[str, Any], known: Iterable[str]) -> Iterator[tuple
             yield flag, value, ("engine", flag)
 
 
-def model_flags(document: Document, rules: Mapping[str, FlagRule]) -> tuple[Document, list[Mistake]]:
-    """The document with an engine's flags that concern the model written under `model`, as if the experiment said so itself."""
+def experiment_flags(document: Document, rules: Mapping[str, FlagRule]) -> tuple[Document, list[Mistake]]:
+    """The document with an engine's flags that concern the model or the engine itself written under `model` and `engine`, as if the
+    experiment said so itself."""
     changed, mistakes = document, list[Mistake]()
-    for flag, rule, value in _stated(document, rules):
-        if not rule.of_model:
-            continue
+    for flag, rule, value, place in _stated(document, rules):
         try:
             new = rule.translated(flag, value)
         except ValueError as problem:
-            mistakes.append(messages.at(document, ("engine", flag), str(problem)))
+            mistakes.append(messages.at(document, place, str(problem)))
             continue
         if new is None:
             continue
         if changed is document:
             changed = Document(document.source, copy.deepcopy(document.data), dict(document.places), dict(document.key_places))
-        mistakes += _write(changed, flag, value, rule.sets, new)
+        mistakes += _write(changed, place, value, rule.sets, new)
     return changed, mistakes
 
 
-def _stated(document: Document, rules: Mapping[str, FlagRule]) -> Iterator[tuple[str, FlagRule, Any]]:
+def _stated(document: Document, rules: Mapping[str, FlagRule]) -> list[tuple[str, FlagRule, Any, KeyPath]]:
     section = document.data.get("engine")
-    for flag, value in section.items() if isinstance(section, Mapping) else ():
-        if flag in rules:
-            yield flag, rules[flag], value
+    if not isinstance(section, Mapping):
+        return []
+    own = {flag for flag, rule in rules.items() if rule.of_experiment}
+    try:
+        return [(flag, rules[flag], value, place) for flag, value, place in laid_out(section, own) if flag in own]
+    except ValueError:  # said where the flags of instances are read
+        return []
 
 
-def _write(document: Document, flag: str, written: Any, key: str, value: Any) -> list[Mistake]:
-    """Sets one key below `model`; a mistake where the experiment states another value for it."""
+def _write(document: Document, place: KeyPath, written: Any, key: str, value: Any) -> list[Mistake]:
+    """Sets one key below `model` or `engine`; a mistake where the experiment states another value for it."""
     path: KeyPath = tuple(key.split("."))
     node: Any = document.data
-    if isinstance(node.get("model"), str):
+    if path[0] == "model" and isinstance(node.get("model"), str):
         node["model"] = {"name": node["model"]}
         if ("model",) in document.places:
             document.places[("model", "name")] = document.places[("model",)]
@@ -133,9 +136,9 @@ def _write(document: Document, flag: str, written: Any, key: str, value: Any) ->
     if stated is not None and stated != value:
         made = f"{value:g}" if isinstance(value, int | float) else shown(value)
         text = f"{shown(written)} sets {key} to {made}, and the experiment states {shown(stated)}; give one of them"
-        return [messages.at(document, ("engine", flag), text)]
+        return [messages.at(document, place, text)]
     node[path[-1]] = value
-    document.places.setdefault(path, document.place(("engine", flag)))
+    document.places.setdefault(path, document.place(place))
     return []
 
 

@@ -198,7 +198,9 @@ def load(
         document = overrides.apply(document, given.placeholders(document.data))
     engine, of_engine = _engine(document, folder)
     if engine is not None:
-        document, found = engine_flags.model_flags(document, engine.flag_rules)
+        said, found = engine_flags.experiment_flags(document, engine.flag_rules)
+        if said is not document:
+            document, (engine, of_engine) = said, _engine(said, folder)
         of_engine += found
     section, mistakes = messages.check(ExperimentSpec, document.data, document)
     mistakes += of_engine

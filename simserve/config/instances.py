@@ -184,8 +184,8 @@ def _flags(engine: EngineProfile, document: Document) -> tuple[dict[tuple[str, .
             continue
         rule, written = engine.flag_rules.get(flag), value
         if rule is not None:
-            if rule.of_model:
-                continue  # written under `model` when the experiment was loaded
+            if rule.of_experiment:
+                continue  # written under `model` or `engine` when the experiment was loaded
             try:
                 value = rule.translated(flag, value)
             except ValueError as problem:

@@ -22,7 +22,11 @@ def split(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise ConfigError(f"--set {clipped(text, _LABEL)}: expected path.to.key=value, for example --set workload.trace.rate_scale=4")
-    return path.strip(), value_of(value, f"--set {clipped(text, _LABEL)}")
+    found = value_of(value, f"--set {clipped(text, _LABEL)}")
+    if isinstance(found, Mapping) and any(":" in str(key) and inside is None for key, inside in found.items()):
+        spaced = ", ".join(re.sub(r":(?=\S)", ": ", str(key), count=1) for key in found)
+        raise ConfigError(f"--set {clipped(text, _LABEL)}: a colon without a space behind it is part of a name; meant is {{{clipped(spaced)}}}?")
+    return path.strip(), found
 
 
 def apply(document: Document, overrides: Iterable[str] | Mapping[str, Any]) -> Document:

@@ -144,4 +144,9 @@ def _find(name_or_path: str | Path) -> Path:
             raise ProfileError(f"{path}: no such hardware profile file")
     from simserve import resources
 
-    return resources.find("hardware_profiles", str(name_or_path))
+    try:
+        return resources.find("hardware_profiles", str(name_or_path))
+    except ProfileError as unknown:
+        if path.suffix in (".yaml", ".yml"):
+            raise ProfileError(f"{path}: no such file here, and no bundled hardware profile is called so") from unknown
+        raise

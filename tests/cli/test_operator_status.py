@@ -60,3 +60,15 @@ def test_a_profile_lists_what_stands_behind_its_operators(capsys: pytest.Capture
 def test_an_unknown_profile_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hardware", "ascend-910d"]) == 2
     assert "ascend-910c" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_no_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("my-910b.yaml", "profiles/my-910b.yaml"):
+        assert main(["hardware", path]) == 2
+        said = capsys.readouterr().err
+        assert "no such" in said and "Allowed" not in said
+
+
+def test_braces_that_a_shell_took_apart_are_to_be_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quickstart", "--set", "cluster.instances.0.parallel=tp:2", "cluster.instances.0.parallel=ep:2"]) == 2
+    assert "quotes" in capsys.readouterr().err

@@ -73,3 +73,9 @@ def test_python_overrides_take_values_as_they_are() -> None:
 def test_bad_overrides_name_themselves(change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message if "\\" in message else message.replace("[", "\\[")):
         changed(change)
+
+
+def test_a_colon_without_a_space_is_not_a_mapping_in_yaml() -> None:
+    with pytest.raises(ConfigError, match=r"meant is \{tp: 2, ep: 2\}\?"):
+        changed("seed={tp:2,ep:2}")
+    assert changed("seed={'a:b': 1}")["seed"] == {"a:b": 1}

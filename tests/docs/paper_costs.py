@@ -165,13 +165,34 @@ def xquant() -> str:
     return "\n".join(rows) + "\n"
 
 
+def supernode() -> str:
+    """Each figure held against CloudMatrix384, and the rates of XY-Serve end to end: published, ours, the band, and ours where what was
+    assumed is moved."""
+    rows = ["| figure | published | ours | band | | ours where an assumption is moved |", "|---|--:|--:|--:|---|---|"]
+    recorded = claims_record.read()
+    for name in ("cm384_decode", "cm384_microbatch", "cm384_prefill_eplb", "xy_e2e"):
+        rows.append(f"| **`{name}`** | | | | | |")
+        for outcome in recorded[name].outcomes:
+            if outcome.ours is None or outcome.published is None or (name == "xy_e2e" and not outcome.claim.startswith("throughput")):
+                continue
+            moved: dict[str, list[str]] = {}
+            for row in recorded[name].sensitivity:
+                at, now = f"{row.value:g}" if row.factor is None else f"x {row.factor:g}", row.ours[outcome.claim]
+                if now is not None and abs(now / outcome.ours - 1) >= 0.005:
+                    moved.setdefault(row.key.rsplit(".", 1)[-1], []).append(f"{now:.3g} at {at}")
+            told = "; ".join(f"`{key}` {', '.join(each)}" for key, each in moved.items()) or "does not move"
+            figures = f"{outcome.published:.3g} | {outcome.ours:.3g} | {outcome.low:.3g} to {outcome.high:.3g}"
+            rows.append(f"| {outcome.claim.removeprefix('probes.')} | {figures} | {'in' if outcome.reproduced else '**out**'} | {told} |")
+    return "\n".join(rows) + "\n"
+
+
 def counts() -> dict[str, str]:
     """How many claims of each experiment are within their bands, kind by kind."""
     recorded = claims_record.read()
     return {name: kinds.heading(recorded[name].outcomes) for name in NAMES}
 
 
-SECTIONS = {"qserve": qserve, "comet": comet, "swiftkv": swiftkv, "xquant": xquant, "lserve": lserve, "tiles": tiles}
+SECTIONS = {"qserve": qserve, "comet": comet, "swiftkv": swiftkv, "xquant": xquant, "lserve": lserve, "tiles": tiles, "supernode": supernode}
 
 
 def page() -> str:

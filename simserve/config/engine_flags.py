@@ -94,30 +94,34 @@ def laid_out(section: Mapping[str, Any], known: Iterable[str]) -> Iterator[tuple
 def model_flags(document: Document, rules: Mapping[str, FlagRule]) -> tuple[Document, list[Mistake]]:
     """The document with an engine's flags that concern the model written under `model`, as if the experiment said so itself."""
     changed, mistakes = document, list[Mistake]()
-    for flag, rule, value in _stated(document, rules):
+    for flag, rule, value, place in _stated(document, rules):
         if not rule.of_model:
             continue
         try:
             new = rule.translated(flag, value)
         except ValueError as problem:
-            mistakes.append(messages.at(document, ("engine", flag), str(problem)))
+            mistakes.append(messages.at(document, place, str(problem)))
             continue
         if new is None:
             continue
         if changed is document:
             changed = Document(document.source, copy.deepcopy(document.data), dict(document.places), dict(document.key_places))
-        mistakes += _write(changed, flag, value, rule.sets, new)
+        mistakes += _write(changed, place, value, rule.sets, new)
     return changed, mistakes
 
 
-def _stated(document: Document, rules: Mapping[str, FlagRule]) -> Iterator[tuple[str, FlagRule, Any]]:
+def _stated(document: Document, rules: Mapping[str, FlagRule]) -> Iterator[tuple[str, FlagRule, Any, KeyPath]]:
     section = document.data.get("engine")
-    for flag, value in section.items() if isinstance(section, Mapping) else ():
+    try:
+        flags = list(laid_out(section, rules)) if isinstance(section, Mapping) else []
+    except ValueError:
+        return  # said where the instances' flags are read
+    for flag, value, place in flags:
         if flag in rules:
-            yield flag, rules[flag], value
+            yield flag, rules[flag], value, place
 
 
-def _write(document: Document, flag: str, written: Any, key: str, value: Any) -> list[Mistake]:
+def _write(document: Document, place: KeyPath, written: Any, key: str, value: Any) -> list[Mistake]:
     """Sets one key below `model`; a mistake where the experiment states another value for it."""
     path: KeyPath = tuple(key.split("."))
     node: Any = document.data
@@ -133,9 +137,9 @@ def _write(document: Document, flag: str, written: Any, key: str, value: Any) ->
     if stated is not None and stated != value:
         made = f"{value:g}" if isinstance(value, int | float) else shown(value)
         text = f"{shown(written)} sets {key} to {made}, and the experiment states {shown(stated)}; give one of them"
-        return [messages.at(document, ("engine", flag), text)]
+        return [messages.at(document, place, text)]
     node[path[-1]] = value
-    document.places.setdefault(path, document.place(("engine", flag)))
+    document.places.setdefault(path, document.place(place))
     return []
 
 

@@ -43,7 +43,7 @@ def written(experiment: Experiment, group: InstanceGroup, listed: FlagList, vers
             if value != defaults.get(key) and not (key == "order" and value in listed.orders):
                 found.notes.append(_without(found, key, value))
             continue
-        if value == defaults.get(key) and not listed.flags[flag].always:
+        if value is None or (value == defaults.get(key) and not listed.flags[flag].always):
             continue
         try:
             found.flags[flag] = _as_written(found, flag, value, settings)

@@ -146,6 +146,11 @@ def test_another_engines_scheduler_is_said_and_its_budget_is_kept() -> None:
     assert "--max-num-batched-tokens 640" in found.script()
 
 
+def test_a_budget_that_is_none_is_no_flag() -> None:
+    found = launch(experiment(cluster={"instances": [{"scheduler": {"policy": "vllm-v0", "max_num_batched_tokens": None}}]}))
+    assert "None" not in found.script()
+
+
 def test_a_context_that_does_not_fit_is_cut_since_vllm_would_not_start() -> None:
     found = launch(experiment(hardware="l4"))
     assert "--max-model-len" in found.script() and "does not start unless" in said(found)

@@ -120,4 +120,4 @@ def test_a_plan_for_an_engine_without_command_lines_says_so() -> None:
 def test_from_python(searched: Path) -> None:
     found = simserve.launch(simserve.load(searched / "out" / "best.yaml"), version="0.19.1")
     assert found.title == "vLLM 0.19.1" and found.script().startswith("# 1 instance, on 1 x h100-sxm-80gb\nvllm serve")
-    assert [name for name in found.files()] == ["commands.sh", "kubernetes.yaml"]
+    assert list(found.files()) == ["commands.sh", "kubernetes.yaml"]

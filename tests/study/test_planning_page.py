@@ -46,7 +46,7 @@ def test_the_commands_are_written_as_they_are_typed(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("COLUMNS", "80")
     capsys.readouterr()
     assert deployed[0] == "simserve" and main([*deployed[1:], "-q"]) == 0
-    (shown,) = _blocks("")
+    (shown,) = _blocks("text")
     assert capsys.readouterr().out.strip().startswith(shown.strip()), "the page shows what is printed"
     assert {"commands.sh", "kubernetes.yaml"} <= {path.name for path in (tmp_path / "out" / "deploy").iterdir()}
 

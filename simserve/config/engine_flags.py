@@ -96,6 +96,8 @@ def experiment_flags(document: Document, rules: Mapping[str, FlagRule]) -> tuple
     experiment said so itself."""
     changed, mistakes = document, list[Mistake]()
     for flag, rule, value, place in _stated(document, rules):
+        if not rule.of_experiment:
+            continue
         try:
             new = rule.translated(flag, value)
         except ValueError as problem:
@@ -109,15 +111,15 @@ def experiment_flags(document: Document, rules: Mapping[str, FlagRule]) -> tuple
     return changed, mistakes
 
 
-def _stated(document: Document, rules: Mapping[str, FlagRule]) -> list[tuple[str, FlagRule, Any, KeyPath]]:
+def _stated(document: Document, rules: Mapping[str, FlagRule]) -> Iterator[tuple[str, FlagRule, Any, KeyPath]]:
     section = document.data.get("engine")
-    if not isinstance(section, Mapping):
-        return []
-    own = {flag for flag, rule in rules.items() if rule.of_experiment}
     try:
-        return [(flag, rules[flag], value, place) for flag, value, place in laid_out(section, own) if flag in own]
-    except ValueError:  # said where the flags of instances are read
-        return []
+        flags = list(laid_out(section, rules)) if isinstance(section, Mapping) else []
+    except ValueError:
+        return  # said where the instances' flags are read
+    for flag, value, place in flags:
+        if flag in rules:
+            yield flag, rules[flag], value, place
 
 
 def _write(document: Document, place: KeyPath, written: Any, key: str, value: Any) -> list[Mistake]:

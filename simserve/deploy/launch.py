@@ -11,10 +11,10 @@ from simserve.config.assemble import deployment
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
 from simserve.deploy.checkpoint import Checkpoint, checkpoint
-from simserve.deploy.command import Command, arguments, folded, options, yaml_of
+from simserve.deploy.command import Command, arguments, options, yaml_of
 from simserve.deploy.flag_list import FlagList, of_profile
 from simserve.deploy.kubernetes import manifests
-from simserve.deploy.result import FILE_WIDTH, Launch
+from simserve.deploy.result import Launch
 from simserve.deploy.settings import written
 from simserve.deploy.written import Written
 from simserve.errors import SimserveError
@@ -63,7 +63,7 @@ def launch(
     if roles & {"prefill", "decode"}:
         hosts = ", ".join(host for one in commands for host in _hosts(one))
         notes.append(f"{hosts} stand for the instances' own addresses; what is in front needs each (a Service is one for all)")
-    router, files = _router(listed, chosen, commands) if roles & {"prefill", "decode"} else ("", {})
+    router, files = _router(listed, chosen, commands) if roles & {"prefill", "decode"} else ((), {})
     plain = Launch(
         experiment.name, listed.title, chosen, experiment.engine.name, f"{listed.checked}", tuple(commands), router, files,
         notes=tuple(dict.fromkeys(notes)),
@@ -182,11 +182,11 @@ def _nodes(one: Written, nodes: int, variables: dict[str, str]) -> None:
         one.notes.append(f"an instance has {nodes} nodes: the same line on each, with {flags} on all but the first")
 
 
-def _router(listed: FlagList, version: str, commands: Iterable[Command]) -> tuple[str, dict[str, str]]:
+def _router(listed: FlagList, version: str, commands: Iterable[Command]) -> tuple[tuple[str, ...], dict[str, str]]:
     """What stands in front of prefill and decode instances, with addresses as the manifests name them."""
     entry = None if listed.roles is None or not listed.within(listed.roles.since, None, version) else listed.roles.router
     if entry is None:
-        return "", {}
+        return (), {}
     if entry.file:
         port = listed.server["port"]
         urls = {role: [f"{host}:{port}" for one in commands if one.role == role for host in _hosts(one)] for role in ("prefill", "decode")}
@@ -194,13 +194,13 @@ def _router(listed: FlagList, version: str, commands: Iterable[Command]) -> tupl
             key: {"num_instances": len(urls[role]), "urls": urls[role]}
             for key, role in (("context_servers", "prefill"), ("generation_servers", "decode"))
         }
-        return " ".join(entry.program), {entry.file: yaml_of(content)}
+        return (" ".join(entry.program),), {entry.file: yaml_of(content)}
     groups = [" ".join(entry.program)]
     for one in commands:
         words = {"prefill": entry.prefill, "decode": entry.decode}.get(one.role, [])
         for host in _hosts(one) if words else ():
             groups.append(" ".join(word.replace("{url}", f"http://{host}:{listed.server['port']}") for word in words))
-    return folded([*groups, " ".join(entry.last)], FILE_WIDTH), {}
+    return (*groups, " ".join(entry.last)), {}
 
 
 def _hosts(one: Command) -> list[str]:

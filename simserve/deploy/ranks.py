@@ -43,7 +43,7 @@ def _replicas(found: Written, layout: ParallelSection, inside: str | None) -> in
     values = found.profile.flag_rules[inside].values
     if values.get("true") == OF_TP:
         if layout.tp > 1:
-            found.notes.append(f"parallel.tp {layout.tp} x dp {layout.dp}: {inside} of {found.engine} makes each rank a replica (tp 1)")
+            found.notes.append(f"parallel.dp {layout.dp} with tp {layout.tp}: {inside} of {found.engine} makes each rank a replica (tp 1)")
         found.flags[inside] = True
     elif values.get("true") == OF_DP and plain is not None:
         found.flags |= {plain: layout.dp, inside: True}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simserve.deploy.command import Command, read_command
+from simserve.deploy.command import Command, folded, read_command
 from simserve.errors import OutputError
 
 COMMANDS = "commands.sh"
@@ -22,7 +22,8 @@ class Launch:
     """What to type.
 
     commands   one for each group of instances
-    router     the command in front of prefill and decode instances, as text; "" where there is none, or it is another's
+    router     the command in front of prefill and decode instances, in groups of words that stay on a line; empty where there is none, or
+               it is not the engine's
     manifests  file name -> text: Kubernetes' objects, and what they need besides
     notes      what no flag says, what was assumed, what is needed besides
     """
@@ -33,7 +34,7 @@ class Launch:
     profile: str
     checked: str
     commands: tuple[Command, ...]
-    router: str = ""
+    router: tuple[str, ...] = ()
     router_files: Mapping[str, str] = field(default_factory=dict)
     manifests: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ class Launch:
     def script(self, width: int = FILE_WIDTH) -> str:
         """All commands with what each starts, for a shell."""
         parts = [f"# {one.title}\n{one.text(width)}\n" for one in self.commands]
-        parts += [f"# in front of them\n{self.router}\n"] if self.router else []
+        parts += [f"# in front of them\n{folded(self.router, width)}\n"] if self.router else []
         return "\n".join(parts)
 
     def files(self) -> dict[str, str]:
@@ -75,7 +76,7 @@ class Launch:
             "profile": self.profile,
             "checked": self.checked,
             "commands": [{**one.as_dict(), "text": one.text()} for one in self.commands],
-            "router": self.router,
+            "router": list(self.router),
             "router_files": dict(self.router_files),
             "manifests": dict(self.manifests),
             "notes": list(self.notes),
@@ -85,4 +86,4 @@ class Launch:
 def read_launch(data: Mapping[str, Any]) -> Launch:
     """The inverse of `as_dict`. Raises KeyError and TypeError for something else."""
     commands = tuple(read_command({key: value for key, value in one.items() if key != "text"}) for one in data["commands"])
-    return Launch(**{**data, "commands": commands, "notes": tuple(data["notes"])})
+    return Launch(**{**data, "commands": commands, "router": tuple(data["router"]), "notes": tuple(data["notes"])})

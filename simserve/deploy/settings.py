@@ -43,7 +43,7 @@ def written(experiment: Experiment, group: InstanceGroup, listed: FlagList, vers
             if value != defaults.get(key) and not (key == "order" and value in listed.orders):
                 found.notes.append(_without(found, key, value))
             continue
-        if value == defaults.get(key) and not listed.flags[flag].always:
+        if value is None or (value == defaults.get(key) and not listed.flags[flag].always):
             continue
         try:
             found.flags[flag] = _as_written(found, flag, value, settings)
@@ -51,13 +51,13 @@ def written(experiment: Experiment, group: InstanceGroup, listed: FlagList, vers
             found.notes.append(f"{key} {shown(value)}: {problem}")
     if group.policy != experiment.engine.scheduler.policy:
         found.notes.append(
-            f"scheduler.policy {group.policy}: {found.engine} has only its own scheduler, which the policy {experiment.engine.scheduler.policy} imitates"
+            f"scheduler.policy {group.policy}: {found.engine} has only its own scheduler ({experiment.engine.scheduler.policy} here)"
         )
     if group.order in listed.orders:
         found.put(listed.orders[group.order], f"order {group.order}")
     found.put(_of_profile(listed, experiment.engine), f"profile {experiment.engine.name}")
     if method in _OF_CHECKPOINTS and group.speculation is not None and group.speculation.draft is None:
-        found.notes.append(f"speculation {method}: state the checkpoint of its head ({found.for_key('speculation.draft', method)})")
+        found.notes.append(f"speculation {method}: name a head that was trained for this model")
     return found
 
 

@@ -32,9 +32,9 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def answer(question: str) -> Any:
         (command,) = [command for heading, command in COMMANDS.items() if heading.startswith(question)]
-        own = {"run": ["--no-plots", "--no-report"], "validate": ["--no-cache"], "sweep": ["--jobs", "1"], "plan": ["--jobs", "1"]}[
-            command[0]
-        ]
+        own = {"run": ["--no-plots", "--no-report"], "validate": ["--no-cache"], "sweep": ["--jobs", "1"], "plan": ["--jobs", "1"]}.get(
+            command[0], []
+        )
         quiet = [] if command[0] == "validate" else ["--quiet"]
         capsys.readouterr()
         assert main([*command, "--json", *quiet, *own]) == 0
@@ -45,7 +45,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_there_is_a_command_for_every_question() -> None:
     headings = [line[3:] for line in PAGE.read_text().splitlines() if line.startswith("## ")]
-    assert len(headings) == 13 and list(COMMANDS) == headings
+    assert len(headings) == 14 and list(COMMANDS) == headings
 
 
 @pytest.mark.parametrize("question", ["How many GPUs", "Tensor parallelism or replicas", "Prefill and decode apart"])
@@ -56,6 +56,13 @@ def test_the_cheapest_plan_holds_and_cheaper_ones_say_what_breaks_them(ask: Call
     assert best["fate"] == "meets the SLO"
     cheaper = [plan for plan in found["plans"] if plan["usd_per_hour"] < best["usd_per_hour"]]
     assert cheaper and all(plan["why"] and plan["fate"] != "meets the SLO" for plan in cheaper)
+
+
+def test_what_to_type_is_the_engines_line_and_objects_of_kubernetes(ask: Callable[[str], Any]) -> None:
+    found = ask("What do I type")
+    (command,) = found["commands"]
+    assert found["version"] == "0.11.0" and command["text"].startswith("vllm serve meta-llama/Llama-3.1-8B-Instruct")
+    assert "vllm:num_requests_running" in Path("out/deploy/kubernetes.yaml").read_text()
 
 
 def test_half_the_bytes_of_a_token_hold_more_of_them(ask: Callable[[str], Any]) -> None:

@@ -34,7 +34,7 @@ def test_the_sections_load() -> None:
 def test_the_commands_are_written_as_they_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(CHAT.parent)
-    capacity, planned = (shlex.split(text) for text in _blocks("bash"))
+    capacity, planned, deployed = (shlex.split(text) for text in _blocks("bash"))
     few = ["--set", "workload.trace.duration_s=300", "--replicates", "1", "--jobs", "1", "-q"]
     assert capacity[0] == "simserve" and main([*capacity[1:], *few]) == 0
     small = ["--set", "workload.count=90", "--set", "plan.hardware=[h100-sxm-80gb]", "--set", "plan.max_num_seqs=[256]", "--jobs", "1"]
@@ -43,6 +43,12 @@ def test_the_commands_are_written_as_they_are_typed(tmp_path: Path, monkeypatch:
     assert capsys.readouterr().out.startswith("Deploy ")
     assert (tmp_path / "out" / "planned" / "plan.json").is_file()
     assert main(["run", "out/planned/best.yaml", "--set", "workload.count=50", "-q"]) == 0
+    monkeypatch.setenv("COLUMNS", "80")
+    capsys.readouterr()
+    assert deployed[0] == "simserve" and main([*deployed[1:], "-q"]) == 0
+    (shown,) = _blocks("text")
+    assert capsys.readouterr().out.strip().startswith(shown.strip()), "the page shows what is printed"
+    assert {"commands.sh", "kubernetes.yaml"} <= {path.name for path in (tmp_path / "out" / "deploy").iterdir()}
 
 
 def test_every_fate_is_explained() -> None:

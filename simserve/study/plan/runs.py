@@ -92,6 +92,13 @@ class Runs:
             self._put(new[outcome.number], Found(outcome.values or {}, outcome.error))
         return [self._known[_key(one)] for one in wanted]
 
+    def rejections(self, one: Wanted) -> str:
+        """Why the requests of a run are rejected, in the words of its summary. Rows of studies hold figures only, so it is run again."""
+        from simserve.simulation import simulated
+
+        reasons: dict[str, int] = simulated(self.placed(one)).summary_dict()["requests"]["reasons"]["rejected"]
+        return ", ".join(reasons)
+
     def placed(self, one: Wanted) -> Experiment:
         """The experiment of a run. Raises ConfigError."""
         changes = one.plan.changes(self.experiment) | shortened(self.experiment, self.load, one.fraction)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from simserve.study.predicate import Predicate, parse_quantity
 from simserve.study.quantities import Quantity
 
-
 ALL_REJECTED = "every request is rejected"
 
 

@@ -187,7 +187,7 @@ class NodePool:
             node.empty_s = self._next_scan_s()
 
     def _needed(self) -> list[int]:
-        """Free devices of the nodes there, then of those on order, then of new ones up to `max_nodes`, when what waits has taken its own."""
+        """Free devices of the nodes there, of those on order and of new ones up to `max_nodes`, when what waits has taken its own."""
         spec = self.spec
         free = [node.free for node in (*self._there, *self._coming)]
         for instance in self.waiting:

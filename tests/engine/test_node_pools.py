@@ -13,7 +13,7 @@ from simserve.engine import simulate
 from simserve.engine.check_nodes import check_scaling
 from simserve.engine.provisioning import NodePoolSpec, Stage
 from simserve.engine.records import RunRecords, Status
-from simserve.engine.scaling_log import NodeTimes
+from simserve.engine.scaling_log import NodeTimes, Start
 from simserve.errors import ConfigError, InvariantError, PolicyError
 from tests.engine.cluster_world import Orders, Says, routed, serve, spec, work
 from tests.reference.naive_nodes import NaivePool
@@ -219,7 +219,7 @@ def test_the_check_sees_devices_that_are_not_conserved() -> None:
         "is removed at 100": {"nodes": (log.nodes[0]._replace(removed_s=100.0), log.nodes[1])},
         "above max_nodes 4": {"nodes": (*log.nodes, *[NodeTimes(0, 30.0, None, None)] * 3)},
         "serves from 15.25 s on 0 devices": {"stays": (log.stays[0], *log.stays[2:])},
-        "waits for a node since 200": {"starts": (*log.starts, log.starts[1]._replace(ordered_s=200.0, placed_s=None, ended_s=None, outcome=""))},
+        "waits for a node since 200": {"starts": (*log.starts, Start(2, 200.0, None, (), None, ""))},
         "serves without its devices": {"starts": (log.starts[0]._replace(placed_s=None), log.starts[1])},
         "serves 5 s after it got its devices": {"starts": (log.starts[0]._replace(placed_s=12.0), log.starts[1])},
     }  # fmt: skip

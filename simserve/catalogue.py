@@ -93,6 +93,7 @@ class Figure:
     judged    comparisons call a change better or worse
     banded    it has a band in `intervals`
     speculative  only results of runs with speculative decoding have it
+    scaled    comparisons show it where a run scales; the tables of a run say it in the words of `report/scaling`
     """
 
     column: str
@@ -104,6 +105,7 @@ class Figure:
     judged: bool = True
     banded: bool = False
     speculative: bool = False
+    scaled: bool = False
 
     @property
     def by_class(self) -> bool:
@@ -272,6 +274,19 @@ FIGURES: tuple[Figure, ...] = (
         "wasted_tokens", "lower", "speculation.wasted", ("speculation", "wasted_tokens"), "Wasted tokens", judged=False,
         speculative=True,
     ),
+    Figure("usd", "lower", "usd.total", ("money", "usd"), "Price of the run", "USD", scaled=True),
+    Figure("device_hours", "lower", "paid.device_hours", ("paid", "device_hours"), "Device-hours paid", "h", scaled=True),
+    Figure("idle_device_hours", "lower", "paid.idle", ("paid", "idle_device_hours"), "Device-hours idle", "h", scaled=True),
+    Figure(
+        "booting_device_hours", "lower", "paid.booting", ("paid", "booting_device_hours"), "Device-hours booting", "h", scaled=True
+    ),
+    Figure("slo_missed", "lower", "missed", ("slo", BY_CLASS, "missed"), "Missed the SLO", scaled=True),
+    Figure("slo_missed_fraction", "lower", "missed.fraction", ("slo", BY_CLASS, "missed_fraction"), "Missed the SLO", "%", scaled=True),
+    Figure("cold_requests", "lower", "cold.requests", ("scaling", "cold_requests"), "Waited for a cold start", scaled=True),
+    Figure("cold_wait_mean_s", "lower", "cold.wait_mean", ("scaling", "cold_wait_s", "mean"), "Cold-start wait, mean", "s", scaled=True),
+    Figure("cold_wait_max_s", "lower", "cold.wait_max", ("scaling", "cold_wait_s", "max"), "Cold-start wait, max", "s", scaled=True),
+    Figure("starts", "lower", "starts", ("scaling", "starts"), "Starts of instances", judged=False, scaled=True),
+    Figure("nodes_mean", "lower", "nodes.mean", ("scaling", "nodes", "mean"), "Nodes paid for, mean", judged=False, scaled=True),
 )  # fmt: skip
 """In the order of the columns of studies."""
 

@@ -85,13 +85,17 @@ def plan(
 def _show(result: PlanResult) -> None:
     """The answer, and a table of the plans that were simulated in full with the nearest of the others."""
     from simserve.cli.study_output import show_frame
+    from simserve.study.quantities import SCALED
 
     print(result.message)
     names = {one.name for one in result.shown}
     table = result.frame
     table = table[table["plan"].isin(names)]
     limited = [limit.quantity.column for limit in result.limits]
-    wanted = dict.fromkeys((*limited, "ttft_p99_s", "tpot_p99_s", "usd_per_million_output_tokens", "kwh_per_million_output_tokens"))
+    scaled = [name for name in result.figures_shown if name in SCALED]
+    wanted = dict.fromkeys(
+        (*limited, "ttft_p99_s", "tpot_p99_s", "usd_per_million_output_tokens", "kwh_per_million_output_tokens", *scaled)
+    )
     columns = [name for name in dict.fromkeys(("usd_per_hour", "head_room", *wanted)) if name in table and table[name].notna().any()]
     shown = table[["plan", "devices", *columns, "fate"]]
     show_frame(shown, keys=1)

@@ -32,8 +32,8 @@ class Node:
         self.ordered_s = ordered_s
         self.ready_s = self.image_s = math.inf
         self.removed_s: float | None = None
-        self.empty_s: float | None = None
-        """Since when scans have found it empty."""
+        self.empty_s = math.inf
+        """The first scan that finds it empty, if nothing is placed on it before."""
 
 
 class NodePool:
@@ -76,6 +76,7 @@ class NodePool:
         for node in self._there:
             if self.spec.prepull or node.free < self.spec.node_devices:
                 node.image_s = 0.0
+            self._note_empty(node)
         self._look_again()
 
     def ask(self, instance: Instance) -> None:
@@ -93,6 +94,7 @@ class NodePool:
             stay = self.stays[at]
             self.stays[at] = stay._replace(to_s=self._clock.now)
             self.nodes[stay.node].free += stay.devices
+            self._note_empty(self.nodes[stay.node])
         self._place_all()
         self._look_again()
 
@@ -126,7 +128,7 @@ class NodePool:
         self._at[instance.index] = list(range(len(self.stays), len(self.stays) + len(nodes)))
         for node in nodes:
             node.free -= devices
-            node.empty_s = None
+            node.empty_s = math.inf
             self.stays.append(Stay(instance.index, node.number, devices, self._clock.now, None))
 
     def _fit(self, free: Sequence[int], devices: int) -> list[int]:
@@ -147,13 +149,17 @@ class NodePool:
         self.nodes.append(node)
         self._there.append(node)
 
-    def _order(self) -> None:
-        now = self._clock.now
-        node = Node(len(self.nodes), self.spec.node_devices, now)
-        self.nodes.append(node)
-        self._coming.append(node)
-        self._ordered_s = now
-        self._timers.at("start", now + self._provision_s(), partial(self._arrive, node))
+    def _order(self, count: int) -> None:
+        """Orders nodes. Those that come at one time come together: what waits sees them all."""
+        now, due = self._clock.now, dict[float, list[Node]]()
+        for _ in range(count):
+            node = Node(len(self.nodes), self.spec.node_devices, now)
+            self.nodes.append(node)
+            self._coming.append(node)
+            self._ordered_s = now
+            due.setdefault(now + self._provision_s(), []).append(node)
+        for at_s, nodes in due.items():
+            self._timers.at("start", at_s, partial(self._arrive, nodes))
 
     def _provision_s(self) -> float:
         """Lognormal with the stated mean and coefficient of variation."""
@@ -163,32 +169,57 @@ class NodePool:
         variance = math.log1p(spec.provision_cv**2)
         return spec.provision_s * math.exp(math.sqrt(variance) * float(self._draw.standard_normal()) - variance / 2.0)
 
-    def _arrive(self, node: Node, event: Event) -> None:
+    def _arrive(self, nodes: Sequence[Node], event: Event) -> None:
         now = self._clock.now
-        node.ready_s = now
-        if self.spec.prepull:
-            node.image_s = now + self.spec.image_pull_s
-        self._coming.remove(node)
-        self._there.append(node)
+        for node in nodes:
+            node.ready_s = now
+            if self.spec.prepull:
+                node.image_s = now + self.spec.image_pull_s
+            self._note_empty(node)
+            self._coming.remove(node)
+            self._there.append(node)
         self._there.sort(key=lambda one: one.number)
         self._place_all()
         self._look_again()
 
+    def _note_empty(self, node: Node) -> None:
+        if node.free == self.spec.node_devices:
+            node.empty_s = self._next_scan_s()
+
+    def _needed(self) -> list[int]:
+        """Free devices of the nodes there, of those on order and of new ones up to `max_nodes`, when what waits has taken its own."""
+        spec = self.spec
+        free = [node.free for node in (*self._there, *self._coming)]
+        for instance in self.waiting:
+            devices, more = instance.spec.devices, 0
+            places = self._fit(free, devices)
+            while not places and len(free) + more < spec.max_nodes:
+                more += 1
+                places = self._fit([*free, *[spec.node_devices] * more], devices)
+            if places:
+                free += [spec.node_devices] * more
+                for at in places:
+                    free[at] -= min(devices, spec.node_devices)
+        return free
+
     def _empty(self) -> int:
-        """Nodes there or on order that nothing stands on."""
-        return sum(node.free == self.spec.node_devices for node in (*self._there, *self._coming))
+        """Nodes there or on order that nothing stands on or waits for."""
+        return self._needed().count(self.spec.node_devices)
 
     # -- the autoscaler's scans ----------------------------------------------------------------------------------------------------
 
     def _look_again(self, not_before_s: float = 0.0) -> None:
         """A scan at the next whole multiple of `scan_s` after now, or from a time on; one that comes sooner stays."""
+        at_s = self._next_scan_s(not_before_s)
+        if self._needs_scan() and (self._scan is None or at_s < self._scan[0]):
+            self._scan = at_s, self._timers.at("start", at_s, self._scans)
+
+    def _next_scan_s(self, not_before_s: float = 0.0) -> float:
         scan_s, now = self.spec.scan_s, self._clock.now
         turn = max(math.floor(now / scan_s) + 1, math.ceil(not_before_s / scan_s - 1e-9))
         while turn * scan_s <= now:
             turn += 1
-        at_s = turn * scan_s
-        if self._needs_scan() and (self._scan is None or at_s < self._scan[0]):
-            self._scan = at_s, self._timers.at("start", at_s, self._scans)
+        return turn * scan_s
 
     def _needs_scan(self) -> bool:
         """Whether an order or a removal can come of a scan."""
@@ -202,8 +233,7 @@ class NodePool:
         if self._scan is None or self._scan[1] is not event:
             return  # an earlier scan has taken its place
         self._scan = None
-        for _ in range(self._missing()):
-            self._order()
+        self._order(self._missing())
         there = len(self._there)
         due_s = self._remove()
         if due_s is not None:
@@ -213,35 +243,19 @@ class NodePool:
 
     def _missing(self) -> int:
         """Nodes to order: for the instances that wait, in order, what the nodes there and on order do not hold, then the warm ones."""
-        spec = self.spec
-        free = [node.free for node in (*self._there, *self._coming)]
-        before = len(free)
-        for instance in self.waiting:
-            devices, more = instance.spec.devices, 0
-            places = self._fit(free, devices)
-            while not places and len(free) + more < spec.max_nodes:
-                more += 1
-                places = self._fit([*free, *[spec.node_devices] * more], devices)
-            if places:
-                free += [spec.node_devices] * more
-                for at in places:
-                    free[at] -= min(devices, spec.node_devices)
-        while len(free) < spec.max_nodes and sum(room == spec.node_devices for room in free) < spec.warm_nodes:
-            free.append(spec.node_devices)
-        return len(free) - before
+        spec, free = self.spec, self._needed()
+        warm = min(spec.warm_nodes - free.count(spec.node_devices), spec.max_nodes - len(free))
+        return len(free) + max(0, warm) - len(self._there) - len(self._coming)
 
     def _remove(self) -> float | None:
         """Removes what has been empty long enough, the newest first. Returns when the next may go; None where none may."""
-        spec, now = self.spec, self._clock.now
-        empty = [node for node in self._there if node.free == spec.node_devices]
-        for node in empty:
-            node.empty_s = now if node.empty_s is None else node.empty_s
-        spare = min(self._empty() - spec.warm_nodes, len(self._there) + len(self._coming) - spec.min_nodes, len(empty))
+        spec, now, free = self.spec, self._clock.now, self._needed()
+        empty = [node for node, room in zip(self._there, free, strict=False) if room == spec.node_devices]
+        spare = min(free.count(spec.node_devices) - spec.warm_nodes, len(self._there) + len(self._coming) - spec.min_nodes)
         due_s: float | None = None
         for node in reversed(empty):
             if spare <= 0:
                 break
-            assert node.empty_s is not None
             goes_s = max(node.empty_s + spec.unneeded_s, self._ordered_s + spec.after_add_s)
             if goes_s <= now + 1e-9:
                 node.removed_s = now

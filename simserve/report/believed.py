@@ -42,7 +42,7 @@ def belief_rows(summary: dict[str, Any], stats: Sequence[str] = STATS) -> list[t
 def figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """(name, value) of the figures that tables show, with an interval where there is one; what is not defined is left out."""
     intervals = (summary.get("uncertainty") or {}).get("intervals") or {}
-    values = ((figure, value_at(summary, figure.path)) for figure in FIGURES)
+    values = ((figure, value_at(summary, figure.path)) for figure in FIGURES if not figure.scaled)
     return [
         (figure.name, with_interval(value, intervals.get(figure.quantity), partial(with_unit, unit=figure.unit)))
         for figure, value in values

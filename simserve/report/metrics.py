@@ -147,6 +147,7 @@ def slo_summary(m: Measurement) -> dict[str, Any] | None:
             "judged": judged,
             "met": met,
             "missed": judged - met,
+            "missed_fraction": (judged - met) / judged if judged else math.nan,
             "attainment": met / judged if judged else math.nan,
             "attainment_by_limit": by,
             "goodput_per_s": met / m.window.length_s if m.window.length_s > 0 else math.nan,

@@ -21,10 +21,12 @@ class Figure(NamedTuple):
     unit: str
     better: Literal["higher", "lower", ""] = ""
     quantity: str = ""
+    scaled: bool = False
 
 
 FIGURES: tuple[Figure, ...] = tuple(
-    Figure(known.path_of("all"), known.label, known.unit, known.better if known.judged else "", known.quantity) for known in SHOWN_FIGURES
+    Figure(known.path_of("all"), known.label, known.unit, known.better if known.judged else "", known.quantity, known.scaled)
+    for known in SHOWN_FIGURES
 )
 
 

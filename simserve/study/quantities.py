@@ -120,13 +120,17 @@ def quantity(name: str, stat: str = "", slo_class: str = ALL_CLASSES) -> Quantit
     raise ConfigError(f"unknown quantity '{full}'{nearest(full, allowed)} (any percentile of the latencies)")
 
 
-SPECULATIVE = frozenset(
+SOME_RUNS = frozenset(
     [
-        *(figure.column for figure in FIGURES if figure.speculative),
+        *(figure.column for figure in FIGURES if figure.speculative or figure.path[:1] == ("scaling",)),
         *(f"{m.quantity}_{stat}_{m.unit_in_names}" for m in METRICS if m.speculative for stat in STATS),
     ]
 )
-"""Columns of tables that only runs with speculative decoding fill: tables without any leave them out."""
+"""Columns of tables that only runs with speculative decoding fill, or that scale: tables without any leave them out."""
+
+
+SCALED = ("usd", "device_hours", "idle_device_hours", "booting_device_hours", "slo_missed", "slo_missed_fraction", "cold_wait_max_s")
+"""Columns that tables show of runs in which instances start."""
 
 
 def standard(classes: tuple[str, ...] = ()) -> tuple[Quantity, ...]:

@@ -17,7 +17,7 @@ from simserve.study.cells import Cell, breakable, cell, cells, figure, headings,
 from simserve.study.labels import short, title, title_with_unit
 from simserve.study.predicate import parse
 from simserve.study.prepare import seeds_from
-from simserve.study.quantities import SPECULATIVE, Quantity, _weighted_quantile, quantity, standard
+from simserve.study.quantities import SOME_RUNS, Quantity, _weighted_quantile, quantity, standard
 from simserve.study.regress.suite import Kpi
 from simserve.study.regress.verdict import judge
 from simserve.study.sweep.best import best_points
@@ -170,7 +170,7 @@ def test_a_table_is_filled_in_any_order() -> None:
     rows.put(1, {"ttft_p99_s": None}, None)
     columns = rows.columns()
     assert np.isnan(columns["ttft_p99_s"][:2]).all() and columns["ttft_p99_s"][2] == 1.5 and rows.errors == {0: "failed"}
-    assert list(columns)[-1] == "chat.goodput_per_s" and list(columns)[:-1] == [q.column for q in standard() if q.column not in SPECULATIVE]
+    assert list(columns)[-1] == "chat.goodput_per_s" and list(columns)[:-1] == [q.column for q in standard() if q.column not in SOME_RUNS]
     assert np.isnan(columns["goodput_per_s"]).all()
 
 

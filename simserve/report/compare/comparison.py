@@ -104,7 +104,7 @@ def compare(results: Sequence[Comparable | str | Path], names: Sequence[str] = (
     summaries = [result.summary_dict() for result in found]
     names = tuple(names) or _names(found)
     rows = [_latency_row(summaries, "all", metric, stat) for metric in METRICS for stat in ("mean", "p50", "p95", "p99")]
-    rows += [_row(figure, [value_at(s, figure.path) for s in summaries]) for figure in FIGURES]
+    rows += [_row(figure, [value_at(s, figure.path) for s in summaries]) for figure in _shown(summaries)]
     return Comparison(
         names,
         _defined(rows),
@@ -113,6 +113,12 @@ def compare(results: Sequence[Comparable | str | Path], names: Sequence[str] = (
         differences([summary["experiment"] for summary in summaries]),
         found,
     )
+
+
+def _shown(summaries: Sequence[dict[str, Any]]) -> list[Figure]:
+    """Those of scaling only where a run scales."""
+    scales = any(summary.get("scaling") for summary in summaries)
+    return [figure for figure in FIGURES if scales or not figure.scaled]
 
 
 def _names(results: Sequence[Comparable]) -> tuple[str, ...]:
@@ -131,7 +137,7 @@ def _class_rows(summaries: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[Ro
             continue
         headlines = [metric for metric in OF_REQUESTS if metric.headline]
         rows = [_latency_row(summaries, name, metric, stat) for metric in headlines for stat in ("p50", "p95", "p99")]
-        for figure in FIGURES:
+        for figure in _shown(summaries):
             if figure.path[:2] == ("slo", "all"):
                 rows.append(_row(figure, [value_at(s, ("slo", name, figure.path[2])) for s in summaries]))
         yield name, _defined(rows)

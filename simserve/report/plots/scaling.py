@@ -51,8 +51,8 @@ def _instances(m: Measurement, ax: Axes) -> None:
     wanted = _wanted(found)
     if len(wanted):
         ends = np.vstack([wanted, [m.records.end_s, wanted[-1, 1]]])
-        ax.plot(ends[:, 0] / unit_s, ends[:, 1], color="#000000", drawstyle="steps-post", linewidth=1.0, label="desired")
-    ax.set_title("Instances")
+        ax.plot(ends[:, 0] / unit_s, ends[:, 1], color="#000000", drawstyle="steps-post", linewidth=1.0)
+    ax.set_title("Instances (line: desired)" if len(wanted) else "Instances")
     _finish(ax, "instances", unit)
 
 

@@ -9,7 +9,7 @@ from simserve.report.charts import Chart, chart
 from simserve.report.plots.style import COLOURS
 from simserve.study.labels import title_with_unit
 from simserve.study.plan.figures import Fate, Outcome
-from simserve.study.plan.result import SHOWN, PlanResult
+from simserve.study.plan.result import PlanResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def charts(result: PlanResult) -> list[Chart]:
 
 def _pareto(result: PlanResult) -> Chart | None:
     ran = [(number, one) for number, one in enumerate(result.outcomes) if one.values and one.fraction >= 1.0]
-    columns = list(dict.fromkeys((*(limit.quantity.column for limit in result.limits), *SHOWN)))
+    columns = list(dict.fromkeys((*(limit.quantity.column for limit in result.limits), *result.figures_shown)))
     columns = [column for column in columns if any(one.values.get(column) is not None for _, one in ran)]
     if not ran or not columns:
         return None

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from simserve.study.predicate import Predicate, parse_quantity
 from simserve.study.quantities import Quantity
 
+ALL_REJECTED = "every request is rejected"
+
 
 class Limit(NamedTuple):
     """`quantity` is at most (`upper`) or at least `bound`."""
@@ -52,6 +54,12 @@ def _limits(node: ast.expr) -> list[Limit]:
     if not isinstance(right, ast.Constant) or not isinstance(left, ast.Attribute | ast.Name | ast.Subscript):
         return []
     return [Limit(parse_quantity(ast.unparse(left)), at_most, float(right.value))]  # type: ignore[arg-type]
+
+
+def serves_none(values: Mapping[str, float | None]) -> bool:
+    """Whether every request of a run was rejected: no limit on latencies then says anything."""
+    requests = values.get("requests")
+    return bool(requests) and values.get("rejected") == requests
 
 
 def tightest(found: tuple[Limit, ...], values: Mapping[str, float | None]) -> tuple[Limit, float] | None:

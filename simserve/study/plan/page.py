@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from simserve.report.charts import INSTALL, library
@@ -12,7 +12,7 @@ from simserve.study.cells import cells, figure, headings
 from simserve.study.labels import title
 from simserve.study.plan.charts import charts, pictures_of
 from simserve.study.plan.figures import Ends, Outcome
-from simserve.study.plan.result import SHOWN, PlanResult
+from simserve.study.plan.result import PlanResult
 from simserve.study.plan.words import price
 
 _MOST_ROWS = 200
@@ -27,7 +27,8 @@ def plan_page(result: PlanResult) -> str:
     frame = result.frame
     names = [one.name for one in result.shown][:_MOST_ROWS]
     table = frame[frame["plan"].isin(names)]
-    columns = ["plan", "devices", "usd_per_hour", "head_room", *dict.fromkeys((*(x.quantity.column for x in result.limits), *SHOWN))]
+    limited = [limit.quantity.column for limit in result.limits]
+    columns = ["plan", "devices", "usd_per_hour", "head_room", *dict.fromkeys((*limited, *result.figures_shown))]
     columns = [name for name in columns if name == "plan" or (name in table and table[name].notna().any())]
     points = sum(len(each.spec["data"]["values"]) for each in shown)
     return render(
@@ -69,13 +70,13 @@ def _facts(result: PlanResult) -> Iterator[tuple[str, str]]:
 
 def _details(result: PlanResult) -> Iterator[dict[str, Any]]:
     shown = {id(one) for one in result.shown[:_MOST_DETAILS]}
-    best = result.best
+    best, columns = result.best, result.figures_shown
     for place, one in enumerate(result.outcomes):
         if id(one) in shown:
-            yield {"id": place, "name": one.name, "fate": str(one.fate), "open": one is best, "facts": list(_of_plan(one))}
+            yield {"id": place, "name": one.name, "fate": str(one.fate), "open": one is best, "facts": list(_of_plan(one, columns))}
 
 
-def _of_plan(one: Outcome) -> Iterator[tuple[str, str]]:
+def _of_plan(one: Outcome, shown: Sequence[str]) -> Iterator[tuple[str, str]]:
     if one.why:
         yield "why", one.why
     yield "price", price(one)
@@ -93,7 +94,7 @@ def _of_plan(one: Outcome) -> Iterator[tuple[str, str]]:
         if verification.reason:
             yield "how far to believe it", verification.reason
     ends = {} if verification is None else verification.ends
-    for column in dict.fromkeys((*ends, *SHOWN)):
+    for column in dict.fromkeys((*ends, *shown)):
         value = one.values.get(column)
         if value is not None:
             yield title(column), _with_interval(column, value, ends.get(column))

@@ -10,6 +10,7 @@ from simserve.report.files import write_json
 from simserve.study.caveats import rare, unsteady
 from simserve.study.plan.figures import BY_BOUNDS, Fate, Outcome, PlanFigures
 from simserve.study.plan.words import answer
+from simserve.study.quantities import SCALED
 from simserve.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ SHOWN = (
 
 class PlanResult(PlanFigures):
     """The answer: `best`, or None when no plan meets the predicate; `pareto`, and every other plan with the limit that it breaks."""
+
+    @property
+    def figures_shown(self) -> tuple[str, ...]:
+        """Columns of tables and charts: SHOWN, and those of scaling where a plan starts instances."""
+        return (*SHOWN, *(SCALED if any(one.values.get("starts") for one in self.outcomes) else ()))
 
     @property
     def message(self) -> str:
@@ -71,7 +77,7 @@ class PlanResult(PlanFigures):
         import pandas as pd
 
         pareto = {id(one) for one in self.pareto}
-        columns = dict.fromkeys((*(limit.quantity.column for limit in self.limits), *SHOWN))
+        columns = dict.fromkeys((*(limit.quantity.column for limit in self.limits), *self.figures_shown))
         rows = [
             {
                 "plan": one.name,

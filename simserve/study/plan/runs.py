@@ -102,6 +102,13 @@ class Runs:
         found = self._beliefs.get(_key(one))
         return believed(self.placed(one)) if found is None else from_belief(found)
 
+    def rejections(self, one: Wanted) -> str:
+        """Why the requests of a run are rejected, in the words of its summary. Rows of studies hold figures only, so it is run again."""
+        from simserve.simulation import simulated
+
+        reasons: dict[str, int] = simulated(self.placed(one)).summary_dict()["requests"]["reasons"]["rejected"]
+        return ", ".join(reasons)
+
     def placed(self, one: Wanted) -> Experiment:
         """The experiment of a run. Raises ConfigError."""
         changes = one.plan.changes(self.experiment) | shortened(self.experiment, self.load, one.fraction)

@@ -18,7 +18,7 @@ from itertools import groupby
 
 from simserve.report.rows import STATS
 from simserve.study.cache import Row
-from simserve.study.plan.limits import Limit, limits, tightest
+from simserve.study.plan.limits import ALL_REJECTED, Limit, limits, serves_none, tightest
 from simserve.study.plan.runs import Found, Runs, Wanted
 from simserve.study.plan.space import Plan
 from simserve.study.plan.verify import hopeless
@@ -124,12 +124,19 @@ class Screen:
         closest = tightest(self._limits, run.values)
         one.margin = closest[1] if closest is not None else 0.0
         if fraction < 1.0:
-            one.why = breaks_whole(self._limits, run.values, fraction)
+            broken = breaks_whole(self._limits, run.values, fraction)
+            one.why = broken and (self._rejected(one) or broken)
             return
         failures = self._predicate.failures(run.values)
         grew = bool(run.values.get("saturated"))
         one.held = not failures and not grew
-        one.why = "" if one.held else "; ".join([*failures, *(["the queue grew through the run"] if grew else [])])
+        one.why = "" if one.held else self._rejected(one) or "; ".join([*failures, *(["the queue grew through the run"] if grew else [])])
+
+    def _rejected(self, one: Screened) -> str:
+        """That the run served no request at all, and why; "" where it did."""
+        if not serves_none(one.values):
+            return ""
+        return f"{ALL_REJECTED}: {self._runs.rejections(Wanted(one.plan, one.fraction, self._seed))}"
 
 
 def _share(fraction: float) -> float:

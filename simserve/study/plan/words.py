@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from simserve.study.plan.figures import BY_BOUNDS, Fate, Outcome, PlanFigures
+from simserve.study.plan.limits import ALL_REJECTED, serves_none
 
 _MOST_DOUBTS = 2
 
@@ -64,6 +65,15 @@ def _room(best: Outcome) -> str:
 
 
 def _none(result: PlanFigures) -> str:
+    ran = [one for one in result.outcomes if one.values]
+    if ran and all(serves_none(one.values) for one in ran):
+        why = ran[0].why.removeprefix(ALL_REJECTED).removeprefix(": ")
+        others = [one for one in result.outcomes if not one.values]
+        rest = f" The others were not run: {_tally(others)}." if others else ""
+        return (
+            f"No plan within the budget serves a single request: on all {len(ran):,} that were run every request is rejected"
+            f"{f' ({why})' if why else ''}. This is no question of price or speed.{rest}"
+        )
     nearest = _nearest(result, list(result.outcomes))
     there = "There is" if len(result.outcomes) == 1 else "There are"
     text = f"No plan within the budget meets '{result.predicate.text}'. {there} {_tally(list(result.outcomes))}."

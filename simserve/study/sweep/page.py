@@ -36,7 +36,7 @@ def sweep_page(result: SweepResult) -> str:
     points = result.by_point
     keys = result.shown_keys
     names = {key: short(result.frame[key].dropna().unique().tolist()) for key in dict.fromkeys((*keys, *result.keys))}
-    figures = [name for name in _SHOWN if name in points.columns and points[name].notna().any()]
+    figures = result.with_figures(_SHOWN)
     columns = [*keys, "runs", *figures]
     best = best_points(points, keys, names)
     errors = _errors(result, names)

@@ -17,6 +17,7 @@ from simserve.study.labels import short
 from simserve.study.paired import PairedRow, compare
 from simserve.study.predicate import parse_quantity
 from simserve.study.prepare import Plan
+from simserve.study.quantities import SCALED
 from simserve.study.statistics import CONFIDENCE, mean_interval
 from simserve.study.sweep.axes import label, name_of
 from simserve.study.sweep.plots import SweepPlots
@@ -160,9 +161,15 @@ class SweepResult:
 
     def shown(self) -> pd.DataFrame:
         """The keys and a few figures of each point: what the terminal and a notebook show. Long values are shortened."""
-        figures = [name for name in _SHOWN if name in self.by_point and self.by_point[name].notna().any()]
+        figures = self.with_figures(_SHOWN)
         table = self.by_point[[*self.shown_keys, "runs", *figures]]
         return table.assign(**{key: table[key].map(short(table[key].unique().tolist())) for key in self.shown_keys})
+
+    def with_figures(self, names: Sequence[str]) -> list[str]:
+        """The columns of these that have figures, and those of scaling where instances start."""
+        points = self.by_point
+        scales = "starts" in points and bool((points["starts"] > 0).any())
+        return [name for name in (*names, *(SCALED if scales else ())) if name in points and points[name].notna().any()]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types: what sweep.json holds, and every row with its figures (None = not defined)."""

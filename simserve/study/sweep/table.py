@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from simserve.study.quantities import SPECULATIVE, standard
+from simserve.study.quantities import SOME_RUNS, standard
 
 
 class Rows:
@@ -32,6 +32,6 @@ class Rows:
         """The columns: the standard ones in their order, then those of classes and others by name."""
         order = [q.column for q in standard()]
         others = sorted(set(self._columns) - set(order))
-        empty = {name for name in SPECULATIVE if name not in self._columns or bool(np.isnan(self._columns[name]).all())}
+        empty = {name for name in SOME_RUNS if name not in self._columns or bool(np.isnan(self._columns[name]).all())}
         order = [name for name in order if name not in empty]
         return {name: self._columns.get(name, np.full(self._count, math.nan)) for name in (*order, *others)}

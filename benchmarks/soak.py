@@ -5,12 +5,12 @@
 Experiments are those of `tests/engine/random_experiments.py` and `wider_experiments.py` in turns: every policy, router and engine profile,
 failures, migrations, scaling, speculation, pipeline stages. Nothing is patched: caches fill and forget as they do for a user.
 
-**Does it grow?** Every few experiments, after a garbage collection and after the C library has returned what it holds free (`malloc_trim`),
-two figures are taken: blocks that Python has allocated (`sys.getallocatedblocks`; what is referred to, however the allocator places it) and
-resident memory (which also sees arrays). The first third of the samples is warm-up, in which modules are imported and bounded caches fill. Through the rest goes the Theil-Sen line, the median
-of the slopes between all pairs of samples (Sen 1968, doi:10.1080/01621459.1968.10480934), which single large experiments do not move. A
-figure grows when even the lower end of the slope's 95 % interval is above its limit: one block an experiment, or the resident bytes of
-LIMITS.
+**Does it grow?** Every few experiments three figures are taken after a garbage collection: resident memory as it is, once the C library
+has returned what it holds free; and when simserve's caches have been emptied, the blocks that Python has allocated and the bytes that the
+C library has handed out (arrays, and all else above 512 bytes). The first half of the samples is warm-up, in which modules are imported,
+caches fill and the allocators reach their size. Through the rest goes the Theil-Sen line, the median of the slopes between all pairs of
+samples (Sen 1968, doi:10.1080/01621459.1968.10480934), which single large experiments do not move. A figure grows when even the lower end
+of the slope's 95 % interval is above its limit (LIMITS).
 
 Samples are lines of FOLDER/samples.jsonl; experiments that broke or hung are written there as YAML. Exit code 1 when one did, or memory
 grows.
@@ -19,8 +19,8 @@ grows.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
+import functools
 import gc
 import json
 import resource
@@ -31,17 +31,26 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-WARM_UP = 1 / 3
+WARM_UP = 1 / 2
 """Of the samples."""
 
 FEWEST = 8
 """Samples after the warm-up below which no line is drawn."""
 
-LIMITS = {"blocks": 1.0, "resident_bytes": 1024.0}
-"""An experiment, by figure. One object that is kept for each experiment is found by the blocks. Resident memory is for arrays: the least that
-a run can keep whole is the columns of its requests, of which it has 25 in the mean and each takes about 150 bytes: four times the limit."""
+LIMITS = {"blocks": 1.0, "allocated_bytes": 1024.0, "resident_bytes": 4096.0}
+"""An experiment, by figure: one object; of arrays a quarter of the least that a run can keep whole, the columns of its requests, of which
+it has 25 in the mean and each takes about 150 bytes; of resident memory one page."""
+
+
+class _Malloc(ctypes.Structure):
+    """`struct mallinfo2` (mallinfo(3))."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,9 @@ class Sample:
     """What the process holds after so many experiments."""
 
     experiments: int
-    blocks: int
     resident_bytes: int
+    blocks: int
+    allocated_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +78,8 @@ class Growth:
         return self.low > LIMITS[self.figure]
 
     def __str__(self) -> str:
-        what = "GROWS" if self.grows else "does not grow"
-        return f"{self.figure}: {self.slope:+.2f} an experiment (95 %: {self.low:+.2f} to {self.high:+.2f}; limit {LIMITS[self.figure]:g}): {what}"
+        what, limit = "GROWS" if self.grows else "does not grow", LIMITS[self.figure]
+        return f"{self.figure}: {self.slope:+.2f} an experiment (95 %: {self.low:+.2f} to {self.high:+.2f}; limit {limit:g}): {what}"
 
 
 def growths(samples: Sequence[Sample]) -> list[Growth]:
@@ -88,12 +98,40 @@ def growths(samples: Sequence[Sample]) -> list[Growth]:
 
 
 def sample(experiments: int) -> Sample:
-    """The figures of this process now."""
+    """The figures of this process now. simserve's caches are empty afterwards."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    library = _c_library()
+    if library is not None:
+        library.malloc_trim(0)
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return Sample(experiments, sys.getallocatedblocks(), resident)
+    for cache in simserve_caches():
+        cache.cache_clear()
+    gc.collect()
+    allocated = 0
+    if library is not None:
+        state = library.mallinfo2()
+        allocated = state.uordblks + state.hblkhd
+    return Sample(experiments, resident, sys.getallocatedblocks(), allocated)
+
+
+def simserve_caches() -> list[Any]:
+    """Every `functools.lru_cache` of simserve in this process."""
+    return [
+        thing
+        for thing in gc.get_objects()
+        if isinstance(thing, functools._lru_cache_wrapper) and (thing.__module__ or "").startswith("simserve.")
+    ]
+
+
+@functools.lru_cache(maxsize=1)
+def _c_library() -> ctypes.CDLL | None:
+    """glibc, None where it is another library or too old: then `allocated_bytes` is 0."""
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallinfo2.restype = _Malloc
+        return library
+    except (OSError, AttributeError):
+        return None
 
 
 class Seen:

@@ -9,11 +9,12 @@ Names load on first use, so that `import simserve` stays light.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from simserve.version import __version__
 
+TYPE_CHECKING = False  # as type checkers read it; `typing` would take longer than all of this, before Ctrl-C is answered
 if TYPE_CHECKING:
+    from typing import Any
+
     from simserve.api import load, run
     from simserve.config.experiment import Experiment
     from simserve.deploy.launch import launch

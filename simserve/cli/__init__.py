@@ -2,37 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+TYPE_CHECKING = False  # as type checkers read it: what is imported here comes before Ctrl-C is answered
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _COLLECT_AFTER = 50_000
 """Objects made and not freed after which garbage is looked for, instead of Python's 700: importing makes objects that stay."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for anything the user can fix, 130 for Ctrl-C."""
-    import gc
-    import os
+    """Runs one command and returns its exit code: 0, 2 for anything the user can fix, 130 for Ctrl-C, 143 for SIGTERM."""
     import sys
+
+    from simserve.cli.signals import Signals, TerminatedError
+
+    signals = Signals()
+    try:
+        signals.catch()
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except TerminatedError as problem:
+        return _told(problem)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except BaseException as problem:
+        if _debug(list(sys.argv[1:] if argv is None else argv)):
+            raise
+        return _told(signals.problem or problem)
+    finally:
+        from simserve.cli.failures import flush
+
+        flush()
+        signals.release(for_good=argv is None)
+
+
+def _run(arguments: list[str]) -> int:
+    import gc
 
     usual = gc.get_threshold()
     gc.set_threshold(_COLLECT_AFTER, *usual[1:])
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments or os.environ.get("SIMSERVE_DEBUG", "0") not in ("", "0")
     try:
         from simserve.cli.root import command
 
         command().main(args=[a for a in arguments if a != "--debug"], prog_name="simserve")
         return 0
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
-    except BaseException as problem:
-        if debug:
-            raise
-        from simserve.cli.failures import report
-
-        return report(problem)
     finally:
-        from simserve.cli.failures import flush
-
-        flush()
         gc.set_threshold(*usual)
+
+
+def _debug(arguments: list[str]) -> bool:
+    import os
+
+    return "--debug" in arguments or os.environ.get("SIMSERVE_DEBUG", "0") not in ("", "0")
+
+
+def _told(problem: BaseException) -> int:
+    from simserve.cli.failures import report
+
+    return report(problem)

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 
+from simserve.cli.signals import TERMINATED, TerminatedError
 from simserve.errors import SimserveError
 from simserve.files.words import clipped
 
@@ -53,6 +54,9 @@ def _words(problem: BaseException) -> tuple[str, int]:
     if isinstance(problem, InterruptError | KeyboardInterrupt):
         handled()
         return "interrupted: nothing was written", INTERRUPTED
+    if isinstance(problem, TerminatedError):
+        handled()
+        return "terminated: nothing was written", TERMINATED
     if isinstance(problem, OSError):
         where = f" {clipped(str(problem.filename), 200)}" if problem.filename else ""
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import signal
-import threading
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -72,9 +69,7 @@ class LazyGroup(TyperGroup):
             raise InterruptError from problem
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command; Ctrl-C, a closed pipe and SIGTERM come out as ordinary exceptions."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminated)
+        """Runs the command; Ctrl-C and a closed pipe come out as ordinary exceptions."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as problem:
@@ -100,7 +95,3 @@ def command() -> Any:
         pass  # --debug is read by main(), wherever it stands on the line
 
     return typer.main.get_command(app)
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # unwinds, so that unfinished output is removed

@@ -57,8 +57,9 @@ def run(
     if loaded.spec.variants:
         from simserve.cli.claims import run_claims
 
-        output = loaded.spec.output.model_dump()
-        run_claims(experiment, [*changes, *draws], target, output, force=force, as_json=as_json, check=check, quiet=quiet)
+        run_claims(
+            experiment, [*changes, *draws], target, loaded.spec.output.model_dump(), force=force, as_json=as_json, check=check, quiet=quiet
+        )
         return
     with staged(target, force=force) as folder:
         with shown(not quiet) as progress:
@@ -67,7 +68,12 @@ def run(
             from simserve.study.intervals import bands, steps_of
 
             result.intervals = bands(loaded, loaded.spec.intervals, not quiet, steps=steps_of(result))
-        result.write(folder, **loaded.spec.output.model_dump())
+        output = loaded.spec.output
+        if output.plots or output.report:
+            from simserve.report.plots.style import load_matplotlib
+
+            load_matplotlib()
+        result.write(folder, **output.model_dump())
     if as_json:
         print(json.dumps(result.summary_dict(), indent=2, sort_keys=True, allow_nan=False))
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from simserve.cli.failures import INTERRUPTED, handled
+from simserve.cli.signals import TERMINATED, TerminatedError
 from simserve.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,12 +112,13 @@ def load_of(text: str, rate_key: str) -> Load:
 
 @contextmanager
 def kept(folder: Path | None) -> Iterator[None]:
-    """Ctrl-C inside says that the finished runs are in the folder, and how to go on; without one it is like any other."""
+    """Ctrl-C and SIGTERM inside say that the finished runs are in the folder, and how to go on; without one they are like any other."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminatedError) as problem:
         if folder is None:
             raise
         handled()
-        print(f"interrupted: the finished runs are kept in {folder}; the same command with --resume continues", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        how, code = ("terminated", TERMINATED) if isinstance(problem, TerminatedError) else ("interrupted", INTERRUPTED)
+        print(f"{how}: the finished runs are kept in {folder}; the same command with --resume continues", file=sys.stderr)
+        raise typer.Exit(code) from None

@@ -28,4 +28,5 @@ def geometric(first: int, last: int, per_octave: int) -> I64:
     """Integers from `first` to `last`, `per_octave` to each doubling."""
     octaves = np.log2(last / first)
     values = first * 2.0 ** (np.arange(int(np.ceil(octaves * per_octave)) + 1) / per_octave)
-    return np.unique(np.minimum(np.rint(values), last).astype(np.int64))
+    whole = np.minimum(np.rint(values), last).astype(np.int64)
+    return np.array(sorted(set(whole.tolist())), dtype=np.int64)  # `np.unique` would load masked arrays

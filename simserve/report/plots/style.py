@@ -68,6 +68,19 @@ def style() -> Iterator[None]:
         yield
 
 
+def load_matplotlib() -> None:
+    """Imports matplotlib in two thirds of the time: without the lists of properties that it writes into the documentation of its hundred
+    artists. For commands; in a session of a user's `help` would miss them."""
+    from matplotlib import artist
+
+    lists, artist.kwdoc = artist.kwdoc, lambda _: ""  # type: ignore[assignment, unused-ignore]
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+    finally:
+        artist.kwdoc = lists
+
+
 @contextmanager
 def off_screen(even: bool = False) -> Iterator[None]:
     """Context in which figures are made for files: they belong to no notebook, and none shows them.

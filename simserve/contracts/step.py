@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simserve.compiled import mypyc_attr
+
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
@@ -32,6 +34,7 @@ class Slice(NamedTuple):
     row: int = -1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Step:
     """One engine step: sequences that decode, and slices. The plan of an engine's step is one; others are made by hand.
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simserve.compiled import mypyc_attr
-from simserve.contracts import PREFILL, VERIFY, CostModel, DecodeSteps, Slice, Step
+from simserve.contracts import PREFILL, VERIFY, DecodeSteps, Slice, Step
 from simserve.contracts.cost import F64, I64
 from simserve.cost.decode import Attending
 from simserve.cost.energy import StepTotals, energy_j, expert_bytes
@@ -55,8 +55,8 @@ Line = tuple[float, float, float, bool]
 """Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""
 
 
-@mypyc_attr(native_class=False)
-class StepCost(CostModel):
+@mypyc_attr(allow_interpreted_subclasses=True, serializable=True)
+class StepCost:
     """The cost model of one instance: a model on a hardware profile, laid out by `parallel`, driven by an engine's host.
 
     backend   serving engine whose kernel measurements are preferred (`vllm`, `sglang 0.5.14` ...), None = the profile's own order
@@ -66,8 +66,6 @@ class StepCost(CostModel):
     extra     what every token passes before the first layer (a draft's fusion of embedding and hidden state)
     Raises ModelError when the model cannot be laid out so or has operators without a kernel model.
     """
-
-    slice_kinds = frozenset({PREFILL, VERIFY})
 
     def __init__(
         self,
@@ -84,6 +82,7 @@ class StepCost(CostModel):
         options: CostOptions | None = None,
         extra: tuple[Operator, ...] = (),
     ) -> None:
+        self.slice_kinds = frozenset({PREFILL, VERIFY})
         self._model = model
         self._profile = profile
         self._host = host or HostOverheads()

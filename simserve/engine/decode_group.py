@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 
+from simserve.compiled import mypyc_attr
 from simserve.contracts import Request
 from simserve.engine.kv_groups import KvGroups
 from simserve.engine.request import LiveRequest, State
@@ -21,6 +22,7 @@ NO_END = 1 << 60
 _DECODING = State.DECODING  # read in a third of the time of an enumeration's attributes
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DecodeGroup:
     """Members, their total context and the blocks they will need. `tick` is the number of the next tick."""
 

@@ -7,6 +7,7 @@ from math import inf
 from numbers import Real
 from typing import NoReturn
 
+from simserve.compiled import mypyc_attr
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
 from simserve.engine.batch import Batch
 from simserve.engine.in_turn import leave_void, take_out
@@ -25,6 +26,7 @@ UNTIL_EVENT = 1 << 60
 """StepPlan.repeat: the plan stays right until something happens."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class StepPlan(Step):
     """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule.
 

@@ -11,6 +11,7 @@ from heapq import heappush
 
 import numpy as np
 
+from simserve.compiled import mypyc_attr
 from simserve.contracts import FREED, Course, Request, Speculation, Step
 from simserve.contracts.cost import I64, DecodeSteps
 from simserve.engine.decode_group import DecodeGroup
@@ -22,6 +23,7 @@ from simserve.errors import ConfigError
 _FIRST_TICKS = 1024
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SpeculatingGroup(DecodeGroup):
     """A decoding group whose members speculate. `limit_tokens`: longest sequence that a request may reach; nothing is drafted beyond."""
 

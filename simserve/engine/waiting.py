@@ -8,11 +8,13 @@ from typing import Any
 
 from sortedcontainers import SortedKeyList
 
+from simserve.compiled import mypyc_attr
 from simserve.engine.request import LiveRequest, State
 
 _WAITING = State.WAITING  # read in a third of the time of an enumeration's attributes
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FcfsQueue:
     """First come, first served; preempted requests return to the front, or wait `last`, behind all that have come."""
 
@@ -69,6 +71,7 @@ class FcfsQueue:
         return next((request for request in self._queue if request.row == row), None)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SortedQueue:
     """Ordered by a key; preempted requests return to the place of their key, among equals by row, or `last`, behind those there."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from struct import Struct
 from typing import Any, NamedTuple
@@ -220,10 +220,41 @@ class LaneLog:
         chunks[on_their_way] = tokens[on_their_way] = pairs[on_their_way] = 0
         return chunks, tokens, pairs
 
+    def since(self, span: int) -> LaneLog:
+        """The log from a span on; steps and spans count from there."""
+        if span <= 0:
+            return self
+        first = int(self.span_first_step[span]) if span < len(self.span_steps) else int(self.span_steps.sum())
+        decodes = int(self.span_steps[:span][self.span_decode_requests[:span] > 0].sum())
+        columns: dict[str, Any] = {name: getattr(self, name)[span:] for name in SPAN_COLUMNS}
+        columns["span_first_step"] = columns["span_first_step"] - first
+        for name in ("layered", "verified"):
+            rows = getattr(self, name)
+            columns[name] = rows[rows[:, 0] >= span] - np.array([span, *[0] * (rows.shape[1] - 1)])
+        return replace(self, step_end_s=self.step_end_s[first:], ticks=self.ticks[decodes:], **columns)
+
+    def followed_by(self, later: LaneLog) -> LaneLog:
+        """This log and that of the steps that come next on the lane, as one."""
+        steps, spans = len(self.step_end_s), len(self.span_steps)
+        columns: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(later, name)]) for name in SPAN_COLUMNS}
+        columns["span_first_step"][spans:] += steps
+        for name in ("layered", "verified"):
+            rows = getattr(later, name)
+            columns[name] = np.concatenate([getattr(self, name), rows + np.array([spans, *[0] * (rows.shape[1] - 1)])])
+        return replace(
+            self,
+            step_end_s=np.concatenate([self.step_end_s, later.step_end_s]),
+            ticks=np.concatenate([self.ticks, later.ticks]),
+            **columns,
+        )
+
     def tick_end_s(self) -> F64:
         """End times, in seconds, of the steps in which requests decoded: the clock that Emissions refers to. Increasing."""
         decodes = np.repeat(self.span_decode_requests > 0, self.span_steps)
         return self.step_end_s[decodes]
+
+
+SPAN_COLUMNS = tuple(item.name for item in fields(LaneLog) if item.name.startswith("span_"))
 
 
 @dataclass(frozen=True, slots=True)

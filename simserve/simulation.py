@@ -72,15 +72,16 @@ def simulated_parts(
 
 def _put_money(result: Result, experiment: Experiment, hardware: Sequence[str]) -> None:
     """The energy of a run at the meter, and what it costs where the devices have prices. `hardware`: the profile of each instance."""
-    from simserve.report.money import at_the_meter, run_money
+    from simserve.report.money import Tokens, at_the_meter, run_money
 
     rates, records = experiment.rates(), result.records
+    tokens = Tokens.of(records)
     if result.energy is not None:
-        result.energy = at_the_meter(result.energy, records, rates.pue, rates.gco2_per_kwh)
+        result.energy = at_the_meter(result.energy, tokens, rates.pue, rates.gco2_per_kwh)
     prices = [price for name in hardware if (price := rates.of(name)) is not None]
     if len(prices) == len(hardware):
         kwh = None if result.energy is None else result.energy["kwh"]
-        result.money = run_money(records, prices, kwh, rates.usd_per_kwh, rates.about)
+        result.money = run_money(records, tokens, prices, kwh, rates.usd_per_kwh, rates.about)
 
 
 def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...], schedule: dict[str, Any]) -> InstanceInfo:

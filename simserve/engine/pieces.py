@@ -8,37 +8,20 @@ steps and segments of all pieces together are those of the same run recorded who
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simserve.engine.collection import Totals, counters, infos, lane_log
 from simserve.engine.recorder import Noted
-from simserve.engine.records import LaneLog, RunRecords
+from simserve.engine.records import LaneLog, Piece, RunRecords
 from simserve.workload.joining import joined
 from simserve.workload.requests import RequestTable, Workload
 
 if TYPE_CHECKING:
     from simserve.engine.lane import Lane
     from simserve.engine.simulate import Simulation
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Requests that have ended and steps that are over, since the piece before.
-
-    first_row  number in the run of the first request; requests of a piece follow each other
-    records    of these requests alone: rows count from 0, ticks from the first step of their lanes here, which go back as far as one of
-               these requests, or one still to come, decoded. `end_s` is the time of the cut
-    lanes      of each lane the steps since the piece before, each in one piece only
-    known_s    the other requests, of pieces to come, were released at this time or later
-    """
-
-    first_row: int
-    records: RunRecords
-    lanes: tuple[LaneLog, ...]
-    known_s: float
 
 
 Pieces = Callable[[Piece], None]
@@ -100,11 +83,11 @@ class InPieces:
     def finish(self) -> RunRecords:
         """The run is over, or cut: what is left leaves. Returns what there is of the run as a whole: no requests and no steps."""
         run = self._run
+        self._cut(len(run.recorder.status), over=True)
         for table in self._tables:  # of a run that was cut: they have not come
-            self._cut(len(run.recorder.status))
             self._waiting.append(table)
             run.append(table)
-        self._cut(len(run.recorder.status))
+            self._cut(len(run.recorder.status), over=True)
         requests, noted = run.recorder.take(0)
         return RunRecords(
             table=run.table,
@@ -120,8 +103,8 @@ class InPieces:
             counters=counters(run, self._totals, self._preemptions, self._reread),
         )
 
-    def _cut(self, row: int) -> None:
-        """All rows before `row` have ended: they leave, and the steps that are over."""
+    def _cut(self, row: int, over: bool = False) -> None:
+        """All rows before `row` have ended, or the run is over: they leave, and the steps that are over."""
         run, now = self._run, self._run.clock.now
         first_row = run.recorder.status.first
         fresh = tuple(_taken(lane) for lane in self._lanes)
@@ -133,17 +116,17 @@ class InPieces:
         run.let_go(rows)
         ticks = [lane.tick_end_s() for lane in held]
         emissions = _from(noted, first_row, self._ticks).emissions(ticks)
-        released = run.recorder.released_s.rest()
-        known_s = float(np.nanmin(released)) if np.isfinite(released).any() else now
+        known_s = min(now, float(np.nanmin(run.recorder.released_s.rest(), initial=now)))
+        begun_s = tuple(inf if over else lane.plan.start_s if lane.busy else now for lane in self._lanes)
         finished = columns.finish_s[np.isfinite(columns.finish_s)]
         ends = [float(lane.step_end_s[-1]) for lane in fresh if len(lane.step_end_s)]
         self._end_s = max(self._end_s, *ends, float(finished.max(initial=0.0)))
         self._preemptions += float(columns.preemptions.sum())
         self._reread += float(columns.reread_tokens.sum())
-        records = RunRecords(table, columns, tuple(held), emissions, self._infos, max(now, self._end_s))
+        records = RunRecords(table, columns, tuple(held), emissions, self._infos, self._end_s if over else max(now, self._end_s))
         self._held = self._still_needed(held)
         if rows or any(ends):
-            self._pieces(Piece(first_row, records, fresh, min(known_s, now)))
+            self._pieces(Piece(first_row, records, fresh, known_s, begun_s))
 
     def _leave(self, rows: int) -> RequestTable:
         """The first rows of those that wait, which leave."""

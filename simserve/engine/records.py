@@ -353,3 +353,22 @@ class RunRecords:
     counters: dict[str, float] = field(default_factory=dict)
     """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, reread_tokens, swapped_tokens,
     kv_blocks_in_use_at_end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Requests that have ended and steps that are over, since the piece before: of a run whose records leave while it goes on.
+
+    first_row  number in the run of the first request; requests of a piece follow each other
+    records    of these requests alone: rows count from 0, ticks from the first step of their lanes here, which go back as far as one of
+               these requests, or one still to come, decoded. `end_s` is the time of the cut
+    lanes      of each lane the steps since the piece before, each in one piece only
+    known_s    requests of pieces to come were released at this time or later
+    begun_s    of each lane: its steps of pieces to come begin at this time or later
+    """
+
+    first_row: int
+    records: RunRecords
+    lanes: tuple[LaneLog, ...]
+    known_s: float
+    begun_s: tuple[float, ...]

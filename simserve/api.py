@@ -38,9 +38,11 @@ def run(
     scheduler: Any = None,
     router: Any = None,
     decode_router: Any = None,
+    requests_file: Path | None = None,
     **overrides: Any,
 ) -> Result:
-    """Simulates an experiment (or what `load` would make one of) and returns its result; nothing is written to disk.
+    """Simulates an experiment (or what `load` would make one of) and returns its result; nothing is written to disk, but for the requests
+    of a run of more than `stream_above`, which are written while they end.
 
     progress  True shows a progress line on stderr; a function is called with (requests ended, requests in all, simulated seconds)
     check     verify the invariants of docs/invariants.md while running (slower)
@@ -48,12 +50,13 @@ def run(
                 headline (simserve/study/intervals.py); None = what the experiment says, 0 = none
     scheduler   an object or a class that follows simserve.contracts.Scheduler, for every instance (each gets a copy of its own), or a
                 mapping from number or role of an instance group to one; instead of what the experiment names
+    requests_file   where those are written until `result.write` moves them; default: a temporary place
     router, decode_router   likewise, of simserve.contracts.Router
 
     The result says which objects were given: the experiment's YAML alone does not reproduce it.
     Raises SimserveError for anything the user can fix.
     """
-    from simserve.simulation import simulated
+    from simserve.simulation import streamed_or_whole
 
     given = Arguments(scheduler, router, decode_router)
     if isinstance(experiment, Experiment):
@@ -67,7 +70,7 @@ def run(
     draws = loaded.spec.intervals if intervals is None else intervals
     check_draws(draws)
     with shown(progress) as callback:
-        result = simulated(loaded, policies, progress=callback, check=check, believe=True)
+        result = streamed_or_whole(loaded, policies, progress=callback, check=check, requests_file=requests_file, bands=bool(draws))
     if draws:
         from simserve.study.intervals import bands, steps_of
 

@@ -47,3 +47,6 @@ MOST_BYTES_PER_S = 1e18
 
 LARGEST, SMALLEST = 1e18, 1e-18
 """Magnitudes of numbers that have no closer bound; the product of a dozen of them is still a double."""
+
+STREAM_ABOVE = 1_000_000
+"""Requests above which a run is recorded in pieces: so many take about 1.5 GB recorded whole (docs/scale.md)."""

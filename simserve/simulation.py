@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simserve.config.python_policies import NONE, PythonPolicies
@@ -13,10 +13,83 @@ if TYPE_CHECKING:
     from simserve.config.assemble import Assembly
     from simserve.config.experiment import Experiment
     from simserve.config.instances import InstanceGroup
-    from simserve.engine.records import InstanceInfo
+    from simserve.engine.records import InstanceInfo, RunRecords
     from simserve.engine.spec import InstanceSpec
     from simserve.progress.run import Progress
+    from simserve.report.money import Tokens
     from simserve.report.result import Result
+
+
+def streamed_or_whole(
+    experiment: Experiment, given: PythonPolicies = NONE, *, progress: Progress | None, check: bool, requests_file: Path | None, bands: bool
+) -> Result:
+    """Runs an experiment once, as `simulated` with `believe`; in pieces where it has more requests than its `stream_above`.
+
+    requests_file  where requests are then written while they end; None = a temporary place
+    bands          the run is to be repeated for bands: it is recorded whole
+    """
+    from simserve.config.assemble import assemble
+
+    with blame.named():
+        parts = assemble(experiment, given)
+        above = len(parts.workload.requests) > experiment.spec.stream_above
+        reason = _whole_because(experiment, parts, bands) if above else ""
+        if above and not reason:
+            return _in_pieces(experiment, parts, progress, check, requests_file)
+        result = simulated_parts(experiment, parts, progress=progress, check=check, believe=True)
+    if reason:
+        said = f"Recorded whole, in memory that grows with its {len(parts.workload.requests):,} requests, for {reason} (stream_above)."
+        result.notes = (*result.notes, said)
+    return result
+
+
+def _whole_because(experiment: Experiment, parts: Assembly, bands: bool) -> str:
+    """What of an experiment needs all its records at once; empty where nothing does."""
+    from simserve.engine.pieces import whole_only
+
+    spec = experiment.spec
+    speculates = any(one.accepts is not None for one in parts.instances)
+    needs = (
+        (spec.output.timeline, "its timeline"),
+        (spec.output.steps, "its file of steps"),
+        (bands, "its intervals"),
+        (spec.metrics.cooldown_s > 0, "its cool-down, which is told from the end"),
+        (speculates, "speculative decoding"),
+    )
+    return next((what for needed, what in needs if needed), whole_only(parts.workload))
+
+
+def _in_pieces(experiment: Experiment, parts: Assembly, progress: Progress | None, check: bool, requests_file: Path | None) -> Result:
+    from simserve.engine import simulate
+    from simserve.report.streamed.result import StreamedResult
+    from simserve.report.streamed.run import Streamed
+    from simserve.uncertainty.facts import facts_of
+
+    spec, costs = experiment.spec, [one.cost for one in parts.instances]
+    table = parts.workload.requests
+    slo = spec.slo.by_class(table.slo_class.names)
+    streamed = Streamed(costs, slo, spec.metrics.warmup_s, requests_file, middle=len(table) // 2)
+    with streamed.spool:
+        records = simulate(
+            parts.workload,
+            parts.instances,
+            parts.cluster,
+            fast_forward=spec.fast_forward,
+            check=check,
+            until_s=spec.until_s,
+            progress=progress,
+            pieces=streamed,
+        )
+    records = _told(experiment, parts, records)
+    resolved, totals = parts.resolved(experiment), streamed.totals
+    result = StreamedResult(records, resolved, totals.figures(records, resolved), streamed.spool)
+    result.energy, result.experts = totals.energy(records), totals.experts()
+    _put_money(result, experiment, totals.tokens)
+    result.notes = experiment.old_keys
+    if streamed.stretch is not None:
+        prompt, output = totals.mean_lengths()
+        result.facts = replace(facts_of(replace(streamed.stretch, instances=records.instances), costs), prompt=prompt, output=output)
+    return result
 
 
 def simulated(
@@ -41,6 +114,7 @@ def simulated_parts(
     """Simulates what was assembled of an experiment. `parts` is used up: policies keep state."""
     from simserve.engine import simulate
     from simserve.report.energy import run_energy, run_experts
+    from simserve.report.money import Tokens
     from simserve.report.result import Result
 
     records = simulate(
@@ -52,16 +126,13 @@ def simulated_parts(
         until_s=experiment.spec.until_s,
         progress=progress,
     )
-    groups = [group for group in experiment.groups for _ in range(group.max_count)]
-    about = zip(records.instances, groups, parts.instances, parts.memory_notes, strict=True)
-    described = (_with_engine(info, experiment, notes, _schedule(info, experiment, group, spec)) for info, group, spec, notes in about)
-    records = replace(records, instances=tuple(described))
+    records = _told(experiment, parts, records)
     metrics = experiment.spec.metrics
     slo = experiment.spec.slo.by_class(records.table.slo_class.names)
     result = Result(records, parts.resolved(experiment), slo, warmup_s=metrics.warmup_s, cooldown_s=metrics.cooldown_s)
     costs = [spec.cost for spec in parts.instances]
     result.energy, result.experts = run_energy(records, costs), run_experts(records, costs)
-    _put_money(result, experiment, [group.hardware for group in groups])
+    _put_money(result, experiment, Tokens.of(records))
     result.notes = experiment.old_keys
     if believe:
         from simserve.uncertainty.facts import facts_of
@@ -70,17 +141,26 @@ def simulated_parts(
     return result
 
 
-def _put_money(result: Result, experiment: Experiment, hardware: Sequence[str]) -> None:
-    """The energy of a run at the meter, and what it costs where the devices have prices. `hardware`: the profile of each instance."""
+def _put_money(result: Result, experiment: Experiment, tokens: Tokens) -> None:
+    """The energy of a run at the meter, and what it costs where the devices have prices."""
     from simserve.report.money import at_the_meter, run_money
 
     rates, records = experiment.rates(), result.records
     if result.energy is not None:
-        result.energy = at_the_meter(result.energy, records, rates.pue, rates.gco2_per_kwh)
+        result.energy = at_the_meter(result.energy, tokens, rates.pue, rates.gco2_per_kwh)
+    hardware = [group.hardware for group in experiment.groups for _ in range(group.max_count)]
     prices = [price for name in hardware if (price := rates.of(name)) is not None]
     if len(prices) == len(hardware):
         kwh = None if result.energy is None else result.energy["kwh"]
-        result.money = run_money(records, prices, kwh, rates.usd_per_kwh, rates.about)
+        result.money = run_money(records, tokens, prices, kwh, rates.usd_per_kwh, rates.about)
+
+
+def _told(experiment: Experiment, parts: Assembly, records: RunRecords) -> RunRecords:
+    """The records with what is known of the instances' engines."""
+    groups = [group for group in experiment.groups for _ in range(group.max_count)]
+    about = zip(records.instances, groups, parts.instances, parts.memory_notes, strict=True)
+    described = (_with_engine(info, experiment, notes, _schedule(info, experiment, group, spec)) for info, group, spec, notes in about)
+    return replace(records, instances=tuple(described))
 
 
 def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...], schedule: dict[str, Any]) -> InstanceInfo:

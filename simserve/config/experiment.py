@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simserve import resources
+from simserve.bounds import STREAM_ABOVE
 from simserve.config import (
     cluster,
     cost_models,
@@ -113,6 +114,7 @@ class Experiment:
             "seed": spec.seed,
             **({"intervals": spec.intervals} if spec.intervals else {}),
             **({} if spec.until_s is None else {"until_s": spec.until_s}),
+            **({} if spec.stream_above == STREAM_ABOVE else {"stream_above": spec.stream_above}),
         }
 
     def _resolved_jitter(self) -> dict[str, Any]:

@@ -15,11 +15,23 @@ from pydantic import (
     model_validator,
 )
 
-from simserve.bounds import LEAST_INTERVAL_S, MOST_BLOCKS, MOST_BYTES_PER_S, MOST_DEVICES, MOST_INSTANCES, MOST_S, MOST_STEP_S, MOST_TOKENS
+from simserve.bounds import (
+    LEAST_INTERVAL_S,
+    MOST_BLOCKS,
+    MOST_BYTES_PER_S,
+    MOST_DEVICES,
+    MOST_INSTANCES,
+    MOST_S,
+    MOST_STEP_S,
+    MOST_TOKENS,
+    STREAM_ABOVE,
+)
 from simserve.catalogue import TARGETS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.cost_section import CostSection
 from simserve.config.failures_section import FailuresSection
+
+from simserve.config.output_section import MetricsSection, OutputSection
 from simserve.config.plan_section import PlanSection
 from simserve.config.prices_section import PricesSection
 from simserve.config.probes import ProbeSection
@@ -267,22 +279,6 @@ class SloSection(Targets):
         return merged if any(merged.values()) else {}
 
 
-class MetricsSection(Section):
-    """Which requests count. Requests outside are simulated and left out of the latency metrics."""
-
-    warmup_s: float = Field(default=0.0, ge=0, le=MOST_S, description="Requests released in the first so many seconds are left out.")
-    cooldown_s: float = Field(default=0.0, ge=0, le=MOST_S, description="Requests released in the last so many seconds are left out.")
-
-
-class OutputSection(Section):
-    """What is written besides summary.json, requests.parquet and experiment.resolved.yaml."""
-
-    plots: StrictBool = Field(default=True, description="plots/*.png")
-    report: StrictBool = Field(default=True, description="report.html, self-contained.")
-    timeline: StrictBool = Field(default=False, description="timeline.json for Perfetto.")
-    steps: StrictBool = Field(default=False, description="steps.parquet, one row for each engine step.")
-
-
 FEWEST_DRAWS = 8
 """Fewer draws say nothing about a 5 % and a 95 % quantile."""
 
@@ -341,6 +337,9 @@ class ExperimentSpec(Section):
     )
     until_s: float | None = Field(
         default=None, gt=0, le=MOST_S, description="Stop the simulation at this simulated time, seconds. Default: when all requests ended."
+    )
+    stream_above: int = Field(
+        default=STREAM_ABOVE, ge=0, description="With more requests `simserve run` records in pieces (docs/scale.md)."
     )
 
     plan: PlanSection | None = Field(default=None, description="The deployments that `simserve plan` chooses from.")

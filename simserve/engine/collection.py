@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane
-from simserve.engine.records import InstanceInfo, LaneLog, RunRecords, Span
+from simserve.engine.records import F64, InstanceInfo, LaneLog, RunRecords, Span
+from simserve.engine.sliding import as_array
 
 if TYPE_CHECKING:
     from simserve.engine.simulate import Simulation
@@ -18,21 +20,10 @@ if TYPE_CHECKING:
 
 def collected(run: Simulation) -> RunRecords:
     """The records of a run that is over, or cut."""
-    lanes = tuple(_lane_log(lane) for instance in run.instances for lane in instance.lanes)
+    lanes = tuple(lane_log(lane, as_array(lane.step_end_s)) for instance in run.instances for lane in instance.lanes)
     columns, emissions = run.recorder.request_columns(), run.recorder.emissions([lane.tick_end_s() for lane in lanes])
-    new_tokens = pairs = 0.0
-    flops = 0.0
-    for instance in run.instances:
-        for lane in lanes[instance.lane_offset : instance.lane_offset + len(instance.lanes)]:
-            decoded = lane.decoded()
-            prompts, prompt_tokens, prompt_pairs = lane.computed_prefills()
-            new = float(decoded.tokens.sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
-            attended = float(decoded.pairs.sum() + prompt_pairs.sum() + lane.verified[:, 3].sum())
-            new_tokens += new
-            pairs += attended
-            # The last row of each prompt chunk, and every row that decodes or verifies, goes through the LM head.
-            rows = float(decoded.tokens.sum() + prompts.sum() + lane.verified[:, 2].sum())
-            flops += instance.cost.flops(new, attended) + instance.cost.logits_flops(rows)
+    totals = Totals()
+    totals.add(lanes)
     ends = [float(lane.step_end_s[-1]) for lane in lanes if len(lane.step_end_s)]
     finished = columns.finish_s[np.isfinite(columns.finish_s)]
     if len(finished):
@@ -44,40 +35,75 @@ def collected(run: Simulation) -> RunRecords:
         requests=columns,
         lanes=lanes,
         emissions=emissions,
-        instances=_infos(run.instances),
+        instances=infos(run.instances),
         end_s=max(ends, default=0.0),
         moves=run.cluster.migrations.columns() if run.cluster.spec.controllers else None,
         instance_states=tuple(run.cluster.states),
         roles=tuple(run.cluster.roles),
         scaling=run.cluster.scaling_log(),
-        counters={
-            "steps": float(sum(len(lane.step_end_s) for lane in lanes)),
-            "plans": float(sum(len(lane.span_steps) for lane in lanes)),
-            "computed_tokens": new_tokens,
-            "attended_pairs": pairs,
-            "useful_flops": flops,
-            "preemptions": float(columns.preemptions.sum()),
-            "reread_tokens": float(columns.reread_tokens.sum()),
-            "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in run.instances)),
-            "swapped_tokens": float(sum(instance.swapped_tokens for instance in run.instances)),
-            "instance_failures": float(run.cluster.failures),
-            "transferred_tokens": float(run.cluster.kv_transfers.moved_tokens if run.cluster.kv_transfers is not None else 0),
-            "migrated_tokens": float(run.cluster.migrations.moved_tokens),
-            **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
-            **({"overrun_tokens": float(overrun)} if (overrun := run.recorder.overrun_tokens) else {}),
-            **({"void_burst_tokens": float(void)} if (void := run.recorder.void_burst_tokens) else {}),
-        },
+        counters=counters(run, totals, float(columns.preemptions.sum()), float(columns.reread_tokens.sum())),
     )
 
 
-def _lane_log(lane: Lane) -> LaneLog:
+@dataclass(slots=True)
+class Totals:
+    """What the steps of a run computed, by lane: steps, plans, new tokens, (query, key) pairs, and rows that went through the LM head."""
+
+    of_lane: dict[int, F64] = field(default_factory=dict)
+
+    def add(self, lanes: Sequence[LaneLog]) -> None:
+        """More steps of all lanes, in their order."""
+        for number, lane in enumerate(lanes):
+            decoded = lane.decoded()
+            prompts, prompt_tokens, prompt_pairs = lane.computed_prefills()
+            new = float(decoded.tokens.sum() + prompt_tokens.sum() + lane.verified[:, 2].sum())
+            attended = float(decoded.pairs.sum() + prompt_pairs.sum() + lane.verified[:, 3].sum())
+            # The last row of each prompt chunk, and every row that decodes or verifies, goes through the LM head.
+            rows = float(decoded.tokens.sum() + prompts.sum() + lane.verified[:, 2].sum())
+            more = np.array([len(lane.step_end_s), len(lane.span_steps), new, attended, rows])
+            self.of_lane[number] = self.of_lane.get(number, 0.0) + more
+
+    def flops(self, instances: Sequence[Instance]) -> float:
+        """FLOPs of the model on what was computed."""
+        total = 0.0
+        for instance in instances:
+            for number in range(instance.lane_offset, instance.lane_offset + len(instance.lanes)):
+                _, _, new, attended, rows = self.of_lane[number].tolist()
+                total += instance.cost.flops(new, attended) + instance.cost.logits_flops(rows)
+        return total
+
+
+def counters(run: Simulation, totals: Totals, preemptions: float, reread_tokens: float) -> dict[str, float]:
+    """The counters of the records (`RunRecords.counters`)."""
+    steps, plans, new, pairs, _ = (sum(column) for column in zip(*(each.tolist() for each in totals.of_lane.values()), strict=True))
+    return {
+        "steps": steps,
+        "plans": plans,
+        "computed_tokens": new,
+        "attended_pairs": pairs,
+        "useful_flops": totals.flops(run.instances),
+        "preemptions": preemptions,
+        "reread_tokens": reread_tokens,
+        "kv_blocks_in_use_at_end": float(sum(instance.kv.used_blocks for instance in run.instances)),
+        "swapped_tokens": float(sum(instance.swapped_tokens for instance in run.instances)),
+        "instance_failures": float(run.cluster.failures),
+        "transferred_tokens": float(run.cluster.kv_transfers.moved_tokens if run.cluster.kv_transfers is not None else 0),
+        "migrated_tokens": float(run.cluster.migrations.moved_tokens),
+        **({"cancelled_tokens": float(cancelled)} if (cancelled := run.recorder.cancelled_tokens) else {}),
+        **({"overrun_tokens": float(overrun)} if (overrun := run.recorder.overrun_tokens) else {}),
+        **({"void_burst_tokens": float(void)} if (void := run.recorder.void_burst_tokens) else {}),
+    }
+
+
+def lane_log(lane: Lane, step_end_s: F64) -> LaneLog:
+    """The log of a lane, of whose steps those that it covers ended at these times."""
     log = np.frombuffer(lane.log, dtype=np.float64).reshape(-1, len(Span._fields)) if len(lane.log) else np.empty((0, len(Span._fields)))
     numbers = Span(*log.T)  # of each field, the column
     whole = {name: column.astype(np.int64) for name, column in numbers._asdict().items() if name != "start_s"}
     return LaneLog(
         instance=lane.instance.index,
         lane=lane.index,
-        step_end_s=np.frombuffer(lane.step_end_s, dtype=np.float64) if len(lane.step_end_s) else np.empty(0),
+        step_end_s=step_end_s,
         span_first_step=np.cumsum(whole["steps"]) - whole["steps"],
         span_start_s=np.array(numbers.start_s),
         span_decode_requests=whole.pop("decodes"),
@@ -88,7 +114,7 @@ def _lane_log(lane: Lane) -> LaneLog:
     )
 
 
-def _infos(instances: Sequence[Instance]) -> tuple[InstanceInfo, ...]:
+def infos(instances: Sequence[Instance]) -> tuple[InstanceInfo, ...]:
     """What each instance was. Instances that share a cost model share its description: a large cluster is thousands of equal ones."""
     described: dict[int, dict[str, Any]] = {}
     return tuple(_info(instance, described) for instance in instances)

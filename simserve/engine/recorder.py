@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simserve.contracts.cost import F64, I64
 from simserve.engine.records import Emissions, EndedRequest, RequestColumns, Status
 from simserve.engine.request import LiveRequest
+from simserve.engine.sliding import Sliding, as_array
 
 NAN = float("nan")
 
@@ -20,8 +22,38 @@ _segment = Struct("4q").pack
 GAVE_UP = "the client gave up"
 
 
+class Noted(NamedTuple):
+    """What was noted of the tokens of requests.
+
+    segments       one row (request, lane, first tick, last tick) each, in the order in which they ended
+    prefill_end_s  as in Emissions
+    bursts         as in Emissions
+    courses        segment -> tokens of each of its ticks, where that is not one
+    """
+
+    segments: I64
+    prefill_end_s: F64
+    bursts: I64
+    courses: dict[int, I64]
+
+    def of(self, chosen: NDArray[np.bool_]) -> Noted:
+        """Those of the chosen segments."""
+        bursts = self.bursts[chosen[self.bursts[:, 0]]]
+        place = np.cumsum(chosen) - 1
+        bursts[:, 0] = place[bursts[:, 0]]
+        courses = {int(place[number]): tokens for number, tokens in self.courses.items() if chosen[number]}
+        return Noted(self.segments[chosen], self.prefill_end_s[chosen], bursts, courses)
+
+    def emissions(self, tick_end_s: Sequence[F64]) -> Emissions:
+        """The same as segments alone, of one token a tick. `tick_end_s`: as in `Recorder.emissions`."""
+        if self.courses:
+            return _unrolled(*self, tick_end_s)
+        request, lane, first_tick, last_tick = self.segments.T
+        return Emissions(request.copy(), lane.copy(), self.prefill_end_s, first_tick.copy(), last_tick.copy(), self.bursts)
+
+
 class Recorder:
-    """Columns of n requests, filled as they end."""
+    """Columns of n requests, filled as they end. `sliding`: rows that have ended may be taken out while the run goes on (`take`)."""
 
     __slots__ = (
         "_bursts",
@@ -48,11 +80,15 @@ class Recorder:
         "void_burst_tokens",
     )
 
-    def __init__(self, rows: int) -> None:
-        self.released_s, self.scheduled_s, self.first_token_s, self.finish_s = (array("d") for _ in range(4))
-        self.status = bytearray()
-        self.reason, self.instance, self.generated, self.preemptions = (array("q") for _ in range(4))
-        self.recomputed, self.cached, self.reread = (array("q") for _ in range(3))
+    def __init__(self, rows: int, sliding: bool = False) -> None:
+        def column(kind: str) -> Any:
+            values = array(kind) if kind else bytearray()
+            return Sliding(values) if sliding else values
+
+        self.released_s, self.scheduled_s, self.first_token_s, self.finish_s = (column("d") for _ in range(4))
+        self.status = column("")
+        self.reason, self.instance, self.generated, self.preemptions = (column("q") for _ in range(4))
+        self.recomputed, self.cached, self.reread = (column("q") for _ in range(3))
         self.append(rows)
         self.reasons: dict[str, int] = {"": 0}
         self.ended = 0
@@ -173,50 +209,61 @@ class Recorder:
 
     def request_columns(self) -> RequestColumns:
         """The columns as arrays (no copies of the large ones)."""
+        return self._columns(as_array)
 
-        def floats(column: Any) -> Any:
-            return np.frombuffer(column, dtype=np.float64) if len(column) else np.empty(0)
-
-        def integers(column: Any) -> Any:
-            return np.frombuffer(column, dtype=np.int64) if len(column) else np.empty(0, dtype=np.int64)
-
+    def _columns(self, values: Callable[[Any], Any]) -> RequestColumns:
         return RequestColumns(
-            released_s=floats(self.released_s),
-            scheduled_s=floats(self.scheduled_s),
-            first_token_s=floats(self.first_token_s),
-            finish_s=floats(self.finish_s),
-            status=np.frombuffer(self.status, dtype=np.int8) if self.status else np.empty(0, dtype=np.int8),
-            reason=integers(self.reason).astype(np.int16),
-            instance=integers(self.instance).astype(np.int32),
-            generated_tokens=integers(self.generated),
-            preemptions=integers(self.preemptions),
-            recomputed_tokens=integers(self.recomputed),
-            cached_tokens=integers(self.cached),
-            reread_tokens=integers(self.reread),
+            released_s=values(self.released_s),
+            scheduled_s=values(self.scheduled_s),
+            first_token_s=values(self.first_token_s),
+            finish_s=values(self.finish_s),
+            status=values(self.status),
+            reason=values(self.reason).astype(np.int16),
+            instance=values(self.instance).astype(np.int32),
+            generated_tokens=values(self.generated),
+            preemptions=values(self.preemptions),
+            recomputed_tokens=values(self.recomputed),
+            cached_tokens=values(self.cached),
+            reread_tokens=values(self.reread),
             reasons=tuple(self.reasons),
         )
 
     def emissions(self, tick_end_s: Sequence[F64]) -> Emissions:
         """All segments, in the order in which they ended. `tick_end_s`: the clock of each lane (`LaneLog.tick_end_s`)."""
+        self.void_burst_tokens = 0
+        return self._noted().emissions(tick_end_s)
+
+    def _noted(self) -> Noted:
+        """What has been noted of tokens, without what does not count any more."""
         flat = self._segments
         table = np.frombuffer(flat, dtype=np.int64).reshape(-1, 4) if len(flat) else np.empty((0, 4), dtype=np.int64)
-        prefill_end_s = np.array(self._segment_prefill_end_s)
-        bursts = np.array(self._bursts, dtype=np.int64).reshape(-1, 2)
+        noted = Noted(table, np.array(self._segment_prefill_end_s), np.array(self._bursts, dtype=np.int64).reshape(-1, 2), self._courses)
         if self._void:
             counts = np.array([number >= self._void.get(row, 0) for number, row in enumerate(table[:, 0].tolist())], dtype=bool)
-            table, prefill_end_s = table[counts], prefill_end_s[counts]
-            self.void_burst_tokens = int(bursts[~counts[bursts[:, 0]], 1].sum())
-            bursts = bursts[counts[bursts[:, 0]]]
-            bursts[:, 0] = np.cumsum(counts)[bursts[:, 0]] - 1
-            places = np.cumsum(counts) - 1
+            self.void_burst_tokens += int(noted.bursts[~counts[noted.bursts[:, 0]], 1].sum())
             self.void_burst_tokens += int(sum(tokens.sum() for number, tokens in self._courses.items() if not counts[number]))
-            courses = {int(places[number]): tokens for number, tokens in self._courses.items() if counts[number]}
-        else:
-            courses = self._courses
-        if courses:
-            return _unrolled(table, prefill_end_s, bursts, courses, tick_end_s)
-        request, lane, first_tick, last_tick = table.T
-        return Emissions(request.copy(), lane.copy(), prefill_end_s, first_tick.copy(), last_tick.copy(), bursts)
+            noted = noted.of(counts)
+        return noted
+
+    def take(self, rows: int) -> tuple[RequestColumns, Noted]:
+        """The columns and segments of the first rows of a sliding recorder: as many, counted from the first that is still here. All of
+        them have ended; they are no longer here afterwards."""
+        noted = self._noted()
+        gone = noted.segments[:, 0] < self.status.first + rows
+        left = noted.of(~gone)
+        noted = noted.of(gone)
+        self._void = {}
+        self._segments, self._segment_prefill_end_s = array("q", left.segments.tobytes()), array("d", left.prefill_end_s.tobytes())
+        self._bursts, self._courses = array("q", left.bursts.tobytes()), left.courses
+        return self._columns(lambda column: column.let_go(rows)), noted
+
+    def earliest_ticks(self, lanes: int) -> list[int | None]:
+        """For each lane the first tick of the segments that are here; None without any."""
+        table = as_array(self._segments).reshape(-1, 4)
+        found: list[int | None] = [None] * lanes
+        for lane in np.unique(table[:, 1]).tolist():
+            found[lane] = int(table[table[:, 1] == lane, 2].min())
+        return found
 
 
 def _unrolled(table: I64, prefill_end_s: F64, bursts: I64, courses: dict[int, I64], tick_end_s: Sequence[F64]) -> Emissions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from struct import Struct
 from typing import Any, NamedTuple
@@ -220,10 +220,41 @@ class LaneLog:
         chunks[on_their_way] = tokens[on_their_way] = pairs[on_their_way] = 0
         return chunks, tokens, pairs
 
+    def since(self, span: int) -> LaneLog:
+        """The log from a span on; steps and spans count from there."""
+        if span <= 0:
+            return self
+        first = int(self.span_first_step[span]) if span < len(self.span_steps) else int(self.span_steps.sum())
+        decodes = int(self.span_steps[:span][self.span_decode_requests[:span] > 0].sum())
+        columns: dict[str, Any] = {name: getattr(self, name)[span:] for name in SPAN_COLUMNS}
+        columns["span_first_step"] = columns["span_first_step"] - first
+        for name in ("layered", "verified"):
+            rows = getattr(self, name)
+            columns[name] = rows[rows[:, 0] >= span] - np.array([span, *[0] * (rows.shape[1] - 1)])
+        return replace(self, step_end_s=self.step_end_s[first:], ticks=self.ticks[decodes:], **columns)
+
+    def followed_by(self, later: LaneLog) -> LaneLog:
+        """This log and that of the steps that come next on the lane, as one."""
+        steps, spans = len(self.step_end_s), len(self.span_steps)
+        columns: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(later, name)]) for name in SPAN_COLUMNS}
+        columns["span_first_step"][spans:] += steps
+        for name in ("layered", "verified"):
+            rows = getattr(later, name)
+            columns[name] = np.concatenate([getattr(self, name), rows + np.array([spans, *[0] * (rows.shape[1] - 1)])])
+        return replace(
+            self,
+            step_end_s=np.concatenate([self.step_end_s, later.step_end_s]),
+            ticks=np.concatenate([self.ticks, later.ticks]),
+            **columns,
+        )
+
     def tick_end_s(self) -> F64:
         """End times, in seconds, of the steps in which requests decoded: the clock that Emissions refers to. Increasing."""
         decodes = np.repeat(self.span_decode_requests > 0, self.span_steps)
         return self.step_end_s[decodes]
+
+
+SPAN_COLUMNS = tuple(item.name for item in fields(LaneLog) if item.name.startswith("span_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,3 +353,22 @@ class RunRecords:
     counters: dict[str, float] = field(default_factory=dict)
     """Totals: steps, plans, computed_tokens, attended_pairs, useful_flops, preemptions, reread_tokens, swapped_tokens,
     kv_blocks_in_use_at_end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Requests that have ended and steps that are over, since the piece before: of a run whose records leave while it goes on.
+
+    first_row  number in the run of the first request; requests of a piece follow each other
+    records    of these requests alone: rows count from 0, ticks from the first step of their lanes here, which go back as far as one of
+               these requests, or one still to come, decoded. `end_s` is the time of the cut
+    lanes      of each lane the steps since the piece before, each in one piece only
+    known_s    requests of pieces to come were released at this time or later
+    begun_s    of each lane: its steps of pieces to come begin at this time or later
+    """
+
+    first_row: int
+    records: RunRecords
+    lanes: tuple[LaneLog, ...]
+    known_s: float
+    begun_s: tuple[float, ...]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +23,13 @@ from simserve.engine.instance import Instance
 from simserve.engine.instance_state import InstanceState
 from simserve.engine.lane import Lane
 from simserve.engine.link import Link
+from simserve.engine.pieces import PIECE_REQUESTS, InPieces, Pieces, tables_of, whole_only
 from simserve.engine.prefix_cache import Contents
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import GAVE_UP, Recorder
 from simserve.engine.records import EndedRequest, RunRecords, Status
 from simserve.engine.request import LiveRequest
+from simserve.engine.sliding import Sliding
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
 from simserve.engine.stated_columns import StatedColumns
@@ -58,6 +62,8 @@ def simulate(
     until_s: float | None = None,
     progress: Progress | None = None,
     sink: Sink | None = None,
+    pieces: Pieces | None = None,
+    piece_requests: int = PIECE_REQUESTS,
 ) -> RunRecords:
     """Serves the workload and returns what happened.
 
@@ -66,18 +72,26 @@ def simulate(
     check         also verify the invariants of docs/invariants.md while running and afterwards (slower); raises InvariantError
     until_s       stop at this simulated time; requests still in the system are UNFINISHED
     sink          called with what has become of each request, once, when it ends, in that order; what it raises ends the run
+    pieces        called with the records of requests that have ended and steps that are over, now and then (`Piece`): memory then holds
+                  what is in flight. What is returned has no requests, no steps and no tokens, but the counters of the whole
+    piece_requests  about so many requests to a piece
 
-    Raises PolicyError when a policy breaks a rule, ConfigError for impossible instances.
+    Raises PolicyError when a policy breaks a rule, ConfigError for impossible instances, and for pieces of a workload in which requests
+    wait for others (a closed loop, `after`).
     """
     if until_s is not None and not until_s > 0:
         raise ConfigError(f"until_s must be a time after the start, in seconds; found {until_s}")
     if not instances:
         raise ConfigError("a run needs at least one instance")
     cluster = cluster or ClusterSpec()
+    if pieces is not None and (problem := whole_only(workload)):
+        raise ConfigError(f"a run in pieces cannot have {problem}")
     if check:
         from simserve.engine.check import simulate_checked
 
         return simulate_checked(workload, instances, cluster, fast_forward=fast_forward, until_s=until_s, progress=progress, sink=sink)
+    if pieces is not None:
+        return in_pieces(Simulation, workload, instances, cluster, fast_forward, progress, sink, pieces, piece_requests).run(until_s)
     return Simulation(workload, instances, cluster, fast_forward, progress, sink).run(until_s)
 
 
@@ -95,21 +109,31 @@ class Simulation:
         sink: Sink | None = None,
         open_ended: bool = False,
         contents: Contents | None = None,
+        sliding: bool = False,
     ) -> None:
-        """`open_ended`: rows will be appended, and their `contents` grow (see `LiveRun`)."""
+        """`open_ended`: rows will be appended, and their `contents` grow (see `LiveRun`). `sliding`: rows will be appended and leave when
+        they have ended (see `InPieces`)."""
         self.table: RequestTable = workload.requests
         self.clock = Clock()
-        self.recorder = Recorder(len(self.table))
-        # array.array: plain numbers come out faster than from NumPy, and a column takes 8 bytes a row, a fifth of a list's.
-        self.final_tokens = array("q", self.table.output_tokens.tobytes())
-        self._prompt = array("q", self.table.prompt_tokens.tobytes())
-        self._max_output = array("q", self.table.max_output_tokens.tobytes())
-        self._priority = array("q", self.table.priority.tobytes())
-        self._session = array("q", self.table.session.tobytes())
-        self._stated = StatedColumns(self.table)
+        self.recorder = Recorder(len(self.table), sliding)
+
+        def column(kind: str, values: Any) -> Any:
+            # array.array: plain numbers come out faster than from NumPy, and a column takes 8 bytes a row, a fifth of a list's.
+            plain = array(kind, values.tobytes())
+            return Sliding(plain) if sliding else plain
+
+        self.final_tokens = column("q", self.table.output_tokens)
+        self._prompt = column("q", self.table.prompt_tokens)
+        self._max_output = column("q", self.table.max_output_tokens)
+        self._priority = column("q", self.table.priority)
+        self._session = column("q", self.table.session)
+        self._stated = StatedColumns(self.table, sliding)
         self._has_stated = bool(self._stated)
         patience_s = self.table.column("patience_s")
-        self._patience_s = array("d", patience_s.tobytes()) if isinstance(patience_s, np.ndarray) else None
+        self._patience_s = column("d", patience_s) if isinstance(patience_s, np.ndarray) else None
+        self.total = 0
+        """Requests in all, where more are known to come than have been read."""
+        self.pieces: InPieces | None = None
         self._progress = progress
         self.request_kind: type[LiveRequest] = LiveRequest
         self._last_progress = 0
@@ -143,7 +167,7 @@ class Simulation:
         self._reads_contents = any(instance.kv.prefix is not None for instance in self.instances) or bool(
             self._contents is not None and capable(cluster.router, "reads_contents")
         )
-        self.source = Source(workload, self.clock, self, open_ended)
+        self.source = Source(workload, self.clock, self, open_ended, sliding)
         self.cancellations = Cancellations(self)
         self._sink = sink
         self.cut_s: float | None = None
@@ -158,12 +182,12 @@ class Simulation:
         """Lets time pass until everything has ended or `until_s`."""
         self.source.start()
         self.serve(until_s)
-        return self.records()
+        return self.records() if self.pieces is None else self.pieces.finish()
 
     def serve(self, until_s: float | None = None) -> None:
         """Lets time pass until everything has ended or `until_s`."""
-        rows = len(self.recorder.status)
         self.clock.run(until=until_s)
+        rows = len(self.recorder.status)
         if until_s is not None:
             self._cut(until_s)
             self.cut_s = until_s if self.recorder.ended < rows else None
@@ -171,7 +195,7 @@ class Simulation:
             left = rows - self.recorder.ended
             raise PolicyError(f"deadlock: no event is to come and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
         if self._progress is not None:
-            self._progress(self.recorder.ended, rows, self.clock.now)
+            self._progress(self.recorder.ended, max(rows, self.total), self.clock.now)
 
     def append(self, table: RequestTable) -> None:
         """More rows, whose `after` are rows of the run; `LiveRun.append` has checked them."""
@@ -185,13 +209,22 @@ class Simulation:
             (self._session, table.session),
         ):
             column.frombytes(values.tobytes())
-        if self._patience_s is None:
-            self._patience_s = array("d")
         patience_s = table.column("patience_s")
-        self._patience_s.frombytes(patience_s.tobytes() if isinstance(patience_s, np.ndarray) else np.full(rows, inf).tobytes())
+        if self._patience_s is None and self.source.open_ended:
+            self._patience_s = array("d")
+        if self._patience_s is not None:
+            self._patience_s.frombytes(patience_s.tobytes() if isinstance(patience_s, np.ndarray) else np.full(rows, inf).tobytes())
         self._stated.append(table)
         self._has_stated = bool(self._stated)
         self.source.append(table, self.end_of)
+
+    def let_go(self, rows: int) -> None:
+        """The next rows of a sliding run have ended, and have been recorded."""
+        for column in (self.final_tokens, self._prompt, self._max_output, self._priority, self._session, self._patience_s):
+            if column is not None:
+                column.let_go(rows)
+        self._stated.let_go(rows)
+        self.source.let_go(rows)
 
     def end_of(self, row: int) -> float | None:
         """When a row has ended, seconds; None if it has not."""
@@ -330,7 +363,7 @@ class Simulation:
     def requests_left(self) -> tuple[int, int]:
         """Requests in the system, and requests that have not ended, those to come included."""
         ended = self.recorder.ended
-        return self._released - ended, len(self.recorder.status) + self.source.open_ended - ended
+        return self._released - ended, len(self.recorder.status) + self.source.more_to_come - ended
 
     def _cut(self, now: float) -> None:
         """The run is cut: what every request in the system has got so far, wherever it is: in an instance, between two, on its way to
@@ -355,7 +388,7 @@ class Simulation:
         self._tell(requests, instance, now)
         if self._progress is not None and self.recorder.ended - self._last_progress >= PROGRESS_EVERY:
             self._last_progress = self.recorder.ended
-            self._progress(self.recorder.ended, len(self.recorder.status), now)
+            self._progress(self.recorder.ended, max(len(self.recorder.status), self.total), now)
         self.ended(sorted([request.row for request in requests]), now)
         self.cluster.ask_again(now)
 
@@ -378,6 +411,26 @@ class Simulation:
     def records(self) -> RunRecords:
         """What has happened."""
         return collected(self)
+
+
+def in_pieces(
+    kind: type[Simulation],
+    workload: Workload,
+    instances: Sequence[InstanceSpec],
+    cluster: ClusterSpec,
+    fast_forward: bool,
+    progress: Progress | None,
+    sink: Sink | None,
+    pieces: Pieces,
+    piece_requests: int,
+) -> Simulation:
+    """A simulation whose requests come and leave in pieces."""
+    table = workload.requests
+    contents = None if table.prefix is None else table.prefix.chained(table.content_owners())
+    nothing = replace(workload, requests=table.part(0, 0))
+    run = kind(nothing, instances, cluster, fast_forward, progress, sink, contents=contents, sliding=True)
+    run.pieces = InPieces(run, tables_of(table, piece_requests), pieces, len(table))
+    return run
 
 
 def _uplinks(specs: Sequence[InstanceSpec], clock: Clock) -> dict[int, Link]:

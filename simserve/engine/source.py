@@ -9,12 +9,14 @@ from array import array
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from simserve.engine.clock import Clock, Event
 from simserve.engine.events import CLIENT_ANSWERED, REQUEST_DUE
 from simserve.engine.listener import Listener
+from simserve.engine.sliding import Sliding
 from simserve.workload.requests import RequestTable, Workload
 
 
@@ -22,6 +24,7 @@ class Source:
     """Tells the listener of every row of the workload at its time (`request_due`). The engine reports endings with `ended`.
 
     open_ended  rows will be appended; until `close` another arrival is to come, at a time that is not known yet
+    sliding     rows may leave when they have ended (`let_go`)
     """
 
     __slots__ = (
@@ -46,9 +49,10 @@ class Source:
         "_upcoming",
         "_waits",
         "open_ended",
+        "refill",
     )
 
-    def __init__(self, workload: Workload, clock: Clock, listener: Listener, open_ended: bool = False) -> None:
+    def __init__(self, workload: Workload, clock: Clock, listener: Listener, open_ended: bool = False, sliding: bool = False) -> None:
         self._clock = clock
         self._listener = listener
         table = workload.requests
@@ -62,9 +66,12 @@ class Source:
         self._place: int | None = None
         """Among the events of one time, of the arrival that is to be appended."""
         self._appended: deque[int] = deque()
+        self.refill: Callable[[], None] | None = None
+        """Appends further rows when the last is about to arrive, or takes itself away (`pieces.py`)."""
         self._dropped: set[int] = set()
         """Rows that their clients have given up before they sent them."""
-        self._arrival_s = array("d", table.arrival_s.tobytes())
+        arrival_s = array("d", table.arrival_s.tobytes())
+        self._arrival_s: Any = Sliding(arrival_s) if sliding else arrival_s
         self._children: dict[int, list[int]] = {}
         self._open: Iterable[int] = range(self._rows)
         self._next = 0
@@ -117,6 +124,15 @@ class Source:
             self._row = self._appended.popleft()
             self._clock.redeem(place, self._arrival_s[self._row], self._on_arrival, REQUEST_DUE)
 
+    @property
+    def more_to_come(self) -> bool:
+        """Whether there may be rows beyond those that are known."""
+        return self.open_ended or self.refill is not None
+
+    def let_go(self, rows: int) -> None:
+        """The next rows of a sliding run have ended."""
+        self._arrival_s.let_go(rows)
+
     def close(self) -> None:
         """No more rows will be appended."""
         self.open_ended = False
@@ -135,6 +151,8 @@ class Source:
 
     def _schedule_next(self) -> None:
         row = next(self._upcoming, None)
+        if row is None and not self._appended and self.refill is not None:
+            self.refill()
         if row is None and self._appended:
             row = self._appended.popleft()
         if row is not None:

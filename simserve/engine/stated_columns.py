@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from simserve.engine.sliding import Sliding
 from simserve.errors import PolicyError, nearest
 from simserve.workload.columns import COLUMNS, Column, Labels, Values
 from simserve.workload.requests import ATTRIBUTES, RequestTable
@@ -16,10 +19,12 @@ class StatedColumns:
 
     __slots__ = ("_rows", "_values")
 
-    def __init__(self, table: RequestTable | None = None) -> None:
+    def __init__(self, table: RequestTable | None = None, sliding: bool = False) -> None:
+        """`sliding`: rows may leave (`let_go`)."""
         others = [] if table is None else table.other_columns()
         self._rows = 0 if table is None else len(table)
-        self._values = {column.name: _plain(column, values) for column, values in others if column.visible}
+        plain = {column.name: _plain(column, values) for column, values in others if column.visible}
+        self._values: dict[str, Any] = {name: Sliding(values) for name, values in plain.items()} if sliding else {**plain}
 
     def __bool__(self) -> bool:
         return bool(self._values)
@@ -33,12 +38,18 @@ class StatedColumns:
             values.extend(more.get(name, [None] * len(table)))
         self._rows += len(table)
 
+    def let_go(self, rows: int) -> None:
+        """The next rows of a sliding run have ended."""
+        for values in self._values.values():
+            values.let_go(rows)
+
     def value(self, name: str, row: int) -> Value:
         """What a row states, None where it states nothing. Raises PolicyError for a column that is none, is hidden from policies or is a
         property of requests."""
         values = self._values.get(name)
         if values is not None:
-            return values[row]
+            found: Value = values[row]
+            return found
         column = COLUMNS.get(name)
         if column is None or not column.visible:
             visible = [each.name for each in COLUMNS.values() if each.visible and each.name not in ATTRIBUTES]

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from simserve.engine.records import Moves, RunRecords, Status
+from simserve.engine.records import I64, Moves, RunRecords, Status
 
 SERVES = ("up", "draining")
 COSTS = ("up", "draining", "booting")
 
 
-def cluster_summary(records: RunRecords, experiment: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The `cluster` part of summary.json; None for one instance that neither dies nor moves anything.
+def cluster_summary(records: RunRecords, experiment: Mapping[str, Any], served: Mapping[str, I64] | None = None) -> dict[str, Any] | None:
+    """The `cluster` part of summary.json; None for one instance that neither dies nor moves anything. `served`: of a run whose requests
+    the records do not have (`served_by`).
 
     instance_s     seconds that instances were paid for: booting, serving or draining, over the run (I = sum over instances)
     serving        fewest and most instances that served at one time, and at the end
@@ -36,7 +37,7 @@ def cluster_summary(records: RunRecords, experiment: Mapping[str, Any]) -> dict[
         "failures": int(counters.get("instance_failures", 0)),
         "transferred_tokens": int(counters.get("transferred_tokens", 0)),
         "migration": None if records.moves is None else _migrations(records.moves, counters),
-        "each": _each(records, experiment),
+        "each": _each(records, experiment, served_by(records) if served is None else served),
     }
 
 
@@ -60,19 +61,24 @@ def _migrations(moves: Moves, counters: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _each(records: RunRecords, experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One entry an instance. A request is counted where it ended, its prefills and tokens where they were computed."""
+def served_by(records: RunRecords) -> dict[str, I64]:
+    """By instance: requests that completed there, prefills and output tokens that were computed there."""
     size, of, emitted = len(records.instances), records.requests, records.emissions
     done = of.instance[(of.status == Status.COMPLETED) & (of.instance >= 0)]
     at = np.array([lane.instance for lane in records.lanes], dtype=np.int64)[emitted.lane]
     first = emitted.of_prefill()
     tokens = emitted.at_once() + np.maximum(emitted.last_tick - emitted.first_tick + 1, 0)
-    columns: dict[str, Any] = {
+    return {
         "requests": np.bincount(done, minlength=size),
         "prefills": np.bincount(at[first], minlength=size),
         "output_tokens": np.bincount(at, tokens, minlength=size).astype(np.int64),
-        "served_s": seconds_in(records, SERVES),
     }
+
+
+def _each(records: RunRecords, experiment: Mapping[str, Any], served: Mapping[str, I64]) -> list[dict[str, Any]]:
+    """One entry an instance. A request is counted where it ended, its prefills and tokens where they were computed."""
+    size = len(records.instances)
+    columns: dict[str, Any] = {**served, "served_s": seconds_in(records, SERVES)}
     if (moves := records.moves) is not None:
         moved = moves.outcome == 0
         columns["moved_in"] = np.bincount(moves.destination[moved], minlength=size)

@@ -9,6 +9,7 @@ import numpy as np
 
 from simserve.contracts.wrapping import innermost
 from simserve.engine.records import F64, LaneLog, RunRecords, Status
+from simserve.report.money import Tokens
 from simserve.report.scaling.paid import spare_device_s, with_devices_s
 from simserve.report.utilisation import busy_s
 from simserve.report.window import Window
@@ -35,25 +36,66 @@ class ReadsExperts(Protocol):
         ...
 
 
+class Meters:
+    """Energy and expert reads of the instances of a run, added up from its steps.
+
+    costs   the cost model of each instance, in the records' order
+    joules, expert_bytes  of each instance while it is busy; None where that is not known
+    busy_s  of each instance
+    """
+
+    __slots__ = ("busy_s", "costs", "expert_bytes", "joules")
+
+    def __init__(self, costs: Sequence[Any]) -> None:
+        self.costs = costs
+        self.busy_s = [0.0] * len(costs)
+        self.joules: list[float | None] = [0.0] * len(costs)
+        self.expert_bytes: list[float | None] = [0.0] * len(costs)
+
+    def add(self, lanes: Sequence[LaneLog], busy_s: Sequence[float]) -> None:
+        """Steps of the lanes, and for each instance the seconds in which they kept it busy. The power of a device is bounded over what is
+        added at once."""
+        for number, cost in enumerate(self.costs):
+            totals = _totals([lane for lane in lanes if lane.instance == number and len(lane.span_steps)])
+            self.busy_s[number] += busy_s[number]
+            self.joules[number] = _sum(self.joules[number], _joules(cost, totals, busy_s[number], busy_s[number]))
+            cost = innermost(cost)
+            read = cost.expert_bytes(*totals[:2]) if isinstance(cost, ReadsExperts) else None
+            self.expert_bytes[number] = _sum(self.expert_bytes[number], read)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
+def _joules(cost: Any, totals: tuple[F64, F64, F64, F64], busy_s: float, run_s: float) -> float | None:
+    cost = innermost(cost)
+    return cost.energy(*totals, busy_s, run_s) if isinstance(cost, Metered) else None
+
+
 def run_experts(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | None:
     """What summary.json holds under `experts`, over the whole run; None unless every instance serves a model with experts.
 
     The fraction of the experts that a step reads is a model of their popularity (cost/experts.py), not a measurement.
     """
-    total = 0.0
+    read: list[float | None] = []
     for number, cost in enumerate(costs):
         steps, tokens, *_ = _totals([lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)])
         cost = innermost(cost)
-        read = cost.expert_bytes(steps, tokens) if isinstance(cost, ReadsExperts) else None
-        if read is None:
-            return None
-        total += read
-    completed = int((records.requests.status == Status.COMPLETED).sum())
-    output = int(records.requests.generated_tokens.sum())
+        read.append(cost.expert_bytes(steps, tokens) if isinstance(cost, ReadsExperts) else None)
+    return expert_figures(read, int((records.requests.status == Status.COMPLETED).sum()), Tokens.of(records))
+
+
+def expert_figures(read: Sequence[float | None], completed: int, tokens: Tokens) -> dict[str, Any] | None:
+    """The same from the bytes that each instance read."""
+    known = [each for each in read if each is not None]
+    if len(known) < len(read):
+        return None
+    total = sum(known)
     return {
         "bytes_read": total,
         "bytes_read_per_request": total / completed if completed else None,
-        "bytes_read_per_output_token": total / output if output else None,
+        "bytes_read_per_output_token": total / tokens.output if tokens.output else None,
         "validated": False,
     }
 
@@ -66,26 +108,37 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
     is there until it is removed, whether an instance stands on them or not.
     """
     whole, exists_s = Window(0.0, records.end_s), with_devices_s(records)
-    rows: list[dict[str, Any]] = []
-    validated = True
-    for number, (info, cost) in enumerate(zip(records.instances, costs, strict=True)):
+    joules: list[float | None] = []
+    for number, cost in enumerate(costs):
         lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
         busy = busy_s(lanes, whole) if lanes else 0.0
-        cost = innermost(cost)
-        joules = cost.energy(*_totals(lanes), busy, max(exists_s[number], busy)) if isinstance(cost, Metered) else None
-        if joules is None:
+        joules.append(_joules(cost, _totals(lanes), busy, max(exists_s[number], busy)))
+    return energy_figures(records, costs, joules, Tokens.of(records))
+
+
+def metered_energy(records: RunRecords, meters: Meters, tokens: Tokens) -> dict[str, Any] | None:
+    """The same of a run whose steps were added up; the records are those of the run without its steps."""
+    exists_s, nothing = with_devices_s(records), _totals([])
+    idle_s = [max(exists - busy, 0.0) for exists, busy in zip(exists_s, meters.busy_s, strict=True)]
+    joules = [_sum(busy, _joules(cost, nothing, 0.0, idle)) for busy, cost, idle in zip(meters.joules, meters.costs, idle_s, strict=True)]
+    return energy_figures(records, meters.costs, joules, tokens)
+
+
+def energy_figures(records: RunRecords, costs: Sequence[Any], joules: Sequence[float | None], tokens: Tokens) -> dict[str, Any] | None:
+    """The same from the joules of each instance."""
+    rows: list[dict[str, Any]] = []
+    for info, energy_j in zip(records.instances, joules, strict=True):
+        if energy_j is None:
             return None
-        validated &= cost.energy_validated
-        rows.append({"name": info.name, "energy_j": joules, "mean_power_w": joules / records.end_s if records.end_s else None})
+        mean_w = energy_j / records.end_s if records.end_s else None
+        rows.append({"name": info.name, "energy_j": energy_j, "mean_power_w": mean_w})
     total = float(sum(row["energy_j"] for row in rows)) + _spare_j(records, costs)
-    output = int(records.requests.generated_tokens.sum())
-    tokens = output + int(records.table.prompt_tokens[records.requests.generated_tokens > 0].sum())
     return {
         "energy_j": total,
-        "joules_per_output_token": total / output if output else None,
-        "joules_per_token": total / tokens if tokens else None,
+        "joules_per_output_token": total / tokens.output if tokens.output else None,
+        "joules_per_token": total / sum(tokens) if sum(tokens) else None,
         "mean_power_w": total / records.end_s if records.end_s else None,
-        "validated": validated,
+        "validated": all(innermost(cost).energy_validated for cost in costs),
         "instances": rows,
     }
 

@@ -29,5 +29,10 @@ def prefix_hits(m: Measurement) -> dict[str, Any] | None:
     rows = rows[m.in_window[rows]]
     looked_up = int(m.records.table.prompt_tokens[rows].sum())
     hits = int(m.records.requests.cached_tokens[rows].sum())
-    rate = hits / looked_up if looked_up else math.nan
-    return {"requests": len(rows), "looked_up_tokens": looked_up, "hit_tokens": hits, "hit_rate": rate}
+    return hit_figures(len(rows), looked_up, hits)
+
+
+def hit_figures(requests: int, looked_up_tokens: int, hit_tokens: int) -> dict[str, Any]:
+    """The same from its counts."""
+    rate = hit_tokens / looked_up_tokens if looked_up_tokens else math.nan
+    return {"requests": requests, "looked_up_tokens": looked_up_tokens, "hit_tokens": hit_tokens, "hit_rate": rate}

@@ -51,7 +51,7 @@ def describe(values: F64) -> Stats:
     if count == 0:
         return NO_STATS
     known.sort()
-    p50, p90, p95, p99 = (float(known[_rank(q, count) - 1]) for _, q in QUANTILES)
+    p50, p90, p95, p99 = (float(known[rank_of(q, count) - 1]) for _, q in QUANTILES)
     return Stats(count, float(known.sum()) / count, p50, p90, p95, p99, float(known[-1]))
 
 
@@ -76,7 +76,7 @@ def describe_weighted(chunks: Chunks) -> Stats:
     total = int(up_to[-1])
     if total == 0:
         return NO_STATS
-    ranks = [_rank(q, total) for _, q in QUANTILES]
+    ranks = [rank_of(q, total) for _, q in QUANTILES]
     buckets = [int(np.searchsorted(up_to, rank)) for rank in ranks]
     inside = _collect(chunks, sorted(set(buckets)))
     at = []
@@ -107,7 +107,7 @@ def _few(chunks: Chunks) -> Stats | None:
     if total == 0:
         return NO_STATS
     sums = [float((v * w).sum()) for v, w in pieces]  # piece by piece: the same floating-point number as that of many
-    places = np.searchsorted(up_to, [_rank(q, total) for _, q in QUANTILES])
+    places = np.searchsorted(up_to, [rank_of(q, total) for _, q in QUANTILES])
     p50, p90, p95, p99 = values[order[places]].tolist()
     return Stats(total, sum(sums, 0.0) / total, p50, p90, p95, p99, float(values[weights > 0].max()))
 
@@ -126,7 +126,7 @@ def weighted_cdf(chunks: Chunks) -> tuple[F64, F64]:
     return upper_edge, fraction / fraction[-1]
 
 
-def _rank(q: float, count: int) -> int:
+def rank_of(q: float, count: int) -> int:
     """1-based rank of the q-quantile among `count` sorted observations."""
     return max(1, math.ceil(q * count))
 

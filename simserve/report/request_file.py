@@ -57,11 +57,11 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
 )
 
 
-def request_arrays(m: Measurement) -> dict[str, NDArray[Any]]:
-    """The numeric columns, by name, as arrays of one entry per request (times NaN where undefined)."""
+def request_arrays(m: Measurement, first_row: int = 0) -> dict[str, NDArray[Any]]:
+    """The numeric columns, by name, as arrays of one entry per request (times NaN where undefined). `first_row`: number of the first."""
     table, r = m.records.table, m.records.requests
     columns: dict[str, NDArray[Any]] = {
-        "request": np.arange(len(table), dtype=np.int64),
+        "request": np.arange(first_row, first_row + len(table), dtype=np.int64),
         "priority": table.priority,
         "session": table.session,
         "prompt_tokens": table.prompt_tokens,
@@ -96,11 +96,12 @@ def request_labels(m: Measurement) -> dict[str, tuple[NDArray[np.int32], list[st
     }
 
 
-def request_table(m: Measurement) -> pa.Table:
-    """The file's content as an Arrow table. NaN becomes null; units and meanings are in the fields' metadata."""
+def request_table(m: Measurement, first_row: int = 0) -> pa.Table:
+    """The file's content as an Arrow table. NaN becomes null; units and meanings are in the fields' metadata. `first_row`: number of the
+    first request."""
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
-    arrays = request_arrays(m)
+    arrays = request_arrays(m, first_row)
     labels = request_labels(m)
     columns, fields = [], []
     for name, unit, meaning in REQUEST_COLUMNS:

@@ -13,7 +13,7 @@ from simserve.report.metrics import Measurement, measure
 from simserve.report.plots.run import Plots
 from simserve.report.slo import normalize_limits
 from simserve.report.stored import StoredResult
-from simserve.report.summary import figures_of, headlines_of, summarise, to_json_types
+from simserve.report.summary import Beside, Said, figures_of, headlines_of, said_of, summarise, to_json_types
 from simserve.uncertainty.belief import Belief
 from simserve.uncertainty.facts import Facts
 from simserve.uncertainty.run import belief_of
@@ -69,20 +69,28 @@ class Result:
         return measure(self.records, self.slo, *self._cuts)
 
     @cached_property
+    def _said(self) -> Said:
+        return said_of(self.measurement)
+
+    @property
+    def _beside(self) -> Beside:
+        return Beside(self.intervals, self.energy, self.experts, self.money, self.notes)
+
+    @cached_property
     def _summary(self) -> dict[str, Any]:
-        found = summarise(self.measurement, self.experiment, self.name, self.intervals, self.energy, self.experts, self.notes, self.money)
+        found = summarise(self._said, self.figures, self.records, self.experiment, self.name, self._beside)
         belief = self.uncertainty
         return found | ({} if belief is None else {"uncertainty": to_json_types(belief.as_dict())})
 
     @cached_property
     def uncertainty(self) -> Belief | None:
         """How far to believe the run: its label, and an 80 % interval of each headline (docs/intervals.md). None of a study's runs."""
-        return None if self.facts is None else belief_of(self.facts, headlines_of(self.measurement))
+        return None if self.facts is None else belief_of(self.facts, headlines_of(self._said, self.records))
 
     @cached_property
     def figures(self) -> dict[str, Any]:
         """The parts of the summary that hold figures, as they were computed; NaN for what is not defined. Runs of studies need no more."""
-        return figures_of(self.measurement, self.experiment, self.energy, self.experts, self.money)
+        return figures_of(self._said, self.records, self.experiment, self._beside)
 
     def summary_dict(self) -> dict[str, Any]:
         """What summary.json holds, in JSON types: None for what is not defined."""
@@ -140,10 +148,8 @@ class Result:
         """
         out = Path(directory)
         files.make_directory(out, force)
-        from simserve.report.request_file import write_requests
-
         files.write_yaml(out / files.EXPERIMENT, self.experiment)
-        files.write_whole(out / files.REQUESTS, lambda part: write_requests(self.measurement, part))
+        self._write_requests(out)
         if steps:
             from simserve.report.step_file import write_steps
 
@@ -161,6 +167,11 @@ class Result:
         files.write_json(out / files.SUMMARY, self.summary_dict())
         return out
 
+    def _write_requests(self, out: Path) -> None:
+        from simserve.report.request_file import write_requests
+
+        files.write_whole(out / files.REQUESTS, lambda part: write_requests(self.measurement, part))
+
     def _write_pictures(self, out: Path, plots: bool, report: bool) -> None:
         from simserve.report.html import run_html
         from simserve.report.page import pictures
@@ -169,9 +180,9 @@ class Result:
         if plots:
             (out / files.PLOTS).mkdir(exist_ok=True)
             for picture in drawn:
-                _write_bytes(out / files.PLOTS / f"{picture.name}.png", picture.png)
+                write_bytes(out / files.PLOTS / f"{picture.name}.png", picture.png)
         if report:
-            _write_bytes(out / files.REPORT, run_html(self.summary_dict(), drawn).encode())
+            write_bytes(out / files.REPORT, run_html(self.summary_dict(), drawn).encode())
 
     @staticmethod
     def read(directory: str | Path) -> StoredResult:
@@ -188,5 +199,6 @@ class Result:
         return fragment_html(self.summary_dict())
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
+    """The file with this content, whole or not at all. Raises OutputError."""
     files.write_whole(path, lambda part: part.write_bytes(content))

@@ -26,20 +26,28 @@ class Saturation:
     message: str
 
 
+UNJUDGED = Saturation(False, (), "")
+
+
 def saturation(records: RunRecords) -> Saturation:
     """Judge by the growth of the queue of requests that wait for their first step, and by what was left when the run ended."""
     released = records.requests.released_s
     released = released[~np.isnan(released)]
     unfinished = int((records.requests.status == Status.UNFINISHED).sum())
     if len(released) < 2 or released.max() <= released.min():
-        return Saturation(False, (), _left(unfinished))
+        return unjudged(unfinished)
     edges = np.linspace(float(released.min()), float(released.max()), 5)
     from_s, to_s = waiting_intervals(records)
     quarter_s = float(edges[1] - edges[0])
     quarters = tuple(float(Window(low, high).overlap_s(from_s, to_s).sum()) / quarter_s for low, high in itertools.pairwise(edges))
+    return judged(quarters, len(released), unfinished)
+
+
+def judged(quarters: tuple[float, ...], released: int, unfinished: int) -> Saturation:
+    """By the mean number of waiting requests in each quarter, of so many that were released and so many that were left."""
     growth = quarters[-1] - quarters[0]
     growing = all(later > earlier for earlier, later in itertools.pairwise(quarters))
-    saturated = growing and growth > max(_MIN_GROWTH_REQUESTS, _MIN_GROWTH_FRACTION * len(released))
+    saturated = growing and growth > max(_MIN_GROWTH_REQUESTS, _MIN_GROWTH_FRACTION * released)
     if not saturated:
         return Saturation(False, quarters, _left(unfinished))
     message = (
@@ -47,6 +55,11 @@ def saturation(records: RunRecords) -> Saturation:
         f"{quarters[-1]:.0f} in its last. More work arrives than is served; latencies would grow with a longer run."
     )
     return Saturation(True, quarters, f"{message} {_left(unfinished)}".strip())
+
+
+def unjudged(unfinished: int) -> Saturation:
+    """Of a run whose requests came all at once."""
+    return Saturation(False, (), _left(unfinished))
 
 
 def _left(unfinished: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simserve.engine.records import F64, I64, LaneLog, RunRecords
+from simserve.engine.records import F64, I64, InstanceInfo, LaneLog, RunRecords
 from simserve.report.drafts import step_tokens
 from simserve.report.window import Window
 
@@ -34,11 +34,10 @@ def instance_use(records: RunRecords, window: Window) -> list[dict[str, Any]]:
     rows = []
     for number, info in enumerate(records.instances):
         lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
-        row: dict[str, Any] = {"name": info.name, "policy": info.policy, "devices": info.devices}
-        row.update(_use(lanes, info.kv_blocks, window) if lanes and window.length_s > 0 else dict.fromkeys(_USE_KEYS, math.nan))
-        if not lanes and window.length_s > 0:
-            row.update(busy_fraction=0.0, kv_used_mean=0.0, kv_used_max=0.0, steps=0)
-        rows.append(row)
+        use = Use()
+        if lanes and window.length_s > 0:
+            use.add(lanes, window, busy_s(lanes, window))
+        rows.append(use.row(info, window))
     return rows
 
 
@@ -54,37 +53,53 @@ _USE_KEYS = (
 )
 
 
-def _use(lanes: list[LaneLog], kv_blocks: int, window: Window) -> dict[str, float]:
-    time, blocks, requests, tokens = [], [], [], []
-    steps = 0
-    for lane in lanes:
-        time.append(window.overlap_s(lane.span_start_s, span_end_s(lane)))
-        blocks.append(lane.span_kv_blocks)
-        requests.append(lane.span_decode_requests + lane.sliced()[0])
-        tokens.append(step_tokens(lane))
-        first = np.searchsorted(lane.step_end_s, window.start_s, side="left")
-        steps += int(np.searchsorted(lane.step_end_s, window.end_s, side="right") - first)
-    weight = np.concatenate(time)
-    in_steps = float(weight.sum())
-    busy = busy_s(lanes, window)
-    if in_steps == 0:
-        return dict.fromkeys(_USE_KEYS, math.nan) | {"busy_fraction": 0.0, "kv_used_mean": 0.0, "kv_used_max": 0.0, "steps": 0}
+class Use:
+    """What an instance did in a window, added up: seconds in which it was busy, seconds of its steps (of all lanes), and over these the
+    integrals of KV blocks, requests and tokens of a step; the most of blocks and requests; steps."""
 
-    def mean(parts: list[Any]) -> float:
-        return float((np.concatenate(parts) * weight).sum()) / in_steps
+    __slots__ = ("block_s", "busy_s", "most_blocks", "most_requests", "request_s", "step_s", "steps", "token_s")
 
-    seen = weight > 0
-    used_max = int(np.concatenate(blocks)[seen].max())
-    return {
-        "busy_fraction": busy / window.length_s,
-        "kv_used_mean": mean(blocks) / kv_blocks * (busy / window.length_s) if kv_blocks else math.nan,
-        "kv_used_max": used_max / kv_blocks if kv_blocks else math.nan,
-        "batch_requests_mean": mean(requests),
-        "batch_requests_max": float(np.concatenate(requests)[seen].max()),
-        "step_tokens_mean": mean(tokens),
-        "step_s_mean": in_steps / steps if steps else math.nan,
-        "steps": steps,
-    }
+    def __init__(self) -> None:
+        self.busy_s = self.step_s = self.block_s = self.request_s = self.token_s = self.most_requests = 0.0
+        self.most_blocks = self.steps = 0
+
+    def add(self, lanes: list[LaneLog], window: Window, busy_s: float) -> None:
+        """Steps of its lanes, and the seconds in which it was busy (`busy_s`)."""
+        time = np.concatenate([window.overlap_s(lane.span_start_s, span_end_s(lane)) for lane in lanes])
+        blocks = np.concatenate([lane.span_kv_blocks for lane in lanes])
+        requests = np.concatenate([lane.span_decode_requests + lane.sliced()[0] for lane in lanes])
+        tokens = np.concatenate([step_tokens(lane) for lane in lanes])
+        self.busy_s += busy_s
+        self.step_s += float(time.sum())
+        self.block_s += float((blocks * time).sum())
+        self.request_s += float((requests * time).sum())
+        self.token_s += float((tokens * time).sum())
+        seen = time > 0
+        self.most_blocks = max(self.most_blocks, int(blocks[seen].max(initial=0)))
+        self.most_requests = max(self.most_requests, float(requests[seen].max(initial=0)))
+        for lane in lanes:
+            first = np.searchsorted(lane.step_end_s, window.start_s, side="left")
+            self.steps += int(np.searchsorted(lane.step_end_s, window.end_s, side="right") - first)
+
+    def row(self, info: InstanceInfo, window: Window) -> dict[str, Any]:
+        """The entry of an instance in a summary. NaN where nothing ran in the window."""
+        row: dict[str, Any] = {"name": info.name, "policy": info.policy, "devices": info.devices}
+        row.update(dict.fromkeys(_USE_KEYS, math.nan))
+        if window.length_s == 0:
+            return row
+        if not self.step_s:
+            return row | {"busy_fraction": 0.0, "kv_used_mean": 0.0, "kv_used_max": 0.0, "steps": 0}
+        busy, blocks = self.busy_s / window.length_s, info.kv_blocks
+        return row | {
+            "busy_fraction": busy,
+            "kv_used_mean": self.block_s / self.step_s / blocks * busy if blocks else math.nan,
+            "kv_used_max": self.most_blocks / blocks if blocks else math.nan,
+            "batch_requests_mean": self.request_s / self.step_s,
+            "batch_requests_max": self.most_requests,
+            "step_tokens_mean": self.token_s / self.step_s,
+            "step_s_mean": self.step_s / self.steps if self.steps else math.nan,
+            "steps": self.steps,
+        }
 
 
 def compute_utilisation(records: RunRecords) -> float:

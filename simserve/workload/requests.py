@@ -154,6 +154,22 @@ class RequestTable:
         if len(own) > 1 and bool(np.any(np.diff(own) < 0)):
             raise ValueError("arrival_s is not in order of time")
 
+    def part(self, first: int, last: int) -> RequestTable:
+        """The rows first .. last - 1 without copying them; without what they contain and wait for."""
+        own: dict[str, Any] = {}
+        others: dict[str, Values] = {}
+        for column in COLUMNS.values():
+            values = self.column(column.name)
+            if isinstance(values, Labels):
+                values = Labels(values.codes[first:last], values.names)
+            elif values is not None:
+                values = values[first:last]
+            if column.name in ATTRIBUTES:
+                own[column.name] = values
+            elif values is not None:
+                others[column.name] = values
+        return replace(self, **own, prefix=None, also_after=None, others=others)
+
     def take(self, rows: I64) -> RequestTable:
         """The rows given by index, in that order. Dependencies (`after`, `also_after`) on rows left out are dropped; where all are, the
         delay becomes the arrival."""

@@ -60,8 +60,9 @@ def paid_device_s(records: RunRecords) -> list[tuple[int, float]]:
     return [(log.instance_pools.index(pool), seconds) for pool, seconds in enumerate(paid)]
 
 
-def paid_summary(records: RunRecords) -> dict[str, Any]:
-    """What summary.json holds under `paid`, over the whole run.
+def paid_summary(records: RunRecords, busy_s_of: Sequence[float] | None = None) -> dict[str, Any]:
+    """What summary.json holds under `paid`, over the whole run. `busy_s_of`: seconds in which each instance ran a step, of a run whose
+    steps the records do not have.
 
     device_hours          paid: sum over instances of devices x hours with devices, or over nodes of devices x hours from order to removal
     busy_device_hours     of them, in which the device's instance ran a step
@@ -72,6 +73,9 @@ def paid_summary(records: RunRecords) -> dict[str, Any]:
     paid_s = sum(seconds for _, seconds in paid_device_s(records))
     busy = 0.0
     for number, info in enumerate(records.instances):
+        if busy_s_of is not None:
+            busy += info.devices * busy_s_of[number]
+            continue
         lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
         busy += info.devices * busy_s(lanes, whole) if lanes else 0.0
     booting = _booting_device_s(records)

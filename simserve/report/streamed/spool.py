@@ -1,0 +1,100 @@
+"""requests.parquet, written while a run goes on: a row group for some pieces, under another name until the run is over."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simserve.errors import OutputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+
+_GROUP_ROWS = 1 << 18
+"""Rows of a row group: some 40 MB in memory, and footers that stay small at ten million requests."""
+
+_SAMPLE_ROWS = 1 << 17
+"""Rows that are kept for plots: more than a plot can show."""
+
+
+class RequestSpool:
+    """Writes tables of requests (`request_file.request_table`) to `path` one after the other, and keeps a sample: every so-manyth row.
+
+    In a `with` block that is left by an exception, what has been written is a whole file of fewer requests. `path` None: a temporary
+    place, which goes away with this object. Raises OutputError where the place cannot be written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        if path is None:
+            folder = tempfile.mkdtemp(prefix="simserve-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder) / "requests.parquet"
+        self.path = path
+        self._writer: Any = None
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self._sample: list[pa.Table] = []
+        self.rows = 0
+        self.every = 1
+        """The sample is of every so-manyth row."""
+
+    def __enter__(self) -> RequestSpool:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def add(self, table: pa.Table) -> None:
+        """The next requests."""
+        self._keep(table)
+        self._pending.append(table)
+        self._pending_rows += len(table)
+        self.rows += len(table)
+        if self._pending_rows >= _GROUP_ROWS:
+            self._flush()
+
+    def _keep(self, table: pa.Table) -> None:
+        first = -self.rows % self.every
+        self._sample.append(table.take(np.arange(first, len(table), self.every)))
+        if sum(len(part) for part in self._sample) > _SAMPLE_ROWS:
+            self.every *= 2
+            self._sample = [_even(part, self.every) for part in self._sample]
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
+
+        table = pa.concat_tables([part.unify_dictionaries() for part in self._pending]).unify_dictionaries()
+        try:
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self.path, table.schema, compression="zstd", store_schema=True)
+            self._writer.write_table(table, row_group_size=1 << 20)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        self._pending, self._pending_rows = [], 0
+
+    def close(self) -> None:
+        """What has been added is a whole file from now on."""
+        if self._pending:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def sample(self) -> pd.DataFrame:
+        """Every `every`th request."""
+        import pyarrow as pa
+
+        frame: pd.DataFrame = pa.concat_tables(self._sample).unify_dictionaries().to_pandas()
+        return frame
+
+
+def _even(table: pa.Table, every: int) -> pa.Table:
+    """The rows of a table of requests whose numbers are multiples of `every`."""
+    return table.filter(np.asarray(table.column("request")) % every == 0)

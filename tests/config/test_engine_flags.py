@@ -133,7 +133,7 @@ def test_every_rule_sets_a_key_that_exists(write: Write) -> None:
             if rule.sets.startswith("speculation."):  # no flag states an acceptance: test_speculation_section.py
                 assert rule.sets.removeprefix("speculation.") in SpeculationSection.model_fields
                 continue
-            values = [v for v in rule.values if rule.values[v] is not None] or ["4096"]
+            values = [v for v in rule.values if rule.values[v] is not None] or ["[1, 4]" if rule.sets.endswith("_sizes") else "4096"]
             for value in values:
                 written = value if value != "false" or rule.sets != "parallel.ep" else "true"
                 change = MOE if rule.sets.startswith("parallel") else ("seed: 3", "seed: 3")

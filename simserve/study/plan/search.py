@@ -203,7 +203,7 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     for one in screen.plans:
         if outcomes[one.plan].verification is None:
             outcomes[one.plan] = _screened(outcomes[one.plan], one)
-        if one.plan.paid_at_least is not None and one.plan.usd_per_hour is not None and outcomes[one.plan].fraction >= 1.0:
+        if one.plan.priced_by_run and one.plan.usd_per_hour is not None and outcomes[one.plan].fraction >= 1.0:
             outcomes[one.plan] = replace(outcomes[one.plan], usd_per_hour=_cost(one.plan, outcomes[one.plan].values))
     notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     ordered = sorted(outcomes.values(), key=lambda one: one.order)
@@ -303,10 +303,12 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
 def _cost(plan: Plan, values: Mapping[str, float | None]) -> float:
     """What plans are ranked by: of an autoscaler's what its run cost."""
     measured = values.get("usd_per_hour")
-    if plan.paid_at_least is None:
+    if not plan.priced_by_run:
         return plan.order
     if measured is not None and plan.usd_per_hour is not None:
         return measured
+    if plan.paid_at_least is None:
+        return plan.order
     return (values.get("instances_mean") or float(sum(plan.counts))) * plan.family.shapes[0].devices
 
 

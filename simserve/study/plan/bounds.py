@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from simserve.config.deployment import Deployment
 from simserve.config.experiment import Experiment
 from simserve.contracts import Slice, Step
 from simserve.errors import ConfigError, ModelError, ProfileError
-from simserve.model import ModelArchitecture, load_model
+from simserve.model import load_model
 from simserve.study.plan.bursts import Prompts, best_in_bursts, first_token_within_s
 from simserve.study.plan.offered import Offered
 from simserve.study.quantities import LATENCIES, Quantity
@@ -81,7 +80,7 @@ def bounds(experiment: Experiment, load: Offered, wanted: tuple[Quantity, ...], 
     on the seeds on which finalists are verified."""
     section = experiment.spec.model_section
     try:
-        model = _model(section.name, str(experiment.base_dir), section.quantisation)
+        model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
         pools = [deployment(experiment, group, model) for group in experiment.groups]
         slots = [_slots(pool, load) for pool in pools]
         demand = tuple(_demand(pool, group.role, most, load) for pool, group, most in zip(pools, experiment.groups, slots, strict=True))
@@ -90,13 +89,6 @@ def bounds(experiment: Experiment, load: Offered, wanted: tuple[Quantity, ...], 
         return Bounds("", demand, best, False, _prompts(experiment, first, load, fresh), first_token_within_s(experiment, load))
     except (ConfigError, ModelError, ProfileError) as error:
         return Bounds(str(error))
-
-
-@lru_cache(maxsize=16)
-def _model(name: str, base_dir: str, quantisation: str | None) -> ModelArchitecture:
-    from pathlib import Path
-
-    return load_model(name, base_dir=Path(base_dir), quantisation=quantisation)
 
 
 def _prompts(experiment: Experiment, pool: Deployment, load: Offered, fresh: Sequence[Offered]) -> tuple[Prompts, ...]:

@@ -26,12 +26,12 @@ from simserve.report.files import write_whole
 from simserve.study.base import VARIANT, Base, base
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.limits import broken_at_best, limits, tightest
 from simserve.study.money import refuse_unpriced
 from simserve.study.plan.belief import Believed
 from simserve.study.plan.bounds import Bounds, bounds
 from simserve.study.plan.deployed import deployed
 from simserve.study.plan.figures import Fate, Outcome, Verification
-from simserve.study.plan.limits import broken_at_best, limits, tightest
 from simserve.study.plan.offered import Offered, fresh_loads, offered
 from simserve.study.plan.result import PLAN, PlanResult
 from simserve.study.plan.runs import Execution, Runs, Wanted

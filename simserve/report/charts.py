@@ -129,7 +129,6 @@ def drawings(charts: Callable[[], Iterable[Chart | None]], figures: Callable[[],
 def chart(rows: Sequence[Mapping[str, Any]], height: int, **spec: Any) -> dict[str, Any]:
     """A specification as wide as its place, in the type and colours of the pages. `rows` are its data; what is not a number is left out."""
     return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": "container",
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding", "resize": True},

@@ -62,6 +62,7 @@ def _facts(result: PlacementResult) -> Iterator[tuple[str, str]]:
     yield "Tolerance", f"{100 * result.tolerance:.3g} %"
     yield "Placements", number(len(result.tried))
     yield "Runs", number(sum(t.probes for t in result.tried))
+    yield "Loads refused without a run", number(sum(t.bounded for t in result.tried))
 
 
 def _figures(result: PlacementResult) -> Iterator[tuple[str, str, Figure]]:

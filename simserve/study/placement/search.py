@@ -28,6 +28,7 @@ from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.limits import Steering, steering
 from simserve.study.money import refuse_unpriced
 from simserve.study.placement.bounded import PlacementBounds
 from simserve.study.placement.candidates import placements
@@ -61,13 +62,19 @@ class PlacementSpec:
     between_nodes: Mapping[str, float] | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def steering(self) -> Steering:
+        """Which way a probe sends a search."""
+        return steering(self.predicate)
+
 
 @dataclass(slots=True)
 class _Candidate:
     """`search` is over rates per device, or where these are whole numbers (clients) over those of the whole placement.
 
     limit, saturates  why it fails at `high`, and whether only because the queue grew
-    values            figures of the run at `low`; of all `runs` only the counts of what was not served
+    dear              why it does not hold at the highest load from which the search went on, "" where it does
+    values            figures of the run there; of all `runs` only the counts of what was not served
     bounded           loads that needed no run, since bounds refuse them
     """
 
@@ -80,6 +87,7 @@ class _Candidate:
     values: Row = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     bounded: int = 0
+    dear: str = ""
 
     @property
     def open(self) -> bool:
@@ -87,7 +95,15 @@ class _Candidate:
 
     @property
     def low(self) -> float | None:
-        return self._per_device(self.search.low)
+        """None, too, where the highest load that the search allows breaks what improves with the load (`limits.Steering`)."""
+        return self._per_device(self.search.low) if not self.dear else None
+
+    def tried(self) -> Tried:
+        """What came of it."""
+        values, limit = ({}, self.dear) if self.dear else (self.values, self.limit)
+        return Tried(
+            self.placement, self.low, self.high, self.dropped, len(self.runs), limit, self.error, values, self.saturates, self.bounded
+        )
 
     @property
     def high(self) -> float | None:
@@ -197,9 +213,7 @@ def find(
                 candidate.dropped |= candidate.open and high is not None and high <= leads
     if all(candidate.error is not None for candidate in candidates):
         raise ConfigError(f"no placement can be run; the first: {candidates[0].placement}: {candidates[0].error}")
-    tried = tuple(
-        Tried(c.placement, c.low, c.high, c.dropped, len(c.runs), c.limit, c.error, c.values, c.saturates, c.bounded) for c in candidates
-    )
+    tried = tuple(candidate.tried() for candidate in candidates)
     stated = (spec.experiment.name, spec.predicate, spec.rate_key, spec.tolerance, spec.affinity)
     notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     result = PlacementResult(*stated, tried, tuple(notes))
@@ -318,13 +332,14 @@ def _between_nodes(experiment: Experiment, node_devices: int, affinity: Affinity
 def _judge(spec: PlacementSpec, candidate: _Candidate, rate: float, values: Row) -> None:
     reasons, stable = spec.predicate.failures(values), not values.get("saturated")
     holds = stable and not reasons
-    if holds:
-        candidate.values = values
-    else:
+    goes_on = stable and spec.steering.goes_on(values)
+    if goes_on:
+        candidate.values, candidate.dear = values, "; ".join(reasons)
+    if not holds:
         candidate.saturates = not reasons
         candidate.limit = "; ".join([*reasons, *([] if stable else ["the queue grew through the run"])])
     candidate.runs.append(Run(spec.experiment.spec.seed, holds, {column: values.get(column) for column in LOSSES}))
-    candidate.search.tell(rate, holds, at_an_end(values, holds))
+    candidate.search.tell(rate, goes_on, at_an_end(values, goes_on))
 
 
 def _tell(candidates: Sequence[_Candidate], progress: Progress | None) -> None:

@@ -167,7 +167,8 @@ def _refuse_too_many(spec: PlanSpec) -> None:
         return
     raise ConfigError(
         f"plan: {count:,} plans of {spec.space.count_families():,} makes of instances are more than plan.limit ({limit:,}): bounding them "
-        f"alone would take {_about(_bounds_s(spec))}, simulating the rest far more. Narrow the lists, state `instances`, or raise plan.limit"
+        f"alone would take {_about(_bounds_s(spec))}, simulating the rest far more. Narrow the lists, state `instances`, or raise "
+        "plan.limit"
     )
 
 

@@ -61,7 +61,7 @@ class Bounds:
         for count, demand, role in zip(counts, self.demand, roles, strict=True):
             if demand > count:
                 what = "" if role == "mixed" else f" {role}"
-                return f"overloaded: the load keeps {demand:.3g}{what} instances busy at best, the plan has {count}"
+                return f"overloaded: the load keeps {demand:.3g}{what} instances busy at best, of {count}"
         return ""
 
     def best_in_bursts(self, counts: tuple[int, ...], wanted: tuple[Quantity, ...]) -> dict[str, float]:
@@ -108,8 +108,8 @@ def _prompts(experiment: Experiment, pool: Deployment, load: Offered, fresh: Seq
 
 
 def _least_token_s(pool: Deployment, length: int, most: int) -> float:
-    """Seconds of a prompt token in the best step of prompts of this length alone, of at most so many tokens."""
-    return min(max(pool.cost.stage_times(Step(0, slices=_slices(tokens, length)))) / tokens for tokens in _grid(most, 64))
+    """Seconds of a prompt token in the best step of prompts of this length alone, of at most so many tokens (or one prompt)."""
+    return min(max(pool.cost.stage_times(Step(0, slices=_slices(tokens, length)))) / tokens for tokens in _grid(max(most, length), 64))
 
 
 def _slots(pool: Deployment, load: Offered) -> int:
@@ -127,7 +127,7 @@ def _demand(pool: Deployment, role: str, slots: int, load: Offered) -> float:
     """Utilisation of one instance by the whole load."""
     if load.rate_per_s is None:
         return 0.0
-    decode = 0.0 if role == "prefill" else load.rate_per_s * load.output_tokens / _tokens_a_step(pool)
+    decode = 0.0 if role == "prefill" else load.rate_per_s * load.decode_tokens / _tokens_a_step(pool)
     prompt = 0.0 if role == "decode" or _spared(pool, load) else load.rate_per_s * load.prompt_tokens
     steps = _steps(pool, role, slots, load)
     return least_time(steps, decode, prompt)
@@ -150,11 +150,12 @@ def _steps(pool: Deployment, role: str, slots: int, load: Offered) -> F64:
     context = max(1, int(load.decode_context))
     budget = pool.step_tokens or max(1, slots) * max(1, int(load.prompt_tokens))
     decodes = [0] if role == "prefill" else _grid(-(-slots * dp // pp))
-    chunks = [0] if role == "decode" else [0, *_grid(budget * dp, 64)]
+    most = max(budget * dp, max(1, int(load.prompt_tokens)))  # policies that never cut a prompt run a longer one alone
+    chunks = [0] if role == "decode" else [0, *_grid(most, 64)]
     rows = []
     for sequences in {0, *decodes} if role != "decode" else set(decodes):
         for chunk in chunks:
-            tokens = min(chunk, budget * dp - sequences)
+            tokens = min(chunk, budget * dp - sequences) if sequences else chunk
             if tokens < 0 or (not sequences and tokens <= 0):
                 continue
             step = Step(sequences, sequences * context, context if sequences else 0, _slices(tokens, max(1, int(load.prompt_tokens))))

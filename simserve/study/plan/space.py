@@ -209,11 +209,11 @@ def space(experiment: Experiment, section: PlanSection, model: ModelArchitecture
         if not section.over[key]:
             raise ConfigError(f"plan.over: {key}: an empty list of values")
     most = max(1, section.budget.devices or (DEFAULT_DEVICES if section.budget.usd_per_hour is None else 10**6))
-    shapes = tuple(_shapes(section, model, most))
-    if not shapes:
+    layouts = tuple(shapes(section, model, most))
+    if not layouts:
         tried = ", ".join(f"{name} {list(values)}" for name, values in _ranks(section, most).items())
         raise ConfigError(f"plan: no layout of {model.name} within {tried} ({section.node_devices} devices in a node): see `plan.tp`")
-    found = Space(section, tuple(usd.items()), shapes, tuple(_axes(experiment, section)), bool(experiment.spec.cluster.node_pools))
+    found = Space(section, tuple(usd.items()), layouts, tuple(_axes(experiment, section)), bool(experiment.spec.cluster.node_pools))
     if found.count() == 0:
         raise ConfigError(_nothing(found))
     return found
@@ -236,7 +236,8 @@ def _ranks(section: PlanSection, most: int) -> dict[str, tuple[int, ...]]:
     return {"tp": tp, "pp": section.pp, "dp": section.dp, "ep": section.ep}
 
 
-def _shapes(section: PlanSection, model: ModelArchitecture, most: int) -> Iterator[Pool]:
+def shapes(section: PlanSection, model: ModelArchitecture, most: int) -> Iterator[Pool]:
+    """The layouts of one instance that the section lists, the model can take and `most` devices hold."""
     for tp, pp, dp, ep in product(*_ranks(section, most).values()):
         if tp > section.node_devices or tp * pp * dp > most:
             continue

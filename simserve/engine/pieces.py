@@ -7,7 +7,8 @@ steps and segments of all pieces together are those of the same run recorded who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ from simserve.workload.requests import RequestTable, Workload
 
 if TYPE_CHECKING:
     from simserve.engine.lane import Lane
-    from simserve.engine.simulate import Simulation
+    from simserve.engine.simulate import Progress, Simulation, Sink
+    from simserve.engine.spec import ClusterSpec, InstanceSpec
 
 
 Pieces = Callable[[Piece], None]
@@ -83,6 +85,7 @@ class InPieces:
     def finish(self) -> RunRecords:
         """The run is over, or cut: what is left leaves. Returns what there is of the run as a whole: no requests and no steps."""
         run = self._run
+        self._end_s = max(self._end_s, run.cut_s or 0.0)
         self._cut(len(run.recorder.status), over=True)
         for table in self._tables:  # of a run that was cut: they have not come
             self._waiting.append(table)
@@ -170,3 +173,23 @@ def _from(noted: Noted, first_row: int, ticks: list[int]) -> Noted:
     segments[:, 0] -= first_row
     segments[:, 2:] -= np.array(ticks, dtype=np.int64)[segments[:, 1]][:, None]
     return noted._replace(segments=segments)
+
+
+def in_pieces(
+    kind: type[Simulation],
+    workload: Workload,
+    instances: Sequence[InstanceSpec],
+    cluster: ClusterSpec,
+    fast_forward: bool,
+    progress: Progress | None,
+    sink: Sink | None,
+    pieces: Pieces,
+    piece_requests: int,
+) -> Simulation:
+    """A simulation whose requests come and leave in pieces."""
+    table = workload.requests
+    contents = None if table.prefix is None else table.prefix.chained(table.content_owners())
+    nothing = replace(workload, requests=table.part(0, 0))
+    run = kind(nothing, instances, cluster, fast_forward, progress, sink, contents=contents, sliding=True)
+    run.pieces = InPieces(run, tables_of(table, piece_requests), pieces, len(table))
+    return run

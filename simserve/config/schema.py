@@ -30,7 +30,6 @@ from simserve.catalogue import TARGETS
 from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.cost_section import CostSection
 from simserve.config.failures_section import FailuresSection
-
 from simserve.config.output_section import MetricsSection, OutputSection
 from simserve.config.plan_section import PlanSection
 from simserve.config.prices_section import PricesSection

@@ -48,7 +48,8 @@ def simulate_checked(
     if checked is None:
         simulation: Simulation = CheckedSimulation(workload, specs, cluster, fast_forward, progress, sink)
     else:
-        simulation = in_pieces(CheckedSimulation, workload, specs, cluster, fast_forward, progress, sink, checked, piece_requests)
+        how = {"fast_forward": fast_forward, "progress": progress, "sink": sink}
+        simulation = in_pieces(CheckedSimulation, workload, specs, cluster, checked, piece_requests, **how)
     for instance in simulation.instances:
         instance.checked = True
     guard(simulation)
@@ -58,7 +59,8 @@ def simulate_checked(
         same_records(records, other)
     else:
         digests = CheckedPieces(None)
-        in_pieces(Simulation, workload, twins, twin_cluster, not fast_forward, None, None, digests, piece_requests).run(until_s)
+        twin = in_pieces(Simulation, workload, twins, twin_cluster, digests, piece_requests, fast_forward=not fast_forward)
+        twin.run(until_s)
         _require(checked.digests() == digests.digests(), "I7", "requests or step times differ between fast-forward on and off")
     away = any(spec.request_s or spec.request_per_prompt_token_s or spec.request_delay_s for spec in specs)
     outside = away or any(spec.loads for spec in specs) or bool(records.instance_states)

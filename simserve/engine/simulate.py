@@ -13,7 +13,7 @@ from simserve.engine.cancellation import Cancellations
 from simserve.engine.clock import Clock
 from simserve.engine.cluster import Cluster
 from simserve.engine.cluster_view import Signals
-from simserve.engine.collection import collected
+from simserve.engine.collection import collected, rest_of
 from simserve.engine.deadlock import who_waits
 from simserve.engine.events import REQUEST_ENTERS
 from simserve.engine.instance import Instance
@@ -81,14 +81,14 @@ def simulate(
     cluster = cluster or ClusterSpec()
     if pieces is not None and (problem := whole_only(workload)):
         raise ConfigError(f"a run in pieces cannot have {problem}")
+    how: dict[str, Any] = {"fast_forward": fast_forward, "progress": progress, "sink": sink}
     if check:
         from simserve.engine.check import simulate_checked
 
-        how: dict[str, Any] = {"fast_forward": fast_forward, "until_s": until_s, "progress": progress, "sink": sink}
-        return simulate_checked(workload, instances, cluster, **how, pieces=pieces, piece_requests=piece_requests)
+        return simulate_checked(workload, instances, cluster, until_s=until_s, pieces=pieces, piece_requests=piece_requests, **how)
     if pieces is not None:
-        return in_pieces(Simulation, workload, instances, cluster, fast_forward, progress, sink, pieces, piece_requests).run(until_s)
-    return Simulation(workload, instances, cluster, fast_forward, progress, sink).run(until_s)
+        return in_pieces(Simulation, workload, instances, cluster, pieces, piece_requests, **how).run(until_s)
+    return Simulation(workload, instances, cluster, **how).run(until_s)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -167,7 +167,7 @@ class Simulation:
         """Lets time pass until everything has ended or `until_s`."""
         self.source.start()
         self.serve(until_s)
-        return self.records() if self.pieces is None else self.pieces.finish()
+        return self.records() if self.pieces is None else rest_of(self, self.pieces)
 
     def serve(self, until_s: float | None = None) -> None:
         """Lets time pass until everything has ended or `until_s`."""

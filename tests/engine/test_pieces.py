@@ -36,6 +36,9 @@ DISAGGREGATED = {
     "instances": [{"role": "prefill", "scheduler": {"policy": "sarathi"}}, {"role": "decode", "scheduler": {"policy": "sarathi"}}],
     "network": {"bytes_per_s": 5e10},
 }
+MIGRATING = {"controllers": [{"policy": "llumnix-migration"}], "network": {"bytes_per_s": 8e9}}
+FAILING = {"mtbf_s": 20.0, "restart_s": 5.0, "rule": "retry"}
+JITTER = {"spread": 0.2, "stall_probability": 0.05, "stall_s": 0.1}
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "one instance": (case(1, REQUESTS), {}),
     "stepwise": (case(1, REQUESTS), {"fast_forward": False}),
@@ -45,13 +48,10 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "a bound of the client": (case(1, REQUESTS, workload={"max_concurrency": 8}), {}),
     "cut": (case(1, REQUESTS), {"until_s": 40.0}),
     "preemptions": (case(1, REQUESTS, rate=20.0, group=SMALL), {}),
-    "retries": (case(2, REQUESTS, cluster={"failures": {"mtbf_s": 20.0, "restart_s": 5.0, "rule": "retry"}}), {}),
-    "migrations": (
-        case(4, REQUESTS, rate=8.0, group=SMALL, cluster={"controllers": [{"policy": "llumnix-migration"}], "network": {"bytes_per_s": 8e9}}),
-        {},
-    ),
+    "retries": (case(2, REQUESTS, cluster={"failures": FAILING}), {}),
+    "migrations": (case(4, REQUESTS, rate=8.0, group=SMALL, cluster=MIGRATING), {}),
     "disaggregated": (case(1, REQUESTS, cluster=DISAGGREGATED), {}),
-    "jitter": ({**case(1, REQUESTS), "engine": {"name": "sarathi-serve", "jitter": {"spread": 0.2, "stall_probability": 0.05, "stall_s": 0.1}}}, {}),
+    "jitter": ({**case(1, REQUESTS), "engine": {"name": "sarathi-serve", "jitter": JITTER}}, {}),
 }
 
 HAPPENS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,10 @@ def test_a_wrong_piece_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"output": {"steps": True}}, "its file of steps"),
         ({"output": {"timeline": True}}, "its timeline"),
         ({"metrics": {"cooldown_s": 1.0}}, "its cool-down"),
-        ({"cluster": {**case(1, 30)["cluster"], "failures": {"times": [{"at_s": 5.0, "instance": 0}], "restart_s": 1.0}}}, "its scaling log"),
+        (
+            {"cluster": {**case(1, 30)["cluster"], "failures": {"times": [{"at_s": 5.0, "instance": 0}], "restart_s": 1.0}}},
+            "its scaling log",
+        ),
     ],
 )
 def test_what_needs_all_records_is_recorded_whole_and_says_so(change: Any, said: str) -> None:
@@ -164,13 +168,13 @@ def test_levels_in_pieces_are_those_of_the_whole(seed: int) -> None:
     end = begin + np.round(rng.exponential(5.0, 400), 1)
     level, window = Level(20.0), Window(20.0, float(end.max()))
     cuts = [0, 3, 100, 250, 400]
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in itertools.pairwise(cuts):
         level.add(begin[low:high], end[low:high], float(begin[high]) if high < 400 else 100.0)
     level.close()
     mean, most = count_over_time(begin, end, window)
     assert (level.integral_s / window.length_s, level.most) == (pytest.approx(mean), most)
     edges = np.linspace(0.0, 100.0, 5)
-    exact = [Window(a, b).overlap_s(begin, end).sum() / 25.0 for a, b in zip(edges, edges[1:], strict=False)]
+    exact = [Window(a, b).overlap_s(begin, end).sum() / 25.0 for a, b in itertools.pairwise(edges)]
     assert level.means(edges) == pytest.approx(exact, rel=1e-9)
 
 
@@ -187,7 +191,7 @@ def test_seconds_with_a_step_are_those_of_all_lanes_together(monkeypatch: pytest
     lanes = [lane(number) for number in range(4)]
     busy, window, total = Busy(), Window(10.0, math.inf), np.zeros(2)
     at_s = [0.0, 7.0, 21.5, 33.0, math.inf]
-    for low, high in zip(at_s, at_s[1:], strict=False):
+    for low, high in itertools.pairwise(at_s):
         parts, begun = [], []
         for one in lanes:
             first, last = np.searchsorted(one.step_end_s, (low, high))

@@ -45,8 +45,11 @@ Pieces = Callable[[Piece], None]
 """Called with each piece, in order. What it raises ends the run."""
 
 
-PIECE_REQUESTS = 1 << 16
-"""Requests that are read at a time: a piece of as many is some 40 MB of records, and what is done once for each is nothing beside them."""
+PIECE_REQUESTS = 1 << 14
+"""Requests that are read at a time: measuring as many takes some 50 MB, and what is done once for a piece is nothing beside them."""
+
+LANE_REQUESTS = 64
+"""The same for each lane, where that is more: what is done once for each lane takes the time of some requests."""
 
 
 def whole_only(workload: Workload) -> str:
@@ -193,5 +196,6 @@ def in_pieces(
     contents = None if table.prefix is None else table.prefix.chained(table.content_owners())
     nothing = replace(workload, requests=table.part(0, 0))
     run = kind(nothing, instances, cluster, **how, contents=contents, sliding=True)
-    run.pieces = InPieces(run, tables_of(table, piece_requests), pieces, len(table))
+    lanes = sum(len(instance.lanes) for instance in run.instances)
+    run.pieces = InPieces(run, tables_of(table, max(piece_requests, LANE_REQUESTS * (lanes - 1))), pieces, len(table))
     return run

@@ -48,6 +48,8 @@ def _whole_because(experiment: Experiment, parts: Assembly, bands: bool) -> str:
     from simserve.engine.pieces import whole_only
 
     spec = experiment.spec
+    others = [one for one in parts.cluster.controllers if not type(one).__module__.startswith("simserve.policies.rebalancing")]
+    scales = bool(others or parts.cluster.node_pools or parts.cluster.failures)
     speculates = any(one.accepts is not None for one in parts.instances)
     needs = (
         (spec.output.timeline, "its timeline"),
@@ -55,12 +57,14 @@ def _whole_because(experiment: Experiment, parts: Assembly, bands: bool) -> str:
         (bands, "its intervals"),
         (spec.metrics.cooldown_s > 0, "its cool-down, which is told from the end"),
         (speculates, "speculative decoding"),
+        (scales, "its scaling log: controllers, node pools or failures"),
     )
     return next((what for needed, what in needs if needed), whole_only(parts.workload))
 
 
 def _in_pieces(experiment: Experiment, parts: Assembly, progress: Progress | None, check: bool, requests_file: Path | None) -> Result:
     from simserve.engine import simulate
+    from simserve.engine.pieces import PIECE_REQUESTS
     from simserve.report.streamed.result import StreamedResult
     from simserve.report.streamed.run import Streamed
     from simserve.uncertainty.facts import facts_of
@@ -79,10 +83,11 @@ def _in_pieces(experiment: Experiment, parts: Assembly, progress: Progress | Non
             until_s=spec.until_s,
             progress=progress,
             pieces=streamed,
+            piece_requests=PIECE_REQUESTS,
         )
     records = _told(experiment, parts, records)
     resolved, totals = parts.resolved(experiment), streamed.totals
-    result = StreamedResult(records, resolved, totals.figures(records, resolved), streamed.spool)
+    result = StreamedResult(records, resolved, totals.said(records), streamed.spool)
     result.energy, result.experts = totals.energy(records), totals.experts()
     _put_money(result, experiment, totals.tokens)
     result.notes = experiment.old_keys

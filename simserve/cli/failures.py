@@ -53,10 +53,10 @@ def _words(problem: BaseException) -> tuple[str, int]:
         return f"error: {problem}", problem.exit_code
     if isinstance(problem, InterruptError | KeyboardInterrupt):
         handled()
-        return "interrupted: nothing was written", INTERRUPTED
+        return "interrupted: no result was written", INTERRUPTED
     if isinstance(problem, TerminatedError):
         handled()
-        return "terminated: nothing was written", TERMINATED
+        return "terminated: no result was written", TERMINATED
     if isinstance(problem, OSError):
         where = f" {clipped(str(problem.filename), 200)}" if problem.filename else ""
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):

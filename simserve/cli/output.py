@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simserve.errors import OutputError
@@ -51,6 +52,20 @@ def staged(target: Path, *, force: bool) -> Iterator[Path]:
         if isinstance(problem, OSError) and str(folder) in str(problem.filename):
             name = str(problem.filename).replace(str(folder), str(target))
             raise OSError(problem.errno, problem.strerror, name) from problem
+        raise
+
+
+@contextmanager
+def kept(part: Path, target: Path) -> Iterator[None]:
+    """Keeps the requests that a run has written to `part` when the block is left by an exception: beside `target`, under a name that no
+    result has."""
+    try:
+        yield
+    except BaseException:
+        place = target.with_name(f"{target.name}.interrupted.parquet")
+        with suppress(OSError):
+            os.replace(part, place)
+            print(f"the requests written until then are in {place}", file=sys.stderr)
         raise
 
 

@@ -45,7 +45,7 @@ def run(
 ) -> None:
     """Simulate an experiment: a table on the terminal, and a directory with summary, requests, plots and a report."""
     from simserve import api
-    from simserve.cli.output import staged
+    from simserve.cli.output import kept, staged
     from simserve.config.experiment import load
     from simserve.progress.run import shown
 
@@ -62,8 +62,8 @@ def run(
         )
         return
     with staged(target, force=force) as folder:
-        with shown(not quiet) as progress:
-            result = api.run(loaded, progress=progress or False, check=check, intervals=0)
+        with shown(not quiet) as progress, kept(folder / "requests.part", target):
+            result = api.run(loaded, progress=progress or False, check=check, intervals=0, requests_file=folder / "requests.part")
         if loaded.spec.intervals:
             from simserve.study.intervals import bands, steps_of
 

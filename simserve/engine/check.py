@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -13,7 +14,8 @@ from simserve.engine.check_nodes import check_scaling
 from simserve.engine.guard import guard
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
-from simserve.engine.records import LaneLog, RequestColumns, RunRecords, Status
+from simserve.engine.pieces import Pieces, in_pieces
+from simserve.engine.records import LaneLog, Piece, RequestColumns, RunRecords, Status
 from simserve.engine.request import State
 from simserve.engine.simulate import DIED, Progress, Simulation, Sink
 from simserve.engine.spec import ClusterSpec, InstanceSpec
@@ -31,22 +33,42 @@ def simulate_checked(
     until_s: float | None,
     progress: Progress | None,
     sink: Sink | None = None,
+    pieces: Pieces | None = None,
+    piece_requests: int = 0,
 ) -> RunRecords:
-    """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError."""
+    """Runs with audits after every span, runs again the other way (spans on / off), and checks the records. Raises InvariantError.
+
+    In `pieces` each of them is checked, and of both runs the bytes of requests and steps; I5 and I9 are about all requests at once and are
+    left out.
+    """
     state = [(spec.scheduler, spec.loads) for spec in specs]
     twins = [replace(spec, scheduler=policy, loads=loads) for spec, (policy, loads) in zip(specs, copy.deepcopy(state), strict=True)]
     twin_cluster = copy.deepcopy(cluster)
-    simulation = CheckedSimulation(workload, specs, cluster, fast_forward, progress, sink)
+    checked = None if pieces is None else CheckedPieces(pieces)
+    if checked is None:
+        simulation: Simulation = CheckedSimulation(workload, specs, cluster, fast_forward, progress, sink)
+    else:
+        how = {"fast_forward": fast_forward, "progress": progress, "sink": sink}
+        simulation = in_pieces(CheckedSimulation, workload, specs, cluster, checked, piece_requests, **how)
     for instance in simulation.instances:
         instance.checked = True
     guard(simulation)
     records = simulation.run(until_s)
-    other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
-    same_records(records, other)
+    if checked is None:
+        other = Simulation(workload, twins, twin_cluster, not fast_forward).run(until_s)
+        same_records(records, other)
+    else:
+        digests = CheckedPieces(None)
+        twin = in_pieces(Simulation, workload, twins, twin_cluster, digests, piece_requests, fast_forward=not fast_forward)
+        twin.run(until_s)
+        _require(checked.digests() == digests.digests(), "I7", "requests or step times differ between fast-forward on and off")
     away = any(spec.request_s or spec.request_per_prompt_token_s or spec.request_delay_s for spec in specs)
     outside = away or any(spec.loads for spec in specs) or bool(records.instance_states)
     outside = outside or any(instance.postponed for instance in simulation.instances) or simulation.cluster.has_held
-    check_records(records, finished=until_s is None, outside=outside)
+    if checked is None:
+        check_records(records, finished=until_s is None, outside=outside)
+    elif until_s is None:
+        checked.finish(records)
     check_scaling(records)
     if until_s is None:
         for instance in simulation.instances:
@@ -182,21 +204,7 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
     emitted = np.bincount(e.request, weights=e.at_once() + (e.last_tick - e.first_tick + 1), minlength=len(table))
     _require(bool((emitted == r.generated_tokens).all()), "I2", "tokens emitted differ from tokens generated")
     if finished:
-        # Of a request whose instance died, everything computed counts as recomputed.
-        again = r.recomputed_tokens - r.cached_tokens - r.reread_tokens
-        asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + again)[done].sum() + again[died].sum()
-        # Drafted in vain. Accepted tokens of a request that was started over are among those recomputed.
-        accepted = int(e.bursts[:, 1].sum()) + records.counters.get("void_burst_tokens", 0)
-        asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - accepted
-        asked += sum(int(lane.decoded().tokens.sum()) for lane in records.lanes if len(lane.ticks))
-        # Of one whose client gave up: what it had in memory then, and what it had lost before.
-        asked += again[cancelled].sum() + records.counters.get("cancelled_tokens", 0)
-        asked += records.counters.get("overrun_tokens", 0)
-        _require(
-            int(asked) == int(records.counters["computed_tokens"]),
-            "I2",
-            f"{int(records.counters['computed_tokens'])} tokens computed, {int(asked)} asked",
-        )
+        check_computed(asked_tokens(records), records)
     for early, late, what in (
         (r.released_s, r.scheduled_s, "scheduled before its release"),
         (r.scheduled_s, r.first_token_s, "has its first token before it was scheduled"),
@@ -211,6 +219,62 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         _never_idle_with_work(records.lanes[0], r)
     if finished:
         _littles_law(r, done)
+
+
+def asked_tokens(records: RunRecords) -> int:
+    """Tokens that these requests should have computed on these lanes, but for those that the run counts as a whole."""
+    table, r = records.table, records.requests
+    done, cancelled = r.status == Status.COMPLETED, r.status == Status.CANCELLED
+    died = r.reason == r.reasons.index(DIED) if DIED in r.reasons else np.zeros(len(table), dtype=bool)
+    died &= (r.status == Status.REJECTED) | (r.status == Status.FAILED)
+    # Of a request whose instance died, everything computed counts as recomputed.
+    again = r.recomputed_tokens - r.cached_tokens - r.reread_tokens
+    asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + again)[done].sum() + again[died].sum()
+    # Drafted in vain. Accepted tokens of a request that was started over are among those recomputed.
+    asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - int(records.emissions.bursts[:, 1].sum())
+    asked += sum(int(lane.decoded().tokens.sum()) for lane in records.lanes if len(lane.ticks))
+    return int(asked + again[cancelled].sum())
+
+
+def check_computed(asked: int, records: RunRecords) -> None:
+    """I2: what requests should have computed is what was computed. Of those whose clients gave up: what they had in memory then, and what
+    they had lost before."""
+    noted = records.counters
+    asked += int(noted.get("cancelled_tokens", 0) + noted.get("overrun_tokens", 0) - noted.get("void_burst_tokens", 0))
+    computed = int(noted["computed_tokens"])
+    _require(asked == computed, "I2", f"{computed} tokens computed, {asked} asked")
+
+
+class CheckedPieces:
+    """Checks the pieces of a run and keeps digests of them; `pieces` None keeps the digests only."""
+
+    def __init__(self, pieces: Pieces | None) -> None:
+        self._pieces = pieces
+        self._asked = 0
+        self._digests: dict[str, Any] = {}
+
+    def __call__(self, piece: Piece) -> None:
+        """The next piece."""
+        for field in fields(RequestColumns):
+            if field.name != "reasons":
+                self._digest(field.name, getattr(piece.records.requests, field.name))
+        for number, lane in enumerate(piece.lanes):
+            self._digest(f"lane {number}", lane.step_end_s)
+        if self._pieces is not None:
+            check_records(piece.records, finished=False)
+            self._asked += asked_tokens(replace(piece.records, lanes=piece.lanes))
+            self._pieces(piece)
+
+    def _digest(self, name: str, values: np.ndarray[Any, Any]) -> None:
+        self._digests.setdefault(name, hashlib.sha256()).update(values.tobytes())
+
+    def digests(self) -> dict[str, str]:
+        """Of the columns of all requests so far, and of the step times of each lane."""
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def finish(self, records: RunRecords) -> None:
+        """The run is over, and none of it was cut: `records` of it as a whole."""
+        check_computed(self._asked, records)
 
 
 def _drafts_add_up(records: RunRecords, complete: bool) -> None:

@@ -7,29 +7,49 @@ steps and segments of all pieces together are those of the same run recorded who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from simserve.engine.collection import Totals, counters, infos, lane_log
-from simserve.engine.recorder import Noted
+from simserve.engine.clock import Clock
+from simserve.engine.instance import Instance
+from simserve.engine.lane import Lane
+from simserve.engine.lane_logs import Totals, infos, lane_log
+from simserve.engine.recorder import Noted, Recorder
 from simserve.engine.records import LaneLog, Piece, RunRecords
+from simserve.engine.source import Source
+from simserve.engine.spec import ClusterSpec, InstanceSpec
 from simserve.workload.joining import joined
 from simserve.workload.requests import RequestTable, Workload
 
-if TYPE_CHECKING:
-    from simserve.engine.lane import Lane
-    from simserve.engine.simulate import Simulation
+
+class Run(Protocol):
+    """The simulation that is fed and cut."""
+
+    table: RequestTable
+    recorder: Recorder
+    clock: Clock
+    source: Source
+    instances: list[Instance]
+    total: int
+    pieces: InPieces | None
+
+    def append(self, table: RequestTable) -> None: ...
+    def let_go(self, rows: int) -> None: ...
 
 
 Pieces = Callable[[Piece], None]
 """Called with each piece, in order. What it raises ends the run."""
 
 
-PIECE_REQUESTS = 1 << 16
-"""Requests that are read at a time: a piece of as many is some 40 MB of records, and what is done once for each is nothing beside them."""
+PIECE_REQUESTS = 1 << 14
+"""Requests that are read at a time: measuring as many takes some 50 MB, and what is done once for a piece is nothing beside them."""
+
+LANE_REQUESTS = 64
+"""The same for each lane, where that is more: what is done once for each lane takes the time of some requests."""
 
 
 def whole_only(workload: Workload) -> str:
@@ -53,7 +73,7 @@ class InPieces:
     total  requests in all, for the progress; 0 = not known
     """
 
-    def __init__(self, run: Simulation, tables: Iterator[RequestTable], pieces: Pieces, total: int = 0) -> None:
+    def __init__(self, run: Run, tables: Iterator[RequestTable], pieces: Pieces, total: int = 0) -> None:
         self._run = run
         self._tables = tables
         self._pieces = pieces
@@ -63,10 +83,10 @@ class InPieces:
         self._held: list[LaneLog] | None = None
         self._ticks = [0] * len(self._lanes)
         """The number of the first tick of the steps that are held of each lane."""
-        self._infos = infos(run.instances)
-        self._totals = Totals()
-        self._end_s = 0.0
-        self._preemptions = self._reread = 0.0
+        self.instances = infos(run.instances)
+        self.totals = Totals()
+        self.end_s = 0.0
+        self.preemptions = self.reread_tokens = 0.0
         run.total = total
         run.source.refill = self._refill
 
@@ -80,35 +100,22 @@ class InPieces:
         self._waiting.append(table)
         self._run.append(table)
 
-    def finish(self) -> RunRecords:
-        """The run is over, or cut: what is left leaves. Returns what there is of the run as a whole: no requests and no steps."""
+    def finish(self, cut_s: float | None) -> None:
+        """The run is over, or was cut at `cut_s`: what is left leaves."""
         run = self._run
+        self.end_s = max(self.end_s, cut_s or 0.0)
         self._cut(len(run.recorder.status), over=True)
         for table in self._tables:  # of a run that was cut: they have not come
             self._waiting.append(table)
             run.append(table)
             self._cut(len(run.recorder.status), over=True)
-        requests, noted = run.recorder.take(0)
-        return RunRecords(
-            table=run.table,
-            requests=requests,
-            lanes=(),
-            emissions=noted.emissions([]),
-            instances=self._infos,
-            end_s=self._end_s,
-            moves=run.cluster.migrations.columns() if run.cluster.spec.controllers else None,
-            instance_states=tuple(run.cluster.states),
-            roles=tuple(run.cluster.roles),
-            scaling=run.cluster.scaling_log(),
-            counters=counters(run, self._totals, self._preemptions, self._reread),
-        )
 
     def _cut(self, row: int, over: bool = False) -> None:
         """All rows before `row` have ended, or the run is over: they leave, and the steps that are over."""
         run, now = self._run, self._run.clock.now
         first_row = run.recorder.status.first
         fresh = tuple(_taken(lane) for lane in self._lanes)
-        self._totals.add(fresh)
+        self.totals.add(fresh)
         held = fresh if self._held is None else [old.followed_by(new) for old, new in zip(self._held, fresh, strict=True)]
         rows = row - first_row
         columns, noted = run.recorder.take(rows)
@@ -120,10 +127,10 @@ class InPieces:
         begun_s = tuple(inf if over else lane.plan.start_s if lane.busy else now for lane in self._lanes)
         finished = columns.finish_s[np.isfinite(columns.finish_s)]
         ends = [float(lane.step_end_s[-1]) for lane in fresh if len(lane.step_end_s)]
-        self._end_s = max(self._end_s, *ends, float(finished.max(initial=0.0)))
-        self._preemptions += float(columns.preemptions.sum())
-        self._reread += float(columns.reread_tokens.sum())
-        records = RunRecords(table, columns, tuple(held), emissions, self._infos, self._end_s if over else max(now, self._end_s))
+        self.end_s = max(self.end_s, *ends, float(finished.max(initial=0.0)))
+        self.preemptions += float(columns.preemptions.sum())
+        self.reread_tokens += float(columns.reread_tokens.sum())
+        records = RunRecords(table, columns, tuple(held), emissions, self.instances, self.end_s if over else max(now, self.end_s))
         self._held = self._still_needed(held)
         if rows or any(ends):
             self._pieces(Piece(first_row, records, fresh, known_s, begun_s))
@@ -170,3 +177,25 @@ def _from(noted: Noted, first_row: int, ticks: list[int]) -> Noted:
     segments[:, 0] -= first_row
     segments[:, 2:] -= np.array(ticks, dtype=np.int64)[segments[:, 1]][:, None]
     return noted._replace(segments=segments)
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
+def in_pieces(
+    kind: Callable[..., AnyRun],
+    workload: Workload,
+    instances: Sequence[InstanceSpec],
+    cluster: ClusterSpec,
+    pieces: Pieces,
+    piece_requests: int,
+    **how: Any,
+) -> AnyRun:
+    """A simulation of a `kind`, made as it is with `how`, whose requests come and leave in pieces."""
+    table = workload.requests
+    contents = None if table.prefix is None else table.prefix.chained(table.content_owners())
+    nothing = replace(workload, requests=table.part(0, 0))
+    run = kind(nothing, instances, cluster, **how, contents=contents, sliding=True)
+    lanes = sum(len(instance.lanes) for instance in run.instances)
+    run.pieces = InPieces(run, tables_of(table, max(piece_requests, LANE_REQUESTS * (lanes - 1))), pieces, len(table))
+    return run

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from math import inf
 from typing import Any
 
-import numpy as np
-
 from simserve.compiled import mypyc_attr
 from simserve.contracts import Refusal, capable
+from simserve.engine.asked import Asked
 from simserve.engine.cancellation import Cancellations
 from simserve.engine.clock import Clock
 from simserve.engine.cluster import Cluster
 from simserve.engine.cluster_view import Signals
-from simserve.engine.collection import collected
+from simserve.engine.collection import collected, rest_of
 from simserve.engine.deadlock import who_waits
 from simserve.engine.events import REQUEST_ENTERS
 from simserve.engine.instance import Instance
 from simserve.engine.instance_state import InstanceState
 from simserve.engine.lane import Lane
 from simserve.engine.link import Link
-from simserve.engine.pieces import PIECE_REQUESTS, InPieces, Pieces, tables_of, whole_only
+from simserve.engine.pieces import PIECE_REQUESTS, InPieces, Pieces, in_pieces, whole_only
 from simserve.engine.prefix_cache import Contents
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import GAVE_UP, Recorder
 from simserve.engine.records import EndedRequest, RunRecords, Status
 from simserve.engine.request import LiveRequest
-from simserve.engine.sliding import Sliding
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
-from simserve.engine.stated_columns import StatedColumns
 from simserve.engine.timers import PATIENCE
 from simserve.errors import ConfigError, PolicyError
 from simserve.workload.requests import RequestTable, Workload
@@ -86,13 +81,14 @@ def simulate(
     cluster = cluster or ClusterSpec()
     if pieces is not None and (problem := whole_only(workload)):
         raise ConfigError(f"a run in pieces cannot have {problem}")
+    how: dict[str, Any] = {"fast_forward": fast_forward, "progress": progress, "sink": sink}
     if check:
         from simserve.engine.check import simulate_checked
 
-        return simulate_checked(workload, instances, cluster, fast_forward=fast_forward, until_s=until_s, progress=progress, sink=sink)
+        return simulate_checked(workload, instances, cluster, until_s=until_s, pieces=pieces, piece_requests=piece_requests, **how)
     if pieces is not None:
-        return in_pieces(Simulation, workload, instances, cluster, fast_forward, progress, sink, pieces, piece_requests).run(until_s)
-    return Simulation(workload, instances, cluster, fast_forward, progress, sink).run(until_s)
+        return in_pieces(Simulation, workload, instances, cluster, pieces, piece_requests, **how).run(until_s)
+    return Simulation(workload, instances, cluster, **how).run(until_s)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -117,20 +113,9 @@ class Simulation:
         self.clock = Clock()
         self.recorder = Recorder(len(self.table), sliding)
 
-        def column(kind: str, values: Any) -> Any:
-            # array.array: plain numbers come out faster than from NumPy, and a column takes 8 bytes a row, a fifth of a list's.
-            plain = array(kind, values.tobytes())
-            return Sliding(plain) if sliding else plain
-
-        self.final_tokens = column("q", self.table.output_tokens)
-        self._prompt = column("q", self.table.prompt_tokens)
-        self._max_output = column("q", self.table.max_output_tokens)
-        self._priority = column("q", self.table.priority)
-        self._session = column("q", self.table.session)
-        self._stated = StatedColumns(self.table, sliding)
-        self._has_stated = bool(self._stated)
-        patience_s = self.table.column("patience_s")
-        self._patience_s = column("d", patience_s) if isinstance(patience_s, np.ndarray) else None
+        self._asked = asked = Asked(self.table, sliding)
+        self.final_tokens = asked.final
+        self._has_stated = bool(asked.stated)
         self.total = 0
         """Requests in all, where more are known to come than have been read."""
         self.pieces: InPieces | None = None
@@ -174,7 +159,7 @@ class Simulation:
         """When the run was cut with requests left: its end, whatever happened last before."""
         self.ended: Callable[[Iterable[int], float], None] = self.source.ended
         """Called with the rows of requests that have ended, in order: what waited for them is released."""
-        self._watched = sink is not None or self._patience_s is not None or open_ended
+        self._watched = sink is not None or self._asked.patience_s is not None or open_ended
         if self._watched:
             self.ended = self._note_ends
 
@@ -182,7 +167,7 @@ class Simulation:
         """Lets time pass until everything has ended or `until_s`."""
         self.source.start()
         self.serve(until_s)
-        return self.records() if self.pieces is None else self.pieces.finish()
+        return self.records() if self.pieces is None else rest_of(self, self.pieces)
 
     def serve(self, until_s: float | None = None) -> None:
         """Lets time pass until everything has ended or `until_s`."""
@@ -190,7 +175,7 @@ class Simulation:
         rows = len(self.recorder.status)
         if until_s is not None:
             self._cut(until_s)
-            self.cut_s = until_s if self.recorder.ended < rows else None
+            self.cut_s = until_s if self.recorder.ended < rows + self.source.more_to_come else None
         elif self.recorder.ended < rows:
             left = rows - self.recorder.ended
             raise PolicyError(f"deadlock: no event is to come and {left} requests have not ended: {who_waits(self.cluster)} (invariant I1)")
@@ -199,31 +184,14 @@ class Simulation:
 
     def append(self, table: RequestTable) -> None:
         """More rows, whose `after` are rows of the run; `LiveRun.append` has checked them."""
-        rows = len(table)
-        self.recorder.append(rows)
-        for column, values in (
-            (self.final_tokens, table.output_tokens),
-            (self._prompt, table.prompt_tokens),
-            (self._max_output, table.max_output_tokens),
-            (self._priority, table.priority),
-            (self._session, table.session),
-        ):
-            column.frombytes(values.tobytes())
-        patience_s = table.column("patience_s")
-        if self._patience_s is None and self.source.open_ended:
-            self._patience_s = array("d")
-        if self._patience_s is not None:
-            self._patience_s.frombytes(patience_s.tobytes() if isinstance(patience_s, np.ndarray) else np.full(rows, inf).tobytes())
-        self._stated.append(table)
-        self._has_stated = bool(self._stated)
+        self.recorder.append(len(table))
+        self._asked.append(table, self.source.open_ended)
+        self._has_stated = bool(self._asked.stated)
         self.source.append(table, self.end_of)
 
     def let_go(self, rows: int) -> None:
         """The next rows of a sliding run have ended, and have been recorded."""
-        for column in (self.final_tokens, self._prompt, self._max_output, self._priority, self._session, self._patience_s):
-            if column is not None:
-                column.let_go(rows)
-        self._stated.let_go(rows)
+        self._asked.let_go(rows)
         self.source.let_go(rows)
 
     def end_of(self, row: int) -> float | None:
@@ -243,19 +211,19 @@ class Simulation:
         self._released += 1
         # An unsatisfiable limit must not be the router's concern: what a request may not reach anywhere is cut or refused when it is
         # placed.
-        stated = self._max_output[row]
+        stated = self._asked.max_output[row]
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
-        request = self.request_kind(row, now, self._prompt[row] or 1, self._priority[row], stated, self._session[row])
+        request = self.request_kind(row, now, self._asked.prompt[row] or 1, self._asked.priority[row], stated, self._asked.session[row])
         if self._has_stated:
-            request.stated = self._stated
+            request.stated = self._asked.stated
         if self._reads_contents:
             contents = self._contents
             assert contents is not None
             # Of what it will generate the ids are not known to any policy.
             request.prefix_ids = contents.first(row, request.prompt_tokens // (contents.block_tokens if contents.outputs else 1))
-        if self._patience_s is not None and self._patience_s[row] < inf:
-            self.cancellations.at(row, now + self._patience_s[row])
+        if self._asked.patience_s is not None and self._asked.patience_s[row] < inf:
+            self.cancellations.at(row, now + self._asked.patience_s[row])
         self._route(request, now)
 
     def cancel(self, row: int) -> None:
@@ -411,26 +379,6 @@ class Simulation:
     def records(self) -> RunRecords:
         """What has happened."""
         return collected(self)
-
-
-def in_pieces(
-    kind: type[Simulation],
-    workload: Workload,
-    instances: Sequence[InstanceSpec],
-    cluster: ClusterSpec,
-    fast_forward: bool,
-    progress: Progress | None,
-    sink: Sink | None,
-    pieces: Pieces,
-    piece_requests: int,
-) -> Simulation:
-    """A simulation whose requests come and leave in pieces."""
-    table = workload.requests
-    contents = None if table.prefix is None else table.prefix.chained(table.content_owners())
-    nothing = replace(workload, requests=table.part(0, 0))
-    run = kind(nothing, instances, cluster, fast_forward, progress, sink, contents=contents, sliding=True)
-    run.pieces = InPieces(run, tables_of(table, piece_requests), pieces, len(table))
-    return run
 
 
 def _uplinks(specs: Sequence[InstanceSpec], clock: Clock) -> dict[int, Link]:

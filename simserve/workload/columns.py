@@ -78,11 +78,12 @@ class Column:
     content_key: bool = False
 
     def default(self, rows: int) -> Values:
-        """The values of so many rows that do not state it."""
+        """The values of so many rows that do not state it: one number seen as many times (read-only), whatever the rows."""
         if self.kind == "name":
-            return Labels(np.zeros(rows, dtype=np.int16), (str(self.absent),))
+            return Labels(np.broadcast_to(np.int16(0), rows), (str(self.absent),))
         assert isinstance(self.absent, int | float)
-        return np.full(rows, self.absent, np.float64) if self.kind == "number" else np.full(rows, self.absent, np.int64)
+        one: Any = np.float64(self.absent) if self.kind == "number" else np.int64(self.absent)
+        return np.broadcast_to(one, rows)
 
     def values(self, given: Any) -> Values:
         """What a caller gives (an array, or Labels) as values of this column. Raises ValueError for the other kind."""

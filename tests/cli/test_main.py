@@ -265,4 +265,4 @@ def test_ctrl_c_while_the_line_is_read_is_told(monkeypatch, capsys):
 
     monkeypatch.setattr("typer.core.TyperGroup.parse_args", interrupted)
     assert main(["version"]) == 130
-    assert capsys.readouterr().err == "interrupted: nothing was written\n"
+    assert capsys.readouterr().err == "interrupted: no result was written\n"

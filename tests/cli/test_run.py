@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_nothing(experiment: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(simserve.engine, "simulate", interrupted)
     assert main(["run", str(experiment), *LIGHT]) == 130
-    assert capsys.readouterr().err == "interrupted: nothing was written\n"
+    assert capsys.readouterr().err == "interrupted: no result was written\n"
     assert nothing_written(experiment.parent)
 
 

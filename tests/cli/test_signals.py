@@ -18,7 +18,7 @@ from simserve.cli.signals import TerminatedError
 
 SAID = {
     signal.SIGINT: (130, "interrupted: nothing was written\n"),
-    signal.SIGTERM: (143, "terminated: nothing was written\n"),
+    signal.SIGTERM: (143, "terminated: no result was written\n"),
 }
 COMMAND = [sys.executable, "-m", "simserve", "run", "quickstart", "--quiet", "--out", "out"]
 

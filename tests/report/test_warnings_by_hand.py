@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from simserve.engine.records import Status
+from simserve.report.metrics import request_counts
 from simserve.report.segments import Segments, transfers
-from simserve.report.summary import _given, to_json_types, warnings
+from simserve.report.summary import _given, to_json_types, warnings_of
 
 QUIET: dict[str, Any] = {"validated": True}
 
@@ -27,6 +28,12 @@ def a_measurement(statuses: list[Status], reasons: list[int] | None = None, **ch
     window = SimpleNamespace(length_s=changes.pop("length_s", 10.0))
     fields = {"in_window": np.ones(count, dtype=bool), "limits": {}, **changes}
     return SimpleNamespace(records=records, saturation=saturation, window=window, **fields)
+
+
+def warnings(m: Any, energy: Any = None, experts: Any = None) -> list[str]:
+    """Of a measurement whose requests are all there."""
+    figures = {"window": m.window, "saturation": m.saturation, "limits": m.limits, "released_in_window": bool(m.in_window.any())}
+    return warnings_of(SimpleNamespace(requests=request_counts(m), **figures), m.records, energy, experts)
 
 
 class _Sized:

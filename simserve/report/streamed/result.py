@@ -13,7 +13,7 @@ from simserve.report import files
 from simserve.report.result import Result, write_bytes
 from simserve.report.streamed.sketch import RELATIVE_ERROR
 from simserve.report.streamed.spool import RequestSpool
-from simserve.report.summary import Figures
+from simserve.report.summary import Said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,18 +26,18 @@ class StreamedResult(Result):
     """A result of which the requests lie in a file and the steps are gone: as any other, but for what needs all of them at once.
 
     records  the run as a whole, without its requests and steps
-    figures  what was added up
+    said     what was added up of it
     spool    its requests, in a file that `write` moves to where it belongs
     """
 
-    def __init__(self, records: RunRecords, experiment: Mapping[str, Any], figures: Figures, spool: RequestSpool) -> None:
+    def __init__(self, records: RunRecords, experiment: Mapping[str, Any], said: Said, spool: RequestSpool) -> None:
         super().__init__(records, experiment)
-        self._added_up = figures
+        self._added_up = said
         self._spool = spool
         self._place = spool.path
 
     @cached_property
-    def _figures(self) -> Figures:
+    def _said(self) -> Said:
         return self._added_up
 
     @cached_property

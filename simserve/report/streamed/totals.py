@@ -10,7 +10,7 @@ import numpy as np
 
 from simserve.catalogue import METRICS
 from simserve.engine.records import LaneLog, Piece, RunRecords, Status
-from simserve.report.cluster import cluster_summary, served_by
+from simserve.report.cluster import served_by
 from simserve.report.energy import Meters, expert_figures, metered_energy
 from simserve.report.metrics import (
     ALL_CLASSES,
@@ -29,7 +29,7 @@ from simserve.report.prefix_hits import hit_figures, prefix_hits
 from simserve.report.saturation import judged, unjudged
 from simserve.report.streamed.levels import Level
 from simserve.report.streamed.sketch import Sketch
-from simserve.report.summary import Figures
+from simserve.report.summary import Said
 from simserve.report.utilisation import Use, span_end_s, system_intervals, waiting_intervals
 from simserve.report.window import Window, measured_window
 
@@ -118,7 +118,7 @@ class Totals:
                 use.busy_s += in_window_s
         self.meters.add(lanes, whole)
 
-    def figures(self, records: RunRecords, experiment: Mapping[str, Any]) -> Figures:
+    def said(self, records: RunRecords) -> Said:
         """What a summary says, when the last piece has been added. `records`: of the run as a whole, without its requests and steps."""
         window = measured_window(records, self._warmup_s)
         self._waiting.close()
@@ -136,7 +136,7 @@ class Totals:
         unfinished = requests[Status.UNFINISHED.name.lower()]
         quarters = self._waiting.means(np.linspace(first, last, 5)) if last > first else ()
         hits = self._prefix
-        return Figures(
+        return Said(
             window=window,
             requests=requests,
             latency={name: {metric: sketch.stats() for metric, sketch in self._latency[name].items()} for name in shown},
@@ -149,10 +149,11 @@ class Totals:
             preemption=self._counts["preemption"],
             prefix_cache=None if hits is None else hit_figures(*hits.values()),
             speculation=None,
-            cluster=cluster_summary(records, experiment, self._served),
             saturation=judged(quarters, self._released, unfinished) if quarters else unjudged(unfinished),
             limits=self._limits,
             released_in_window=requests["in_window"] > 0,
+            busy_s=self.meters.busy_s,
+            served=self._served,
         )
 
     def energy(self, records: RunRecords) -> dict[str, Any] | None:

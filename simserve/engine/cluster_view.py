@@ -36,7 +36,7 @@ class Signals:
             ranking.ease(number)
 
 
-@mypyc_attr(native_class=False)
+@mypyc_attr(native_class=False, allow_interpreted_subclasses=True)
 class ClusterView(ReadOnly):
     """What a router sees.
 

@@ -11,7 +11,7 @@ from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest
 
 
-@mypyc_attr(native_class=False)
+@mypyc_attr(native_class=False, allow_interpreted_subclasses=True)
 class KvView(ReadOnly):
     """The KV cache as policies see it: the questions without the verbs."""
 

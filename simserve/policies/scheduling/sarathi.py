@@ -9,7 +9,7 @@ from simserve.policies.scheduling.sarathi_params import SarathiParams
 TOO_LONG = "prompt exceeds the most tokens of a step, and prompts are not cut"
 
 
-@mypyc_attr(native_class=False)
+@mypyc_attr(native_class=False, allow_interpreted_subclasses=True)
 class Sarathi:
     """Decodes first, then chunks of started prompts, then new prompts, within a token budget per step.
 

@@ -10,7 +10,7 @@ from simserve.policies.scheduling.vllm_v1_params import VllmV1Params
 QUEUE_FULL = "the engine's queue is full"
 
 
-@mypyc_attr(native_class=False)
+@mypyc_attr(native_class=False, allow_interpreted_subclasses=True)
 class VllmV1:
     """Running requests first, then newcomers while budget, sequence slots and memory last; KV blocks are taken chunk by chunk.
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from simserve import contracts
-from simserve.compiled import mypyc_attr
 from simserve.engine.batch import Batch
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_view import KvView
@@ -15,7 +14,6 @@ from simserve.engine.request import LiveRequest
 from simserve.engine.waiting import WaitingQueue
 
 
-@mypyc_attr(native_class=False, allow_interpreted_subclasses=True)
 class InstanceView(ReadOnly):
     """Read-only state of one lane at the time of planning. To change anything, tell the plan.
 

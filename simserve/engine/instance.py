@@ -290,6 +290,7 @@ class Instance:
     def load(self, exact: bool = True) -> Load:
         """Memory and requests at this moment; not `exact` = the memory as if no step had passed since the last plan."""
         kv = self.kv
+        grown_blocks = self.runner.grown_blocks if exact else 0
         head_blocks, running = 0, len(self.loads)
         if waiting := self.signals.waiting[self.index]:
             head_blocks = kv.blocks(self.intake.head.target_tokens)
@@ -298,10 +299,12 @@ class Instance:
             running += len(batch.prefilling) + len(batch.group.members) + len(batch.verifying)
             if batch.swapped or batch.landed:
                 running += len(batch.swapped) + len(batch.landed)
-        free_blocks = kv.free_blocks - self.runner.grown_blocks if exact else kv.free_blocks
-        return _load(Load, (free_blocks, kv.total_blocks, running, waiting, head_blocks))
+        return _load(Load, (kv.free_blocks - grown_blocks, kv.total_blocks, running, waiting, head_blocks))
 
     def least_load(self) -> Load:
-        """The load at the end of the span in progress, if nothing comes between: no more memory will be free before."""
+        """The load at the end of the span in progress, if nothing comes between: no more memory will be free before. With pipeline stages,
+        that of this moment."""
+        if len(self.runner.lanes) > 1:
+            return self.load()
         now = self.load(exact=False)
-        return now._replace(free_blocks=now.free_blocks - sum(lane.growth_to_come() for lane in self.runner.lanes))
+        return now._replace(free_blocks=now.free_blocks - self.runner.lanes[0].growth_to_come())

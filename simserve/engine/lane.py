@@ -424,9 +424,10 @@ class Lane:
 
     def growth_to_come(self) -> int:
         """KV blocks that the group will have taken when the span in progress ends, beyond those of its first step."""
-        if not self.busy or not self.plan.decodes or self.steps < 2:
+        steps = len(self.step_end_s) - self._span_first
+        if steps < 2 or not self.busy or not self.plan.decodes:
             return 0
-        return self.group.growth_over(self.steps - 1)
+        return self.group.growth_over(steps - 1)
 
     def steps_done(self, now: float) -> int:
         """Steps of the span in progress that are over and not yet in the group's tick: none while they are being handed out."""

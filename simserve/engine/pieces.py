@@ -18,7 +18,8 @@ from simserve.engine.clock import Clock
 from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane
 from simserve.engine.lane_logs import Totals, infos, lane_log
-from simserve.engine.recorder import Noted, Recorder
+from simserve.engine.noted import Noted
+from simserve.engine.recorder import Recorder
 from simserve.engine.records import LaneLog, Piece, RunRecords
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec

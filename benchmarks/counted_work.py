@@ -32,7 +32,7 @@ RECORD = Path(__file__).with_name("counted_work.json")
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 
-LOOK_UPS = ("step_time", "decode_times", "verify_times", "stage_times")
+LOOK_UPS = ("step_time", "decode_times", "verify_times", "stage_times", "stage_decode_times")
 
 
 def case(instances: int, requests: int, *, group: Any = None, cluster: Any = None, workload: Any = None, rate: float = 3.5) -> Any:

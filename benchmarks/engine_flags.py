@@ -21,7 +21,7 @@ _FILES = {
     "sglang": ("sglang/srt/server_args.py", "sglang/srt/arg_groups/fields/*.py"),
 }
 _CLASSES = {"vllm": ("EngineArgs", "AsyncEngineArgs", "FrontendArgs", "BaseFrontendArgs"), "sglang": ()}
-_PARTS = {"speculative_config": "SpeculativeConfig", "kv_transfer_config": "KVTransferConfig"}
+_PARTS = {"speculative_config": "SpeculativeConfig", "kv_transfer_config": "KVTransferConfig", "compilation_config": "CompilationConfig"}
 """Flags of vLLM that hold a mapping, and the class whose fields are its keys."""
 
 

@@ -7,7 +7,8 @@ take turns, and each pair gives one ratio of CPU seconds, new over old. Every fe
 in memory is worth a few per cent, so that a checkout against itself gave 1.03 without. Prints the median ratio, the quartiles, and the
 ratio of function calls (Python's and built-in ones) per request, which does not flicker with the machine.
 
-Cases: W2 of `w2.py` with generated lengths; W3, the same at 16 times the rate on 16 instances.
+Cases: `w2` of `w2.py` with generated lengths; `w3`, the same at 16 times the rate on 16 instances; `stages`, W2 on four pipeline stages;
+`migration`, 64 instances with Llumnix's router and migration; `many`, 1,000 instances; `long`, 10,000 output tokens, one request at a time.
 """
 
 from __future__ import annotations
@@ -25,19 +26,36 @@ from statistics import median, quantiles
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-CASES = {"w2": 1, "w3": 16}
-"""Instances of each case."""
+MOVES = {"controllers": [{"policy": "llumnix-migration"}], "network": {"bytes_per_s": 8e9}, "router": {"policy": "freeness"}}
+ALONE = {
+    "arrivals": {"kind": "constant", "rate_per_s": 0.01},
+    "lengths": {"prompt": {"kind": "fixed", "tokens": 100}, "output": {"kind": "fixed", "tokens": 10_000}},
+}
+CASES: dict[str, tuple[int, float, dict[str, Any]]] = {
+    "w2": (1, 1.0, {}),
+    "w3": (16, 1.0, {}),
+    "stages": (1, 0.25, {"group": {"parallel": {"pp": 4}}}),
+    "migration": (64, 1.0, {"cluster": MOVES}),
+    "many": (1000, 1.0, {}),
+    "long": (1, 0.1, {"workload": ALONE}),
+}
+"""Of each case: instances, its part of the requests that are asked for, what its experiment has beside."""
 
 PAIRS_OF_A_PROCESS = 3
 
 
-def experiment(instances: int, requests: int) -> dict[str, Any]:
+def experiment(
+    instances: int, requests: int, group: dict[str, Any] | None = None, cluster: Any = None, workload: Any = None
+) -> dict[str, Any]:
     return {
         "name": "pairs",
         "model": "llama-2-7b",
         "hardware": "a100-sxm-80gb",
         "engine": "sarathi-serve",
-        "cluster": {"instances": [{"count": instances, "scheduler": {"policy": "sarathi", "token_budget": 512, "max_seqs": 128}}]},
+        "cluster": {
+            "instances": [{"count": instances, "scheduler": {"policy": "sarathi", "token_budget": 512, "max_seqs": 128}, **(group or {})}],
+            **(cluster or {}),
+        },
         "workload": {
             "arrivals": {"kind": "poisson", "rate_per_s": 3.5 * instances},
             "lengths": {
@@ -45,6 +63,7 @@ def experiment(instances: int, requests: int) -> dict[str, Any]:
                 "output": {"kind": "lognormal", "median_tokens": 130, "sigma": 0.9, "max_tokens": 1000},
             },
             "count": requests,
+            **(workload or {}),
         },
     }
 
@@ -57,13 +76,14 @@ def serve() -> None:
 
     ready: dict[str, Any] = {}
     for line in sys.stdin:
-        instances, requests, how = json.loads(line)
-        key = f"{instances} {requests}"
+        key, requests, how = json.loads(line)
         if key not in ready:  # tables are filled by the first run
-            ready[key] = load(experiment(instances, requests))
+            instances, part, beside = CASES[key]
+            ready[key] = load(experiment(instances, max(1, int(part * requests)), **beside))
             parts = assemble(ready[key])
             simulate(parts.workload, parts.instances, parts.cluster)
         parts = assemble(ready[key])
+        requests = len(parts.workload.requests)
         gc.collect()
         gc.disable()
         if how == "calls":
@@ -91,11 +111,11 @@ class Checkout:
         """Ends the process."""
         self._process.communicate()
 
-    def ask(self, instances: int, requests: int, how: str) -> float:
+    def ask(self, case: str, requests: int, how: str) -> float:
         """CPU seconds of the loop, or function calls per request."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([instances, requests, how]) + "\n")
+        self._process.stdin.write(json.dumps([case, requests, how]) + "\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
 
@@ -109,7 +129,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=sorted(CASES))
     arguments = parser.parse_args()
     for case in arguments.case or sorted(CASES):
-        work = CASES[case], arguments.requests
+        work = case, arguments.requests
         old, new = Checkout(arguments.old.resolve()), Checkout(arguments.new.resolve())
         calls = [checkout.ask(*work, "calls") for checkout in (old, new)]
         ratios = []

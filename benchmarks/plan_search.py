@@ -19,9 +19,9 @@ from typing import Any
 
 from simserve.study.cache import RunCache
 from simserve.study.folder import RUNS
+from simserve.study.limits import broken_at_best, limits
 from simserve.study.plan.belief import Believed, believed
 from simserve.study.plan.bounds import bounds
-from simserve.study.plan.limits import broken_at_best, limits
 from simserve.study.plan.runs import Execution, Found, Runs, Wanted
 from simserve.study.plan.search import PlanSpec, find, specify
 from simserve.study.plan.space import Plan

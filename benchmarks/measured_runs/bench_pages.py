@@ -22,9 +22,9 @@ SHAREGPT = (1.1, 0.95)
 """Sigma of lognormal prompt and output lengths for ShareGPT rows."""
 
 PRUNED = (1024.0, 2048.0)
-"""Longest prompt and answer that `vllm bench serve` takes from ShareGPT (vllm/benchmarks/datasets.py, is_valid_sequence; of an answer, prompt and
-answer together). One answer of 4,000 tokens, at 40 ms each, is twice the length of a measured run. Ascend's rows are drawn so; those of
-GPUs without the bound, as what was learned from them and is kept of them was."""
+"""Longest prompt and answer that `vllm bench serve` takes from ShareGPT (vllm/benchmarks/datasets.py,
+is_valid_sequence; of an answer, prompt and answer together). One answer of 4,000 tokens, at 40 ms each, is longer than a measured run.
+Ascend's rows are drawn so; those of GPUs without the bound, as what was learned from them and is kept of them was."""
 
 _BOARDS = {"h100-sxm-80gb": "h100-pcie"}
 """Boards that the pages name by their chip. That their H100s are PCIe boards is inferred: one decodes Qwen3-32B at 1.5 TB/s, the SXM5 board

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from simserve import hints, plugins
@@ -57,7 +57,7 @@ def names() -> list[str]:
     return list(plugins.found(GROUP))
 
 
-@cache
+@lru_cache(maxsize=64)
 def cost_class(name: str) -> Any:
     """The class of that name. Raises ConfigError, which names the package, where it is no cost model."""
     plugin = plugins.found(GROUP)[name]

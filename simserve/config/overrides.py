@@ -25,7 +25,9 @@ def split(text: str) -> tuple[str, Any]:
     found = value_of(value, f"--set {clipped(text, _LABEL)}")
     if isinstance(found, Mapping) and any(":" in str(key) and inside is None for key, inside in found.items()):
         spaced = ", ".join(re.sub(r":(?=\S)", ": ", str(key), count=1) for key in found)
-        raise ConfigError(f"--set {clipped(text, _LABEL)}: a colon without a space behind it is part of a name; meant is {{{clipped(spaced)}}}?")
+        raise ConfigError(
+            f"--set {clipped(text, _LABEL)}: a colon without a space behind it is part of a name; meant is {{{clipped(spaced)}}}?"
+        )
     return path.strip(), found
 
 

@@ -53,6 +53,13 @@ class CostModel(Protocol):
         """
         return [self.step_time(step.after(i)) for i in range(steps)]
 
+    def stage_decode_times(self, step: Step, steps: int) -> Sequence[Sequence[float]] | F64:
+        """Times on each stage of `steps` consecutive decode-only steps of an unchanged batch, shape (steps, stages).
+
+        Row i must equal, bit for bit, `stage_times(step.after(i))`.
+        """
+        return [self.stage_times(step.after(i)) for i in range(steps)]
+
     def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
         """Times (list or array) of decode-only steps that verify drafted tokens, drafting them included.
 

@@ -27,6 +27,8 @@ from simserve.contracts.request import Request
 
 CAPABILITIES = {
     "single_stage": "schedulers: cannot run on pipeline stages; an experiment with `parallel.pp` above 1 is refused",
+    "asked_each_step": "schedulers: what they remember is of all micro-batches together, and changes with each step: with `parallel.pp`"
+    " above 1 they are asked before each step, whatever they hold",
     "oracle": "schedulers, queue disciplines: reads `request.output_tokens`, the true output length, which no real one knows",
     "crosses_roles": "routers: may send an arrival to a decode instance and a prefilled request to a prefill instance",
     "reads_contents": "routers: reads `request.prefix_ids`",
@@ -92,6 +94,7 @@ class Scheduler(_Policy, Protocol):
     Params: ClassVar[Any] = SchedulerParams
     oracle: bool = False
     single_stage: bool = False
+    asked_each_step: bool = False
     hears_ends: bool = False
 
     def ended(self, requests: Sequence[Request], now: float) -> None:

@@ -9,6 +9,9 @@ import numpy as np
 
 from simserve.contracts.cost import F64, I64
 
+Line = tuple[list[int], list[float], list[float]]
+"""Knots, and the intercept and slope from each on."""
+
 _MANY = 4
 """Knots from which one pass over all places is faster than one for each line."""
 
@@ -29,6 +32,33 @@ def on_lines(at: I64, knots: list[int], intercept: list[float], slope: list[floa
     out = np.repeat(slope[first : last + 1], counts)
     out *= at
     out += np.repeat(intercept[first : last + 1], counts)
+    return out
+
+
+def slower_on_lines(
+    together: Line, alone: Line, sequences: int, context_tokens: int, longest_tokens: int, steps: int, base: float
+) -> list[float]:
+    """Of steps in which each of so many sequences gets a token longer: `base` and the larger of one such function at the tokens of all
+    and of another at those of the longest. Few steps; by the operations that a single one does."""
+    knots, intercept, slope = together
+    ones, one_intercept, one_slope = alone
+    out: list[float] = []
+    while steps:  # stretches in which both stay on their line segments
+        i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)
+        run = steps
+        if i < len(knots) and (left := (knots[i] - context_tokens - 1) // sequences + 1) < run:  # min() would cost more than a step
+            run = left
+        if j < len(ones) and (left := ones[j] - longest_tokens) < run:
+            run = left
+        a, b, one_a, one_b = intercept[i - 1], slope[i - 1], one_intercept[j - 1], one_slope[j - 1]
+        contexts = range(context_tokens, context_tokens + sequences * run, sequences)
+        out += [
+            base + (batch if (batch := a + b * context) > (single := one_a + one_b * longest) else single)
+            for longest, context in enumerate(contexts, longest_tokens)
+        ]
+        steps -= run
+        context_tokens += sequences * run
+        longest_tokens += run
     return out
 
 

@@ -24,7 +24,7 @@ from simserve.cost.host import HostOverheads
 from simserve.cost.host_copy import host_copy_s
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.layered import LayeredSteps
-from simserve.cost.lines import on_lines, on_segments, rising
+from simserve.cost.lines import on_lines, on_segments, rising, slower_on_lines
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import spread_log
 from simserve.cost.stage import Stage, build_stages, check_options
@@ -50,6 +50,10 @@ to prompts, each of those after it; the least that launching takes; sending the 
 
 _MOST_SUMS = 1 << 14
 """Remembered: some megabytes."""
+
+StageRow = tuple[float, float, float, bool]
+"""Of a stage, for a number of decoding sequences: seconds of all but attention, the least that launching takes, sending the activations on,
+whether its attention is that of the stage before."""
 
 Line = tuple[float, float, float, bool]
 """Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""
@@ -105,6 +109,7 @@ class StepCost:
         """Made at the first step with layer groups: most instances have none."""
         self._skips = any(stage.skipped is not None for stage in self._stages)
         self._sums: dict[tuple[int, int, int, int], tuple[Sum, ...]] = {}
+        self._stage_rows: dict[int, tuple[float, list[StageRow]]] = {}
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
         self._verify_rows: dict[tuple[int, int], tuple[float, float, Pace]] = {}
         self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
@@ -114,7 +119,7 @@ class StepCost:
         twin = copy.copy(self)
         twin._host = host
         twin._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
-        twin._decode_rows, twin._verify_rows, twin._sums = {}, {}, {}
+        twin._decode_rows, twin._verify_rows, twin._sums, twin._stage_rows = {}, {}, {}, {}
         return twin
 
     def table_of(self, operators: Iterable[Operator], tokens: int) -> TokenTable:
@@ -289,23 +294,8 @@ class StepCost:
                 np.maximum(attention, on_lines(longest, ones, one_intercept, one_slope), out=attention)
             attention += base
             return attention if floor <= base else np.maximum(attention, floor, out=attention)
-        out: list[float] = []
-        while steps:  # stretches in which both stay on their line segments
-            i, j = bisect_right(knots, context_tokens), bisect_right(ones, longest_tokens)
-            run = steps
-            if i < len(knots) and (left := (knots[i] - context_tokens - 1) // n + 1) < run:  # min() would cost more than a step
-                run = left
-            if j < len(ones) and (left := ones[j] - longest_tokens) < run:
-                run = left
-            a, b, one_a, one_b = intercept[i - 1], slope[i - 1], one_intercept[j - 1], one_slope[j - 1]
-            contexts = range(context_tokens, context_tokens + n * run, n)
-            out += [
-                base + (batch if (batch := a + b * context) > (single := one_a + one_b * longest) else single)
-                for longest, context in enumerate(contexts, longest_tokens)
-            ]
-            steps -= run
-            context_tokens += n * run
-            longest_tokens += run
+        row, one = (knots, intercept, slope), (ones, one_intercept, one_slope)
+        out = slower_on_lines(row, one, n, context_tokens, longest_tokens, steps, base)
         return out if floor <= base else [seconds if seconds > floor else floor for seconds in out]
 
     def verify_times(self, steps: DecodeSteps) -> list[float] | F64:
@@ -349,6 +339,8 @@ class StepCost:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
         if len(self._stages) == 1:
             return (self.step_time(step),)
+        if step.decodes and not step.slices and not step.drafted_tokens and not self._skips:
+            return self._decode_stages(step)
         step = folded(step)
         n, drafted, prefills, new = step.decodes, step.drafted_tokens, step.slices, 0
         for piece in prefills:
@@ -375,6 +367,63 @@ class StepCost:
                 out.append((seconds if seconds > floor else floor) + send)
         out[0] += self._host_seconds(n, new)
         return tuple(out)
+
+    def stage_decode_times(self, step: Step, steps: int) -> Sequence[Sequence[float]] | F64:
+        """`stage_times` of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to it."""
+        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
+        if self._skips or len(self._stages) == 1:
+            return super().stage_decode_times(step, steps)
+        host, rows = self._stage_rows.get(n) or self._stage_row(n)
+        many = steps >= ARRAY_FROM
+        columns: list[list[float]] = []
+        out = np.empty((steps, len(rows) if many else 0))
+        context, longest = np.arange(0), np.arange(0)
+        if many:
+            context = np.arange(context_tokens, context_tokens + n * steps, n)
+            longest = np.arange(longest_tokens, longest_tokens + steps)
+        reading: list[float] = []
+        all_reading = np.empty(0)
+        for place, (base, floor, send, same) in enumerate(rows):
+            decode = self._stages[place].decode
+            if many:
+                if not same:
+                    all_reading = np.maximum(on_lines(context, *decode.row(n)), on_lines(longest, *decode.row(1)))
+                out[:, place] = np.maximum(base + all_reading, floor) + send
+            else:
+                if not same:
+                    reading = slower_on_lines(decode.row(n), decode.row(1), n, context_tokens, longest_tokens, steps, 0.0)
+                columns.append([(seconds if (seconds := base + one) > floor else floor) + send for one in reading])
+        if many:
+            out[:, 0] += host
+            return out
+        columns[0] = [seconds + host for seconds in columns[0]]
+        return list(zip(*columns, strict=True))
+
+    def _decode_stages(self, step: Step) -> tuple[float, ...]:
+        """Seconds on each stage of a step in which sequences decode, and nothing else happens."""
+        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
+        host, rows = self._stage_rows.get(n) or self._stage_row(n)
+        out, reading, stages = [], 0.0, self._stages
+        for place, (base, floor, send, same) in enumerate(rows):
+            if not same:
+                reading = self._read_s(stages[place], n, context_tokens, longest_tokens)
+            seconds = base + reading
+            out.append((seconds if seconds > floor else floor) + send)
+        out[0] += host
+        return tuple(out)
+
+    def _stage_row(self, n: int) -> tuple[float, list[StageRow]]:
+        """What decode-only steps of so many sequences share: the host's seconds, and those of each stage."""
+        rows: list[StageRow] = []
+        before: Stage | None = None
+        for stage, (first, others, floor, send) in zip(self._stages, self._sum(n, 0, 0, 0), strict=True):
+            seconds = first
+            for part in others:
+                seconds += part
+            rows.append((seconds, floor, send, before is not None and stage.decode is before.decode))
+            before = stage
+        row = self._stage_rows[n] = (self._host_seconds(n, 0), rows)
+        return row
 
     def _sum(self, n: int, drafted: int, new: int, pieces: int) -> tuple[Sum, ...]:
         """What the stages of a step share with all others of so many sequences and tokens."""
@@ -549,11 +598,15 @@ class StepCost:
 
     def _attention_s(self, stage: Stage, step: Step) -> float:
         """Seconds of a stage's attention of the decoding sequences."""
-        n = step.decodes
-        reading = max(stage.decode.seconds(n, step.context_tokens), stage.decode.seconds(1, step.longest_tokens))
+        reading = self._read_s(stage, step.decodes, step.context_tokens, step.longest_tokens)
         if step.drafted_tokens:
-            reading = max(reading, stage.verify.pace(n, step.drafted_tokens).seconds(step.context_tokens))
+            reading = max(reading, stage.verify.pace(step.decodes, step.drafted_tokens).seconds(step.context_tokens))
         return reading
+
+    def _read_s(self, stage: Stage, n: int, context_tokens: int, longest_tokens: int) -> float:
+        """Seconds in which a stage reads the caches of `n` sequences."""
+        together, longest = stage.decode.seconds(n, context_tokens), stage.decode.seconds(1, longest_tokens)
+        return together if together > longest else longest
 
     def _layered_steps(self) -> LayeredSteps:
         if self._layered is None:

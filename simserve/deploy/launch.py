@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from simserve.config import engine_profile
 from simserve.config.assemble import deployment
 from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
@@ -217,7 +216,4 @@ def _of_cluster(experiment: Experiment, listed: FlagList) -> list[str]:
         notes.append(f"router {router}: a Kubernetes Service spreads connections evenly; put a gateway in front that routes like that")
     if experiment.spec.cluster.network.between_nodes is not None or experiment.spec.cluster.migration.model_fields_set:
         notes.append("network and migration are those of the hardware: no flag sets them")
-    own = engine_profile.load_engine(experiment.spec.engine_section.name, experiment.base_dir).cuda_graph_sizes
-    if list(own) != list(experiment.engine.cuda_graph_sizes):
-        notes.append(f"engine.cuda_graph_sizes: no flag is written for them; {listed.title} captures its own")
     return notes

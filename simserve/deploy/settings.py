@@ -79,6 +79,8 @@ def _settings(experiment: Experiment, group: InstanceGroup) -> Iterator[tuple[st
         yield f"model.options.{key}", value
     if group.speculation is not None:
         resolved["speculation"] = {"top_k": 1, "verify_tokens": (group.speculation.tokens or 0) + 1, **resolved["speculation"]}
+    for key, value in _of_engine(experiment.engine).items():
+        yield key, value
     for section in ("parallel", "scheduler", "kv", "speculation"):
         for key, value in resolved.get(section, {}).items():
             yield f"{section}.{key}", value
@@ -92,6 +94,7 @@ def _defaults(experiment: Experiment, group: InstanceGroup) -> dict[str, Any]:
     found: dict[str, Any] = {"order": "fcfs", "max_model_len": None, "model.quantisation": None, "speculation.top_k": 1}
     if group.speculation is not None:
         found["speculation.verify_tokens"] = (group.speculation.tokens or 0) + 1
+    found |= _of_engine(engine_profile.load_engine(experiment.spec.engine_section.name, experiment.base_dir))
     found |= {f"kv.{key}": value for key, value in profile.kv.model_dump().items()}
     policy = registry.scheduler_class(group.policy)
     stated: Mapping[str, Any] = {}
@@ -104,6 +107,14 @@ def _defaults(experiment: Experiment, group: InstanceGroup) -> dict[str, Any]:
     return found
 
 
+def _of_engine(profile: EngineProfile) -> dict[str, Any]:
+    """What an experiment may change in its engine that a server is told, and not what its host and requests take."""
+    found: dict[str, Any] = {"engine.cuda_graph_sizes": list(profile.cuda_graph_sizes)}
+    found["engine.host.per_graph_piece_s"] = profile.host.per_graph_piece_s or 0.0
+    found["engine.request_path.api_servers"] = profile.request_path.api_servers
+    return found
+
+
 def _of_profile(listed: FlagList, profile: EngineProfile) -> dict[str, Any]:
     entry = listed.profiles.get(profile.name)
     return {} if entry is None else entry.flags
@@ -113,6 +124,8 @@ def _without(found: Written, key: str, value: Any) -> str:
     """In words: a setting that this version has no flag for."""
     if key == "model.quantisation":
         return f"quantisation {value}: {found.engine} takes it from the checkpoint; name one that is stored so (--model-name)"
+    if key == "engine.cuda_graph_sizes":
+        return f"{key}: no flag is written for them; {found.engine} captures its own"
     return f"{key} {shown(value)}: no flag of {found.engine} sets it"
 
 

@@ -114,6 +114,7 @@ class Cancellations:
 
     def _leave(self, instance: Instance, row: int, between: Lane | None) -> bool:
         """Takes a request out of an instance, now or at the end of its step. False = it is not there."""
+        instance.runner.settle()
         request = instance.intake.withdraw(row)
         if request is not None:
             instance.signals.waiting[instance.index] -= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simserve.compiled import mypyc_attr
 from simserve.contracts.cluster import Load, Score
 from simserve.engine.ranking import LoadOf, Ranking
 from simserve.engine.readonly import ReadOnly, write
@@ -36,7 +35,6 @@ class Signals:
             ranking.ease(number)
 
 
-@mypyc_attr(native_class=False)
 class ClusterView(ReadOnly):
     """What a router sees.
 

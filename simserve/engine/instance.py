@@ -289,19 +289,23 @@ class Instance:
 
     def load(self, exact: bool = True) -> Load:
         """Memory and requests at this moment; not `exact` = the memory as if no step had passed since the last plan."""
-        kv = self.kv
-        head_blocks, running = 0, len(self.loads)
-        if waiting := self.signals.waiting[self.index]:
+        return self._load_after(self.runner.grown_blocks if exact else 0)
+
+    def least_load(self) -> Load:
+        """The load at the end of the span in progress, if nothing comes between: no more memory will be free before. With pipeline stages,
+        that of this moment."""
+        lanes = self.runner.lanes
+        return self._load_after(lanes[0].growth_to_come() if len(lanes) == 1 else self.runner.grown_blocks)
+
+    def _load_after(self, grown_blocks: int) -> Load:
+        """The load when the lanes have taken so many blocks more than the cache has counted."""
+        kv, waiting, head_blocks = self.kv, self.signals.waiting[self.index], 0
+        if waiting:
             head_blocks = kv.blocks(self.intake.head.target_tokens)
+        running = len(self.loads) if self.spec.loads else 0
         for lane in self.runner.lanes:
             batch = lane.batch
             running += len(batch.prefilling) + len(batch.group.members) + len(batch.verifying)
             if batch.swapped or batch.landed:
                 running += len(batch.swapped) + len(batch.landed)
-        free_blocks = kv.free_blocks - self.runner.grown_blocks if exact else kv.free_blocks
-        return _load(Load, (free_blocks, kv.total_blocks, running, waiting, head_blocks))
-
-    def least_load(self) -> Load:
-        """The load at the end of the span in progress, if nothing comes between: no more memory will be free before."""
-        now = self.load(exact=False)
-        return now._replace(free_blocks=now.free_blocks - sum(lane.growth_to_come() for lane in self.runner.lanes))
+        return _load(Load, (kv._free - grown_blocks, kv.total_blocks, running, waiting, head_blocks))

@@ -50,7 +50,11 @@ class Intake:
     @property
     def head(self) -> LiveRequest:
         """The first of them."""
-        return next(iter(self.waiting or self.inbox)) if not self.unseen else self.requests()[0]
+        if not self.unseen:
+            for request in self.waiting:
+                return request
+            return self.inbox[0]
+        return self.requests()[0]
 
     def take_in(self, busy: bool = False) -> None:
         """Newcomers queue, in order of (time, row): unseen for a while if a step is in progress and others are scheduled behind it."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, cast
 
-from simserve.compiled import mypyc_attr
 from simserve.contracts import Request
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.readonly import ReadOnly, write
 from simserve.engine.request import LiveRequest
 
 
-@mypyc_attr(native_class=False)
 class KvView(ReadOnly):
     """The KV cache as policies see it: the questions without the verbs."""
 

@@ -38,7 +38,9 @@ LONGEST_CHUNK_STEPS = 4096
 class Lane:
     """A batch and the step or span of steps in progress.
 
-    number  of this lane among all lanes of the run
+    number      of this lane among all lanes of the run
+    held        what had happened in its pipeline when the policy made the plan that it holds (`Pipeline`), -1 = it holds none
+    held_steps  steps that may still follow by that plan
     """
 
     __slots__ = (
@@ -54,6 +56,8 @@ class Lane:
         "clock",
         "cost",
         "group",
+        "held",
+        "held_steps",
         "index",
         "instance",
         "intake",
@@ -109,6 +113,8 @@ class Lane:
         self.busy = False
         self._fast = instance.fast_forward
         self._chunk = FIRST_CHUNK_STEPS
+        self.held = -1
+        self.held_steps = 0
         self._end_event: Event | None = None
         self._ends = self._on_end  # one bound method for all events
         self._span_first = 0
@@ -277,13 +283,34 @@ class Lane:
             first += swap_s
         return (first, *rest)
 
+    def goes_on(self, now: float) -> bool:
+        """Makes the plan that the lane holds once more; False, and nothing changes, when the policy is to be asked."""
+        if self.held_steps < 1:
+            return False
+        need = self.group.blocks_needed()
+        if need and not self.kv.take(need):
+            return False
+        self.held_steps -= 1
+        self.batch.now = now
+        self.plan.seal()
+        return True
+
     def start_at(self, now: float, end: float) -> None:
         """Starts the planned step, which leaves the last pipeline stage at `end`."""
-        self.busy = True
-        self._span_first = len(self.step_end_s)
         self.plan.start_s = now
         self.step_end_s.append(end)
+        self.resume(end)
+
+    def resume(self, end: float) -> None:
+        """The step in progress, which is noted already, leaves the last pipeline stage at `end`."""
+        self.busy = True
+        self._span_first = len(self.step_end_s) - 1
         self._end_event = self.clock.at(end, self._ends, self.priority)
+
+    def suspend(self) -> None:
+        """Nothing is to happen at the end of the step in progress, until `resume`."""
+        self.busy = True
+        self._end_event = None
 
     def arrival(self, now: float) -> None:
         """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
@@ -380,6 +407,7 @@ class Lane:
             for request in in_turn:
                 self.batch.end(request, now)
             self.instance.ended(ended, now)
+            self.runner.gave_up_kv()
         plan.prefill_requests = len(slices)
         plan.prefill_tokens = prefill_tokens
         plan.prefill_pairs = pairs
@@ -399,12 +427,15 @@ class Lane:
 
     def growth_to_come(self) -> int:
         """KV blocks that the group will have taken when the span in progress ends, beyond those of its first step."""
-        if not self.busy or not self.plan.decodes or self.steps < 2:
+        steps = len(self.step_end_s) - self._span_first
+        if steps < 2 or not self.busy or not self.plan.decodes:
             return 0
-        return self.group.growth_over(self.steps - 1)
+        return self.group.growth_over(steps - 1)
 
     def steps_done(self, now: float) -> int:
         """Steps of the span in progress that are over and not yet in the group's tick: none while they are being handed out."""
+        if self._stages > 1:
+            self.runner.settle()
         if self._end_event is None:
             return 0
         return min(self._current_step(now), len(self.step_end_s) - 1) - self._span_first
@@ -421,6 +452,7 @@ class Lane:
 
     def stop(self, now: float) -> None:
         """The run is cut at `now`: the steps that have ended by then count, the one in progress does not."""
+        self.runner.settle()
         if self.busy:
             ended = bisect_right(self.step_end_s, now, self._span_first)
             del self.step_end_s[ended:]

@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from simserve.contracts import capable
 from simserve.engine.clock import Event
 from simserve.engine.events import STAGE_FREE
 from simserve.engine.lane import Lane
 from simserve.engine.request import LiveRequest
 from simserve.engine.runner import Waker
+from simserve.engine.stage_span import StageSpan, worthwhile
 
 if TYPE_CHECKING:
     from simserve.engine.instance import Instance
+    from simserve.engine.plan import StepPlan
 
 
 class Pipeline:
@@ -21,6 +24,11 @@ class Pipeline:
 
     claim  the request that keeps its KV and waits for more: until it has got it, or has left, no request is admitted, comes back from the
            host or is fetched from elsewhere
+
+    A policy that holds a plan of decodes would make the same again until something happens, which here counts up (`_happenings`): a
+    request comes or ends, gives up memory, is admitted while others wait. Until then the lane's steps follow without asking it, and while
+    that is so of all lanes, their steps are worked out ahead (`stage_span.py`): one event instead of two for each. What looks from
+    outside meanwhile has them noted first (`settle`), and everything is as it would be without.
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -33,6 +41,16 @@ class Pipeline:
         """Lanes that have given up their memory: they do not take it back before another lane has had a step's worth of it."""
         self._preempted = False
         self._waker = Waker(instance.clock, instance.lane_offset, self._wake)
+        # A claim keeps the others from memory that is there: no plan made beside one holds (`_ask`).
+        self._holds = instance.fast_forward and instance.spec.speculation is None and not capable(instance.scheduler, "asked_each_step")
+        self._happenings = 0
+        self._free_event: Event | None = None
+        self._leaver = -1
+        """Index of the lane whose step is in the first stage, -1 = it has left."""
+        self._span: StageSpan | None = None
+        self._span_event: Event | None = None
+        self._unworthy = -1
+        """What had happened when working steps out ahead was last found not to be worth it."""
 
     @property
     def busy(self) -> bool:
@@ -41,6 +59,8 @@ class Pipeline:
 
     def arrived(self) -> None:
         """A request has come: idle lanes may start steps."""
+        self.settle()
+        self._happenings += 1
         self._waker.soon()
 
     def poke(self) -> None:
@@ -49,6 +69,8 @@ class Pipeline:
 
     def at_boundary(self, lane: Lane, action: Callable[[float], None]) -> None:
         """Calls `action(now)` between two steps of the lane."""
+        self.settle()
+        self._happenings += 1
         if lane.busy:
             lane.boundary.append(action)
         else:
@@ -60,6 +82,7 @@ class Pipeline:
         self._waker.later(at_s, self._instance.policy_name)
 
     def _wake(self, now: float) -> None:
+        self.settle()
         if not self._instance.is_off:
             self._look(now)
 
@@ -74,7 +97,8 @@ class Pipeline:
 
     @property
     def grown_blocks(self) -> int:
-        """None: pipelines plan step by step."""
+        """None: they are counted now."""
+        self.settle()
         return 0
 
     def keeps_kv(self, request: LiveRequest) -> bool:
@@ -97,11 +121,16 @@ class Pipeline:
     def gave_up_kv(self) -> None:
         """A request of the instance has given up its KV: requests that wait for memory are asked again."""
         self._preempted = True
+        self._happenings += 1
 
     def step_ended(self, lane: Lane, now: float) -> None:
         """A lane's step has left the last stage: the next steps."""
         self._waker.postponed = 0
+        kv = self._instance.kv
+        if lane.plan.slices and (kv.prefix is not None or kv.groups is not None):  # contents to be found, windows that got shorter
+            self._happenings += 1
         while lane.boundary:
+            self._happenings += 1
             lane.boundary.pop(0)(now)
         self._instance.pull()
         self._instance.intake.take_in()
@@ -121,6 +150,8 @@ class Pipeline:
             self._preempted = False
             self._start_lanes(now)
             if self._stage_free_s[0] > now or self.busy:
+                if self._holds:
+                    self._foresee()
                 return
             self._yielding.clear()
             self._instance.pull()
@@ -138,7 +169,12 @@ class Pipeline:
             lane = lanes[(self._next_lane + turn) % len(lanes)]
             if lane.busy or lane in self._yielding:
                 continue
-            plan = lane.plan_step(now)
+            if lane.held == self._happenings and self.claim is None:
+                if not lane.plan.decodes:
+                    continue
+                plan = lane.plan if lane.goes_on(now) else self._ask(lane, now)
+            else:
+                plan = self._ask(lane, now)
             if plan is None:
                 if lane.plan.preempted:
                     self._yielding.append(lane)
@@ -152,7 +188,84 @@ class Pipeline:
                     end = free[stage]
                 free[stage] = end = end + stage_s
             lane.start_at(now, end)
-            clock.at(free[0], self._first_stage_free, STAGE_FREE + lane.number)
+            self._leaver = lane.index
+            self._free_event = clock.at(free[0], self._first_stage_free, STAGE_FREE + lane.number)
+
+    def _ask(self, lane: Lane, now: float) -> StepPlan | None:
+        """The policy's plan for the coming step of a lane, and whether it holds."""
+        waiting, claimed, happenings = len(self._instance.intake.waiting), self.claim is not None, self._happenings
+        found, plan = lane.plan_step(now), lane.plan
+        lane.held = -1
+        if plan.slices or plan.swap_times_s or plan.loads:
+            if waiting or len(self._instance.intake.waiting):  # what is left for the others is not what it was
+                self._happenings += 1
+        elif self._may_hold and plan.repeat > 1 and plan.until_s is None and not plan.preempted and not claimed and self.claim is None:
+            lane.held, lane.held_steps = happenings, plan.repeat - 1
+        return found
+
+    @property
+    def _may_hold(self) -> bool:
+        """Not where contents are put in order at each step of a batch."""
+        return self._holds and self._instance.kv.radix is None
+
+    def _foresee(self) -> None:
+        """Works the coming steps out, if all lanes would be planned as before."""
+        happenings, lanes, instance = self._happenings, self.lanes, self._instance
+        if self._unworthy == happenings:
+            return
+        for lane in lanes:
+            if lane.held != happenings or lane.boundary:
+                return
+        if self.claim is not None or self._yielding or instance.pulls or instance.intake.inbox:
+            return
+        if not worthwhile(lanes):
+            self._unworthy = happenings
+            return
+        span = StageSpan(lanes, self._stage_free_s, self._next_lane, self._leaver)
+        if not span.go_on():
+            self._unworthy = happenings
+            return
+        for lane in lanes:
+            if lane.plan.decodes:
+                lane.suspend()
+        self._free_event = None
+        self._span = span
+        self._next_of(span)
+
+    def _next_of(self, span: StageSpan) -> None:
+        """What comes after the steps that are worked out."""
+        self._span_event = self._instance.clock.at(span.until_s, self._span_passed, self.lanes[span.priority].priority)
+
+    def _span_passed(self, event: Event) -> None:
+        """All steps that were worked out have passed: more of them, or what comes next, which is an event of its own, at this time."""
+        if event is self._span_event:
+            assert self._span is not None
+            if self._span.go_on():
+                self._next_of(self._span)
+            else:
+                self.settle()
+
+    def settle(self) -> None:
+        """Ends the span in progress, if there is one: notes what has started or ended by now. Steps in flight have events again."""
+        span = self._span
+        if span is None:
+            return
+        self._span = self._span_event = None
+        clock, lanes, first = self._instance.clock, self.lanes, span.flying
+        ended, begun = span.passed(clock)
+        span.note(ended, begun)
+        if begun:
+            self._stage_free_s = span.free_s[begun - 1]
+            self._leaver = span.lanes[first + begun - 1]
+            self._next_lane = (self._leaver + 1) % len(lanes)
+        for number in range(ended, first + begun):
+            lanes[span.lanes[number]].resume(span.ends_s[number])
+        if self._leaver >= 0:
+            free_s, priority = self._stage_free_s[0], lanes[self._leaver].priority
+            if free_s > clock.now or (free_s == clock.now and not clock.has_passed(priority)):
+                self._free_event = clock.at(free_s, self._first_stage_free, priority)
+            else:
+                self._leaver = -1
 
     def _settle_claim(self) -> None:
         """The lane of the request that waits for memory is asked first; a request that does not run any more waits for none."""
@@ -162,6 +275,9 @@ class Pipeline:
                 self.claim, self._next_lane = claim, lane.index
 
     def _first_stage_free(self, event: Event) -> None:
+        if event is not self._free_event:
+            return
+        self._leaver = -1
         self._instance.clock.pass_by(self.lanes[0].priority)
         self._look(self._instance.clock.now)
 
@@ -169,4 +285,5 @@ class Pipeline:
         """The instance dies: its stages are empty."""
         self._yielding.clear()
         self.claim = None
+        self._happenings += 1
         self._stage_free_s = [now] * len(self._stage_free_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 from numbers import Real
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from simserve.compiled import mypyc_attr
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
@@ -28,7 +28,8 @@ UNTIL_EVENT = 1 << 60
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StepPlan(Step):
-    """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule.
+    """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule. Numbers come
+    as policies state them, of whatever type.
 
     A lane uses one all its life. Once made it is sealed: the `Step` that is priced, and with what came of it the `Span` that is recorded.
 
@@ -94,7 +95,7 @@ class StepPlan(Step):
         self.decode_budget: int | None = None
         self.reset(None)
 
-    def reset(self, budget: int | None) -> StepPlan:
+    def reset(self, budget: Any) -> StepPlan:
         """Empties the plan for the coming step: once a step, because actions have taken effect."""
         if not self.asked:
             self.refuse("asks for a second plan in one step")
@@ -204,7 +205,7 @@ class StepPlan(Step):
             batch.speculating.deal(self.budget_left)
             batch.kv.give_back(-batch.speculating.blocks_needed())
 
-    def verify(self, request: Request, drafted: int) -> bool:
+    def verify(self, request: Request, drafted: Any) -> bool:
         """A decoding request computes its next token and `drafted` drafted ones: see simserve.contracts.StepPlan."""
         batch = self._batch
         live: LiveRequest = request  # type: ignore[assignment]
@@ -230,7 +231,7 @@ class StepPlan(Step):
 
     # -- prefilling ----------------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: Request, reserve_tokens: int | None = None, room_tokens: int = 0) -> bool:
+    def admit(self, request: Request, reserve_tokens: Any = None, room_tokens: Any = 0) -> bool:
         """Gives a waiting request a sequence slot and KV blocks for `reserve_tokens` tokens (default: all it has to prefill). Where
         `room_tokens` are more, memory must be free for so many.
 
@@ -248,7 +249,7 @@ class StepPlan(Step):
         if self.preempted or batch.swapped or view.free_slots <= 0 or batch.runner.claim is not None:
             return False
         kv = batch.kv
-        tokens = request.target_tokens if reserve_tokens is None else reserve_tokens
+        tokens: int = request.target_tokens if reserve_tokens is None else reserve_tokens
         if request.loaded:  # its memory it has
             if not kv.grow(request, tokens):
                 return False
@@ -283,7 +284,7 @@ class StepPlan(Step):
         """The prefix cache forgets contents without users until so many blocks are free of any, where it keeps whole sequences."""
         self._batch.kv.evict(blocks)
 
-    def grow(self, request: Request, tokens: int) -> bool:
+    def grow(self, request: Request, tokens: Any) -> bool:
         """Makes a request hold blocks for `tokens` tokens in all: one that prefills, or has just ended, or one that decodes, for its next
         token, before the group does (`decode`). False, and nothing changes, when memory is short."""
         live: LiveRequest = request  # type: ignore[assignment]
@@ -299,7 +300,7 @@ class StepPlan(Step):
                 return False
         return True
 
-    def prefill(self, request: Request, tokens: int, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
+    def prefill(self, request: Request, tokens: Any, layers: tuple[int, int] | None = None, kind: str = PREFILL) -> None:
         """Computes the next `tokens` tokens of an admitted request in this step. Its blocks must have been reserved (admit, grow).
 
         `layers=(group, groups)` takes them through one of so many groups of the layers only. The same tokens must then pass through
@@ -312,16 +313,17 @@ class StepPlan(Step):
             self.refuse(f"prefills {request!r}, which is not prefilling or already in the step")
         if tokens.__class__ is not int:
             tokens = whole(self, tokens, request)
-        if not 0 < tokens <= request.target_tokens - computed:
-            self.refuse(f"prefills {tokens} tokens of {request!r}")
-        if request.held_blocks * self._batch.kv.block_tokens < computed + tokens:
-            self.refuse(f"is over memory: {request!r} holds {request.held_blocks} blocks, too few for {tokens} more tokens")
+        new: int = tokens
+        if not 0 < new <= live.target_tokens - computed:
+            self.refuse(f"prefills {new} tokens of {request!r}")
+        if live.held_blocks * self._batch.kv.block_tokens < computed + new:
+            self.refuse(f"is over memory: {request!r} holds {live.held_blocks} blocks, too few for {new} more tokens")
         if self.budget_left is not None:
-            if tokens > self.budget_left:
-                self.refuse(f"is over budget: {tokens} tokens of {request!r} with {self.budget_left} left")
-            self.budget_left -= tokens
-        if layers is not None or self.layers is not None or request.layer_pass is not None:
-            pass_layers(self, live, tokens, layers, self._batch.cost.stages)
+            if new > self.budget_left:
+                self.refuse(f"is over budget: {new} tokens of {request!r} with {self.budget_left} left")
+            self.budget_left -= new
+        if layers is not None or self.layers is not None or live.layer_pass is not None:
+            pass_layers(self, live, new, layers, self._batch.cost.stages)
         if kind is not PREFILL and kind == VERIFY:
             self.refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
         if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
@@ -331,9 +333,9 @@ class StepPlan(Step):
             )
         prefix = self._batch.kv.prefix
         if prefix is not None and prefix.when_planned and layers is None:
-            prefix.offer(live, computed + tokens)
+            prefix.offer(live, computed + new)
         live.planned = self.serial
-        self._made.append(_slice(Slice, (tokens, computed, self.layers, kind, live.row)))
+        self._made.append(_slice(Slice, (new, computed, self.layers, kind, live.row)))
         self.sliced.append(live)
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------
@@ -398,7 +400,7 @@ class StepPlan(Step):
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, *, steps: int | None = None, until_s: float | None = None, ignore_arrivals: bool | None = None) -> StepPlan:
+    def hold(self, *, steps: Any = None, until_s: Any = None, ignore_arrivals: bool | None = None) -> StepPlan:
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None:
             if steps.__class__ is not int:
@@ -406,7 +408,7 @@ class StepPlan(Step):
             if steps < 1:
                 self.refuse(f"holds its plan for {steps!r} steps")
         if until_s is not None:
-            if not isinstance(until_s, Real) or not self._view.now < until_s < inf:
+            if not isinstance(until_s, Real) or not self._view.now < float(until_s) < inf:
                 self.refuse(f"holds its plan until {clipped(repr(until_s))} s, which is not after {self._view.now} s")
             self.until_s = float(until_s)
         if not self.slices and not self.preempted and not self.swap_times_s and not self.loads:

@@ -48,9 +48,11 @@ class Ranking:
             top = max(at_most)
             number = at_most.index(top)
             if number not in known and (outstanding[number] or not self._idle[number]):
-                at_most[number] = self._score(self._load(number, True))
+                own = self._score(self._load(number, True))
                 known.add(number)
-            own, at_most[number] = at_most[number], -math.inf
+            else:
+                own = top
+            at_most[number] = -math.inf
             others = max(at_most)
             at_most[number] = own
             if own > others:

@@ -93,13 +93,14 @@ class Span(NamedTuple):
     waiting: int
 
 
-_bytes = Struct(f"{len(Span._fields)}d").pack
+span_bytes = Struct(f"{len(Span._fields)}d").pack
+"""A span as doubles, its fields in order."""
 
 
 def span_of(step: Any) -> bytes:
     """The span of a step that has been run (`engine.plan.StepPlan`), whose attributes have the same names, as doubles: an array takes
     bytes in half the time of numbers."""
-    return _bytes(
+    return span_bytes(
         step.steps,
         step.start_s,
         step.decodes,

@@ -61,6 +61,9 @@ class Runner(Protocol):
         """KV blocks taken by steps of a span in progress that have passed; the cache counts them when the span ends."""
         ...
 
+    def settle(self) -> None:
+        """Brings lanes, batches and memory up to now, where steps have been worked out ahead. Before they are looked at from outside."""
+
     def crash(self, now: float) -> None:
         """The instance has died and its lanes are empty."""
 
@@ -208,6 +211,9 @@ class SingleLane:
     def grown_blocks(self) -> int:
         """KV blocks taken by steps of the span in progress that have passed."""
         return self._lane.blocks_grown(self._instance.clock.now)
+
+    def settle(self) -> None:
+        """Steps of a span are looked up in its list of ends."""
 
     def crash(self, now: float) -> None:
         """Nothing is left."""

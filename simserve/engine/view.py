@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from simserve import contracts
-from simserve.compiled import mypyc_attr
 from simserve.engine.batch import Batch
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.kv_view import KvView
@@ -14,7 +14,6 @@ from simserve.engine.request import LiveRequest
 from simserve.engine.waiting import WaitingQueue
 
 
-@mypyc_attr(native_class=False)
 class InstanceView(ReadOnly):
     """Read-only state of one lane at the time of planning. To change anything, tell the plan.
 
@@ -103,7 +102,7 @@ class InstanceView(ReadOnly):
         """The running request that the queue discipline preempts first."""
         return self._batch.victim()
 
-    def new_plan(self, budget: int | None = None) -> contracts.StepPlan:
+    def new_plan(self, budget: Any = None) -> contracts.StepPlan:
         """An empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride, prefill slices
         must fit in what is left."""
         begin = self._begin

@@ -6,7 +6,7 @@ Entry-point groups: `simserve.schedulers`, `simserve.routers`, `simserve.control
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from inspect import signature
 from types import ModuleType
 from typing import Any
@@ -80,13 +80,13 @@ _PARAMS: dict[str, type[PolicyParams]] = {"schedulers": SchedulerParams, "router
 """What its parameters derive from."""
 
 
-@cache
+@lru_cache(maxsize=len(_BUILT_IN))
 def _points(kind: str) -> dict[str, Plugin]:
     group = f"simserve.{kind}"
     return plugins.found(group) | plugins.own(group, _BUILT_IN[kind])
 
 
-@cache
+@lru_cache(maxsize=256)
 def _load(kind: str, name: str) -> Any:
     points = _points(kind)
     if name not in points:

@@ -95,14 +95,23 @@ def unsteady(values: Mapping[str, float | None], where: str = "at the heaviest l
     ]
 
 
-def better_with_load(tested: Sequence[Quantity]) -> list[str]:
-    """A note on figures that a low load breaks: a search for the highest load takes what fails at one to fail at all above it."""
-    found = [one.text for one in tested if one.name == "goodput" or one.name.startswith(_OF_A_TOKEN)]
+def improves_with_load(quantity: Quantity) -> bool:
+    """Whether a heavier load never makes a figure worse: what is paid for or consumed by the hour, over the tokens of an hour."""
+    return quantity.name.startswith(_OF_A_TOKEN)
+
+
+def better_with_load(tested: Sequence[Quantity], alone: bool = False) -> list[str]:
+    """A note on figures that a low load breaks: a search for the highest load takes what fails at one to fail at all above it.
+
+    alone  money and energy of a token stand as limits of their own, so that the search goes by the rest and needs no note
+    """
+    found = [one.text for one in tested if one.name == "goodput" or (improves_with_load(one) and not alone)]
     if not found:
         return []
     return [
         f"{', '.join(dict.fromkeys(found))} improves as the load grows, and the search takes a predicate that fails at a load to fail "
-        "above it: start where it holds (--set the rate), or test latencies alone and read this figure at the answer"
+        "above it: start where it holds (--set the rate), or test latencies alone and read this figure at the answer (limits on money or "
+        "energy of a token that are joined to others by 'and' are searched the right way)"
     ]
 
 

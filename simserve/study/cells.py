@@ -49,6 +49,11 @@ def cell(column: str, value: Any) -> Cell:
     return Cell(figure(column, float(value)), float(value))
 
 
+def is_fraction(column: str) -> bool:
+    """Whether a column is a fraction of something, shown as per cent."""
+    return column.rsplit(".", 1)[-1] in _FRACTIONS
+
+
 def figure(column: str, value: float) -> str:
     """A figure with the unit of its column."""
     if math.isnan(value):
@@ -56,7 +61,7 @@ def figure(column: str, value: float) -> str:
     name = column.rsplit(".", 1)[-1]
     if name == "saturated" and value in (0.0, 1.0):
         return "yes" if value else "no"
-    if name in _FRACTIONS:
+    if is_fraction(column):
         return with_unit(value, "%")
     if name.endswith(("_s", "_s_per_token")) and not name.endswith("_per_s"):
         return milliseconds(value)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from simserve.errors import OutputError
+from simserve.errors import ConfigError, OutputError
+from simserve.files.json_text import read_json
 from simserve.report.files import write_json
 from simserve.study.cache import RunCache
 
@@ -15,6 +18,37 @@ STUDY = "study"
 """Beside the rows: which kind of study they belong to, so that an unfinished one can say what it is."""
 
 STUDIES = ("sweep", "capacity search", "placement search", "plan search")
+
+
+T = TypeVar("T")
+
+
+def stated(directory: str | Path, result: str, what: str, version: int, *beside: str) -> Mapping[str, Any]:
+    """What the finished study in a directory says of itself: its file `result`, with the files `beside` it.
+
+    what  the kind of study that is looked for, as of `opened`
+    Raises OutputError where it is not there, is no JSON mapping, or is of another schema version.
+    """
+    folder = Path(directory)
+    for name in (result, *beside):
+        if not (folder / name).is_file():
+            raise OutputError(f"{folder}: is not the output of a finished {what} (there is no {name})")
+    about = read_json(folder / result, OutputError)
+    found = about.get("schema_version") if isinstance(about, Mapping) else None
+    if not isinstance(about, Mapping) or found != version:
+        raise OutputError(f"{folder / result}: has schema version {found!r}; this version of simserve reads {version}")
+    return about
+
+
+def read_back(directory: str | Path, result: str, what: str, version: int, made: Callable[[Mapping[str, Any]], T], *beside: str) -> T:
+    """A finished study read back: `made` of what `stated` found. Raises OutputError, for whatever `made` cannot read too."""
+    import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+
+    about = stated(directory, result, what, version, *beside)
+    try:
+        return made(about)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError, pa.ArrowException) as error:
+        raise OutputError(f"{Path(directory) / result}: cannot be read as a {what}: {type(error).__name__}: {error}") from error
 
 
 def opened(out: Path, what: str, result: str, *, resume: bool, force: bool = False) -> RunCache:

@@ -11,7 +11,7 @@ from simserve import renamed
 from simserve.errors import OutputError
 from simserve.report import files
 from simserve.study.capacity.result import CAPACITY
-from simserve.study.folder import RUNS, unfinished
+from simserve.study.folder import RUNS, stated, unfinished
 from simserve.study.placement.result import PLACEMENT
 from simserve.study.plan.result import PLAN
 from simserve.study.sweep.result import FIXED, FRAME, SCHEMA_VERSION, SWEEP, SweepResult
@@ -71,14 +71,7 @@ def summary_of(directory: Path) -> dict[str, Any]:
 def read_sweep(path: Path) -> SweepResult:
     """The sweep of a directory, or of a Parquet file alone. Raises OutputError."""
     if path.is_dir():
-        if not (path / FRAME).is_file():
-            raise OutputError(f"{path}: is not the output of a finished sweep (there is no {FRAME})")
-        try:
-            version = json.loads((path / SWEEP).read_text(encoding="utf-8")).get("schema_version")
-        except (OSError, ValueError, AttributeError) as error:
-            raise OutputError(f"{path / SWEEP}: cannot be read as JSON: {error}") from error
-        if version != SCHEMA_VERSION:
-            raise OutputError(f"{path / SWEEP}: has schema version {version!r}; this version of simserve reads {SCHEMA_VERSION}")
+        stated(path, SWEEP, "sweep", SCHEMA_VERSION, FRAME)
         return _with_columns(SweepResult.read(path), path / FRAME)
     import pandas as pd
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]

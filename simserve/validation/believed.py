@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 from simserve.config.engine_profile import load_engine
@@ -108,7 +107,6 @@ def lengths_of(cases: Iterable[Case]) -> dict[tuple[str, str], dict[str, float]]
     return dict(out)
 
 
-@lru_cache(maxsize=512)
 def sparsity(model: str) -> str:
     """`experts` or `dense`."""
     return "experts" if load_model(model).experts is not None else "dense"

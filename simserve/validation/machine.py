@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 from simserve.config.deployment import Deployment, host_overheads
@@ -14,7 +13,7 @@ from simserve.cost.draft import Draft
 from simserve.cost.host import HostOverheads
 from simserve.cost.options import CostOptions
 from simserve.engine import InstanceSpec
-from simserve.model import ModelArchitecture, Parallel, load_model
+from simserve.model import Parallel, load_model
 from simserve.policies import registry
 from simserve.speculation import Same, Schedule, Speculated
 from simserve.speculation.acceptance import of_length, of_rate
@@ -88,7 +87,7 @@ def build_instance(case: Case, overheads: Overheads | None = None) -> InstanceSp
         params = params.model_copy(update=_of_all_replicas(params, case.dp, slots, profile.dp_shares_step_tokens))
     changed = {key: case.settings[key] for key in ("kv_bits", "expert_kernel", "expert_popularity") if case.settings.get(key)}
     deployed = Deployment(
-        model=_model(case.model, case.quantisation),
+        model=load_model(case.model, quantisation=case.quantisation),
         hardware=device_profile(case.gpu),
         parallel=Parallel(case.tp, case.pp, case.dp, case.ep),
         scheduler=scheduler(params),
@@ -234,9 +233,7 @@ def _scheduler(case: Case, profile: EngineProfile) -> dict[str, Any]:
         parameters["longer_prompts"] = "run"  # the run was served, so its launch allowed for its prompts whether it says so or not
     if "max_num_batched_tokens" in fields and not fields["max_num_batched_tokens"].default:
         # vLLM V0 without chunked prefill: a step must be able to hold the longest sequence, and the engine sets its limit so.
-        parameters.setdefault(
-            "max_num_batched_tokens", min(max(2048, _model(case.model, None).max_position_embeddings), LONGEST_STEP_TOKENS)
-        )
+        parameters.setdefault("max_num_batched_tokens", min(max(2048, load_model(case.model).max_position_embeddings), LONGEST_STEP_TOKENS))
     parameters |= {key: value for key, value in stated.items() if key in fields}
     return parameters
 
@@ -250,8 +247,3 @@ def _policy(case: Case, profile: EngineProfile) -> str:
 def _context_limit(case: Case) -> int:
     longest = max((case.load.prompt.mean + case.load.output.mean) * 4, *(case.load.prompts or (0,)), 1)
     return LONGEST_CONTEXT_TOKENS if longest <= LONGEST_CONTEXT_TOKENS else 262_144
-
-
-@lru_cache(maxsize=64)
-def _model(name: str, quantisation: str | None) -> ModelArchitecture:
-    return load_model(name, quantisation=quantisation)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 
 from simserve.errors import SimserveError
 from simserve.model import load_model
@@ -58,7 +57,6 @@ GROUPINGS: Mapping[str, Callable[[Case], str]] = {"model": model_group, "device"
 """What is left out as a whole -> the group of a case."""
 
 
-@lru_cache(maxsize=512)
 def _architecture(name: str) -> str:
     """Its family and shape, such as `llama 32x4096`, with the number of experts where there are any."""
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from simserve import plugins
@@ -57,7 +57,7 @@ def names() -> tuple[str, ...]:
     return (*OWN, *of_packages())
 
 
-@cache
+@lru_cache(maxsize=64)
 def load(name: str) -> Format:
     """The format of a package. Raises ConfigError, which names the package, where it is none."""
     plugin = of_packages()[name]

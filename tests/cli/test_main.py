@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from simserve import __version__
-from simserve.compiled import engine_build
 from simserve.cli import main
 from simserve.cli.root import COMMANDS, command
+from simserve.compiled import engine_build
 from simserve.errors import InvariantError, SimserveError
 
 HEAVY = {"pandas", "matplotlib", "scipy", "pyarrow", "jinja2", "simpy", "lightgbm", "torch", "joblib", "pooch", "numpy", "pydantic", "yaml"}

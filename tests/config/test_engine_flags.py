@@ -133,7 +133,8 @@ def test_every_rule_sets_a_key_that_exists(write: Write) -> None:
             if rule.sets.startswith("speculation."):  # no flag states an acceptance: test_speculation_section.py
                 assert rule.sets.removeprefix("speculation.") in SpeculationSection.model_fields
                 continue
-            values = [v for v in rule.values if rule.values[v] is not None] or ["1" if rule.inside_tp else "4096"]
+            free = {"engine.cuda_graph_sizes": "[1, 2]", "engine.request_path.api_servers": "8", "parallel.dp": "1"}.get(rule.sets, "4096")
+            values = [v for v in rule.values if rule.values[v] is not None] or [free]
             for value in values:
                 written = value if value != "false" or rule.sets != "parallel.ep" else "true"
                 change = MOE if rule.sets.startswith("parallel") else ("seed: 3", "seed: 3")

@@ -169,6 +169,22 @@ def test_speculation(profile: str, name: str) -> None:
     check(profile, None, DENSE, DRAFTS[name])
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_settings_of_the_engine(profile: str) -> None:
+    """Captured batch sizes, API servers, graphs cut at the attention: what an experiment changes in its engine and a server is told."""
+    changes = {"cuda_graph_sizes": [1, 2, 4], "request_path": {"api_servers": 3}, "host": {"per_graph_piece_s": 0.0}}
+    asked = load({"name": "x", "model": DENSE, "hardware": "h100-sxm-80gb", "engine": {"name": profile, **changes}, "workload": WORKLOAD})
+    written = launch(asked)
+    flags = flags_of(written)
+    read = load({"name": "x", "model": DENSE, "hardware": "h100-sxm-80gb", "engine": {"name": profile, **flags}, "workload": WORKLOAD})
+    notes = "\n".join(written.notes)
+    assert read.engine.cuda_graph_sizes == [1, 2, 4] or "engine.cuda_graph_sizes" in notes
+    assert read.engine.request_path.api_servers == 3 or "engine.request_path.api_servers 3" in notes
+    assert not read.engine.host.per_graph_piece_s or "engine.host.per_graph_piece_s" in notes
+    if profile.startswith("vllm-0.33"):
+        assert read.engine.cuda_graph_sizes == [1, 2, 4] and read.engine.request_path.api_servers == 3
+
+
 def test_what_plans_choose_really_is_written() -> None:
     """The law above would hold for notes alone."""
     group = {"parallel": {"tp": 2}, "scheduler": {"max_seqs": 32}, "kv": {"prefix_caching": False}}

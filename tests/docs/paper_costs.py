@@ -192,7 +192,15 @@ def counts() -> dict[str, str]:
     return {name: kinds.heading(recorded[name].outcomes) for name in NAMES}
 
 
-SECTIONS = {"qserve": qserve, "comet": comet, "swiftkv": swiftkv, "xquant": xquant, "lserve": lserve, "tiles": tiles, "supernode": supernode}
+SECTIONS = {
+    "qserve": qserve,
+    "comet": comet,
+    "swiftkv": swiftkv,
+    "xquant": xquant,
+    "lserve": lserve,
+    "tiles": tiles,
+    "supernode": supernode,
+}
 
 
 def page() -> str:

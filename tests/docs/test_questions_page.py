@@ -85,10 +85,18 @@ def test_a_queue_is_seen_too_late(ask: Callable[[str], Any]) -> None:
     assert all(held[key] > queue for key in held if '"running"' in key or '"kv_usage"' in key)
 
 
-def test_a_long_boot_is_paid_in_attainment(ask: Callable[[str], Any]) -> None:
-    rows = ask("What does cold start cost")["rows"]
-    by_boot = {boot: [row["attainment"] for row in rows if row["cluster.instances.0.boot_s"] == boot] for boot in (10, 60, 240)}
-    assert min(by_boot[10]) > max(by_boot[240])
+def test_scaling_to_nothing_waits_for_nodes_and_saves_less_the_longer_they_take(ask: Callable[[str], Any]) -> None:
+    rows = {
+        (row["cluster.node_pools.0.provision_s"], json.loads(row["cluster.controllers"])[0]["policy"]): row
+        for row in ask("What does cold start cost")["rows"]
+    }
+    keda, forecast = ([rows[seconds, policy] for seconds in (0, 60, 240)] for policy in ("keda", "forecast"))
+    waits = [row["cold_wait_max_s"] for row in keda]
+    assert waits[0] >= 60 and waits[1] == pytest.approx(waits[0] + 60) and waits[2] == pytest.approx(waits[0] + 240)
+    assert all(row["cold_wait_max_s"] is None and row["slo_missed"] < one["slo_missed"] for row, one in zip(forecast, keda, strict=True))
+    saved = [one["usd"] - row["usd"] for row, one in zip(keda, forecast, strict=True)]
+    assert saved[0] > saved[1] > saved[2]
+    assert all(row["device_hours"] > row["idle_device_hours"] + row["booting_device_hours"] for row in rows.values())
 
 
 def test_slow_links_are_heard_in_the_longest_gap(ask: Callable[[str], Any]) -> None:

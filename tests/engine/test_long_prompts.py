@@ -22,11 +22,11 @@ WHAT: dict[str, tuple[int, str]] = {
     "vllm-0.33": (8192, "cut"),
     "vllm-0.33-async": (8192, "cut"),
     "vllm-ascend": (2048, "cut"),
-    "vllm-ascend-0.9": (2048, "cut"),
     "xy-serve": (4096, "cut"),
     # max_num_batched_tokens is the longest sequence unless stated (vllm/config.py SchedulerConfig): nothing is longer than a step
     "vllm-v0": (16384, "whole"),
     "vllm-v0-offline": (16384, "whole"),
+    "vllm-ascend-0.9": (16384, "whole"),
     "vllm-2023": (16384, "whole"),
     # chunked_prefill_size 8,192 on 80 GB (sglang/srt/server_args.py)
     "sglang": (8192, "cut"),

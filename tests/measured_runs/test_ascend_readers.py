@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.measured_runs import ascend_nightly, ascend_options, ascend_thresholds, published_points
+from benchmarks.measured_runs import ascend_nightly, ascend_options, ascend_thresholds, bench_pages, published_points
 from simserve.validation import names
 from simserve.validation.case import Lengths, Load
 from simserve.validation.names import engine_profile_name
@@ -190,3 +190,13 @@ def test_prompts_with_one_beginning_share_it_and_nothing_else() -> None:
     own = [tuple(row[7:]) for row in rows]
     assert len({number for row in own for number in row}) == 9
     assert "shared_prefix_fraction" not in case.description()["load"]  # what was cached before stays known
+
+
+def test_lengths_that_are_pruned_keep_their_mean_and_their_bound() -> None:
+    load = Load("burst", bench_pages.sharegpt(217.4, 0, "ascend-910b"), bench_pages.sharegpt(201.5, 1, "ascend-910b"), requests=1000)
+    requests = build_workload(replace(nightly(), load=load)).requests
+    assert requests.prompt_tokens.max() <= 1024 and requests.output_tokens.max() <= 2048
+    assert requests.prompt_tokens.mean() == pytest.approx(217.4, rel=2e-3) and requests.output_tokens.mean() == pytest.approx(
+        201.5, rel=2e-3
+    )
+    assert bench_pages.sharegpt(201.5, 1, "h100-sxm-80gb").high == 0.0  # as what was learned from them was drawn

@@ -16,7 +16,7 @@ from simserve.policies.blame import _incomplete, _owner, as_policy_error, named
 from simserve.policies.registry import scheduler_class
 from simserve.policies.scheduling.layered_prefill import LayeredPrefill
 from simserve.policies.scheduling.past_future import OutputHistory, longest_output, peak_tokens
-from simserve.policies.scheduling.sarathi import fill
+from simserve.policies.scheduling.left_of_budget import fill
 
 POLICIES = [
     ("theirs.scheduling", "Mine", "scheduling policy 'mine'"),

@@ -20,6 +20,12 @@ BUDGET = "cluster.instances.0.scheduler.token_budget"
 SCALE = "workload.trace.rate_scale"
 
 
+@pytest.fixture
+def pictures(monkeypatch):
+    """Without the library of charts, pages have pictures."""
+    monkeypatch.setattr("simserve.report.charts.library", lambda: "")
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """Two runs, a sweep with points that fail, a capacity search and an experiment with variants."""
@@ -112,7 +118,7 @@ def test_variants_that_were_only_asked_have_no_comparison(tmp_path):
     assert "within their bands" in found.text and "Asked of the cost model" in found.text and found.tags["img"] == 0
 
 
-def test_a_sweep_shows_best_points_errors_and_all_points(out):
+def test_a_sweep_shows_best_points_errors_and_all_points(out, pictures):
     assert report(out / "sweep") == 0
     found = page(out / "sweep" / "report.html")
     frame = read_sweep(out / "sweep").by_point
@@ -137,7 +143,7 @@ def test_the_table_of_a_sweep_alone_is_enough(out, tmp_path):
 
 
 @pytest.mark.parametrize(("method", "keys"), [("latin-hypercube", 3), ("grid", 0), ("grid", 1)])
-def test_every_design_has_plots(method, keys):
+def test_every_design_has_plots(method, keys, pictures):
     over = {BUDGET: {"low": 128, "high": 512, "whole": True}, SCALE: {"low": 4, "high": 16}, "hardware": ["a100-sxm-80gb", "h100-sxm-80gb"]}
     over = dict(list(over.items())[:keys]) if keys > 1 else {"hardware": over["hardware"]} if keys else {}
     short = simserve.load("quickstart", **{"workload.trace.duration_s": 60})
@@ -168,7 +174,7 @@ def test_heat_map_and_panels_show_the_medians(out):
         result.plot.heat_map("ttft_p9_s")
 
 
-def test_a_capacity_search_shows_its_answer_and_probes(out):
+def test_a_capacity_search_shows_its_answer_and_probes(out, pictures):
     assert report(out / "capacity") == 0
     found = page(out / "capacity" / "report.html")
     about = json.loads((out / "capacity" / "capacity.json").read_text())

@@ -101,9 +101,13 @@ def test_a_running_cluster_gives_the_same_bytes(backend: str, tiny: dict[str, An
     (tmp_path / "tiny.yaml").write_text(dump(tiny))
     simserve.sweep(tmp_path / "tiny.yaml", {RATE: [4, 8, 16]}, jobs=1, out=tmp_path / "here")
     command = ["sweep", str(tmp_path / "tiny.yaml"), "--over", f"{RATE}=4,8,16", "--backend", backend, "--out", str(tmp_path / "there")]
+    chosen = ["plan", str(tmp_path / "tiny.yaml"), "--devices", "2", "--when", "ttft.p90 <= 0.06", "--out"]
+    assert main([*chosen, str(tmp_path / "planned here"), "--jobs", "1"]) in (0, 1)
     with CLUSTERS[backend](ROOT, tmp_path) as address:
         assert main([*command, "--address", address]) == 0
         assert main([*command, "--address", address, "--resume"]) == 0  # the cluster is still there after a sweep
+        assert main([*chosen, str(tmp_path / "planned there"), "--backend", backend, "--address", address]) in (0, 1)
+    assert (tmp_path / "planned here" / "plan.json").read_bytes() == (tmp_path / "planned there" / "plan.json").read_bytes()
     for name in ("sweep.parquet", "sweep.json"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 

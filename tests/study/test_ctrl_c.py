@@ -19,6 +19,7 @@ STUDIES = {
     "sweep": (["--over", f"{RATE}={','.join(str(1 + n / 2) for n in range(12))}"], "sweep.json"),
     "capacity": (["--when", "ttft.p90 <= 0.06", "--replicates", "2", "--tolerance", "1%"], "capacity.json"),
     "place": (["--devices", "2", "--when", "ttft.p90 <= 0.06"], "placement.json"),
+    "plan": (["--devices", "6", "--when", "ttft.p90 <= 0.06", "--set", "plan.max_num_seqs=[4, 8, 16, 32]", "-q"], "plan.json"),
 }
 
 

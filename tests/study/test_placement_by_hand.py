@@ -151,6 +151,7 @@ def test_the_table_and_the_file_have_the_placements_that_could_be_run_best_first
         "fails_at": 2.1,
         "dropped": False,
         "probes": 7,
+        "bounded": 0,
         "fails_because": "why",
         "saturates": True,
         "error": None,

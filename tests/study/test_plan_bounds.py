@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import simserve
+from simserve.study.limits import broken_at_best, limits, tightest
 from simserve.study.plan.bounds import bounds, least_time
-from simserve.study.plan.limits import broken_at_best, limits, tightest
 from simserve.study.plan.offered import offered, shortened
 from simserve.study.predicate import parse
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simserve
+from simserve.study.limits import limits
 from simserve.study.plan.bounds import bounds
 from simserve.study.plan.bursts import Prompts, best_in_bursts, first_token_within_s
 from simserve.study.plan.figures import Fate
-from simserve.study.plan.limits import limits
 from simserve.study.plan.offered import fresh_loads, offered
 from simserve.study.plan.runs import Found
 from simserve.study.plan.search import plan

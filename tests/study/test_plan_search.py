@@ -11,10 +11,10 @@ import pytest
 import simserve
 from simserve.cli import main
 from simserve.errors import ConfigError, OutputError
+from simserve.study.limits import limits
 from simserve.study.plan.belief import Believed
 from simserve.study.plan.figures import BY_BOUNDS, Ends, Fate, Outcome, PlanFigures, Verification
 from simserve.study.plan.file import read_plan
-from simserve.study.plan.limits import limits
 from simserve.study.plan.runs import Execution, Found
 from simserve.study.plan.screen import breaks_whole, by_chance
 from simserve.study.plan.search import find, plan, specify

@@ -250,3 +250,49 @@ def test_a_cap_of_the_clients_and_variants_are_remarked(found: Any) -> None:
     assert any("it has the variants small (--variant NAME)" in note for note in notes)
     chosen = found({1: 10.0}, source=source, replicates=1, variant="small")[0]
     assert chosen.name == "tiny.small" and not any("--variant" in note for note in chosen.notes)
+
+
+# -- what improves with the load ----------------------------------------------------------------------------------------------------------
+
+PRICED = "ttft.p90 <= 1 and usd.per_million_output_tokens <= {}"
+
+
+@pytest.fixture
+def priced(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """`capacity` on runs that bear 10 requests/s, a token costing 8 / rate: 0.8 at 10, 2 where the search starts."""
+
+    def run(when: str) -> Any:
+        def execute(tasks: list[Task], count: int, jobs: int | None = None) -> Iterable[Outcome]:
+            for task in tasks:
+                rate = rate_of(task.experiment)
+                values = {
+                    "ttft_p90_s": 2.0 if rate > 10 else 0.5, "usd_per_million_output_tokens": 8 / rate, "saturated": 0.0,
+                    "requests": 100.0, "in_system_max": 50.0,
+                }  # fmt: skip
+                yield Outcome(task.number, values, None)
+
+        monkeypatch.setattr(capacity_search, "execute", execute)
+        return capacity({**copy.deepcopy(TINY), "prices": {"usd_per_hour": {TINY["hardware"]: 1.0}}}, when, replicates=1, tolerance=0.05)
+
+    return run
+
+
+def test_a_token_that_costs_too_much_at_first_sends_the_search_up(priced: Any) -> None:
+    found = priced(PRICED.format(1.0))
+    assert found.outcome == "found" and 9.5 < found.rate <= 10 and found.limit == "ttft.p90 <= 1 (found 2)"
+    assert not found.probes[0].holds or found.probes[0].rate > 8, "lighter loads do not hold, and are not taken for the end of the range"
+    assert not any("improves as the load grows" in note for note in found.notes)
+
+
+def test_a_token_that_costs_too_much_at_the_highest_load_costs_too_much_at_any(priced: Any) -> None:
+    found = priced(PRICED.format(0.5))
+    assert found.outcome == "never" and found.rate is None
+    assert found.message.startswith(f"Never holds: '{PRICED.format(0.5)}' fails at ")
+    assert "the highest load that everything else allows, where a token costs least: usd.per_million_output_tokens <= 0.5 (found 0.8" in (
+        found.message
+    )
+
+
+def test_where_they_are_not_limits_of_their_own_the_search_says_so(priced: Any) -> None:
+    found = priced("ttft.p90 <= 1 and not usd.per_million_output_tokens > 3")
+    assert any("improves as the load grows" in note for note in found.notes)

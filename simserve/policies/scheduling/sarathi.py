@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from simserve.compiled import mypyc_attr
-from simserve.contracts import InstanceView, Request, StepPlan
+from simserve.contracts import InstanceView, StepPlan
+from simserve.policies.scheduling.left_of_budget import fill, reserved_tokens
 from simserve.policies.scheduling.sarathi_params import SarathiParams
 
 TOO_LONG = "prompt exceeds the most tokens of a step, and prompts are not cut"
 
 
-@mypyc_attr(native_class=False)
 class Sarathi:
     """Decodes first, then chunks of started prompts, then new prompts, within a token budget per step.
 
@@ -70,33 +69,3 @@ class Sarathi:
             self._last_was_decode = True
             plan.hold()
         return plan
-
-
-def reserved_tokens(request: Request, view: InstanceView) -> int | None:
-    """Tokens of the prompt and of the longest answer that the client states; None where it states none."""
-    stated = request.max_output_tokens
-    return min(view.max_model_tokens, request.prompt_tokens + stated) if stated > 0 else None
-
-
-def fill(plan: StepPlan, view: InstanceView, reserves: bool = False) -> None:
-    """What is left of the budget goes to the chunks already started, then to newcomers in order until the first that does not fit."""
-    left = plan.budget_left
-    assert left is not None
-    if view.prefilling:
-        for request in tuple(view.prefilling):
-            if left <= 0:
-                return
-            chunk = request.prefill_left
-            if chunk > left:
-                chunk = left
-            plan.prefill(request, chunk)
-            left -= chunk
-    if view.waiting:
-        for request in view.waiting:
-            if left <= 0 or not plan.admit(request, reserved_tokens(request, view) if reserves else None):
-                return
-            chunk = request.prefill_left
-            if chunk > left:
-                chunk = left
-            plan.prefill(request, chunk)
-            left -= chunk

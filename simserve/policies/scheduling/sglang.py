@@ -33,6 +33,7 @@ class Sglang(Scheduler):
 
     oracle = False
     hears_ends = True
+    asked_each_step = True  # one ratio for all micro-batches, which falls with each step of any of them
     requeues_last = True
 
     def __init__(self, params: Params) -> None:

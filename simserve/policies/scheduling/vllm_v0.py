@@ -6,7 +6,7 @@ from pydantic import Field
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
 from simserve.contracts import SMALLEST_STEP_TOKENS, InstanceView, SchedulerParams, StepPlan
-from simserve.policies.scheduling.sarathi import fill
+from simserve.policies.scheduling.left_of_budget import fill
 
 CHUNKED_STEP_TOKENS = 512
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
-from simserve.compiled import mypyc_attr
 from simserve.contracts import InstanceView, Request, StepPlan
 from simserve.policies.scheduling.vllm_v1_params import VllmV1Params
 
 QUEUE_FULL = "the engine's queue is full"
 
 
-@mypyc_attr(native_class=False)
 class VllmV1:
     """Running requests first, then newcomers while budget, sequence slots and memory last; KV blocks are taken chunk by chunk.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from simserve.report.page import pictures, render
+from simserve.report.charts import drawings
+from simserve.report.page import render
 from simserve.report.rows import number
+from simserve.study.capacity.charts import charts
 from simserve.study.capacity.result import CapacityResult
 from simserve.study.cells import Cell, breakable, cells, headings, in_order
 from simserve.study.rate_key import unit
@@ -34,7 +36,7 @@ def capacity_page(result: CapacityResult) -> str:
         searches=[(r.seed, r.outcome, number(r.low), number(r.high)) for r in result.replicates],
         headings=titles,
         probes=list(zip(_plain(rows), frame["reasons"].tolist(), strict=True)),
-        plots=pictures(result.plot.figures()),
+        **drawings(lambda: charts(result), result.plot.figures),
     )
 
 

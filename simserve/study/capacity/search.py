@@ -18,13 +18,15 @@ from simserve.study.capacity.figures import Probe, Replicate
 from simserve.study.capacity.result import CAPACITY, CapacityResult
 from simserve.study.caveats import at_an_end, better_with_load
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.limits import Steering, steering
 from simserve.study.money import refuse_unpriced
 from simserve.study.predicate import Predicate, parse
 from simserve.study.prepare import seeds_from
 from simserve.study.rate_key import rate_key as find_rate_key
 from simserve.study.rate_key import value_at
-from simserve.study.search import Search
-from simserve.study.task import Outcome, Task
+from simserve.study.search import Outcome, Search
+from simserve.study.task import Outcome as Ran
+from simserve.study.task import Task
 
 DEFAULT_PREDICATE = "attainment >= 0.99"
 
@@ -46,6 +48,11 @@ class CapacitySpec:
     seeds: tuple[int, ...]
     notes: tuple[str, ...] = ()
     chance: bool = False
+
+    @property
+    def steering(self) -> Steering:
+        """Which way a probe sends the search."""
+        return steering(self.predicate)
 
 
 def capacity(
@@ -121,7 +128,7 @@ def specify(
         name = f"{name}.{origin.variant}"
     elif origin.variants:
         notes.append(f"this is the experiment as it stands; it has the variants {', '.join(origin.variants)} (--variant NAME)")
-    notes += better_with_load(test.quantities)
+    notes += better_with_load(test.quantities, alone=steering(test).split)
     cap = getattr(experiment.spec.workload, "max_concurrency", None)
     if cap is not None and not key.endswith("max_concurrency"):
         notes.append(
@@ -142,6 +149,7 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
     searches = {seed: Search(spec.start, spec.tolerance, spec.whole) for seed in spec.seeds}
     probes: list[Probe] = []
     notes = [*spec.notes, *(other_versions_note(cache) if cache is not None else [])]
+    way = spec.steering
     while True:
         wanted = [(seed, rate) for seed, search in searches.items() if (rate := search.next_rate()) is not None]
         if not wanted:
@@ -152,13 +160,20 @@ def find(spec: CapacitySpec, jobs: int | None = None, progress: Progress | None 
             notes.append("the seed changes nothing in this workload, so there is one search and no confidence interval")
             searches, found = {found[0].seed: searches[found[0].seed]}, found[:1]
         for probe in found:
-            searches[probe.seed].tell(probe.rate, probe.holds, at_an_end(probe.values, probe.holds))
+            goes_on = probe.stable and way.goes_on(probe.values)
+            searches[probe.seed].tell(probe.rate, goes_on, at_an_end(probe.values, goes_on))
         probes += found
         if progress is not None:
             done = sum(search.outcome is not None for search in searches.values())
             progress(Step(f"searches, {len(probes)} probes", done, len(searches), 0, None))
-    replicates = tuple(Replicate(seed, search.outcome or "never", search.low, search.high) for seed, search in searches.items())
+    replicates = tuple(Replicate(seed, _outcome(seed, search, probes), search.low, search.high) for seed, search in searches.items())
     return CapacityResult(spec.name, spec.predicate, spec.rate_key, spec.tolerance, replicates, tuple(probes), tuple(notes))
+
+
+def _outcome(seed: int, search: Search, probes: Sequence[Probe]) -> Outcome:
+    """never, too, where the highest load that the search allows breaks what improves with the load."""
+    at = [probe for probe in probes if probe.seed == seed and probe.rate == search.low]
+    return "never" if at and not at[0].holds else search.outcome or "never"
 
 
 def believed(spec: CapacitySpec, result: CapacityResult) -> CapacityResult:
@@ -178,7 +193,7 @@ def _probe(spec: CapacitySpec, wanted: Sequence[tuple[int, float]], jobs: int | 
         if cache is not None:
             keys[number] = run_key(experiment)
             if (row := cache.get(keys[number], columns)) is not None:
-                outcomes[number] = Outcome(number, row, None)
+                outcomes[number] = Ran(number, row, None)
                 continue
         tasks.append(Task(number, experiment, spec.predicate.quantities))
     for outcome in execute(tasks, len(tasks), jobs=jobs):
@@ -188,7 +203,7 @@ def _probe(spec: CapacitySpec, wanted: Sequence[tuple[int, float]], jobs: int | 
     return [_judge(spec, seed, rate, outcomes[number]) for number, (seed, rate) in enumerate(wanted)]
 
 
-def _judge(spec: CapacitySpec, seed: int, rate: float, outcome: Outcome) -> Probe:
+def _judge(spec: CapacitySpec, seed: int, rate: float, outcome: Ran) -> Probe:
     if outcome.values is None:
         raise ConfigError(f"{spec.rate_key} = {rate:g}, seed {seed}: {outcome.error}")
     stable = not outcome.values.get("saturated")

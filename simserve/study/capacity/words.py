@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simserve.study.capacity.figures import CapacityFigures, Probe
+from simserve.study.capacity.figures import CapacityFigures, Probe, Replicate
 from simserve.study.caveats import at_an_end
 from simserve.study.rate_key import unit
 from simserve.study.statistics import CONFIDENCE
@@ -18,11 +18,23 @@ def answer(result: CapacityFigures) -> str:
 
 
 def _never(result: CapacityFigures) -> str:
+    dear = [r for r in result.replicates if r.outcome == "never" and r.low is not None]
+    if dear:
+        return _too_dear(result, dear[0])
     lightest = min(_of(result, "never"), key=lambda probe: probe.rate)
     what = unit(result.rate_key)
     where = "where no two requests meet" if at_an_end(lightest.values, holds=False) else "the lightest load that was tried"
     text = f"Never holds{_fraction(result, 'never')}: '{result.predicate.text}' fails even at {lightest.rate:.4g} {what}, {where}: "
     return text + "; ".join(lightest.reasons) + "."
+
+
+def _too_dear(result: CapacityFigures, replicate: Replicate) -> str:
+    """What improves with the load fails at the highest load that the rest allows."""
+    what = unit(result.rate_key)
+    probe = next(p for p in result.probes if p.seed == replicate.seed and p.rate == replicate.low)
+    where = f"at {probe.rate:.4g} {what}, the highest load that everything else allows"
+    text = f"Never holds{_fraction(result, 'never')}: '{result.predicate.text}' fails {where}, where a token costs least: "
+    return text + "; ".join(probe.reasons) + "."
 
 
 def _always(result: CapacityFigures) -> str:

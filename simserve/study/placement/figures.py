@@ -20,6 +20,7 @@ class Tried(NamedTuple):
     error    instead, where it cannot be run at all (the model does not fit)
     values   the figures of the run at `low`
     saturates  whether at `high` only the queue grew, the predicate still holding
+    bounded  loads that bounds refused, so that they needed no run; `probes` are runs
     """
 
     placement: Placement
@@ -31,6 +32,7 @@ class Tried(NamedTuple):
     error: str | None
     values: Row
     saturates: bool = False
+    bounded: int = 0
 
 
 def told_apart(best: Tried, other: Tried) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from simserve.report.page import pictures, render
+from simserve.report.charts import drawings
+from simserve.report.page import render
 from simserve.report.rows import number
 from simserve.study.cells import breakable, cells, headings, in_order
+from simserve.study.placement.charts import charts
 from simserve.study.placement.figures import told_apart
 from simserve.study.placement.result import PlacementResult
 from simserve.study.rate_key import unit
@@ -45,7 +47,7 @@ def placement_page(result: PlacementResult) -> str:
         headings=headings(columns),
         placements=list(zip(cells(frame[columns]), frame["fails_because"].tolist(), strict=True)) if len(frame) else [],
         errors=[(str(t.placement), t.error) for t in result.tried if t.error is not None],
-        plots=pictures(_figures(result)),
+        **drawings(lambda: charts(result, [name for name in columns if name not in ("placement", "place")]), lambda: _figures(result)),
     )
 
 
@@ -60,6 +62,7 @@ def _facts(result: PlacementResult) -> Iterator[tuple[str, str]]:
     yield "Tolerance", f"{100 * result.tolerance:.3g} %"
     yield "Placements", number(len(result.tried))
     yield "Runs", number(sum(t.probes for t in result.tried))
+    yield "Loads refused without a run", number(sum(t.bounded for t in result.tried))
 
 
 def _figures(result: PlacementResult) -> Iterator[tuple[str, str, Figure]]:

@@ -5,17 +5,11 @@ A placement is one unit that is replicated to serve more; twice the instances of
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Literal
 
 from simserve.config.experiment import Experiment
-from simserve.errors import ConfigError, ModelError
-from simserve.model import ModelArchitecture
-from simserve.model.layout import check
-from simserve.model.parallel import Parallel
 
 Affinity = Literal["high", "low"]
 Kind = Literal["disaggregated", "mixed"]
@@ -76,50 +70,3 @@ class Placement:
             parallel = {**dict(pattern.get("parallel") or {}), "tp": pool.tp, "pp": pool.pp, **apart}
             groups.append({**pattern, "role": pool.role, "count": pool.count, "parallel": parallel})
         return groups
-
-
-def placements(model: ModelArchitecture, devices: int, node_devices: int, affinity: Affinity, kinds: Sequence[Kind]) -> list[Placement]:
-    """All placements on at most `devices` devices, nodes having `node_devices` each. Tensor parallelism stays inside a node.
-
-    affinity  "high": the network between nodes is as good as any, and instances stand anywhere. "low": KV must not leave a node, so the
-              stages of prefill and decode instances that hold the same layers share one
-    Raises ConfigError when there is none.
-    """
-    if devices < 1 or node_devices < 1:
-        raise ConfigError(f"a placement needs devices: found {devices} devices, {node_devices} in a node")
-    found = [p for kind in kinds for p in _of_kind(kind, list(layouts(model, devices, node_devices)), devices, node_devices, affinity)]
-    if not found:
-        raise ConfigError(f"no placement of {' or '.join(kinds)} instances of {model.name} on {devices} devices, {node_devices} in a node")
-    return found
-
-
-def _of_kind(kind: Kind, layouts: list[tuple[int, int]], devices: int, node_devices: int, affinity: Affinity) -> Iterator[Placement]:
-    if kind == "mixed":
-        yield from (Placement((Pool("mixed", 1, tp, pp),)) for tp, pp in layouts)
-        return
-    for one, other in product(layouts, layouts):
-        for prefills in range(1, devices + 1):
-            for decodes in range(1, devices + 1):
-                placement = Placement((Pool("prefill", prefills, *one), Pool("decode", decodes, *other)))
-                if placement.devices > devices:
-                    break
-                if math.gcd(prefills, decodes) == 1 and (affinity == "high" or _kv_stays_in_nodes(placement, devices, node_devices)):
-                    yield placement
-
-
-def layouts(model: ModelArchitecture, devices: int, node_devices: int) -> Iterator[tuple[int, int]]:
-    """(tp, pp) of one instance: tp that the model can be split by, equal pipeline stages."""
-    for tp in range(1, min(devices, node_devices) + 1):
-        try:
-            check(model, Parallel(tp=tp))
-        except ModelError:
-            continue
-        yield from ((tp, pp) for pp in range(1, devices // tp + 1) if model.num_layers % pp == 0)
-
-
-def _kv_stays_in_nodes(placement: Placement, devices: int, node_devices: int) -> bool:
-    """Whether the pipelines can be cut in segments, one a node, each with the stages of both pools for the same layers."""
-    shared = math.gcd(*(pool.pp for pool in placement.pools))
-    nodes = -(-devices // node_devices)
-    cuts = (cut for cut in range(1, nodes + 1) if shared % cut == 0)
-    return any(placement.devices // cut <= node_devices for cut in cuts)

@@ -119,6 +119,7 @@ class PlacementResult(PlacementFigures):
                     "fails_at": t.high,
                     "dropped": t.dropped,
                     "probes": t.probes,
+                    "bounded": t.bounded,
                     "fails_because": t.limit,
                     "saturates": t.saturates,
                     "error": t.error,

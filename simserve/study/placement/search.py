@@ -2,7 +2,8 @@
 
 Every placement is bisected, in rounds: each round probes the placements still in play at once. One whose lowest failing rate is not above
 the best holding rate of another of its kind cannot win any more and is dropped, so that most are probed a few times only (DistServe's
-search, which passes the best rate found so far from one configuration to the next, does the same).
+search, which passes the best rate found so far from one configuration to the next, does the same). It is a view of the plan search: the
+placements are its plans, and a load that its bounds refuse (`bounded`) fails without a run.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from simserve.study.cache import Row, RunCache, run_key
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.caveats import LOSSES, Run, at_an_end, losses
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.limits import Steering, steering
 from simserve.study.money import refuse_unpriced
+from simserve.study.placement.bounded import PlacementBounds
+from simserve.study.placement.candidates import placements
 from simserve.study.placement.figures import Tried
-from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement, placements
+from simserve.study.placement.placement import KINDS, Affinity, Kind, Placement
 from simserve.study.placement.result import PLACEMENT, PlacementResult
 from simserve.study.predicate import Predicate, parse
 from simserve.study.rate_key import rate_key as find_rate_key
@@ -58,13 +62,20 @@ class PlacementSpec:
     between_nodes: Mapping[str, float] | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def steering(self) -> Steering:
+        """Which way a probe sends a search."""
+        return steering(self.predicate)
+
 
 @dataclass(slots=True)
 class _Candidate:
     """`search` is over rates per device, or where these are whole numbers (clients) over those of the whole placement.
 
     limit, saturates  why it fails at `high`, and whether only because the queue grew
-    values            figures of the run at `low`; of all `runs` only the counts of what was not served
+    dear              why it does not hold at the highest load from which the search went on, "" where it does
+    values            figures of the run there; of all `runs` only the counts of what was not served
+    bounded           loads that needed no run, since bounds refuse them
     """
 
     placement: Placement
@@ -75,6 +86,8 @@ class _Candidate:
     saturates: bool = False
     values: Row = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
+    bounded: int = 0
+    dear: str = ""
 
     @property
     def open(self) -> bool:
@@ -82,7 +95,15 @@ class _Candidate:
 
     @property
     def low(self) -> float | None:
-        return self._per_device(self.search.low)
+        """None, too, where the highest load that the search allows breaks what improves with the load (`limits.Steering`)."""
+        return self._per_device(self.search.low) if not self.dear else None
+
+    def tried(self) -> Tried:
+        """What came of it."""
+        values, limit = ({}, self.dear) if self.dear else (self.values, self.limit)
+        return Tried(
+            self.placement, self.low, self.high, self.dropped, len(self.runs), limit, self.error, values, self.saturates, self.bounded
+        )
 
     @property
     def high(self) -> float | None:
@@ -181,8 +202,9 @@ def find(
     """Runs the search. Raises ConfigError when no placement can be run at all, OutputError for `out`."""
     cache = None if out is None else opened(out, "placement search", PLACEMENT, resume=resume)
     candidates = [_Candidate(placement, _search(spec, placement)) for placement in spec.placements]
+    bounded = _bounds(spec)
     while wanted := _wanted(candidates):
-        _probe(spec, wanted, jobs, cache, lambda: _tell(candidates, progress))
+        _probe(spec, [pair for pair in wanted if not _refused(bounded, *pair)], jobs, cache, lambda: _tell(candidates, progress))
         for kind in KINDS:
             rivals = [c for c in candidates if c.placement.kind == kind]
             leads = max((c.low or 0.0 for c in rivals), default=0.0)
@@ -191,7 +213,7 @@ def find(
                 candidate.dropped |= candidate.open and high is not None and high <= leads
     if all(candidate.error is not None for candidate in candidates):
         raise ConfigError(f"no placement can be run; the first: {candidates[0].placement}: {candidates[0].error}")
-    tried = tuple(Tried(c.placement, c.low, c.high, c.dropped, len(c.runs), c.limit, c.error, c.values, c.saturates) for c in candidates)
+    tried = tuple(candidate.tried() for candidate in candidates)
     stated = (spec.experiment.name, spec.predicate, spec.rate_key, spec.tolerance, spec.affinity)
     notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     result = PlacementResult(*stated, tried, tuple(notes))
@@ -211,6 +233,39 @@ def find(
 
 def _wanted(candidates: Sequence[_Candidate]) -> list[tuple[_Candidate, float]]:
     return [(c, rate) for c in candidates if c.open and (rate := c.search.next_rate()) is not None]
+
+
+def _bounds(spec: PlacementSpec) -> PlacementBounds:
+    """Demands follow the load where it is the workload's own rate, and no number of clients."""
+    written = value_at(spec.experiment, spec.rate_key)
+    follows = not spec.whole and spec.rate_key == _own_key(spec.experiment)
+    return PlacementBounds(lambda one: experiment_at(spec, one, written), spec.predicate, float(written) if follows else 0.0)
+
+
+def _own_key(experiment: Experiment) -> str:
+    try:
+        return find_rate_key(experiment)
+    except ConfigError:
+        return ""
+
+
+def _refused(bounded: PlacementBounds, candidate: _Candidate, rate: float) -> bool:
+    """Whether bounds answer for a candidate: it cannot be run at all, or this load cannot hold."""
+    try:
+        known = bounded.of(candidate.placement)
+    except ConfigError as error:
+        candidate.error = str(error)
+        return True
+    if known.known.error:
+        candidate.error = known.known.error
+        return True
+    refusal = known.refuses(candidate.rate(rate))
+    if refusal is None:
+        return False
+    candidate.limit, candidate.saturates = refusal.why, False
+    candidate.bounded += 1
+    candidate.search.tell(rate, False, refusal.at_any)
+    return True
 
 
 def _probe(spec: PlacementSpec, wanted: Sequence[tuple[_Candidate, float]], jobs: int | None, cache: RunCache | None, tell: Any) -> None:
@@ -277,13 +332,14 @@ def _between_nodes(experiment: Experiment, node_devices: int, affinity: Affinity
 def _judge(spec: PlacementSpec, candidate: _Candidate, rate: float, values: Row) -> None:
     reasons, stable = spec.predicate.failures(values), not values.get("saturated")
     holds = stable and not reasons
-    if holds:
-        candidate.values = values
-    else:
+    goes_on = stable and spec.steering.goes_on(values)
+    if goes_on:
+        candidate.values, candidate.dear = values, "; ".join(reasons)
+    if not holds:
         candidate.saturates = not reasons
         candidate.limit = "; ".join([*reasons, *([] if stable else ["the queue grew through the run"])])
     candidate.runs.append(Run(spec.experiment.spec.seed, holds, {column: values.get(column) for column in LOSSES}))
-    candidate.search.tell(rate, holds, at_an_end(values, holds))
+    candidate.search.tell(rate, goes_on, at_an_end(values, goes_on))
 
 
 def _tell(candidates: Sequence[_Candidate], progress: Progress | None) -> None:

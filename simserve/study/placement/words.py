@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simserve.study.caveats import at_an_end
+from simserve.study.limits import steering
 from simserve.study.placement.figures import PlacementFigures, Tried, told_apart
 from simserve.study.rate_key import unit
 
@@ -12,6 +13,8 @@ _MOST_TIES = 4
 def answer(result: PlacementFigures) -> str:
     """The answer, whatever it is."""
     best, what = result.best, unit(result.rate_key)
+    if (best is None or best.low is None) and steering(result.predicate).split:
+        return f"No placement holds: '{result.predicate.text}' fails at the highest load that all but the cost of a token allows, or below."
     if best is None or best.low is None:
         rates = [t.high for t in result.tried if t.high is not None and t.error is None]
         return f"No placement holds: '{result.predicate.text}' fails even at {min(rates):.3g} {what} a device, the lightest load tried."

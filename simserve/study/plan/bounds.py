@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from simserve.config.deployment import Deployment
 from simserve.config.experiment import Experiment
 from simserve.contracts import Slice, Step
 from simserve.errors import ConfigError, ModelError, ProfileError
-from simserve.model import ModelArchitecture, load_model
+from simserve.model import load_model
 from simserve.study.plan.bursts import Prompts, best_in_bursts, first_token_within_s
 from simserve.study.plan.offered import Offered
 from simserve.study.quantities import LATENCIES, Quantity
@@ -62,7 +61,7 @@ class Bounds:
         for count, demand, role in zip(counts, self.demand, roles, strict=True):
             if demand > count:
                 what = "" if role == "mixed" else f" {role}"
-                return f"overloaded: the load keeps {demand:.3g}{what} instances busy at best, the plan has {count}"
+                return f"overloaded: the load keeps {demand:.3g}{what} instances busy at best, of {count}"
         return ""
 
     def best_in_bursts(self, counts: tuple[int, ...], wanted: tuple[Quantity, ...]) -> dict[str, float]:
@@ -81,7 +80,7 @@ def bounds(experiment: Experiment, load: Offered, wanted: tuple[Quantity, ...], 
     on the seeds on which finalists are verified."""
     section = experiment.spec.model_section
     try:
-        model = _model(section.name, str(experiment.base_dir), section.quantisation)
+        model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
         pools = [deployment(experiment, group, model) for group in experiment.groups]
         slots = [_slots(pool, load) for pool in pools]
         demand = tuple(_demand(pool, group.role, most, load) for pool, group, most in zip(pools, experiment.groups, slots, strict=True))
@@ -90,13 +89,6 @@ def bounds(experiment: Experiment, load: Offered, wanted: tuple[Quantity, ...], 
         return Bounds("", demand, best, False, _prompts(experiment, first, load, fresh), first_token_within_s(experiment, load))
     except (ConfigError, ModelError, ProfileError) as error:
         return Bounds(str(error))
-
-
-@lru_cache(maxsize=16)
-def _model(name: str, base_dir: str, quantisation: str | None) -> ModelArchitecture:
-    from pathlib import Path
-
-    return load_model(name, base_dir=Path(base_dir), quantisation=quantisation)
 
 
 def _prompts(experiment: Experiment, pool: Deployment, load: Offered, fresh: Sequence[Offered]) -> tuple[Prompts, ...]:
@@ -116,8 +108,8 @@ def _prompts(experiment: Experiment, pool: Deployment, load: Offered, fresh: Seq
 
 
 def _least_token_s(pool: Deployment, length: int, most: int) -> float:
-    """Seconds of a prompt token in the best step of prompts of this length alone, of at most so many tokens."""
-    return min(max(pool.cost.stage_times(Step(0, slices=_slices(tokens, length)))) / tokens for tokens in _grid(most, 64))
+    """Seconds of a prompt token in the best step of prompts of this length alone, of at most so many tokens (or one prompt)."""
+    return min(max(pool.cost.stage_times(Step(0, slices=_slices(tokens, length)))) / tokens for tokens in _grid(max(most, length), 64))
 
 
 def _slots(pool: Deployment, load: Offered) -> int:
@@ -135,7 +127,7 @@ def _demand(pool: Deployment, role: str, slots: int, load: Offered) -> float:
     """Utilisation of one instance by the whole load."""
     if load.rate_per_s is None:
         return 0.0
-    decode = 0.0 if role == "prefill" else load.rate_per_s * load.output_tokens / _tokens_a_step(pool)
+    decode = 0.0 if role == "prefill" else load.rate_per_s * load.decode_tokens / _tokens_a_step(pool)
     prompt = 0.0 if role == "decode" or _spared(pool, load) else load.rate_per_s * load.prompt_tokens
     steps = _steps(pool, role, slots, load)
     return least_time(steps, decode, prompt)
@@ -158,11 +150,12 @@ def _steps(pool: Deployment, role: str, slots: int, load: Offered) -> F64:
     context = max(1, int(load.decode_context))
     budget = pool.step_tokens or max(1, slots) * max(1, int(load.prompt_tokens))
     decodes = [0] if role == "prefill" else _grid(-(-slots * dp // pp))
-    chunks = [0] if role == "decode" else [0, *_grid(budget * dp, 64)]
+    most = max(budget * dp, max(1, int(load.prompt_tokens)))  # policies that never cut a prompt run a longer one alone
+    chunks = [0] if role == "decode" else [0, *_grid(most, 64)]
     rows = []
     for sequences in {0, *decodes} if role != "decode" else set(decodes):
         for chunk in chunks:
-            tokens = min(chunk, budget * dp - sequences)
+            tokens = min(chunk, budget * dp - sequences) if sequences else chunk
             if tokens < 0 or (not sequences and tokens <= 0):
                 continue
             step = Step(sequences, sequences * context, context if sequences else 0, _slices(tokens, max(1, int(load.prompt_tokens))))

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from simserve.report.charts import Chart, chart
-from simserve.report.plots.style import COLOURS
+from simserve.report.plots.style import COLOURS, LIMIT_COLOUR
+from simserve.study.figure_charts import FILLED, NOTHING, Figures, axis, by_name, field, high_of, hint, limit_line, low_of
 from simserve.study.labels import title_with_unit
 from simserve.study.plan.figures import Fate, Outcome
 from simserve.study.plan.result import PlanResult
@@ -20,64 +21,52 @@ _COLOURS = {
     Fate.FAILED: COLOURS[1],
     Fate.HELD: COLOURS[0],
     Fate.NOT_RUN: "#8a99a8",
-    Fate.OVERLOADED: "#b9c5d0",
-    Fate.TOO_SLOW: "#b9c5d0",
-    Fate.IMPOSSIBLE: "#b9c5d0",
+    Fate.OVERLOADED: NOTHING,
+    Fate.TOO_SLOW: NOTHING,
+    Fate.IMPOSSIBLE: NOTHING,
 }
 _SHAPES = {Fate.VERIFIED: "circle", Fate.HELD: "circle", Fate.FAILED: "cross", Fate.REFUTED: "cross"}
 _MOST_POINTS = 4000
 
+ITEM = "plan-"
+"""The details of a plan on the page are called so, with its number behind."""
 
-def charts(result: PlanResult) -> list[Chart]:
+
+def charts(result: PlanResult) -> Iterator[Chart]:
     """The charts that have anything to show."""
-    return [each for each in (_pareto(result), _busy(result)) if each is not None]
+    yield from (each for each in (_pareto(result), _busy(result)) if each is not None)
 
 
 def _pareto(result: PlanResult) -> Chart | None:
     ran = [(number, one) for number, one in enumerate(result.outcomes) if one.values and one.fraction >= 1.0]
-    columns = list(dict.fromkeys((*(limit.quantity.column for limit in result.limits), *result.figures_shown)))
-    columns = [column for column in columns if any(one.values.get(column) is not None for _, one in ran)]
-    if not ran or not columns:
+    bounds = {limit.quantity.column: limit.bound for limit in result.limits}
+    frame = result.frame.iloc[[number for number, _ in ran]]
+    figures = Figures(frame, result.figures_shown, tuple(bounds), bounds)
+    if not ran or not figures.columns:
         return None
     front = {id(one) for one in result.pareto}
-    bounds = {limit.quantity.column: limit.bound for limit in result.limits}
     rows = [
-        {**_row(number, one), "front": id(one) in front, **_figure(one, column, value), "limit": bounds.get(column)}
-        for number, one in ran
-        for column in columns
-        if (value := one.values.get(column)) is not None
+        {**_row(number, one), "front": id(one) in front, **figures.row(place), **_ends(one, figures)}
+        for place, (number, one) in enumerate(ran)
     ]
-    labels = [title_with_unit(column) for column in columns]
-    named = {"field": "cost", "type": "quantitative", "title": _cost_title(result), "scale": {"zero": False, "padding": 16}}
-    height = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False, "padding": 16}}
-    hints = [{"field": field, "title": title} for field, title in _HINTS]
+    cost = _cost(result)
+    colour, shape = _fates(result)
+    hints = [*_HINTS, hint("y")]
     layers: list[dict[str, Any]] = [
+        limit_line("y"),
         {
-            "mark": {"type": "rule", "color": "#444444", "strokeDash": [4, 4]},
-            "transform": [{"filter": "isValid(datum.limit)"}],
-            "encoding": {"y": {"field": "limit", "type": "quantitative", "aggregate": "max"}, "x": {}},
-        },
-        {
-            "mark": {"type": "line", "interpolate": "linear", "color": COLOURS[2], "opacity": 0.5},
             "transform": [{"filter": "datum.front"}],
-            "encoding": {"x": named, "y": height, "order": {"field": "cost"}},
+            "mark": {"type": "line", "color": COLOURS[2], "opacity": 0.5},
+            "encoding": {"x": cost, "y": axis("y"), "order": {"field": "cost"}},
         },
-        {"mark": {"type": "rule", "opacity": 0.6}, "encoding": {"x": named, "y": {**height, "field": "low"}, "y2": {"field": "high"}}},
         {
-            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.95, "cursor": "pointer"},
-            "encoding": {"x": named, "y": height, "color": _colour(result), "shape": _shape(result), "tooltip": hints},
+            "mark": {"type": "rule", "opacity": 0.6},
+            "encoding": {"x": cost, "y": {**axis("y"), "field": "@y.low"}, "y2": {"field": "@y.high"}},
         },
+        {"mark": FILLED, "encoding": {"x": cost, "y": axis("y"), "color": colour, "shape": shape, "tooltip": hints}},
     ]
-    choice = {"input": "select", "options": columns, "labels": labels, "name": "figure "}
-    spec = chart(
-        rows,
-        380,
-        params=[{"name": "figure", "value": columns[0], "bind": choice}],
-        transform=[{"filter": "datum.column == figure"}],
-        layer=layers,
-    )
     caption = "Plans simulated in full. Bars: the interval of a verified figure; dashed: the limit; line: the plans that no other beats."
-    return Chart("pareto", caption, spec)
+    return Chart("pareto", caption, chart(rows, 380, layer=layers), (figures.choice("y", "figure"),), ITEM)
 
 
 def _busy(result: PlanResult) -> Chart | None:
@@ -86,60 +75,55 @@ def _busy(result: PlanResult) -> Chart | None:
         return None
     found = sorted(found, key=lambda pair: abs((pair[1].utilisation or 0.0) - 1.0))[:_MOST_POINTS]
     rows = [{**_row(number, one), "busy": one.utilisation} for number, one in sorted(found)]
-    hints = [{"field": field, "title": title} for field, title in (*_HINTS[:4], ("busy", "utilisation at best"))]
+    cost = _cost(result)
+    colour, shape = _fates(result)
+    hints = [*_HINTS, {"field": "busy", "title": "utilisation at best", "format": ",.3~r"}]
+    busy = {"field": "busy", "type": "quantitative", "title": None, "scale": {"type": "log"}}
     spec = chart(
         rows,
         300,
         layer=[
-            {"mark": {"type": "rule", "color": "#444444", "strokeDash": [4, 4]}, "encoding": {"y": {"datum": 1.0}}},
-            {
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8, "cursor": "pointer"},
-                "encoding": {
-                    "x": {"field": "cost", "type": "quantitative", "title": _cost_title(result), "scale": {"zero": False, "padding": 16}},
-                    "y": {"field": "busy", "type": "quantitative", "title": None, "scale": {"type": "log"}},
-                    "color": _colour(result),
-                    "shape": _shape(result),
-                    "tooltip": hints,
-                },
-            },
+            {"mark": {"type": "rule", "color": LIMIT_COLOUR, "strokeDash": [4, 4]}, "encoding": {"y": {"datum": 1.0}}},
+            {"mark": {**FILLED, "size": 60}, "encoding": {"x": cost, "y": busy, "color": colour, "shape": shape, "tooltip": hints}},
         ],
     )
-    return Chart("busy", "Utilisation of each plan's busiest pool at best, by the capacity bound: above 1 it is overloaded.", spec)
+    caption = "Utilisation of each plan's busiest pool at best, by the capacity bound: above 1 it is overloaded."
+    return Chart("busy", caption, spec, (), ITEM)
 
 
-_HINTS = (("plan", "plan"), ("fate", "fate"), ("cost", "cost"), ("why", "why"), ("value", "value"))
+_HINTS = [{"field": name, "title": name} for name in ("plan", "fate", "cost", "why")]
 
 
 def _row(number: int, one: Outcome) -> dict[str, Any]:
-    return {"id": number, "plan": one.name, "cost": one.order, "devices": one.devices, "fate": str(one.fate), "why": one.why}
+    says = ": ".join(text for text in (str(one.fate), one.why) if text)
+    named = {"id": number, "name": one.name, "says": says}
+    return {**named, "plan": one.name, "cost": one.order, "fate": str(one.fate), "why": one.why}
 
 
-def _figure(one: Outcome, column: str, value: float) -> dict[str, Any]:
-    ends = None if one.verification is None else one.verification.ends.get(column)
-    known = {} if ends is None else {"low": ends.widest[0], "high": ends.widest[1]}
-    return {"column": column, "value": value, **known}
+def _ends(one: Outcome, figures: Figures) -> dict[str, float]:
+    """The intervals of a verified plan's figures."""
+    known = {} if one.verification is None else one.verification.ends
+    found: dict[str, float] = {}
+    for place, column in enumerate(figures.columns):
+        if column in known:
+            low, high = known[column].widest
+            found |= {low_of(field(place)): low, high_of(field(place)): high}
+    return found
+
+
+def _cost(result: PlanResult) -> dict[str, Any]:
+    return {"field": "cost", "type": "quantitative", "title": _cost_title(result), "scale": {"zero": False, "padding": 16}}
+
+
+def _fates(result: PlanResult) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Colour and shape, with the fates that there are in the legend."""
+    found = {one.fate for one in result.outcomes}
+    present = {str(fate): shade for fate, shade in _COLOURS.items() if fate in found}
+    return by_name("fate", present, shapes={str(fate): _SHAPES.get(fate, "square") for fate in _COLOURS})
 
 
 def _cost_title(result: PlanResult) -> str:
     return "USD an hour" if all(one.usd_per_hour is not None for one in result.outcomes) else "devices"
-
-
-def _colour(result: PlanResult) -> dict[str, Any]:
-    present = _present(result)
-    scale = {"domain": [str(fate) for fate in present], "range": [_COLOURS[fate] for fate in present]}
-    return {"field": "fate", "type": "nominal", "scale": scale}
-
-
-def _shape(result: PlanResult) -> dict[str, Any]:
-    present = _present(result)
-    scale = {"domain": [str(fate) for fate in present], "range": [_SHAPES.get(fate, "square") for fate in present]}
-    return {"field": "fate", "type": "nominal", "scale": scale}
-
-
-def _present(result: PlanResult) -> list[Fate]:
-    """The fates that there are, in the order of the legend."""
-    found = {one.fate for one in result.outcomes}
-    return [fate for fate in _COLOURS if fate in found]
 
 
 def pictures_of(result: PlanResult) -> Iterator[tuple[str, str, Figure]]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from simserve.deploy.result import Launch
 from simserve.study.cache import Row
-from simserve.study.plan.limits import Limit, limits
+from simserve.study.limits import Limit, limits
 from simserve.study.predicate import Predicate
 
 

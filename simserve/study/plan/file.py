@@ -7,30 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from simserve.deploy.result import read_launch
-from simserve.errors import ConfigError, OutputError
-from simserve.files.json_text import read_json
 from simserve.study import predicate
+from simserve.study.folder import read_back
 from simserve.study.plan.figures import Ends, Fate, Outcome, Verification
 from simserve.study.plan.result import PLAN, SCHEMA_VERSION, PlanResult
 
 
 def read_plan(directory: str | Path) -> PlanResult:
     """The search that lies in a directory. Raises OutputError when there is none, or one of another version."""
-    path = Path(directory) / PLAN
-    if not path.is_file():
-        raise OutputError(f"{directory}: is not the output of a finished plan search (there is no {PLAN})")
-    about = read_json(path, OutputError)
-    version = about.get("schema_version") if isinstance(about, Mapping) else None
-    if version != SCHEMA_VERSION:
-        raise OutputError(f"{path}: has schema version {version!r}; this version of simserve reads {SCHEMA_VERSION}")
-    try:
-        outcomes = tuple(_outcome(entry) for entry in about["plans"])
-        runs, requests, whole = (int(about[key]) for key in ("runs", "requests", "requests_whole"))
-        notes, test = tuple(str(note) for note in about["search_notes"]), predicate.parse(about["predicate"])
-        launch = read_launch(about["deploy"]) if "deploy" in about else None
-        return PlanResult(str(about["name"]), test, outcomes, runs, requests, whole, dict(about["prices"]), notes, launch)
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise OutputError(f"{path}: cannot be read as a plan search: {type(error).__name__}: {error}") from error
+    return read_back(directory, PLAN, "plan search", SCHEMA_VERSION, _result)
+
+
+def _result(about: Mapping[str, Any]) -> PlanResult:
+    outcomes = tuple(_outcome(entry) for entry in about["plans"])
+    runs, requests, whole = (int(about[key]) for key in ("runs", "requests", "requests_whole"))
+    notes, test = tuple(str(note) for note in about["search_notes"]), predicate.parse(about["predicate"])
+    launch = read_launch(about["deploy"]) if "deploy" in about else None
+    return PlanResult(str(about["name"]), test, outcomes, runs, requests, whole, dict(about["prices"]), notes, launch)
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:

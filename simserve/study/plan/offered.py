@@ -49,9 +49,17 @@ class Offered:
         return float(self.output.mean())
 
     @property
+    def decode_tokens(self) -> float:
+        """Mean tokens of an answer that decode steps give: all but the first, which comes with the prompt's last step."""
+        return float((self.output - 1).mean())
+
+    @property
     def decode_context(self) -> float:
-        """Mean tokens that a decoding request attends, over decode steps: a request is in as many as it has output tokens."""
-        return float((self.output * (self.prompt + self.output / 2)).sum() / self.output.sum())
+        """Mean tokens that a decoding request attends, over decode steps."""
+        steps = self.output - 1
+        if not steps.any():
+            return self.prompt_tokens
+        return float((steps * (self.prompt + self.output / 2)).sum() / steps.sum())
 
 
 def offered(experiment: Experiment) -> Offered:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from simserve.report.charts import INSTALL, library
-from simserve.report.page import pictures, render
+from simserve.report.charts import drawings
+from simserve.report.page import render
 from simserve.report.rows import number, with_unit
 from simserve.study.cells import cells, figure, headings
 from simserve.study.labels import title
@@ -17,20 +17,16 @@ from simserve.study.plan.words import price
 
 _MOST_ROWS = 200
 _MOST_DETAILS = 60
-_MANY_POINTS = 1500
 
 
 def plan_page(result: PlanResult) -> str:
     """The search as one self-contained page."""
-    script = library()
-    shown = charts(result) if script else []
     frame = result.frame
     names = [one.name for one in result.shown][:_MOST_ROWS]
     table = frame[frame["plan"].isin(names)]
     limited = [limit.quantity.column for limit in result.limits]
     columns = ["plan", "devices", "usd_per_hour", "head_room", *dict.fromkeys((*limited, *result.figures_shown))]
     columns = [name for name in columns if name == "plan" or (name in table and table[name].notna().any())]
-    points = sum(len(each.spec["data"]["values"]) for each in shown)
     return render(
         "plan.html.j2",
         name=result.name,
@@ -38,12 +34,8 @@ def plan_page(result: PlanResult) -> str:
         notes=result.notes,
         effort=result.effort,
         facts=list(_facts(result)),
-        charts=shown,
         launch=result.launch,
-        library=script if shown else "",
-        renderer="canvas" if points > _MANY_POINTS else "svg",
-        install=INSTALL,
-        plots=[] if shown else pictures(pictures_of(result)),
+        **drawings(lambda: charts(result), lambda: pictures_of(result)),
         headings=headings(columns),
         plans=list(zip(cells(table[columns]), table["fate"].tolist(), table["why"].tolist(), strict=True)) if len(table) else [],
         details=list(_details(result)),

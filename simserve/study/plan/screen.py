@@ -18,7 +18,7 @@ from itertools import groupby
 
 from simserve.report.rows import STATS
 from simserve.study.cache import Row
-from simserve.study.plan.limits import ALL_REJECTED, Limit, limits, serves_none, tightest
+from simserve.study.limits import ALL_REJECTED, Limit, limits, serves_none, tightest
 from simserve.study.plan.runs import Found, Runs, Wanted
 from simserve.study.plan.space import Plan
 from simserve.study.plan.verify import hopeless

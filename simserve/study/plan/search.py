@@ -23,15 +23,16 @@ from simserve.files import yaml_text
 from simserve.model import load_model
 from simserve.progress.study import Meter, Progress, shown
 from simserve.report.files import write_whole
+from simserve.study.backends import starting
 from simserve.study.base import VARIANT, Base, base
 from simserve.study.capacity.search import DEFAULT_PREDICATE
 from simserve.study.folder import opened, other_versions_note
+from simserve.study.limits import broken_at_best, limits, tightest
 from simserve.study.money import refuse_unpriced
 from simserve.study.plan.belief import Believed
 from simserve.study.plan.bounds import Bounds, bounds
 from simserve.study.plan.deployed import deployed
 from simserve.study.plan.figures import Fate, Outcome, Verification
-from simserve.study.plan.limits import broken_at_best, limits, tightest
 from simserve.study.plan.offered import Offered, fresh_loads, offered
 from simserve.study.plan.result import PLAN, PlanResult
 from simserve.study.plan.runs import Execution, Runs, Wanted
@@ -41,6 +42,12 @@ from simserve.study.plan.verify import hopeless, settled, verified
 from simserve.study.predicate import Predicate, parse
 
 BEST = "best.yaml"
+
+_MANY = 5_000
+"""Plans from which on it is said beforehand how long their bounds take."""
+
+_TRIED = 50
+"""Plans by which that is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,8 @@ class PlanSpec:
         """How much there is to do, before it is done."""
         plans, makes = self.space.count(), self.space.count_families()
         most = plans + self.section.replicates * self.section.finalists
-        return f"{plans:,} plans of {makes:,} makes of instances: at most {most:,} runs of {self.load.requests:,} requests"
+        bounds_take = f", whose bounds take {_about(_bounds_s(self))}" if plans > _MANY else ""
+        return f"{plans:,} plans of {makes:,} makes of instances{bounds_take}: at most {most:,} runs of {self.load.requests:,} requests"
 
 
 def plan(
@@ -157,19 +165,40 @@ def _refuse_too_many(spec: PlanSpec) -> None:
     count, limit = spec.space.count(), spec.section.limit
     if count <= limit:
         return
-    start_s = time.monotonic()
-    _bounds_of(spec, next(spec.space.families()))
-    hours = (time.monotonic() - start_s) * spec.space.count_families() / 3600
-    takes = f"about {hours:,.1f} hours" if hours >= 1 else f"about {60 * hours:,.0f} minutes" if hours >= 1 / 60 else "less than a minute"
     raise ConfigError(
         f"plan: {count:,} plans of {spec.space.count_families():,} makes of instances are more than plan.limit ({limit:,}): bounding them "
-        f"alone would take {takes}, simulating the rest far more. Narrow the lists, state `instances`, or raise plan.limit"
+        f"alone would take {_about(_bounds_s(spec))}, simulating the rest far more. Narrow the lists, state `instances`, or raise "
+        "plan.limit"
     )
+
+
+def _bounds_s(spec: PlanSpec) -> float:
+    """Seconds that the bounds of all plans take, by those of one make of instances and a few of its plans; the first of all, which has
+    the model and the profile read, does not count."""
+    families = spec.space.families()
+    family = next(families)
+    known, start_s = _bounds_of(spec, family), 0.0
+    if (other := next(families, None)) is not None:
+        start_s = time.monotonic()
+        known = _bounds_of(spec, family := other)
+        start_s = time.monotonic() - start_s
+    some = spec.space.counts(family)[:_TRIED]
+    of_plans_s = time.monotonic()
+    for counts in some:
+        _bounded(spec, family.plan(counts, known.demand), known)
+    of_plans_s = time.monotonic() - of_plans_s
+    return start_s * spec.space.count_families() + of_plans_s / max(1, len(some)) * spec.space.count()
+
+
+def _about(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"about {hours:,.1f} hours" if hours >= 1 else f"about {60 * hours:,.0f} minutes" if hours >= 1 / 60 else "less than a minute"
 
 
 def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress | None = None) -> PlanResult:
     """Runs the search. Raises ConfigError when no plan can be run at all, OutputError for the directory."""
     execution = execution or Execution()
+    starting(0, execution.backend, execution.jobs)  # a backend that there is not is said before anything is bounded
     out = execution.out
     cache = None if out is None else opened(out, "plan search", PLAN, resume=execution.resume, force=execution.force)
     families = list(spec.space.families())
@@ -203,7 +232,7 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     for one in screen.plans:
         if outcomes[one.plan].verification is None:
             outcomes[one.plan] = _screened(outcomes[one.plan], one)
-        if one.plan.paid_at_least is not None and one.plan.usd_per_hour is not None and outcomes[one.plan].fraction >= 1.0:
+        if one.plan.priced_by_run and one.plan.usd_per_hour is not None and outcomes[one.plan].fraction >= 1.0:
             outcomes[one.plan] = replace(outcomes[one.plan], usd_per_hour=_cost(one.plan, outcomes[one.plan].values))
     notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     ordered = sorted(outcomes.values(), key=lambda one: one.order)
@@ -303,10 +332,12 @@ def _finalists(spec: PlanSpec, screen: Screen, runs: Runs) -> Iterator[tuple[Scr
 def _cost(plan: Plan, values: Mapping[str, float | None]) -> float:
     """What plans are ranked by: of an autoscaler's what its run cost."""
     measured = values.get("usd_per_hour")
-    if plan.paid_at_least is None:
+    if not plan.priced_by_run:
         return plan.order
     if measured is not None and plan.usd_per_hour is not None:
         return measured
+    if plan.paid_at_least is None:
+        return plan.order
     return (values.get("instances_mean") or float(sum(plan.counts))) * plan.family.shapes[0].devices
 
 

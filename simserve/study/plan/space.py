@@ -51,6 +51,8 @@ class Family:
     choices: tuple[Choice, ...]
     usd_per_device_hour: float | None
     shown_hardware: bool
+    on_nodes: bool = False
+    """Its instances stand on node pools: nodes are paid for, which a run says."""
 
     @property
     def scales_from(self) -> int | None:
@@ -74,6 +76,11 @@ class Plan:
     family: Family
     counts: tuple[int, ...]
     paid_at_least: float | None = None
+
+    @property
+    def priced_by_run(self) -> bool:
+        """Whether what it costs is known only when it has run: with an autoscaler, or on nodes."""
+        return self.paid_at_least is not None or self.family.on_nodes
 
     @property
     def placement(self) -> Placement:
@@ -129,13 +136,14 @@ class Space:
     hardware: tuple[tuple[str, float | None], ...]
     shapes: tuple[Pool, ...]
     axes: tuple[tuple[Choice, ...], ...]
+    on_nodes: bool = False
 
     def families(self) -> Iterator[Family]:
         """In a fixed order, those with equal step costs beside each other."""
         for hardware, usd in self.hardware:
             for shapes in self._pools():
                 for choices in product(*self.axes):
-                    yield Family(hardware, shapes, choices, usd, len(self.hardware) > 1)
+                    yield Family(hardware, shapes, choices, usd, len(self.hardware) > 1, self.on_nodes)
 
     def counts(self, family: Family) -> list[tuple[int, ...]]:
         """How many instances of each pool the budget allows, fewest devices first."""
@@ -201,11 +209,11 @@ def space(experiment: Experiment, section: PlanSection, model: ModelArchitecture
         if not section.over[key]:
             raise ConfigError(f"plan.over: {key}: an empty list of values")
     most = max(1, section.budget.devices or (DEFAULT_DEVICES if section.budget.usd_per_hour is None else 10**6))
-    shapes = tuple(_shapes(section, model, most))
-    if not shapes:
+    layouts = tuple(shapes(section, model, most))
+    if not layouts:
         tried = ", ".join(f"{name} {list(values)}" for name, values in _ranks(section, most).items())
         raise ConfigError(f"plan: no layout of {model.name} within {tried} ({section.node_devices} devices in a node): see `plan.tp`")
-    found = Space(section, tuple(usd.items()), shapes, tuple(_axes(experiment, section)))
+    found = Space(section, tuple(usd.items()), layouts, tuple(_axes(experiment, section)), bool(experiment.spec.cluster.node_pools))
     if found.count() == 0:
         raise ConfigError(_nothing(found))
     return found
@@ -228,7 +236,8 @@ def _ranks(section: PlanSection, most: int) -> dict[str, tuple[int, ...]]:
     return {"tp": tp, "pp": section.pp, "dp": section.dp, "ep": section.ep}
 
 
-def _shapes(section: PlanSection, model: ModelArchitecture, most: int) -> Iterator[Pool]:
+def shapes(section: PlanSection, model: ModelArchitecture, most: int) -> Iterator[Pool]:
+    """The layouts of one instance that the section lists, the model can take and `most` devices hold."""
     for tp, pp, dp, ep in product(*_ranks(section, most).values()):
         if tp > section.node_devices or tp * pp * dp > most:
             continue

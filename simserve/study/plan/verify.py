@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from simserve.config.experiment import Experiment
 from simserve.study.cache import Row
+from simserve.study.limits import Limit
 from simserve.study.plan.belief import Believed
 from simserve.study.plan.figures import Ends, Verification
-from simserve.study.plan.limits import Limit
 from simserve.study.plan.runs import Found
 from simserve.study.predicate import Predicate
 from simserve.study.quantities import LATENCIES, Quantity

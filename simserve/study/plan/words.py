@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from simserve.study.limits import ALL_REJECTED, serves_none
 from simserve.study.plan.figures import BY_BOUNDS, Fate, Outcome, PlanFigures
-from simserve.study.plan.limits import ALL_REJECTED, serves_none
 
 _MOST_DOUBTS = 2
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simserve.report.page import pictures, render
+from simserve.report.charts import drawings
+from simserve.report.page import render
 from simserve.study.cells import Cell, cells, headings
 from simserve.study.labels import short
 from simserve.study.sweep.best import best_points
+from simserve.study.sweep.charts import charts
 from simserve.study.sweep.result import SweepResult
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ def sweep_page(result: SweepResult) -> str:
         headings=headings(columns),
         points=_rows(points.head(_MOST_POINTS), columns, names),
         table_note=_table_note(len(points)),
-        plots=pictures(result.plot.figures()) if len(points) else [],
+        chart_note=_chart_note(len(points)),
+        **drawings(lambda: charts(points.head(_MOST_POINTS), keys, names), lambda: result.plot.figures() if len(points) else ()),
     )
 
 
@@ -75,6 +78,11 @@ def _sentence(result: SweepResult) -> str:
 def _table_note(points: int) -> str:
     kept = f"The first {_MOST_POINTS:,} of {points:,} points; the others are in sweep.parquet." if points > _MOST_POINTS else ""
     return kept or "A row a point; every figure of every run is in sweep.parquet."
+
+
+def _chart_note(points: int) -> str:
+    kept = f"The first {_MOST_POINTS:,} of {points:,} points. " if points > _MOST_POINTS else ""
+    return f"{kept}A point shows the figures of its runs."
 
 
 def _named(result: SweepResult, names: dict[str, dict[Any, str]]) -> list[tuple[str, str]]:

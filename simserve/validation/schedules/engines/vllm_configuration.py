@@ -52,7 +52,7 @@ NOT_VLLM = ("chunked_prefill_size", "max_prefill_tokens", "schedule_conservative
 """Settings of other engines."""
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def installed_version(distribution: str) -> str:
     """Version of an installed distribution. Raises EngineUnavailable where there is none."""
     try:
@@ -61,7 +61,7 @@ def installed_version(distribution: str) -> str:
         raise EngineUnavailable(f"{distribution} is not installed where this Python runs") from None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def imported(name: str) -> ModuleType:
     """A module of the engine. Raises EngineUnavailable, naming what could not be imported."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -188,7 +188,7 @@ def _has_priority() -> bool:
     return "priority" in imported("vllm.v1.engine").EngineCoreRequest.__struct_fields__
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _model(max_model_len: int) -> Any:
     model = imported("vllm.config").ModelConfig
     folder = _model_folder()

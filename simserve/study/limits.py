@@ -6,7 +6,8 @@ import ast
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from simserve.study.predicate import Predicate, parse_quantity
+from simserve.study.caveats import improves_with_load
+from simserve.study.predicate import Predicate, Values, parse, parse_quantity
 from simserve.study.quantities import Quantity
 
 ALL_REJECTED = "every request is rejected"
@@ -60,6 +61,33 @@ def serves_none(values: Mapping[str, float | None]) -> bool:
     """Whether every request of a run was rejected: no limit on latencies then says anything."""
     requests = values.get("requests")
     return bool(requests) and values.get("rejected") == requests
+
+
+class Steering(NamedTuple):
+    """What decides which way a search for the highest load goes on.
+
+    A limit on money or energy a token is met the better the heavier the load is, so a search that took it for a limit like others would
+    turn round where it has to go on. It goes by `rest`, what a heavier load breaks (None = nothing but the queue), and the highest load
+    that `rest` allows is where a token costs least: where the whole fails there, it holds at no load.
+    """
+
+    whole: Predicate
+    rest: Predicate | None
+    split: bool
+
+    def goes_on(self, values: Values) -> bool:
+        """Whether a heavier load is worth trying, for all that a heavier load breaks; the queue is tested elsewhere."""
+        if not self.split:
+            return self.whole.holds(values)
+        return self.rest is None or self.rest.holds(values)
+
+
+def steering(predicate: Predicate) -> Steering:
+    """Of a predicate that joins limits by `and`; of any other the whole steers."""
+    parts = predicate.tree.values if isinstance(predicate.tree, ast.BoolOp) and isinstance(predicate.tree.op, ast.And) else [predicate.tree]
+    rest = [part for part in parts if not any(limit.upper and improves_with_load(limit.quantity) for limit in _limits(part))]
+    text = " and ".join(f"({ast.unparse(part)})" for part in rest)
+    return Steering(predicate, parse(text) if rest else None, len(rest) < len(parts))
 
 
 def tightest(found: tuple[Limit, ...], values: Mapping[str, float | None]) -> tuple[Limit, float] | None:

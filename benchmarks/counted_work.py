@@ -4,8 +4,9 @@
     python -m benchmarks.counted_work --write     record (after a change that is meant to cost more, or that costs less)
 
 For each case, per request: function calls of the loop (Python's and built-in ones), plans, steps, events of the clock, look-ups of the cost
-model, bytes of the records, and bytes of the largest of its records in pieces (a tenth of the requests each). `tests/engine/test_counted_work.py` refuses more than is recorded in `counted_work.json`. Function calls
-depend on the version of Python and are compared on that of the record only.
+model, bytes of the records, and bytes of the largest piece where they are taken in pieces of a tenth of the requests.
+`tests/engine/test_counted_work.py` refuses more than is recorded in `counted_work.json`. Function calls depend on the version of Python and
+are compared on that of the record only.
 """
 
 from __future__ import annotations

@@ -115,6 +115,8 @@ class InPieces:
         """All rows before `row` have ended, or the run is over: they leave, and the steps that are over."""
         run, now = self._run, self._run.clock.now
         first_row = run.recorder.status.first
+        for lane in self._lanes:
+            lane.runner.settle()
         fresh = tuple(_taken(lane) for lane in self._lanes)
         self.totals.add(fresh)
         held = fresh if self._held is None else [old.followed_by(new) for old, new in zip(self._held, fresh, strict=True)]

@@ -197,8 +197,10 @@ def in_pieces(
     """A simulation of a `kind`, made as it is with `how`, whose requests come and leave in pieces."""
     table = workload.requests
     contents = None if table.prefix is None else table.prefix.chained(table.content_owners())
-    nothing = replace(workload, requests=table.part(0, 0))
+    nothing = replace(workload, requests=table.part(0, 0), tables=None)
     run = kind(nothing, instances, cluster, **how, contents=contents, sliding=True)
     lanes = sum(len(instance.lanes) for instance in run.instances)
-    run.pieces = InPieces(run, tables_of(table, max(piece_requests, LANE_REQUESTS * (lanes - 1))), pieces, len(table))
+    rows = max(piece_requests, LANE_REQUESTS * (lanes - 1))
+    tables = tables_of(table, rows) if workload.tables is None else workload.tables(rows)
+    run.pieces = InPieces(run, tables, pieces, len(workload))
     return run

@@ -15,8 +15,8 @@ from simserve.policies import registry
 from simserve.policies.blame import _incomplete, _owner, as_policy_error, named
 from simserve.policies.registry import scheduler_class
 from simserve.policies.scheduling.layered_prefill import LayeredPrefill
-from simserve.policies.scheduling.past_future import OutputHistory, longest_output, peak_tokens
 from simserve.policies.scheduling.left_of_budget import fill
+from simserve.policies.scheduling.past_future import OutputHistory, longest_output, peak_tokens
 
 POLICIES = [
     ("theirs.scheduling", "Mine", "scheduling policy 'mine'"),

@@ -4,8 +4,9 @@
     python -m benchmarks.counted_work --write     record (after a change that is meant to cost more, or that costs less)
 
 For each case, per request: function calls of the loop (Python's and built-in ones), plans, steps, events of the clock, look-ups of the cost
-model, and bytes of the records. `tests/engine/test_counted_work.py` refuses more than is recorded in `counted_work.json`. Function calls
-depend on the version of Python and are compared on that of the record only.
+model, bytes of the records, and bytes of the largest piece where they are taken in pieces of a tenth of the requests.
+`tests/engine/test_counted_work.py` refuses more than is recorded in `counted_work.json`. Function calls depend on the version of Python and
+are compared on that of the record only.
 """
 
 from __future__ import annotations
@@ -90,9 +91,20 @@ def counted(experiment: Any) -> dict[str, float]:
         records = simulate(parts.workload, parts.instances, parts.cluster)
     found |= {f"{name} of {what}": calls[name] / requests for name, what in (("events", "the clock"), ("look-ups", "the cost model"))}
     found |= {name: records.counters[name] / requests for name in ("plans", "steps")}
-    columns = (value for name, value in fields(records) if not name.startswith(("table", "instances", "counters")))
-    found["bytes of records"] = sum(map(len, columns)) / requests
+    found["bytes of records"] = _bytes(records) / requests
+    parts, sizes = assemble(loaded), []
+    simulate(
+        *(parts.workload, parts.instances, parts.cluster),
+        pieces=lambda piece: sizes.append(_bytes(piece.records) + _bytes(piece.lanes)),
+        piece_requests=requests // 10,
+    )
+    found["bytes of the largest piece"] = max(sizes) / requests
     return {name: round(value, 3) for name, value in found.items()}
+
+
+def _bytes(records: Any) -> int:
+    """Of what is kept of requests, steps and tokens."""
+    return sum(len(value) for name, value in fields(records) if not name.startswith(("table", "instances", "counters")))
 
 
 def _counting(calls: Counter[str], name: str, owner: type, method: str) -> Callable[..., Any]:

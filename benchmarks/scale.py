@@ -1,6 +1,6 @@
 """How large a study fits a machine: CPU seconds and memory of whole runs by requests, instances, stages, output lengths and sweep points.
 
-    python -m benchmarks.scale [--requests 1000000] [--write]
+    python -m benchmarks.scale [--requests 1000000] [--only NAME] [--write]
 
 Every run is a `simserve run` (or `sweep`) of its own. `--write` puts the table into docs/scale.md and appends the figures to
 `benchmarks/history.csv`, with the commit and the machine's yardstick (of `w2.py`), by which figures of different machines are compared.
@@ -42,8 +42,13 @@ def runs(most: int) -> dict[str, tuple[Any, int]]:
     lengths = {"prompt": {"kind": "fixed", "tokens": 100}, "output": {"kind": "fixed", "tokens": 10_000}}
     alone = {"arrivals": {"kind": "constant", "rate_per_s": 0.01}, "lengths": lengths}
     move = {"controllers": [{"policy": "llumnix-migration"}], "network": {"bytes_per_s": 8e9}, "router": {"policy": "freeness"}}
-    sizes = [size for size in (10_000, 100_000, 1_000_000, 10_000_000) if size <= most]
+    sizes = [size for size in (10_000, 100_000, 1_000_000, 10_300_000) if size <= most]
     found = {f"{size:,} requests": (case(1, size), size) for size in sizes}
+    pieces = {"stream_above": 0}
+    found |= {f"{size:,} requests in pieces": ({**case(1, size), **pieces}, size) for size in sizes[1:] if size <= 1_000_000}
+    if most >= 1_000_000:
+        days = {"burstgpt_like": {"days": 61}, "arrivals": None, "lengths": None, "count": None}
+        found["BurstGPT-like, 61 days, 1,430,000 requests"] = case(1, 0, workload=days), 1_430_000
     found |= {f"20,000 requests, {n} instances": (case(n, 20_000), 20_000) for n in (64, 256, 1000)}
     found["20,000 requests, 64 instances, migration"] = case(64, 20_000, cluster=move), 20_000
     found["2,000 requests, 4 pipeline stages"] = case(1, 2000, group={"parallel": {"pp": 4}}), 2000
@@ -82,20 +87,25 @@ def table(rows: list[Row], unit_s: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--only", default="", help="cases whose names hold this text; with --write, for the history alone")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     unit_s = best(5, yardstick)
     first = measured("a run of 1 request", case(1, 1), 1, 0.0)
     rows = [first]
     for name, (experiment, requests) in runs(options.requests).items():
+        if options.only not in name:
+            continue
         rows.append(measured(name, experiment, requests, first.cpu_s))
         print(rows[-1], flush=True)
-    rows.append(swept())
+    if not options.only:
+        rows.append(swept())
     text = table(rows, unit_s)
     print(text)
-    if options.write:
+    if options.write and not options.only:
         page = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(re.sub(r"\| run \(yardstick.*?\n\n", lambda _: text + "\n", page, count=1, flags=re.S), encoding="utf-8")
+    if options.write:
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
         commit = head.stdout.strip()
         new = not HISTORY.is_file()

@@ -31,14 +31,17 @@ def streamed_or_whole(
     from simserve.config.assemble import assemble
 
     with blame.named():
-        parts = assemble(experiment, given)
-        above = len(parts.workload.requests) > experiment.spec.stream_above
+        stated = experiment.spec.workload.count if experiment.spec.workload is not None else None
+        parts = assemble(experiment, given, draw=(stated or 0) > experiment.spec.stream_above)
+        requests = len(parts.workload)
+        above = requests > experiment.spec.stream_above
         reason = _whole_because(experiment, parts, bands) if above else ""
         if above and not reason:
             return _in_pieces(experiment, parts, progress, check, requests_file)
+        parts = parts.with_all_requests()
         result = simulated_parts(experiment, parts, progress=progress, check=check, believe=True)
     if reason:
-        said = f"Recorded whole, in memory that grows with its {len(parts.workload.requests):,} requests, for {reason} (stream_above)."
+        said = f"Recorded whole, in memory that grows with its {requests:,} requests, for {reason} (stream_above)."
         result.notes = (*result.notes, said)
     return result
 
@@ -72,7 +75,7 @@ def _in_pieces(experiment: Experiment, parts: Assembly, progress: Progress | Non
     spec, costs = experiment.spec, [one.cost for one in parts.instances]
     table = parts.workload.requests
     slo = spec.slo.by_class(table.slo_class.names)
-    streamed = Streamed(costs, slo, spec.metrics.warmup_s, requests_file, middle=len(table) // 2)
+    streamed = Streamed(costs, slo, spec.metrics.warmup_s, requests_file, middle=len(parts.workload) // 2)
     with streamed.spool:
         records = simulate(
             parts.workload,

@@ -26,6 +26,7 @@ from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.model.layout import rank_weight_bytes
 from simserve.policies import registry
 from simserve.workload.config import build_workload
+from simserve.workload.drawn import can_be_drawn, drawn, whole
 from simserve.workload.requests import Workload
 
 
@@ -41,13 +42,20 @@ class Assembly:
     given: PythonPolicies = python_policies.NONE
     """Policy objects that stand in for those that the experiment names."""
 
+    def with_all_requests(self) -> Assembly:
+        """The same with no request left to be drawn while the run goes on."""
+        return replace(self, workload=whole(self.workload))
+
     def resolved(self, experiment: Experiment) -> dict[str, Any]:
         """The resolved experiment, with what is run instead of what it names."""
         return self.given.told(experiment.resolved())
 
 
-def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NONE) -> Assembly:
-    """Builds everything an experiment needs. Raises SimserveError: an unreadable trace, weights that do not fit the device..."""
+def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NONE, draw: bool = False) -> Assembly:
+    """Builds everything an experiment needs. `draw`: requests may be left to be drawn while the run goes on (`Workload.tables`).
+
+    Raises SimserveError: an unreadable trace, weights that do not fit the device...
+    """
     spec = experiment.spec
     check_memory(experiment)
     section = spec.model_section
@@ -67,7 +75,10 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
             raise type(error)(str(place)) from error
     if spec.workload is None:
         raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none")
-    workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
+    if draw and can_be_drawn(spec.workload) and not any(speculation):
+        workload = drawn(spec.workload, spec.seed)
+    else:
+        workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed, spec.hardware))
     check_time(experiment, workload, cluster)
     try:

@@ -47,8 +47,7 @@ def check_memory(experiment: Experiment) -> None:
 
 def check_time(experiment: Experiment, workload: Workload, cluster: ClusterSpec) -> None:
     """Raises ConfigError for arrivals beyond what a clock can tell apart, and for timers that would tick more than MOST_TICKS times."""
-    arrival = workload.requests.arrival_s
-    last = float(np.max(arrival, initial=0.0))
+    last = float(np.max(workload.requests.arrival_s, initial=0.0)) if workload.tables is None else workload.about_s
     if not math.isfinite(last) or last > MOST_S:
         raise ConfigError(
             f"{experiment.name}: the last request arrives after {last:.3g} s; a run is at most {MOST_S:,.0f} s (30 years) long:"

@@ -18,7 +18,8 @@ from simserve.engine.clock import Clock
 from simserve.engine.instance import Instance
 from simserve.engine.lane import Lane
 from simserve.engine.lane_logs import Totals, infos, lane_log
-from simserve.engine.recorder import Noted, Recorder
+from simserve.engine.noted import Noted
+from simserve.engine.recorder import Recorder
 from simserve.engine.records import LaneLog, Piece, RunRecords
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
@@ -114,6 +115,8 @@ class InPieces:
         """All rows before `row` have ended, or the run is over: they leave, and the steps that are over."""
         run, now = self._run, self._run.clock.now
         first_row = run.recorder.status.first
+        for lane in self._lanes:
+            lane.runner.settle()
         fresh = tuple(_taken(lane) for lane in self._lanes)
         self.totals.add(fresh)
         held = fresh if self._held is None else [old.followed_by(new) for old, new in zip(self._held, fresh, strict=True)]
@@ -194,8 +197,10 @@ def in_pieces(
     """A simulation of a `kind`, made as it is with `how`, whose requests come and leave in pieces."""
     table = workload.requests
     contents = None if table.prefix is None else table.prefix.chained(table.content_owners())
-    nothing = replace(workload, requests=table.part(0, 0))
+    nothing = replace(workload, requests=table.part(0, 0), tables=None)
     run = kind(nothing, instances, cluster, **how, contents=contents, sliding=True)
     lanes = sum(len(instance.lanes) for instance in run.instances)
-    run.pieces = InPieces(run, tables_of(table, max(piece_requests, LANE_REQUESTS * (lanes - 1))), pieces, len(table))
+    rows = max(piece_requests, LANE_REQUESTS * (lanes - 1))
+    tables = tables_of(table, rows) if workload.tables is None else workload.tables(rows)
+    run.pieces = InPieces(run, tables, pieces, len(workload))
     return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -187,9 +187,7 @@ def build_workload(config: WorkloadConfig, base_dir: Path, seed: int) -> Workloa
 
     Raises TraceError for a trace that is missing, broken or left empty; ConfigError for options that do not go together.
     """
-    streams = np.random.SeedSequence(seed).spawn(4)
-    arrival_rng, length_rng, class_rng = (np.random.default_rng(s) for s in streams[:3])
-    trace_seed = int(streams[3].generate_state(1, np.uint64)[0])
+    arrival_rng, length_rng, class_rng, trace_seed = random_streams(seed)
     if config.trace is not None:
         table = _read(config.trace, base_dir, trace_seed)
     elif config.burstgpt_like is not None:
@@ -207,6 +205,21 @@ def build_workload(config: WorkloadConfig, base_dir: Path, seed: int) -> Workloa
         )
     if config.closed_loop is not None and bool(np.any(table.after >= 0)):
         raise ConfigError("workload: closed_loop and requests that wait for another (sessions: dependent) exclude each other")
+    table = finished(table, config, class_rng)
+    if config.closed_loop is None:
+        return Workload(table, max_concurrency=config.max_concurrency)
+    return Workload(table, config.closed_loop.concurrency, config.closed_loop.think_s)
+
+
+def random_streams(seed: int) -> tuple[np.random.Generator, np.random.Generator, np.random.Generator, int]:
+    """What arrivals, lengths and classes are drawn from, and the seed of a trace's options."""
+    streams = np.random.SeedSequence(seed).spawn(4)
+    arrivals, lengths, classes = (np.random.default_rng(s) for s in streams[:3])
+    return arrivals, lengths, classes, int(streams[3].generate_state(1, np.uint64)[0])
+
+
+def finished(table: RequestTable, config: WorkloadConfig, class_rng: np.random.Generator) -> RequestTable:
+    """The table with classes, limits and patience."""
     table = _classified(table, config, class_rng)
     if config.max_output_tokens is not None:
         limit = (
@@ -219,9 +232,7 @@ def build_workload(config: WorkloadConfig, base_dir: Path, seed: int) -> Workloa
         patience_s = np.full(len(table), np.nan) if stated is None else np.asarray(stated)
         patience_s = np.where(np.isnan(patience_s), config.patience_s, patience_s)
         table = replace(table, others={**table.others, "patience_s": patience_s})
-    if config.closed_loop is None:
-        return Workload(table, max_concurrency=config.max_concurrency)
-    return Workload(table, config.closed_loop.concurrency, config.closed_loop.think_s)
+    return table
 
 
 def find_trace_file(path: str, base_dir: Path) -> Path:
@@ -280,8 +291,13 @@ def _generated(config: WorkloadConfig, rng: np.random.Generator) -> RequestTable
     if len(arrival) == 0:
         raise ConfigError("workload: no request arrives within duration_s; make it longer or the rate higher")
     ones = np.ones(len(arrival), dtype=np.int64)
+    return RequestTable.build(arrival, ones, ones, provenance=generated(config, len(arrival)))
+
+
+def generated(config: WorkloadConfig, rows: int) -> dict[str, Any]:
+    """The provenance of so many generated requests."""
     options = config.model_dump(mode="json", exclude_none=True, include={"arrivals", "lengths", "count", "duration_s"})
-    return RequestTable.build(arrival, ones, ones, provenance={"source": "generated", "rows": len(arrival), "options": options})
+    return {"source": "generated", "rows": rows, "options": options}
 
 
 def _with_lengths(table: RequestTable, lengths: Lengths, base_dir: Path, trace_seed: int, rng: np.random.Generator) -> RequestTable:

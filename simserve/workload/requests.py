@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -206,12 +206,20 @@ class Workload:
     max_concurrency  open loop only: the client keeps at most so many requests under way. A row whose time has come while as many
                  are waits at the client, first come, first served, and is released when another has ended, `think_s` later as in a
                  closed loop. None = no bound.
+    tables       rows that are drawn while a run goes on: called with how many at a time, gives their tables; `requests` has none then.
+                 None = all are in `requests`. `total` of them, the last of which arrives at `about_s` or so.
     """
 
     requests: RequestTable
     concurrency: int | None = None
     think_s: float = 0.0
     max_concurrency: int | None = None
+    tables: Callable[[int], Iterator[RequestTable]] | None = None
+    total: int = 0
+    about_s: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.requests) if self.tables is None else self.total
 
     def __post_init__(self) -> None:
         """Raises ValueError for a bound below 1, or a bound on a closed loop, whose `concurrency` is the bound."""

@@ -95,7 +95,7 @@ def test_the_same_run_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wrong_piece_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deliberately wrong: a cut that loses the first segment of what stays."""
-    from simserve.engine.recorder import Noted
+    from simserve.engine.noted import Noted
 
     kept = Noted.of
     monkeypatch.setattr(Noted, "of", lambda self, chosen: kept(self, chosen & (np.arange(len(chosen)) != 40)))

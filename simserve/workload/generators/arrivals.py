@@ -149,38 +149,45 @@ def arrival_times(
     """
     if count is None and duration_s is None:
         raise ConfigError("arrivals: state how many requests (count) or for how long (duration_s)")
-    if isinstance(process, _Renewal):
-        renewal, rate = process, process.rate_per_s
-
-        def transform(unit: F64) -> F64:
-            return unit / rate
-
-        def gaps(n: int) -> F64:
-            return renewal.unit_gaps(rng, n)
-    else:
-        times, expected = process.cycle()
-        rate = float(expected[-1] / times[-1])
-
-        def transform(unit: F64) -> F64:
-            # A unit-rate Poisson process seen through the inverse of the expected count is Poisson with the wanted rate.
-            cycles = np.floor(unit / expected[-1])
-            when: F64 = cycles * times[-1] + np.interp(unit - cycles * expected[-1], expected, times)
-            return when
-
-        def gaps(n: int) -> F64:
-            return rng.standard_exponential(n)
-
+    arriving = Arriving(process, rng)
     if count is not None:
-        out = transform(np.cumsum(gaps(count)))
+        out = arriving.next_s(count)
         return out if duration_s is None else out[out < duration_s]
     assert duration_s is not None
     chunks: list[F64] = []
-    total = 0.0
     while True:
-        n = int(rate * duration_s * 0.1 + 1000) if chunks else int(rate * duration_s * 1.1 + 1000)
-        unit = total + np.cumsum(gaps(n))
-        total = float(unit[-1])
-        chunks.append(transform(unit))
+        n = int(arriving.rate_per_s * duration_s * 0.1 + 1000) if chunks else int(arriving.rate_per_s * duration_s * 1.1 + 1000)
+        chunks.append(arriving.next_s(n))
         if chunks[-1][-1] >= duration_s:
             out = np.concatenate(chunks)
             return out[out < duration_s]
+
+
+class Arriving:
+    """Draws the arrivals of a process one after the other, the same in whatever portions."""
+
+    def __init__(self, process: Constant | Poisson | Gamma | Weibull | Piecewise | Diurnal, rng: np.random.Generator) -> None:
+        self._process, self._rng = process, rng
+        self._total = 0.0
+        """Of gaps of mean 1."""
+        if isinstance(process, _Renewal):
+            self.rate_per_s = process.rate_per_s
+        else:
+            self._times, self._expected = process.cycle()
+            self.rate_per_s = float(self._expected[-1] / self._times[-1])
+
+    def next_s(self, count: int) -> F64:
+        """The next arrivals, in seconds from 0."""
+        process = self._process
+        gaps = process.unit_gaps(self._rng, count) if isinstance(process, _Renewal) else self._rng.standard_exponential(count)
+        if not count:
+            return gaps
+        gaps[0] += self._total  # sums one after the other, as of all at once
+        unit: F64 = np.cumsum(gaps)
+        self._total = float(unit[-1])
+        if isinstance(process, _Renewal):
+            return unit / process.rate_per_s
+        # A unit-rate Poisson process seen through the inverse of the expected count is Poisson with the wanted rate.
+        cycles = np.floor(unit / self._expected[-1])
+        when: F64 = cycles * self._times[-1] + np.interp(unit - cycles * self._expected[-1], self._expected, self._times)
+        return when

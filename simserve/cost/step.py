@@ -372,7 +372,7 @@ class StepCost:
         """`stage_times` of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to it."""
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         if self._skips or len(self._stages) == 1:
-            return super().stage_decode_times(step, steps)
+            return [self.stage_times(step.after(i)) for i in range(steps)]
         host, rows = self._stage_rows.get(n) or self._stage_row(n)
         many = steps >= ARRAY_FROM
         columns: list[list[float]] = []

@@ -17,7 +17,7 @@ from simserve.cli import main
 from simserve.cli.signals import TerminatedError
 
 SAID = {
-    signal.SIGINT: (130, "interrupted: nothing was written\n"),
+    signal.SIGINT: (130, "interrupted: no result was written\n"),
     signal.SIGTERM: (143, "terminated: no result was written\n"),
 }
 COMMAND = [sys.executable, "-m", "simserve", "run", "quickstart", "--quiet", "--out", "out"]

@@ -115,11 +115,14 @@ def sample(experiments: int) -> Sample:
 
 
 def simserve_caches() -> list[Any]:
-    """Every `functools.lru_cache` of simserve in this process."""
+    """Every `functools.lru_cache` of simserve in this process, but for what is installed: asked again after a folder of the path has
+    changed, Python's own `importlib.metadata` keeps the old answer beside the new one."""
     return [
         thing
         for thing in gc.get_objects()
-        if isinstance(thing, functools._lru_cache_wrapper) and (thing.__module__ or "").startswith("simserve.")
+        if isinstance(thing, functools._lru_cache_wrapper)
+        and (thing.__module__ or "").startswith("simserve.")
+        and thing.__module__ != "simserve.plugins"
     ]
 
 
@@ -194,7 +197,11 @@ def main() -> int:
     print(f"{sum(seen.kinds.values())} experiments in {options.minutes:g} minutes: {seen}")
     if samples:
         print(f"RSS {samples[0].rss_bytes / 2**20:.0f} MiB at first, {samples[-1].rss_bytes / 2**20:.0f} MiB at last")
-    found = growths(samples)
+    try:
+        found = growths(samples)
+    except ValueError as problem:
+        print(f"{problem} (--minutes, --every)")
+        return 1
     for growth in found:
         print(growth)
     return int(bool(seen.kinds["broken"] or seen.kinds["hung"]) or any(growth.grows for growth in found))

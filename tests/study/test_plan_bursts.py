@@ -134,3 +134,38 @@ def test_replicates_end_when_no_limit_lies_inside_the_interval() -> None:
     assert settled(rows, [limit], spec) and not settled(rows[:1], [limit], spec)
     assert not settled([Found({"ttft_p99_s": value}, None) for value in (0.5, 0.9)], [limit], spec), "0.7 give or take 0.62"
     assert settled([Found({"ttft_p99_s": value}, None) for value in (5.0, 5.1)], [limit], spec), "certain that it misses it"
+
+
+def test_a_seed_that_refuted_a_plan_is_the_first_for_the_next_and_ranks_nothing() -> None:
+    """Two plans of one cost, each fine on the search's seed 0; seed 2 refutes the first, so the second meets it before any other."""
+    from simserve.study.plan.runs import Wanted
+    from simserve.study.plan.screen import Screen, Screened
+
+    asked: list[tuple[str, float, int]] = []
+
+    class Load:
+        requests = 900
+
+    class Runs:
+        load = Load()
+
+        def of(self, wanted: list[Wanted]) -> list[Found]:
+            asked.extend((one.plan.name, one.fraction, one.seed) for one in wanted)
+            bad = {("b", 2): 0.6}
+            return [Found({"attainment": bad.get((one.plan.name, one.seed), 0.95), "saturated": 0.0}, None) for one in wanted]
+
+    class Plan:
+        order = 1.0
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    plans: list[Any] = [Screened(Plan(name), 0.5) for name in "abc"]  # type: ignore[arg-type]
+    screen = Screen(plans, parse("attainment >= 0.9"), Runs(), 0, 3)  # type: ignore[arg-type]
+    held = screen.holding()
+    assert next(held).plan.name == "a" and asked[-1] == ("a", 1.0, 0)
+    screen.hardest = 2
+    assert next(held).plan.name == "c" and asked[-2:] == [("b", 1.0, 2), ("c", 1.0, 2)]
+    assert plans[1].refuted and plans[1].why == "attainment >= 0.9 (found 0.6) on fresh seed 2, which decides it"
+    assert plans[2].margin == plans[0].margin, "ranked by the seed of the search alone"
+    assert screen.near_misses(9.0) == [], "what a fresh seed refuted gets no second try"

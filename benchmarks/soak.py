@@ -5,7 +5,7 @@
 Experiments are those of `tests/engine/random_experiments.py` and `wider_experiments.py` in turns: every policy, router and engine profile,
 failures, migrations, scaling, speculation, pipeline stages. Nothing is patched: caches fill and forget as they do for a user.
 
-**Does it grow?** Every few experiments three figures are taken after a garbage collection: resident memory as it is, once the C library
+**Does it grow?** Every few experiments three figures are taken after a garbage collection: memory in RAM (RSS) as it is, once the C library
 has returned what it holds free; and when simserve's caches have been emptied, the blocks that Python has allocated and the bytes that the
 C library has handed out (arrays, and all else above 512 bytes). The first half of the samples is warm-up, in which modules are imported,
 caches fill and the allocators reach their size. Through the rest goes the Theil-Sen line, the median of the slopes between all pairs of
@@ -39,9 +39,9 @@ WARM_UP = 1 / 2
 FEWEST = 8
 """Samples after the warm-up below which no line is drawn."""
 
-LIMITS = {"blocks": 1.0, "allocated_bytes": 1024.0, "resident_bytes": 4096.0}
+LIMITS = {"blocks": 1.0, "allocated_bytes": 1024.0, "rss_bytes": 4096.0}
 """An experiment, by figure: one object; of arrays a quarter of the least that a run can keep whole, the columns of its requests, of which
-it has 25 in the mean and each takes about 150 bytes; of resident memory one page."""
+it has 25 in the mean and each takes about 150 bytes; of memory in RAM (RSS) one page."""
 
 
 class _Malloc(ctypes.Structure):
@@ -58,7 +58,7 @@ class Sample:
     """What the process holds after so many experiments."""
 
     experiments: int
-    resident_bytes: int
+    rss_bytes: int
     blocks: int
     allocated_bytes: int
 
@@ -103,7 +103,7 @@ def sample(experiments: int) -> Sample:
     library = _c_library()
     if library is not None:
         library.malloc_trim(0)
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    rss = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     for cache in simserve_caches():
         cache.cache_clear()
     gc.collect()
@@ -111,7 +111,7 @@ def sample(experiments: int) -> Sample:
     if library is not None:
         state = library.mallinfo2()
         allocated = state.uordblks + state.hblkhd
-    return Sample(experiments, resident, sys.getallocatedblocks(), allocated)
+    return Sample(experiments, rss, sys.getallocatedblocks(), allocated)
 
 
 def simserve_caches() -> list[Any]:
@@ -193,7 +193,7 @@ def main() -> int:
     samples, seen = soak(60 * options.minutes, options.first, options.every, folder)
     print(f"{sum(seen.kinds.values())} experiments in {options.minutes:g} minutes: {seen}")
     if samples:
-        print(f"resident {samples[0].resident_bytes / 2**20:.0f} MiB at first, {samples[-1].resident_bytes / 2**20:.0f} MiB at last")
+        print(f"RSS {samples[0].rss_bytes / 2**20:.0f} MiB at first, {samples[-1].rss_bytes / 2**20:.0f} MiB at last")
     found = growths(samples)
     for growth in found:
         print(growth)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 _T = TypeVar("_T")
 
+PURE = "pure Python"
+
 if TYPE_CHECKING:
     from mypy_extensions import mypyc_attr as mypyc_attr
 else:
@@ -21,5 +23,5 @@ def engine_build() -> str:
     try:
         from simserve._compiled import COMPILER
     except ImportError:
-        return "pure Python"
+        return PURE
     return f"compiled ({COMPILER})"

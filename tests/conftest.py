@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from simserve.compiled import PURE, engine_build
+
 
 @pytest.fixture(autouse=True)
 def no_figures_left_open():
@@ -14,6 +16,13 @@ def no_figures_left_open():
     yield
     if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
         pyplot.close("all")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if engine_build() != PURE:
+        for item in items:
+            if marker := item.get_closest_marker("pure"):
+                item.add_marker(pytest.mark.skip(reason=f"the engine is {engine_build()}: {marker.args[0]}"))
 
 
 def pytest_configure() -> None:

@@ -20,7 +20,7 @@ EVERY = 25
 def samples(held: Callable[[int], float], noise: float, count: int = 120, figure: str = "blocks") -> list[Sample]:
     """Samples in which one figure is `held` after so many experiments, give or take some noise."""
     dice = Random(3)
-    steady = {"resident_bytes": 10**8, "blocks": 260_000, "allocated_bytes": 10**7}
+    steady = {"rss_bytes": 10**8, "blocks": 260_000, "allocated_bytes": 10**7}
     return [
         Sample(EVERY * k, **steady | {figure: steady[figure] + int(held(EVERY * k) + dice.gauss(0.0, noise))}) for k in range(1, count + 1)
     ]
@@ -50,7 +50,7 @@ def test_a_few_large_experiments_do_not_move_the_line() -> None:
     def held(n: int) -> float:
         return 50_000_000.0 if n // EVERY in (70, 90, 91, 119) else 0.0
 
-    assert not of("resident_bytes", growths(samples(held, 1000, figure="resident_bytes"))).grows
+    assert not of("rss_bytes", growths(samples(held, 1000, figure="rss_bytes"))).grows
 
 
 def test_too_few_samples_say_nothing() -> None:
@@ -69,7 +69,7 @@ def test_objects_and_arrays_that_are_kept_are_seen(kept: Any, figure: str | None
         if kept is not None:
             held.append(kept())
         found.append(sample(EVERY * number))
-    assert {growth.figure for growth in growths(found) if growth.grows} - {"resident_bytes"} == ({figure} if figure else set())
+    assert {growth.figure for growth in growths(found) if growth.grows} - {"rss_bytes"} == ({figure} if figure else set())
 
 
 def test_a_soak_runs_counts_and_writes_samples(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from simserve.contracts.cost import F64, I64
 
-Line = tuple[list[int], list[float], list[float]]
+Segments = tuple[list[int], list[float], list[float]]
 """Knots, and the intercept and slope from each on."""
 
 _MANY = 4
@@ -36,7 +36,7 @@ def on_lines(at: I64, knots: list[int], intercept: list[float], slope: list[floa
 
 
 def slower_on_lines(
-    together: Line, alone: Line, sequences: int, context_tokens: int, longest_tokens: int, steps: int, base: float
+    together: Segments, alone: Segments, sequences: int, context_tokens: int, longest_tokens: int, steps: int, base: float
 ) -> list[float]:
     """Of steps in which each of so many sequences gets a token longer: `base` and the larger of one such function at the tokens of all
     and of another at those of the longest. Few steps; by the operations that a single one does."""

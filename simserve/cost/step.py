@@ -24,7 +24,7 @@ from simserve.cost.host import HostOverheads
 from simserve.cost.host_copy import host_copy_s
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.layered import LayeredSteps
-from simserve.cost.lines import on_lines, on_segments, rising, slower_on_lines
+from simserve.cost.lines import Segments, on_lines, on_segments, rising, slower_on_lines
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import spread_log
 from simserve.cost.stage import Stage, build_stages, check_options
@@ -51,9 +51,9 @@ to prompts, each of those after it; the least that launching takes; sending the 
 _MOST_SUMS = 1 << 14
 """Remembered: some megabytes."""
 
-StageRow = tuple[float, float, float, bool]
+StageRow = tuple[float, float, float, tuple[Segments, Segments] | None]
 """Of a stage, for a number of decoding sequences: seconds of all but attention, the least that launching takes, sending the activations on,
-whether its attention is that of the stage before."""
+and its attention to all of them and to the longest; None where that is as on the stage before."""
 
 Line = tuple[float, float, float, bool]
 """Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""
@@ -370,43 +370,47 @@ class StepCost:
 
     def stage_decode_times(self, step: Step, steps: int) -> Sequence[Sequence[float]] | F64:
         """`stage_times` of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to it."""
-        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         if self._skips or len(self._stages) == 1:
-            return super().stage_decode_times(step, steps)
+            return [self.stage_times(step.after(i)) for i in range(steps)]
+        if steps >= ARRAY_FROM:
+            return self._stage_array(step, steps)
+        n, reading = step.decodes, [0.0]
         host, rows = self._stage_rows.get(n) or self._stage_row(n)
-        many = steps >= ARRAY_FROM
         columns: list[list[float]] = []
-        out = np.empty((steps, len(rows) if many else 0))
-        context, longest = np.arange(0), np.arange(0)
-        if many:
-            context = np.arange(context_tokens, context_tokens + n * steps, n)
-            longest = np.arange(longest_tokens, longest_tokens + steps)
-        reading: list[float] = []
-        all_reading = np.empty(0)
-        for place, (base, floor, send, same) in enumerate(rows):
-            decode = self._stages[place].decode
-            if many:
-                if not same:
-                    all_reading = np.maximum(on_lines(context, *decode.row(n)), on_lines(longest, *decode.row(1)))
-                out[:, place] = np.maximum(base + all_reading, floor) + send
-            else:
-                if not same:
-                    reading = slower_on_lines(decode.row(n), decode.row(1), n, context_tokens, longest_tokens, steps, 0.0)
-                columns.append([(seconds if (seconds := base + one) > floor else floor) + send for one in reading])
-        if many:
-            out[:, 0] += host
-            return out
+        for base, floor, send, attention in rows:
+            if attention is not None:
+                together, alone = attention
+                reading = slower_on_lines(together, alone, n, step.context_tokens, step.longest_tokens, steps, 0.0)
+            columns.append([(seconds if (seconds := base + one) > floor else floor) + send for one in reading])
         columns[0] = [seconds + host for seconds in columns[0]]
         return list(zip(*columns, strict=True))
 
+    def _stage_array(self, step: Step, steps: int) -> F64:
+        """The same of many steps."""
+        n = step.decodes
+        host, rows = self._stage_rows.get(n) or self._stage_row(n)
+        context = np.arange(step.context_tokens, step.context_tokens + n * steps, n)
+        longest = np.arange(step.longest_tokens, step.longest_tokens + steps)
+        out, reading = np.empty((steps, len(rows))), np.empty(0)
+        for place, (base, floor, send, attention) in enumerate(rows):
+            if attention is not None:
+                together, alone = attention
+                reading = np.maximum(on_lines(context, *together), on_lines(longest, *alone))
+            out[:, place] = np.maximum(base + reading, floor) + send
+        out[:, 0] += host
+        return out
+
     def _decode_stages(self, step: Step) -> tuple[float, ...]:
         """Seconds on each stage of a step in which sequences decode, and nothing else happens."""
-        n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
-        host, rows = self._stage_rows.get(n) or self._stage_row(n)
-        out, reading, stages = [], 0.0, self._stages
-        for place, (base, floor, send, same) in enumerate(rows):
-            if not same:
-                reading = self._read_s(stages[place], n, context_tokens, longest_tokens)
+        context_tokens, longest_tokens, reading, out = step.context_tokens, step.longest_tokens, 0.0, []
+        host, rows = self._stage_rows.get(step.decodes) or self._stage_row(step.decodes)
+        for base, floor, send, attention in rows:
+            if attention is not None:
+                (knots, intercept, slope), (ones, one_intercept, one_slope) = attention
+                i, j = bisect_right(knots, context_tokens) - 1, bisect_right(ones, longest_tokens) - 1
+                reading, longest = intercept[i] + slope[i] * context_tokens, one_intercept[j] + one_slope[j] * longest_tokens
+                if longest > reading:
+                    reading = longest
             seconds = base + reading
             out.append((seconds if seconds > floor else floor) + send)
         out[0] += host
@@ -420,7 +424,8 @@ class StepCost:
             seconds = first
             for part in others:
                 seconds += part
-            rows.append((seconds, floor, send, before is not None and stage.decode is before.decode))
+            known = before is not None and stage.decode is before.decode
+            rows.append((seconds, floor, send, None if known else (stage.decode.row(n), stage.decode.row(1))))
             before = stage
         row = self._stage_rows[n] = (self._host_seconds(n, 0), rows)
         return row
@@ -598,15 +603,11 @@ class StepCost:
 
     def _attention_s(self, stage: Stage, step: Step) -> float:
         """Seconds of a stage's attention of the decoding sequences."""
-        reading = self._read_s(stage, step.decodes, step.context_tokens, step.longest_tokens)
+        n = step.decodes
+        reading = max(stage.decode.seconds(n, step.context_tokens), stage.decode.seconds(1, step.longest_tokens))
         if step.drafted_tokens:
-            reading = max(reading, stage.verify.pace(step.decodes, step.drafted_tokens).seconds(step.context_tokens))
+            reading = max(reading, stage.verify.pace(n, step.drafted_tokens).seconds(step.context_tokens))
         return reading
-
-    def _read_s(self, stage: Stage, n: int, context_tokens: int, longest_tokens: int) -> float:
-        """Seconds in which a stage reads the caches of `n` sequences."""
-        together, longest = stage.decode.seconds(n, context_tokens), stage.decode.seconds(1, longest_tokens)
-        return together if together > longest else longest
 
     def _layered_steps(self) -> LayeredSteps:
         if self._layered is None:

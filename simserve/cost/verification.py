@@ -62,7 +62,7 @@ class VerifyAttention:
     def pace(self, sequences: int, drafted_tokens: int) -> Pace:
         """The arithmetic of a batch as a function of its contexts."""
         tokens = sequences + drafted_tokens
-        every = sum(seconds for most, seconds in self.rates if not most)
+        every = sum([seconds for most, seconds in self.rates if not most])
         bounded = tuple((most, tokens * seconds) for most, seconds in self.rates if most)
         return Pace(sequences, tokens / sequences * every, 0.5 * drafted_tokens, bounded)
 

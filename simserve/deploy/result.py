@@ -52,7 +52,10 @@ class Launch:
 
     def files(self) -> dict[str, str]:
         """Everything, by file name: the script, files that the commands read, manifests."""
-        head = [f"# {self.title} for {self.name}. Flags as of {self.checked}.", *(f"# ! {note}" for note in self.notes)]
+        head = [
+            f"# {self.title} for {self.name}. Flags as of {self.checked}. Each command starts one instance and stays.",
+            *(f"# ! {note}" for note in self.notes),
+        ]
         found = {COMMANDS: "\n".join([*head, "", self.script()])}
         for one in self.commands:
             found |= one.files

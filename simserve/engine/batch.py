@@ -189,7 +189,7 @@ class Batch:
         """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
         acceptance = self.instance.spec.accepts
         assert acceptance is not None
-        said = acceptance.accepted(request.row, request.generated_tokens, drafted)
+        said: Any = acceptance.accepted(request.row, request.generated_tokens, drafted)
         try:
             accepted = index(said)
         except TypeError:

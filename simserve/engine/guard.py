@@ -47,7 +47,8 @@ def _by_engine() -> bool:
 
 def guarded(kind: Any, called: str, private: bool = False, free: tuple[str, ...] = ()) -> type[Any]:
     """A subclass of the same layout that the engine alone may write, and, with `private`, whose private attributes it alone may read.
-    `called` = what policies know it as; `free` = attributes that may be set from anywhere."""
+    `called` = what policies know it as; `free` = attributes that may be set from anywhere. Of a dictionary others read a guarded copy: who
+    calls the methods of a dictionary is not known where the engine is compiled."""
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         if name not in free and not _by_engine():
@@ -57,7 +58,8 @@ def guarded(kind: Any, called: str, private: bool = False, free: tuple[str, ...]
     def get_attribute(self: Any, name: str) -> Any:
         if name[0] == "_" and name[:2] != "__" and not _by_engine():
             raise ReadOnlyError(f"reads {called}.{name}")
-        return kind.__getattribute__(self, name)
+        found = kind.__getattribute__(self, name)
+        return found if found.__class__ is not dict or _by_engine() else Members(found)
 
     def refusing(method: str) -> Callable[..., Any]:
         def refuse(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -125,7 +127,6 @@ def _guard_instance(instance: Instance) -> None:
         write(view, "verifying", batch.verifying)
         write(view, "prefilling", batch.prefilling)
         write(view, "swapped", batch.swapped)
-        lane.group.members = Members(lane.group.members)
         write(lane.group, "__class__", GROUPS[type(lane.group)])
         write(view.kv, "__class__", Kv)
         write(lane.plan, "__class__", Plan)

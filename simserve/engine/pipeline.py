@@ -88,7 +88,8 @@ class Pipeline:
 
     def _look(self, now: float) -> None:
         """Newcomers queue, and lanes that are idle may start steps."""
-        self._instance.intake.take_in()
+        if self._instance.intake.inbox:
+            self._instance.intake.take_in()
         self._dispatch(now)
 
     def others_work(self, lane: Lane) -> bool:
@@ -132,8 +133,10 @@ class Pipeline:
         while lane.boundary:
             self._happenings += 1
             lane.boundary.pop(0)(now)
-        self._instance.pull()
-        self._instance.intake.take_in()
+        if self._instance.kv_transfers is not None:
+            self._instance.pull()
+        if self._instance.intake.inbox:
+            self._instance.intake.take_in()
         lane.busy = False
         if self._yielding:
             self._yielding.clear()
@@ -146,6 +149,8 @@ class Pipeline:
         When no lane has a step in flight, no other request will give up memory: then requests from elsewhere are fetched, and lanes that
         have given up theirs are asked again, as long as any request is preempted.
         """
+        if self._stage_free_s[0] > now and self.claim is None:
+            return
         while True:
             self._preempted = False
             self._start_lanes(now)
@@ -167,7 +172,7 @@ class Pipeline:
             if free[0] > now:
                 return
             lane = lanes[(self._next_lane + turn) % len(lanes)]
-            if lane.busy or lane in self._yielding:
+            if lane.busy or (self._yielding and lane in self._yielding):
                 continue
             if lane.held == self._happenings and self.claim is None:
                 if not lane.plan.decodes:

@@ -48,11 +48,10 @@ class StageSpan:
     __slots__ = (
         "_free_s",
         "_growth",
-        "_idle",
         "_lanes",
         "_leaver",
         "_left",
-        "_next_lane",
+        "_order",
         "_rows",
         "_ticks",
         "by",
@@ -81,12 +80,13 @@ class StageSpan:
         self.free_s: list[list[float]] = []
         self.until_s = inf
         self.priority = 0
-        self.more = len(set(self.ends_s)) == len(flight)
         self._lanes = lanes
         self._free_s = list(stage_free_s)
-        self._next_lane = next_lane
+        turns = [place for place in [*range(next_lane, len(lanes)), *range(next_lane)] if lanes[place].plan.decodes]
+        self._order = turns
+        """Lanes in the order in which they start, again and again: the one that has waited longest."""
+        self.more = turns[len(turns) - len(flight) :] == self.lanes and len(set(self.ends_s)) == len(flight)
         self._leaver = leaver
-        self._idle = [lane.plan.decodes > 0 and not lane.busy for lane in lanes]
         self._ticks = [lane.group.tick + lane.busy for lane in lanes]
         self._growth = [lane.group.growth for lane in lanes]
         self._left = [_steps_alike(lane) - 1 for lane in lanes]
@@ -101,76 +101,61 @@ class StageSpan:
         return len(self.by) > before
 
     def _work_out(self, most: int) -> None:
-        lanes, left, ticks, growth, rows, idle, free = (
-            self._lanes,
-            self._left,
-            self._ticks,
-            self._growth,
-            self._rows,
-            self._idle,
-            self._free_s,
-        )
-        ends_s, who, used_at, taken = self.ends_s, self.lanes, self.used, self.taken
-        count, size, room = len(lanes), lanes[0].group.block_tokens, lanes[0].kv._free
-        next_lane, leaver, ended, begun = self._next_lane, self._leaver, len(used_at), len(taken)
+        lanes, left, ticks, growth, rows, free = self._lanes, self._left, self._ticks, self._growth, self._rows, self._free_s
+        starts_s, ends_s, who, by, used_at, taken = self.starts_s, self.ends_s, self.lanes, self.by, self.used, self.taken
+        size, room, order, working = lanes[0].group.block_tokens, lanes[0].kv._free, self._order, len(self._order)
+        ended, begun, leaver = len(used_at), len(taken), self._leaver
         used = taken[-1] if taken else 0
+        turn, last = begun % working, begun + self.flying - working
         while True:
-            now, place = ends_s[ended], who[ended]
-            leaves = leaver < 0 or now < free[0] or (now == free[0] and place <= leaver)
-            if leaves:
-                if not left[place]:
-                    self.more = False
+            lane = order[turn]
+            free_s = free[0]
+            # It starts when its step before has left the last stage, and the step of the lane before it the first one.
+            ready_s = ends_s[last] if last >= 0 else -1.0
+            own = ready_s >= free_s
+            now, place = (ready_s, lane) if own else (free_s, leaver)
+            while (
+                ended < len(ends_s)
+                and (end := ends_s[ended]) <= now
+                and (end < now or who[ended] < place or (not own and who[ended] == place))
+            ):
+                if not left[who[ended]]:
+                    self.until_s, self.priority, self.more = end, who[ended], False
                     break
-                if free[0] > now:
-                    ended += 1
-                    left[place] -= 1
-                    idle[place] = True
-                    used_at.append(used)
-                    continue
-            else:
-                now, place = free[0], leaver
-            chosen = next_lane
-            while not idle[chosen] and not (leaves and chosen == place):
-                chosen = chosen + 1 if chosen + 1 < count else 0
-                if chosen == next_lane:
-                    chosen = -1
-                    break
-            if chosen < 0:
-                leaver = -1
-                continue
-            if begun >= most:
-                break
-            need = growth[chosen][ticks[chosen] % size]
-            row = next(rows[chosen], None) if used + need <= room else None
-            if row is None:
-                self.more = False
-                break
-            end, free_s = now, []
-            for stage_free_s, stage_s in zip(free, row):  # noqa: B905 (as long as each other: `_rows`)
-                end = (stage_free_s if stage_free_s > end else end) + stage_s
-                free_s.append(end)
-            if end <= ends_s[-1] or free_s[0] <= now:  # a stage that takes no time: what comes first is not to be seen here
-                self.more = False
-                break
-            if leaves:
+                left[who[ended]] -= 1
                 ended += 1
-                left[place] -= 1
-                idle[place] = True
                 used_at.append(used)
-            idle[chosen] = False
-            free = free_s
+            if not self.more:
+                break
+            need = growth[lane][ticks[lane] % size]
+            if begun >= most or (own and not left[lane]) or used + need > room or (row := next(rows[lane], None)) is None:
+                self.until_s, self.priority, self.more = now, place, begun >= most
+                break
+            end, after = now, []
+            for stage_free_s, stage_s in zip(free, row):  # noqa: B905 (as long as each other: `_priced`)
+                end = (stage_free_s if stage_free_s > end else end) + stage_s
+                after.append(end)
+            if end <= ends_s[-1] or after[0] <= now:  # a stage that takes no time: what comes first is not to be seen here
+                self.until_s, self.priority, self.more = now, place, False
+                break
+            if own:
+                left[lane] -= 1
+                ended += 1
+                used_at.append(used)
+            free = after
             used += need
-            ticks[chosen] += 1
+            ticks[lane] += 1
             begun += 1
-            self.starts_s.append(now)
+            last += 1
+            turn = turn + 1 if turn + 1 < working else 0
+            starts_s.append(now)
             ends_s.append(end)
-            who.append(chosen)
-            self.by.append(place)
+            who.append(lane)
+            by.append(place)
             taken.append(used)
             self.free_s.append(free)
-            next_lane, leaver = (chosen + 1) % count, chosen
-        self._free_s, self._next_lane, self._leaver = free, next_lane, leaver
-        self.until_s, self.priority = now, place
+            leaver = lane
+        self._free_s, self._leaver = free, leaver
 
     def passed(self, clock: Clock) -> tuple[int, int]:
         """How many of its steps have ended by now, and how many have started in it."""
@@ -188,27 +173,26 @@ class StageSpan:
         used = kv._used
         if begun and not kv.take(self.taken[begun - 1]):
             raise InvariantError(f"invariant I3 is broken: {begun} steps of a pipeline have taken more KV blocks than were free")
-        plans, groups, logs = (
-            [lane.plan for lane in self._lanes],
-            [lane.group for lane in self._lanes],
-            [lane.log for lane in self._lanes],
-        )
-        noted = [0] * len(plans)
+        own: list[list[int]] = [[] for _ in self._lanes]
         for number in range(ended):
-            place = who[number]
-            plan, group = plans[place], groups[place]
-            decodes = plan.decodes
-            context = group.sum_base + decodes * (group.tick + 1 + noted[place])
-            noted[place] += 1
-            blocks = used + self.used[number]
-            logs[place].frombytes(span_bytes(1, self.starts_s[number], decodes, context, 0, 0, 0, blocks, plan.waiting))
+            own[who[number]].append(number)
         for number in range(first, first + begun):
             lane = self._lanes[who[number]]
             lane.step_end_s.append(self.ends_s[number])
             lane.held_steps -= 1
-        for lane, over in zip(self._lanes, noted, strict=True):
-            lane.group.tick += over
+        starts_s, blocks = self.starts_s, self.used
+        for lane, numbers in zip(self._lanes, own, strict=True):
             lane.busy = False
+            if numbers:
+                decodes, waiting = lane.plan.decodes, lane.plan.waiting
+                context = lane.group.context_tokens()
+                contexts = range(context, context + decodes * len(numbers), decodes)
+                steps = [
+                    span_bytes(1, starts_s[number], decodes, tokens, 0, 0, 0, used + blocks[number], waiting)
+                    for number, tokens in zip(numbers, contexts, strict=True)
+                ]
+                lane.log.frombytes(b"".join(steps))
+                lane.group.tick += len(numbers)
         for number in range(ended, first + begun):
             lane = self._lanes[who[number]]
             lane.busy = True

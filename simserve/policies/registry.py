@@ -108,9 +108,7 @@ def _check_class(found: Any, where: str, base: type[PolicyParams]) -> None:
         raise ConfigError(f"{where}: its Params must be a subclass of {base.__name__} (simserve/contracts/policies.py)")
     try:
         signature(found).bind(object())
-    except ValueError:  # of compiled code, whose parameters are not told
-        return
-    except TypeError:
+    except (TypeError, ValueError):
         raise ConfigError(f"{where}: it must be made by {clipped(found.__name__)}(params) (simserve/contracts/policies.py)") from None
 
 

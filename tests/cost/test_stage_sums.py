@@ -50,6 +50,15 @@ def test_stage_times_are_the_parts_added_up(model: str, parallel: Parallel, earl
         assert list(other.stage_times(step)) == from_parts(other, step)
 
 
+@pytest.mark.parametrize(("model", "parallel", "early"), MODELS)
+@pytest.mark.parametrize("steps", [1, 7, 90])
+def test_decode_steps_ahead_are_those_steps(model: str, parallel: Parallel, early: float, steps: int) -> None:
+    cost = StepCost(load_model(model), load_profile("h100-sxm-80gb"), HOST, parallel, options=CostOptions(prefill_layer_fraction=early))
+    step = Step.of([100, 3000, 17])
+    ahead = [tuple(row) for row in cost.stage_decode_times(step, steps)]
+    assert ahead == [tuple(cost.stage_times(step.after(i))) for i in range(steps)]
+
+
 def test_stages_of_alike_layers_share_their_attention() -> None:
     profile = load_profile("h100-sxm-80gb")
     even = StepCost(load_model("llama-2-7b"), profile, HOST, Parallel(pp=4))

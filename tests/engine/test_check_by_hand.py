@@ -272,6 +272,7 @@ def test_the_audit_notices_a_wrong_verification() -> None:
         audit(lane)
 
 
+@pytest.mark.pure("a part of the engine is replaced")
 def test_a_checked_run_ends_with_all_memory_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that is lost with the very last request is found too."""
     from simserve.engine.simulate import Simulation

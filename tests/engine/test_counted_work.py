@@ -9,6 +9,8 @@ from benchmarks.counted_work import PYTHON, cases, counted, recorded
 TOLERANCE = 1.02
 """A change that costs more says so: `python -m benchmarks.counted_work --write`, and why in its commit."""
 
+pytestmark = pytest.mark.pure("calls are counted where methods are replaced")
+
 OF_PYTHON = "function calls"
 """Versions of Python differ in these only."""
 

@@ -320,6 +320,7 @@ def _failing(case: Case) -> set[str]:
     return found | {c[:2] for c in differences(*runs)}
 
 
+@pytest.mark.pure("a part of the engine is replaced")
 @pytest.mark.parametrize("what", SABOTAGED)
 def test_a_sabotaged_engine_is_noticed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     invariant, case, sabotage = SABOTAGED[what]
@@ -331,6 +332,7 @@ def test_a_sabotaged_engine_is_noticed(what: str, monkeypatch: pytest.MonkeyPatc
         assert f"invariant {invariant}" in str(error)
 
 
+@pytest.mark.pure("a part of the engine is replaced")
 def test_check_notices_a_leak_while_running(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--check` runs the same rules live."""
     simulate(ROOMY.workload(), [ROOMY.spec()], check=True)
@@ -339,6 +341,7 @@ def test_check_notices_a_leak_while_running(monkeypatch: pytest.MonkeyPatch) -> 
         simulate(ROOMY.workload(), [ROOMY.spec()], check=True)
 
 
+@pytest.mark.pure("a part of the engine is replaced")
 @pytest.mark.parametrize("saboteur", [_keep_what_was_freed, _held_one_less, _shorter_tables, _draft_in_silence, _forget_nothing])
 def test_check_notices_a_group_that_miscounts_its_drafts(saboteur: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """While running, from the members: drafted, accepted and attended tokens, pairs and blocks of the coming step."""

@@ -134,6 +134,7 @@ def a_lane(index: int, decoding: dict[int, Any] | None = None, prefilling: Any =
     return SimpleNamespace(index=index, group=SimpleNamespace(members=decoding or {}), batch=SimpleNamespace(prefilling=list(prefilling)))
 
 
+@pytest.mark.pure("a stand-in for a pipeline")
 def test_the_lane_of_the_request_that_waits_for_memory_is_asked_first_and_one_that_has_left_waits_for_none() -> None:
     request, other = SimpleNamespace(row=3), SimpleNamespace(row=4)
     places = [

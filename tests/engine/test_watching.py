@@ -51,6 +51,7 @@ def test_none_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert told < 1.3 * below, "and not of many others"
 
 
+@pytest.mark.pure("a part of the engine is replaced")
 def test_a_poll_looks_closely_only_at_instances_that_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     import simserve
     from simserve.engine.instance import Instance

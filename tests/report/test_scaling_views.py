@@ -139,12 +139,12 @@ def test_the_files_page_and_terminal(run: Result, tmp_path: Path, capsys: pytest
     ).to_dict()  # fmt: skip
     assert (out / "plots" / "scaling.png").is_file()
     page = (out / "report.html").read_text()
-    assert "Scaling log" in page and "node ordered" in page and "Device-hours" in page
+    assert "Scaling log" in page and "node 1 ordered" in page and "Device-hours" in page
     again, note = stored.report()
     assert "Scaling log" in again and not note
     Console(width=80).print(summary_table(run))
     shown = capsys.readouterr().out
-    assert "node ordered 1" in shown and "Missed the SLO" in shown and "booting" in shown
+    assert "node 1 ordered" in shown and "Missed the SLO" in shown and "booting" in shown
     plain = simserve.run({**BASE, "cluster": {}, "workload": {**BASE["workload"], "count": 5}})
     bare = plain.write(tmp_path / "bare")
     assert not (bare / "scaling.parquet").exists() and not (bare / "plots" / "scaling.png").exists()

@@ -70,13 +70,16 @@ def _line(log: Sequence[Row], at: int) -> list[str]:
     while last + 1 < len(log) and log[last + 1].time_s == row.time_s:
         last += 1
     after = log[last]
-    which = f" {row.instance}" if row.instance is not None else f" {row.node}" if row.node is not None else ""
     what = row.event
-    if row.event == DECISION:
+    if row.instance is not None:
+        what = f"instance {row.instance} {row.event}"
+    elif row.node is not None:
+        what = row.event.replace("node", f"node {row.node}", 1)
+    elif row.event == DECISION:
         what = " ".join([row.controller, *([] if row.role in ("", "mixed") else [row.role])])
     return [
         clock(row.time_s),
-        f"{what}{which}",
+        what,
         _why(row),
         f"{row.actual} to {row.desired}" if row.event == DECISION else "",
         str(after.ready),

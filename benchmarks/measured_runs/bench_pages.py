@@ -23,8 +23,7 @@ SHAREGPT = (1.1, 0.95)
 
 PRUNED = (1024.0, 2048.0)
 """Longest prompt and answer that `vllm bench serve` takes from ShareGPT (vllm/benchmarks/datasets.py,
-is_valid_sequence; of an answer, prompt and answer together). One answer of 4,000 tokens, at 40 ms each, is longer than a measured run.
-Ascend's rows are drawn so; those of GPUs without the bound, as what was learned from them and is kept of them was."""
+is_valid_sequence; of an answer, prompt and answer together). One answer of 4,000 tokens, at 40 ms each, is longer than a measured run."""
 
 _BOARDS = {"h100-sxm-80gb": "h100-pcie"}
 """Boards that the pages name by their chip. That their H100s are PCIe boards is inferred: one decodes Qwen3-32B at 1.5 TB/s, the SXM5 board
@@ -36,9 +35,9 @@ def read(table: pd.DataFrame, dataset: str) -> list[Case]:
     return [_case(row, dataset, index) for index, row in table.iterrows()]
 
 
-def sharegpt(mean: float | None, which: int, gpu: str) -> Lengths:
+def sharegpt(mean: float | None, which: int) -> Lengths:
     """Lengths of ShareGPT's prompts (0) or answers (1)."""
-    return Lengths(mean or 1.0, "lognormal", high=PRUNED[which] if gpu.startswith("ascend") else 0.0, spread=SHAREGPT[which])
+    return Lengths(mean or 1.0, "lognormal", high=PRUNED[which], spread=SHAREGPT[which])
 
 
 def _case(row: Any, dataset: str, index: Any) -> Case:
@@ -78,8 +77,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         kernel = expert_kernel(version, load_model(model, quantisation=quantisation), gpu, split)
     load = Load(
         "closed" if concurrency else "burst",
-        sharegpt(prompt, 0, gpu) if text_lengths else Lengths(prompt or 1.0),
-        sharegpt(output, 1, gpu) if text_lengths else Lengths(output or 1.0),
+        sharegpt(prompt, 0) if text_lengths else Lengths(prompt or 1.0),
+        sharegpt(output, 1) if text_lengths else Lengths(output or 1.0),
         requests=count,
         concurrency=concurrency,
     )

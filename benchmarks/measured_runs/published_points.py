@@ -61,8 +61,8 @@ def _case(row: Any, dataset: str, index: Any) -> Case:
         model=model or str(row["model"]),
         load=Load(
             "open" if rate else "closed",
-            sharegpt(told["input_tokens"], 0, gpu) if text else Lengths(told["input_tokens"] or 1.0),
-            sharegpt(told["output_tokens"], 1, gpu) if text else Lengths(told["output_tokens"] or 1.0),
+            sharegpt(told["input_tokens"], 0) if text else Lengths(told["input_tokens"] or 1.0),
+            sharegpt(told["output_tokens"], 1) if text else Lengths(told["output_tokens"] or 1.0),
             requests=int(told["num_requests"] or 0),
             concurrency=int(told["concurrency"] or 0),
             rate_per_s=1.0 if rate else 0.0,

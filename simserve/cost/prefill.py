@@ -64,8 +64,9 @@ class PrefillAttention:
             extra += added
             if alone > most_expensive:
                 most_expensive, most_expensive_added = alone, added
-        # Data-parallel replicas share the chunks; the most expensive one stays whole on its own.
-        return most_expensive + (extra - most_expensive_added) / self._replicas
+        # Data-parallel replicas share the chunks: that with the most expensive one takes others when the mean replica has more to do.
+        beside = extra / self._replicas - most_expensive_added
+        return most_expensive + beside if beside > 0.0 else most_expensive
 
     def _at(self, table: list[list[float]], new: int, context: int) -> float:
         xs, ys = self._new_knots, self._context_knots

@@ -54,13 +54,12 @@ class KernelModel:
 
     @property
     def label(self) -> str:
-        """`gemm bf16, vllm 0.24.0`, `gemm bf16, fitted efficiency` or `gemm bf16, roofline estimate`."""
+        """`gemm bf16, vllm 0.24.0`, `gemm bf16 (fitted efficiency)` or `gemm bf16, roofline estimate`."""
         kv = f" kv {self.context.kv_dtype}" if self.context.kv_dtype not in ("", self.context.dtype) else ""
+        what = f"{self.operator.name} {self.context.dtype}{kv}"
         if self.entry is not None:
-            by = " ".join(p for p in (self.entry.backend, self.entry.kernel) if p)
-        else:
-            by = "roofline estimate" if self.efficiency is None else f"{self.status} efficiency"
-        return f"{self.operator.name} {self.context.dtype}{kv}, {by}"
+            return f"{what}, {' '.join(p for p in (self.entry.backend, self.entry.kernel) if p)}"
+        return f"{what}, roofline estimate" if self.efficiency is None else f"{what} ({self.status} efficiency)"
 
     @cached_property
     def _coefficients(self) -> bytes:

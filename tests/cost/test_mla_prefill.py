@@ -94,3 +94,17 @@ def test_a_context_costs_extra_and_no_context_nothing() -> None:
     assert all(np.diff(times) > 0)
     # 1,024 tokens after 1,024 make the pairs of a prompt of 2,048 but for those of its first half: three times as many as without.
     assert times[1] < attention.seconds([Slice(2048, 0)])
+
+
+@pytest.mark.parametrize(("prompts", "replicas", "each"), [(32, 32, 1), (32, 8, 4), (3, 8, 1), (8, 4, 2)])
+def test_equal_prompts_of_attention_replicas_take_as_long_as_those_of_one_of_them(prompts: int, replicas: int, each: int) -> None:
+    kernels = KernelChoice(load_profile("l40s"), analytic=True)
+    shared, own = (PrefillAttention(kernels, latent_layers(), 32_768, count) for count in (replicas, 1))
+    assert shared.seconds([Slice(1024, 0)] * prompts) == pytest.approx(own.seconds([Slice(1024, 0)] * each))
+
+
+def test_a_replica_with_a_long_prompt_takes_no_other_while_the_others_have_less_to_do() -> None:
+    kernels = KernelChoice(load_profile("l40s"), analytic=True)
+    shared, own = (PrefillAttention(kernels, latent_layers(), 32_768, count) for count in (4, 1))
+    assert shared.seconds([Slice(16_384, 0), *[Slice(1024, 0)] * 3]) == own.seconds([Slice(16_384, 0)])
+    assert shared.seconds([Slice(16_384, 0), *[Slice(1024, 0)] * 6000]) > own.seconds([Slice(16_384, 0)])

@@ -101,7 +101,7 @@ def test_every_operator_says_what_stands_behind_it(name: str) -> None:
     for stated in profile.document.efficiencies:
         model = profile.estimate(stated.operator, stated.dtypes[0] if stated.dtypes else "bf16")
         assert model.status == stated.status
-        assert model.label.endswith(f"{stated.status} efficiency")
+        assert model.label.endswith(f"({stated.status} efficiency)")
         assert model.validated == (stated.status == "measured")
     assert load_profile("a10").estimate("gemm", "bf16").status == "assumed"
     assert load_profile("a100-sxm-80gb").operator("gemm", "bf16").status == "measured"

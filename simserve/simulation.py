@@ -38,7 +38,7 @@ def streamed_or_whole(
         reason = _whole_because(experiment, parts, bands) if above else ""
         if above and not reason:
             return _in_pieces(experiment, parts, progress, check, requests_file)
-        parts = parts.with_all_requests()
+        parts = parts.with_all_requests(experiment)
         result = simulated_parts(experiment, parts, progress=progress, check=check, believe=True)
     if reason:
         said = f"Recorded whole, in memory that grows with its {requests:,} requests, for {reason} (stream_above)."

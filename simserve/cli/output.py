@@ -56,6 +56,16 @@ def staged(target: Path, *, force: bool) -> Iterator[Path]:
 
 
 @contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """A place for a file beside the directory of `staged`, from which it may be moved; afterwards it is not there."""
+    part = folder.with_name(f"{folder.name}.requests")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
 def kept(part: Path, target: Path) -> Iterator[None]:
     """Keeps the requests that a run has written to `part` when the block is left by an exception: beside `target`, under a name that no
     result has."""

@@ -45,7 +45,7 @@ def run(
 ) -> None:
     """Simulate an experiment: a table on the terminal, and a directory with summary, requests, plots and a report."""
     from simserve import api
-    from simserve.cli.output import kept, staged
+    from simserve.cli.output import beside, kept, staged
     from simserve.config.experiment import load
     from simserve.progress.run import shown
 
@@ -61,9 +61,9 @@ def run(
             experiment, [*changes, *draws], target, loaded.spec.output.model_dump(), force=force, as_json=as_json, check=check, quiet=quiet
         )
         return
-    with staged(target, force=force) as folder:
-        with shown(not quiet) as progress, kept(folder / "requests.part", target):
-            result = api.run(loaded, progress=progress or False, check=check, intervals=0, requests_file=folder / "requests.part")
+    with staged(target, force=force) as folder, beside(folder) as part:
+        with shown(not quiet) as progress, kept(part, target):
+            result = api.run(loaded, progress=progress or False, check=check, intervals=0, requests_file=part)
         if loaded.spec.intervals:
             from simserve.study.intervals import bands, steps_of
 

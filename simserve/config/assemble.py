@@ -42,8 +42,9 @@ class Assembly:
     given: PythonPolicies = python_policies.NONE
     """Policy objects that stand in for those that the experiment names."""
 
-    def with_all_requests(self) -> Assembly:
-        """The same with no request left to be drawn while the run goes on."""
+    def with_all_requests(self, experiment: Experiment) -> Assembly:
+        """The same with no request left to be drawn while the run goes on. Raises ConfigError where memory cannot hold them."""
+        check_memory(experiment)
         return replace(self, workload=whole(self.workload))
 
     def resolved(self, experiment: Experiment) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     Raises SimserveError: an unreadable trace, weights that do not fit the device...
     """
     spec = experiment.spec
-    check_memory(experiment)
+    check_memory(experiment, pieces=draw)
     section = spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     instances: list[InstanceSpec] = []

@@ -19,9 +19,6 @@ from simserve.workload.requests import Workload
 REQUEST_BYTES = 600
 """Memory of one request with its records and metrics: 565 bytes in runs of 200,000 open arrivals."""
 
-STREAMED_REQUEST_BYTES = 200
-"""Memory of one request of a run in pieces, beyond those in flight: its row of the workload, and what makes it."""
-
 INSTANCE_BYTES = 15_000
 """Memory of one instance: runs of 3,000 against runs of one."""
 
@@ -31,13 +28,13 @@ MOST_TICKS = 1_000_000_000
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-def check_memory(experiment: Experiment) -> None:
-    """Raises ConfigError when the requests that the workload states, and the instances, need more memory than this machine has."""
+def check_memory(experiment: Experiment, pieces: bool = False) -> None:
+    """Raises ConfigError when the requests that the workload states, and the instances, need more memory than this machine has. `pieces`:
+    requests beyond `stream_above` leave while the run goes on."""
     requests = _stated_requests(experiment.spec.workload)
     instances = sum(group.max_count for group in experiment.groups)
-    whole = min(requests, experiment.spec.stream_above)
-    of_requests = whole * REQUEST_BYTES + (requests - whole) * STREAMED_REQUEST_BYTES
-    needed, there = of_requests + instances * INSTANCE_BYTES, memory_bytes()
+    kept = min(requests, experiment.spec.stream_above) if pieces else requests
+    needed, there = kept * REQUEST_BYTES + instances * INSTANCE_BYTES, memory_bytes()
     if needed > there:
         raise ConfigError(
             f"{experiment.name}: {requests:,} requests on {instances:,} instance{'s' if instances > 1 else ''} need about "

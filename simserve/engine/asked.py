@@ -50,9 +50,9 @@ class Asked:
             self.patience_s.frombytes(patience_s.tobytes() if isinstance(patience_s, np.ndarray) else np.full(len(table), inf).tobytes())
         self.stated.append(table)
 
-    def let_go(self, rows: int) -> None:
+    def drop_first(self, rows: int) -> None:
         """The next rows of a sliding run have ended."""
         for column in (*self._whole(), self.patience_s):
             if column is not None:
-                column.let_go(rows)
-        self.stated.let_go(rows)
+                column.drop_first(rows)
+        self.stated.drop_first(rows)

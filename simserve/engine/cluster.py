@@ -206,7 +206,7 @@ class Cluster:
     def _progress(self) -> tuple[int, int, int]:
         """Differs when a request has come or ended, or a step has begun or ended."""
         return *self._listener.requests_left(), sum(
-            lane.steps_let_go + len(lane.step_end_s) for instance in self.instances for lane in instance.lanes
+            lane.steps_dropped + len(lane.step_end_s) for instance in self.instances for lane in instance.lanes
         )
 
     def _requests_in_system(self) -> bool:

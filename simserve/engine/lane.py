@@ -73,7 +73,7 @@ class Lane:
         "scheduler",
         "signals",
         "step_end_s",
-        "steps_let_go",
+        "steps_dropped",
         "verified",
         "verified_ticks",
         "view",
@@ -101,7 +101,7 @@ class Lane:
         self.boundary: list[Callable[[float], None]] = []
         """What waits for the end of the step in progress."""
         self.step_end_s = array("d")
-        self.steps_let_go = 0
+        self.steps_dropped = 0
         """Steps before the first in `step_end_s` (`pieces.py`)."""
         self.log = array("d")
         self.verified_ticks = array("q")
@@ -233,7 +233,7 @@ class Lane:
             else:
                 times = self.cost.verify_times(speculating.steps_ahead(steps))
             if self.jitter is not None:
-                times = self.jitter.several(times, self.steps_let_go + self._span_first, plan.decodes)
+                times = self.jitter.several(times, self.steps_dropped + self._span_first, plan.decodes)
             if isinstance(times, list):
                 times[0] += now
                 ends.extend(accumulate(times))
@@ -250,7 +250,7 @@ class Lane:
         else:
             end = self.cost.step_time(plan)
             if self.jitter is not None:
-                end = self.jitter.one(end, self.steps_let_go + self._span_first, plan.decodes)
+                end = self.jitter.one(end, self.steps_dropped + self._span_first, plan.decodes)
             for swap_s in plan.swap_times_s:
                 end = end + swap_s
             end = end + now
@@ -278,7 +278,7 @@ class Lane:
             return tuple(times)
         first, *rest = times
         if self.jitter is not None:
-            first = self.jitter.one(first, self.steps_let_go + len(self.step_end_s), plan.decodes)
+            first = self.jitter.one(first, self.steps_dropped + len(self.step_end_s), plan.decodes)
         for swap_s in plan.swap_times_s:
             first += swap_s
         return (first, *rest)
@@ -466,11 +466,11 @@ class Lane:
         """Of the steps in `step_end_s`, those that are over and have been handed out."""
         return self._span_first if self.busy else len(self.step_end_s)
 
-    def let_go(self, steps: int) -> None:
+    def drop_first(self, steps: int) -> None:
         """The first steps, which are over, and the log: they are no longer here."""
         del self.step_end_s[:steps]
         self._span_first = 0
-        self.steps_let_go += steps
+        self.steps_dropped += steps
         self.log, self.verified_ticks, self.layered, self.verified = array("d"), array("q"), array("q"), array("q")
 
     def crash(self) -> list[LiveRequest]:

@@ -39,7 +39,7 @@ class Run(Protocol):
     pieces: InPieces | None
 
     def append(self, table: RequestTable) -> None: ...
-    def let_go(self, rows: int) -> None: ...
+    def drop_first(self, rows: int) -> None: ...
 
 
 Pieces = Callable[[Piece], None]
@@ -123,7 +123,7 @@ class InPieces:
         rows = row - first_row
         columns, noted = run.recorder.take(rows)
         table = self._leave(rows)
-        run.let_go(rows)
+        run.drop_first(rows)
         ticks = [lane.tick_end_s() for lane in held]
         emissions = _from(noted, first_row, self._ticks).emissions(ticks)
         known_s = min(now, float(np.nanmin(run.recorder.released_s.rest(), initial=now)))
@@ -170,7 +170,7 @@ def _taken(lane: Lane) -> LaneLog:
     """The steps of a lane that are over and have been handed out; they are no longer there."""
     steps = lane.steps_over
     log = lane_log(lane, np.array(lane.step_end_s[:steps]))
-    lane.let_go(steps)
+    lane.drop_first(steps)
     return log
 
 

@@ -225,7 +225,7 @@ class Recorder:
         self._void = {}
         self._segments, self._segment_prefill_end_s = array("q", left.segments.tobytes()), array("d", left.prefill_end_s.tobytes())
         self._bursts, self._courses = array("q", left.bursts.tobytes()), left.courses
-        return self._columns(lambda column: column.let_go(rows)), noted
+        return self._columns(lambda column: column.drop_first(rows)), noted
 
     def earliest_ticks(self, lanes: int) -> list[int | None]:
         """For each lane the first tick of the segments that are here; None without any."""

@@ -189,10 +189,10 @@ class Simulation:
         self._has_stated = bool(self._asked.stated)
         self.source.append(table, self.end_of)
 
-    def let_go(self, rows: int) -> None:
+    def drop_first(self, rows: int) -> None:
         """The next rows of a sliding run have ended, and have been recorded."""
-        self._asked.let_go(rows)
-        self.source.let_go(rows)
+        self._asked.drop_first(rows)
+        self.source.drop_first(rows)
 
     def end_of(self, row: int) -> float | None:
         """When a row has ended, seconds; None if it has not."""

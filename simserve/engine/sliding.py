@@ -41,7 +41,7 @@ class Sliding:
         """Further rows, as the machine has them."""
         self._values.frombytes(values)
 
-    def let_go(self, rows: int) -> Any:
+    def drop_first(self, rows: int) -> Any:
         """The next `rows` rows as an array of their own; they are no longer here."""
         if isinstance(self._values, list):
             gone: Any = self._values[:rows]

@@ -24,7 +24,7 @@ class Source:
     """Tells the listener of every row of the workload at its time (`request_due`). The engine reports endings with `ended`.
 
     open_ended  rows will be appended; until `close` another arrival is to come, at a time that is not known yet
-    sliding     rows may leave when they have ended (`let_go`)
+    sliding     rows may leave when they have ended (`drop_first`)
     """
 
     __slots__ = (
@@ -129,9 +129,9 @@ class Source:
         """Whether there may be rows beyond those that are known."""
         return self.open_ended or self.refill is not None
 
-    def let_go(self, rows: int) -> None:
+    def drop_first(self, rows: int) -> None:
         """The next rows of a sliding run have ended."""
-        self._arrival_s.let_go(rows)
+        self._arrival_s.drop_first(rows)
 
     def close(self) -> None:
         """No more rows will be appended."""

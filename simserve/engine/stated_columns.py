@@ -20,7 +20,7 @@ class StatedColumns:
     __slots__ = ("_rows", "_values")
 
     def __init__(self, table: RequestTable | None = None, sliding: bool = False) -> None:
-        """`sliding`: rows may leave (`let_go`)."""
+        """`sliding`: rows may leave (`drop_first`)."""
         others = [] if table is None else table.other_columns()
         self._rows = 0 if table is None else len(table)
         plain = {column.name: _plain(column, values) for column, values in others if column.visible}
@@ -38,10 +38,10 @@ class StatedColumns:
             values.extend(more.get(name, [None] * len(table)))
         self._rows += len(table)
 
-    def let_go(self, rows: int) -> None:
+    def drop_first(self, rows: int) -> None:
         """The next rows of a sliding run have ended."""
         for values in self._values.values():
-            values.let_go(rows)
+            values.drop_first(rows)
 
     def value(self, name: str, row: int) -> Value:
         """What a row states, None where it states nothing. Raises PolicyError for a column that is none, is hidden from policies or is a

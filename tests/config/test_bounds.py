@@ -62,7 +62,7 @@ def test_a_number_out_of_bounds_is_named_with_its_bound(write: Write, change: st
 def test_more_requests_than_memory_holds_are_said_before_they_are_made(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(size, "memory_bytes", lambda: 16 * 2**30)
     message = complaint(write(), "workload.count=100000000")
-    assert "100,000,000 requests on 3 instances need about 19 GiB of memory, this machine has 16" in message
+    assert "100,000,000 requests on 3 instances need about 56 GiB of memory, this machine has 16" in message
     monkeypatch.setattr(size, "memory_bytes", lambda: 2**20)
     assert "need about" in complaint(write(), "cluster.instances=[{count: 1000}]")
 

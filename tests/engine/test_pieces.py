@@ -109,11 +109,11 @@ def test_requests_that_wait_for_others_are_refused(workload: Any, said: str) -> 
         in_pieces(case(1, 20, workload=workload), 10)
 
 
-def test_rows_that_have_been_let_go_are_not_read() -> None:
+def test_rows_that_have_been_drop_first_are_not_read() -> None:
     from array import array
 
     column = Sliding(array("q", [5, 6, 0, 8]))
-    assert column.let_go(2).tolist() == [5, 6]
+    assert column.drop_first(2).tolist() == [5, 6]
     assert (len(column), column[3], column.unended()) == (4, 8, 2)
     with pytest.raises(LookupError, match="row 1 has been let go"):
         column[1]

@@ -134,6 +134,14 @@ def test_what_a_run_in_pieces_does_not_have(monkeypatch: pytest.MonkeyPatch, tmp
             ask()
 
 
+def test_the_sample_of_a_long_run_is_even(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("simserve.report.streamed.spool._SAMPLE_ROWS", 30)
+    result = streamed(case(1, 200), monkeypatch, rows=7)
+    assert result._spool.sample()["request"].tolist() == list(range(0, 200, 8))
+    result.write(tmp_path / "out", plots=False)
+    assert "Drawn from every 8th request." in (tmp_path / "out" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_percentiles_within_the_stated_error(seed: int) -> None:
     """Values over fourteen powers of ten, NaN and zeros among them, in uneven portions; and the same with weights."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simserve.errors import OutputError
+from simserve.report.arrow import column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,11 +61,13 @@ class RequestSpool:
             self._flush()
 
     def _keep(self, table: pa.Table) -> None:
-        first = -self.rows % self.every
-        self._sample.append(table.take(np.arange(first, len(table), self.every)))
+        import pyarrow as pa
+
+        self._sample.append(_even(table, -self.rows % self.every, self.every))
         if sum(len(part) for part in self._sample) > _SAMPLE_ROWS:
             self.every *= 2
-            self._sample = [_even(part, self.every) for part in self._sample]
+            whole = pa.concat_tables(self._sample).unify_dictionaries()
+            self._sample = [_even(whole, 0, 2)]
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -95,6 +98,6 @@ class RequestSpool:
         return frame
 
 
-def _even(table: pa.Table, every: int) -> pa.Table:
-    """The rows of a table of requests whose numbers are multiples of `every`."""
-    return table.filter(np.asarray(table.column("request")) % every == 0)
+def _even(table: pa.Table, first: int, every: int) -> pa.Table:
+    """Every so-manyth row of a table, from a row on."""
+    return table if every == 1 else table.take(column(np.arange(first, len(table), every, dtype=np.int64)))

@@ -1,0 +1,53 @@
+"""`simserve run` of more requests than are recorded whole: files as of any run; of an interrupted one the requests written until then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.counted_work import case
+from simserve.cli import main
+from simserve.report.streamed.spool import RequestSpool
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("simserve.engine.pieces.PIECE_REQUESTS", 20)
+    path = tmp_path / "many.yaml"
+    path.write_text(json.dumps({**case(1, 200), "stream_above": 100}))
+    return path
+
+
+def test_its_files_are_those_of_any_run(experiment: Path) -> None:
+    out = experiment.parent / "out"
+    for force in ([], ["--force"]):
+        assert main(["run", str(experiment), "--out", str(out), "--quiet", "--no-plots", *force]) == 0
+        assert {path.name for path in out.iterdir()} == {"experiment.resolved.yaml", "report.html", "requests.parquet", "summary.json"}
+    assert json.loads((out / "summary.json").read_text())["streamed"] == {"quantiles_relative_error": 2.0**-11}
+    assert pq.read_metadata(out / "requests.parquet").num_rows == 200
+    assert {path.name for path in experiment.parent.iterdir()} == {"many.yaml", "out"}
+
+
+def test_an_interrupted_run_keeps_the_requests_written_until_then(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add, calls = RequestSpool.add, []
+
+    def interrupted(spool: RequestSpool, table: Any) -> None:
+        calls.append(len(table))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        add(spool, table)
+
+    monkeypatch.setattr(RequestSpool, "add", interrupted)
+    out = experiment.parent / "out"
+    assert main(["run", str(experiment), "--out", str(out), "--quiet"]) == 130
+    kept = experiment.parent / "out.interrupted.parquet"
+    said = capsys.readouterr().err
+    assert str(kept) in said and "no result was written" in said and not out.exists()
+    assert pq.read_table(kept).column("request").to_pylist() == list(range(sum(calls[:3])))
+    assert {path.name for path in experiment.parent.iterdir()} == {"many.yaml", kept.name}

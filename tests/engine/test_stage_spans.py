@@ -159,7 +159,7 @@ def test_migration_and_polls_in_the_middle_of_a_span(seed: int, spans: Counter[s
 
     records = same_both_ways(run)
     assert records.moves is not None and (records.moves.outcome == 0).any()
-    assert spans["steps"] > 0
+    assert spans["steps"] > 0 and spans["cut"] > 0
 
 
 class Halved(CostWrapper):

@@ -66,7 +66,7 @@ class Pipeline:
 
     def poke(self) -> None:
         """Something outside has changed: plan again."""
-        self._waker.soon()
+        self.arrived()
 
     def at_boundary(self, lane: Lane, action: Callable[[float], None]) -> None:
         """Calls `action(now)` between two steps of the lane."""

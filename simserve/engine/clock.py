@@ -38,6 +38,11 @@ class Clock(simpy.Environment):
         """Events to come, those included for which there is a place and not yet a time."""
         return len(self._queue) - self._withdrawn + self._reserved
 
+    @property
+    def to_come(self) -> list[tuple[float, int, int, Any]]:
+        """Time, priority, number and event of all that is scheduled, as a heap."""
+        return self._queue  # type: ignore[return-value]
+
     def run(self, until: Any = None) -> Any:
         """As SimPy's: until nothing is to come, a time, or an event of SimPy's."""
         if until is not None:

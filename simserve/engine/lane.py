@@ -407,7 +407,8 @@ class Lane:
             for request in in_turn:
                 self.batch.end(request, now)
             self.instance.ended(ended, now)
-            self.runner.gave_up_kv()
+            if self._stages > 1:
+                self.runner.gave_up_kv()
         plan.prefill_requests = len(slices)
         plan.prefill_tokens = prefill_tokens
         plan.prefill_pairs = pairs

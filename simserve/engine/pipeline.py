@@ -4,11 +4,12 @@ stages that share memory")."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from simserve.contracts import capable
 from simserve.engine.clock import Event
-from simserve.engine.events import STAGE_FREE
+from simserve.engine.events import STAGE_FREE, STEP_ENDS
 from simserve.engine.lane import Lane
 from simserve.engine.request import LiveRequest
 from simserve.engine.runner import Waker
@@ -227,7 +228,7 @@ class Pipeline:
             self._unworthy = happenings
             return
         span = StageSpan(lanes, self._stage_free_s, self._next_lane, self._leaver)
-        if not span.go_on():
+        if not span.go_on(self._next_urgent_s()):
             self._unworthy = happenings
             return
         for lane in lanes:
@@ -237,6 +238,12 @@ class Pipeline:
         self._span = span
         self._next_of(span)
 
+    def _next_urgent_s(self) -> float:
+        """When something comes that is no step's: known where there is one instance, inf elsewhere."""
+        if len(self._instance.signals.outstanding) > 1:
+            return inf
+        return min([time_s for time_s, priority, _, _ in self._instance.clock.to_come if priority < STEP_ENDS], default=inf)
+
     def _next_of(self, span: StageSpan) -> None:
         """What comes after the steps that are worked out."""
         self._span_event = self._instance.clock.at(span.until_s, self._span_passed, self.lanes[span.priority].priority)
@@ -245,7 +252,7 @@ class Pipeline:
         """All steps that were worked out have passed: more of them, or what comes next, which is an event of its own, at this time."""
         if event is self._span_event:
             assert self._span is not None
-            if self._span.go_on():
+            if self._span.go_on(self._next_urgent_s()):
                 self._next_of(self._span)
             else:
                 self.settle()

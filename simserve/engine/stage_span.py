@@ -7,7 +7,7 @@ comparisons as in `Pipeline`, in the same order, without plans and events in bet
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,10 @@ FIRST_STEPS = 16
 """Worked out at first, and as many as there are already each time that these have passed: of those that are in vain when something happens
 there are no more than of the others, or 16."""
 
+LONGEST_SPAN_STEPS = 4096
+
 FIRST_ROWS, MOST_ROWS = 4, 1024
-"""Steps of a lane that are priced together: at first, and at most."""
+"""Steps of a lane that are priced together: as many as have been, at least and at most so many."""
 
 Row = Sequence[float]
 
@@ -51,7 +53,9 @@ class StageSpan:
         "_lanes",
         "_leaver",
         "_left",
+        "_numbers",
         "_order",
+        "_priced",
         "_rows",
         "_ticks",
         "by",
@@ -91,16 +95,23 @@ class StageSpan:
         self._growth = [lane.group.growth for lane in lanes]
         self._left = [_steps_alike(lane) - 1 for lane in lanes]
         """Of each lane, steps whose end is nothing but the end of a step."""
-        self._rows = [_rows(lane, left + 1 - lane.busy) for lane, left in zip(lanes, self._left, strict=True)]
+        self._rows: list[list[Row]] = [[] for _ in lanes]
+        """Of each lane, the times on each stage of the steps that come next, the next one last."""
+        self._priced = [int(lane.busy) for lane in lanes]
+        """Of each lane, steps that are priced: from the last plan on, or from the one after it."""
+        for lane in lanes:
+            if lane.plan.decodes and not lane.busy:
+                lane.plan.seal()
+        self._numbers = [len(lane.step_end_s) - lane.busy for lane in lanes]
 
-    def go_on(self) -> bool:
-        """Works more steps out; False when there are none."""
+    def go_on(self, before_s: float) -> bool:
+        """Works more steps out; False when there are none. Something happens at `before_s`, inf = it is not known when."""
         before = len(self.by)
         if self.more:
-            self._work_out(max(FIRST_STEPS, 2 * before))
+            self._work_out(max(FIRST_STEPS, 2 * before) if before_s == inf else before + LONGEST_SPAN_STEPS, before_s)
         return len(self.by) > before
 
-    def _work_out(self, most: int) -> None:
+    def _work_out(self, most: int, before_s: float) -> None:
         lanes, left, ticks, growth, rows, free = self._lanes, self._left, self._ticks, self._growth, self._rows, self._free_s
         starts_s, ends_s, who, by, used_at, taken = self.starts_s, self.ends_s, self.lanes, self.by, self.used, self.taken
         size, room, order, working = lanes[0].group.block_tokens, lanes[0].kv._free, self._order, len(self._order)
@@ -127,15 +138,20 @@ class StageSpan:
                 used_at.append(used)
             if not self.more:
                 break
-            need = growth[lane][ticks[lane] % size]
-            if begun >= most or (own and not left[lane]) or used + need > room or (row := next(rows[lane], None)) is None:
-                self.until_s, self.priority, self.more = now, place, begun >= most
+            need, priced = growth[lane][ticks[lane] % size], rows[lane]
+            if begun >= most or now >= before_s:
+                self.until_s, self.priority = now, place
                 break
+            if (own and not left[lane]) or used + need > room or (not priced and not self._price(lane)):
+                self.until_s, self.priority, self.more = now, place, False
+                break
+            row = priced.pop()
             end, after = now, []
-            for stage_free_s, stage_s in zip(free, row):  # noqa: B905 (as long as each other: `_priced`)
+            for stage_free_s, stage_s in zip(free, row):  # noqa: B905 (as long as each other: `_price`)
                 end = (stage_free_s if stage_free_s > end else end) + stage_s
                 after.append(end)
-            if end <= ends_s[-1] or after[0] <= now:  # a stage that takes no time: what comes first is not to be seen here
+            # A stage that takes no time: what comes first is not to be seen here. Or it takes a time that is none.
+            if not ends_s[-1] < end < inf or after[0] <= now:
                 self.until_s, self.priority, self.more = now, place, False
                 break
             if own:
@@ -156,6 +172,23 @@ class StageSpan:
             self.free_s.append(free)
             leaver = lane
         self._free_s, self._leaver = free, leaver
+
+    def _price(self, place: int) -> bool:
+        """Asks for the times of more steps of a lane; False where the cost model gives what is none."""
+        lane, done = self._lanes[place], self._priced[place]
+        steps = max(FIRST_ROWS, min(done, MOST_ROWS))
+        rows: Any = priced_ahead(lane.cost)(lane.plan.after(done), steps)
+        if isinstance(rows, np.ndarray):
+            rows = rows.tolist()
+        if len(rows) != steps or set(map(len, rows)) != {len(self._free_s)} or not min(map(min, rows)) >= 0:
+            return False
+        if lane.jitter is not None:
+            firsts: Any = lane.jitter.several([row[0] for row in rows], self._numbers[place] + done, lane.plan.decodes)
+            firsts = firsts.tolist() if isinstance(firsts, np.ndarray) else firsts
+            rows = [(first_s, *row[1:]) for first_s, row in zip(firsts, rows, strict=True)]
+        self._priced[place] += steps
+        self._rows[place].extend(reversed(rows))
+        return True
 
     def passed(self, clock: Clock) -> tuple[int, int]:
         """How many of its steps have ended by now, and how many have started in it."""
@@ -212,39 +245,6 @@ def _steps_alike(lane: Lane) -> int:
         return 1
     steps, held = lane.group.steps_to_next_change(), lane.held_steps + lane.busy
     return steps if steps < held else held
-
-
-def _rows(lane: Lane, steps: int) -> Iterator[Row]:
-    """Times on each stage of the coming steps of a lane, one step after the other, up to `steps`."""
-    if not lane.plan.decodes or steps < 1:
-        return iter(())
-    if not lane.busy:
-        lane.plan.seal()
-    return _priced(lane, int(lane.busy), len(lane.step_end_s), steps)
-
-
-def _priced(lane: Lane, first: int, number: int, steps: int) -> Iterator[Row]:
-    """The same, from the `first` after the plan in hand on, which is step `number` of the lane. It ends where the cost model gives what is
-    no time."""
-    price, many, stages = priced_ahead(lane.cost), FIRST_ROWS, lane.cost.stages
-    done = 0
-    while done < steps:
-        many = min(many, steps - done)
-        rows: Any = price(lane.plan.after(first + done), many)
-        if isinstance(rows, np.ndarray):
-            rows = rows.tolist()
-        if lane.jitter is not None:
-            firsts: Any = lane.jitter.several([row[0] for row in rows], number + done, lane.plan.decodes)
-            firsts = firsts.tolist() if isinstance(firsts, np.ndarray) else firsts
-            rows = [(first_s, *row[1:]) for first_s, row in zip(firsts, rows, strict=True)]
-        if len(rows) != many:
-            return
-        for row in rows:
-            if len(row) != stages or not min(row) >= 0 or not 0 < sum(row) < inf:
-                return
-            yield row
-        done += many
-        many = min(2 * many, MOST_ROWS)
 
 
 def priced_ahead(cost: CostModel) -> Callable[[Step, int], Any]:

@@ -143,7 +143,7 @@ def test_long_outputs(cost: CostModel, parts: Sequence[float], seed: int, spans:
     work = long_outputs(seed)
     same_both_ways(lambda fast_forward: simulate(work, [instance("i", Staged(cost, parts))], fast_forward=fast_forward))
     if 0.0 not in parts:
-        assert spans["steps"] > 10 * spans["spans"] > 0 and spans["cut"] > 0
+        assert spans["steps"] > 10 * spans["spans"] > 0
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,8 +1,7 @@
 """StepCost: seconds of engine steps from tables (see `contract.CostModel`).
 
 Everything that depends only on the number of tokens is one table; decode attention is one row of line segments per batch size;
-prefill attention is a table over (new, context). All are built from the profile's kernel models before or when first needed, so a
-step is a few list lookups.
+prefill attention is a table over (new, context). All come from the profile's kernel models, so a step is a few list lookups.
 """
 
 from __future__ import annotations
@@ -48,8 +47,7 @@ Sum = tuple[float, tuple[float, ...], float, float]
 """Of a stage, seconds of the parts that depend on numbers of tokens only, in the order of `breakdown`: the sum of those before attention
 to prompts, each of those after it; the least that launching takes; sending the activations on."""
 
-_MOST_SUMS = 1 << 14
-"""Remembered: some megabytes."""
+_MOST_SUMS = 1 << 14  # remembered: some megabytes
 
 StageRow = tuple[float, float, float, tuple[Segments, Segments] | None]
 """Of a stage, for a number of decoding sequences: seconds of all but attention, the least that launching takes, sending the activations on,

@@ -211,8 +211,9 @@ class Pipeline:
 
     @property
     def _may_hold(self) -> bool:
-        """Not where contents are put in order at each step of a batch."""
-        return self._holds and self._instance.kv.radix is None
+        """Not where contents are put in order at each step of a batch, nor where steps may forget some that waiting requests would find."""
+        kv = self._instance.kv
+        return self._holds and kv.radix is None and (kv.prefix is None or not len(self._instance.intake.waiting))
 
     def _foresee(self) -> None:
         """Works the coming steps out, if all lanes would be planned as before."""

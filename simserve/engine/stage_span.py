@@ -102,7 +102,7 @@ class StageSpan:
         for lane in lanes:
             if lane.plan.decodes and not lane.busy:
                 lane.plan.seal()
-        self._numbers = [len(lane.step_end_s) - lane.busy for lane in lanes]
+        self._numbers = [lane.steps_dropped + len(lane.step_end_s) - lane.busy for lane in lanes]
 
     def go_on(self, before_s: float) -> bool:
         """Works more steps out; False when there are none. Something happens at `before_s`, inf = it is not known when."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from simserve.cost.decode import Attending, DecodeAttention
 from simserve.cost.kernels import KernelChoice
+from simserve.cost.lines import Segments
 from simserve.cost.options import CostOptions
 from simserve.cost.prefill import PrefillAttention
 from simserve.cost.tokens import Counted, TokenTable, kernel_count
@@ -18,6 +19,14 @@ from simserve.model.architecture import ModelArchitecture
 from simserve.model.layout import head_operators, layer_groups, layer_operators, stage_layers, stage_transfer_bytes_per_token
 from simserve.model.operators import MLA, Attention, Gemm, IndexerScores, Operator
 from simserve.model.parallel import Parallel
+
+Sum = tuple[float, tuple[float, ...], float, float]
+"""Of a stage, seconds of the parts that depend on numbers of tokens only, in the order of `breakdown`: the sum of those before attention
+to prompts, each of those after it; the least that launching takes; sending the activations on."""
+
+StageRow = tuple[float, float, float, tuple[Segments, Segments] | None]
+"""Of a stage, for a number of decoding sequences: seconds of all but attention, the least that launching takes, sending the activations on,
+and its attention to all of them and to the longest; None where that is as on the stage before."""
 
 _FIRST_TOKENS = 8192
 _FIRST_ROWS = 512

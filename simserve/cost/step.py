@@ -23,10 +23,10 @@ from simserve.cost.host import HostOverheads
 from simserve.cost.host_copy import host_copy_s
 from simserve.cost.kernels import KernelChoice
 from simserve.cost.layered import LayeredSteps
-from simserve.cost.lines import Segments, on_lines, on_segments, rising, slower_on_lines
+from simserve.cost.lines import on_lines, on_segments, rising, slower_on_lines
 from simserve.cost.options import CostOptions
 from simserve.cost.spread import spread_log
-from simserve.cost.stage import Stage, build_stages, check_options
+from simserve.cost.stage import Stage, StageRow, Sum, build_stages, check_options
 from simserve.cost.tokens import TokenTable
 from simserve.cost.verification import Pace, folded, verifies
 from simserve.errors import ModelError
@@ -43,15 +43,7 @@ _NO_PACE = Pace(1, 0.0, 0.0, ())
 ARRAY_FROM = 48
 """Steps from which an array is faster than a list comprehension."""
 
-Sum = tuple[float, tuple[float, ...], float, float]
-"""Of a stage, seconds of the parts that depend on numbers of tokens only, in the order of `breakdown`: the sum of those before attention
-to prompts, each of those after it; the least that launching takes; sending the activations on."""
-
 _MOST_SUMS = 1 << 14  # remembered: some megabytes
-
-StageRow = tuple[float, float, float, tuple[Segments, Segments] | None]
-"""Of a stage, for a number of decoding sequences: seconds of all but attention, the least that launching takes, sending the activations on,
-and its attention to all of them and to the longest; None where that is as on the stage before."""
 
 Line = tuple[float, float, float, bool]
 """Seconds of steps as base + (intercept + slope x tokens): tokens of the longest sequence, or of all (False)."""

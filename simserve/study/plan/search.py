@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def _bounds_s(spec: PlanSpec) -> float:
         start_s = time.monotonic()
         known = _bounds_of(spec, family := other)
         start_s = time.monotonic() - start_s
-    some = spec.space.counts(family)[:_TRIED]
+    some = list(islice(spec.space.any_counts(family), _TRIED))
     of_plans_s = time.monotonic()
     for counts in some:
         _bounded(spec, family.plan(counts, known.demand), known)

@@ -147,13 +147,17 @@ class Space:
 
     def counts(self, family: Family) -> list[tuple[int, ...]]:
         """How many instances of each pool the budget allows, fewest devices first."""
+        sizes = [shape.devices for shape in family.shapes]
+        return sorted(self.any_counts(family), key=lambda c: (sum(n * size for n, size in zip(c, sizes, strict=True)), c))
+
+    def any_counts(self, family: Family) -> Iterator[tuple[int, ...]]:
+        """The same in no order, one by one: there may be thousands of millions."""
         most = self._most_devices(family.usd_per_device_hour)
         sizes = [shape.devices for shape in family.shapes]
         least = family.scales_from or 1
-        found = (
-            c for c in self._counts(sizes, most) if sum(c) >= least and sum(n * size for n, size in zip(c, sizes, strict=True)) <= most
-        )
-        return sorted(found, key=lambda c: (sum(n * size for n, size in zip(c, sizes, strict=True)), c))
+        for counts in self._counts(sizes, most):
+            if sum(counts) >= least and sum(n * size for n, size in zip(counts, sizes, strict=True)) <= most:
+                yield counts
 
     def count(self) -> int:
         """How many plans there are, without making them."""

@@ -187,9 +187,8 @@ class Batch:
 
     def verified(self, request: LiveRequest, drafted: int, now: float, ended: list[LiveRequest]) -> None:
         """A step has verified drafted tokens: the request gets one token more than were accepted, or what is left of its output."""
-        acceptance = self.instance.spec.accepts
-        assert acceptance is not None
-        said: Any = acceptance.accepted(request.row, request.generated_tokens, drafted)
+        acceptance: Any = self.instance.spec.accepts
+        said = acceptance.accepted(request.row, request.generated_tokens, drafted)
         try:
             accepted = index(said)
         except TypeError:

@@ -40,9 +40,10 @@ MUTATORS = {
 
 
 def _by_engine() -> bool:
-    """Whether the caller's caller is the engine (or `copy`, whose copies are no shared state)."""
+    """Whether the caller's caller is the engine (or `copy`, whose copies are no shared state; or SimPy, where the engine is compiled and
+    has no frames of its own: it calls nothing of a policy's)."""
     name: str = sys._getframe(2).f_globals.get("__name__", "")
-    return name.startswith("simserve.engine.") or name == "copy"
+    return name.startswith(("simserve.engine.", "simpy.")) or name == "copy"
 
 
 def guarded(kind: Any, called: str, private: bool = False, free: tuple[str, ...] = ()) -> type[Any]:

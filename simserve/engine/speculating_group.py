@@ -8,6 +8,7 @@ table, and a run of steps off several, whatever the number of requests in it.
 from __future__ import annotations
 
 from heapq import heappush
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,8 @@ class SpeculatingGroup(DecodeGroup):
 
     def draft(self, budget: int | None) -> None:
         """Settles what is drafted in the coming step: by the size of the batch, and within a token budget."""
-        drafts = self.speculation.drafts(len(self.members) or 1)
+        speculation: Any = self.speculation
+        drafts = speculation.drafts(len(self.members) or 1)
         if drafts != self.drafts or drafts.__class__ is not int:
             self._set_drafts(drafts)
         self.deal(budget)
@@ -120,7 +122,7 @@ class SpeculatingGroup(DecodeGroup):
         if budget is not None and members * self._most_tokens > budget and self.next_tokens() > budget:
             self._cut(max(0, budget - members))
 
-    def _set_drafts(self, drafts: int) -> None:
+    def _set_drafts(self, drafts: Any) -> None:
         if drafts.__class__ is not int or drafts < 0:
             raise ConfigError(
                 f"speculation: {drafts!r} drafted tokens for {len(self.members)} requests ('{type(self.speculation).__name__}')"

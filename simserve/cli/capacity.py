@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from simserve.cli.study_output import PRICES
-from simserve.errors import OutputError
 
 app = typer.Typer()
 
@@ -39,7 +38,7 @@ def capacity(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the highest load at which a predicate holds and the queue does not grow."""
-    from simserve.cli.study_output import fraction, kept, priced, show_frame, whole_numbers
+    from simserve.cli.study_output import check_resume, fraction, kept, priced, show_frame, whole_numbers
     from simserve.progress.study import shown
     from simserve.study.base import VARIANT
     from simserve.study.capacity.result import CAPACITY
@@ -48,10 +47,7 @@ def capacity(
     from simserve.study.folder import opened
     from simserve.study.rate_key import unit
 
-    if resume and force:
-        raise OutputError("--resume and --force: one keeps what lies in --out, the other throws it away; give one of them")
-    if resume and out is None:
-        raise OutputError("--resume: say where the search was written to (--out)")
+    check_resume(resume, force, out)
     spec = specify(
         experiment,
         when,

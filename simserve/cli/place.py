@@ -58,13 +58,14 @@ def place(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")] = False,
 ) -> None:
     """Find the placement with the highest load per device at which a predicate holds. Exit code 1: it holds nowhere."""
-    from simserve.cli.study_output import fraction, kept, load_of, priced, show_frame
+    from simserve.cli.study_output import check_resume, fraction, kept, load_of, priced, show_frame
     from simserve.progress.study import shown
     from simserve.study.cells import in_order
     from simserve.study.placement.placement import KINDS
     from simserve.study.placement.search import find, specify
     from simserve.study.rate_key import unit
 
+    check_resume(resume, False, out)
     spec = specify(
         experiment,
         devices,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simserve.cli.study_output import PRICES
-from simserve.errors import OutputError
 
 if TYPE_CHECKING:
     from simserve.study.plan.result import PlanResult
@@ -46,14 +45,13 @@ def plan(
 ) -> None:
     """Find the cheapest deployment that meets an SLO under the experiment's load. Exit code 1: none within the budget does."""
     from simserve.cli.launch_output import show_launch
-    from simserve.cli.study_output import kept, priced
+    from simserve.cli.study_output import check_resume, kept, priced
     from simserve.deploy.result import FOLDER
     from simserve.progress.study import shown
     from simserve.study.plan.runs import Execution
     from simserve.study.plan.search import find, specify
 
-    if resume and force:
-        raise OutputError("--resume and --force: one keeps what lies in --out, the other throws it away; give one of them")
+    check_resume(resume, force, out)
     stated: dict[str, Any] = {
         "plan.budget.devices": devices,
         "plan.budget.usd_per_hour": usd,

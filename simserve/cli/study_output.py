@@ -14,7 +14,7 @@ import typer
 
 from simserve.cli.failures import INTERRUPTED, handled
 from simserve.cli.signals import TERMINATED, TerminatedError
-from simserve.errors import ConfigError
+from simserve.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +108,14 @@ def load_of(text: str, rate_key: str) -> Load:
     if (said == "x" and not own.startswith("x ")) or (said == "clients" and own != "clients"):
         raise ConfigError(f"--rate {text}: this search counts {own}; say it so, or in requests/s (--rate 12/s)")
     return Load(amount, own, False)
+
+
+def check_resume(resume: bool, force: bool, out: Path | None) -> None:
+    """Raises OutputError where there is nothing to go on with: no folder, or one that shall be replaced."""
+    if resume and force:
+        raise OutputError("--resume and --force: one keeps what lies in --out, the other throws it away; give one of them")
+    if (resume or force) and out is None:
+        raise OutputError(f"{'--resume' if resume else '--force'}: say where the search was written to (--out)")
 
 
 @contextmanager

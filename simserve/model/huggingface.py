@@ -67,7 +67,8 @@ def from_config(source: str | Path | dict[str, Any], name: str | None = None) ->
     # A window as long as the model's context never cuts anything.
     fields["layer_windows"] = tuple(0 if w >= fields["max_position_embeddings"] else w for w in fields["layer_windows"])
     model = ModelArchitecture(
-        name=name or (path.parent.name if path is not None and path.name == "config.json" else path.stem if path is not None else family),
+        name=name
+        or (path.absolute().parent.name if path is not None and path.name == "config.json" else path.stem if path is not None else family),
         family=family,
         dtype=_dtype(inner, outer),
         notes=_notes(outer, inner),

@@ -181,3 +181,11 @@ def test_a_window_longer_than_the_context_is_no_window():
     mistral = {**LLAMA, "model_type": "mistral", "sliding_window": 4096}
     assert set(from_config(mistral).layer_windows) == {0}
     assert set(from_config({**mistral, "max_position_embeddings": 32768}).layer_windows) == {4096}
+
+
+def test_a_model_is_called_like_its_folder_from_within_it_too(tmp_path, monkeypatch):
+    folder = tmp_path / "our-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    monkeypatch.chdir(folder)
+    assert load_model("config.json").name == load_model(str(folder)).name == "our-model"

@@ -15,6 +15,7 @@ from simserve.study.limits import limits
 from simserve.study.plan.belief import Believed
 from simserve.study.plan.figures import BY_BOUNDS, Ends, Fate, Outcome, PlanFigures, Verification
 from simserve.study.plan.file import read_plan
+from simserve.study.plan.offered import said
 from simserve.study.plan.runs import Execution, Found
 from simserve.study.plan.screen import breaks_whole, by_chance
 from simserve.study.plan.search import find, plan, specify
@@ -91,6 +92,18 @@ def test_the_message_says_what_to_deploy_and_why_cheaper_plans_lose(small: Any) 
     assert small.best in small.pareto and list(small.frame["plan"]) == [one.name for one in small.outcomes]
 
 
+def test_the_answer_says_to_which_load(small: Any, tmp_path: Path) -> None:
+    """A trace that is put in another's place inherits what the experiment does to it, so the load that was planned for is said."""
+    table = specify(SMALL).load.table
+    rate = 149 / (table.arrival_s.max() - table.arrival_s.min()) * 150 / 149
+    assert small.load.startswith(f"{rate:.3g} requests/s (150 in all), prompts of {table.prompt_tokens.mean():,.0f} and answers")
+    assert small.message.endswith(f" Planned for {small.load}.") and small.as_dict()["load"] == small.load
+    small.write(tmp_path)
+    assert read_plan(tmp_path).message == small.message
+    trace = specify("quickstart", changes={"workload.trace.rate_scale": 4})
+    assert said(trace.experiment, trace.load).endswith(" tokens on average, 4 times as fast as in the trace")
+
+
 def test_nothing_meets_an_slo_that_no_load_allows() -> None:
     found = plan({**SMALL, "slo": {"ttft_s": 0.001}}, jobs=1)
     assert found.best is None and found.runs == 0
@@ -128,6 +141,9 @@ def test_the_command_prints_the_answer_and_ends_with_1_where_there_is_none(tmp_p
     assert main(["plan", str(path), "--jobs", "1", "--when", "ttft.p50 <= 0.001"]) == 1
     out, err = capsys.readouterr()
     assert out.startswith("No plan within the budget meets") and "plans of" in err
+    for command in (["plan", str(path)], ["place", str(path)], ["capacity", str(path)]):
+        assert main([*command, "--resume"]) == 2
+        assert "--resume: say where the search was written to (--out)" in capsys.readouterr().err
     assert main(["plan", str(path), "--usd-per-hour", "0.1"]) == 2
     assert "no plan within" in capsys.readouterr().err
 

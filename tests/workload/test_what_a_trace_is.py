@@ -33,6 +33,17 @@ def test_qwen_bailian_counts_seconds_and_blocks_of_16(tmp_path):
     assert "20 of 20 prompts with ids have as many as blocks of 16 tokens" in about["told_by"]
 
 
+def test_a_format_that_is_stated_of_another_ones_columns_is_told(tmp_path):
+    """Put in the place of an experiment's trace, a file inherits the format that stood there."""
+    path = write(tmp_path, "arrival_s,prompt_tokens,output_tokens\n0,10,5\n", "mine.csv")
+    with pytest.raises(TraceError, match=r"'Timestamp' is missing.*'burstgpt', as stated .*workload.trace.format.* columns of 'simserve'"):
+        read_trace(path, format="burstgpt")
+    path = write(tmp_path, "arrival_s,prompt_tokens,output_tokens\n0,ten,5\n", "mine.csv")
+    with pytest.raises(TraceError) as wrong:
+        read_trace(path, format="simserve")
+    assert "as stated" not in str(wrong.value), "of its own columns there is nothing to tell"
+
+
 def test_qwen_bailian_conversations_are_those_of_the_first_turn(tmp_path):
     row = {"input_length": 8, "output_length": 1}
     t = read_trace(write(tmp_path, lines(

@@ -102,6 +102,7 @@ class PlanFigures:
 
     requests         simulated in all: runs x their requests
     requests_whole   of the workload
+    load             what was planned for, in words
     launch           the answer as command lines and manifests; None without an answer, or for an engine that has none
     """
 
@@ -114,6 +115,7 @@ class PlanFigures:
     prices: dict[str, object] = field(default_factory=dict)
     search_notes: tuple[str, ...] = ()
     launch: Launch | None = None
+    load: str = ""
 
     @property
     def limits(self) -> tuple[Limit, ...]:

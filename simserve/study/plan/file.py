@@ -23,7 +23,9 @@ def _result(about: Mapping[str, Any]) -> PlanResult:
     runs, requests, whole = (int(about[key]) for key in ("runs", "requests", "requests_whole"))
     notes, test = tuple(str(note) for note in about["search_notes"]), predicate.parse(about["predicate"])
     launch = read_launch(about["deploy"]) if "deploy" in about else None
-    return PlanResult(str(about["name"]), test, outcomes, runs, requests, whole, dict(about["prices"]), notes, launch)
+    return PlanResult(
+        str(about["name"]), test, outcomes, runs, requests, whole, dict(about["prices"]), notes, launch, str(about.get("load", ""))
+    )
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:

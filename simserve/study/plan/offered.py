@@ -80,6 +80,16 @@ def offered(experiment: Experiment) -> Offered:
     )  # fmt: skip
 
 
+def said(experiment: Experiment, load: Offered) -> str:
+    """The load in words: '6.04 requests/s (2,000 in all), prompts of 1,526 and answers of 255 tokens on average', and by which factor the
+    experiment speeds its trace up, which a trace put in another's place inherits."""
+    many = f"{len(load.arrival_s):,}"
+    counted = f"{many} requests" if load.rate_per_s is None else f"{load.rate_per_s:,.3g} requests/s ({many} in all)"
+    text = f"{counted}, prompts of {load.prompt_tokens:,.0f} and answers of {load.output_tokens:,.0f} tokens on average"
+    trace = None if experiment.spec.workload is None else experiment.spec.workload.trace
+    return text if trace is None or trace.rate_scale == 1 else f"{text}, {trace.rate_scale:g} times as fast as in the trace"
+
+
 def fresh_loads(experiment: Experiment, load: Offered, seeds: Sequence[int]) -> list[Offered]:
     """The load on each of these seeds; one alone where the seed changes nothing (a replayed trace)."""
     found: list[Offered] = []

@@ -54,6 +54,8 @@ def _facts(result: PlanResult) -> Iterator[tuple[str, str]]:
             yield "Head-room at best", with_unit(best.head_room, "%")
         if best.verification is not None and best.verification.label:
             yield "How far to believe it", best.verification.label
+    if result.load:
+        yield "Load", result.load
     yield "Must hold", result.predicate.text
     yield "Plans", number(len(result.outcomes))
     yield "Runs", number(result.runs)

@@ -113,6 +113,7 @@ class PlanResult(PlanFigures):
             "simserve_version": __version__,
             "name": self.name,
             "predicate": self.predicate.text,
+            "load": self.load,
             "best": None if best is None else best.name,
             "clear": None if self.clear is None else self.clear.name,
             "pareto": [one.name for one in self.pareto],

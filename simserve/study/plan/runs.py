@@ -122,7 +122,8 @@ class Runs:
             self.requests += math.ceil(one.fraction * self.load.requests)
         self._work += one.fraction
         if self.progress is not None:
-            eta_s = (time.monotonic() - self._start_s) / self._work * max(0.0, self.most_work - self._work)
+            pace_s = (time.monotonic() - self._start_s) / self._work
+            eta_s = pace_s * max(0.0, self.most_work - self._work) if self._work >= 1 else None  # the first short run mostly starts workers
             total = max(math.ceil(self.most_work), math.ceil(self._work))
             self.progress(Step("runs of plans, at most", math.floor(self._work), total, 0, eta_s))
 

@@ -34,12 +34,13 @@ from simserve.study.plan.belief import Believed
 from simserve.study.plan.bounds import Bounds, bounds
 from simserve.study.plan.deployed import deployed
 from simserve.study.plan.figures import Fate, Outcome, Verification
-from simserve.study.plan.offered import Offered, fresh_loads, offered
+from simserve.study.plan.offered import Offered, fresh_loads, offered, said
 from simserve.study.plan.result import PLAN, PlanResult
 from simserve.study.plan.runs import Execution, Runs, Wanted
 from simserve.study.plan.screen import RUNGS, Screen, Screened
 from simserve.study.plan.space import Family, Plan, Space, space
 from simserve.study.plan.verify import hopeless, settled, verified
+from simserve.study.plan.words import about
 from simserve.study.predicate import Predicate, parse
 
 BEST = "best.yaml"
@@ -74,8 +75,8 @@ class PlanSpec:
     def preview(self) -> str:
         """How much there is to do, before it is done."""
         plans, makes = self.space.count(), self.space.count_families()
-        most = plans + self.section.replicates * self.section.finalists
-        bounds_take = f", whose bounds take {_about(_bounds_s(self))}" if plans > _MANY else ""
+        most = math.ceil(_most_work(self, plans))
+        bounds_take = f", whose bounds take {about(_bounds_s(self))}" if plans > _MANY else ""
         return f"{plans:,} plans of {makes:,} makes of instances{bounds_take}: at most {most:,} runs of {self.load.requests:,} requests"
 
 
@@ -168,7 +169,7 @@ def _refuse_too_many(spec: PlanSpec) -> None:
         return
     raise ConfigError(
         f"plan: {count:,} plans of {spec.space.count_families():,} makes of instances are more than plan.limit ({limit:,}): bounding them "
-        f"alone would take {_about(_bounds_s(spec))}, simulating the rest far more. Narrow the lists, state `instances`, or raise "
+        f"alone would take {about(_bounds_s(spec))}, simulating the rest far more. Narrow the lists, state `instances`, or raise "
         "plan.limit"
     )
 
@@ -189,11 +190,6 @@ def _bounds_s(spec: PlanSpec) -> float:
         _bounded(spec, family.plan(counts, known.demand), known)
     of_plans_s = time.monotonic() - of_plans_s
     return start_s * spec.space.count_families() + of_plans_s / max(1, len(some)) * spec.space.count()
-
-
-def _about(seconds: float) -> str:
-    hours = seconds / 3600
-    return f"about {hours:,.1f} hours" if hours >= 1 else f"about {60 * hours:,.0f} minutes" if hours >= 1 / 60 else "less than a minute"
 
 
 def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress | None = None) -> PlanResult:
@@ -225,7 +221,7 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     entered.sort(key=lambda one: (one.plan.order, one.utilisation or 0.0))
     wanted = spec.predicate.quantities
     runs = Runs(spec.base, spec.experiment, spec.load, wanted, execution, cache, progress)
-    runs.most_work = len(entered) * (1 + RUNGS[0]) + spec.section.replicates * spec.section.finalists
+    runs.most_work = _most_work(spec, len(entered))
     screen = Screen(entered, spec.predicate, runs, spec.experiment.spec.seed, spec.section.replicates)
     for one, verification, values in _finalists(spec, screen, runs):
         fate = Fate.REFUTED if verification.failures else Fate.VERIFIED
@@ -238,8 +234,9 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     notes = [*spec.notes, *([] if cache is None else other_versions_note(cache))]
     ordered = sorted(outcomes.values(), key=lambda one: one.order)
     result = PlanResult(
-        spec.experiment.name, spec.predicate, tuple(ordered), runs.done, runs.requests, spec.load.requests, spec.prices, tuple(notes)
-    )  # fmt: skip
+        spec.experiment.name, spec.predicate, tuple(ordered), runs.done, runs.requests, spec.load.requests, spec.prices, tuple(notes),
+        load=said(spec.experiment, spec.load),
+    )  # fmt: skip  # fmt: skip
     chosen = next((plan for plan, one in outcomes.items() if one is result.best), None)
     answer = None if chosen is None else spec.base.load(chosen.changes(spec.experiment))
     if answer is not None:
@@ -250,6 +247,11 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
             text = yaml_text.dump(answer.resolved())
             write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))
     return result
+
+
+def _most_work(spec: PlanSpec, plans: int) -> float:
+    """Runs of all requests that screening so many plans and verifying take at most."""
+    return plans * (1 + RUNGS[0]) + spec.section.replicates * spec.section.finalists
 
 
 def _bounds_of(spec: PlanSpec, family: Family) -> Bounds:

@@ -20,11 +20,20 @@ def devices(count: int) -> str:
     return f"{count:,} device{'s' if count != 1 else ''}"
 
 
+def about(seconds: float) -> str:
+    """`about 8 minutes`, of work that has not begun."""
+    hours = seconds / 3600
+    return f"about {hours:,.1f} hours" if hours >= 1 else f"about {60 * hours:,.0f} minutes" if hours >= 1 / 60 else "less than a minute"
+
+
 def answer(result: PlanFigures) -> str:
-    """The answer, whatever it is."""
+    """The answer, whatever it is, and to which load."""
     best = result.best
-    if best is None:
-        return _none(result)
+    text = _none(result) if best is None else _chosen(result, best)
+    return f"{text} Planned for {result.load}." if result.load else text
+
+
+def _chosen(result: PlanFigures, best: Outcome) -> str:
     text = f"Deploy {best.name}: {devices(best.devices)}{'' if best.usd_per_hour is None else f', {price(best)}'}"
     per_token = best.values.get("usd_per_million_output_tokens")
     if per_token is not None:

@@ -97,7 +97,21 @@ def read_columns(source: Source, format: str | None, options: ReadOptions) -> tu
     if not (one.records if source.is_parquet or source.first_line().startswith("{") else one.csv):
         raise TraceError(f"{source.path}: format '{name}' is {one.files}, which this file is not")
     options = options._replace(sniffed=format is None)
-    return name, one.read(source, options) if name in READERS else read_by(formats.of_packages()[name].words, one, source, options)
+    try:
+        return name, one.read(source, options) if name in READERS else read_by(formats.of_packages()[name].words, one, source, options)
+    except TraceError as error:
+        if format is None or (told := _told(source)) in ("", format):
+            raise
+        hint = f"it was read as '{format}', as stated (--format, workload.trace.format), and has the columns of '{told}'"
+        raise TraceError(f"{error}; {hint}") from error
+
+
+def _told(source: Source) -> str:
+    """The format that a file's columns are of; empty where they are of none."""
+    try:
+        return sniff_format(source)
+    except TraceError:
+        return ""
 
 
 __all__ = [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simserve.validation.fit import FitResult
     from simserve.validation.validate import ServingValidation
+
+_MOST_FIGURES = 24
+"""Measured figures that are shown one by one: those of a few runs."""
 
 
 def show_validation(result: ServingValidation) -> None:
@@ -44,7 +47,10 @@ def show_validation(result: ServingValidation) -> None:
             for g in groups
         ],
     )
-    _show_intervals(result.document()["intervals"]["inside"])
+    intervals = result.document()["intervals"]
+    if len(intervals["rows"]) <= _MOST_FIGURES:
+        _show_figures(intervals["rows"])
+    _show_intervals(intervals["inside"])
     for sentence in result.models_taken():
         print(sentence)
     for reason, count in result.document()["skipped_reasons"].items():
@@ -57,6 +63,31 @@ def show_validation(result: ServingValidation) -> None:
         for row in worst:
             figures = f"{row.predicted:.4g} predicted, {row.measured:.4g} measured ({row.error_percent:+.0f} %)"
             print(f"  {row.label}: {row.metric} {figures}: {row.reason}")
+
+
+def _show_figures(rows: list[dict[str, Any]]) -> None:
+    """Each measured figure beside its prediction and the interval in which such a server lies."""
+    from simserve.cli.tables import show
+    from simserve.report.rows import milliseconds, number
+
+    def shown(row: dict[str, Any], key: str) -> str:
+        return number(row[key]) if row["metric"].endswith("_per_s") else milliseconds(row[key])
+
+    print()
+    show(
+        ("run", "metric", "measured", "predicted", "80 % interval", "inside"),
+        [
+            (
+                row["label"],
+                row["metric"],
+                shown(row, "measured"),
+                shown(row, "predicted"),
+                f"{shown(row, 'low')} to {shown(row, 'high')}",
+                "yes" if row["inside"] else "no",
+            )
+            for row in rows
+        ],
+    )
 
 
 def _show_intervals(inside: dict[str, dict[str, int]]) -> None:

@@ -69,7 +69,7 @@ def _set(document: Document, dotted: str, value: Any, label: str) -> None:
                 continue
             child = node.get(str(part))
             if child is None:
-                child = {}
+                child = [{}] if parts[depth + 1] == "0" else {}  # the first of a list that is not written: cluster.instances.0.parallel
             elif isinstance(child, str) and depth == 0 and part in NAMED_SECTIONS:
                 child = {"name": child}
             node[str(part)] = child

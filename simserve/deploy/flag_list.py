@@ -114,6 +114,7 @@ class FlagList(Section):
     program: list[str]
     spelling: Literal["dashes", "underscores"]
     image: str | None = None
+    devices_of: str = Field(default="nvidia.com", description="Whose devices the image is for: the domain of their Kubernetes resource.")
     server: dict[str, Any]
     health: str
     context_must_fit: bool = Field(default=False, description="It does not start where a sequence of the longest length has no KV cache.")
@@ -201,6 +202,11 @@ def bundled() -> tuple[FlagList, ...]:
     """All lists. Raises ConfigError for one that cannot be read, which is a mistake of simserve."""
     written = {path.stem: yaml_text.read(path).data for path in sorted(FOLDER.glob("*.yaml"))}
     return tuple(_checked(path, written) for path in sorted(written))
+
+
+def bundled_for(owner: str) -> list[str]:
+    """Engine profiles whose images are for the devices of a vendor."""
+    return sorted(profile for one in bundled() if one.devices_of == owner for profile in one.profiles)
 
 
 def _checked(name: str, written: Mapping[str, dict[str, Any]]) -> FlagList:

@@ -15,7 +15,7 @@ from simserve.config.experiment import Experiment
 from simserve.config.instances import InstanceGroup
 from simserve.deploy.autoscaling import autoscalers, scaled_roles
 from simserve.deploy.command import Command, arguments, yaml_of
-from simserve.deploy.flag_list import FlagList
+from simserve.deploy.flag_list import FlagList, bundled_for
 from simserve.deploy.result import Launch
 from simserve.deploy.settings import seconds
 from simserve.files import yaml_text
@@ -62,7 +62,7 @@ def manifests(
     for command, group in zip(launch.commands, experiment.groups, strict=True):
         found, said = _objects(command, group, listed, chosen or _CHANGE, weight_bytes, scaled=command.role in scaled)
         objects += found
-        notes += said
+        notes += [*said, *([] if image else _of_image(chosen or listed.title, listed, group.hardware))]
     scalers, files, said = autoscalers(launch, experiment, listed)
     objects += scalers
     text = "---\n".join(yaml_of(one) for one in objects)
@@ -112,6 +112,16 @@ def _objects(
     spec["progressDeadlineSeconds"] = max(600, seconds(start_s) + 60)  # 600: Kubernetes' default
     objects.append({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": labels}, "spec": spec})
     return [*objects, _service(name, labels, listed)], notes
+
+
+def _of_image(image: str, listed: FlagList, hardware: str) -> list[str]:
+    """What is wrong with an engine's own image on devices that it is not built for."""
+    owner = devices().get(hardware, Device("")).resource.partition("/")[0]
+    if owner in ("", listed.devices_of):
+        return []
+    other = bundled_for(owner)
+    instead = f", or an engine for such devices (engine: {', '.join(other)})" if other else ""
+    return [f"{image} is for {listed.devices_of} devices and does not run on {hardware} ({owner}): state another image (--image){instead}"]
 
 
 def _of_device(device: Device, hardware: str) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import simserve
 from simserve.config import overrides
 from simserve.errors import ConfigError
 from simserve.files import yaml_text
@@ -29,6 +30,17 @@ def test_paths_go_through_lists_by_index_and_make_missing_sections() -> None:
     assert [item["count"] for item in data["cluster"]["instances"]] == [1, 5]
     assert data["cluster"]["instances"][0]["scheduler"] == {"policy": "orca"}
     assert data["slo"] == {"classes": {"gold": {"ttft_s": 1}}}
+
+
+def test_the_first_of_a_list_that_is_not_written_can_be_changed() -> None:
+    """`cluster.instances.0` is the one group of an experiment that states none, whether or not it says so."""
+    assert changed("cluster.controllers.0.policy=hpa")["cluster"]["controllers"] == [{"policy": "hpa"}]
+    assert changed("plan.tp.0=2", "plan.over.0=1")["plan"] == {"tp": [2], "over": [1]}
+    one = {"name": "one", "model": "llama-3.1-8b", "hardware": "h100-sxm-80gb"}
+    load = {"arrivals": {"kind": "poisson", "rate_per_s": 1}, "lengths": {"prompt": {"kind": "fixed", "tokens": 9}}, "count": 2}
+    load["lengths"]["output"] = {"kind": "fixed", "tokens": 2}
+    found = simserve.load(one | {"workload": load}, **{"cluster.instances.0.parallel": {"tp": 2}})
+    assert [(group.count, group.parallel.tp) for group in found.groups] == [(1, 2)]
 
 
 def test_a_section_written_as_a_name_becomes_a_mapping() -> None:

@@ -105,6 +105,19 @@ def test_devices_are_asked_for_by_their_vendors_names() -> None:
     assert "is assumed: compare" in "\n".join(launch(experiment(hardware="mi300x")).notes)
 
 
+def test_an_image_for_other_devices_is_said() -> None:
+    """vLLM's own image has no torch_npu: on an Ascend node such a pod never starts."""
+    said = "\n".join(launch(experiment(hardware="ascend-910b")).notes)
+    assert "does not run on ascend-910b (huawei.com): state another image (--image), or an engine for such devices" in said
+    assert "sglang-ascend, vllm-ascend" in said
+    assert "does not run on h100-sxm-80gb" in "\n".join(launch(experiment(engine="vllm-ascend")).notes)
+    for fitting in (
+        launch(experiment(hardware="ascend-910b", engine="vllm-ascend")),
+        launch(experiment(hardware="mi300x"), image="rocm/vllm"),
+    ):
+        assert "does not run on" not in "\n".join(fitting.notes)
+
+
 def test_every_bundled_device_has_a_resource() -> None:
     from simserve import resources
 

@@ -141,7 +141,7 @@ def test_the_command_prints_the_answer_and_ends_with_1_where_there_is_none(tmp_p
     assert main(["plan", str(path), "--jobs", "1", "--when", "ttft.p50 <= 0.001"]) == 1
     out, err = capsys.readouterr()
     assert out.startswith("No plan within the budget meets") and "plans of" in err
-    for command in (["plan", str(path)], ["place", str(path)], ["capacity", str(path)]):
+    for command in (["plan", str(path)], ["place", str(path), "--devices", "2"], ["capacity", str(path)]):
         assert main([*command, "--resume"]) == 2
         assert "--resume: say where the search was written to (--out)" in capsys.readouterr().err
     assert main(["plan", str(path), "--usd-per-hour", "0.1"]) == 2

@@ -63,6 +63,19 @@ def test_json_is_pure_and_plots_are_written(tmp_path: Path, capsys: pytest.Captu
     assert {p.name for p in out.iterdir()} == {"predictions.csv", "errors.json", "c2.png", "c8.png"}
 
 
+def test_a_single_run_is_shown_beside_its_intervals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a measurement is normal is asked of one run: its figures are named, not only counted."""
+    monkeypatch.setenv("COLUMNS", "120")
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(RESULT))
+    assert run("validate", "serving", str(path), "--hardware", "h100-sxm-80gb", "--engine", "vllm-v1") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("mine.json ")]
+    assert {line[1]: line[2] for line in lines} == {"ttft_mean": "60.0", "tpot_mean": "12.0", "output_tokens_per_s": "500"}
+    assert all("to" in line and line[-1] in ("yes", "no") for line in lines)
+
+
 def test_mistakes_cost_one_message_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = results(tmp_path)
     assert run("validate", "serving", str(folder), "--dataset", "c9") == 2

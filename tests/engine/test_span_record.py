@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import numpy as np
+import pytest
 
 from simserve.engine.plan import StepPlan
 from simserve.engine.records import LaneLog, Span, span_of
@@ -21,6 +22,7 @@ def test_each_number_stands_in_the_place_of_its_name() -> None:
     assert np.frombuffer(span_of(Numbered())).tolist() == list(range(len(Span._fields)))
 
 
+@pytest.mark.pure("compiled classes have no slots to be read")
 def test_a_step_has_what_is_recorded_of_it() -> None:
     slots = {name for kind in StepPlan.__mro__ for name in getattr(kind, "__slots__", ())}
     assert set(Span._fields) <= slots

@@ -140,7 +140,13 @@ def chart(rows: Sequence[Mapping[str, Any]], height: int, **spec: Any) -> dict[s
             "axis": _AXIS,
             "axisQuantitative": {"tickCount": 8},
             "axisX": {"titleAnchor": "end"},
-            "legend": {"orient": "bottom", "columns": 2, "labelLimit": 220, "labelFontSize": 12, "title": None},
+            "legend": {
+                "orient": "bottom",
+                "columns": {"expr": "width < 420 ? 1 : 2"},
+                "labelLimit": 220,
+                "labelFontSize": 12,
+                "title": None,
+            },
         },
         **spec,
     }

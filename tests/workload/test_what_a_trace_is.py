@@ -44,6 +44,15 @@ def test_a_format_that_is_stated_of_another_ones_columns_is_told(tmp_path):
     assert "as stated" not in str(wrong.value), "of its own columns there is nothing to tell"
 
 
+def test_a_clock_by_another_name_is_told_its_own(tmp_path):
+    with pytest.raises(
+        TraceError, match=r"unknown column 'timestamp'; times of arrival stand in 'arrival_s', in seconds\. Allowed: arrival_s"
+    ):
+        read_trace(write(tmp_path, "timestamp,prompt_tokens,output_tokens\n0,10,5\n", "mine.csv"))
+    with pytest.raises(TraceError, match=r"unknown column 'arival'\. Allowed"):
+        read_trace(write(tmp_path, "arrival_s,arival,prompt_tokens,output_tokens\n0,0,10,5\n", "mine.csv"))
+
+
 def test_qwen_bailian_conversations_are_those_of_the_first_turn(tmp_path):
     row = {"input_length": 8, "output_length": 1}
     t = read_trace(write(tmp_path, lines(

@@ -112,7 +112,7 @@ def _ends(one: Outcome, figures: Figures) -> dict[str, float]:
 
 
 def _cost(result: PlanResult) -> dict[str, Any]:
-    return {"field": "cost", "type": "quantitative", "title": _cost_title(result), "scale": {"zero": False, "padding": 16}}
+    return {"field": "cost", "type": "quantitative", "title": _cost_title(result), "scale": {"zero": False, "nice": False, "padding": 16}}
 
 
 def _fates(result: PlanResult) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -26,6 +26,7 @@ _OBJECTIVES = (
     ("attainment", "highest"),
     ("goodput_per_s", "highest"),
     ("output_tokens_per_s", "highest"),
+    ("usd_per_million_output_tokens", "lowest"),
     ("joules_per_output_token", "lowest"),
 )
 

@@ -81,7 +81,8 @@ def _only_known(source: Source, names: list[str]) -> tuple[str, ...]:
     """Raises TraceError for a column that the schema has not; one without a name, a data frame's index, is only reported."""
     unknown = [name for name in names if name and name not in allowed()]
     if unknown:
-        raise TraceError(f"{source.path}: unknown column {shown(unknown[0])}. Allowed: {', '.join(allowed())}")
+        times = "" if "arrival_s" in names else "; times of arrival stand in 'arrival_s', in seconds"
+        raise TraceError(f"{source.path}: unknown column {shown(unknown[0])}{times}. Allowed: {', '.join(allowed())}")
     if set(CONTENTS) <= set(names):
         raise TraceError(
             f"{source.path}: has 'prefix_ids' (of prompts) and 'content_ids' (of prompts and outputs together); one of the two"

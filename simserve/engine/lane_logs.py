@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,13 @@ from simserve.engine.lane import Lane
 from simserve.engine.records import F64, InstanceInfo, LaneLog, Span
 
 
-@dataclass(slots=True)
 class Totals:
     """What the steps of a run computed, by lane: steps, plans, new tokens, (query, key) pairs, and rows that went through the LM head."""
 
-    of_lane: dict[int, F64] = field(default_factory=dict)
+    __slots__ = ("of_lane",)
+
+    def __init__(self) -> None:
+        self.of_lane: dict[int, F64] = {}
 
     def add(self, lanes: Sequence[LaneLog]) -> None:
         """More steps of all lanes, in their order."""

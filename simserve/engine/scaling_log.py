@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from simserve.engine.instance_state import InstanceState
@@ -86,15 +86,17 @@ class ScalingLog:
     stays: tuple[Stay, ...] = ()
 
 
-@dataclass(slots=True)
 class ScalingNotes:
     """The log while it is written."""
 
-    controllers: tuple[str, ...] = ()
-    decisions: list[Decision] = field(default_factory=list)
-    commands: list[Command] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    _going: dict[int, int] = field(default_factory=dict)
+    __slots__ = ("_going", "commands", "controllers", "decisions", "starts")
+
+    def __init__(self, controllers: tuple[str, ...] = ()) -> None:
+        self.controllers = controllers
+        self.decisions: list[Decision] = []
+        self.commands: list[Command] = []
+        self.starts: list[Start] = []
+        self._going: dict[int, int] = {}
 
     def ordered(self, instance: int, now: float) -> None:
         """An instance begins to start."""

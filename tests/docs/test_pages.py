@@ -31,6 +31,7 @@ ELSEWHERE = {
     "reports.md": "tests/report/test_reports_page.py",
     "placement.md": "tests/study/test_placement_page.py",
     "planning.md": "tests/study/test_planning_page.py",
+    "ascend.md": "tests/docs/test_ascend_page.py",
     "clusters.md": "tests/docs/test_clusters_page.py",
     "speculation.md": "tests/docs/test_speculation_page.py",
     "metrics.md": "tests/report/test_metric_of_a_package.py",

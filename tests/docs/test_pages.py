@@ -37,7 +37,7 @@ ELSEWHERE = {
     "metrics.md": "tests/report/test_metric_of_a_package.py",
     "serving-validation.md": "tests/validation/test_table_readers.py",
 }
-INSTALLS = re.compile(r"^(python -m venv|\. |source |(SIMSERVE_COMPILE=1 )?pip |pytest)")
+INSTALLS = re.compile(r"^(python -m venv|\. |source |(SIMSERVE_COMPILE=1 )?pip |simserve version|pytest)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -32,6 +32,11 @@ _KEPT = 3
 _PERCENTILES = sorted(float(stat[1:]) / 100 for stat in STATS if stat.startswith("p"))
 
 
+def most_work(plans: int, verifying: int) -> float:
+    """Runs of all requests that it takes at most to screen so many plans, with those that verify."""
+    return plans * (1 + RUNGS[0]) + verifying
+
+
 @dataclass
 class Screened:
     """A plan in the race: `held` after a run of all requests; `why` it is out, "" while it is not; `refuted` by a fresh seed."""

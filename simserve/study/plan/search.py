@@ -37,7 +37,7 @@ from simserve.study.plan.figures import Fate, Outcome, Verification
 from simserve.study.plan.offered import Offered, fresh_loads, offered, said
 from simserve.study.plan.result import PLAN, PlanResult
 from simserve.study.plan.runs import Execution, Runs, Wanted
-from simserve.study.plan.screen import RUNGS, Screen, Screened
+from simserve.study.plan.screen import Screen, Screened, most_work
 from simserve.study.plan.space import Family, Plan, Space, space
 from simserve.study.plan.verify import hopeless, settled, verified
 from simserve.study.plan.words import about
@@ -75,7 +75,7 @@ class PlanSpec:
     def preview(self) -> str:
         """How much there is to do, before it is done."""
         plans, makes = self.space.count(), self.space.count_families()
-        most = math.ceil(_most_work(self, plans))
+        most = math.ceil(most_work(plans, self.section.replicates * self.section.finalists))
         bounds_take = f", whose bounds take {about(_bounds_s(self))}" if plans > _MANY else ""
         return f"{plans:,} plans of {makes:,} makes of instances{bounds_take}: at most {most:,} runs of {self.load.requests:,} requests"
 
@@ -221,7 +221,7 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
     entered.sort(key=lambda one: (one.plan.order, one.utilisation or 0.0))
     wanted = spec.predicate.quantities
     runs = Runs(spec.base, spec.experiment, spec.load, wanted, execution, cache, progress)
-    runs.most_work = _most_work(spec, len(entered))
+    runs.most_work = most_work(len(entered), spec.section.replicates * spec.section.finalists)
     screen = Screen(entered, spec.predicate, runs, spec.experiment.spec.seed, spec.section.replicates)
     for one, verification, values in _finalists(spec, screen, runs):
         fate = Fate.REFUTED if verification.failures else Fate.VERIFIED
@@ -247,11 +247,6 @@ def find(spec: PlanSpec, execution: Execution | None = None, progress: Progress 
             text = yaml_text.dump(answer.resolved())
             write_whole(out / BEST, lambda part: part.write_text(text, encoding="utf-8"))
     return result
-
-
-def _most_work(spec: PlanSpec, plans: int) -> float:
-    """Runs of all requests that screening so many plans and verifying take at most."""
-    return plans * (1 + RUNGS[0]) + spec.section.replicates * spec.section.finalists
 
 
 def _bounds_of(spec: PlanSpec, family: Family) -> Bounds:

@@ -71,11 +71,13 @@ def kept(part: Path, target: Path) -> Iterator[None]:
     result has."""
     try:
         yield
-    except BaseException:
+    except BaseException as problem:
         place = target.with_name(f"{target.name}.interrupted.parquet")
         with suppress(OSError):
             os.replace(part, place)
             print(f"the requests written until then are in {place}", file=sys.stderr)
+        if isinstance(problem, OutputError):  # of `part`, a name that the user has never heard of
+            raise OutputError(str(problem).replace(str(part), str(target / "requests.parquet"))) from problem
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,52 @@ def test_an_interrupted_run_keeps_the_requests_written_until_then(
     assert str(kept) in said and "no result was written" in said and not out.exists()
     assert pq.read_table(kept).column("request").to_pylist() == list(range(sum(calls[:3])))
     assert {path.name for path in experiment.parent.iterdir()} == {"many.yaml", kept.name}
+
+
+@pytest.mark.parametrize("groups", [0, 2])
+def test_a_full_disk_leaves_no_file_that_nothing_reads(
+    groups: int, experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("simserve.report.streamed.spool._GROUP_ROWS", 20)
+    write, calls = pq.ParquetWriter.write_table, []
+
+    def full(writer: Any, table: Any, **how: Any) -> None:
+        calls.append(table)
+        if len(calls) > groups:
+            raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+        write(writer, table, **how)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    out = experiment.parent / "out"
+    assert main(["run", str(experiment), "--out", str(out), "--quiet"]) == 2
+    said = f"error: {out / 'requests.parquet'}: cannot be written: No space left on device; nothing was kept\n"
+    assert capsys.readouterr().err == said
+    assert {path.name for path in experiment.parent.iterdir()} == {"many.yaml"}
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_a_file_without_its_footer_is_not_kept(problem: BaseException, experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def close(writer: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(pq.ParquetWriter, "close", close)
+    out = experiment.parent / "out"
+    assert main(["run", str(experiment), "--out", str(out), "--quiet"]) == (130 if isinstance(problem, KeyboardInterrupt) else 2)
+    assert {path.name for path in experiment.parent.iterdir()} == {"many.yaml"}
+
+
+def test_requests_are_kept_once_when_a_signal_comes_out_of_the_writer(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python runs a signal's handler when the C++ that writes a row group has returned: the rows are in the file by then."""
+    monkeypatch.setattr("simserve.report.streamed.spool._GROUP_ROWS", 20)
+    write, calls = pq.ParquetWriter.write_table, []
+
+    def interrupted(writer: Any, table: Any, **how: Any) -> None:
+        calls.append(len(table))
+        write(writer, table, **how)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", interrupted)
+    assert main(["run", str(experiment), "--out", str(experiment.parent / "out"), "--quiet"]) == 130
+    kept = pq.read_table(experiment.parent / "out.interrupted.parquet").column("request").to_pylist()
+    assert len(calls) == 3 and kept == list(range(sum(calls)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,8 @@ _SAMPLE_ROWS = 1 << 16
 class RequestSpool:
     """Writes tables of requests (`request_file.request_table`) to `path` one after the other, and keeps a sample: every so-manyth row.
 
-    In a `with` block that is left by an exception, what has been written is a whole file of fewer requests. `path` None: a temporary
-    place, which goes away with this object. Raises OutputError where the place cannot be written.
+    In a `with` block that is left by an exception, what has been written is a whole file of fewer requests, or none. `path` None: a
+    temporary place, which goes away with this object. Raises OutputError where the place cannot be written: what was there is removed.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -74,21 +76,42 @@ class RequestSpool:
         import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
         table = pa.concat_tables([part.unify_dictionaries() for part in self._pending]).unify_dictionaries()
+        self._pending, self._pending_rows = [], 0  # before they are written: a signal comes out of the writer when it has written them
         try:
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self.path, table.schema, compression="zstd", store_schema=True)
             self._writer.write_table(table, row_group_size=1 << 20)
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
-        self._pending, self._pending_rows = [], 0
+            self._discard()
+            raise self._unwritten(error) from error
 
     def close(self) -> None:
-        """What has been added is a whole file from now on."""
-        if self._pending:
-            self._flush()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """What has been added is a whole file from now on. Where that fails there is none: without its footer nothing reads it."""
+        try:
+            if self._pending:
+                self._flush()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        except BaseException as problem:
+            self._discard()
+            if isinstance(problem, OSError):
+                raise self._unwritten(problem) from problem
+            raise
+
+    def _discard(self) -> None:
+        """Removes a file that cannot be finished."""
+        writer, self._writer = self._writer, None
+        try:
+            with suppress(OSError):
+                if writer is not None:
+                    writer.close()
+        finally:  # whatever signal comes while it is closed
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+    def _unwritten(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path}: cannot be written: {os.strerror(error.errno) if error.errno else error}")
 
     def sample(self) -> pd.DataFrame:
         """Every `every`th request."""

@@ -21,7 +21,6 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))
 # Who executes the blocks of a page that this module does not. Plain fences are drawings and signatures.
 ELSEWHERE = {
     "architecture.md": "tests/engine/test_a_step_in_60_lines.py",
-    "ascend.md": "tests/hardware/test_own_profile_page.py",
     "cost-models.md": "tests/extending/test_add_a_cost_model.py",
     "policies.md": "tests/docs/test_policies_page.py",
     "intervals.md": "tests/uncertainty/test_beliefs_of_runs.py",
@@ -36,7 +35,6 @@ ELSEWHERE = {
     "clusters.md": "tests/docs/test_clusters_page.py",
     "speculation.md": "tests/docs/test_speculation_page.py",
     "metrics.md": "tests/report/test_metric_of_a_package.py",
-    "scale.md": "tests/test_compiled_build.py",
     "serving-validation.md": "tests/validation/test_table_readers.py",
 }
 INSTALLS = re.compile(r"^(python -m venv|\. |source |(SIMSERVE_COMPILE=1 )?pip |simserve version|pytest)")

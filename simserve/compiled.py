@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,7 +22,7 @@ else:
 def engine_build() -> str:
     """What runs the engine: "compiled (mypyc 1.18)" or "pure Python". Records are the same; it is in no result."""
     try:
-        from simserve._compiled import COMPILER
+        made = importlib.import_module(f"{__package__}._compiled")
     except ImportError:
         return PURE
-    return f"compiled ({COMPILER})"
+    return f"compiled ({made.COMPILER})"

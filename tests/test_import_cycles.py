@@ -21,7 +21,7 @@ def _of(package: str, names: str) -> frozenset[str]:
 
 
 KNOWN = (
-    _of("engine", "batch kv_transfers instance lane listener loading migration pipeline plan runner view"),
+    _of("engine", "batch kv_transfers instance lane listener loading migration pipeline plan runner stage_span view"),
     _of("engine", "cluster control"),
     _of("engine", "cancellation check collection guard simulate"),
 )

@@ -140,7 +140,8 @@ def scaling_table(log: dict[str, Any], width: int) -> Table:
     caption = f"{left:,} more changes in scaling.parquet" if left else None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     for at in columns:
-        table.add_column(log["head"][at], justify="left" if at in (1, 2) else "right", no_wrap=True)
+        words = at in (1, 2)
+        table.add_column(log["head"][at], justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for row in shown:
         table.add_row(*(row[at] for at in columns))
     return table

@@ -129,9 +129,9 @@ def test_what_changes_at_one_instant_is_one_change() -> None:
 
 def test_roles_are_those_of_the_experiment_or_unknown() -> None:
     groups = {"cluster": {"instances": [{"count": 2, "role": "prefill"}, {"count": 1, "max_count": 2, "role": "decode"}]}}
-    assert cluster._roles(groups, 4) == ["prefill", "prefill", "decode", "decode"]
-    assert cluster._roles(groups, 3) == [None] * 3 and cluster._roles({}, 2) == [None] * 2
-    assert cluster._roles({"cluster": {"instances": [{"role": "mixed"}]}}, 1) == ["mixed"]
+    assert cluster.instance_roles(groups, 4) == ["prefill", "prefill", "decode", "decode"]
+    assert cluster.instance_roles(groups, 3) == [None] * 3 and cluster.instance_roles({}, 2) == [None] * 2
+    assert cluster.instance_roles({"cluster": {"instances": [{"role": "mixed"}]}}, 1) == ["mixed"]
 
 
 # ---- energy ----
@@ -170,7 +170,7 @@ def a_run(end_s: float = 4.0, output: int = 5, off: tuple[tuple[float, int, str]
     table = SimpleNamespace(prompt_tokens=np.array([15, 99]))
     logs = [lane((0.0, 1.0, 3, 1, 9, 0, 1)), lane((0.0, 0.5, 2, 1, 9, 0, 1), number=1)]
     info = [SimpleNamespace(name="a"), SimpleNamespace(name="b")]
-    return SimpleNamespace(lanes=logs, instances=info, end_s=end_s, requests=requests, table=table, instance_states=off)
+    return SimpleNamespace(lanes=logs, instances=info, end_s=end_s, requests=requests, table=table, instance_states=off, scaling=None)
 
 
 def test_an_instance_that_is_off_draws_nothing() -> None:

@@ -71,7 +71,7 @@ def test_what_lies_at_a_path() -> None:
 
 NEITHER = {
     "busy_fraction", "compute_utilisation", "batch_requests_mean", "kv_used_mean", "kv_used_max", "mean_power_w",
-    "expert_bytes_per_request", "drafted_tokens", "accepted_tokens", "wasted_tokens",
+    "expert_bytes_per_request", "drafted_tokens", "accepted_tokens", "wasted_tokens", "starts", "nodes_mean",
 }  # fmt: skip
 """Figures that are neither good nor bad: more of it comes with more of another."""
 
@@ -81,6 +81,8 @@ def test_figures_that_are_neither_better_nor_worse() -> None:
     assert {name for name, way in better.items() if not way} == NEITHER
     lower = {"waiting_mean", "waiting_max", "preemptions", "joules_per_output_token", "usd_per_hour", "usd_per_million_output_tokens"}
     lower |= {"usd_per_million_input_tokens", "kwh_per_million_output_tokens", "gco2_per_million_output_tokens"}
+    lower |= {"usd", "device_hours", "idle_device_hours", "booting_device_hours", "slo_missed", "slo_missed_fraction"}
+    lower |= {"cold_requests", "cold_wait_mean_s", "cold_wait_max_s"}
     assert {name for name, way in better.items() if way == "lower"} == lower
     judged = {"acceptance_length", "tokens_per_step", "acceptance_rate", "hit_rate", "goodput_per_s", "attainment", "requests_per_s"}
     assert {name for name, way in better.items() if way == "higher"} == judged | {"output_tokens_per_s", "total_tokens_per_s"}

@@ -152,7 +152,7 @@ def test_of_one_seed_nothing_is_told_but_that_it_is_equal() -> None:
     ],
 )
 def test_a_run_that_goes_wrong_is_a_row_with_its_error(problem: Exception, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(experiment: Any) -> Any:
+    def broken(experiment: Any, **how: Any) -> Any:
         raise problem
 
     monkeypatch.setattr("simserve.simulation.simulated", broken)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from simserve.contracts import capable
 from simserve.engine.clock import Event
-from simserve.engine.events import STAGE_FREE, STEP_ENDS
+from simserve.engine.events import STAGE_FREE
 from simserve.engine.lane import Lane
 from simserve.engine.request import LiveRequest
 from simserve.engine.runner import Waker
@@ -243,7 +243,7 @@ class Pipeline:
         """When something comes that is no step's: known where there is one instance, inf elsewhere."""
         if len(self._instance.signals.outstanding) > 1:
             return inf
-        return min([time_s for time_s, priority, _, _ in self._instance.clock.to_come if priority < STEP_ENDS], default=inf)
+        return min([time_s for time_s, priority, _, _ in self._instance.clock.to_come if priority < STAGE_FREE], default=inf)
 
     def _next_of(self, span: StageSpan) -> None:
         """What comes after the steps that are worked out."""

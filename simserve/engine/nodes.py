@@ -62,9 +62,10 @@ class NodePool:
         """
         for instance in instances:
             places = self._fit([node.free for node in self._there], instance.spec.devices)
-            for _ in range(0 if places else self.spec.nodes_of(instance.spec.devices)):
-                self._add(0.0)
-            places = places or self._fit([node.free for node in self._there], instance.spec.devices)
+            if not places:
+                for _ in range(self.spec.nodes_of(instance.spec.devices)):
+                    self._add()
+                places = self._fit([node.free for node in self._there], instance.spec.devices)
             self._occupy(instance, [self._there[at] for at in places])
         if len(self._there) > self.spec.max_nodes:
             raise ConfigError(
@@ -72,7 +73,7 @@ class NodePool:
                 f"{self.spec.node_devices} devices, and max_nodes is {self.spec.max_nodes}"
             )
         while len(self._there) < self.spec.max_nodes and (len(self._there) < self.spec.min_nodes or self._empty() < self.spec.warm_nodes):
-            self._add(0.0)
+            self._add()
         for node in self._there:
             if self.spec.prepull or node.free < self.spec.node_devices:
                 node.image_s = 0.0
@@ -142,9 +143,9 @@ class NodePool:
 
     # -- nodes ---------------------------------------------------------------------------------------------------------------------
 
-    def _add(self, ordered_s: float) -> None:
+    def _add(self) -> None:
         """A node that has been there since the beginning."""
-        node = Node(len(self.nodes), self.spec.node_devices, ordered_s)
+        node = Node(len(self.nodes), self.spec.node_devices, 0.0)
         node.ready_s = 0.0
         self.nodes.append(node)
         self._there.append(node)

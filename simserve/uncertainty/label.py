@@ -111,8 +111,5 @@ def _taken(sentence: str) -> str:
 
 def _otherwise(own: str, measured: Sequence[str]) -> str:
     """` with weights in fp8 (measured: 16 bits)`; nothing where none were measured."""
-    told = [_BITS.get(name, name) for name in (own, *measured)]
+    told = ["16 bits" if name == "none" else name for name in (own, *measured)]
     return f" with weights in {told[0]} (measured: {', '.join(told[1:])})" if measured else ""
-
-
-_BITS = {"none": "16 bits"}

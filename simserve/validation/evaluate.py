@@ -103,10 +103,12 @@ def _run(
     if workers <= 1 or len(groups) <= 1:
         yield from zip(groups, map(_predict_group, jobs), strict=True)
         return
-    from joblib import Parallel, delayed
+    from joblib import delayed
 
-    pool = Parallel(n_jobs=workers, return_as="generator")
-    yield from zip(groups, pool(delayed(_predict_group)(job) for job in jobs), strict=True)
+    from simserve.study.backends.joblib_processes import uninterrupted_workers
+
+    predicted = uninterrupted_workers((delayed(_predict_group)(job) for job in jobs), n_jobs=workers, return_as="generator")
+    yield from zip(groups, predicted, strict=True)
 
 
 def _predict_group(jobs: list[tuple[Case, Overheads | None]]) -> list[Outcome]:

@@ -66,6 +66,21 @@ def test_workers_that_are_just_starting_say_nothing(after_s: float, tiny_file: P
     assert process.returncode != 130 or said.count("\n") == 1, said
 
 
+def test_results_that_are_dropped_are_dropped_without_a_word() -> None:
+    """As of an interrupt between the start of workers and the first look at what they returned."""
+    code = (
+        "import time\n"
+        "from joblib import delayed\n"
+        "from simserve.study.backends.joblib_processes import uninterrupted_workers\n"
+        "for ready_after_s in (0.0, 1.0):\n"
+        "    found = uninterrupted_workers((delayed(abs)(n) for n in range(2)), n_jobs=2, return_as='generator_unordered')\n"
+        "    time.sleep(ready_after_s)\n"
+        "    del found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_lock_left_behind_is_freed_without_a_word() -> None:
     """As of a process that ends between the removal of a lock and the note of it, which happens under load."""
     code = (

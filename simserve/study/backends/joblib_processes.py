@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,9 @@ _WATCH_EVERY_S = 0.5
 
 _QUIET = "ignore:resource_tracker:UserWarning"
 """A tracker frees what a study that was interrupted has left, and need not say so: a lock that goes while the process ends is none lost."""
+
+_UNUSED = r"\d+ tasks (have been successfully executed  but not used|which were still being processed)"
+"""joblib's advice when results are dropped. A study drops them on purpose: at Ctrl-C, at whatever moment that comes, and at an error."""
 
 
 @contextmanager
@@ -123,6 +127,7 @@ def uninterrupted_workers(calls: Iterable[Any], **options: Any) -> Iterator[Any]
         for tracker in (resource_tracker, of_loky):  # the standard one lets SIGINT through again when it has started its own process
             with _said_by_trackers(_QUIET):
                 tracker.ensure_running()
+    warnings.filterwarnings("ignore", message=_UNUSED, category=UserWarning, module=r"joblib\.parallel")
     with _interrupts_blocked():
         found: Iterator[Any] = Parallel(backend="loky", **options)(calls)
     return found

@@ -46,7 +46,10 @@ ALLOWED_IMPORTS = {
         *("config", "cost", "deploy", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "simulation"),
         *("uncertainty", "workload"),
     },
-    "validation": {"config", "cost", "engine", "hardware", "model", "policies", "resources", "speculation", "uncertainty", "workload"},
+    "validation": {
+        *("config", "cost", "engine", "hardware", "model", "policies", "resources", "speculation", "study.backends", "uncertainty"),
+        "workload",
+    },
     "cli": {
         "api",
         "calibration",

@@ -31,6 +31,7 @@ ALLOWED_IMPORTS = {
     "progress": set(),
     "resources": set(),
     "speculation": set(),
+    "workers": set(),
     "uncertainty": {"engine.records"},
     "hardware": {"resources"},
     "workload": {"resources"},
@@ -44,11 +45,10 @@ ALLOWED_IMPORTS = {
     "simulation": {"config", "engine", "policies.blame", "report", "uncertainty.facts", "validation.accuracy"},
     "study": {
         *("config", "cost", "deploy", "engine.records", "hardware", "model", "policies", "progress", "report", "resources", "simulation"),
-        *("uncertainty", "workload"),
+        *("uncertainty", "workers", "workload"),
     },
     "validation": {
-        *("config", "cost", "engine", "hardware", "model", "policies", "resources", "speculation", "study.backends", "uncertainty"),
-        "workload",
+        *("config", "cost", "engine", "hardware", "model", "policies", "resources", "speculation", "uncertainty", "workers", "workload"),
     },
     "cli": {
         "api",

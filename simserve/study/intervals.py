@@ -143,7 +143,7 @@ def _simulate(experiment: Experiment, parts: Assembly, factors: Sequence[Factors
         return
     from joblib import delayed
 
-    from simserve.study.backends.joblib_processes import uninterrupted_workers
+    from simserve.workers import uninterrupted_workers
 
     size = -(-len(left) // (_PROCESSES * _CHUNKS))
     chunks = [left[i : i + size] for i in range(0, len(left), size)]

@@ -105,7 +105,7 @@ def _run(
         return
     from joblib import delayed
 
-    from simserve.study.backends.joblib_processes import uninterrupted_workers
+    from simserve.workers import uninterrupted_workers
 
     predicted = uninterrupted_workers((delayed(_predict_group)(job) for job in jobs), n_jobs=workers, return_as="generator")
     yield from zip(groups, predicted, strict=True)

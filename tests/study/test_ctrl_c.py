@@ -71,7 +71,7 @@ def test_results_that_are_dropped_are_dropped_without_a_word() -> None:
     code = (
         "import time\n"
         "from joblib import delayed\n"
-        "from simserve.study.backends.joblib_processes import uninterrupted_workers\n"
+        "from simserve.workers import uninterrupted_workers\n"
         "for ready_after_s in (0.0, 1.0):\n"
         "    found = uninterrupted_workers((delayed(abs)(n) for n in range(2)), n_jobs=2, return_as='generator_unordered')\n"
         "    time.sleep(ready_after_s)\n"
@@ -88,7 +88,7 @@ def test_a_lock_left_behind_is_freed_without_a_word() -> None:
         "from joblib import delayed\n"
         "from joblib.externals.loky import get_reusable_executor\n"
         "from joblib.externals.loky.backend import resource_tracker\n"
-        "from simserve.study.backends.joblib_processes import uninterrupted_workers\n"
+        "from simserve.workers import uninterrupted_workers\n"
         "assert sorted(uninterrupted_workers((delayed(abs)(n) for n in (1, 2)), n_jobs=2, return_as='generator_unordered')) == [1, 2]\n"
         "assert 'PYTHONWARNINGS' not in os.environ\n"
         "get_reusable_executor().shutdown(wait=True)\n"

@@ -166,20 +166,20 @@ def _put_money(result: Result, experiment: Experiment, tokens: Tokens) -> None:
 def _told(experiment: Experiment, parts: Assembly, records: RunRecords) -> RunRecords:
     """The records with what is known of the instances' engines."""
     groups = [group for group in experiment.groups for _ in range(group.max_count)]
-    about = zip(records.instances, groups, parts.instances, parts.memory_notes, strict=True)
+    about = zip(records.instances, groups, parts.instances, parts.notes, strict=True)
     described = (_with_engine(info, experiment, notes, _schedule(info, experiment, group, spec)) for info, group, spec, notes in about)
     return replace(records, instances=tuple(described))
 
 
-def _with_engine(info: InstanceInfo, experiment: Experiment, memory_notes: tuple[str, ...], schedule: dict[str, Any]) -> InstanceInfo:
+def _with_engine(info: InstanceInfo, experiment: Experiment, instance_notes: tuple[str, ...], schedule: dict[str, Any]) -> InstanceInfo:
     """The instance's description with the engine profile that its host overheads and defaults came from, which versions of the engine its
-    schedules were held against, and where its memory differs."""
+    schedules were held against, and where it is not what the engine would have."""
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
     profile = {**about, "validated": engine.validated, "held_out": engine.verdict.words, "sources": list(engine.sources)}
     if engine.jitter is not None:
         profile["jitter"] = engine.jitter.model_dump()
-    notes = {"memory_notes": list(memory_notes)} if memory_notes else {}
+    notes = {"notes": list(instance_notes)} if instance_notes else {}
     described = {**info.cost, "engine_profile": profile, "schedule": schedule, "measured_runs": _measured_runs(engine.name, info)}
     return replace(info, cost={**described, **notes})
 

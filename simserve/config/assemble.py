@@ -37,8 +37,8 @@ class Assembly:
     workload: Workload
     instances: tuple[InstanceSpec, ...]
     cluster: ClusterSpec
-    memory_notes: tuple[tuple[str, ...], ...]
-    """Of each instance: where its KV cache is not what the engine would have."""
+    notes: tuple[tuple[str, ...], ...]
+    """Of each instance: where it is not what the engine would have."""
     given: PythonPolicies = python_policies.NONE
     """Policy objects that stand in for those that the experiment names."""
 
@@ -62,14 +62,14 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     section = spec.model_section
     model = load_model(section.name, base_dir=experiment.base_dir, quantisation=section.quantisation)
     instances: list[InstanceSpec] = []
-    memory_notes: list[tuple[str, ...]] = []
+    instance_notes: list[tuple[str, ...]] = []
     speculation: list[SpeculationSection | None] = []
     for index, group in enumerate(experiment.groups):
         try:
             deployed = deployment(experiment, group, model, given.schedulers.get(index))
             made = _instances(experiment, group, deployed, first=len(instances))
             instances += made
-            memory_notes += [deployed.memory_notes()] * len(made)
+            instance_notes += [deployed.notes()] * len(made)
             speculation += [group.speculation] * len(made)
         except (ConfigError, ModelError, ProfileError) as error:
             place = messages.at(experiment.document, ("cluster", "instances", index), str(error))
@@ -88,7 +88,7 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
         stated = [path for path in experiment.document.places if path[-2:] == ("speculation", "acceptance")]
         where = f"{experiment.document.place(stated[0])}: " if len(stated) == 1 else ""
         raise ConfigError(f"{where}{error}") from error
-    return Assembly(workload, told, cluster, tuple(memory_notes), given)
+    return Assembly(workload, told, cluster, tuple(instance_notes), given)
 
 
 def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, scheduler: Scheduler | None = None) -> Deployment:

@@ -329,11 +329,11 @@ class Deployment:
             return None
         return step_jitter(self.engine.jitter, self.host_overheads, self.jitter_seed)
 
-    def memory_notes(self) -> tuple[str, ...]:
-        """Where the memory is not what the engine has."""
+    def notes(self) -> tuple[str, ...]:
+        """Where it is not what the engine would have: devices that the engine does not run on, memory."""
         if self.engine is None:
             return ()
-        notes, groups = [], self.kv_groups
+        notes, groups = self.engine.foreign_to(self.hardware.name, self.hardware.device.vendor), self.kv_groups
         if groups is not None and not groups.full and self.kv.prefix_caching:
             notes.append(f"All attention layers of {self.model.name} have a window: its prefix cache is not simulated.")
         bits = self.options.kv_bits

@@ -173,6 +173,7 @@ class EngineProfile(Section):
     engine: str = Field(description="The engine's own name.")
     versions: str = Field(description="Versions that the defaults were read from.")
     description: str
+    vendors: list[str] = Field(default_factory=list, description="Makers of the devices that it runs on. Empty: not known, any.")
     held_out: HeldOut | None = Field(
         default=None, description="Errors on runs that the overheads were not learned from, written by `simserve fit-engine`."
     )
@@ -254,6 +255,18 @@ class EngineProfile(Section):
             found = self.memory.fraction(memory_bytes, devices=devices, dp=dp, step_tokens=step_tokens, graph_requests=graph)
         return self.kv.memory_utilisation if found is None else found
 
+    def is_for(self, vendor: str) -> bool:
+        """Whether the engine runs on devices of this maker, as far as is known."""
+        return not self.vendors or vendor.casefold() in (known.casefold() for known in self.vendors)
+
+    def foreign_to(self, hardware: str, vendor: str) -> list[str]:
+        """A sentence where the engine does not run on devices of this maker."""
+        if self.is_for(vendor):
+            return []
+        is_of = f"Engine profile {self.name} is of {' and '.join(self.vendors)} devices, and {hardware} is of {vendor}"
+        others = ", ".join(names_for(vendor)) or "none"
+        return [f"{is_of}: its host times and defaults are not those of an engine there. Profiles for {vendor}: {others}."]
+
     def default_of(self, key: str) -> str:
         """The profile's own value of an instance key such as `scheduler.max_seqs`; empty when the policy or the model decides."""
         section, _, name = key.partition(".")
@@ -285,6 +298,11 @@ def names() -> list[str]:
 @functools.lru_cache(maxsize=1)
 def _names(modified_ns: int) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def names_for(vendor: str) -> list[str]:
+    """The bundled profiles of engines that are made for devices of this maker."""
+    return [name for name in names() if load_engine(name).is_for(vendor) and load_engine(name).vendors]
 
 
 def find(name_or_path: str, base_dir: Path | None = None) -> Path:

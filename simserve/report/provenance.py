@@ -92,9 +92,9 @@ def compared(records: RunRecords) -> list[str]:
     return list(sentences)
 
 
-def memory_notes(records: RunRecords) -> list[str]:
-    """Where the KV cache of an instance is not what the engine would have, each sentence once."""
-    return list(dict.fromkeys(note for info in records.instances for note in info.cost.get("memory_notes", ())))
+def instance_notes(records: RunRecords) -> list[str]:
+    """Where an instance is not what the engine would have, each sentence once."""
+    return list(dict.fromkeys(note for info in records.instances for note in info.cost.get("notes", ())))
 
 
 def models_taken(records: RunRecords) -> list[str]:

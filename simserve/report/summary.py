@@ -14,7 +14,7 @@ from simserve.report.cluster import cluster_summary
 from simserve.report.drafts import speculation_summary
 from simserve.report.metrics import Measurement, preemption, queues, request_counts, slo_summary, throughput, utilisation
 from simserve.report.prefix_hits import prefix_hits
-from simserve.report.provenance import compared, efficiencies, from_python, memory_notes, models_taken, simulated, unvalidated
+from simserve.report.provenance import compared, efficiencies, from_python, instance_notes, models_taken, simulated, unvalidated
 from simserve.report.quantiles import Stats
 from simserve.report.saturation import Saturation
 from simserve.report.scaling.paid import paid_summary
@@ -201,7 +201,7 @@ def warnings_of(
             f"{counts['cancelled']} of {counts['total']} requests were cancelled, because their clients gave up. End-to-end latencies are "
             f"of the {counts['completed']} that were completed: those that waited longest are not among them."
         )
-    out += models_taken(records) + memory_notes(records) + efficiencies(records)
+    out += models_taken(records) + instance_notes(records) + efficiencies(records)
     for name in sorted(set(said.limits) - set(records.table.slo_class.names) - {"default"}):
         out.append(f"The SLO names the class '{name}', which no request of this workload has.")
     out += compared(records)

@@ -83,7 +83,7 @@ DONE, REFUSED, LEFT = Status.COMPLETED, Status.REJECTED, Status.CANCELLED
             a_measurement([DONE], limits={"chats": {}, "a": {}}),
             [f"The SLO names the class '{name}', which no request of this workload has." for name in ("a", "chats")],
         ),
-        (a_measurement([DONE], cost={"memory_notes": ["less memory"]}), ["less memory"]),
+        (a_measurement([DONE], cost={"notes": ["less memory"]}), ["less memory"]),
         (a_measurement([DONE], cost={"unvalidated": ["gemm"]}), ["Not validated against measurements: gemm."]),
     ],
 )

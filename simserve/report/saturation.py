@@ -11,8 +11,9 @@ from simserve.engine.records import RunRecords, Status
 from simserve.report.utilisation import waiting_intervals
 from simserve.report.window import Window
 
-# A run is called saturated when the mean queue of each quarter of the arrival period exceeds that of the quarter before and the last
-# one has grown by more than both of these: single bursts pass, a steady surplus of work does not.
+# A run is called saturated when the mean queue of each quarter of the arrival period exceeds that of the quarter before (of the first, in
+# which instances fill up, the second need not) and the last one has grown by more than both of these: single bursts pass, a steady surplus
+# of work does not.
 _MIN_GROWTH_REQUESTS = 10
 _MIN_GROWTH_FRACTION = 0.02
 
@@ -46,7 +47,7 @@ def saturation(records: RunRecords) -> Saturation:
 def judged(quarters: tuple[float, ...], released: int, unfinished: int) -> Saturation:
     """By the mean number of waiting requests in each quarter, of so many that were released and so many that were left."""
     growth = quarters[-1] - quarters[0]
-    growing = all(later > earlier for earlier, later in itertools.pairwise(quarters))
+    growing = quarters[0] <= quarters[1] and all(later > earlier for earlier, later in itertools.pairwise(quarters[1:]))
     saturated = growing and growth > max(_MIN_GROWTH_REQUESTS, _MIN_GROWTH_FRACTION * released)
     if not saturated:
         return Saturation(False, quarters, _left(unfinished))

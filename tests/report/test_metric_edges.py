@@ -138,6 +138,8 @@ def verdict(monkeypatch: pytest.MonkeyPatch, waiting: list[float], requests: int
         ([0, 4, 8, 10], 100, False),  # ten more than in the first quarter are no proof
         ([0, 9, 15, 21], 1000, True),
         ([0, 9, 15, 20], 1000, False),  # nor are 2 % of the requests
+        ([0, 0, 40, 80], 100, True),  # slots fill before anything waits
+        ([0, 0, 0, 80], 100, False),  # that is a burst at the end
         ([0, 30, 30, 60], 100, False),  # it did not grow in the third quarter
         ([0, 30, 20, 60], 100, False),
         ([60, 30, 20, 5], 100, False),

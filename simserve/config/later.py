@@ -39,8 +39,8 @@ def _nameless(schema: Any) -> Any:
     return {key: value for key, value in schema.items() if key != "ref"}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=32)
 def later(module: str, name: str) -> Any:
-    """The section `name` of `simserve.config.<module>` as an annotation, loaded with its first value. A section has one stand-in, by which the
-    JSON Schema knows it."""
+    """The section `name` of `simserve.config.<module>` as an annotation, loaded with its first value. Each section has one stand-in, by
+    which the JSON Schema knows it."""
     return type(name, (_Later,), {"module": f"simserve.config.{module}"})

@@ -80,6 +80,7 @@ CACHES = {
     "policies/registry.py": {"_points": PACKAGES, "_load": PACKAGES},
     "prices/price_list.py": {"_read": FILE},
     "report/charts.py": {"library": PROCESS},
+    "report/page.py": {"_code": SHIPPED},
     "resources.py": {"_folder_beside": SHIPPED, "_listed": FILE, "_by_name": ARGUMENTS},
     "study/backends/joblib_processes.py": {"_leave_with": PROCESS},
     "study/cache.py": {"code_digest": SHIPPED, "_source_digest": PROCESS},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simserve.config import provisioning, python_policies
 from simserve.config.cluster import cluster_spec
@@ -15,8 +15,6 @@ from simserve.config.published_costs import published
 from simserve.config.python_policies import PythonPolicies
 from simserve.config.schema import NetworkSection
 from simserve.config.size import check_memory, check_time
-from simserve.config.speculating import draft_of, speculating
-from simserve.config.speculation_section import SpeculationSection
 from simserve.contracts import Scheduler
 from simserve.engine import InstanceSpec
 from simserve.engine.spec import ClusterSpec, LinkSpec
@@ -28,6 +26,9 @@ from simserve.policies import registry
 from simserve.workload.config import build_workload
 from simserve.workload.drawn import can_be_drawn, drawn, whole
 from simserve.workload.requests import Workload
+
+if TYPE_CHECKING:
+    from simserve.config.speculation_section import SpeculationSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,23 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
     cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed, spec.hardware))
     check_time(experiment, workload, cluster)
     try:
-        told = speculating(instances, speculation, experiment.engine, workload.requests, spec.seed)
+        told = _speculating(experiment, instances, speculation, workload)
     except ConfigError as error:
         stated = [path for path in experiment.document.places if path[-2:] == ("speculation", "acceptance")]
         where = f"{experiment.document.place(stated[0])}: " if len(stated) == 1 else ""
         raise ConfigError(f"{where}{error}") from error
     return Assembly(workload, told, cluster, tuple(instance_notes), given)
+
+
+def _speculating(
+    experiment: Experiment, instances: list[InstanceSpec], sections: list[SpeculationSection | None], workload: Workload
+) -> tuple[InstanceSpec, ...]:
+    """The instances, those that speculate told how. Raises ConfigError."""
+    if not any(sections):
+        return tuple(instances)
+    from simserve.config.speculating import speculating
+
+    return speculating(instances, sections, experiment.engine, workload.requests, experiment.spec.seed)
 
 
 def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, scheduler: Scheduler | None = None) -> Deployment:
@@ -117,7 +129,11 @@ def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchite
 
 def _draft(experiment: Experiment, group: InstanceGroup) -> dict[str, Any]:
     """The draft of a group that speculates."""
-    return {} if group.speculation is None else {"draft": draft_of(group.speculation, experiment.base_dir)}
+    if group.speculation is None:
+        return {}
+    from simserve.config.speculating import draft_of
+
+    return {"draft": draft_of(group.speculation, experiment.base_dir)}
 
 
 def _instances(experiment: Experiment, group: InstanceGroup, deployed: Deployment, first: int) -> list[InstanceSpec]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simserve.config.cost_models import CostChoice
 from simserve.config.engine_jitter import step_jitter
@@ -17,16 +17,12 @@ from simserve.config.engine_profile import EngineProfile, RequestPathSection, ho
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
 from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
-from simserve.cost.cores.step import TiledStepCost
 from simserve.cost.draft import Draft
-from simserve.cost.draft_weights import LoadedDraft, load
-from simserve.cost.drafting import DraftedCost, pass_host
 from simserve.cost.host import DRAFT_PASS_S, VERIFICATION_S, HostOverheads
 from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
 from simserve.cost.memory import DraftMemory, FractionOf, KVCapacity, kv_capacity
 from simserve.cost.micro_batches import micro_batched
 from simserve.cost.options import CostOptions
-from simserve.cost.polynomial import PolynomialCost
 from simserve.cost.step import StepCost
 from simserve.engine import InstanceSpec
 from simserve.engine.jitter import StepJitter
@@ -36,6 +32,9 @@ from simserve.errors import ConfigError, ModelError
 from simserve.hardware import HardwareProfile
 from simserve.model import ModelArchitecture, Parallel, rank_kv_bytes_per_token
 from simserve.model.operators import Operator
+
+if TYPE_CHECKING:
+    from simserve.cost.draft_weights import LoadedDraft
 
 _GIB = 2**30
 _ELEMENT_BYTES = 2.0
@@ -147,6 +146,8 @@ class Deployment:
         if self.published is not None:
             if self._drafts:
                 raise ModelError(f"published step times ({self.published.name}) do not say what drafting and verification take")
+            from simserve.cost.polynomial import PolynomialCost
+
             known, element = self.published, self.kv_element_bytes
             return PolynomialCost(self.model, self.hardware, self.parallel, known.coefficients, name=known.name, kv_dtype_bytes=element)
         backend = None if self.engine is None else kernel_backend(self.engine, self.hardware.name)
@@ -159,20 +160,14 @@ class Deployment:
         return micro_batched(cost, self.options)
 
     def _drafting(self, target: StepCost, draft: Draft, backend: str | None, length: int) -> CostModel:
+        from simserve.cost.drafting import DraftedCost, pass_host
+
         loaded = self.loaded_draft
         if loaded is None:
             return DraftedCost(target, draft, self.host_overheads)
         head = loaded.head
-        shape = (
-            head.architecture,
-            _Same(self.hardware),
-            loaded.parallel,
-            backend,
-            length,
-            self.kv_element_bytes,
-            CostOptions(),
-            head.every_pass,
-        )
+        element, options = self.kv_element_bytes, CostOptions()
+        shape = (head.architecture, _Same(self.hardware), loaded.parallel, backend, length, element, options, head.every_pass)
         return DraftedCost(target, draft, self.host_overheads, loaded, _cost(shape, pass_host(self.host_overheads)))
 
     @property
@@ -182,7 +177,11 @@ class Deployment:
     @functools.cached_property
     def loaded_draft(self) -> LoadedDraft | None:
         """The draft's layers in their layout; None where nothing drafts, or n-grams do. Raises ModelError like `load`."""
-        return load(self.draft, self.model, self.parallel) if self.draft is not None and self._drafts else None
+        if self.draft is None or not self._drafts:
+            return None
+        from simserve.cost.draft_weights import load
+
+        return load(self.draft, self.model, self.parallel)
 
     @property
     def draft_kv_bytes_per_token(self) -> float:
@@ -388,6 +387,8 @@ def _tables(shape: _Shape) -> StepCost:
     known: dict[str, Any] = {"backend": backend, "max_context_tokens": length, "kv_dtype_bytes": element, "options": options}
     if options.task_table is None:
         return StepCost(model, hardware.value, None, parallel, **known, extra=extra)
+    from simserve.cost.cores.step import TiledStepCost
+
     return TiledStepCost(model, hardware.value, None, parallel, **known, extra=extra)
 
 

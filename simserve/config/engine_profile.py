@@ -25,8 +25,9 @@ from simserve.config.held_out import HeldOut, Verdict, recorded, verdict_on
 from simserve.config.schema import SchedulerSection
 from simserve.config.section import OpenSection, Section
 from simserve.errors import ConfigError
-from simserve.files import messages, yaml_text
+from simserve.files import messages
 from simserve.files.words import clipped, shown
+from simserve.files.yaml_values import read_values
 
 SCHEMA_VERSION = 1
 FOLDER = Path(__file__).parent / "engines"
@@ -329,7 +330,7 @@ def load_engine(name_or_path: str, base_dir: Path | None = None) -> EngineProfil
 @functools.lru_cache(maxsize=64)
 def _load(path: Path, modified_ns: int) -> EngineProfile:
     """A profile, read once in a process while its file stays the same: a study loads it for every point."""
-    document = yaml_text.read(path)
+    document = read_values(path)
     found = document.data.get("schema_version")
     if found != SCHEMA_VERSION:
         raise ConfigError(f"{path}: schema_version {shown(found)}; this simserve reads version {SCHEMA_VERSION}")

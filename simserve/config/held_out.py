@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from simserve.config.section import Section
+from simserve.files.yaml_values import read_values
 
 RECORD = Path(__file__).parent / "engine_accuracy.yaml"
 
@@ -92,9 +93,6 @@ def recorded(name: str) -> HeldOut | None:
 
 @functools.lru_cache(maxsize=1)
 def _records() -> dict[str, HeldOut]:
-    import yaml
-
     if not RECORD.is_file():
         return {}
-    document = yaml.load(RECORD.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    return {name: HeldOut.model_validate(entry) for name, entry in document.get("engines", {}).items()}
+    return {name: HeldOut.model_validate(entry) for name, entry in read_values(RECORD).data.get("engines", {}).items()}

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from simserve import hints
 from simserve.config import engine_flags, engine_profile, python_names, speculation
 from simserve.config.engine_profile import EngineProfile
 from simserve.config.hardware_file import device_memory_bytes
-from simserve.config.provisioning_section import StartSection
 from simserve.config.schema import InstanceSection, KvSection, ParallelSection
-from simserve.config.speculation_section import SpeculationSection
 from simserve.contracts import PolicyParams, SchedulerParams, capable
 from simserve.errors import nearest
 from simserve.files import messages
@@ -21,6 +19,10 @@ from simserve.files.messages import Mistake
 from simserve.files.words import clipped
 from simserve.files.yaml_text import Document, KeyPath, kind_of
 from simserve.policies import registry
+
+if TYPE_CHECKING:
+    from simserve.config.provisioning_section import StartSection
+    from simserve.config.speculation_section import SpeculationSection
 
 
 @dataclass(frozen=True, slots=True)

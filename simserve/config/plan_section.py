@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from simserve.bounds import MOST_DEVICES, MOST_INSTANCES
+from simserve.config.later import later
 from simserve.config.section import Section
-from simserve.config.speculation_section import SpeculationSection
 from simserve.model.weight_format import QuantMethod
+
+if TYPE_CHECKING:
+    from simserve.config.speculation_section import SpeculationSection
+else:
+    SpeculationSection = later("speculation_section", "SpeculationSection")
 
 Ranks = Annotated[int, Field(ge=1, le=MOST_DEVICES)]
 Role = Literal["colocated", "disaggregated"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.config.instances import InstanceGroup
 from simserve.config.paths import hardware_reference
-from simserve.config.provisioning_section import NodePoolSection, StartSection
 from simserve.config.schema import ClusterSection
 from simserve.errors import ConfigError
 from simserve.files import messages
@@ -16,6 +15,7 @@ from simserve.files.messages import Mistake
 from simserve.files.yaml_text import Document, KeyPath
 
 if TYPE_CHECKING:
+    from simserve.config.provisioning_section import NodePoolSection, StartSection
     from simserve.engine.provisioning import NodePoolSpec, Stage
 
 ENGINE, WEIGHTS, CAPTURE = "engine", "weights", "capture"

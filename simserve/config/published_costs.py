@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from simserve.config.experiment import Experiment
 from simserve.config.paths import coefficients_file, coefficients_reference
-from simserve.cost import coefficients
-from simserve.cost.coefficients import Coefficients
 from simserve.errors import ConfigError
+
+if TYPE_CHECKING:
+    from simserve.cost.coefficients import Coefficients
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, modified_ns: int) -> Coefficients:
     """A file, read once in a process while it stays the same."""
+    from simserve.cost import coefficients
+
     return coefficients.read(path)
 
 

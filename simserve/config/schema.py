@@ -27,20 +27,30 @@ from simserve.bounds import (
     STREAM_ABOVE,
 )
 from simserve.catalogue import TARGETS
-from simserve.config.claims import ClaimSection, PaperSection
 from simserve.config.cost_section import CostSection
-from simserve.config.failures_section import FailuresSection
+from simserve.config.later import later
 from simserve.config.output_section import MetricsSection, OutputSection
-from simserve.config.plan_section import PlanSection
 from simserve.config.prices_section import PricesSection
-from simserve.config.probes import ProbeSection
-from simserve.config.provisioning_section import NodePoolSection, StartSection
 from simserve.config.section import OpenSection, Section
-from simserve.config.speculation_section import SpeculationSection
 from simserve.cost.options import CostOptions
 from simserve.errors import ConfigError
 from simserve.model.weight_format import QuantMethod
 from simserve.workload.config import WorkloadConfig
+
+if TYPE_CHECKING:
+    from simserve.config.claims import ClaimSection, PaperSection
+    from simserve.config.failures_section import FailuresSection
+    from simserve.config.plan_section import PlanSection
+    from simserve.config.probes import ProbeSection
+    from simserve.config.provisioning_section import NodePoolSection, StartSection
+    from simserve.config.speculation_section import SpeculationSection
+else:
+    ClaimSection, PaperSection = later("claims", "ClaimSection"), later("claims", "PaperSection")
+    FailuresSection = later("failures_section", "FailuresSection")
+    PlanSection = later("plan_section", "PlanSection")
+    ProbeSection = later("probes", "ProbeSection")
+    NodePoolSection, StartSection = (later("provisioning_section", name) for name in ("NodePoolSection", "StartSection"))
+    SpeculationSection = later("speculation_section", "SpeculationSection")
 
 
 def _name_or_mapping(value: Any) -> str:

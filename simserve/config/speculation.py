@@ -6,18 +6,20 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simserve.config.engine_speculation import METHODS, EngineSpeculation
-from simserve.config.speculation_section import RatesSection, SpeculationSection
 from simserve.errors import SimserveError, nearest
 from simserve.files import messages
 from simserve.files.messages import Mistake
 from simserve.files.yaml_text import Document, KeyPath
 from simserve.model import ModelArchitecture
-from simserve.speculation.acceptance import Conditional, of_length, of_lengths, of_rate, of_rates
-from simserve.speculation.schedule import Schedule
 from simserve.workload.columns import COLUMNS
+
+if TYPE_CHECKING:
+    from simserve.config.speculation_section import RatesSection, SpeculationSection
+    from simserve.speculation.acceptance import Conditional
+    from simserve.speculation.schedule import Schedule
 
 _VOCABULARY_PADDING = 128
 """Sizes of one vocabulary differ by unused entries that fill it up (Qwen2.5: 151,936 and 152,064); llama.cpp takes drafts within so many
@@ -56,6 +58,8 @@ def complete(
     """What holds, None where the group does not speculate, and the mistakes in it. `engine` is how messages name the engine."""
     if not stated:
         return None, []
+    from simserve.config.speculation_section import SpeculationSection
+
     stated = _as_the_engine_reads(_with_method(stated, profile.methods))
     values = {key: one.value for key, one in stated.items()}
     view = Document(document.source, values)
@@ -195,6 +199,8 @@ def _of_acceptance(section: SpeculationSection, mistake: Any) -> list[Mistake]:
 
 def conditional(section: RatesSection, tokens: int) -> Conditional:
     """Its probabilities for so many drafted tokens. Raises ValueError for what they cannot be."""
+    from simserve.speculation.acceptance import of_length, of_lengths, of_rate, of_rates
+
     if section.rate is not None:
         return of_rate(section.rate, tokens)
     if section.rates is not None:
@@ -207,6 +213,8 @@ def conditional(section: RatesSection, tokens: int) -> Conditional:
 
 def schedule(section: SpeculationSection) -> Schedule:
     """Tokens in a row by batch size."""
+    from simserve.speculation.schedule import Schedule
+
     assert section.tokens is not None
     return Schedule(section.tokens, tuple(rule.size for rule in section.by_batch), tuple(rule.tokens for rule in section.by_batch))
 

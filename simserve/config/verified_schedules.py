@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import Field
 
 from simserve.config.section import Section
-from simserve.files import messages, yaml_text
+from simserve.files import messages
+from simserve.files.yaml_values import read_values
 
 FILE = Path(__file__).parent / "verified_schedules.yaml"
 
@@ -80,7 +81,7 @@ def everything() -> VerifiedSchedules:
     """What is known of all profiles."""
     if not FILE.is_file():
         return VerifiedSchedules()
-    return messages.checked(VerifiedSchedules, yaml_text.read(FILE).data, str(FILE))
+    return messages.checked(VerifiedSchedules, read_values(FILE).data, str(FILE))
 
 
 def schedule_of(profile: str, policy: str, own_policy: str | None, other: Sequence[str] = ()) -> dict[str, Any]:

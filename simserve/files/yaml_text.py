@@ -40,15 +40,22 @@ MOST_DEPTH = 60  # ours nest to 10
 
 @dataclass(slots=True)
 class Document:
-    """A tree of plain values and where each part was written. `places[path]` is 'file:line:column' of the value (or of an override)."""
+    """A tree of plain values and where each part was written. `places[path]` is 'file:line:column' of the value (or of an override).
+
+    `text` is what it was parsed from where `places` were not kept: they are looked for in it once a mistake asks for one.
+    """
 
     source: str
     data: dict[str, Any]
     places: dict[KeyPath, str] = field(default_factory=dict)
     key_places: dict[KeyPath, str] = field(default_factory=dict)
+    text: str = ""
 
     def place(self, path: KeyPath, *, of_key: bool = False) -> str:
         """Where `path` was written; for a path that is not in the text, its nearest parent that is."""
+        if self.text:
+            again = parse(self.text, self.source)
+            self.places, self.key_places, self.text = again.places, again.key_places, ""
         if of_key and path in self.key_places:
             return self.key_places[path]
         for length in range(len(path), -1, -1):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from simserve.errors import ConfigError, ProfileError, nearest
-from simserve.files import messages, yaml_text
+from simserve.files import messages
 from simserve.files.words import shown
+from simserve.files.yaml_values import read_values
 from simserve.hardware.device import Device
 from simserve.hardware.efficiency import efficiency_for
 from simserve.hardware.kernel_model import KernelModel
@@ -122,7 +123,7 @@ def load_profile(name_or_path: str | Path) -> HardwareProfile:
     """
     path = _find(name_or_path)
     try:
-        read = yaml_text.read(path)
+        read = read_values(path)
         version = read.data.get("schema_version")
         if version != SCHEMA_VERSION:
             reads = f"this version of simserve reads {SCHEMA_VERSION}"

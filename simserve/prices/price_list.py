@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from simserve.errors import ConfigError
-from simserve.files import messages, yaml_text
+from simserve.files import messages
 from simserve.files.words import shown
+from simserve.files.yaml_values import read_values
 
 BUNDLED = Path(__file__).with_name("prices.yaml")
 SCHEMA_VERSION = 1
@@ -115,7 +116,7 @@ def read_prices(path: Path = BUNDLED) -> PriceList:
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, modified_ns: int) -> PriceList:
     """A list, read once in a process while its file stays the same."""
-    read = yaml_text.read(path)
+    read = read_values(path)
     version = read.data.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ConfigError(f"{path}: schema_version {shown(version)}; this simserve reads price lists of version {SCHEMA_VERSION}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simserve.errors import OutputError
 from simserve.report.files import write_whole
 from simserve.report.rows import with_unit
+from simserve.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,10 +57,21 @@ def write_page(path: Path, text: str, *, force: bool = False) -> None:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+    from simserve.report.kept_templates import kept_templates
+
     environment = Environment(
         loader=PackageLoader("simserve.report"), autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, bytecode_cache=kept_templates(_code()),
     )  # fmt: skip
     environment.filters["fraction"] = lambda value: with_unit(value, "%")
     environment.filters["unit"] = with_unit
     return environment
+
+
+@functools.lru_cache(maxsize=1)
+def _code() -> bytes:
+    """This file, which says how templates are compiled. Without source, as in an archive: the version."""
+    try:
+        return Path(__file__).read_bytes()
+    except OSError:
+        return __version__.encode()

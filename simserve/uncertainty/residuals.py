@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from simserve.files.yaml_values import read_values
 from simserve.uncertainty.cancelling import Remains
 from simserve.uncertainty.kinds import NEXT, TAIL, WHOLE
 from simserve.uncertainty.learning import Spread, spread_at
@@ -45,11 +46,9 @@ class Residuals(NamedTuple):
 @lru_cache(maxsize=4)
 def load(file: Path = FILE) -> Residuals:
     """What ships; nothing where the file is missing."""
-    import yaml
-
     if not file.is_file():
         return Residuals({}, {})
-    found: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    found = read_values(file).data
     spreads = {tuple(path.split(BETWEEN)): Spread(*values) for path, values in found["spreads"].items()}
     lengths = {tuple(key.split(BETWEEN)): dict(zip(("prompt", "output"), values, strict=True)) for key, values in found["lengths"].items()}
     differences = {tuple(key.split(BETWEEN)): Remains(*values) for key, values in found.get("differences", {}).items()}

@@ -165,14 +165,20 @@ def _put_money(result: Result, experiment: Experiment, tokens: Tokens) -> None:
 
 def _told(experiment: Experiment, parts: Assembly, records: RunRecords) -> RunRecords:
     """The records with what is known of the instances' engines."""
-    groups = [group for group in experiment.groups for _ in range(group.max_count)]
+    groups = [number for number, group in enumerate(experiment.groups) for _ in range(group.max_count)]
     about = zip(records.instances, groups, parts.instances, parts.notes, strict=True)
-    described = (_with_engine(info, experiment, notes, _schedule(info, experiment, group, spec)) for info, group, spec, notes in about)
+    known: dict[tuple[int, int, str], dict[str, Any]] = {}
+    described = []
+    for info, number, spec, notes in about:
+        key = number, id(info.cost), info.policy  # instances of a group share their description
+        if key not in known:
+            known[key] = _with_engine(info, experiment, notes, _schedule(info, experiment, experiment.groups[number], spec))
+        described.append(replace(info, cost=known[key]))
     return replace(records, instances=tuple(described))
 
 
-def _with_engine(info: InstanceInfo, experiment: Experiment, instance_notes: tuple[str, ...], schedule: dict[str, Any]) -> InstanceInfo:
-    """The instance's description with the engine profile that its host overheads and defaults came from, which versions of the engine its
+def _with_engine(info: InstanceInfo, experiment: Experiment, instance_notes: tuple[str, ...], schedule: dict[str, Any]) -> dict[str, Any]:
+    """An instance's description with the engine profile that its host overheads and defaults came from, which versions of the engine its
     schedules were held against, and where it is not what the engine would have."""
     engine = experiment.engine
     about = {"name": f"host overheads of engine profile {engine.name}", "engine": engine.engine, "versions": engine.versions}
@@ -181,7 +187,7 @@ def _with_engine(info: InstanceInfo, experiment: Experiment, instance_notes: tup
         profile["jitter"] = engine.jitter.model_dump()
     notes = {"notes": list(instance_notes)} if instance_notes else {}
     described = {**info.cost, "engine_profile": profile, "schedule": schedule, "measured_runs": _measured_runs(engine.name, info)}
-    return replace(info, cost={**described, **notes})
+    return {**described, **notes}
 
 
 def _schedule(info: InstanceInfo, experiment: Experiment, group: InstanceGroup, spec: InstanceSpec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.config import provisioning, python_policies
 from simserve.config.cluster import cluster_spec
-from simserve.config.deployment import Deployment
+from simserve.config.deployment import Deployment, own
 from simserve.config.experiment import Experiment
 from simserve.config.hardware_file import hardware_path, profile_at
 from simserve.config.instances import InstanceGroup
@@ -139,18 +139,13 @@ def _draft(experiment: Experiment, group: InstanceGroup) -> dict[str, Any]:
 def _instances(experiment: Experiment, group: InstanceGroup, deployed: Deployment, first: int) -> list[InstanceSpec]:
     link = deployed.link(experiment.spec.cluster.network)
     uplink, nodes = _uplink(experiment.spec.cluster.network, link), _nodes(experiment, group)
-    return [
-        deployed.instance_spec(
-            f"{deployed.policy}-{first + i}",
-            role=group.role,
-            link=link,
-            node=nodes[i],
-            uplink=uplink,
-            starts=i < group.count,
-            **_start(experiment, group, deployed),
-        )
-        for i in range(group.max_count)
-    ]
+    start = _start(experiment, group, deployed)
+    one = deployed.instance_spec(f"{deployed.policy}-{first}", role=group.role, link=link, node=nodes[0], uplink=uplink, **start)
+    others = (
+        replace(one, name=f"{deployed.policy}-{first + i}", scheduler=own(one.scheduler), node=nodes[i], starts=i < group.count)
+        for i in range(1, group.max_count)
+    )
+    return [replace(one, starts=group.count > 0), *others]
 
 
 def _start(experiment: Experiment, group: InstanceGroup, deployed: Deployment) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from simserve.config.engine_jitter import step_jitter
 from simserve.config.engine_profile import EngineProfile, RequestPathSection, host_speed, kernel_backend
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
-from simserve.contracts import FCFS, CostModel, QueueOrder, Scheduler, SchedulerParams
+from simserve.contracts import FCFS, CostModel, PolicyParams, QueueOrder, Scheduler, SchedulerParams
 from simserve.cost.draft import Draft
 from simserve.cost.host import DRAFT_PASS_S, VERIFICATION_S, HostOverheads
 from simserve.cost.kv_groups import PoolLayout, WindowedLayers, keeps_windows, kv_groups, pool_layout
@@ -293,7 +293,7 @@ class Deployment:
         path = RequestPathSection() if self.engine is None else self.engine.request_path
         return InstanceSpec(
             name=name,
-            scheduler=_own(scheduler),
+            scheduler=own(scheduler),
             cost=self.cost if cost is None else cost,
             kv_blocks=self.kv_blocks,
             block_tokens=self.block_tokens,
@@ -356,9 +356,13 @@ class Deployment:
         return "device" if self.engine is None else self.engine.memory.fraction_of
 
 
-def _own(scheduler: Scheduler) -> Scheduler:
+def own(scheduler: Scheduler) -> Scheduler:
+    """A scheduler of an instance's own: policies keep state. Parameters, which cannot be changed, are shared. Raises ConfigError for one
+    that cannot be copied."""
+    params = getattr(scheduler, "params", None)
+    known = {id(params): params} if isinstance(params, PolicyParams) else {}
     try:
-        return copy.deepcopy(scheduler)
+        return copy.deepcopy(scheduler, known)
     except Exception as problem:  # a policy may hold anything
         name, what = type(scheduler).__name__, f"{type(problem).__name__}: {problem}"
         raise ConfigError(f"scheduler {name}: each instance needs its own, and this one cannot be copied: {what}") from problem

@@ -8,7 +8,7 @@ are taken in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 from simserve.engine.free_blocks import FreeBlocks, Run
@@ -42,7 +42,7 @@ class BlockContents:
         self._block_tokens = block_tokens
         self._tokens_per_id = tokens_per_id
         self._per_id = tokens_per_id // block_tokens
-        self._kept: dict[Any, list[Run]] = {}
+        self._kept: dict[Any, tuple[Run, ...]] = {}
         self.blocks_in_use = 0
         self.free = FreeBlocks(blocks)
 
@@ -60,34 +60,37 @@ class BlockContents:
 
     # -- what there is -------------------------------------------------------------------------------------------------------------
 
-    def _named(self, request: LiveRequest, low: int, high: int) -> Iterator[tuple[Any, int, int]]:
-        """Blocks `low` to `high` of a request by the name of their contents."""
-        size = self._per_id
-        ids = request.prompt_tokens // self._tokens_per_id
-        last = -(-high // size)
-        told = request.prefix_ids[: min(ids, last)] if self.outputs is None or last <= ids else self.outputs.first(request.row, last)
-        for number in range(low // size, min(last, len(told))):
-            start = number * size
-            yield told[number], max(low, start), min(high, start + size)
-        low = max(low, len(told) * size)
-        if low < high:
-            yield (request.row,), low, high
+    def _told(self, request: LiveRequest, blocks: int) -> list[int]:
+        """The names of what the first `blocks` blocks of a request contain, one for `_per_id` of them, as far as the workload tells them."""
+        ids, last = request.prompt_tokens // self._tokens_per_id, -(-blocks // self._per_id)
+        return request.prefix_ids[: min(ids, last)] if self.outputs is None or last <= ids else self.outputs.first(request.row, last)
 
-    def _found(self, request: LiveRequest, match: int) -> Iterator[tuple[Run, int, int]]:
-        """The runs in which the first `match` blocks of a request are, as far as they are kept."""
-        for name, low, high in self._named(request, 0, match):
-            runs = self._kept.get(name, ())
-            while low < high:
-                run = next((run for run in runs if run.low <= low < run.high), None)
-                if run is None:
-                    return
-                end = min(high, run.high)
-                yield run, low, end
-                low = end
+    def _found(self, request: LiveRequest, match: int) -> list[tuple[Run, int, int]]:
+        """The runs in which the first `match` blocks of a request are, from where to where, as far as they are kept."""
+        found: list[tuple[Run, int, int]] = []
+        size, told, place = self._per_id, self._told(request, match), 0
+        while place < match:
+            number = place // size
+            is_told = number < len(told)
+            runs = self._kept.get(told[number] if is_told else (request.row,), ())
+            run = next((run for run in runs if run.low <= place < run.high), None)
+            if run is None:
+                break
+            end = run.high if run.high < match else match
+            if is_told:
+                alike = _alike(run.names, number - run.low // size, told, number)
+                end = min(end, (number + alike) * size)
+            if found and found[-1][0] is run:
+                found[-1] = run, found[-1][1], end
+            else:
+                found.append((run, place, end))
+            place = end
+        return found
 
     def match(self, request: LiveRequest) -> int:
         """Leading blocks of the request that are kept, leaving at least one token to compute (get_computed_blocks)."""
-        return max([end for _, _, end in self._found(request, (request.target_tokens - 1) // self._block_tokens)], default=0)
+        found = self._found(request, (request.target_tokens - 1) // self._block_tokens)
+        return found[-1][2] if found else 0
 
     def blocks_to_pin(self, request: LiveRequest, match: int) -> int:
         """Free blocks that using a match takes."""
@@ -97,7 +100,7 @@ class BlockContents:
 
     def pin(self, request: LiveRequest, match: int) -> None:
         """The request uses a match."""
-        request.pinned_ids = list(self._found(request, match))
+        request.pinned_ids = self._found(request, match)
         request.offered_ids = match
         for run, _, end in request.pinned_ids:
             self.blocks_in_use += max(0, end - run.used)
@@ -110,24 +113,43 @@ class BlockContents:
 
     def offer(self, request: LiveRequest, tokens: int) -> None:
         """Full blocks among the first `tokens` tokens of the request can be found."""
-        full = tokens // self._block_tokens
-        if full <= request.offered_ids:
+        full, low = tokens // self._block_tokens, request.offered_ids
+        if full <= low:
             return
-        pinned = request.pinned_ids
-        for name, low, high in self._named(request, request.offered_ids, full):
-            self.blocks_in_use += high - low
-            if pinned:
-                run, start, end = pinned[-1]
-                if end == low == run.high and run.name == name:
-                    pinned[-1] = run, start, high
-                    self._leave(run, end)
-                    run.ends[high] = run.ends.get(high, 0) + 1
-                    run.high = high
-                    continue
-            run = Run(name, low, high)
-            self._kept.setdefault(name, []).append(run)
-            pinned.append((run, low, high))
+        size, kept, told, own = self._per_id, self._kept, self._told(request, full), (request.row,)
+        self.blocks_in_use += full - low
         request.offered_ids = full
+        pinned = request.pinned_ids
+        while low < full:
+            number, run = low // size, None
+            if pinned and pinned[-1][2] == low == pinned[-1][0].high:  # the request goes on where its last run ends
+                run = pinned[-1][0]
+            names: list[Any] = told[number:] or [own]
+            name = names[0]
+            if run is not None and run.names[-1] == name:
+                names = []
+            elif name in kept or name == own:  # another copy, of which only the first is found; or what only the request itself finds
+                run, names = None, [name]
+            else:
+                if not kept.keys().isdisjoint(names):
+                    names = list(takewhile(lambda other: other not in kept, names))
+                if run is not None and run.alone:
+                    run = None
+            high = full if name == own else min(full, (number + (len(names) or 1)) * size)
+            if run is None:
+                run = Run(names, low, high, alone=name in kept or name == own)
+                pinned.append((run, low, high))
+            else:
+                pinned[-1] = run, pinned[-1][1], high
+                self._leave(run, low)
+                run.ends[high] = run.ends.get(high, 0) + 1
+                run.high = high
+                run.names += names
+            if run.alone and names:
+                kept[name] = (*kept.get(name, ()), run)
+            elif names:
+                kept.update(dict.fromkeys(names, (run,)))
+            low = high
 
     @staticmethod
     def _leave(run: Run, end: int) -> None:
@@ -147,7 +169,7 @@ class BlockContents:
             used = run.used
             if used < end:
                 freed += end - used
-                self.free.append(None if gone and run.name == own else run, used, end)
+                self.free.append(None if gone and run.names[0] == own else run, used, end)
         if gone:
             for run in self._kept.pop(own, ()):
                 self.free.forget(run)
@@ -163,14 +185,23 @@ class BlockContents:
         taken = self.free.size - free_blocks
         if taken > 0:
             for run in self.free.take(taken):
-                if run.low == run.high and not run.ends:
-                    runs = self._kept.get(run.name, [])
-                    if run in runs:
-                        runs.remove(run)
-                        if not runs:
-                            del self._kept[run.name]
+                self._forget_end(run)
         else:
             self._free_empty(-taken)
+
+    def _forget_end(self, run: Run) -> None:
+        """A run has lost its last blocks: what they contained is not found in it any more."""
+        if run.low == run.high:
+            left = len(run.names) if run.ends else 0
+        else:
+            left = 1 if run.alone else -(-run.high // self._per_id) - run.low // self._per_id
+        for name in run.names[left:]:
+            others = tuple(one for one in self._kept.get(name, ()) if one is not run)
+            if others:
+                self._kept[name] = others
+            else:
+                self._kept.pop(name, None)
+        del run.names[left:]
 
     def _free_empty(self, blocks: int) -> None:
         """Blocks come back without contents."""
@@ -193,3 +224,10 @@ class BlockContents:
     def idle_blocks(self) -> int:
         """Free blocks whose contents are kept."""
         return self.free.named
+
+
+def _alike(names: list[Any], first: int, told: list[int], number: int) -> int:
+    """How many names of a run, from one that is told on, are those that are told."""
+    most = min(len(names) - first, len(told) - number)
+    mine, its = names[first : first + most], told[number : number + most]
+    return most if mine == its else next(k for k in range(most) if mine[k] != its[k])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simserve.engine.lane_logs import Totals, infos, lane_log
+from simserve.engine.lane_logs import Totals, infos, lane_logs
 from simserve.engine.pieces import InPieces
 from simserve.engine.records import RunRecords
 from simserve.engine.sliding import as_array
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def collected(run: Simulation) -> RunRecords:
     """The records of a run that is over, or cut."""
-    lanes = tuple(lane_log(lane, as_array(lane.step_end_s)) for instance in run.instances for lane in instance.lanes)
-    columns, emissions = run.recorder.request_columns(), run.recorder.emissions([lane.tick_end_s() for lane in lanes])
-    totals = Totals()
+    running = [lane for instance in run.instances for lane in instance.lanes]
+    lanes = lane_logs(running, [as_array(lane.step_end_s) for lane in running])
+    columns, emissions = run.recorder.request_columns(), run.recorder.emissions(lanes)
+    totals = Totals(len(lanes))
     totals.add(lanes)
     ends = [float(lane.step_end_s[-1]) for lane in lanes if len(lane.step_end_s)]
     finished = columns.finish_s[np.isfinite(columns.finish_s)]
@@ -44,7 +45,7 @@ def collected(run: Simulation) -> RunRecords:
 
 def counters(run: Simulation, totals: Totals, preemptions: float, reread_tokens: float) -> dict[str, float]:
     """The counters of the records (`RunRecords.counters`)."""
-    steps, plans, new, pairs, _ = (sum(column) for column in zip(*(each.tolist() for each in totals.of_lane.values()), strict=True))
+    steps, plans, new, pairs, _ = totals.of_lane.sum(axis=0).tolist()
     return {
         "steps": steps,
         "plans": plans,

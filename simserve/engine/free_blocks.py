@@ -11,17 +11,19 @@ from typing import Any
 class Run:
     """Consecutive blocks of a sequence that were computed together and can be found by name.
 
-    name   of the contents; with the place in the sequence it says what a block contains, and all before it
+    names  of the contents, in order; a name says what is contained, and all before it
+    alone  nothing with another name goes on in it: another copy of what is kept (the first is found), or what one request alone finds
     low    place of the first block in its sequence
     high   place behind the last that is kept
     ends   place behind the last block that a user uses -> such users; all use the blocks from `low` on
     idle   its parts in the queue, which are its last blocks: the end of a sequence is freed before its beginning, and taken before it
     """
 
-    __slots__ = ("ends", "high", "idle", "low", "name")
+    __slots__ = ("alone", "ends", "high", "idle", "low", "names")
 
-    def __init__(self, name: Any, low: int, high: int) -> None:
-        self.name = name
+    def __init__(self, names: list[Any], low: int, high: int, alone: bool) -> None:
+        self.names = names
+        self.alone = alone
         self.low = low
         self.high = high
         self.ends: dict[int, int] = {high: 1}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simserve.contracts.cost import F64, I64
-from simserve.engine.records import Emissions
+from simserve.engine.records import Emissions, LaneLog
 
 
 class Noted(NamedTuple):
@@ -34,10 +34,10 @@ class Noted(NamedTuple):
         courses = {int(place[number]): tokens for number, tokens in self.courses.items() if chosen[number]}
         return Noted(self.segments[chosen], self.prefill_end_s[chosen], bursts, courses)
 
-    def emissions(self, tick_end_s: Sequence[F64]) -> Emissions:
-        """The same as segments alone, of one token a tick. `tick_end_s`: as in `Recorder.emissions`."""
+    def emissions(self, lanes: Sequence[LaneLog]) -> Emissions:
+        """The same as segments alone, of one token a tick. `lanes`: as in `Recorder.emissions`."""
         if self.courses:
-            return _unrolled(*self, tick_end_s)
+            return _unrolled(*self, [lane.tick_end_s() for lane in lanes])
         request, lane, first_tick, last_tick = self.segments.T
         return Emissions(request.copy(), lane.copy(), self.prefill_end_s, first_tick.copy(), last_tick.copy(), self.bursts)
 

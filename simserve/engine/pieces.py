@@ -85,7 +85,7 @@ class InPieces:
         self._ticks = [0] * len(self._lanes)
         """The number of the first tick of the steps that are held of each lane."""
         self.instances = infos(run.instances)
-        self.totals = Totals()
+        self.totals = Totals(len(self._lanes))
         self.end_s = 0.0
         self.preemptions = self.reread_tokens = 0.0
         run.total = total
@@ -124,8 +124,7 @@ class InPieces:
         columns, noted = run.recorder.take(rows)
         table = self._leave(rows)
         run.drop_first(rows)
-        ticks = [lane.tick_end_s() for lane in held]
-        emissions = _from(noted, first_row, self._ticks).emissions(ticks)
+        emissions = _from(noted, first_row, self._ticks).emissions(held)
         known_s = min(now, float(np.nanmin(run.recorder.released_s.rest(), initial=now)))
         begun_s = tuple(inf if over else lane.plan.start_s if lane.busy else now for lane in self._lanes)
         finished = columns.finish_s[np.isfinite(columns.finish_s)]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from simserve.contracts.cost import F64, I64
+from simserve.contracts.cost import I64
 from simserve.engine.noted import Noted
-from simserve.engine.records import Emissions, EndedRequest, RequestColumns, Status
+from simserve.engine.records import Emissions, EndedRequest, LaneLog, RequestColumns, Status
 from simserve.engine.request import LiveRequest
 from simserve.engine.sliding import Sliding, as_array
 
@@ -198,10 +198,10 @@ class Recorder:
             reasons=tuple(self.reasons),
         )
 
-    def emissions(self, tick_end_s: Sequence[F64]) -> Emissions:
-        """All segments, in the order in which they ended. `tick_end_s`: the clock of each lane (`LaneLog.tick_end_s`)."""
+    def emissions(self, lanes: Sequence[LaneLog]) -> Emissions:
+        """All segments, in the order in which they ended. `lanes`: those that the segments name, by whose ticks they go."""
         self.void_burst_tokens = 0
-        return self._noted().emissions(tick_end_s)
+        return self._noted().emissions(lanes)
 
     def _noted(self) -> Noted:
         """What has been noted of tokens, without what does not count any more."""

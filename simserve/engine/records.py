@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from struct import Struct
@@ -256,6 +257,15 @@ class LaneLog:
 
 
 SPAN_COLUMNS = tuple(item.name for item in fields(LaneLog) if item.name.startswith("span_"))
+
+
+def lanes_that_ran(lanes: Sequence[LaneLog], instances: int) -> list[list[LaneLog]]:
+    """By number of the instance: its lanes, where they ran a step."""
+    found: list[list[LaneLog]] = [[] for _ in range(instances)]
+    for lane in lanes:
+        if len(lane.span_steps):
+            found[lane.instance].append(lane)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from simserve.contracts.wrapping import innermost
-from simserve.engine.records import F64, LaneLog, RunRecords, Status
+from simserve.engine.records import F64, LaneLog, RunRecords, Status, lanes_that_ran
 from simserve.report.money import Tokens
 from simserve.report.scaling.paid import spare_device_s, with_devices_s
 from simserve.report.utilisation import busy_s
@@ -55,8 +55,9 @@ class Meters:
     def add(self, lanes: Sequence[LaneLog], busy_s: Sequence[float]) -> None:
         """Steps of the lanes, and for each instance the seconds in which they kept it busy. The power of a device is bounded over what is
         added at once."""
+        ran = lanes_that_ran(lanes, len(self.costs))
         for number, cost in enumerate(self.costs):
-            totals = _totals([lane for lane in lanes if lane.instance == number and len(lane.span_steps)])
+            totals = _totals(ran[number])
             self.busy_s[number] += busy_s[number]
             self.joules[number] = _sum(self.joules[number], _joules(cost, totals, busy_s[number], busy_s[number]))
             cost = innermost(cost)
@@ -79,8 +80,8 @@ def run_experts(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | N
     The fraction of the experts that a step reads is a model of their popularity (cost/experts.py), not a measurement.
     """
     read: list[float | None] = []
-    for number, cost in enumerate(costs):
-        steps, tokens, *_ = _totals([lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)])
+    for cost, lanes in zip(costs, lanes_that_ran(records.lanes, len(costs)), strict=True):
+        steps, tokens, *_ = _totals(lanes)
         cost = innermost(cost)
         read.append(cost.expert_bytes(steps, tokens) if isinstance(cost, ReadsExperts) else None)
     return expert_figures(read, int((records.requests.status == Status.COMPLETED).sum()), Tokens.of(records))
@@ -109,8 +110,8 @@ def run_energy(records: RunRecords, costs: Sequence[Any]) -> dict[str, Any] | No
     """
     whole, exists_s = Window(0.0, records.end_s), with_devices_s(records)
     joules: list[float | None] = []
-    for number, cost in enumerate(costs):
-        lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
+    ran = lanes_that_ran(records.lanes, len(costs))
+    for number, (cost, lanes) in enumerate(zip(costs, ran, strict=True)):
         busy = busy_s(lanes, whole) if lanes else 0.0
         joules.append(_joules(cost, _totals(lanes), busy, max(exists_s[number], busy)))
     return energy_figures(records, costs, joules, Tokens.of(records))

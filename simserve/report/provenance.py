@@ -32,6 +32,11 @@ def simulated(records: RunRecords) -> list[dict[str, Any]]:
     return groups
 
 
+def _descriptions(records: RunRecords) -> list[dict[str, Any]]:
+    """The descriptions of the cost models, in order; what instances of a group share stands once."""
+    return list({id(info.cost): info.cost for info in records.instances}.values())
+
+
 def operators(cost: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
     """(operator, dtype, measured with, points, error on measurements not fitted) of each fitted operator that a description lists."""
     rows = []
@@ -55,9 +60,9 @@ def efficiencies(records: RunRecords) -> list[str]:
     """One sentence for each group of instances whose operators have stated efficiencies instead of tables: which of them are measured,
     fitted on serving runs and assumed, with the widest error that is stated."""
     sentences: dict[str, None] = {}
-    for info in records.instances:
+    for cost in _descriptions(records):
         of_status: dict[str, dict[str, float | None]] = {status: {} for status in _SAID}
-        entries = info.cost.get("efficiencies") or []
+        entries = cost.get("efficiencies") or []
         for entry in entries:
             known, name = of_status[entry["status"]], entry["operator"]
             if len({other["status"] for other in entries if other["operator"] == name}) > 1:
@@ -69,7 +74,7 @@ def efficiencies(records: RunRecords) -> list[str]:
             if of_status[status]
         ]
         if parts:
-            sentences[f"Operators of {info.cost.get('hardware', 'this device')} by what stands behind them - {'; '.join(parts)}."] = None
+            sentences[f"Operators of {cost.get('hardware', 'this device')} by what stands behind them - {'; '.join(parts)}."] = None
     return list(sentences)
 
 
@@ -77,8 +82,8 @@ def compared(records: RunRecords) -> list[str]:
     """One sentence for each group of instances whose engine, device and model were compared with measured runs, with the errors."""
     sentences: dict[str, None] = {}
     without = " without speculative decoding" if speculates(records) else ""
-    for info in records.instances:
-        runs = info.cost.get("measured_runs")
+    for cost in _descriptions(records):
+        runs = cost.get("measured_runs")
         if isinstance(runs, dict) and runs.get("validated"):
             metrics = [
                 f"{name} {entry['median_percent']:.0f} %"
@@ -94,12 +99,12 @@ def compared(records: RunRecords) -> list[str]:
 
 def instance_notes(records: RunRecords) -> list[str]:
     """Where an instance is not what the engine would have, each sentence once."""
-    return list(dict.fromkeys(note for info in records.instances for note in info.cost.get("notes", ())))
+    return list(dict.fromkeys(note for cost in _descriptions(records) for note in cost.get("notes", ())))
 
 
 def models_taken(records: RunRecords) -> list[str]:
     """What names of models and drafts that are not those of the bundled ones were taken for, each sentence once."""
-    described = [part for info in records.instances for part in (info.cost, info.cost.get("draft")) if isinstance(part, dict)]
+    described = [part for cost in _descriptions(records) for part in (cost, cost.get("draft")) if isinstance(part, dict)]
     return list(dict.fromkeys(str(part["model_taken"]) for part in described if "model_taken" in part))
 
 
@@ -128,8 +133,8 @@ def unvalidated(records: RunRecords) -> list[str]:
     entry, which is then named by the keys that lead to it.
     """
     found: dict[str, None] = {}
-    for info in records.instances:
-        found.update(dict.fromkeys(_unvalidated(info.cost, "")))
+    for cost in _descriptions(records):
+        found.update(dict.fromkeys(_unvalidated(cost, "")))
     return list(found)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simserve.engine.records import F64, I64, InstanceInfo, LaneLog, RunRecords
+from simserve.engine.records import F64, I64, InstanceInfo, LaneLog, RunRecords, lanes_that_ran
 from simserve.report.drafts import step_tokens
 from simserve.report.window import Window
 
@@ -32,8 +32,7 @@ def busy_s(lanes: list[LaneLog], window: Window) -> float:
 def instance_use(records: RunRecords, window: Window) -> list[dict[str, Any]]:
     """For each instance: busy fraction, KV use, requests and tokens per step, steps. NaN where nothing ran in the window."""
     rows = []
-    for number, info in enumerate(records.instances):
-        lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
+    for info, lanes in zip(records.instances, lanes_that_ran(records.lanes, len(records.instances)), strict=True):
         use = Use()
         if lanes and window.length_s > 0:
             use.add(lanes, window, busy_s(lanes, window))

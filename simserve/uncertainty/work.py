@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simserve.engine.records import F64, InstanceInfo, LaneLog, RunRecords
+from simserve.engine.records import F64, InstanceInfo, LaneLog, RunRecords, lanes_that_ran
 
 
 class Work(NamedTuple):
@@ -50,11 +50,8 @@ class Work(NamedTuple):
 
 def work_of(records: RunRecords) -> list[Work | None]:
     """Of each instance; None where it did nothing."""
-    out: list[Work | None] = []
-    for number, info in enumerate(records.instances):
-        lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
-        out.append(_work(lanes, info) if lanes else None)
-    return out
+    ran = lanes_that_ran(records.lanes, len(records.instances))
+    return [_work(lanes, info) if lanes else None for info, lanes in zip(records.instances, ran, strict=True)]
 
 
 def _work(lanes: list[LaneLog], info: InstanceInfo) -> Work:

@@ -275,6 +275,47 @@ def test_pipeline_stages_add_up_to_the_whole() -> None:
     assert halves.breakdown(MIXED)["attention"] == pytest.approx(attention(SNAKE, MIXED))
     with pytest.raises(ModelError, match="2"):
         halves.step_time(MIXED)
+    with pytest.raises(ModelError, match="2"):
+        halves.decode_times(Step.of([900, 1200]), 4)
+
+
+STAGED = [
+    pytest.param(Step.of([900, 1200, 300, 4000, 77]), id="decodes"),
+    pytest.param(MIXED, id="decodes and chunks"),
+    pytest.param(Step.of([], [Slice(1500, 0)]), id="a chunk"),
+    pytest.param(Step.of([900, 1200], [Slice(8, 3000, None, VERIFY, 7)]), id="drafted tokens"),
+]
+
+
+@pytest.mark.parametrize("step", STAGED)
+@pytest.mark.parametrize("reorder", ["none", "ideal"])
+def test_each_stage_waits_for_its_own_tiles(reorder: str, step: Step) -> None:
+    """Two stages of 14 layers: each takes half of what dealing all 28 layers' tiles takes, where without tiles it takes half of what the
+    kernels over prompts and decodes take."""
+    options = CostOptions.model_validate({"task_table": {"reorder": reorder}})
+    two = Parallel(pp=2)
+    tiled = TiledStepCost(load_model("qwen2-7b"), ASCEND, HOST, two, max_context_tokens=16384, options=options)
+    plain = StepCost(load_model("qwen2-7b"), ASCEND, HOST, two, max_context_tokens=16384)
+    kernels = sum(seconds for part, seconds in plain.breakdown(step).items() if part.startswith("attention_"))
+    more = attention(build(reorder), step) - kernels
+    assert abs(more) > 1e-5
+    for with_tiles, without in zip(tiled.stage_times(step), plain.stage_times(step), strict=True):
+        assert with_tiles - without == pytest.approx(more / 2, rel=1e-9)
+    assert sum(tiled.stage_times(step)) == pytest.approx(sum(tiled.breakdown(step).values()), rel=1e-12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(contexts=st.lists(st.integers(1, 6000), min_size=1, max_size=40), steps=st.integers(1, 12))
+def test_spans_on_stages_equal_steps_bit_for_bit(contexts: list[int], steps: int) -> None:
+    cost = _on_two_stages()
+    step = Step.of(contexts)
+    assert list(cost.stage_decode_times(step, steps)) == [cost.stage_times(step.after(i)) for i in range(steps)]
+
+
+@functools.cache
+def _on_two_stages() -> TiledStepCost:
+    options = CostOptions.model_validate({"task_table": {"reorder": "greedy"}})
+    return TiledStepCost(load_model("qwen2-7b"), ASCEND, HOST, Parallel(pp=2), max_context_tokens=16384, options=options)
 
 
 def test_steps_that_only_decode_take_the_measured_kernels_time() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from simserve.contracts import VERIFY, DecodeSteps, Step
 from simserve.cost.cores.attention import TiledAttention
@@ -34,18 +34,24 @@ class TiledStepCost(StepCost):
                 for op in layer_operators(self._model, self._parallel, layer)
                 if isinstance(op, Attention)
             ]
-            self._tiles.append(TiledAttention(self._kernels, layers, options, self._context_limit, stage.decode))
+            # As in `build_stages`, stages of alike layers share their attention.
+            alike = (tiles for other, tiles in zip(self._stages, self._tiles, strict=False) if other.decode is stage.decode)
+            tiles = next(alike, None) or TiledAttention(self._kernels, layers, options, self._context_limit, stage.decode)
+            self._tiles.append(tiles)
 
     def step_time(self, step: Step) -> float:
         """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
         if len(self._stages) > 1:
             return super().step_time(step)
-        step = _whole(step)
-        return self._around(step, [self._tiles[0].seconds(step)])[0]
+        return self._of_one(_whole(step))[0]
 
     def stage_times(self, step: Step) -> tuple[float, ...]:
         """Seconds of the step on each stage, sending its activations to the next one included. Host work is counted on the first."""
-        return super().stage_times(_whole(step))
+        return self._of_one(_whole(step))
+
+    def stage_decode_times(self, step: Step, steps: int) -> list[tuple[float, ...]]:
+        """`stage_times` of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to it."""
+        return list(zip(*self._around(step, lambda tiles: tiles.decode_seconds(step, steps)), strict=True))
 
     def breakdown(self, step: Step) -> dict[str, float]:
         """Seconds of the step by part, summed over stages; all attention is `attention`."""
@@ -53,7 +59,10 @@ class TiledStepCost(StepCost):
 
     def decode_times(self, step: Step, steps: int) -> list[float]:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
-        return self._around(step, self._tiles[0].decode_seconds(step, steps))
+        if len(self._stages) > 1:
+            return list(super().decode_times(step, steps))
+        (seconds,) = self._around(step, lambda tiles: tiles.decode_seconds(step, steps))
+        return seconds
 
     def verify_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int) -> float:
         """Seconds of a step of which no more is known."""
@@ -70,14 +79,26 @@ class TiledStepCost(StepCost):
         """Seconds of decode-only steps that verify drafted tokens, one by one; bit-identical to `step_time`."""
         return [self.step_time(steps.step(i)) for i in range(len(steps.context_tokens))]
 
-    def _around(self, step: Step, attention: list[float]) -> list[float]:
-        """Seconds of steps that differ in their attention only."""
+    def _of_one(self, step: Step) -> tuple[float, ...]:
+        """Seconds of one step on each stage."""
+        return tuple(seconds for (seconds,) in self._around(step, lambda tiles: [tiles.seconds(step)]))
+
+    def _around(self, step: Step, attention: Callable[[TiledAttention], list[float]]) -> list[list[float]]:
+        """By stage, seconds of steps that differ in their attention only, which `attention` says."""
         _refuse_groups(step)
-        (stage,) = self._stages
-        rest = sum(seconds for part, seconds in super()._device_parts(stage, step).items() if not _attends(part))
-        floor = self._launch_floor(stage, step.decodes, bool(step.slices), step.drafted_tokens)
-        host = self._host_seconds(step.decodes, sum(piece.new_tokens for piece in step.slices))
-        return [max(rest + seconds, floor) + host for seconds in attention]
+        new = sum(piece.new_tokens for piece in step.slices)
+        known: dict[int, list[float]] = {}
+        found = []
+        for stage, tiles in zip(self._stages, self._tiles, strict=True):
+            if id(tiles) not in known:
+                known[id(tiles)] = attention(tiles)
+            rest = sum(seconds for part, seconds in super()._device_parts(stage, step).items() if not _attends(part))
+            floor = self._launch_floor(stage, step.decodes, bool(step.slices), step.drafted_tokens)
+            send = stage.stage_transfer[0] + stage.stage_transfer[1] * (step.decode_tokens + new) if stage.stage_transfer else 0.0
+            found.append([max(rest + seconds, floor) + send for seconds in known[id(tiles)]])
+        host = self._host_seconds(step.decodes, new)
+        found[0] = [seconds + host for seconds in found[0]]
+        return found
 
     def _device_parts(self, stage: Stage, step: Step) -> dict[str, float]:
         _refuse_groups(step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from simserve.engine.records import RunRecords
+from simserve.engine.records import RunRecords, lanes_that_ran
 from simserve.engine.scaling_log import NodeTimes, Start
 from simserve.report.cluster import COSTS, seconds_in
 from simserve.report.utilisation import busy_s
@@ -71,13 +71,12 @@ def paid_summary(records: RunRecords, busy_s_of: Sequence[float] | None = None) 
     """
     whole = Window(0.0, records.end_s)
     paid_s = sum(seconds for _, seconds in paid_device_s(records))
-    busy = 0.0
+    busy, ran = 0.0, lanes_that_ran(records.lanes, len(records.instances))
     for number, info in enumerate(records.instances):
         if busy_s_of is not None:
             busy += info.devices * busy_s_of[number]
             continue
-        lanes = [lane for lane in records.lanes if lane.instance == number and len(lane.span_steps)]
-        busy += info.devices * busy_s(lanes, whole) if lanes else 0.0
+        busy += info.devices * busy_s(ran[number], whole) if ran[number] else 0.0
     booting = _booting_device_s(records)
     return {
         "device_hours": paid_s / HOUR_S,

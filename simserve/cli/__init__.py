@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as problem:
         if _debug(list(sys.argv[1:] if argv is None else argv)):
             raise
-        return _told(signals.problem or problem)
+        return _told(problem, signals.problem)
     finally:
         from simserve.cli.failures import flush
 
@@ -55,7 +55,7 @@ def _debug(arguments: list[str]) -> bool:
     return "--debug" in arguments or os.environ.get("SIMSERVE_DEBUG", "0") not in ("", "0")
 
 
-def _told(problem: BaseException) -> int:
+def _told(problem: BaseException, signal: BaseException | None = None) -> int:
     from simserve.cli.failures import report
 
-    return report(problem)
+    return report(problem, signal)

@@ -65,7 +65,7 @@ def different(one: Any, other: Any, key: str = "") -> list[str]:
 def test_a_summary_of_pieces_is_that_of_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, pieces = simserve.run(CASES[name]), streamed(CASES[name], monkeypatch)
     one, other = whole.summary_dict(), dict(pieces.summary_dict())
-    assert other.pop("streamed") == {"quantiles_relative_error": RELATIVE_ERROR}
+    assert other.pop("streamed") == {"quantiles_relative_error": RELATIVE_ERROR, "plotted_every": 1}
     said = "Recorded in pieces (stream_above): percentiles are within 0.05 % of the exact ones"
     assert other["warnings"][-1].startswith(said)
     belief = {"uncertainty": {}}  # of a stretch of the run
@@ -151,11 +151,14 @@ def test_percentiles_within_the_stated_error(seed: int) -> None:
     values[rng.random(4000) < 0.1] = np.nan
     weights = rng.integers(0, 5, 4000)
     known = ~np.isnan(values)
-    plain, weighted = Sketch(), Sketch()
-    for part in np.split(np.arange(4000), [1, 17, 900]):
+    plain, weighted, parts = Sketch(), Sketch(), [Sketch() for _ in range(4)]
+    for part, alone in zip(np.split(np.arange(4000), [1, 17, 900]), parts, strict=True):
         plain.add(values[part])
+        alone.add(values[part])
         weighted.add(values[part][known[part]], weights[part][known[part]])
-    for sketch, exact in ((plain, describe(values)), (weighted, describe_weighted(lambda: [(values[known], weights[known])]))):
+    of_all = describe(values)
+    weighed = describe_weighted(lambda: [(values[known], weights[known])])
+    for sketch, exact in ((plain, of_all), (Sketch.of_all(parts), of_all), (weighted, weighed)):
         found = sketch.stats()
         assert (found.count, found.max) == (exact.count, exact.max) and found.mean == pytest.approx(exact.mean, rel=1e-12)
         for name in PERCENTILES:

@@ -216,3 +216,25 @@ def test_seconds_with_a_step_are_those_of_all_lanes_together(monkeypatch: pytest
 def _part(lane: LaneLog, first: int, last: int) -> list[Any]:
     names = ("steps", "start_s", "decode_requests", "context_tokens", "prefill_requests", "prefill_tokens", "prefill_pairs")
     return [np.arange(last - first), *(getattr(lane, f"span_{name}")[first:last] for name in (*names, "kv_blocks", "waiting"))]
+
+
+@pytest.mark.parametrize("how", [{}, {"check": True}])
+def test_a_trace_read_while_it_runs_gives_the_requests_of_the_whole(how: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With columns that a few rows state (a client that gives up, an adapter) and times that go back."""
+    monkeypatch.setattr("simserve.workload.chunks.CHUNK_BYTES", 1000)
+    rng, rows = np.random.default_rng(1), np.arange(200)
+    arrival_s = np.maximum(np.sort(rng.uniform(0, 60, 200)) - rng.uniform(0, 2, 200), 0.0)
+    frame = pd.DataFrame({"arrival_s": arrival_s, "prompt_tokens": rng.integers(1, 900, 200), "output_tokens": rng.integers(1, 90, 200)})
+    frame["slo_class"] = np.where(rows > 150, "batch", "chat")
+    frame["patience_s"] = np.where(rows == 170, 0.01, np.nan)
+    frame.to_csv(tmp_path / "trace.csv", index=False)
+    section = {"trace": {"path": str(tmp_path / "trace.csv")}, "arrivals": None, "lengths": None, "count": None}
+    experiment = {**case(1, 1, workload=section), "slo": {"classes": {"chat": SLO, "batch": {"e2e_s": 10.0}}}}
+    whole, pieces = simserve.run(experiment, **how), streamed(experiment, monkeypatch, **how)
+    pd.testing.assert_frame_equal(whole.requests, pieces.requests, check_categorical=False)
+    assert (pieces.requests["status"] == "cancelled").sum() == 1
+    one, other = whole.summary_dict(), dict(pieces.summary_dict())
+    other.pop("streamed")
+    other |= {"warnings": other["warnings"][:-1], "experiment": one["experiment"], "uncertainty": one["uncertainty"]}
+    assert different(one, other) == []
+    assert isinstance(whole.records.table.provenance["sha256"], str)

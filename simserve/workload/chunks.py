@@ -103,9 +103,13 @@ def _beginning(part: bytes) -> tuple[bytes, bytes]:
 
 
 def _rows_of_parquet(path: Path) -> int:
+    import pyarrow as pa
     from pyarrow import parquet
 
-    return int(parquet.read_metadata(path).num_rows)
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except pa.ArrowException as problem:  # not all of them are errors of other kinds
+        raise NotInChunksError from problem
 
 
 def _of_parquet(path: Path) -> Iterator[Chunk]:
@@ -113,8 +117,11 @@ def _of_parquet(path: Path) -> Iterator[Chunk]:
     from pyarrow import parquet
 
     rows = 0
-    with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=CHUNK_ROWS, use_threads=False):
-            if batch.num_rows:
-                yield Chunk(Source(path, b"PAR1", "", rows_before=rows, rows=pa.Table.from_batches([batch])), 0)
-            rows += batch.num_rows
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=CHUNK_ROWS, use_threads=False):
+                if batch.num_rows:
+                    yield Chunk(Source(path, b"PAR1", "", rows_before=rows, rows=pa.Table.from_batches([batch])), 0)
+                rows += batch.num_rows
+    except pa.ArrowException as problem:  # not all of them are errors of other kinds
+        raise NotInChunksError from problem

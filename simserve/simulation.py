@@ -31,8 +31,7 @@ def streamed_or_whole(
     from simserve.config.assemble import assemble
 
     with blame.named():
-        stated = experiment.spec.workload.count if experiment.spec.workload is not None else None
-        parts = assemble(experiment, given, draw=(stated or 0) > experiment.spec.stream_above)
+        parts = assemble(experiment, given, draw=_may_be_long(experiment))
         requests = len(parts.workload)
         above = requests > experiment.spec.stream_above
         reason = _whole_because(experiment, parts, bands) if above else ""
@@ -44,6 +43,12 @@ def streamed_or_whole(
         said = f"Recorded whole, in memory that grows with its {requests:,} requests, for {reason} (stream_above)."
         result.notes = (*result.notes, said)
     return result
+
+
+def _may_be_long(experiment: Experiment) -> bool:
+    """Whether an experiment may have more requests than its `stream_above`, as far as can be told before a trace is read."""
+    workload = experiment.spec.workload
+    return workload is not None and (workload.trace is not None or (workload.count or 0) > experiment.spec.stream_above)
 
 
 def _whole_because(experiment: Experiment, parts: Assembly, bands: bool) -> str:

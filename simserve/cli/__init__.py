@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as problem:
         if _debug(arguments):
             raise
-        return _told(signals.problem or problem)
+        return _told(problem, signals.problem)
     finally:
         from simserve.cli.failures import flush
 
@@ -62,7 +62,7 @@ def _debug(arguments: list[str]) -> bool:
     return "--debug" in arguments or os.environ.get("SIMSERVE_DEBUG", "0") not in ("", "0")
 
 
-def _told(problem: BaseException) -> int:
+def _told(problem: BaseException, signal: BaseException | None = None) -> int:
     from simserve.cli.failures import report
 
-    return report(problem)
+    return report(problem, signal)

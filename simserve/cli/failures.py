@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 
 from simserve.cli.signals import TERMINATED, TerminatedError
 from simserve.errors import SimserveError
@@ -22,8 +23,25 @@ class PipeClosedError(Exception):
     """The reader of stdout has gone (`simserve policies | head -1`)."""
 
 
-def report(problem: BaseException) -> int:
-    """Prints what went wrong, without a traceback, and returns the exit code."""
+class WithoutPlotsError(Exception):
+    """`problem` came while the plots of a result were drawn of which all else lies in `target`."""
+
+    def __init__(self, target: Path, problem: BaseException) -> None:
+        super().__init__(str(problem))
+        self.target, self.problem = target, problem
+
+
+def report(problem: BaseException, signal: BaseException | None = None) -> int:
+    """Prints what went wrong, without a traceback, and returns the exit code. `signal`: what has come, whatever error followed."""
+    if isinstance(problem, WithoutPlotsError):
+        text, code = _words(signal or problem.problem)
+        why = text.partition(":")[0] if code in (INTERRUPTED, TERMINATED) else text.removesuffix("; nothing was kept")
+        print(
+            f"{why}{':' if code in (INTERRUPTED, TERMINATED) else ';'} the result is in {problem.target}, without plots and report",
+            file=sys.stderr,
+        )
+        return code
+    problem = signal or problem
     if isinstance(problem, PipeClosedError | BrokenPipeError):
         return PIPE_CLOSED
     text, code = _words(problem)

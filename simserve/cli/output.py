@@ -66,18 +66,20 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def kept(part: Path, target: Path) -> Iterator[None]:
-    """Keeps the requests that a run has written to `part` when the block is left by an exception: beside `target`, under a name that no
-    result has."""
+def kept(target: Path, *places: Path) -> Iterator[None]:
+    """Keeps the requests that a run has written to the first of these places that is there, when the block is left by an exception: beside
+    `target`, under a name that no result has."""
     try:
         yield
     except BaseException as problem:
         place = target.with_name(f"{target.name}.interrupted.parquet")
-        with suppress(OSError):
-            os.replace(part, place)
-            print(f"the requests written until then are in {place}", file=sys.stderr)
-        if isinstance(problem, OutputError):  # of `part`, a name that the user has never heard of
-            raise OutputError(str(problem).replace(str(part), str(target / "requests.parquet"))) from problem
+        for part in places:
+            with suppress(OSError):
+                os.replace(part, place)
+                print(f"the requests written until then are in {place}", file=sys.stderr)
+                break
+        if isinstance(problem, OutputError):  # of the first place, a name that the user has never heard of
+            raise OutputError(str(problem).replace(str(places[0]), str(target / "requests.parquet"))) from problem
         raise
 
 

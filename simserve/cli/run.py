@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simserve.cli import completion
 from simserve.cli.study_output import PRICES
+
+if TYPE_CHECKING:
+    from simserve.report.result import Result
 
 app = typer.Typer()
 
@@ -45,9 +48,11 @@ def run(
 ) -> None:
     """Simulate an experiment: a table on the terminal, and a directory with summary, requests, plots and a report."""
     from simserve import api
+    from simserve.cli.failures import WithoutPlotsError
     from simserve.cli.output import beside, kept, staged
     from simserve.config.experiment import load
     from simserve.progress.run import shown
+    from simserve.report.files import REQUESTS
 
     wanted = {"timeline=true": timeline, "steps=true": steps, "plots=false": no_plots, "report=false": no_report}
     changes = [*(changes or []), *([] if prices is None else [f"prices.file={prices.resolve()}"])]
@@ -62,18 +67,25 @@ def run(
         )
         return
     with staged(target, force=force) as folder, beside(folder) as part:
-        with shown(not quiet) as progress, kept(part, target):
+        with shown(not quiet) as progress, kept(target, part):
             result = api.run(loaded, progress=progress or False, check=check, intervals=0, requests_file=part)
         if loaded.spec.intervals:
             from simserve.study.intervals import bands, steps_of
 
             result.intervals = bands(loaded, loaded.spec.intervals, not quiet, steps=steps_of(result))
-        output = loaded.spec.output
-        if output.plots or output.report:
-            from simserve.report.plots.style import load_matplotlib
+        output, problem = loaded.spec.output.model_dump(), None
+        if result.in_pieces:
+            with kept(target, part, folder / REQUESTS):
+                result.write(folder, **output | {"plots": False, "report": False})
+            problem = _drawn(result, folder, output)
+        else:
+            if output["plots"] or output["report"]:
+                from simserve.report.plots.style import load_matplotlib
 
-            load_matplotlib()
-        result.write(folder, **output.model_dump())
+                load_matplotlib()
+            result.write(folder, **output)
+    if problem is not None:
+        raise WithoutPlotsError(target, problem) from problem
     if as_json:
         print(json.dumps(result.summary_dict(), indent=2, sort_keys=True, allow_nan=False))
     else:
@@ -84,3 +96,16 @@ def run(
         Console().print(summary_table(result))
     if not quiet:
         print(f"written to {target}", file=sys.stderr)
+
+
+def _drawn(result: Result, folder: Path, output: dict[str, Any]) -> BaseException | None:
+    """Draws plots and report of a run that has taken long, and all of which is written but these; returns what ended that."""
+    try:
+        if output["plots"] or output["report"]:
+            from simserve.report.plots.style import load_matplotlib
+
+            load_matplotlib()
+            result.draw(folder, plots=output["plots"], report=output["report"])
+    except BaseException as problem:  # Ctrl-C above all
+        return problem
+    return None

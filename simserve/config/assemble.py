@@ -23,7 +23,7 @@ from simserve.files import messages
 from simserve.model import ModelArchitecture, Parallel, load_model
 from simserve.model.layout import rank_weight_bytes
 from simserve.policies import registry
-from simserve.workload.config import build_workload
+from simserve.workload.config import WorkloadConfig, build_workload
 from simserve.workload.drawn import can_be_drawn, drawn, whole
 from simserve.workload.requests import Workload
 
@@ -54,7 +54,7 @@ class Assembly:
 
 
 def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NONE, draw: bool = False) -> Assembly:
-    """Builds everything an experiment needs. `draw`: requests may be left to be drawn while the run goes on (`Workload.tables`).
+    """Builds everything an experiment needs. `draw`: requests may be left to be drawn or read while the run goes on (`Workload.tables`).
 
     Raises SimserveError: an unreadable trace, weights that do not fit the device...
     """
@@ -77,9 +77,8 @@ def assemble(experiment: Experiment, given: PythonPolicies = python_policies.NON
             raise type(error)(str(place)) from error
     if spec.workload is None:
         raise ConfigError(f"{experiment.name}: has no workload: its probes are asked of variants, and it has none")
-    if draw and can_be_drawn(spec.workload) and not any(speculation):
-        workload = drawn(spec.workload, spec.seed)
-    else:
+    workload = _while_running(experiment, spec.workload) if draw and not any(speculation) else None
+    if workload is None:
         workload = build_workload(spec.workload, experiment.base_dir, spec.seed)
     cluster = given.routed(cluster_spec(spec.cluster, experiment.policies, spec.seed, spec.hardware))
     check_time(experiment, workload, cluster)
@@ -101,6 +100,17 @@ def _speculating(
     from simserve.config.speculating import speculating
 
     return speculating(instances, sections, experiment.engine, workload.requests, experiment.spec.seed)
+
+
+def _while_running(experiment: Experiment, section: WorkloadConfig) -> Workload | None:
+    """Requests that are drawn, or read from a trace, while the run goes on; None where they have to be there before."""
+    if can_be_drawn(section):
+        return drawn(section, experiment.spec.seed)
+    if section.trace is None:
+        return None
+    from simserve.workload.replayed import replayed
+
+    return replayed(section, experiment.base_dir, experiment.spec.seed, experiment.spec.stream_above)
 
 
 def deployment(experiment: Experiment, group: InstanceGroup, model: ModelArchitecture, scheduler: Scheduler | None = None) -> Deployment:

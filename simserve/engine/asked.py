@@ -20,18 +20,22 @@ class Asked:
     fifth of a list's.
 
     final  output tokens at which a request ends: what it asks for, or less where that is too long
+    first  the first row of `prompt`, `max_output`, `priority` and `session`, which are read by place, `row - first`, once for each request:
+           a sliding column would take as many calls
     patience_s  when clients give up; None where none does
     stated  what policies may ask of a request besides
     """
 
-    __slots__ = ("final", "max_output", "patience_s", "priority", "prompt", "session", "stated")
+    __slots__ = ("final", "first", "max_output", "patience_s", "priority", "prompt", "session", "stated")
 
     def __init__(self, table: RequestTable, sliding: bool) -> None:
         def column(kind: str, values: Any) -> Any:
             plain = array(kind, values.tobytes())
             return Sliding(plain) if sliding else plain
 
-        self.final, self.prompt, self.max_output, self.priority, self.session = (column("q", getattr(table, name)) for name in _COLUMNS)
+        self.first = 0
+        self.final = column("q", table.output_tokens)
+        self.prompt, self.max_output, self.priority, self.session = (array("q", getattr(table, name).tobytes()) for name in _COLUMNS[1:])
         self.stated = StatedColumns(table, sliding)
         patience_s = table.column("patience_s")
         self.patience_s: Any = column("d", patience_s) if isinstance(patience_s, np.ndarray) else None
@@ -52,7 +56,10 @@ class Asked:
 
     def drop_first(self, rows: int) -> None:
         """The next rows of a sliding run have ended."""
-        for column in (*self._whole(), self.patience_s):
-            if column is not None:
-                column.drop_first(rows)
+        self.first += rows
+        self.final.drop_first(rows)
+        for column in self._whole()[1:]:
+            del column[:rows]
+        if self.patience_s is not None:
+            self.patience_s.drop_first(rows)
         self.stated.drop_first(rows)

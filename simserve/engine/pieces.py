@@ -23,7 +23,7 @@ from simserve.engine.recorder import Recorder
 from simserve.engine.records import LaneLog, Piece, RunRecords
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
-from simserve.workload.joining import joined
+from simserve.workload.joining import joined, tables_of
 from simserve.workload.requests import RequestTable, Workload
 
 
@@ -60,12 +60,6 @@ def whole_only(workload: Workload) -> str:
     if bool(np.any(workload.requests.after >= 0)):
         return "requests that wait for others (column 'after')"
     return ""
-
-
-def tables_of(table: RequestTable, rows: int) -> Iterator[RequestTable]:
-    """The rows of a table, so many at a time."""
-    for first in range(0, len(table), rows):
-        yield table.part(first, min(first + rows, len(table)))
 
 
 class InPieces:

@@ -28,6 +28,8 @@ class Recorder:
     __slots__ = (
         "_bursts",
         "_courses",
+        "_ends",
+        "_first",
         "_segment_prefill_end_s",
         "_segments",
         "_void",
@@ -59,6 +61,10 @@ class Recorder:
         self.status = column("")
         self.reason, self.instance, self.generated, self.preemptions = (column("q") for _ in range(4))
         self.recomputed, self.cached, self.reread = (column("q") for _ in range(3))
+        columns = (self.status, self.scheduled_s, self.first_token_s, self.finish_s, self.instance, self.generated)
+        self._ends: tuple[Any, ...] = tuple(column.plain if sliding else column for column in columns)
+        """What is written of every request that completes, by place: `row - _first`. A sliding column would take a call for each."""
+        self._first = 0
         self.append(rows)
         self.reasons: dict[str, int] = {"": 0}
         self.ended = 0
@@ -86,12 +92,14 @@ class Recorder:
     def completed(self, request: LiveRequest, instance: int, now: float) -> None:
         """The request has emitted its last token at `now` (seconds)."""
         row = request.row
-        self.status[row] = Status.COMPLETED
-        self.scheduled_s[row] = request.scheduled_s
-        self.first_token_s[row] = request.first_token_s
-        self.finish_s[row] = now
-        self.instance[row] = instance
-        self.generated[row] = request.generated_tokens
+        status, scheduled_s, first_token_s, finish_s, served_by, generated = self._ends
+        place = row - self._first
+        status[place] = Status.COMPLETED
+        scheduled_s[place] = request.scheduled_s
+        first_token_s[place] = request.first_token_s
+        finish_s[place] = now
+        served_by[place] = instance
+        generated[place] = request.generated_tokens
         if request.preemptions or request.recomputed_tokens:
             self.preemptions[row] = request.preemptions
             self.recomputed[row] = request.recomputed_tokens
@@ -225,6 +233,7 @@ class Recorder:
         self._void = {}
         self._segments, self._segment_prefill_end_s = array("q", left.segments.tobytes()), array("d", left.prefill_end_s.tobytes())
         self._bursts, self._courses = array("q", left.bursts.tobytes()), left.courses
+        self._first += rows
         return self._columns(lambda column: column.drop_first(rows)), noted
 
     def earliest_ticks(self, lanes: int) -> list[int | None]:

@@ -211,19 +211,21 @@ class Simulation:
         self._released += 1
         # An unsatisfiable limit must not be the router's concern: what a request may not reach anywhere is cut or refused when it is
         # placed.
-        stated = self._asked.max_output[row]
+        asked = self._asked
+        place = row - asked.first
+        stated = asked.max_output[place]
         if stated < final:  # the trace contradicts itself: a client's limit below what was generated says nothing
             stated = -1
-        request = self.request_kind(row, now, self._asked.prompt[row] or 1, self._asked.priority[row], stated, self._asked.session[row])
+        request = self.request_kind(row, now, asked.prompt[place] or 1, asked.priority[place], stated, asked.session[place])
         if self._has_stated:
-            request.stated = self._asked.stated
+            request.stated = asked.stated
         if self._reads_contents:
             contents = self._contents
             assert contents is not None
             # Of what it will generate the ids are not known to any policy.
             request.prefix_ids = contents.first(row, request.prompt_tokens // (contents.block_tokens if contents.outputs else 1))
-        if self._asked.patience_s is not None and self._asked.patience_s[row] < inf:
-            self.cancellations.at(row, now + self._asked.patience_s[row])
+        if asked.patience_s is not None and asked.patience_s[row] < inf:
+            self.cancellations.at(row, now + asked.patience_s[row])
         self._route(request, now)
 
     def cancel(self, row: int) -> None:

@@ -33,6 +33,11 @@ class Sliding:
             raise LookupError(f"row {row} has been let go; rows from {self.first} on are there")
         self._values[place] = value
 
+    @property
+    def plain(self) -> Any:
+        """The values that are here, as the array that they are kept in for good."""
+        return self._values
+
     def extend(self, values: Any) -> None:
         """Further rows."""
         self._values.extend(values)

@@ -35,6 +35,9 @@ class Result:
     Raises ConfigError for an SLO that makes no sense.
     """
 
+    in_pieces = False
+    """Whether the requests left while the run went on, and lie in a file."""
+
     def __init__(
         self,
         records: RunRecords,
@@ -166,6 +169,10 @@ class Result:
             self._write_pictures(out, plots, report)
         files.write_json(out / files.SUMMARY, self.summary_dict())
         return out
+
+    def draw(self, directory: str | Path, *, plots: bool = True, report: bool = True) -> None:
+        """Write plots and report into the directory of a result that was written without them. Raises OutputError."""
+        self._write_pictures(Path(directory), plots, report)
 
     def _write_requests(self, out: Path) -> None:
         from simserve.report.request_file import write_requests

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from simserve.errors import OutputError
 from simserve.report import files
+from simserve.report.streamed.sample import drawn_from, sampled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,18 +50,25 @@ class StoredResult:
         """As Result.requests, from requests.parquet. Raises OutputError when the file is missing or damaged."""
         return self._table(files.REQUESTS)
 
+    @property
+    def _plotted_every(self) -> int | None:
+        """Of a run in pieces, plots are of every so-manyth request; None of one that was recorded whole."""
+        streamed = self._summary.get("streamed")
+        return None if streamed is None else int(streamed.get("plotted_every", 1))
+
     @cached_property
     def scaling(self) -> pd.DataFrame:
         """As Result.scaling, from scaling.parquet. Raises OutputError when the file is missing (nothing scaled) or damaged."""
         return self._table(files.SCALING)
 
-    def _table(self, name: str) -> pd.DataFrame:
+    def _table(self, name: str, every: int = 1) -> pd.DataFrame:
+        """Every so-manyth row of a file."""
         import pandas as pd
         import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
         path = self.directory / name
         try:
-            return pd.read_parquet(path)
+            return pd.read_parquet(path) if every == 1 else sampled(path, every)
         except (OSError, pa.ArrowException) as error:
             raise OutputError(f"{path}: cannot be read: {error}") from error
 
@@ -71,7 +79,8 @@ class StoredResult:
 
         limits = (self._summary["slo"] or {}).get("all", {}).get("limits") or {}
         shared = {key: value for key, value in limits.items() if value is not None}
-        return StoredPlots(self.name, self.requests, self._summary["window"]["run_s"], shared)
+        requests = self._table(files.REQUESTS, self._plotted_every) if self._plotted_every else self.requests
+        return StoredPlots(self.name, requests, self._summary["window"]["run_s"], shared)
 
     def report(self) -> tuple[str, str]:
         """(report.html once more, a note on what it lacks or ""): the pictures in plots/, or else those that requests.parquet allows."""
@@ -89,6 +98,8 @@ class StoredResult:
                 drawn[name] = Picture(name, CAPTIONS[name], place.read_bytes())
         lacking = [name.replace("_", " ") for name in shown if name not in drawn]
         note = f"Not here, because {files.PLOTS}/ lacks them and they need the run itself: {', '.join(lacking)}." if lacking else ""
+        if self._plotted_every:
+            note = drawn_from(self._plotted_every)
         return run_html(self._summary, [drawn[name] for name in shown if name in drawn], note), note
 
     def __repr__(self) -> str:

@@ -247,7 +247,8 @@ def find_trace_file(path: str, base_dir: Path) -> Path:
     return find_trace(path)
 
 
-def _options(source: TraceSource | BurstGptLikeSource) -> Shaping:
+def shaping_of(source: TraceSource | BurstGptLikeSource) -> Shaping:
+    """What is made of a trace."""
     return Shaping(**{name: getattr(source, name) for name in Shaping.model_fields})
 
 
@@ -257,7 +258,7 @@ def _read(source: TraceSource, base_dir: Path, seed: int) -> RequestTable:
     return read_trace(
         find_trace_file(source.path, base_dir),
         source.format,
-        options=_options(source),
+        options=shaping_of(source),
         seed=seed,
         time_unit=source.time_unit,
         block_tokens=source.block_tokens,
@@ -280,7 +281,7 @@ def _burstgpt_like(source: BurstGptLikeSource, seed: int, trace_seed: int) -> Re
     )
     assert table.label_model is not None
     elapsed_s = source_elapsed_s(table.label_model.codes.astype(np.int64), table.output_tokens)
-    return shape(replace(table, elapsed_s=elapsed_s), _options(source), trace_seed, "workload.burstgpt_like")
+    return shape(replace(table, elapsed_s=elapsed_s), shaping_of(source), trace_seed, "workload.burstgpt_like")
 
 
 def _generated(config: WorkloadConfig, rng: np.random.Generator) -> RequestTable:

@@ -1,8 +1,8 @@
-"""Tables of requests one after the other, as one table."""
+"""Tables of requests one after the other, as one table, and the other way round."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,12 @@ import numpy as np
 from simserve.workload.columns import COLUMNS, I64, Column, Labels, Values, small
 from simserve.workload.contents import AlsoAfter, PrefixBlocks
 from simserve.workload.requests import ATTRIBUTES, RequestTable
+
+
+def tables_of(table: RequestTable, rows: int) -> Iterator[RequestTable]:
+    """The rows of a table, so many at a time."""
+    for first in range(0, len(table), rows):
+        yield table.part(first, min(first + rows, len(table)))
 
 
 def joined(tables: Sequence[RequestTable]) -> RequestTable:

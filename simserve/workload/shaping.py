@@ -78,12 +78,8 @@ def shape(table: RequestTable, options: Shaping, seed: int, where: str) -> Reque
             raise TraceError(f"{where}: sessions: dependent, but the trace has no sessions")
         if options.resample:
             raise TraceError(f"{where}: resample breaks sessions apart; use sessions: replay")
-    keep = _matching(table, options.filter, where)
     origin = root_arrival_s(table)
-    keep &= origin >= options.start_s
-    if options.duration_s is not None:
-        keep &= origin < options.start_s + options.duration_s
-    keep &= _within(table, options.drop)
+    keep = _kept(table, options, origin, where)
     dependent = table.after >= 0
     if bool(dependent.any()):
         if options.resample:
@@ -91,8 +87,7 @@ def shape(table: RequestTable, options: Shaping, seed: int, where: str) -> Reque
         keep = _with_ancestors(keep, table)
     rows = np.flatnonzero(keep)
     if len(rows) == 0:
-        last = float(origin.max(initial=0.0))
-        raise TraceError(f"{where}: no request is left by the window and filters; the trace has {len(table)} rows over {last:.0f} s")
+        raise nothing_left(where, len(table), float(origin.max(initial=0.0)))
     if options.resample is not None:
         rows = np.sort(np.random.default_rng(np.random.SeedSequence(seed)).integers(0, len(rows), options.resample))
         rows = np.flatnonzero(keep)[rows]
@@ -103,8 +98,34 @@ def shape(table: RequestTable, options: Shaping, seed: int, where: str) -> Reque
     if options.sessions == "dependent":
         out = make_dependent(out)
     own = out.after < 0
-    arrival = np.where(own, (out.arrival_s - options.start_s) / options.rate_scale, out.arrival_s)
+    arrival = np.where(own, _faster(out.arrival_s, options), out.arrival_s)
     return replace(out, arrival_s=arrival)
+
+
+def shape_part(table: RequestTable, options: Shaping, limit: int, where: str) -> RequestTable:
+    """As `shape` of a part of a table, of which at most `limit` rows are kept: what is done to each row alone. There may be none left.
+    Raises TraceError."""
+    rows = np.flatnonzero(_kept(table, options, table.arrival_s, where))[:limit]
+    out = clip_tokens(table if len(rows) == len(table) else table.take(rows), options.clip)
+    return replace(out, arrival_s=_faster(out.arrival_s, options))
+
+
+def _kept(table: RequestTable, options: Shaping, origin: F64, where: str) -> NDArray[np.bool_]:
+    """The rows that filter, window and limits leave. `origin`: when each, or the chain that it is in, arrives."""
+    keep = _matching(table, options.filter, where)
+    keep &= origin >= options.start_s
+    if options.duration_s is not None:
+        keep &= origin < options.start_s + options.duration_s
+    return keep & _within(table, options.drop)
+
+
+def _faster(arrival_s: F64, options: Shaping) -> F64:
+    return (arrival_s - options.start_s) / options.rate_scale
+
+
+def nothing_left(where: str, rows: int, last_s: float) -> TraceError:
+    """What is said of a trace of so many rows of which none is kept."""
+    return TraceError(f"{where}: no request is left by the window and filters; the trace has {rows} rows over {last_s:.0f} s")
 
 
 def root_arrival_s(table: RequestTable) -> F64:

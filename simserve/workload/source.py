@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simserve.errors import TraceError
 from simserve.files.text import gunzip, read_bytes
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+KINDS = "CSV, JSONL or Parquet, plain or .gz"
 
 _LEAST_EXPANDED_BYTES = 512 * 2**20
 _MOST_EXPANSION = 100
@@ -16,11 +20,18 @@ _MOST_EXPANSION = 100
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file read into memory: `data` is decompressed, without byte order mark; `sha256` is of the file as it lies on disk."""
+    """A file read into memory: `data` is decompressed, without byte order mark; `sha256` is of the file as it lies on disk.
+
+    Of a part of a file (`chunks.py`): `lines_before` and `rows_before` are what stands before it, less what is repeated of that in `data`;
+    `rows` are the rows of a part of a Parquet file, an Arrow table, of which `data` is but the beginning.
+    """
 
     path: Path
     data: bytes
     sha256: str
+    lines_before: int = 0
+    rows_before: int = 0
+    rows: Any = None
 
     @property
     def is_parquet(self) -> bool:
@@ -56,14 +67,14 @@ def open_source(path: Path) -> Source:
         data = gunzip(raw, path, TraceError, most_bytes=max(_LEAST_EXPANDED_BYTES, _MOST_EXPANSION * len(raw)))
     if data[:4] == b"PAR1":
         return Source(path, data, digest)
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    data = data.removeprefix(BYTE_ORDER_MARK)
     if not data.strip(b"\xef\xbb\xbf \t\r\n"):
         raise TraceError(f"{path}: the file is empty")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise TraceError(f"{path}: is text in UTF-16; save it as UTF-8")
     if b"\0" in data:
         line = data[: data.index(0)].count(10) + 1
-        raise TraceError(f"{path}: line {line} holds binary data; a trace is CSV, JSONL or Parquet, plain or .gz")
+        raise TraceError(f"{path}: line {line} holds binary data; a trace is {KINDS}")
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")  # line ends of old spreadsheet programs
     return Source(path, data, digest)

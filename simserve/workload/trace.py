@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,33 +56,63 @@ def read_trace(
         raise TraceError(f"{path}: format {name} has lengths only, so there is no window to cut (start_s, duration_s)")
     back, steps = _steps_back(columns)
     try:
-        table, origin, was_sorted = _in_order(columns, options.strict)
+        table, origin = _in_order(columns, options.strict)
     except ValueError as e:
         raise TraceError(f"{path}: {e}") from None
     shaped = shape(table, options, seed, str(path))
+    found = Found(source.path.name, source.sha256, name, format is not None, columns, n, origin, back, steps)
     notes = list(columns.remarks)
     if options.sessions == "dependent" and table.elapsed_s is None:
         notes.append("The trace has no answer times: the whole gap between two turns of a session is taken as think time")
-    # Of a column that is no clock (a duration, say), half of the steps go back; of a log of requests, few.
-    if 4 * back > steps > 20:
-        notes.append(f"Times go back in {back:,} of {steps:,} steps and were sorted: are they arrival times?")
-    provenance = {
-        "source": "trace",
-        "format": name,
-        "file": source.path.name,
-        "sha256": source.sha256,
-        "rows_read": n,
-        "rows": len(shaped),
-        "failures": int(np.count_nonzero(shaped.output_tokens == 0)),
-        "has_arrivals": has_arrivals,
-        "first_timestamp_s": origin,
-        "sorted_by_us": was_sorted,
-        "read_as": _reading(name, columns, f"times go back in {back:,} of {steps:,} steps" if has_arrivals else None, format is not None),
-        "columns_not_used": [clipped(column, 40) for column in columns.unused[:_MOST_NAMED]],
-        "notes": notes,
-        "options": options.model_dump(mode="json", exclude_defaults=True),
-    }
-    return replace(shaped, provenance=provenance)
+    failures = int(np.count_nonzero(shaped.output_tokens == 0))
+    return replace(shaped, provenance=found.provenance(options, notes, len(shaped), failures))
+
+
+class Found(NamedTuple):
+    """What a file was found to be.
+
+    name, sha256   of the file
+    format, stated the format that it was read as, and whether the user said so
+    columns        of the file, or of a part of it
+    rows           in the file
+    origin_s       its least time
+    back, steps    as `_steps_back`
+    """
+
+    name: str
+    sha256: str
+    format: str
+    stated: bool
+    columns: TraceColumns
+    rows: int
+    origin_s: float
+    back: int
+    steps: int
+
+    def provenance(self, options: Shaping, notes: list[str], rows: int, failures: int) -> dict[str, Any]:
+        """The provenance of a table of so many `rows` and `failures` that `options` leave."""
+        columns, back, steps = self.columns, self.back, self.steps
+        # Of a column that is no clock (a duration, say), half of the steps go back; of a log of requests, few.
+        if 4 * back > steps > 20:
+            notes = [*notes, f"Times go back in {back:,} of {steps:,} steps and were sorted: are they arrival times?"]
+        has_arrivals = columns.arrival_s is not None
+        order = f"times go back in {back:,} of {steps:,} steps" if has_arrivals else None
+        return {
+            "source": "trace",
+            "format": self.format,
+            "file": self.name,
+            "sha256": self.sha256,
+            "rows_read": self.rows,
+            "rows": rows,
+            "failures": failures,
+            "has_arrivals": has_arrivals,
+            "first_timestamp_s": self.origin_s,
+            "sorted_by_us": back > 0,
+            "read_as": _reading(self.format, columns, order, self.stated),
+            "columns_not_used": [clipped(column, 40) for column in columns.unused[:_MOST_NAMED]],
+            "notes": notes,
+            "options": options.model_dump(mode="json", exclude_defaults=True),
+        }
 
 
 def _steps_back(columns: TraceColumns) -> tuple[int, int]:
@@ -110,8 +140,8 @@ def _reading(name: str, columns: TraceColumns, order: str | None, stated: bool) 
     }
 
 
-def _in_order(columns: TraceColumns, strict: bool) -> tuple[RequestTable, float, bool]:
-    """(the requests in order of time, the first time of the file, whether they had to be sorted). Raises ValueError."""
+def _in_order(columns: TraceColumns, strict: bool) -> tuple[RequestTable, float]:
+    """(the requests in order of time, the first time of the file). Raises ValueError."""
     n = len(columns.prompt_tokens)
     arrival = columns.arrival_s if columns.arrival_s is not None else np.zeros(n)
     after = np.full(n, -1, dtype=np.int64) if columns.after is None else columns.after
@@ -133,9 +163,9 @@ def _in_order(columns: TraceColumns, strict: bool) -> tuple[RequestTable, float,
     if columns.elapsed_s is not None and bool(np.all(np.isnan(columns.elapsed_s))):
         others["elapsed_s"] = None
     if not len(backward):
-        return RequestTable.build(arrival, columns.prompt_tokens, columns.output_tokens, after=after, **others), origin, False
+        return RequestTable.build(arrival, columns.prompt_tokens, columns.output_tokens, after=after, **others), origin
     unsorted = RequestTable.build(np.zeros(n), columns.prompt_tokens, columns.output_tokens, after=after, **others)
-    return _sorted(unsorted, arrival, after), origin, True
+    return _sorted(unsorted, arrival, after), origin
 
 
 def _sorted(table: RequestTable, arrival: F64, after: I64) -> RequestTable:

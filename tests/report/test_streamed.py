@@ -65,7 +65,7 @@ def different(one: Any, other: Any, key: str = "") -> list[str]:
 def test_a_summary_of_pieces_is_that_of_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, pieces = simserve.run(CASES[name]), streamed(CASES[name], monkeypatch)
     one, other = whole.summary_dict(), dict(pieces.summary_dict())
-    assert other.pop("streamed") == {"quantiles_relative_error": RELATIVE_ERROR}
+    assert other.pop("streamed") == {"quantiles_relative_error": RELATIVE_ERROR, "plotted_every": 1}
     said = "Recorded in pieces (stream_above): percentiles are within 0.05 % of the exact ones"
     assert other["warnings"][-1].startswith(said)
     belief = {"uncertainty": {}}  # of a stretch of the run
@@ -151,11 +151,14 @@ def test_percentiles_within_the_stated_error(seed: int) -> None:
     values[rng.random(4000) < 0.1] = np.nan
     weights = rng.integers(0, 5, 4000)
     known = ~np.isnan(values)
-    plain, weighted = Sketch(), Sketch()
-    for part in np.split(np.arange(4000), [1, 17, 900]):
+    plain, weighted, parts = Sketch(), Sketch(), [Sketch() for _ in range(4)]
+    for part, alone in zip(np.split(np.arange(4000), [1, 17, 900]), parts, strict=True):
         plain.add(values[part])
+        alone.add(values[part])
         weighted.add(values[part][known[part]], weights[part][known[part]])
-    for sketch, exact in ((plain, describe(values)), (weighted, describe_weighted(lambda: [(values[known], weights[known])]))):
+    of_all = describe(values)
+    weighed = describe_weighted(lambda: [(values[known], weights[known])])
+    for sketch, exact in ((plain, of_all), (Sketch.of_all(parts), of_all), (weighted, weighed)):
         found = sketch.stats()
         assert (found.count, found.max) == (exact.count, exact.max) and found.mean == pytest.approx(exact.mean, rel=1e-12)
         for name in PERCENTILES:
@@ -213,3 +216,25 @@ def test_seconds_with_a_step_are_those_of_all_lanes_together(monkeypatch: pytest
 def _part(lane: LaneLog, first: int, last: int) -> list[Any]:
     names = ("steps", "start_s", "decode_requests", "context_tokens", "prefill_requests", "prefill_tokens", "prefill_pairs")
     return [np.arange(last - first), *(getattr(lane, f"span_{name}")[first:last] for name in (*names, "kv_blocks", "waiting"))]
+
+
+@pytest.mark.parametrize("how", [{}, {"check": True}])
+def test_a_trace_read_while_it_runs_gives_the_requests_of_the_whole(how: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With columns that a few rows state (a client that gives up, an adapter) and times that go back."""
+    monkeypatch.setattr("simserve.workload.chunks.CHUNK_BYTES", 1000)
+    rng, rows = np.random.default_rng(1), np.arange(200)
+    arrival_s = np.maximum(np.sort(rng.uniform(0, 60, 200)) - rng.uniform(0, 2, 200), 0.0)
+    frame = pd.DataFrame({"arrival_s": arrival_s, "prompt_tokens": rng.integers(1, 900, 200), "output_tokens": rng.integers(1, 90, 200)})
+    frame["slo_class"] = np.where(rows > 150, "batch", "chat")
+    frame["patience_s"] = np.where(rows == 170, 0.01, np.nan)
+    frame.to_csv(tmp_path / "trace.csv", index=False)
+    section = {"trace": {"path": str(tmp_path / "trace.csv")}, "arrivals": None, "lengths": None, "count": None}
+    experiment = {**case(1, 1, workload=section), "slo": {"classes": {"chat": SLO, "batch": {"e2e_s": 10.0}}}}
+    whole, pieces = simserve.run(experiment, **how), streamed(experiment, monkeypatch, **how)
+    pd.testing.assert_frame_equal(whole.requests, pieces.requests, check_categorical=False)
+    assert (pieces.requests["status"] == "cancelled").sum() == 1
+    one, other = whole.summary_dict(), dict(pieces.summary_dict())
+    other.pop("streamed")
+    other |= {"warnings": other["warnings"][:-1], "experiment": one["experiment"], "uncertainty": one["uncertainty"]}
+    assert different(one, other) == []
+    assert isinstance(whole.records.table.provenance["sha256"], str)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simserve.errors import ConfigError, OutputError
 from simserve.report import files
 from simserve.report.result import Result, write_bytes
+from simserve.report.streamed.sample import drawn_from
 from simserve.report.streamed.sketch import RELATIVE_ERROR
 from simserve.report.streamed.spool import RequestSpool
 from simserve.report.summary import Said
@@ -30,6 +31,8 @@ class StreamedResult(Result):
     spool    its requests, in a file that `write` moves to where it belongs
     """
 
+    in_pieces = True
+
     def __init__(self, records: RunRecords, experiment: Mapping[str, Any], said: Said, spool: RequestSpool) -> None:
         super().__init__(records, experiment)
         self._added_up = said
@@ -47,7 +50,8 @@ class StreamedResult(Result):
             f"Recorded in pieces (stream_above): percentiles are within {100 * RELATIVE_ERROR:.2f} % of the exact ones; counts, means, "
             "maxima and requests.parquet are exact."
         )
-        return found | {"streamed": {"quantiles_relative_error": RELATIVE_ERROR}, "warnings": [*found["warnings"], said]}
+        streamed = {"quantiles_relative_error": RELATIVE_ERROR, "plotted_every": self._spool.every}
+        return found | {"streamed": streamed, "warnings": [*found["warnings"], said]}
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -108,9 +112,7 @@ class StreamedResult(Result):
             for picture in drawn:
                 write_bytes(out / files.PLOTS / f"{picture.name}.png", picture.png)
         if report:
-            of = f"every {self._spool.every}th request" if self._spool.every > 1 else "all requests"
-            note = f"Drawn from {of}. Plots of steps and single tokens need a run that is recorded whole (stream_above)."
-            write_bytes(out / files.REPORT, run_html(self.summary_dict(), drawn, note).encode())
+            write_bytes(out / files.REPORT, run_html(self.summary_dict(), drawn, drawn_from(self._spool.every)).encode())
 
 
 _WITHOUT = "{} of a run recorded in pieces cannot be had: raise stream_above in the experiment to record it whole"

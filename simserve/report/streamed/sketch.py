@@ -9,6 +9,7 @@ DDSketch (Masson, Rim, Lee 2019), with buckets that cost no logarithm.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -58,6 +59,20 @@ class Sketch:
         self._make_room(low, high)
         more = np.bincount(bucket - low, weights=weights, minlength=high - low)
         self._counts[low - self._first : high - self._first] += more.astype(np.int64)
+
+    @staticmethod
+    def of_all(sketches: Iterable[Sketch]) -> Sketch:
+        """The values of all of them."""
+        whole = Sketch()
+        for one in sketches:
+            whole._total += one._total
+            whole._sum += one._sum
+            whole._zeros += one._zeros
+            whole.largest = max(whole.largest, one.largest)
+            if len(one._counts):
+                whole._make_room(one._first, one._first + len(one._counts))
+                whole._counts[one._first - whole._first :][: len(one._counts)] += one._counts
+        return whole
 
     def _make_room(self, low: int, high: int) -> None:
         if not len(self._counts):

@@ -10,10 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from simserve.errors import OutputError
-from simserve.report.arrow import column
+from simserve.report.streamed.sample import even
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,11 +63,11 @@ class RequestSpool:
     def _keep(self, table: pa.Table) -> None:
         import pyarrow as pa
 
-        self._sample.append(_even(table, -self.rows % self.every, self.every))
+        self._sample.append(even(table, -self.rows % self.every, self.every))
         if sum(len(part) for part in self._sample) > _SAMPLE_ROWS:
             self.every *= 2
             whole = pa.concat_tables(self._sample).unify_dictionaries()
-            self._sample = [_even(whole, 0, 2)]
+            self._sample = [even(whole, 0, 2)]
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -119,8 +117,3 @@ class RequestSpool:
 
         frame: pd.DataFrame = pa.concat_tables(self._sample).unify_dictionaries().to_pandas()
         return frame
-
-
-def _even(table: pa.Table, first: int, every: int) -> pa.Table:
-    """Every so-manyth row of a table, from a row on."""
-    return table if every == 1 else table.take(column(np.arange(first, len(table), every, dtype=np.int64)))

@@ -74,7 +74,8 @@ class Totals:
         """A piece and what was measured of its requests (without statistics)."""
         records = piece.records
         for name, rows in class_masks(records, single=True).items():
-            self._add_latency(name, m, rows & m.in_window)
+            if name != ALL_CLASSES:  # every request has one class: their sketches together are that of all
+                self._add_latency(name, m, rows & m.in_window)
             if m.slo is not None:
                 self._slo[name] = _added(self._slo.get(name, {}), slo_counts(m, rows))
         for name, counts in (("requests", request_counts(m)), ("produced", produced(m)), ("preemption", preemption(m))):
@@ -129,8 +130,10 @@ class Totals:
         for name, level in (("waiting", self._waiting), ("in_system", self._in_system)):
             queue[f"{name}_mean"] = level.integral_s / length_s if length_s else none
             queue[f"{name}_max"] = float(level.most) if length_s else none
-        classes = [name for name in self._latency if name != ALL_CLASSES]
-        shown = [ALL_CLASSES, *(sorted(classes) if len(classes) > 1 else ())]
+        classes = sorted(self._latency)
+        shown = [ALL_CLASSES, *(classes if len(classes) > 1 else ())]
+        metrics = self._latency[classes[0]]
+        self._latency[ALL_CLASSES] = {metric: Sketch.of_all(self._latency[name][metric] for name in classes) for metric in metrics}
         requests, use = self._counts["requests"], [use.row(info, window) for use, info in zip(self._use, records.instances, strict=True)]
         first, last = self._released_s
         unfinished = requests[Status.UNFINISHED.name.lower()]

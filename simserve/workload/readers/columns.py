@@ -66,6 +66,17 @@ class TraceColumns:
         others = {name: column for name, column in values.items() if name not in own}
         return TraceColumns(**{name: column for name, column in values.items() if name in own}, others=others, **rest)
 
+    def since(self, row: int) -> TraceColumns:
+        """The rows from one on, without contents and further rows to wait for."""
+        if not row:
+            return self
+        given = {name: values for name, values in self.declared().items() if values is not None}
+        cut = {
+            name: Labels(values.codes[row:], values.names) if isinstance(values, Labels) else values[row:] for name, values in given.items()
+        }
+        told = {name: getattr(self, name) for name in ("times_in", "evidence", "unused", "remarks")}
+        return TraceColumns.of({"arrival_s": None, **cut}, **told)
+
     def column(self, name: str) -> Values | None:
         """The declared column of that name, or None."""
         found: Values | None = getattr(self, name, None) if name not in self.others else self.others[name]

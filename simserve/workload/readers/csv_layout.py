@@ -75,9 +75,9 @@ def rows(source: Source, separator: str) -> Iterator[tuple[int, list[str]]]:
             for row in reader:
                 line = reader.line_num
                 if row and header:
-                    yield line, row
+                    yield line + (source.lines_before if line > 2 else 0), row  # before that stands what is repeated
                 header = header or bool("".join(row).strip())
         except csv.Error as e:
-            raise TraceError(f"{source.path}: line {line + 1}: not a row of a CSV ({e})") from None
+            raise TraceError(f"{source.path}: line {line + 1 + source.lines_before}: not a row of a CSV ({e})") from None
     finally:
         csv.field_size_limit(before)

@@ -92,7 +92,8 @@ class CsvTable:
         try:
             self.source.data.decode("utf-8")
         except UnicodeDecodeError as e:
-            raise TraceError(f"{path}: line {self.source.data[: e.start].count(10) + 1}: not UTF-8 text") from None
+            line = self.source.data[: e.start].count(10) + 1 + self.source.lines_before
+            raise TraceError(f"{path}: line {line}: not UTF-8 text") from None
         for line, row in rows(self.source, self._separator):
             if len(row) != len(self.header):
                 fields = f"{len(row)} field{'s' if len(row) > 1 else ''}, the header has {len(self.header)}"

@@ -27,11 +27,11 @@ class ParquetTable:
 
         self.source = source
         try:
-            names = parquet.read_schema(pa.BufferReader(source.data)).names
+            names = (parquet.read_schema(pa.BufferReader(source.data)) if source.rows is None else source.rows.schema).names
             for name in names:
                 if names.count(name) > 1:
                     raise TraceError(f"{source.path}: column {shown(name)} is there twice")
-            self.table = parquet.read_table(pa.BufferReader(source.data), use_threads=False)
+            self.table = parquet.read_table(pa.BufferReader(source.data), use_threads=False) if source.rows is None else source.rows
             self.table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError) as e:  # among them memory that a damaged length asks for
             raise TraceError(f"{source.path}: the Parquet file is damaged or cut short ({clipped(str(e), 120)})") from None
@@ -52,7 +52,7 @@ class ParquetTable:
         return column
 
     def _wrong(self, row: int, name: str, what: str) -> TraceError:
-        return TraceError(f"{self.source.path}: row {row}: '{name}' is {what}")
+        return TraceError(f"{self.source.path}: row {self.source.rows_before + row}: '{name}' is {what}")
 
     def floats(self, name: str, *, empty: float | None = None, minimum: float | None = 0.0, maximum: float = float(_EXACT)) -> F64:
         """Finite numbers from minimum to maximum; nulls and NaN become `empty`, or are an error when that is None."""
@@ -64,7 +64,7 @@ class ParquetTable:
             raise TraceError(f"{self.source.path}: column '{name}' holds {clipped(str(kind))}, not numbers")
         if pa.types.is_float16(kind):
             raise TraceError(f"{self.source.path}: column '{name}' holds {kind}, too coarse for numbers of a trace")
-        values = np.array([np.nan if v is None else _float(v) for v in column.to_pylist()], dtype=np.float64)
+        values = _numbers(column)
         missing = np.isnan(values)
         if empty is None and bool(missing.any()):
             raise self._wrong(int(np.argmax(missing)), name, "empty; a number is needed")
@@ -120,7 +120,7 @@ def fields(source: Source) -> dict[str, object]:
     from pyarrow import parquet
 
     try:
-        schema = parquet.read_schema(pa.BufferReader(source.data))
+        schema = parquet.read_schema(pa.BufferReader(source.data)) if source.rows is None else source.rows.schema
     except (pa.ArrowException, OSError, ValueError) as e:
         raise TraceError(f"{source.path}: the Parquet file is damaged or cut short ({clipped(str(e), 120)})") from None
     return {field.name: {} if pa.types.is_struct(field.type) else None for field in schema}
@@ -131,6 +131,24 @@ def require(source: Source, header: list[str], required: tuple[str, ...]) -> Non
     for name in required:
         if name not in header:
             raise TraceError(f"{source.path}: column '{name}' is missing; found {listed(header)}")
+
+
+def _numbers(column: Any) -> F64:
+    """The numbers of an Arrow column, NaN where there is none: from its buffers where they are of a type that NumPy has."""
+    import pyarrow as pa
+
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return np.array([np.nan if v is None else _float(v) for v in column.to_pylist()], dtype=np.float64)
+    dtype = {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
+    parts = []
+    for chunk in column.chunks:
+        if not len(chunk):
+            continue
+        parts.append(np.frombuffer(chunk.buffers()[1], dtype=dtype)[chunk.offset : chunk.offset + len(chunk)].astype(np.float64))
+        if chunk.null_count:
+            parts[-1][np.array(chunk.is_null().to_pylist(), dtype=bool)] = np.nan
+    return np.concatenate([np.empty(0), *parts])
 
 
 def _float(value: Any) -> float:

@@ -61,7 +61,7 @@ class BlockContents:
     # -- what there is -------------------------------------------------------------------------------------------------------------
 
     def _told(self, request: LiveRequest, blocks: int) -> list[int]:
-        """The names of what the first `blocks` blocks of a request contain, one for `_per_id` of them, as far as the workload tells them."""
+        """The names of what a request's first `blocks` blocks contain, one for `_per_id` of them, as far as the workload tells them."""
         ids, last = request.prompt_tokens // self._tokens_per_id, -(-blocks // self._per_id)
         return request.prefix_ids[: min(ids, last)] if self.outputs is None or last <= ids else self.outputs.first(request.row, last)
 

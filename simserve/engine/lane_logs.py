@@ -68,7 +68,7 @@ def lane_log(lane: Lane, step_end_s: F64) -> LaneLog:
 
 
 def lane_logs(lanes: Sequence[Lane], step_end_s: Sequence[F64]) -> tuple[LaneLog, ...]:
-    """The logs of lanes. They are made together, as views: what numpy does once for each column of each lane takes longer than a request."""
+    """The logs of lanes. They are made together, as views: what numpy does once for each column of each lane costs more than a request."""
     parts = [np.frombuffer(lane.log) if len(lane.log) else np.empty(0) for lane in lanes]
     log = (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(-1, len(Span._fields))
     numbers = Span(*log.T)  # of each field, the column

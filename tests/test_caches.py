@@ -46,7 +46,7 @@ CACHES = {
     "calibration/measure/operators/elementwise.py": {"_compiled": PROCESS},
     "calibration/model_layers.py": {"_operators": SHIPPED},
     "config/cost_models.py": {"names": PACKAGES, "cost_class": PACKAGES},
-    "config/deployment.py": {"_tables": ARGUMENTS, "_cost": ARGUMENTS},
+    "config/shared_costs.py": {"_tables": ARGUMENTS, "cost_of": ARGUMENTS},
     "config/engine_profile.py": {"_names": FILE, "_load": FILE},
     "config/experiment.py": {"_sha256": FILE},
     "config/hardware_file.py": {"profile_at": FILE},

@@ -83,7 +83,7 @@ EVERYWHERE = {"bounds", "catalogue", "compiled", "contracts", "errors", "files",
 wrong words understood, old keys renamed, what records a version."""
 
 # Third-party libraries that a package may load when it is imported; everything else is imported inside the functions that use it.
-LIGHT = {"numpy", "pydantic"}
+LIGHT = {"numpy", "pydantic", "pydantic_core"}
 LIGHT_IN = {"engine": {"simpy", "sortedcontainers"}, "config": {"yaml"}, "files": {"yaml"}, "cli": {"typer"}}
 PYTEST_PLUGIN = PACKAGE / "study" / "pytest_plugin.py"  # loaded by pytest only
 HEAVY = ("dask", "jinja2", "joblib", "lightgbm", "matplotlib", "pandas", "pooch", "pyarrow", "ray", "scipy", "sklearn", "torch")

@@ -16,6 +16,7 @@ from simserve.config.engine_jitter import step_jitter
 from simserve.config.engine_profile import EngineProfile, RequestPathSection, host_speed, kernel_backend
 from simserve.config.published_costs import Published
 from simserve.config.schema import KvSection, NetworkSection
+from simserve.config.shared_costs import Same, cost_of
 from simserve.contracts import FCFS, CostModel, PolicyParams, QueueOrder, Scheduler, SchedulerParams
 from simserve.cost.draft import Draft
 from simserve.cost.host import DRAFT_PASS_S, VERIFICATION_S, HostOverheads
@@ -31,7 +32,6 @@ from simserve.engine.spec import LinkSpec
 from simserve.errors import ConfigError, ModelError
 from simserve.hardware import HardwareProfile
 from simserve.model import ModelArchitecture, Parallel, rank_kv_bytes_per_token
-from simserve.model.operators import Operator
 
 if TYPE_CHECKING:
     from simserve.cost.draft_weights import LoadedDraft
@@ -154,8 +154,8 @@ class Deployment:
         # No kernel of latent attention in the profiles reads a quantised cache: there it only saves memory.
         read = self.options.model_copy(update={"kv_bits": None}) if self.model.mla else self.options
         length = self.table_tokens or self.longest_tokens
-        shape = (self.model, _Same(self.hardware), self.parallel, backend, length, self.kv_element_bytes, read, ())
-        target = _cost(shape, self.host_overheads)
+        shape = (self.model, Same(self.hardware), self.parallel, backend, length, self.kv_element_bytes, read, ())
+        target = cost_of(shape, self.host_overheads)
         cost = target if self.draft is None or not self._drafts else self._drafting(target, self.draft, backend, length)
         return micro_batched(cost, self.options)
 
@@ -167,8 +167,8 @@ class Deployment:
             return DraftedCost(target, draft, self.host_overheads)
         head = loaded.head
         element, options = self.kv_element_bytes, CostOptions()
-        shape = (head.architecture, _Same(self.hardware), loaded.parallel, backend, length, element, options, head.every_pass)
-        return DraftedCost(target, draft, self.host_overheads, loaded, _cost(shape, pass_host(self.host_overheads)))
+        shape = (head.architecture, Same(self.hardware), loaded.parallel, backend, length, element, options, head.every_pass)
+        return DraftedCost(target, draft, self.host_overheads, loaded, cost_of(shape, pass_host(self.host_overheads)))
 
     @property
     def _drafts(self) -> bool:
@@ -366,37 +366,3 @@ def own(scheduler: Scheduler) -> Scheduler:
     except Exception as problem:  # a policy may hold anything
         name, what = type(scheduler).__name__, f"{type(problem).__name__}: {problem}"
         raise ConfigError(f"scheduler {name}: each instance needs its own, and this one cannot be copied: {what}") from problem
-
-
-class _Same:
-    """A value compared by identity, for values that cannot be hashed and are read once."""
-
-    def __init__(self, value: HardwareProfile) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-
-_Shape = tuple[ModelArchitecture, _Same, Parallel, str | None, int, float, CostOptions, tuple[Operator, ...]]
-
-
-@functools.lru_cache(maxsize=8)
-def _tables(shape: _Shape) -> StepCost:
-    """A cost model with its tables. No answer of it depends on what it was asked before, so the runs of a study share it."""
-    model, hardware, parallel, backend, length, element, options, extra = shape
-    known: dict[str, Any] = {"backend": backend, "max_context_tokens": length, "kv_dtype_bytes": element, "options": options}
-    if options.task_table is None:
-        return StepCost(model, hardware.value, None, parallel, **known, extra=extra)
-    from simserve.cost.cores.step import TiledStepCost
-
-    return TiledStepCost(model, hardware.value, None, parallel, **known, extra=extra)
-
-
-@functools.lru_cache(maxsize=8)
-def _cost(shape: _Shape, host: HostOverheads) -> StepCost:
-    """The same tables, driven by a host."""
-    return _tables(shape).with_host(host)

@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 
 import simserve
-from simserve.config import deployment
+from simserve.config import deployment, shared_costs
 from simserve.engine.records import RunRecords, Status
 from simserve.errors import ConfigError, ModelError, TraceError
 from tests.engine.random_experiments import RandomExperiment, experiment
@@ -189,8 +189,8 @@ def main() -> int:
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     # Most of the time of a small run goes into the tables of its cost model, of which there are a hundred and not thousands.
-    deployment._cost = functools.lru_cache(maxsize=None)(deployment._cost.__wrapped__)
-    deployment._tables = functools.lru_cache(maxsize=None)(deployment._tables.__wrapped__)
+    deployment.cost_of = functools.lru_cache(maxsize=None)(shared_costs.cost_of.__wrapped__)
+    shared_costs._tables = functools.lru_cache(maxsize=None)(shared_costs._tables.__wrapped__)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="campaign-"))
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "outcomes.jsonl"

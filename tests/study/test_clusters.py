@@ -42,7 +42,8 @@ def _running(command: list[str], path: Path, log: Path) -> Iterator[subprocess.P
     """A process that finds its modules in `path` first; it and what it started are gone afterwards."""
     environment = {**os.environ, "PYTHONPATH": str(path), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=path, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        # In a session of its own: when Ray ends it ends its process group, which would be that of the tests.
+        process = subprocess.Popen(command, cwd=path, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         yield process
     finally:

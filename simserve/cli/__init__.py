@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str], for_good: bool) -> int:
     """Garbage is looked for rarely meanwhile, and not at all from then on where Python itself is about to end: it would look through all
-    objects three times, before it gives their memory back. Things of other packages may wait for that (a file that is still open)."""
+    objects three times, before it gives their memory back. Things of other packages may wait for that."""
     import gc
 
     usual = gc.get_threshold()

@@ -38,6 +38,8 @@ def test_a_program_ends_without_looking_for_garbage(argument: str, code: int) ->
 
 
 NOTES = '''
+from pathlib import Path
+
 from simserve.policies.scheduling.sarathi import Sarathi
 
 
@@ -45,10 +47,10 @@ class Ring:
     """Refers to itself: it is given up when garbage is looked for."""
 
     def __init__(self):
-        self.ring, self.notes = self, open("notes.txt", "w")
+        self.ring = self
 
     def __del__(self):
-        self.notes.write("done")
+        Path("notes.txt").write_text("done")
 
 
 class Noting(Sarathi):

@@ -276,7 +276,34 @@ def test_help_is_quick():
         "    best = min(best, after.children_user + after.children_system - before.children_user - before.children_system)\n"
         "print(best)"
     )
-    assert float(_python(code)) < 0.5
+    assert float(_python(code)) < 0.3
+
+
+# What a run of a bundled model on one instance does without: sections that it does not state, what its engine and its costs do not do.
+NOT_IN_A_PLAIN_RUN = {
+    "config": ("claims", "failures_section", "plan_section", "probes", "provisioning_section", "speculating", "speculation_section"),
+    "cost": ("coefficients", "cores.step", "draft_weights", "drafting", "polynomial"),
+    "engine": ("guard", "check"),
+    "report": ("charts", "frames", "page", "perfetto", "plots.latency", "plots.load"),
+    "speculation": ("acceptance", "schedule", "speculated", "walks"),
+    "study": ("",),
+}
+
+MOST_MODULES = 312
+"""Of simserve, that such a run loads. Each takes a quarter of a millisecond of a start, those with classes of pydantic several."""
+
+
+def test_a_plain_run_loads_what_it_uses(tmp_path):
+    lengths = "{prompt: {kind: fixed, tokens: 9}, output: {kind: fixed, tokens: 9}}"
+    workload = f"{{arrivals: {{kind: poisson, rate_per_s: 1}}, count: 1, lengths: {lengths}}}"
+    (tmp_path / "one.yaml").write_text(f"model: llama-2-7b\nhardware: a100-sxm-80gb\nengine: sarathi-serve\nworkload: {workload}\n")
+    arguments = ["run", str(tmp_path / "one.yaml"), "--out", str(tmp_path / "out"), "--no-plots", "--no-report", "--quiet"]
+    code = f"import sys\nfrom simserve.cli import main\nassert main({arguments!r}) == 0\nprint('MODULES', *sys.modules)"
+    loaded = set(_python(code).rsplit("MODULES", 1)[1].split())
+    unused = {f"simserve.{package}.{name}".rstrip(".") for package, names in NOT_IN_A_PLAIN_RUN.items() for name in names}
+    assert unused & loaded == set()
+    assert {module.split(".")[0] for module in loaded} & set(HEAVY) == {"pyarrow"}
+    assert len([module for module in loaded if module.split(".")[0] == "simserve"]) <= MOST_MODULES
 
 
 def test_what_ships_is_found():

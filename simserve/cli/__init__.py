@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str], for_good: bool) -> int:
     """Garbage is looked for rarely meanwhile, and not at all from then on where Python itself is about to end: it would look through all
-    objects three times, before it gives their memory back."""
+    objects three times, before it gives their memory back. Things of other packages may wait for that."""
     import gc
 
     usual = gc.get_threshold()
@@ -49,11 +49,19 @@ def _run(arguments: list[str], for_good: bool) -> int:
         command().main(args=[a for a in arguments if a != "--debug"], prog_name="simserve")
         return 0
     finally:
-        if for_good:
+        if for_good and _of_ours_alone():
             gc.disable()
             gc.freeze()
         else:
             gc.set_threshold(*usual)
+
+
+def _of_ours_alone() -> bool:
+    """Whether no installed package adds anything to simserve."""
+    import sys
+
+    plugins = sys.modules.get("simserve.plugins")  # where it was not needed, nothing of a package's was
+    return plugins is None or not any(plugins.found(group) for group in plugins.KINDS)
 
 
 def _debug(arguments: list[str]) -> bool:

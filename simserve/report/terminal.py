@@ -25,6 +25,7 @@ from simserve.report.scaling.words import facts
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
+    from rich.text import Text
 
 _MISSED_LEAST = ("p90", "mean", "p50")
 _ANY_WIDTH = 10_000
@@ -88,7 +89,7 @@ def latency_table(slo_class: str, latency: dict[str, dict[str, float | None]], s
         table.add_column(stat, justify="right", no_wrap=True)
     for metric in METRICS:
         if metric.name in latency:  # a stored run may be older than the metric
-            table.add_row(metric.label, *(milliseconds(latency[metric.name][stat]) for stat in stats))
+            table.add_row(*plain(metric.label, *(milliseconds(latency[metric.name][stat]) for stat in stats)))
     return table
 
 
@@ -104,7 +105,7 @@ def figure_table(summary: dict[str, Any], columns: int) -> Table:
     rows = -(-len(shown) // columns)
     for number in range(rows):
         cells = [shown[at] if at < len(shown) else ("", "") for at in range(number, rows * columns, rows)]
-        table.add_row(*(text for cell in cells for text in cell))
+        table.add_row(*plain(*(text for cell in cells for text in cell)))
     return table
 
 
@@ -124,7 +125,7 @@ def cluster_table(summary: dict[str, Any], width: int) -> Table:
     for column in columns:
         table.add_column(column[0], justify="left" if column[0] in ("instance", "role") else "right", no_wrap=True)
     for row in zip(*(column[1:] for column in columns), strict=True):
-        table.add_row(*row)
+        table.add_row(*plain(*row))
     return table
 
 
@@ -143,7 +144,7 @@ def scaling_table(log: dict[str, Any], width: int) -> Table:
         words = at in (1, 2)
         table.add_column(log["head"][at], justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for row in shown:
-        table.add_row(*(row[at] for at in columns))
+        table.add_row(*plain(*(row[at] for at in columns)))
     return table
 
 
@@ -166,8 +167,15 @@ def _by_statistic(head: str, stats: Sequence[str], rows: Iterable[tuple[str, Seq
     for stat in stats:
         table.add_column(stat, justify="right", no_wrap=True)
     for label, cells in rows:
-        table.add_row(label, *cells)
+        table.add_row(*plain(label, *cells))
     return table
+
+
+def plain(*cells: str) -> Iterator[Text]:
+    """Cells as they are: of a string Rich would look for markup each time that it measures it."""
+    from rich.text import Text
+
+    return map(Text, cells)
 
 
 def _widest(tables: Iterable[Table], console: Console, options: ConsoleOptions) -> Table:

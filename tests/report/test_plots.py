@@ -223,3 +223,26 @@ def test_where_pyplot_is_in_use_its_show_has_the_figures():
 def test_elsewhere_pyplot_is_left_alone():
     found = session()
     assert found["counts"] == [None] * 5 and not found["interactive"] and found["changed"] == []
+
+
+COMMAND = """
+import inspect, sys
+from simserve.report.plots.style import load_matplotlib
+load_matplotlib()
+from matplotlib.artist import Artist, kwdoc
+from matplotlib.lines import Line2D
+class Mine(Line2D): pass
+class Own(Line2D):
+    def set(self, **kwargs): return "own"
+class Below(Own): pass
+line = Line2D([0], [0])
+line.set(color="r", lw=3)
+print(line.get_color(), line.get_linewidth(), "linewidth" in str(inspect.signature(Mine.set)), "linewidth" in kwdoc(Mine))
+print(Below([0], [0]).set())
+"""
+
+
+def test_matplotlib_of_a_command_sets_properties_as_any_other():
+    """What a command leaves out when it loads matplotlib is documentation: later classes have it again."""
+    done = subprocess.run([sys.executable, "-c", COMMAND], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["r", "3.0", "True", "True", "own"]

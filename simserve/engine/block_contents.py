@@ -79,6 +79,8 @@ class BlockContents:
             end = run.high if run.high < match else match
             if is_told:
                 alike = _alike(run.names, number - run.low // size, told, number)
+                if not alike:  # a name that does not stand for all before it
+                    break
                 end = min(end, (number + alike) * size)
             if found and found[-1][0] is run:
                 found[-1] = run, found[-1][1], end

@@ -43,6 +43,8 @@ class BlockContents:
         self._tokens_per_id = tokens_per_id
         self._per_id = tokens_per_id // block_tokens
         self._kept: dict[Any, tuple[Run, ...]] = {}
+        self._looked: tuple[LiveRequest, tuple[int, int], list[tuple[Run, int, int]]] | None = None
+        """What was found of a request (and asked for, and found up to) since anything has changed: an admission asks several times."""
         self.blocks_in_use = 0
         self.free = FreeBlocks(blocks)
 
@@ -67,6 +69,8 @@ class BlockContents:
 
     def _found(self, request: LiveRequest, match: int) -> list[tuple[Run, int, int]]:
         """The runs in which the first `match` blocks of a request are, from where to where, as far as they are kept."""
+        if self._looked is not None and self._looked[0] is request and match in self._looked[1]:
+            return self._looked[2]
         found: list[tuple[Run, int, int]] = []
         size, told, place = self._per_id, self._told(request, match), 0
         while place < match:
@@ -79,12 +83,15 @@ class BlockContents:
             end = run.high if run.high < match else match
             if is_told:
                 alike = _alike(run.names, number - run.low // size, told, number)
+                if not alike:  # a name that does not stand for all before it
+                    break
                 end = min(end, (number + alike) * size)
             if found and found[-1][0] is run:
                 found[-1] = run, found[-1][1], end
             else:
                 found.append((run, place, end))
             place = end
+        self._looked = request, (match, place), found
         return found
 
     def match(self, request: LiveRequest) -> int:
@@ -100,7 +107,8 @@ class BlockContents:
 
     def pin(self, request: LiveRequest, match: int) -> None:
         """The request uses a match."""
-        request.pinned_ids = self._found(request, match)
+        request.pinned_ids = list(self._found(request, match))
+        self._looked = None
         request.offered_ids = match
         for run, _, end in request.pinned_ids:
             self.blocks_in_use += max(0, end - run.used)
@@ -119,6 +127,7 @@ class BlockContents:
         size, kept, told, own = self._per_id, self._kept, self._told(request, full), (request.row,)
         self.blocks_in_use += full - low
         request.offered_ids = full
+        self._looked = None
         pinned = request.pinned_ids
         while low < full:
             number, run = low // size, None
@@ -164,6 +173,7 @@ class BlockContents:
         be found again when it is `gone`."""
         self._free_empty(request.held_blocks - self.shared(request))
         freed, own = 0, (request.row,)
+        self._looked = None
         for run, _, end in reversed(request.pinned_ids):
             self._leave(run, end)
             used = run.used
@@ -184,6 +194,7 @@ class BlockContents:
         """So many blocks are free now: the others have been taken from the queue, or have come back without contents."""
         taken = self.free.size - free_blocks
         if taken > 0:
+            self._looked = None
             for run in self.free.take(taken):
                 self._forget_end(run)
         else:
@@ -195,12 +206,11 @@ class BlockContents:
             left = len(run.names) if run.ends else 0
         else:
             left = 1 if run.alone else -(-run.high // self._per_id) - run.low // self._per_id
+        kept = self._kept
         for name in run.names[left:]:
-            others = tuple(one for one in self._kept.get(name, ()) if one is not run)
-            if others:
-                self._kept[name] = others
-            else:
-                self._kept.pop(name, None)
+            runs = kept.pop(name)
+            if len(runs) > 1:
+                kept[name] = tuple([one for one in runs if one is not run])
         del run.names[left:]
 
     def _free_empty(self, blocks: int) -> None:
@@ -213,6 +223,7 @@ class BlockContents:
     def clear(self) -> None:
         """Forgets everything, users included."""
         self._kept.clear()
+        self._looked = None
         self.blocks_in_use = 0
         self.free = FreeBlocks(self._total)
 

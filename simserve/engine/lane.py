@@ -266,13 +266,7 @@ class Lane:
         times = self.cost.stage_times(plan)
         if len(times) != self._stages:
             not_priced(self.cost, f"gives {len(times)} stage times for {self._stages} pipeline stages")
-        total = 0.0
-        for stage_s in times:
-            if not 0 <= stage_s < inf:
-                total = 0.0
-                break
-            total += stage_s
-        if not total:
+        if not 0 < sum(times) < inf or min(times) < 0:
             not_priced(self.cost, f"says that a step takes {tuple(times)!r} s; times must be finite and above 0")
         if not plan.swap_times_s and self.jitter is None:
             return tuple(times)
@@ -298,8 +292,10 @@ class Lane:
     def start_at(self, now: float, end: float) -> None:
         """Starts the planned step, which leaves the last pipeline stage at `end`."""
         self.plan.start_s = now
+        self._span_first = len(self.step_end_s)
         self.step_end_s.append(end)
-        self.resume(end)
+        self.busy = True
+        self._end_event = self.clock.at(end, self._ends, self.priority)
 
     def resume(self, end: float) -> None:
         """The step in progress, which is noted already, leaves the last pipeline stage at `end`."""

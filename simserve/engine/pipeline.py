@@ -46,6 +46,7 @@ class Pipeline:
         self._holds = instance.fast_forward and instance.spec.speculation is None and not capable(instance.scheduler, "asked_each_step")
         self._happenings = 0
         self._free_event: Event | None = None
+        self._freed = self._first_stage_free  # one bound method for all events
         self._leaver = -1
         """Index of the lane whose step is in the first stage, -1 = it has left."""
         self._span: StageSpan | None = None
@@ -166,13 +167,12 @@ class Pipeline:
 
     def _start_lanes(self, now: float) -> None:
         """Asks the idle lanes for steps; the lane of a request with a claim on memory comes first."""
-        free, lanes, clock = self._stage_free_s, self.lanes, self._instance.clock
+        free, lanes = self._stage_free_s, self.lanes
         if self.claim is not None:
             self._settle_claim()
-        for turn in range(len(lanes)):
-            if free[0] > now:
-                return
-            lane = lanes[(self._next_lane + turn) % len(lanes)]
+        turn, count = -1, len(lanes)
+        while free[0] <= now and (turn := turn + 1) < count:
+            lane = lanes[(self._next_lane + turn) % count]
             if lane.busy or (self._yielding and lane in self._yielding):
                 continue
             if lane.held == self._happenings and self.claim is None:
@@ -185,25 +185,26 @@ class Pipeline:
                 if lane.plan.preempted:
                     self._yielding.append(lane)
                 continue
-            self._next_lane = (lane.index + 1) % len(lanes)
+            self._next_lane = (lane.index + 1) % count
             if self.claim is not None and (self.claim in plan.sliced or (plan.decodes and self.claim.row in lane.group.members)):
                 self.claim = None
             end = now
             for stage, stage_s in enumerate(lane.stage_times(plan)):
-                if free[stage] > end:
-                    end = free[stage]
+                if (free_s := free[stage]) > end:
+                    end = free_s
                 free[stage] = end = end + stage_s
             lane.start_at(now, end)
             self._leaver = lane.index
-            self._free_event = clock.at(free[0], self._first_stage_free, STAGE_FREE + lane.number)
+            self._free_event = self._instance.clock.at(free[0], self._freed, STAGE_FREE + lane.number)
 
     def _ask(self, lane: Lane, now: float) -> StepPlan | None:
         """The policy's plan for the coming step of a lane, and whether it holds."""
-        waiting, claimed, happenings = len(self._instance.intake.waiting), self.claim is not None, self._happenings
+        queue = self._instance.intake.waiting._queue
+        waiting, claimed, happenings = len(queue), self.claim is not None, self._happenings
         found, plan = lane.plan_step(now), lane.plan
         lane.held = -1
         if plan.slices or plan.swap_times_s or plan.loads:
-            if waiting or len(self._instance.intake.waiting):  # what is left for the others is not what it was
+            if waiting or len(queue):  # what is left for the others is not what it was
                 self._happenings += 1
         elif self._may_hold and plan.repeat > 1 and plan.until_s is None and not plan.preempted and not claimed and self.claim is None:
             lane.held, lane.held_steps = happenings, plan.repeat - 1
@@ -276,7 +277,7 @@ class Pipeline:
         if self._leaver >= 0:
             free_s, priority = self._stage_free_s[0], lanes[self._leaver].priority
             if free_s > clock.now or (free_s == clock.now and not clock.has_passed(priority)):
-                self._free_event = clock.at(free_s, self._first_stage_free, priority)
+                self._free_event = clock.at(free_s, self._freed, priority)
             else:
                 self._leaver = -1
 
@@ -291,8 +292,9 @@ class Pipeline:
         if event is not self._free_event:
             return
         self._leaver = -1
-        self._instance.clock.pass_by(self.lanes[0].priority)
-        self._look(self._instance.clock.now)
+        clock = self._instance.clock
+        clock.pass_by(self.lanes[0].priority)
+        self._look(clock.now)
 
     def crash(self, now: float) -> None:
         """The instance dies: its stages are empty."""

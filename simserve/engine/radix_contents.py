@@ -78,6 +78,13 @@ class RadixContents:
         end = min(end, node.end)
         place = node.start
         run = place // self._run
+        told = min(len(keys), len(node.keys), -(-end // self._run))
+        if told > run:
+            mine, its = keys[run:told], node.keys[run:told]
+            if mine != its:
+                parts = next(k for k in range(told - run) if mine[k] != its[k])
+                return (run + parts) * self._run if parts else place
+            run, place = told, told * self._run
         while place < end:
             mine = keys[run] if run < len(keys) else own
             if mine != node.label(run):

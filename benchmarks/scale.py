@@ -21,11 +21,14 @@ from typing import Any, NamedTuple
 from benchmarks.counted_work import case
 from benchmarks.processes import ROOT, seconds
 from benchmarks.w2 import best, yardstick
+from simserve.workload.config import WorkloadConfig
+from simserve.workload.drawn import drawn
 
 PAGE = ROOT / "docs" / "scale.md"
 HISTORY = ROOT / "benchmarks" / "history.csv"
 COLUMNS = ("date", "commit", "case", "cpu_s", "mib", "per_request_us", "yardstick_s")
 POINTS, REQUESTS_OF_A_POINT = 20, 1000
+TRACE = "scale.csv"
 
 
 class Row(NamedTuple):
@@ -46,6 +49,8 @@ def runs(most: int) -> dict[str, tuple[Any, int]]:
     found = {f"{size:,} requests": (case(1, size), size) for size in sizes}
     pieces = {"stream_above": 0}
     found |= {f"{size:,} requests in pieces": ({**case(1, size), **pieces}, size) for size in sizes[1:] if size <= 1_000_000}
+    file = {"trace": {"path": TRACE}, "arrivals": None, "lengths": None, "count": None}
+    found |= {f"{size:,} requests of a CSV in pieces": ({**case(1, 0, workload=file), **pieces}, size) for size in sizes[1:]}
     if most >= 1_000_000:
         days = {"burstgpt_like": {"days": 61}, "arrivals": None, "lengths": None, "count": None}
         found["BurstGPT-like, 61 days, 1,430,000 requests"] = case(1, 0, workload=days), 1_430_000
@@ -56,11 +61,25 @@ def runs(most: int) -> dict[str, tuple[Any, int]]:
     return found
 
 
+def write_generated(requests: int, path: Path) -> None:
+    """A CSV of the same requests that the case of as many draws."""
+    config = WorkloadConfig.model_validate({key: value for key, value in case(1, requests)["workload"].items() if value is not None})
+    with path.open("w", encoding="utf-8") as file:
+        file.write("arrival_s,prompt_tokens,output_tokens\n")
+        tables = drawn(config, 0).tables
+        assert tables is not None
+        for table in tables(100_000):
+            columns = (table.arrival_s.tolist(), table.prompt_tokens.tolist(), table.output_tokens.tolist())
+            file.writelines(f"{arrival_s!r},{prompt},{output}\n" for arrival_s, prompt, output in zip(*columns, strict=True))
+
+
 def measured(name: str, experiment: Any, requests: int, start_s: float) -> Row:
     """A run of it without plots and report."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scale.yaml"
         path.write_text(json.dumps(experiment))
+        if experiment["workload"].get("trace") is not None:
+            write_generated(requests, Path(folder) / TRACE)
         out = ["--out", f"{folder}/out", "--quiet", "--no-plots", "--no-report"]
         cpu_s, mib = min(seconds(ROOT, ["run", str(path), *out]) for _ in range(1 if requests > 50_000 else 3))
     return Row(name, cpu_s, mib, (cpu_s - start_s) / requests * 1e6 if start_s else None)

@@ -48,7 +48,11 @@ def streamed_or_whole(
 def _may_be_long(experiment: Experiment) -> bool:
     """Whether an experiment may have more requests than its `stream_above`, as far as can be told before a trace is read."""
     workload = experiment.spec.workload
-    return workload is not None and (workload.trace is not None or (workload.count or 0) > experiment.spec.stream_above)
+    if workload is None:
+        return False
+    if workload.trace is not None:
+        return workload.trace.resample is None
+    return (workload.count or 0) > experiment.spec.stream_above
 
 
 def _whole_because(experiment: Experiment, parts: Assembly, bands: bool) -> str:

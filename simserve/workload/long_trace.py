@@ -118,21 +118,23 @@ class LongTrace:
     def _in_order(self) -> Iterator[RequestTable]:
         """All rows in order of time, ties as in the file: those of a part, and of parts before, that no later part comes before."""
         later_s = [*accumulate((math.inf, *reversed(self.least_s[1:])), min)][::-1]
-        held: RequestTable | None = None
+        held: list[RequestTable] = []
         rows = 0
-        for number, columns in enumerate(columns for _, columns in _parts(self.path, self.format, self.reading)):
-            if number == len(later_s):
-                break
-            table = self._table(columns)
-            rows += len(table)
-            if held is not None:
-                table = joined([held, table])
+        parts = _parts(self.path, self.format, self.reading)
+        for later, (_, columns) in zip(later_s, parts, strict=False):
+            held.append(self._table(columns))
+            rows += len(held[-1])
+            until_s = later - self.found.origin_s
+            ready = sum(int(np.count_nonzero(table.arrival_s <= until_s)) for table in held)
+            # Joining and sorting costs as much as is held: it pays when half of that leaves, and time stays linear however rows lie.
+            if 2 * ready < sum(map(len, held)):
+                continue
+            table = joined(held)
             if self.found.back:
                 table = table.take(np.argsort(table.arrival_s, kind="stable"))
-            ready = int(np.searchsorted(table.arrival_s, later_s[number] - self.found.origin_s, side="right"))
-            held = table.part(ready, len(table)) if ready < len(table) else None
+            held = [table.part(ready, len(table))] if ready < len(table) else []
             yield table.part(0, ready)
-        if rows != self.found.rows:
+        if rows != self.found.rows or any(True for _ in parts):
             raise TraceError(f"{self.path}: was changed while it was read")
 
     def _table(self, columns: TraceColumns) -> RequestTable:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from simserve.errors import SimserveError, TraceError
-from simserve.workload import chunks
+from simserve.workload import chunks, long_trace
 from simserve.workload.columns import Labels
 from simserve.workload.config import WorkloadConfig, build_workload
 from simserve.workload.drawn import whole
@@ -149,6 +149,23 @@ def test_rows_wait_for_those_before_them_only(tmp_path: Path, monkeypatch: pytes
     assert workload is not None and workload.tables is not None
     sizes = [len(table) for table in workload.tables(ROWS)]
     assert workload.requests.provenance["sorted_by_us"] and len(sizes) > 5 and max(sizes) < 3 * 60
+
+
+@pytest.mark.parametrize("disorder", [0.0, 2.0, 20.0, 90.0])
+def test_work_is_linear_however_rows_lie(disorder: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are joined and sorted again and again are three times those of the file at most."""
+    burstgpt(tmp_path / "a.csv", disorder)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 200)  # some sixty parts
+    join, done = long_trace.joined, []
+
+    def counted(tables: list[RequestTable]) -> RequestTable:
+        done.append(sum(map(len, tables)))
+        return join(tables)
+
+    monkeypatch.setattr(long_trace, "joined", counted)
+    workload = replayed(WorkloadConfig.model_validate({"trace": {"path": str(tmp_path / "a.csv")}}), tmp_path, SEED, 0)
+    assert workload is not None and workload.tables is not None
+    assert sum(map(len, workload.tables(ROWS))) == ROWS and sum(done) <= 3 * ROWS
 
 
 WRONG = {

@@ -28,8 +28,8 @@ class Level:
         self._since_s = 0.0
         self._area = 0.0
         self._every = 1
-        self._points: list[tuple[float, float]] = [(0.0, 0.0)]
-        """(time, integral of the level up to then)."""
+        self._points = np.zeros((2, 1))
+        """Times, and the integral of the level up to each."""
         self.integral_s = 0.0
         self.most = 0
 
@@ -56,9 +56,9 @@ class Level:
         area = self._area + np.cumsum(before * np.diff(np.concatenate([[self._since_s], time])))
         seen = before[time > self._start_s]
         self.most = max(self.most, int(seen.max(initial=0)))
-        self._points += zip(time[:: self._every].tolist(), area[:: self._every].tolist(), strict=True)
-        while len(self._points) > 2 * _MOST_POINTS:
-            self._points = self._points[::2]
+        self._points = np.concatenate([self._points, (time[:: self._every], area[:: self._every])], axis=1)
+        while self._points.shape[1] > 2 * _MOST_POINTS:
+            self._points = self._points[:, ::2].copy()
             self._every *= 2
         self._level, self._since_s, self._area = int(level[-1]), float(time[-1]), float(area[-1])
 
@@ -67,10 +67,10 @@ class Level:
         self.add(np.empty(0), np.empty(0), math.inf)
         if self._since_s >= self._start_s:
             self.most = max(self.most, self._level)
-        self._points.append((self._since_s, self._area))
+        self._points = np.concatenate([self._points, [[self._since_s], [self._area]]], axis=1)
 
     def means(self, edges: F64) -> tuple[float, ...]:
         """The mean level between each two of these times, once all has been told."""
-        time, area = (np.array(column) for column in zip(*self._points, strict=True))
+        time, area = self._points
         found = np.diff(np.interp(edges, time, area)) / np.diff(edges)
         return tuple(found.tolist())

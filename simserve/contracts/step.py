@@ -125,8 +125,12 @@ class Step:
         return self.decodes + self.drafted_tokens
 
     def after(self, steps: int) -> Step:
-        """The decode-only step of the same batch so many steps later, without speculation: each context is longer by as many tokens."""
-        later = Step(self.decodes, self.context_tokens + steps * self.decodes, self.longest_tokens + steps)
+        """The step of the same batch so many steps later, without speculation: each context is longer by as many tokens, and each slice is
+        as many slices further in its prompt."""
+        longest = self.longest_tokens + steps if self.decodes else 0
+        later = Step(self.decodes, self.context_tokens + steps * self.decodes, longest)
+        if self.slices:
+            later.slices = [Slice(new, at + steps * new, layers, kind, row) for new, at, layers, kind, row in self.slices]
         later.before = self, steps
         return later
 

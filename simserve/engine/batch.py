@@ -42,6 +42,7 @@ class Batch:
         "policy_name",
         "prefilling",
         "reorders",
+        "repeats_chunks",
         "resting",
         "runner",
         "speculating",
@@ -81,6 +82,8 @@ class Batch:
         if speculation is not None:
             self.speculating = SpeculatingGroup(instance.kv.block_tokens, instance.kv.groups, speculation, instance.limit_tokens)
         self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups) if self.speculating is None else self.speculating
+        # Where nothing but the step follows from a chunk that is computed: what is kept of it is for others from the next plan on.
+        self.repeats_chunks = instance.cost.stages == 1 and self.speculating is None and not self.loads
         self.max_seqs = instance.spec.max_seqs
         self.watermark_always = instance.spec.watermark_always
         self.ends_late = instance.spec.ends_late and instance.cost.stages == 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.contracts import VERIFY
+from simserve.engine import chunk_span
 from simserve.engine.batch import Batch, not_priced
 from simserve.engine.clock import Event
 from simserve.engine.events import STEP_ENDS
@@ -48,6 +49,7 @@ class Lane:
         "_end_event",
         "_ends",
         "_fast",
+        "_newcomers",
         "_span_first",
         "_stages",
         "batch",
@@ -118,6 +120,8 @@ class Lane:
         self._end_event: Event | None = None
         self._ends = self._on_end  # one bound method for all events
         self._span_first = 0
+        self._newcomers: list[int] = []
+        """Of a span with chunks: for each request that has come meanwhile the first step, counted from the span's, that is planned after."""
         self.plan = StepPlan(self.view, batch)
 
     # -- the step ------------------------------------------------------------------------------------------------------------------
@@ -155,7 +159,7 @@ class Lane:
             )
         if plan.asked:
             raise PolicyError(f"policy '{self.policy_name}' returned the plan of an earlier step (invariant I10)")
-        if plan.repeat != 1 and (plan.slices or plan.preempted or plan.swap_times_s or plan.repeat < 1):
+        if plan.repeat != 1 and ((plan.slices and not plan.with_chunks) or plan.preempted or plan.swap_times_s or plan.repeat < 1):
             raise PolicyError(
                 f"policy '{self.policy_name}' repeats {plan.repeat} times a step with prefills, preemptions or swaps: only steps that do "
                 "nothing but decode can be the same again (invariant I10)"
@@ -216,6 +220,8 @@ class Lane:
                 steps = plan.repeat
             if self.intake.unseen:
                 steps = min(steps, self.intake.unseen[0][1])
+            if steps > 1 and plan.with_chunks:
+                steps = chunk_span.steps_alike(plan, self.kv.block_tokens, steps)
             if steps > 1:
                 # Forgetting contents may change what waiting requests need; what is freed later in the span does not bring them back.
                 frees = self.batch.speculating is not None and self.batch.speculating.frees
@@ -226,7 +232,9 @@ class Lane:
                 steps = self.batch.speculating.steps_alike(plan.decode_budget, others, steps)
         else:
             steps = 1
-        if steps > 1:
+        if steps > 1 and plan.with_chunks:
+            end = chunk_span.price(self, plan, steps, now)
+        elif steps > 1:
             speculating = self.batch.speculating
             if speculating is None:
                 times = self.cost.decode_times(plan, steps)
@@ -312,10 +320,13 @@ class Lane:
         self.busy = True
         self._end_event = None
 
-    def arrival(self, now: float) -> None:
-        """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
+    def arrival(self, now: float, comes: bool = True) -> None:
+        """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care.
+        `comes` False: the policy is to be asked again, and nothing has come."""
         if not self.plan.ignores_arrivals or self.instance.spec.steps_ahead:
             self.interrupt(now)
+        elif comes and self.plan.with_chunks:
+            self._newcomers.append(self._current_step(now) + 1 - self._span_first)
 
     def interrupt(self, now: float) -> None:
         """Ends the span in progress with the step in progress."""
@@ -325,7 +336,8 @@ class Lane:
         current = self._current_step(now)
         if current + 1 >= len(ends):
             return
-        self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
+        if not self.plan.with_chunks:
+            self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
         del ends[current + 1 :]
         self._end_event = self.clock.at(ends[current], self._ends, self.priority)
 
@@ -349,6 +361,11 @@ class Lane:
         plan = self.plan
         ended: list[LiveRequest] = []
         freed = 0
+        if plan.with_chunks:
+            if steps > 1:
+                chunk_span.hand_out(self, plan, self._span_first, len(self.step_end_s) - 1, self._newcomers)
+                steps = 1
+            self._newcomers.clear()
         if plan.decodes:
             group = self.group
             if steps > 1:

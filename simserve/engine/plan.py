@@ -41,6 +41,7 @@ class StepPlan(Step):
     loads        requests that this plan gave memory, and that wait for a load now, or took it from: then it is not repeated
     repeat       how many steps in a row this plan is what the policy would choose, until an event (see `hold`)
     verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
+    with_chunks  what is repeated are its slices too, each the next of its request
     serial       number of the plan among those of its lane
     until_s      when the policy wants to be asked again, seconds; None = when something happens
     decode_budget  tokens of the budget that the decoding group may use for drafted tokens; None = as many as it likes
@@ -70,6 +71,7 @@ class StepPlan(Step):
         "until_s",
         "verified",
         "waiting",
+        "with_chunks",
     )
 
     _made: list[Slice]  # `slices`, as the list that it is
@@ -112,6 +114,7 @@ class StepPlan(Step):
         self.preempted = False
         self.loads = 0
         self.repeat = 1
+        self.with_chunks = False
         self.until_s: float | None = None
         self.verified: tuple[int, int, int] | None = None
         self.ignores_arrivals = False
@@ -400,7 +403,9 @@ class StepPlan(Step):
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, *, steps: Any = None, until_s: Any = None, ignore_arrivals: bool | None = None) -> StepPlan:
+    def hold(
+        self, *, steps: Any = None, until_s: Any = None, ignore_arrivals: bool | None = None, chunks: bool = False
+    ) -> StepPlan:
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None:
             if steps.__class__ is not int:
@@ -411,7 +416,14 @@ class StepPlan(Step):
             if not isinstance(until_s, Real) or not self._view.now < float(until_s) < inf:
                 self.refuse(f"holds its plan until {clipped(repr(until_s))} s, which is not after {self._view.now} s")
             self.until_s = float(until_s)
-        if not self.slices and not self.preempted and not self.swap_times_s and not self.loads:
+        if self.preempted or self.swap_times_s or self.loads:
+            return self
+        if self.slices:
+            if chunks and self._batch.repeats_chunks and self._batch.kv.prefix is None and self.layers is None and self.verified is None:
+                self.with_chunks = True
+                self.repeat = UNTIL_EVENT if steps is None else steps
+                self.ignores_arrivals = ignore_arrivals is not False
+        else:
             waiting = self._view.waiting
             if self._batch.reorders and len(waiting):
                 return self

@@ -191,7 +191,7 @@ class SingleLane:
         if lane.busy and lane.batch.landed:
             lane.interrupt(now)
         elif lane.busy:
-            lane.arrival(now)
+            lane.arrival(now, comes=False)
         else:
             self._intake.take_in()
             lane.start(now)

@@ -33,7 +33,7 @@ class Sarathi:
         plan = view.new_plan(budget=self._budget)
         plan.decode(view.decoding)
         fill(plan, view, self._reserves)
-        return plan.hold()
+        return plan.hold(chunks=plan.budget_left == 0)  # then the next step is the same, until a prompt is at its end
 
     def _whole_prompts(self, view: InstanceView) -> StepPlan:
         """Hybrid batching only: as many whole prompts as the budget takes, at least one, beside the decodes."""

@@ -29,6 +29,7 @@ class Batch:
     __slots__ = (
         "cost",
         "ends_late",
+        "fcfs",
         "group",
         "grown",
         "instance",
@@ -41,6 +42,7 @@ class Batch:
         "number",
         "policy_name",
         "prefilling",
+        "queue",
         "reorders",
         "repeats_chunks",
         "resting",
@@ -58,6 +60,9 @@ class Batch:
         self.number = number
         self.policy_name = instance.policy_name
         self.reorders = instance.intake.reorders
+        self.queue: Any = instance.intake.waiting._queue
+        """The requests that wait, and whether in the order in which they came."""
+        self.fcfs = instance.intake.waiting.fcfs
         self.cost = instance.cost
         self.kv = instance.kv
         self.loads = instance.loads

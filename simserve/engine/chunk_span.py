@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from simserve.contracts import Slice
 from simserve.engine.batch import not_priced
 from simserve.engine.plan import StepPlan
-from simserve.engine.records import span_of
+from simserve.engine.records import span_bytes
 from simserve.engine.request import State
 from simserve.errors import InvariantError
 
@@ -23,11 +23,10 @@ _PREFILLING = State.PREFILLING  # read in a third of the time of an enumeration'
 
 def steps_alike(plan: StepPlan, block_tokens: int, steps: int) -> int:
     """Of so many steps, those that can carry the plan's chunks: each request has the tokens and the blocks."""
-    for request, (new, computed, _, _, _) in zip(plan.sliced, plan.slices, strict=False):
-        if request.state is not _PREFILLING:
+    for request, (new, computed, _, _, _) in zip(plan.sliced, plan.slices):  # noqa: B905 (what a policy has written is found later)
+        if request.target_tokens - computed < 2 * new or request.state is not _PREFILLING:
             return 1
-        most = min(request.target_tokens, request.held_blocks * block_tokens)
-        left = (most - computed) // new
+        left = (min(request.target_tokens, request.held_blocks * block_tokens) - computed) // new
         if left < steps:
             steps = left
     return steps
@@ -55,25 +54,26 @@ def hand_out(lane: Lane, plan: StepPlan, first: int, last: int, newcomers: list[
     plans to the beginning of that one. `newcomers`: for each that has come meanwhile the first step, counted from the span's, that is
     planned after."""
     group, kv, log, ends, decodes = lane.group, lane.kv, lane.log, lane.step_end_s, plan.decodes
-    plan.steps = 1
-    plan.prefill_requests = len(plan.slices)
-    for place in range(first, last):
+    context_tokens, start_s, waiting = plan.context_tokens, plan.start_s, plan.waiting
+    chunks = [(new, computed) for new, computed, _, _, _ in plan.slices]
+    steps, came = last - first, len(newcomers)
+    seen = 0
+    for number in range(steps):
         tokens = pairs = 0
-        slices: list[Slice] = []
-        for request, (new, computed, layers, kind, row) in zip(plan.sliced, plan.slices, strict=True):
+        for new, computed in chunks:
             tokens += new
+            computed += number * new
             pairs += new * computed + new * (new + 1) // 2
-            request.computed_tokens = computed + new
-            slices.append(Slice(new, computed + new, layers, kind, row))
-        plan.prefill_tokens, plan.prefill_pairs, plan.kv_blocks = tokens, pairs, kv._used
-        log.frombytes(span_of(plan))
-        plan.slices = plan._made = slices
-        plan.start_s = ends[place]
+        log.frombytes(span_bytes(1, start_s, decodes, context_tokens, len(chunks), tokens, pairs, kv._used, waiting))
+        start_s = ends[first + number]
         if decodes:
             group.tick += 1
-            plan.context_tokens += decodes
-            if not kv.take(group.blocks_needed()):
-                raise InvariantError(f"invariant I3 is broken: a span of {last + 1 - first} steps has taken more KV blocks than were free")
-        while newcomers and newcomers[0] <= place + 1 - first:
-            plan.waiting += 1
-            del newcomers[0]
+            context_tokens += decodes
+            need = group.blocks_needed()
+            if need and not kv.take(need):
+                raise InvariantError(f"invariant I3 is broken: a span of {steps + 1} steps has taken more KV blocks than were free")
+        while seen < came and newcomers[seen] <= number + 1:
+            waiting += 1
+            seen += 1
+    plan.context_tokens, plan.start_s, plan.waiting = context_tokens, start_s, waiting
+    plan.slices = plan._made = [Slice(new, computed + steps * new, *rest) for new, computed, *rest in plan.slices]

@@ -87,27 +87,30 @@ class StepPlan(Step):
     def __init__(self, view: InstanceView, batch: Batch) -> None:
         self._view = view
         self._batch = batch
-        write(view, "_begin", self.reset)
+        write(view, "new_plan", self.reset)
         self.serial = 0
         super().__init__(0)
+        self.slices = self._made = []
         self.sliced: list[LiveRequest] = []
         self.layers: tuple[int, int] | None = None
         self.swap_times_s: list[float] = []
         self.asked = True
         self.decode_budget: int | None = None
-        self.reset(None)
+        self.reset()
 
-    def reset(self, budget: Any) -> StepPlan:
-        """Empties the plan for the coming step: once a step, because actions have taken effect."""
+    def reset(self, budget: Any = None) -> StepPlan:
+        """Empties the plan for the coming step: once a step, because actions have taken effect. Policies know it as `view.new_plan`."""
         if not self.asked:
             self.refuse("asks for a second plan in one step")
         self.asked = False
         self.serial += 1
         self.decodes = 0
-        self.slices = self._made = []
-        self.sliced = []
+        if self.sliced:
+            self.slices = self._made = []
+            self.sliced = []
         self.layers = None
-        self.swap_times_s = []
+        if self.swap_times_s:
+            self.swap_times_s = []
         if budget is not None and budget.__class__ is not int:
             budget = integer(self, budget, f"states a budget of {clipped(repr(budget))} tokens")
         self.budget_left = budget
@@ -122,13 +125,16 @@ class StepPlan(Step):
 
     def seal(self) -> None:
         """The plan is made: what the decoding group attends is known."""
-        if self.decodes:
-            group = self._batch.group
-            if self._batch.speculating is not None:
-                self._batch.speculating.describe(self)
+        decodes, batch = self.decodes, self._batch
+        if decodes:
+            if batch.speculating is not None:
+                batch.speculating.describe(self)
                 return
-            self.context_tokens = group.sum_base + self.decodes * (group.tick + 1)
-            self.longest_tokens = group.longest_tokens()
+            group = batch.group
+            attended = group.tick + 1
+            self.context_tokens = group.sum_base + decodes * attended
+            longest_base = group._longest_base
+            self.longest_tokens = group.longest_tokens() if longest_base is None else longest_base + attended
         else:
             if self._batch.grown:
                 self.refuse("takes memory for the next tokens of decoding requests, and does not decode")
@@ -424,12 +430,12 @@ class StepPlan(Step):
                 self.repeat = UNTIL_EVENT if steps is None else steps
                 self.ignores_arrivals = ignore_arrivals is not False
         else:
-            waiting = self._view.waiting
-            if self._batch.reorders and len(waiting):
+            batch = self._batch
+            if batch.reorders and batch.queue:
                 return self
             self.repeat = UNTIL_EVENT if steps is None else steps
             # Elsewhere a newcomer may be the head of the queue after the step, and the load of the instance tells of the head.
-            self.ignores_arrivals = waiting.fcfs and (len(waiting) > 0 if ignore_arrivals is None else ignore_arrivals)
+            self.ignores_arrivals = batch.fcfs and (len(batch.queue) > 0 if ignore_arrivals is None else ignore_arrivals)
         return self
 
     def _take(self, request: LiveRequest) -> None:

@@ -101,10 +101,6 @@ class Batch:
         """Requests that hold a sequence slot."""
         return len(self.prefilling) + len(self.group.members) + len(self.verifying) + len(self.lingering)
 
-    def may_go_below(self) -> bool:
-        """Whether an admission now may use the blocks below the watermark."""
-        return not self.watermark_always and not self.running
-
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its sequence slot."""
         instance = self.instance

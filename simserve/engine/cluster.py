@@ -63,6 +63,8 @@ class Pool:
             blame(f"router '{type(self.router).__name__}'", problem)
         if chosen is None or isinstance(chosen, Refusal):
             return chosen
+        if chosen.__class__ is int and chosen in self._open:
+            return chosen
         if not self._is_open(chosen):
             names = ", ".join(str(number) for number in view.open)
             raise PolicyError(

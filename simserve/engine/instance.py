@@ -181,9 +181,11 @@ class Instance:
 
     def forget(self, request: LiveRequest) -> None:
         """A request has left, or will not come."""
-        self.signals.outstanding[self.index] -= 1
-        self.signals.prompt_tokens[self.index] -= request.prompt_tokens
-        self.signals.ease(self.index)
+        signals, index = self.signals, self.index
+        signals.outstanding[index] -= 1
+        signals.prompt_tokens[index] -= request.prompt_tokens
+        if signals.rankings:
+            signals.ease(index)
         if self.state is InstanceState.DRAINING and not self.outstanding:
             self.listener.instance_empty(self)
 

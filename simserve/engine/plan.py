@@ -254,8 +254,9 @@ class StepPlan(Step):
             reserve_tokens = whole(self, reserve_tokens, request)
         if reserve_tokens is not None and reserve_tokens < 1:
             self.refuse(f"reserves {reserve_tokens} tokens for {request!r}")
-        batch, view = self._batch, self._view
-        if self.preempted or batch.swapped or view.free_slots <= 0 or batch.runner.claim is not None:
+        batch = self._batch
+        running = len(batch.prefilling) + len(batch.group.members) + len(batch.verifying) + len(batch.lingering)
+        if self.preempted or batch.swapped or running >= batch.max_seqs or batch.runner.claim is not None:
             return False
         kv = batch.kv
         tokens: int = request.target_tokens if reserve_tokens is None else reserve_tokens
@@ -265,7 +266,8 @@ class StepPlan(Step):
             self._take(request)
             batch.start_prefill(request, batch.now)
             return True
-        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens), batch.may_go_below()):
+        below = not running and not batch.watermark_always
+        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens), below):
             return False
         self._take(request)
         if found := request.computed_tokens:
@@ -325,27 +327,32 @@ class StepPlan(Step):
         new: int = tokens
         if not 0 < new <= live.target_tokens - computed:
             self.refuse(f"prefills {new} tokens of {request!r}")
-        if live.held_blocks * self._batch.kv.block_tokens < computed + new:
+        kv = self._batch.kv
+        if live.held_blocks * kv.block_tokens < computed + new:
             self.refuse(f"is over memory: {request!r} holds {live.held_blocks} blocks, too few for {new} more tokens")
-        if self.budget_left is not None:
-            if new > self.budget_left:
-                self.refuse(f"is over budget: {new} tokens of {request!r} with {self.budget_left} left")
-            self.budget_left -= new
+        if (left := self.budget_left) is not None:
+            if new > left:
+                self.refuse(f"is over budget: {new} tokens of {request!r} with {left} left")
+            self.budget_left = left - new
         if layers is not None or self.layers is not None or live.layer_pass is not None:
             pass_layers(self, live, new, layers, self._batch.cost.stages)
-        if kind is not PREFILL and kind == VERIFY:
-            self.refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
-        if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
-            known = ", ".join(sorted(self._batch.cost.slice_kinds))
-            self.refuse(
-                f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
-            )
-        prefix = self._batch.kv.prefix
+        if kind is not PREFILL:
+            self._check_kind(kind, live)
+        prefix = kv.prefix
         if prefix is not None and prefix.when_planned and layers is None:
             prefix.offer(live, computed + new)
         live.planned = self.serial
         self._made.append(_slice(Slice, (new, computed, self.layers, kind, live.row)))
         self.sliced.append(live)
+
+    def _check_kind(self, kind: str, request: LiveRequest) -> None:
+        if kind == VERIFY:
+            self.refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
+        if kind not in self._batch.cost.slice_kinds:
+            known = ", ".join(sorted(self._batch.cost.slice_kinds))
+            self.refuse(
+                f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
+            )
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------
 

@@ -101,7 +101,9 @@ class StepCost:
         self._stage_rows: dict[int, tuple[float, list[StageRow]]] = {}
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
         self._verify_rows: dict[tuple[int, int], tuple[float, float, Pace]] = {}
-        self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
+        first = self._stages[0]
+        self._single_knots, self._single_intercept, self._single_slope = first.decode.row(1)
+        self._tokens, self._rows, self._prompts = first.tokens, first.rows, first.prefill
         self._drive(self._host)
 
     def _drive(self, host: HostOverheads) -> None:
@@ -574,17 +576,18 @@ class StepCost:
 
     def mixed_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int, prefills: Sequence[Slice]) -> float:
         """Seconds of one step on a single-stage instance with chunks of prompts that pass through all layers."""
-        stage, tokens, pieces = self._stages[0], n + drafted_tokens, len(prefills)
-        new = 0
+        tokens, pieces, new = n + drafted_tokens, len(prefills), 0
         for piece in prefills:
             new += piece[0]
         try:
-            seconds = stage.tokens.seconds[tokens + new] + stage.rows.seconds[tokens + pieces]
+            seconds = self._tokens.seconds[tokens + new] + self._rows.seconds[tokens + pieces]
         except IndexError:  # the tables grow when they are asked for more
-            seconds = stage.tokens[tokens + new] + stage.rows[tokens + pieces]
-        seconds += stage.prefill.seconds(prefills)
-        if stage.skipped is not None and stage.skipped_keys is not None:
-            seconds += stage.skipped[tokens + pieces] + stage.skipped_keys[new]
+            seconds = self._tokens[tokens + new] + self._rows[tokens + pieces]
+        seconds += self._prompts.seconds(prefills)
+        if self._skips:
+            stage = self._stages[0]
+            if stage.skipped is not None and stage.skipped_keys is not None:
+                seconds += stage.skipped[tokens + pieces] + stage.skipped_keys[new]
         if drafted_tokens:
             seconds += self._decode_attention(n, drafted_tokens, context_tokens, longest_tokens)
         elif n:

@@ -53,6 +53,7 @@ class Lane:
         "_queue",
         "_span_first",
         "_stages",
+        "agenda",
         "batch",
         "boundary",
         "busy",
@@ -94,6 +95,7 @@ class Lane:
         spec = instance.spec
         self.view = InstanceView(batch, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
         self.clock = instance.clock
+        self.agenda = instance.clock.agenda
         self.cost = instance.cost
         self._stages = instance.cost.stages
         self.jitter = None if spec.jitter is None else spec.jitter.of_lane(self.number)
@@ -265,7 +267,7 @@ class Lane:
             not_priced(
                 self.cost, f"says that {steps} step{'s' * (steps > 1)} from {now!r} s on end at {end!r} s; times must be finite and above 0"
             )
-        self._end_event = self.clock.at(end, self._ends, self.priority)
+        self._end_event = self.agenda.at(end, self._ends, self.priority)
 
     def _steps_with_memory(self, plan: StepPlan, steps: int) -> int:
         """Of so many steps by the plan in hand, those for which there is memory, and in which a group that speculates does the same."""
@@ -323,7 +325,7 @@ class Lane:
         """The step in progress, which is noted already, leaves the last pipeline stage at `end`."""
         self.busy = True
         self._span_first = len(self.step_end_s) - 1
-        self._end_event = self.clock.at(end, self._ends, self.priority)
+        self._end_event = self.agenda.at(end, self._ends, self.priority)
 
     def suspend(self) -> None:
         """Nothing is to happen at the end of the step in progress, until `resume`."""
@@ -349,18 +351,18 @@ class Lane:
         if not self.plan.with_chunks:
             self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
         del ends[current + 1 :]
-        self._end_event = self.clock.at(ends[current], self._ends, self.priority)
+        self._end_event = self.agenda.at(ends[current], self._ends, self.priority)
 
     def _current_step(self, now: float) -> int:
         """Number of the step in progress; one that ends now is over when it has had its turn."""
-        bisect = bisect_right if self.clock.has_passed(self.priority) else bisect_left
+        bisect = bisect_right if self.agenda.has_passed(self.priority) else bisect_left
         return bisect(self.step_end_s, now, self._span_first)
 
     def _on_end(self, event: Event) -> None:
         """The span in progress is over (events of spans that were cut short are stale and do nothing)."""
         if event is self._end_event:
             self._end_event = None
-            self.clock.pass_by(self.priority)
+            self.agenda.pass_by(self.priority)
             now = self.step_end_s[-1]
             self.finish(now)
             self.runner.step_ended(self, now)

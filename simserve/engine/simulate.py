@@ -267,7 +267,7 @@ class Simulation:
 
     def _place(self, request: LiveRequest, place: Instance | Refusal) -> None:
         """The router has spoken: the request is on its way to an instance, or ends."""
-        now, row, prompt = self.clock.now, request.row, request.prompt_tokens
+        now, row, prompt = self.clock.agenda.now, request.row, request.prompt_tokens
         if isinstance(place, Refusal):
             self._refuse(request, place.reason)
             return

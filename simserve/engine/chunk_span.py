@@ -76,6 +76,4 @@ def hand_out(lane: Lane, plan: StepPlan, first: int, last: int, newcomers: list[
             waiting += 1
             seen += 1
     plan.context_tokens, plan.start_s, plan.waiting = context_tokens, start_s, waiting
-    plan.slices = plan._made = [
-        Slice(new, computed + steps * new, layers, kind, row) for new, computed, layers, kind, row in plan.slices
-    ]
+    plan.slices = plan._made = [Slice(new, computed + steps * new, layers, kind, row) for new, computed, layers, kind, row in plan.slices]

@@ -127,7 +127,7 @@ class Lane:
         self._ends = self._on_end  # one bound method for all events
         self._span_first = 0
         self._newcomers: list[int] = []
-        """Of a span with chunks: for each request that has come meanwhile the first step, counted from the span's, that is planned after."""
+        """Of a span with chunks: for each request that has come meanwhile the first step, counted from the span's, planned after that."""
         self.plan = StepPlan(self.view, batch)
 
     # -- the step ------------------------------------------------------------------------------------------------------------------

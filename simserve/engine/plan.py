@@ -416,9 +416,7 @@ class StepPlan(Step):
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
 
-    def hold(
-        self, *, steps: Any = None, until_s: Any = None, ignore_arrivals: bool | None = None, chunks: bool = False
-    ) -> StepPlan:
+    def hold(self, *, steps: Any = None, until_s: Any = None, ignore_arrivals: bool | None = None, chunks: bool = False) -> StepPlan:
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None:
             if steps.__class__ is not int:

@@ -108,10 +108,13 @@ class Clock(simpy.Environment):
         agenda = self.agenda
         queue = agenda.queue
         try:
-            while queue:  # as `step`, without a call for each event
+            while True:  # as `step`, without a call for each event; CPython 3.11 would not specialise the bytecode of `while queue`
+                if not queue:
+                    break
                 if queue[0][3].__class__ is Event:
                     agenda.now, _, _, event = heappop(queue)
-                    event.callback(event)
+                    callback = event.callback
+                    callback(event)
                 else:
                     super().step()
         except StopSimulation as stop:

@@ -22,7 +22,7 @@ from simserve.files.words import clipped
 _slice = tuple.__new__  # half the time of the named tuple's own
 _WAITING, _PREFILLING = State.WAITING, State.PREFILLING  # read in a third of the time of an enumeration's attributes
 
-UNTIL_EVENT = 1 << 60
+UNTIL_EVENT = (1 << 30) - 1  # CPython compares numbers of one digit twice as fast
 """StepPlan.repeat: the plan stays right until something happens."""
 
 
@@ -31,7 +31,7 @@ class StepPlan(Step):
     """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule. Numbers come
     as policies state them, of whatever type.
 
-    A lane uses one all its life. Once made it is sealed: the `Step` that is priced, and with what came of it the `Span` that is recorded.
+    A lane uses one all its life. Once made it is sealed: the `Step` that is priced. What came of it is recorded as a `Span`.
 
     decodes      requests that decode one token in this step
     slices       slices computed in this step, in the order given
@@ -55,18 +55,13 @@ class StepPlan(Step):
         "budget_left",
         "decode_budget",
         "ignores_arrivals",
-        "kv_blocks",
         "layers",
         "loads",
         "preempted",
-        "prefill_pairs",
-        "prefill_requests",
-        "prefill_tokens",
         "repeat",
         "serial",
         "sliced",
         "start_s",
-        "steps",
         "swap_times_s",
         "until_s",
         "verified",
@@ -75,14 +70,9 @@ class StepPlan(Step):
     )
 
     _made: list[Slice]  # `slices`, as the list that it is
-    # Set when the step starts and when it has ended: the fields of a Span.
+    # Set when the step starts.
     start_s: float
-    steps: int
     waiting: int
-    prefill_requests: int
-    prefill_tokens: int
-    prefill_pairs: int
-    kv_blocks: int
 
     def __init__(self, view: InstanceView, batch: Batch) -> None:
         self._view = view

@@ -32,7 +32,7 @@ class Sarathi:
     def plan(self, view: InstanceView) -> StepPlan:
         if not self._plain:
             return self._alternate(view) if self._chunked else self._whole_prompts(view)
-        plan = view.new_plan(budget=self._budget)
+        plan = view.new_plan(self._budget)
         plan.decode(view.decoding)
         fill(plan, view, self._reserves)
         return plan.hold(chunks=plan.budget_left == 0)  # then the next step is the same, until a prompt is at its end

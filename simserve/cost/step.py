@@ -96,6 +96,7 @@ class StepCost:
         self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit, self._extra)
         self._layered: LayeredSteps | None = None
         """Made at the first step with layer groups: most instances have none."""
+        self._staged = len(self._stages) > 1
         self._skips = any(stage.skipped is not None for stage in self._stages)
         self._sums: dict[tuple[int, int, int, int], tuple[Sum, ...]] = {}
         self._stage_rows: dict[int, tuple[float, list[StageRow]]] = {}
@@ -180,7 +181,7 @@ class StepCost:
 
     def step_time(self, step: Step) -> float:
         """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
-        if len(self._stages) > 1:
+        if self._staged:
             raise ModelError(f"step_time is for one pipeline stage, this instance has {len(self._stages)}: use stage_times")
         slices = step.slices
         if slices:
@@ -284,7 +285,7 @@ class StepCost:
 
     def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
-        if len(self._stages) > 1:
+        if self._staged:
             raise ModelError(f"decode_times is for one pipeline stage, this instance has {len(self._stages)}")
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)

@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from simserve.contracts import Slice
+from simserve.contracts.step import slice_of
 from simserve.engine.batch import not_priced
 from simserve.engine.plan import StepPlan
 from simserve.engine.records import span_bytes
@@ -76,4 +77,6 @@ def hand_out(lane: Lane, plan: StepPlan, first: int, last: int, newcomers: list[
             waiting += 1
             seen += 1
     plan.context_tokens, plan.start_s, plan.waiting = context_tokens, start_s, waiting
-    plan.slices = plan._made = [Slice(new, computed + steps * new, layers, kind, row) for new, computed, layers, kind, row in plan.slices]
+    plan.slices = plan._made = [
+        slice_of(Slice, (new, computed + steps * new, layers, kind, row)) for new, computed, layers, kind, row in plan.slices
+    ]

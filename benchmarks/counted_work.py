@@ -27,7 +27,7 @@ from simserve.config.assemble import assemble
 from simserve.config.experiment import load
 from simserve.cost.step import StepCost
 from simserve.engine import simulate
-from simserve.engine.clock import Clock
+from simserve.engine.clock import Agenda
 
 RECORD = Path(__file__).with_name("counted_work.json")
 
@@ -86,7 +86,7 @@ def counted(experiment: Any) -> dict[str, float]:
     counting = {name: _counting(calls, "look-ups", StepCost, name) for name in LOOK_UPS}
     with (
         unittest.mock.patch.multiple(StepCost, **counting),
-        unittest.mock.patch.object(Clock, "at", _counting(calls, "events", Clock, "at")),
+        unittest.mock.patch.object(Agenda, "at", _counting(calls, "events", Agenda, "at")),
     ):
         records = simulate(parts.workload, parts.instances, parts.cluster)
     found |= {f"{name} of {what}": calls[name] / requests for name, what in (("events", "the clock"), ("look-ups", "the cost model"))}

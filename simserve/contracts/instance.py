@@ -237,11 +237,13 @@ class StepPlan(Protocol):
     def reject(self, request: Request, reason: str) -> None:
         """Refuses a waiting request for good."""
 
-    def hold(self, *, steps: int | None = None, until_s: float | None = None, ignore_arrivals: bool | None = None) -> Self:
+    def hold(
+        self, *, steps: int | None = None, until_s: float | None = None, ignore_arrivals: bool | None = None, chunks: bool = False
+    ) -> Self:
         """States that, until an event, the policy would plan the same again: the engine may then run the steps as one span.
 
-        Something happens when a request finishes, memory runs short, or a request arrives. Plans with prefill slices, preemptions or
-        swaps are never repeated: there the statement has no effect.
+        Something happens when a request finishes, memory runs short, or a request arrives. Plans with preemptions or swaps are never
+        repeated, and those with prefill slices only if it says `chunks`: there the statement has no effect.
 
         steps            only for so many steps, this one included (None = until something happens)
         until_s          the policy is asked again at this time (seconds of simulated time, after `now`): when the step that is in progress
@@ -249,4 +251,7 @@ class StepPlan(Protocol):
         ignore_arrivals  whether a request may arrive without a change of plan. None = under first come, first served, when a request
                          that could not be admitted waits already: a newcomer behind it cannot be admitted either. A policy that looks
                          past the head of the queue says False
+        chunks           the slices too: each of their requests would get as many tokens again, and nothing else, while it has as many
+                         left, and blocks for them; also if a request arrives (unless `ignore_arrivals` is False). True of a budget that
+                         the decodes and the chunk of the first prompt use up
         """

@@ -34,6 +34,10 @@ class Slice(NamedTuple):
     row: int = -1
 
 
+slice_of = tuple.__new__
+"""A slice of its fields, in half the time of the named tuple's own."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Step:
     """One engine step: sequences that decode, and slices. The plan of an engine's step is one; others are made by hand.
@@ -125,8 +129,12 @@ class Step:
         return self.decodes + self.drafted_tokens
 
     def after(self, steps: int) -> Step:
-        """The decode-only step of the same batch so many steps later, without speculation: each context is longer by as many tokens."""
-        later = Step(self.decodes, self.context_tokens + steps * self.decodes, self.longest_tokens + steps)
+        """The step of the same batch so many steps later, without speculation: each context is longer by as many tokens, and each slice is
+        as many slices further in its prompt."""
+        longest = self.longest_tokens + steps if self.decodes else 0
+        later = Step(self.decodes, self.context_tokens + steps * self.decodes, longest)
+        if self.slices:
+            later.slices = [slice_of(Slice, (new, at + steps * new, layers, kind, row)) for new, at, layers, kind, row in self.slices]
         later.before = self, steps
         return later
 

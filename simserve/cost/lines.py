@@ -15,6 +15,9 @@ Segments = tuple[list[int], list[float], list[float]]
 _MANY = 4
 """Knots from which one pass over all places is faster than one for each line."""
 
+_CLEARLY = 1.0 + 1e-6
+"""How much larger of two numbers is larger in whatever way they are rounded."""
+
 
 def on_lines(at: I64, knots: list[int], intercept: list[float], slope: list[float]) -> F64:
     """The piecewise-linear function at rising integers, by the operations that a single step does."""
@@ -51,13 +54,18 @@ def slower_on_lines(
         if j < len(ones) and (left := ones[j] - longest_tokens) < run:
             run = left
         a, b, one_a, one_b = intercept[i - 1], slope[i - 1], one_intercept[j - 1], one_slope[j - 1]
-        contexts = range(context_tokens, context_tokens + sequences * run, sequences)
-        out += [
-            base + (batch if (batch := a + b * context) > (single := one_a + one_b * longest) else single)
-            for longest, context in enumerate(contexts, longest_tokens)
-        ]
+        after, most = context_tokens + sequences * run, one_a + one_b * (longest_tokens + run)
+        contexts = range(context_tokens, after, sequences)
+        # All of a single sequence; and lines that rise and are apart stay apart, by so much that rounding changes nothing.
+        if intercept is one_intercept or (a + b * context_tokens > most * _CLEARLY and one_b >= 0.0 <= b):
+            out += [base + (a + b * context) for context in contexts]
+        else:
+            out += [
+                base + (batch if (batch := a + b * context) > (single := one_a + one_b * longest) else single)
+                for longest, context in enumerate(contexts, longest_tokens)
+            ]
         steps -= run
-        context_tokens += sequences * run
+        context_tokens = after
         longest_tokens += run
     return out
 

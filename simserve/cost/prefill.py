@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -24,6 +25,12 @@ _MANY = 32.0
 
 _REFERENCE_TOKENS = 4096.0
 """Prompt at which two backends' large-prompt speeds are compared."""
+
+_MOST_ROWS = 1 << 14  # remembered: a megabyte or two
+
+Cell = tuple[int, int, float, float, float, float]
+"""Seconds between two contexts, of chunks of two sizes: the first context, how far on the second is, and of either size the seconds at the
+first and what the second adds."""
 
 
 class PrefillAttention:
@@ -48,19 +55,26 @@ class PrefillAttention:
                 added += count * more
         self._new_knots: list[int] = self._new.tolist()
         self._context_knots: list[int] = self._context.tolist()
-        self._alone: list[list[float]] = alone.tolist()
-        self._added: list[list[float]] = np.minimum(added, alone).tolist()
+        self._alone = _cells(self._context_knots, alone)
+        self._added = _cells(self._context_knots, np.minimum(added, alone))
+        self._inner = self._context_knots[1:-1]  # the first and the last cells go on beyond the table
+        self._rows: dict[int, tuple[float, list[Cell], list[Cell]]] = {}
 
     def seconds(self, prefills: Sequence[Slice]) -> float:
         """Seconds of all chunks of a step (at least one)."""
         if len(prefills) == 1:
             new, context, _, _, _ = prefills[0]
-            return self._at(self._alone, new, context)
+            x, cells, _ = self._rows.get(new) or self._row(new)
+            below, height, low, low_more, high, high_more = cells[bisect_right(self._inner, context)]
+            y = (context - below) / height
+            low += y * low_more
+            return low + x * ((high + y * high_more) - low)
         most_expensive = extra = 0.0
         most_expensive_added = 0.0
         for new, context, _, _, _ in prefills:
-            alone = self._at(self._alone, new, context)
-            added = self._at(self._added, new, context)
+            x, cells, more = self._rows.get(new) or self._row(new)
+            place = bisect_right(self._inner, context)
+            alone, added = _at(cells[place], x, context), _at(more[place], x, context)
             extra += added
             if alone > most_expensive:
                 most_expensive, most_expensive_added = alone, added
@@ -68,17 +82,33 @@ class PrefillAttention:
         beside = extra / self._replicas - most_expensive_added
         return most_expensive + beside if beside > 0.0 else most_expensive
 
-    def _at(self, table: list[list[float]], new: int, context: int) -> float:
-        xs, ys = self._new_knots, self._context_knots
+    def _row(self, new: int) -> tuple[float, list[Cell], list[Cell]]:
+        """Where chunks of so many tokens are between two sizes of the table, and the cells there."""
+        xs = self._new_knots
         i = bisect_right(xs, new, 1, len(xs) - 1) - 1
-        j = bisect_right(ys, context, 1, len(ys) - 1) - 1
-        next_i, next_j = i + 1, j + 1
-        x = (new - (left := xs[i])) / (xs[next_i] - left)
-        y = (context - (below := ys[j])) / (ys[next_j] - below)
-        low, high = table[i], table[next_i]
-        a = (start := low[j]) + y * (low[next_j] - start)
-        b = (start := high[j]) + y * (high[next_j] - start)
-        return a + x * (b - a)
+        if len(self._rows) >= _MOST_ROWS:
+            self._rows.clear()
+        row = self._rows[new] = ((new - xs[i]) / (xs[i + 1] - xs[i]), self._alone[i], self._added[i])
+        return row
+
+
+def _cells(contexts: list[int], seconds: F64) -> list[list[Cell]]:
+    """A table of shape (new, context) as cells of shape (new - 1, context - 1)."""
+    rows = seconds.tolist()
+    return [
+        [
+            (contexts[j], contexts[j + 1] - contexts[j], low[j], low[j + 1] - low[j], high[j], high[j + 1] - high[j])
+            for j in range(len(contexts) - 1)
+        ]
+        for low, high in itertools.pairwise(rows)
+    ]
+
+
+def _at(cell: Cell, x: float, context: int) -> float:
+    below, height, low, low_more, high, high_more = cell
+    y = (context - below) / height
+    a = low + y * low_more
+    return a + x * ((high + y * high_more) - a)
 
 
 def _tables(kernels: KernelChoice, layer: Attending, new: F64, context: F64) -> tuple[F64, F64]:

@@ -85,7 +85,6 @@ class StepCost:
         check_options(options, model, self._parallel)
         self._kernels = KernelChoice(profile, backend, analytic, expert_skew, options)
         self._context_limit = min(max_context_tokens or model.max_position_embeddings, 1 << 20)
-        self._launch_s = profile.device.eager_launch_s if self._host.kernel_launch_s is None else self._host.kernel_launch_s
         self._pairs_flops = float(model.attention_flops_per_pair())
         self._token_flops = float(model.flops_per_token(logits=False))
         self._swap_bytes = rank_kv_bytes_per_token(model, self._parallel, kv_dtype_bytes)
@@ -97,18 +96,31 @@ class StepCost:
         self._stages = build_stages(self._model, self._parallel, self._kernels, self._context_limit, self._extra)
         self._layered: LayeredSteps | None = None
         """Made at the first step with layer groups: most instances have none."""
+        self._staged = len(self._stages) > 1
         self._skips = any(stage.skipped is not None for stage in self._stages)
         self._sums: dict[tuple[int, int, int, int], tuple[Sum, ...]] = {}
         self._stage_rows: dict[int, tuple[float, list[StageRow]]] = {}
         self._decode_rows: dict[int, tuple[float, float, list[int], list[float], list[float]]] = {}
         self._verify_rows: dict[tuple[int, int], tuple[float, float, Pace]] = {}
-        self._single_knots, self._single_intercept, self._single_slope = self._stages[0].decode.row(1)
+        first = self._stages[0]
+        self._single_knots, self._single_intercept, self._single_slope = first.decode.row(1)
+        self._tokens, self._rows, self._prompts = first.tokens, first.rows, first.prefill
+        self._drive(self._host)
+
+    def _drive(self, host: HostOverheads) -> None:
+        """Notes what steps take of the host that drives them."""
+        self._host = host
+        self._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
+        self._launching_s = self._stages[0].launched_kernels * self._launch_s
+        self._per_prompt_token_s = host.per_prefill_token_s
+        self._replicas = self._parallel.dp
+        self._host_rows: dict[int, float] = {}
+        """Host seconds of steps with so many sequences, without those of their prompts."""
 
     def with_host(self, host: HostOverheads) -> StepCost:
         """The same tables driven by another host; nothing is built again."""
         twin = copy.copy(self)
-        twin._host = host
-        twin._launch_s = self._profile.device.eager_launch_s if host.kernel_launch_s is None else host.kernel_launch_s
+        twin._drive(host)
         twin._decode_rows, twin._verify_rows, twin._sums, twin._stage_rows = {}, {}, {}, {}
         return twin
 
@@ -169,14 +181,16 @@ class StepCost:
 
     def step_time(self, step: Step) -> float:
         """Seconds of one step on a single-stage instance. Raises ModelError when there is more than one stage."""
-        if len(self._stages) > 1:
+        if self._staged:
             raise ModelError(f"step_time is for one pipeline stage, this instance has {len(self._stages)}: use stage_times")
-        if step.slices:
-            if verifies(step.slices):
+        slices = step.slices
+        if slices:
+            _, _, layers, kind, _ = slices[0]
+            if kind == VERIFY if len(slices) == 1 else verifies(slices):
                 return self.step_time(folded(step))
-            if step.slices[0].layers is not None:
+            if layers is not None:
                 return sum(self.breakdown(step).values())
-            return self.mixed_seconds(step.decodes, step.drafted_tokens, step.context_tokens, step.longest_tokens, step.slices)
+            return self.mixed_seconds(step.decodes, step.drafted_tokens, step.context_tokens, step.longest_tokens, slices)
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         if step.drafted_tokens:
             return self.verify_seconds(n, step.drafted_tokens, context_tokens, longest_tokens)
@@ -271,7 +285,7 @@ class StepCost:
 
     def decode_times(self, step: Step, steps: int) -> list[float] | F64:
         """Seconds of `steps` decode-only steps of one batch whose contexts grow by one token a step; bit-identical to `step_time`."""
-        if len(self._stages) > 1:
+        if self._staged:
             raise ModelError(f"decode_times is for one pipeline stage, this instance has {len(self._stages)}")
         n, context_tokens, longest_tokens = step.decodes, step.context_tokens, step.longest_tokens
         base, floor, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
@@ -563,17 +577,31 @@ class StepCost:
 
     def mixed_seconds(self, n: int, drafted_tokens: int, context_tokens: int, longest_tokens: int, prefills: Sequence[Slice]) -> float:
         """Seconds of one step on a single-stage instance with chunks of prompts that pass through all layers."""
-        stage, tokens, pieces = self._stages[0], n + drafted_tokens, len(prefills)
-        new = 0
+        tokens, pieces, new = n + drafted_tokens, len(prefills), 0
         for piece in prefills:
             new += piece[0]
-        seconds = stage.tokens[tokens + new] + stage.rows[tokens + pieces] + stage.prefill.seconds(prefills)
-        if stage.skipped is not None and stage.skipped_keys is not None:
-            seconds += stage.skipped[tokens + pieces] + stage.skipped_keys[new]
-        if n:
+        try:
+            seconds = self._tokens.seconds[tokens + new] + self._rows.seconds[tokens + pieces]
+        except IndexError:  # the tables grow when they are asked for more
+            seconds = self._tokens[tokens + new] + self._rows[tokens + pieces]
+        seconds += self._prompts.seconds(prefills)
+        if self._skips:
+            stage = self._stages[0]
+            if stage.skipped is not None and stage.skipped_keys is not None:
+                seconds += stage.skipped[tokens + pieces] + stage.skipped_keys[new]
+        if drafted_tokens:
             seconds += self._decode_attention(n, drafted_tokens, context_tokens, longest_tokens)
-        floor = stage.launched_kernels * self._launch_s
-        return (seconds if seconds > floor else floor) + self._host_seconds(n, new)
+        elif n:
+            _, _, knots, intercept, slope = self._decode_rows.get(n) or self._decode_row(n)
+            i = bisect_right(knots, context_tokens) - 1
+            attention = intercept[i] + slope[i] * context_tokens
+            i = bisect_right(self._single_knots, longest_tokens) - 1
+            longest = self._single_intercept[i] + self._single_slope[i] * longest_tokens
+            seconds += attention if attention > longest else longest
+        if (host := self._host_rows.get(n)) is None:
+            host = self._host_rows[n] = self._host_seconds(n, 0)
+        host += new / self._replicas * self._per_prompt_token_s
+        return (seconds if seconds > self._launching_s else self._launching_s) + host
 
     def _device_parts(self, stage: Stage, step: Step) -> dict[str, float]:
         n, tokens, prefills = step.decodes, step.decode_tokens, step.slices

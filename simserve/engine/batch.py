@@ -29,6 +29,7 @@ class Batch:
     __slots__ = (
         "cost",
         "ends_late",
+        "fcfs",
         "group",
         "grown",
         "instance",
@@ -41,7 +42,9 @@ class Batch:
         "number",
         "policy_name",
         "prefilling",
+        "queue",
         "reorders",
+        "repeats_chunks",
         "resting",
         "runner",
         "speculating",
@@ -57,6 +60,9 @@ class Batch:
         self.number = number
         self.policy_name = instance.policy_name
         self.reorders = instance.intake.reorders
+        self.queue: Any = instance.intake.waiting._queue
+        """The requests that wait, and whether in the order in which they came."""
+        self.fcfs = instance.intake.waiting.fcfs
         self.cost = instance.cost
         self.kv = instance.kv
         self.loads = instance.loads
@@ -81,6 +87,8 @@ class Batch:
         if speculation is not None:
             self.speculating = SpeculatingGroup(instance.kv.block_tokens, instance.kv.groups, speculation, instance.limit_tokens)
         self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups) if self.speculating is None else self.speculating
+        # Where nothing but the step follows from a chunk that is computed: what is kept of it is for others from the next plan on.
+        self.repeats_chunks = instance.cost.stages == 1 and self.speculating is None and not self.loads
         self.max_seqs = instance.spec.max_seqs
         self.watermark_always = instance.spec.watermark_always
         self.ends_late = instance.spec.ends_late and instance.cost.stages == 1
@@ -92,10 +100,6 @@ class Batch:
     def running(self) -> int:
         """Requests that hold a sequence slot."""
         return len(self.prefilling) + len(self.group.members) + len(self.verifying) + len(self.lingering)
-
-    def may_go_below(self) -> bool:
-        """Whether an admission now may use the blocks below the watermark."""
-        return not self.watermark_always and not self.running
 
     def start_prefill(self, request: LiveRequest, now: float) -> None:
         """An admitted request takes its sequence slot."""

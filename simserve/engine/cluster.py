@@ -11,7 +11,7 @@ import numpy as np
 from simserve import contracts
 from simserve.contracts import Refusal, Request, Router, capable
 from simserve.engine.clock import Clock, Event
-from simserve.engine.cluster_view import ClusterView, Signals
+from simserve.engine.cluster_view import ClusterView
 from simserve.engine.control import ClusterControl
 from simserve.engine.events import TIMER
 from simserve.engine.instance import Instance
@@ -24,6 +24,7 @@ from simserve.engine.provisioning import BOOT, IMAGE, RESTART, Stage
 from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.request import LiveRequest
 from simserve.engine.scaling_log import ScalingLog, ScalingNotes, with_nodes
+from simserve.engine.signals import Signals
 from simserve.engine.spec import ROLES, ClusterSpec, Failures
 from simserve.engine.timers import Ticker, Timers
 from simserve.errors import ConfigError, PolicyError
@@ -62,6 +63,8 @@ class Pool:
         except ReadOnlyError as problem:
             blame(f"router '{type(self.router).__name__}'", problem)
         if chosen is None or isinstance(chosen, Refusal):
+            return chosen
+        if chosen.__class__ is int and chosen in self._open:
             return chosen
         if not self._is_open(chosen):
             names = ", ".join(str(number) for number in view.open)

@@ -200,8 +200,9 @@ class DecodeGroup:
         other numbers of them)."""
         endings = self._endings
         while endings:
-            if self._is_current(endings[0]):
-                steps = endings[0][0] - self.tick + 1
+            finish, row, _, request = endings[0]
+            if self._finish.get(row) == finish and self.members[row] is request:  # is it current?
+                steps = finish - self.tick + 1
                 return steps if not self._later else min(steps, self._later[0][0] - self.tick)
             heappop(endings)
         return NO_END

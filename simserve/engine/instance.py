@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from simserve.contracts import Load, capable
 from simserve.engine.block_contents import BlockContents
 from simserve.engine.clock import Clock
-from simserve.engine.cluster_view import Signals
 from simserve.engine.front_end import FrontEnd
 from simserve.engine.instance_state import InstanceState
 from simserve.engine.intake import Intake
@@ -26,6 +25,7 @@ from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import Recorder
 from simserve.engine.request import LiveRequest, seen_by
 from simserve.engine.runner import Runner, SingleLane
+from simserve.engine.signals import Signals
 from simserve.engine.spec import InstanceSpec, LinkSpec
 from simserve.engine.token_prefix import TokenPrefixCache
 
@@ -181,9 +181,11 @@ class Instance:
 
     def forget(self, request: LiveRequest) -> None:
         """A request has left, or will not come."""
-        self.signals.outstanding[self.index] -= 1
-        self.signals.prompt_tokens[self.index] -= request.prompt_tokens
-        self.signals.ease(self.index)
+        signals, index = self.signals, self.index
+        signals.outstanding[index] -= 1
+        signals.prompt_tokens[index] -= request.prompt_tokens
+        if signals.rankings:
+            signals.ease(index)
         if self.state is InstanceState.DRAINING and not self.outstanding:
             self.listener.instance_empty(self)
 

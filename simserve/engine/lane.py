@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simserve.contracts import VERIFY
+from simserve.engine import chunk_span
 from simserve.engine.batch import Batch, not_priced
 from simserve.engine.clock import Event
 from simserve.engine.events import STEP_ENDS
 from simserve.engine.plan import StepPlan
 from simserve.engine.readonly import ReadOnlyError, blame
-from simserve.engine.records import Span, span_of
+from simserve.engine.records import Span, span_bytes
 from simserve.engine.request import LiveRequest, State
 from simserve.engine.view import InstanceView
 from simserve.errors import InvariantError, PolicyError
@@ -48,8 +49,11 @@ class Lane:
         "_end_event",
         "_ends",
         "_fast",
+        "_newcomers",
+        "_queue",
         "_span_first",
         "_stages",
+        "agenda",
         "batch",
         "boundary",
         "busy",
@@ -59,6 +63,7 @@ class Lane:
         "held",
         "held_steps",
         "index",
+        "index_of_instance",
         "instance",
         "intake",
         "jitter",
@@ -83,16 +88,19 @@ class Lane:
         self.instance = instance
         self.runner = runner
         self.index = index
+        self.index_of_instance = instance.index
         self.number = instance.lane_offset + index
         self.priority = STEP_ENDS + self.number
         self.batch = batch = Batch(instance, runner, self.number)
         spec = instance.spec
         self.view = InstanceView(batch, instance.intake.waiting, spec.max_seqs, spec.max_model_len, instance.limit_tokens)
         self.clock = instance.clock
+        self.agenda = instance.clock.agenda
         self.cost = instance.cost
         self._stages = instance.cost.stages
         self.jitter = None if spec.jitter is None else spec.jitter.of_lane(self.number)
         self.intake = instance.intake
+        self._queue = batch.queue
         self.kv = instance.kv
         self.group = self.batch.group
         self.policy_name = instance.policy_name
@@ -118,6 +126,8 @@ class Lane:
         self._end_event: Event | None = None
         self._ends = self._on_end  # one bound method for all events
         self._span_first = 0
+        self._newcomers: list[int] = []
+        """Of a span with chunks: for each request that has come meanwhile the first step, counted from the span's, planned after that."""
         self.plan = StepPlan(self.view, batch)
 
     # -- the step ------------------------------------------------------------------------------------------------------------------
@@ -139,13 +149,12 @@ class Lane:
             said = self.scheduler.plan(self.view)
         except ReadOnlyError as problem:
             blame(f"policy '{self.policy_name}'", problem)
-        kv = self.kv
+        kv, plan = self.kv, self.plan
         if kv._free + kv._used != kv.total_blocks:  # kv.adds_up(), without a call in every step
             raise PolicyError(f"policy '{self.policy_name}' has written counts of KV blocks, which are the engine's (invariant I10)")
-        plan = self.plan
         if batch.stalled:
             batch.go_on()
-        signals, index, waiting = self.signals, self.instance.index, len(intake.waiting._queue)
+        signals, index, waiting = self.signals, self.index_of_instance, len(self._queue)
         if signals.rankings and (waiting or signals.waiting[index] or plan.preempted):
             signals.ease(index)
         signals.waiting[index] = waiting + len(intake.unseen) + len(intake.inbox)  # len(intake), without a call in every step
@@ -155,7 +164,7 @@ class Lane:
             )
         if plan.asked:
             raise PolicyError(f"policy '{self.policy_name}' returned the plan of an earlier step (invariant I10)")
-        if plan.repeat != 1 and (plan.slices or plan.preempted or plan.swap_times_s or plan.repeat < 1):
+        if plan.repeat != 1 and (plan.preempted or plan.swap_times_s or plan.repeat < 1 or (plan.slices and not plan.with_chunks)):
             raise PolicyError(
                 f"policy '{self.policy_name}' repeats {plan.repeat} times a step with prefills, preemptions or swaps: only steps that do "
                 "nothing but decode can be the same again (invariant I10)"
@@ -186,8 +195,8 @@ class Lane:
                 )
             return None
         plan.waiting = waiting
-        if self.kv.radix is not None:
-            self.kv.settle(plan.slices, plan.decodes, self.group.blocks_needed() if plan.decodes else 0)
+        if kv.radix is not None:
+            kv.settle(plan.slices, plan.decodes, self.group.blocks_needed() if plan.decodes else 0)
         plan.seal()
         return plan
 
@@ -209,24 +218,22 @@ class Lane:
         ends = self.step_end_s
         self._span_first = len(ends)
         plan.start_s = now
+        steps = 1
         if plan.repeat > 1 and self._fast:
             steps = group.steps_to_next_change()
-            steps = steps if steps < self._chunk else self._chunk  # min() would take longer than all of this
+            if steps > self._chunk:  # min() would take longer than all of this
+                steps = self._chunk
             if plan.repeat < steps:
                 steps = plan.repeat
             if self.intake.unseen:
                 steps = min(steps, self.intake.unseen[0][1])
+            if plan.with_chunks and steps > 1:
+                steps = chunk_span.steps_alike(plan, self.kv.block_tokens, steps)
             if steps > 1:
-                # Forgetting contents may change what waiting requests need; what is freed later in the span does not bring them back.
-                frees = self.batch.speculating is not None and self.batch.speculating.frees
-                room = self.kv.spare_beside(plan.decodes) if plan.waiting or frees else self.kv._free
-                steps = group.steps_within(room, steps) if room >= 0 else 1
-            if steps > 1 and self.batch.speculating is not None:
-                others = bool(plan.waiting or self.batch.prefilling or self.batch.swapped)
-                steps = self.batch.speculating.steps_alike(plan.decode_budget, others, steps)
-        else:
-            steps = 1
-        if steps > 1:
+                steps = self._steps_with_memory(plan, steps)
+        if steps > 1 and plan.with_chunks:
+            end = chunk_span.price(self, plan, steps, now)
+        elif steps > 1:
             speculating = self.batch.speculating
             if speculating is None:
                 times = self.cost.decode_times(plan, steps)
@@ -251,15 +258,28 @@ class Lane:
             end = self.cost.step_time(plan)
             if self.jitter is not None:
                 end = self.jitter.one(end, self.steps_dropped + self._span_first, plan.decodes)
-            for swap_s in plan.swap_times_s:
-                end = end + swap_s
+            if plan.swap_times_s:
+                for swap_s in plan.swap_times_s:
+                    end = end + swap_s
             end = end + now
             ends.append(end)
         if not now < end < inf:
             not_priced(
                 self.cost, f"says that {steps} step{'s' * (steps > 1)} from {now!r} s on end at {end!r} s; times must be finite and above 0"
             )
-        self._end_event = self.clock.at(end, self._ends, self.priority)
+        self._end_event = self.agenda.at(end, self._ends, self.priority)
+
+    def _steps_with_memory(self, plan: StepPlan, steps: int) -> int:
+        """Of so many steps by the plan in hand, those for which there is memory, and in which a group that speculates does the same."""
+        speculating, kv = self.batch.speculating, self.kv
+        # Forgetting contents may change what waiting requests need; what is freed later in the span does not bring them back.
+        frees = speculating is not None and speculating.frees
+        room = kv._free if kv.prefix is None or not (plan.waiting or frees) else kv.spare_beside(plan.decodes)
+        steps = self.group.steps_within(room, steps) if room >= 0 else 1
+        if steps > 1 and speculating is not None:
+            others = bool(plan.waiting or self.batch.prefilling or self.batch.swapped)
+            steps = speculating.steps_alike(plan.decode_budget, others, steps)
+        return steps
 
     def stage_times(self, plan: StepPlan) -> tuple[float, ...]:
         """Seconds of the planned step on each pipeline stage; the host's jitter and swaps hold up the first."""
@@ -301,17 +321,20 @@ class Lane:
         """The step in progress, which is noted already, leaves the last pipeline stage at `end`."""
         self.busy = True
         self._span_first = len(self.step_end_s) - 1
-        self._end_event = self.clock.at(end, self._ends, self.priority)
+        self._end_event = self.agenda.at(end, self._ends, self.priority)
 
     def suspend(self) -> None:
         """Nothing is to happen at the end of the step in progress, until `resume`."""
         self.busy = True
         self._end_event = None
 
-    def arrival(self, now: float) -> None:
-        """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care."""
+    def arrival(self, now: float, comes: bool = True) -> None:
+        """A request has arrived while a span is in progress: end the span with the step in progress, unless the plan said not to care.
+        `comes` False: the policy is to be asked again, and nothing has come."""
         if not self.plan.ignores_arrivals or self.instance.spec.steps_ahead:
             self.interrupt(now)
+        elif comes and self.plan.with_chunks:
+            self._newcomers.append(self._current_step(now) + 1 - self._span_first)
 
     def interrupt(self, now: float) -> None:
         """Ends the span in progress with the step in progress."""
@@ -321,20 +344,21 @@ class Lane:
         current = self._current_step(now)
         if current + 1 >= len(ends):
             return
-        self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
+        if not self.plan.with_chunks:
+            self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
         del ends[current + 1 :]
-        self._end_event = self.clock.at(ends[current], self._ends, self.priority)
+        self._end_event = self.agenda.at(ends[current], self._ends, self.priority)
 
     def _current_step(self, now: float) -> int:
         """Number of the step in progress; one that ends now is over when it has had its turn."""
-        bisect = bisect_right if self.clock.has_passed(self.priority) else bisect_left
+        bisect = bisect_right if self.agenda.has_passed(self.priority) else bisect_left
         return bisect(self.step_end_s, now, self._span_first)
 
     def _on_end(self, event: Event) -> None:
         """The span in progress is over (events of spans that were cut short are stale and do nothing)."""
         if event is self._end_event:
             self._end_event = None
-            self.clock.pass_by(self.priority)
+            self.agenda.pass_by(self.priority)
             now = self.step_end_s[-1]
             self.finish(now)
             self.runner.step_ended(self, now)
@@ -342,44 +366,50 @@ class Lane:
     def finish(self, now: float) -> None:
         """Hands out the tokens of the steps that have passed."""
         steps = len(self.step_end_s) - self._span_first
-        plan = self.plan
+        plan, batch, group, kv = self.plan, self.batch, self.group, self.kv
         ended: list[LiveRequest] = []
         freed = 0
-        if plan.decodes:
-            group = self.group
+        if plan.with_chunks:
             if steps > 1:
-                if not self.kv.take(group.growth_over(steps - 1)):
+                chunk_span.hand_out(self, plan, self._span_first, len(self.step_end_s) - 1, self._newcomers)
+                steps = 1
+            if self._newcomers:
+                self._newcomers.clear()
+        decodes, slices = plan.decodes, plan.slices
+        if decodes:
+            if steps > 1:
+                growth = group.growth_over(steps - 1)
+                if growth and not kv.take(growth):
                     raise InvariantError(f"invariant I3 is broken: a span of {steps} steps has taken more KV blocks than were free")
-                if self.kv.radix is not None:
-                    self.kv.settle((), plan.decodes, group.growth_over(steps - 1) - group.growth_over(steps - 2))
+                if kv.radix is not None:
+                    kv.settle((), decodes, growth - group.growth_over(steps - 2))
                 if steps >= self._chunk and self._chunk < LONGEST_CHUNK_STEPS:
                     self._chunk *= 2
-            if self.batch.speculating is None:
+            if batch.speculating is None:
                 group.tick += steps
             else:
-                self.verified_ticks.frombytes(self.batch.speculating.columns(steps))
-                freed = self.batch.speculating.advance(steps)
-            ended = group.pop_ended()
-        if self.batch.resting:
-            self.batch.go_on_decoding()
-        plan.steps = steps
-        plan.kv_blocks = self.kv._used  # used_blocks, without a call in every step
+                self.verified_ticks.frombytes(batch.speculating.columns(steps))
+                freed = batch.speculating.advance(steps)
+            if group._endings and group._endings[0][0] < group.tick:
+                ended = group.pop_ended()
+        if batch.resting:
+            batch.go_on_decoding()
+        used_blocks = kv._used  # without a call in every step
         if freed:
-            self.kv.give_back(freed)
-        prefill_tokens = pairs = 0
-        slices = plan.slices
-        if plan.sliced or slices:
-            if len(slices) != len(plan.sliced):
+            kv.give_back(freed)
+        prompts, prefill_tokens, pairs = len(slices), 0, 0
+        if prompts or plan.sliced:
+            if prompts != len(plan.sliced):
                 raise PolicyError(
                     f"policy '{self.policy_name}' or its cost model has written the slices of a step, which are the engine's: "
-                    f"{len(slices)} slices for {len(plan.sliced)} requests (invariant I10)"
+                    f"{prompts} slices for {len(plan.sliced)} requests (invariant I10)"
                 )
-            prefix = self.kv.prefix
+            prefix = kv.prefix
             if plan.layers is not None:
                 self.layered.extend((len(self.log) // len(Span._fields), *plan.layers))
             for request, (tokens, computed, layers, kind, _) in zip(plan.sliced, slices):  # noqa: B905 (equally long, see above)
                 if kind is VERIFY:
-                    self.batch.verified(request, tokens - 1, now, ended)
+                    batch.verified(request, tokens - 1, now, ended)
                     continue
                 prefill_tokens += tokens
                 pairs += tokens * computed + tokens * (tokens + 1) // 2
@@ -393,27 +423,30 @@ class Lane:
                     request.layer_pass = None
                 request.computed_tokens = computed = computed + tokens
                 if prefix is not None and (given_up := prefix.add(request)):
-                    self.kv.give_back(given_up)
+                    kv.give_back(given_up)
                 if computed == request.target_tokens:
-                    self.batch.first_token(request, now, ended)
+                    batch.first_token(request, now, ended)
         if ended:
-            in_turn = ended
-            if len(ended) > 1 and self.kv.prefix is not None and (self.kv.prefix.when_planned or self.kv.radix is not None):
-                in_turn = sorted(ended, key=lambda request: request.admission)  # who frees first is in the queue of free blocks first
-            for request in in_turn:
-                self.batch.end(request, now)
-            self.instance.ended(ended, now)
-            if self._stages > 1:
-                self.runner.gave_up_kv()
-        plan.prefill_requests = len(slices)
-        plan.prefill_tokens = prefill_tokens
-        plan.prefill_pairs = pairs
+            self._end(ended, now)
         if plan.verified is not None:
             self.verified.extend((len(self.log) // len(Span._fields), *plan.verified))
-            plan.prefill_requests -= plan.verified[0]
-        self.log.frombytes(span_of(plan))
+            prompts -= plan.verified[0]
+        self.log.frombytes(
+            span_bytes(steps, plan.start_s, decodes, plan.context_tokens, prompts, prefill_tokens, pairs, used_blocks, plan.waiting)
+        )
         if self.instance.checked:
             self.instance.listener.span_ended(self)
+
+    def _end(self, ended: list[LiveRequest], now: float) -> None:
+        """Requests have their last tokens."""
+        in_turn, prefix = ended, self.kv.prefix
+        if len(ended) > 1 and prefix is not None and (prefix.when_planned or self.kv.radix is not None):
+            in_turn = sorted(ended, key=lambda request: request.admission)  # who frees first is in the queue of free blocks first
+        for request in in_turn:
+            self.batch.end(request, now)
+        self.instance.ended(ended, now)
+        if self._stages > 1:
+            self.runner.gave_up_kv()
 
     def blocks_grown(self, now: float) -> int:
         """KV blocks that the group has taken in the steps of the span in progress that are over, beyond those of the first."""

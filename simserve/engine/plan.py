@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from simserve.compiled import mypyc_attr
 from simserve.contracts import PREFILL, VERIFY, DecodingView, Request, Slice, Step
+from simserve.contracts.step import slice_of
 from simserve.engine.batch import Batch
 from simserve.engine.in_turn import leave_void, take_out
 from simserve.engine.layer_pass import pass_layers
@@ -19,10 +20,9 @@ from simserve.engine.whole_numbers import integer, whole
 from simserve.errors import PolicyError
 from simserve.files.words import clipped
 
-_slice = tuple.__new__  # half the time of the named tuple's own
 _WAITING, _PREFILLING = State.WAITING, State.PREFILLING  # read in a third of the time of an enumeration's attributes
 
-UNTIL_EVENT = 1 << 60
+UNTIL_EVENT = (1 << 30) - 1  # CPython compares numbers of one digit twice as fast
 """StepPlan.repeat: the plan stays right until something happens."""
 
 
@@ -31,7 +31,7 @@ class StepPlan(Step):
     """The coming step, built action by action; each action takes effect at once and raises PolicyError when it breaks a rule. Numbers come
     as policies state them, of whatever type.
 
-    A lane uses one all its life. Once made it is sealed: the `Step` that is priced, and with what came of it the `Span` that is recorded.
+    A lane uses one all its life. Once made it is sealed: the `Step` that is priced. What came of it is recorded as a `Span`.
 
     decodes      requests that decode one token in this step
     slices       slices computed in this step, in the order given
@@ -41,6 +41,7 @@ class StepPlan(Step):
     loads        requests that this plan gave memory, and that wait for a load now, or took it from: then it is not repeated
     repeat       how many steps in a row this plan is what the policy would choose, until an event (see `hold`)
     verified     slices of drafted tokens: how many, their tokens, and (query, key) pairs; None = none
+    with_chunks  what is repeated are its slices too, each the next of its request
     serial       number of the plan among those of its lane
     until_s      when the policy wants to be asked again, seconds; None = when something happens
     decode_budget  tokens of the budget that the decoding group may use for drafted tokens; None = as many as it likes
@@ -54,64 +55,59 @@ class StepPlan(Step):
         "budget_left",
         "decode_budget",
         "ignores_arrivals",
-        "kv_blocks",
         "layers",
         "loads",
         "preempted",
-        "prefill_pairs",
-        "prefill_requests",
-        "prefill_tokens",
         "repeat",
         "serial",
         "sliced",
         "start_s",
-        "steps",
         "swap_times_s",
         "until_s",
         "verified",
         "waiting",
+        "with_chunks",
     )
 
     _made: list[Slice]  # `slices`, as the list that it is
-    # Set when the step starts and when it has ended: the fields of a Span.
+    # Set when the step starts.
     start_s: float
-    steps: int
     waiting: int
-    prefill_requests: int
-    prefill_tokens: int
-    prefill_pairs: int
-    kv_blocks: int
 
     def __init__(self, view: InstanceView, batch: Batch) -> None:
         self._view = view
         self._batch = batch
-        write(view, "_begin", self.reset)
+        write(view, "new_plan", self.reset)
         self.serial = 0
         super().__init__(0)
+        self.slices = self._made = []
         self.sliced: list[LiveRequest] = []
         self.layers: tuple[int, int] | None = None
         self.swap_times_s: list[float] = []
         self.asked = True
         self.decode_budget: int | None = None
-        self.reset(None)
+        self.reset()
 
-    def reset(self, budget: Any) -> StepPlan:
-        """Empties the plan for the coming step: once a step, because actions have taken effect."""
+    def reset(self, budget: Any = None) -> StepPlan:
+        """Empties the plan for the coming step: once a step, because actions have taken effect. Policies know it as `view.new_plan`."""
         if not self.asked:
             self.refuse("asks for a second plan in one step")
         self.asked = False
         self.serial += 1
         self.decodes = 0
-        self.slices = self._made = []
-        self.sliced = []
+        if self.sliced:
+            self.slices = self._made = []
+            self.sliced = []
         self.layers = None
-        self.swap_times_s = []
+        if self.swap_times_s:
+            self.swap_times_s = []
         if budget is not None and budget.__class__ is not int:
             budget = integer(self, budget, f"states a budget of {clipped(repr(budget))} tokens")
         self.budget_left = budget
         self.preempted = False
         self.loads = 0
         self.repeat = 1
+        self.with_chunks = False
         self.until_s: float | None = None
         self.verified: tuple[int, int, int] | None = None
         self.ignores_arrivals = False
@@ -119,13 +115,16 @@ class StepPlan(Step):
 
     def seal(self) -> None:
         """The plan is made: what the decoding group attends is known."""
-        if self.decodes:
-            group = self._batch.group
-            if self._batch.speculating is not None:
-                self._batch.speculating.describe(self)
+        decodes, batch = self.decodes, self._batch
+        if decodes:
+            if batch.speculating is not None:
+                batch.speculating.describe(self)
                 return
-            self.context_tokens = group.sum_base + self.decodes * (group.tick + 1)
-            self.longest_tokens = group.longest_tokens()
+            group = batch.group
+            attended = group.tick + 1
+            self.context_tokens = group.sum_base + decodes * attended
+            longest_base = group._longest_base
+            self.longest_tokens = group.longest_tokens() if longest_base is None else longest_base + attended
         else:
             if self._batch.grown:
                 self.refuse("takes memory for the next tokens of decoding requests, and does not decode")
@@ -245,8 +244,9 @@ class StepPlan(Step):
             reserve_tokens = whole(self, reserve_tokens, request)
         if reserve_tokens is not None and reserve_tokens < 1:
             self.refuse(f"reserves {reserve_tokens} tokens for {request!r}")
-        batch, view = self._batch, self._view
-        if self.preempted or batch.swapped or view.free_slots <= 0 or batch.runner.claim is not None:
+        batch = self._batch
+        running = len(batch.prefilling) + len(batch.group.members) + len(batch.verifying) + len(batch.lingering)
+        if self.preempted or batch.swapped or running >= batch.max_seqs or batch.runner.claim is not None:
             return False
         kv = batch.kv
         tokens: int = request.target_tokens if reserve_tokens is None else reserve_tokens
@@ -256,7 +256,8 @@ class StepPlan(Step):
             self._take(request)
             batch.start_prefill(request, batch.now)
             return True
-        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens), batch.may_go_below()):
+        below = not running and not batch.watermark_always
+        if not kv.admit(request, -(-tokens // kv.block_tokens), -(-room_tokens // kv.block_tokens), below):
             return False
         self._take(request)
         if found := request.computed_tokens:
@@ -316,27 +317,32 @@ class StepPlan(Step):
         new: int = tokens
         if not 0 < new <= live.target_tokens - computed:
             self.refuse(f"prefills {new} tokens of {request!r}")
-        if live.held_blocks * self._batch.kv.block_tokens < computed + new:
+        kv = self._batch.kv
+        if live.held_blocks * kv.block_tokens < computed + new:
             self.refuse(f"is over memory: {request!r} holds {live.held_blocks} blocks, too few for {new} more tokens")
-        if self.budget_left is not None:
-            if new > self.budget_left:
-                self.refuse(f"is over budget: {new} tokens of {request!r} with {self.budget_left} left")
-            self.budget_left -= new
+        if (left := self.budget_left) is not None:
+            if new > left:
+                self.refuse(f"is over budget: {new} tokens of {request!r} with {left} left")
+            self.budget_left = left - new
         if layers is not None or self.layers is not None or live.layer_pass is not None:
             pass_layers(self, live, new, layers, self._batch.cost.stages)
-        if kind is not PREFILL and kind == VERIFY:
+        if kind is not PREFILL:
+            self._check_kind(kind, live)
+        prefix = kv.prefix
+        if prefix is not None and prefix.when_planned and layers is None:
+            prefix.offer(live, computed + new)
+        live.planned = self.serial
+        self._made.append(slice_of(Slice, (new, computed, self.layers, kind, live.row)))
+        self.sliced.append(live)
+
+    def _check_kind(self, kind: str, request: LiveRequest) -> None:
+        if kind == VERIFY:
             self.refuse(f"prefills {request!r} in a slice of kind '{VERIFY}': drafted tokens are planned with verify(request, drafted)")
-        if kind is not PREFILL and kind not in self._batch.cost.slice_kinds:
+        if kind not in self._batch.cost.slice_kinds:
             known = ", ".join(sorted(self._batch.cost.slice_kinds))
             self.refuse(
                 f"plans a slice of kind {clipped(repr(kind))} for {request!r}, which the instance's cost model does not price ({known})"
             )
-        prefix = self._batch.kv.prefix
-        if prefix is not None and prefix.when_planned and layers is None:
-            prefix.offer(live, computed + new)
-        live.planned = self.serial
-        self._made.append(_slice(Slice, (new, computed, self.layers, kind, live.row)))
-        self.sliced.append(live)
 
     # -- taking away ---------------------------------------------------------------------------------------------------------------
 
@@ -400,7 +406,7 @@ class StepPlan(Step):
 
     # -- how long it holds ---------------------------------------------------------------------------------------------------------
 
-    def hold(self, *, steps: Any = None, until_s: Any = None, ignore_arrivals: bool | None = None) -> StepPlan:
+    def hold(self, *, steps: Any = None, until_s: Any = None, ignore_arrivals: bool | None = None, chunks: bool = False) -> StepPlan:
         """The plan stays right until something happens: see simserve.contracts.StepPlan."""
         if steps is not None:
             if steps.__class__ is not int:
@@ -411,13 +417,20 @@ class StepPlan(Step):
             if not isinstance(until_s, Real) or not self._view.now < float(until_s) < inf:
                 self.refuse(f"holds its plan until {clipped(repr(until_s))} s, which is not after {self._view.now} s")
             self.until_s = float(until_s)
-        if not self.slices and not self.preempted and not self.swap_times_s and not self.loads:
-            waiting = self._view.waiting
-            if self._batch.reorders and len(waiting):
+        if self.preempted or self.swap_times_s or self.loads:
+            return self
+        if self.slices:
+            if chunks and self._batch.repeats_chunks and self._batch.kv.prefix is None and self.layers is None and self.verified is None:
+                self.with_chunks = True
+                self.repeat = UNTIL_EVENT if steps is None else steps
+                self.ignores_arrivals = ignore_arrivals is not False
+        else:
+            batch = self._batch
+            if batch.reorders and batch.queue:
                 return self
             self.repeat = UNTIL_EVENT if steps is None else steps
             # Elsewhere a newcomer may be the head of the queue after the step, and the load of the instance tells of the head.
-            self.ignores_arrivals = waiting.fcfs and (len(waiting) > 0 if ignore_arrivals is None else ignore_arrivals)
+            self.ignores_arrivals = batch.fcfs and (len(batch.queue) > 0 if ignore_arrivals is None else ignore_arrivals)
         return self
 
     def _take(self, request: LiveRequest) -> None:

@@ -17,6 +17,8 @@ from simserve.engine.sliding import Sliding, as_array
 
 NAN = float("nan")
 
+_COMPLETED = int(Status.COMPLETED)  # read in a third of the time of an enumeration's attributes
+
 _segment = Struct("4q").pack
 
 GAVE_UP = "the client gave up"
@@ -94,7 +96,7 @@ class Recorder:
         row = request.row
         status, scheduled_s, first_token_s, finish_s, served_by, generated = self._ends
         place = row - self._first
-        status[place] = Status.COMPLETED
+        status[place] = _COMPLETED
         scheduled_s[place] = request.scheduled_s
         first_token_s[place] = request.first_token_s
         finish_s[place] = now

@@ -95,23 +95,7 @@ class Span(NamedTuple):
 
 
 span_bytes = Struct(f"{len(Span._fields)}d").pack
-"""A span as doubles, its fields in order."""
-
-
-def span_of(step: Any) -> bytes:
-    """The span of a step that has been run (`engine.plan.StepPlan`), whose attributes have the same names, as doubles: an array takes
-    bytes in half the time of numbers."""
-    return span_bytes(
-        step.steps,
-        step.start_s,
-        step.decodes,
-        step.context_tokens,
-        step.prefill_requests,
-        step.prefill_tokens,
-        step.prefill_pairs,
-        step.kv_blocks,
-        step.waiting,
-    )
+"""A span as doubles, its fields in order: an array takes bytes in half the time of numbers."""
 
 
 class Decoded(NamedTuple):

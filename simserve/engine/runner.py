@@ -77,14 +77,14 @@ class Waker:
     __slots__ = (
         "_action",
         "_again",
-        "_clock",
+        "_agenda",
         "_priority",
         "_soon",
         "postponed",
     )
 
     def __init__(self, clock: Clock, lane: int, action: Callable[[float], None]) -> None:
-        self._clock = clock
+        self._agenda = clock.agenda
         self._priority = LANE_WAKES + lane
         self._action = action
         self._soon: Event | None = None
@@ -94,7 +94,7 @@ class Waker:
     def soon(self) -> None:
         """Now."""
         if self._soon is None:
-            self._soon = self._clock.at(self._clock.now, self._ring, self._priority)
+            self._soon = self._agenda.at(self._agenda.now, self._ring, self._priority)
 
     def later(self, at_s: float, who: str) -> None:
         """At `at_s`, unless another time is stated before. Raises PolicyError for a policy that postpones for ever."""
@@ -104,12 +104,12 @@ class Waker:
                 f"policy '{who}' has planned nothing {PATIENCE} times in a row, until a later time each time, and requests wait: no "
                 "progress is possible (invariant I5)"
             )
-        self._again = self._clock.at(at_s, self._ring_again, self._priority)
+        self._again = self._agenda.at(at_s, self._ring_again, self._priority)
 
     def _ring(self, event: Event) -> None:
         self._soon = None
-        self._clock.pass_by(self._priority)
-        self._action(self._clock.now)
+        self._agenda.pass_by(self._priority)
+        self._action(self._agenda.now)
 
     def _ring_again(self, event: Event) -> None:
         if event is self._again:
@@ -145,7 +145,7 @@ class SingleLane:
     def arrived(self) -> None:
         """A request has come: the span in progress ends with the step in progress, unless its plan ignores arrivals."""
         if self._lane.busy:
-            self._lane.arrival(self._instance.clock.now)
+            self._lane.arrival(self._lane.agenda.now)
         else:
             self._waker.soon()
 
@@ -191,7 +191,7 @@ class SingleLane:
         if lane.busy and lane.batch.landed:
             lane.interrupt(now)
         elif lane.busy:
-            lane.arrival(now)
+            lane.arrival(now, comes=False)
         else:
             self._intake.take_in()
             lane.start(now)

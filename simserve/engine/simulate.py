@@ -12,7 +12,6 @@ from simserve.engine.asked import Asked
 from simserve.engine.cancellation import Cancellations
 from simserve.engine.clock import Clock
 from simserve.engine.cluster import Cluster
-from simserve.engine.cluster_view import Signals
 from simserve.engine.collection import collected, rest_of
 from simserve.engine.deadlock import who_waits
 from simserve.engine.events import REQUEST_ENTERS
@@ -26,6 +25,7 @@ from simserve.engine.readonly import ReadOnlyError, blame
 from simserve.engine.recorder import GAVE_UP, Recorder
 from simserve.engine.records import EndedRequest, RunRecords, Status
 from simserve.engine.request import LiveRequest
+from simserve.engine.signals import Signals
 from simserve.engine.source import Source
 from simserve.engine.spec import ClusterSpec, InstanceSpec
 from simserve.engine.timers import PATIENCE
@@ -267,7 +267,7 @@ class Simulation:
 
     def _place(self, request: LiveRequest, place: Instance | Refusal) -> None:
         """The router has spoken: the request is on its way to an instance, or ends."""
-        now, row, prompt = self.clock.now, request.row, request.prompt_tokens
+        now, row, prompt = self.clock.agenda.now, request.row, request.prompt_tokens
         if isinstance(place, Refusal):
             self._refuse(request, place.reason)
             return

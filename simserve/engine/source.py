@@ -28,6 +28,7 @@ class Source:
     """
 
     __slots__ = (
+        "_agenda",
         "_appended",
         "_arrival_s",
         "_children",
@@ -54,6 +55,7 @@ class Source:
 
     def __init__(self, workload: Workload, clock: Clock, listener: Listener, open_ended: bool = False, sliding: bool = False) -> None:
         self._clock = clock
+        self._agenda = clock.agenda
         self._listener = listener
         table = workload.requests
         self._rows = len(table)
@@ -157,7 +159,7 @@ class Source:
             row = self._appended.popleft()
         if row is not None:
             self._row = row
-            self._clock.at(self._arrival_s[row], self._on_arrival, REQUEST_DUE)
+            self._agenda.at(self._arrival_s[row], self._on_arrival, REQUEST_DUE)
         elif self.open_ended:
             self._place = self._clock.reserve()
 
@@ -237,7 +239,7 @@ class Source:
         self._releasing = True
         try:
             for row in self._ready:
-                self._listener.request_due(row, self._clock.now)
+                self._listener.request_due(row, self._agenda.now)
         finally:
             self._ready.clear()
             self._releasing = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from simserve import contracts
 from simserve.engine.batch import Batch
@@ -28,17 +27,19 @@ class InstanceView(ReadOnly):
     max_seqs     most requests that may run (prefilling and decoding) in this lane
     max_model_len     longest sequence the model is served with, in tokens; None = not limited
     max_model_tokens  longest prompt + output that a request may reach here: max_model_len, or less if the KV cache holds less
+    new_plan(budget=None)  an empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride,
+                 prefill slices must fit in what is left
     """
 
     __slots__ = (
         "_batch",
-        "_begin",
         "decoding",
         "ending",
         "kv",
         "max_model_len",
         "max_model_tokens",
         "max_seqs",
+        "new_plan",
         "prefilling",
         "swapped",
         "verifying",
@@ -56,7 +57,7 @@ class InstanceView(ReadOnly):
     max_seqs: int
     max_model_len: int | None
     max_model_tokens: int
-    _begin: Callable[[int | None], contracts.StepPlan]
+    new_plan: Callable[..., contracts.StepPlan]
 
     def __init__(self, batch: Batch, waiting: WaitingQueue, max_seqs: int, max_model_len: int | None, max_model_tokens: int) -> None:
         write(self, "_batch", batch)
@@ -101,9 +102,3 @@ class InstanceView(ReadOnly):
     def victim(self) -> LiveRequest:
         """The running request that the queue discipline preempts first."""
         return self._batch.victim()
-
-    def new_plan(self, budget: Any = None) -> contracts.StepPlan:
-        """An empty plan for the coming step. `budget` = most tokens of the step: decodes count one each and always ride, prefill slices
-        must fit in what is left."""
-        begin = self._begin
-        return begin(budget)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from simserve.contracts import Load
 from simserve.engine import InstanceSpec, simulate
-from simserve.engine.cluster_view import ClusterView, Signals
+from simserve.engine.cluster_view import ClusterView
 from simserve.engine.ranking import Ranking
 from simserve.engine.request import LiveRequest
+from simserve.engine.signals import Signals
 from simserve.engine.spec import ClusterSpec
 from simserve.policies import registry
 from simserve.policies.freeness import freeness

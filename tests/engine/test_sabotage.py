@@ -14,7 +14,7 @@ import pytest
 
 from simserve.engine import simulate
 from simserve.engine.check import check_records
-from simserve.engine.clock import Clock
+from simserve.engine.clock import Agenda
 from simserve.engine.decode_group import DecodeGroup
 from simserve.engine.events import REQUEST_DUE, STEP_ENDS
 from simserve.engine.plan import StepPlan
@@ -212,21 +212,21 @@ def _forget_preemption(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _late_wake(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Clock.at
+    honest = Agenda.at
 
     def at(self: Any, time_s: float, callback: Any, priority: int = STEP_ENDS) -> Any:
         return honest(self, time_s + 0.01 if time_s == self.now and priority == STEP_ENDS else time_s, callback, priority)
 
-    monkeypatch.setattr(Clock, "at", at)
+    monkeypatch.setattr(Agenda, "at", at)
 
 
 def _early_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Clock.at
+    honest = Agenda.at
 
     def at(self: Any, time_s: float, callback: Any, priority: int = STEP_ENDS) -> Any:
         return honest(self, max(self.now, time_s - 0.04) if priority == REQUEST_DUE else time_s, callback, priority)
 
-    monkeypatch.setattr(Clock, "at", at)
+    monkeypatch.setattr(Agenda, "at", at)
 
 
 def _lose_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:

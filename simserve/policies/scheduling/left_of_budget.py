@@ -19,16 +19,16 @@ def fill(plan: StepPlan, view: InstanceView, reserves: bool = False) -> None:
         for request in tuple(view.prefilling):
             if left <= 0:
                 return
-            chunk = request.prefill_left
+            chunk = request.target_tokens - request.computed_tokens
             if chunk > left:
                 chunk = left
             plan.prefill(request, chunk)
             left -= chunk
-    if view.waiting:
+    if left > 0 and view.waiting:
         for request in view.waiting:
             if left <= 0 or not plan.admit(request, reserved_tokens(request, view) if reserves else None):
                 return
-            chunk = request.prefill_left
+            chunk = request.target_tokens - request.computed_tokens
             if chunk > left:
                 chunk = left
             plan.prefill(request, chunk)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+from simserve.compiled import mypyc_attr
 from simserve.contracts import InstanceView, StepPlan
 from simserve.policies.scheduling.left_of_budget import fill, reserved_tokens
 from simserve.policies.scheduling.sarathi_params import SarathiParams
@@ -9,31 +12,30 @@ from simserve.policies.scheduling.sarathi_params import SarathiParams
 TOO_LONG = "prompt exceeds the most tokens of a step, and prompts are not cut"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True, serializable=True)
 class Sarathi:
     """Decodes first, then chunks of started prompts, then new prompts, within a token budget per step.
 
     `hybrid` and `chunked` switch off one idea each, for the paper's ablation (table 4).
     """
 
-    Params = SarathiParams
+    Params: ClassVar[Any] = SarathiParams
 
-    oracle = False
+    oracle: ClassVar[bool] = False
 
     def __init__(self, params: SarathiParams) -> None:
         self.params = params
-        self._chunked, self._hybrid, self._budget = params.chunked, params.hybrid, params.token_budget  # read in every step
+        self._chunked, self._plain, self._budget = params.chunked, params.chunked and params.hybrid, params.token_budget
         self._reserves = params.reserve == "stated"
         self._last_was_decode = False
 
     def plan(self, view: InstanceView) -> StepPlan:
-        if not self._chunked:
-            return self._whole_prompts(view)
-        if not self._hybrid:
-            return self._alternate(view)
-        plan = view.new_plan(budget=self._budget)
+        if not self._plain:
+            return self._alternate(view) if self._chunked else self._whole_prompts(view)
+        plan = view.new_plan(self._budget)
         plan.decode(view.decoding)
         fill(plan, view, self._reserves)
-        return plan.hold()
+        return plan.hold(chunks=plan.budget_left == 0)  # then the next step is the same, until a prompt is at its end
 
     def _whole_prompts(self, view: InstanceView) -> StepPlan:
         """Hybrid batching only: as many whole prompts as the budget takes, at least one, beside the decodes."""

@@ -47,7 +47,7 @@ class VllmV0:
             plan = view.new_plan(budget=self._chunk_budget)
             plan.decode(view.decoding)
             fill(plan, view)
-            return plan.hold()
+            return plan.hold(chunks=plan.budget_left == 0)
         plan = view.new_plan()
         if view.waiting and not view.swapped:
             self._prefill_step(plan, view)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from simserve.bounds import MOST_REQUESTS, MOST_TOKENS
+from simserve.compiled import mypyc_attr
 from simserve.contracts import InstanceView, Request, StepPlan
 from simserve.policies.scheduling.vllm_v1_params import VllmV1Params
 
 QUEUE_FULL = "the engine's queue is full"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True, serializable=True)
 class VllmV1:
     """Running requests first, then newcomers while budget, sequence slots and memory last; KV blocks are taken chunk by chunk.
 
@@ -18,9 +22,9 @@ class VllmV1:
     Lines are those of vllm/v1/core/sched/scheduler.py.
     """
 
-    Params = VllmV1Params
+    Params: ClassVar[Any] = VllmV1Params
 
-    oracle = False
+    oracle: ClassVar[bool] = False
 
     def __init__(self, params: VllmV1Params) -> None:
         self.params = params
@@ -197,6 +201,7 @@ class VllmV1:
         return carries
 
 
+@mypyc_attr(serializable=True)
 class Cadence:
     """Which steps may carry prompt tokens (lines 772 to 790, 1587, 1616 and 1628).
 
@@ -221,6 +226,7 @@ class Cadence:
                 self._last = self._steps
 
 
+@mypyc_attr(serializable=True)
 class QueueLimits:
     """Which newcomers the server takes: it counts those that it has taken and not seen end, at the step that would see the newcomer."""
 

@@ -1,0 +1,146 @@
+"""Spans that carry chunks of prompts: what they record is what a policy that is asked before each step would have made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simserve.contracts import InstanceView, Slice, Step, StepPlan
+from simserve.engine import simulate
+from simserve.errors import InvariantError
+from simserve.policies.scheduling.sarathi import Sarathi
+from tests.engine.fixed_cases import ROOMY
+from tests.engine.invariants import dump
+from tests.engine.strategies import Case, Row, cases
+from tests.reference.toy_cost import JaggedCost
+
+LONG = dataclasses.replace(ROOMY, policy="sarathi", params=(("token_budget", 16),), kv_blocks=500, cost=JaggedCost())
+
+
+class Asked(Sarathi):
+    """Counts how often it is asked."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.times = 0
+
+    def plan(self, view: InstanceView) -> StepPlan:
+        self.times += 1
+        return super().plan(view)
+
+
+class EachStep(Asked):
+    """Wants to be asked before each step with chunks."""
+
+    def plan(self, view: InstanceView) -> StepPlan:
+        plan: Any = super().plan(view)
+        if plan.slices:
+            plan.repeat, plan.with_chunks = 1, False
+        return plan  # type: ignore[no-any-return]
+
+
+def both(case: Case, **options: Any) -> tuple[int, int]:
+    """How often the two are asked in a case; all that they leave is the same."""
+    params = Sarathi.Params(**dict(case.params), max_seqs=case.max_seqs)
+    asked, each = Asked(params), EachStep(params)
+    assert dump(case.engine(asked, **options)) == dump(case.engine(each, **options))
+    return asked.times, each.times
+
+
+def test_a_long_prompt_is_planned_once() -> None:
+    """161 tokens in chunks of 16: ten alike, one of the last token, and the plan of an idle instance."""
+    assert both(dataclasses.replace(LONG, rows=(Row(0.0, 161, 1),))) == (3, 12)
+
+
+def test_beside_decodes_a_prompt_is_planned_again_when_one_of_them_ends() -> None:
+    case = dataclasses.replace(LONG, rows=(Row(0.0, 4, 6), Row(0.0, 4, 40), Row(0.2, 200, 2)))
+    spans, steps = both(case)
+    assert spans + 8 < steps
+
+
+def test_who_comes_meanwhile_waits_in_the_steps_that_are_left() -> None:
+    """A prompt alone takes ten steps; three requests come while it does, and are in the queue of the next step."""
+    case = dataclasses.replace(LONG, rows=(Row(0.0, 160, 1), Row(0.21, 5, 1), Row(0.21, 5, 1), Row(0.4, 5, 1)))
+    assert both(case)[0] < 5
+    lane = case.engine().lanes[0]
+    starts = lane.span_start_s[:10]
+    assert lane.span_waiting[:10].tolist() == [sum(at <= start for at in (0.21, 0.21, 0.4)) for start in starts]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(cases(policies=("sarathi",), max_requests=12), st.none() | st.floats(0.1, 3.0), st.booleans())
+def test_claiming_that_chunks_repeat_changes_nothing(case: Case, until_s: float | None, longer: bool) -> None:
+    """On random cases, which run short of memory, cut anywhere: every byte of the records."""
+    if longer:
+        case = dataclasses.replace(case, rows=tuple(dataclasses.replace(row, prompt=3 * row.prompt) for row in case.rows))
+    spans, steps = both(case, until_s=until_s)
+    assert spans <= steps
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(cases(policies=("sarathi",), max_requests=8, varied=True))
+def test_nor_where_steps_vary(case: Case) -> None:
+    both(case)
+
+
+class Wrong(Sarathi):
+    """Says that its chunks repeat, and gives every other step one token less."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.odd = False
+
+    def plan(self, view: InstanceView) -> StepPlan:
+        self.odd = not self.odd
+        plan = view.new_plan(budget=16 - self.odd)
+        plan.decode(view.decoding)
+        for request in [*view.prefilling, *view.waiting]:
+            if request.is_prefilling or plan.admit(request):
+                plan.prefill(request, min(request.prefill_left, plan.budget_left or 0))
+                break
+        return plan.hold(chunks=True)
+
+
+def test_a_wrong_claim_is_found_out() -> None:
+    case = dataclasses.replace(LONG, rows=(Row(0.0, 160, 3),))
+    with pytest.raises(InvariantError, match="I7"):
+        case.engine(Wrong(Sarathi.Params(token_budget=16)), check=True)
+
+
+class OnlyBlocks(Sarathi):
+    """Admits with the blocks of the first chunk and says that its chunks repeat: they do while there are blocks for them."""
+
+    def plan(self, view: InstanceView) -> StepPlan:
+        plan = view.new_plan(budget=16)
+        plan.decode(view.decoding)
+        for request in view.prefilling:
+            tokens = min(16, request.prefill_left)
+            assert plan.grow(request, request.computed_tokens + 2 * tokens)
+            plan.prefill(request, tokens)
+            return plan.hold(chunks=True)
+        for request in view.waiting:
+            assert plan.admit(request, reserve_tokens=16)
+            plan.prefill(request, min(16, request.prefill_left))
+            break
+        return plan.hold(chunks=True)
+
+
+def test_chunks_repeat_while_there_are_blocks_for_them() -> None:
+    case = dataclasses.replace(LONG, rows=(Row(0.0, 160, 3),))
+    records = simulate(case.workload(), [case.spec(OnlyBlocks(Sarathi.Params(token_budget=16)))], check=True)
+    assert records.lanes[0].span_prefill_tokens[:10].tolist() == [16] * 10
+
+
+def test_a_step_so_many_later_has_the_slices_so_many_later() -> None:
+    step = Step.of([5, 9], [Slice(16, 32, row=3)])
+    later = step.after(2)
+    assert (later.decodes, later.context_tokens, later.longest_tokens) == (2, 18, 11)
+    assert list(later.slices) == [Slice(16, 64, row=3)] and list(later.contexts()) == [7, 11]
+    alone = Step(0, slices=[Slice(16, 0)]).after(3)
+    assert (alone.context_tokens, alone.longest_tokens, list(alone.slices)) == (0, 0, [Slice(16, 48)])
+    assert np.all(np.array(step.contexts()) == [5, 9])

@@ -80,9 +80,9 @@ class RadixContents:
         run = place // self._run
         told = min(len(keys), len(node.keys), -(-end // self._run))
         if told > run:
-            mine, its = keys[run:told], node.keys[run:told]
-            if mine != its:
-                parts = next(k for k in range(told - run) if mine[k] != its[k])
+            asked, kept = keys[run:told], node.keys[run:told]
+            if asked != kept:
+                parts = next(k for k in range(told - run) if asked[k] != kept[k])
                 return (run + parts) * self._run if parts else place
             run, place = told, told * self._run
         while place < end:

@@ -292,9 +292,9 @@ class StepCost:
         ones, one_intercept, one_slope = self._single_knots, self._single_intercept, self._single_slope
         if steps >= ARRAY_FROM:
             context = np.arange(context_tokens, context_tokens + n * steps, n)
-            longest = np.arange(longest_tokens, longest_tokens + steps)
             attention = on_lines(context, knots, intercept, slope)
             if n > 1 or context_tokens != longest_tokens:
+                longest = np.arange(longest_tokens, longest_tokens + steps)
                 np.maximum(attention, on_lines(longest, ones, one_intercept, one_slope), out=attention)
             attention += base
             return attention if floor <= base else np.maximum(attention, floor, out=attention)

@@ -8,44 +8,61 @@ is taken for another; only the instances of which one of these is true need a lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from simserve.contracts.cluster import Score
 from simserve.engine.instance import Instance
 from simserve.engine.instance_state import InstanceState
-from simserve.engine.lane import Lane
+from simserve.engine.kv_cache import KvCache
+from simserve.engine.plan import StepPlan
+from simserve.engine.request import LiveRequest
 
 
 class Watch:
     """The instances of a cluster by the least that each can score."""
 
     def __init__(self, instances: Sequence[Instance], score: Score) -> None:
-        self._instances = instances
         self._score = score
-        self._lanes = [_only_lane(instance) for instance in instances]
-        self._seen: list[Any] = [None] * len(instances)
-        self._least = [0.0] * len(instances)
+        self._instances = [(number, instance, *_watched(instance)) for number, instance in enumerate(instances)]
+        self._signals = instances[0].signals
+        size = len(instances)
+        # What was seen of each when it was last looked at: plans, requests, free blocks, landed requests. No plan has a number below 0.
+        self._plans, self._outstanding, self._free, self._landed = [-1] * size, [0] * size, [0] * size, [0] * size
+        self._least = [0.0] * size
 
     def below(self, bound: float) -> list[int]:
         """Numbers of the instances that drain, or are up and may score below `bound`, rising: all that do, and some that do not."""
-        found, lanes, seen, least = [], self._lanes, self._seen, self._least
-        for number, instance in enumerate(self._instances):
-            if instance.state is not InstanceState.UP:
+        found, least, up = [], self._least, InstanceState.UP
+        plans, requests, free, landed_before = self._plans, self._outstanding, self._free, self._landed
+        outstanding, waiting = self._signals.outstanding, self._signals.waiting
+        for number, instance, plan, kv, landed in self._instances:
+            if instance.state is not up:
                 if instance.state is InstanceState.DRAINING:
                     found.append(number)
                 continue
-            lane, signals, mark = lanes[number], instance.signals, None
-            if lane is not None and not signals.waiting[number] and not instance.loads:
-                mark = lane.plan.serial, signals.outstanding[number], lane.kv._free, len(lane.batch.landed)
-            if mark is None or mark != seen[number]:
-                seen[number] = mark
+            if plan is None or waiting[number]:
+                plans[number] = -1
+                least[number] = self._score(instance.least_load())
+            elif (
+                plan.serial != plans[number]
+                or outstanding[number] != requests[number]
+                or kv._free != free[number]
+                or len(landed) != landed_before[number]
+            ):
+                plans[number], requests[number], free[number], landed_before[number] = (
+                    plan.serial,
+                    outstanding[number],
+                    kv._free,
+                    len(landed),
+                )
                 least[number] = self._score(instance.least_load())
             if least[number] < bound:
                 found.append(number)
         return found
 
 
-def _only_lane(instance: Instance) -> Lane | None:
-    """The lane of an instance whose load changes with few things only: it has no other, and drafts no tokens."""
-    lanes = instance.runner.lanes
-    return lanes[0] if len(lanes) == 1 and lanes[0].batch.speculating is None else None
+def _watched(instance: Instance) -> tuple[StepPlan | None, KvCache, list[LiveRequest]]:
+    """Plan, memory and landed requests of an instance whose load changes with few things only. No plan: it has other lanes, drafts tokens,
+    or its requests wait for loads."""
+    lane = instance.runner.lanes[0]
+    few = len(instance.runner.lanes) == 1 and lane.batch.speculating is None and not instance.spec.loads
+    return lane.plan if few else None, instance.kv, lane.batch.landed

@@ -165,9 +165,10 @@ class PrefixCache:
             full = min(full, request.prompt_tokens // self.tokens_per_id)
         if full <= request.offered_ids:
             return
+        users, idle = self._kept.users, self._kept.idle
         for key in self._leading(request, full)[request.offered_ids :]:
-            if key not in self._kept:
-                self._kept.users[key] = 1
+            if key not in users and key not in idle:
+                users[key] = 1
                 request.pinned_ids.append(key)
         request.offered_ids = full
 

@@ -21,7 +21,7 @@ def free_of(load: Load) -> float:
 
 @pytest.mark.parametrize("size", [1, 16, 17, 50])
 def test_the_best_of_many_instances_is_found_in_its_part(size: int) -> None:
-    """Scores of few values, so that ties are common: fewest outstanding wins, then the first. Loads rise where it is said, and fall anywhere."""
+    """Scores of few values, so that ties are common: fewest outstanding wins, then the first. Loads rise where it is said."""
     draw = random.Random(size)
     free, outstanding = [draw.randrange(6) for _ in range(size)], [draw.randrange(1, 3) for _ in range(size)]
     ranking = Ranking(range(size), free_of, lambda number, exact: Load(free[number], 10, outstanding[number], 0, 0), outstanding)

@@ -6,16 +6,17 @@ import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simserve.errors import ModelError, did_you_mean, nearest
 from simserve.files.words import clipped
-from simserve.model.alike import alike
 from simserve.model.architecture import ModelArchitecture
 from simserve.model.huggingface import from_config
 from simserve.model.name_words import parse
 from simserve.model.quantisation import Quantisation
-from simserve.model.resolve import Entry, Names, Resolved, stored_as
+
+if TYPE_CHECKING:
+    from simserve.model.resolve import Names, Resolved
 
 _CONFIGS = Path(__file__).parent / "configs"
 
@@ -72,6 +73,8 @@ def _listed(name: str, wanted: str, formats: bool) -> ModelArchitecture:
 def _resolved(wanted: str, found: Resolved, formats: bool) -> ModelArchitecture:
     model = _bundled(found.name)
     if formats:
+        from simserve.model.resolve import stored_as
+
         stored = stored_as(model.quantisation, found.method, found.group, model.experts is not None)
         model = replace(model, quantisation=stored)
     return _said(model, wanted, formats)
@@ -116,6 +119,8 @@ def _unknown(wanted: str, base_dir: Path | None) -> str:
 
 def _alike(word: str) -> str:
     """A tail for an error message: the models that the name may mean, and all names. Another version or size computes otherwise."""
+    from simserve.model.alike import alike
+
     return f"{did_you_mean(alike(word, model_names()))} Allowed: {', '.join(model_names())}, or a path to a config.json"
 
 
@@ -138,6 +143,8 @@ def _names() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _index() -> Names:
     """The bundled models by what their names say. A copy has a base and a format in its name."""
+    from simserve.model.resolve import Entry, Names
+
     entries = []
     for name, entry in _library().items():
         told = parse(name)

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simserve.engine.records import RunRecords
 from simserve.report import files
 from simserve.report.metrics import Measurement, measure
-from simserve.report.plots.run import Plots
 from simserve.report.slo import normalize_limits
-from simserve.report.stored import StoredResult
 from simserve.report.summary import Beside, Said, figures_of, headlines_of, said_of, summarise, to_json_types
 from simserve.uncertainty.belief import Belief
 from simserve.uncertainty.facts import Facts
@@ -20,6 +18,9 @@ from simserve.uncertainty.run import belief_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from simserve.report.plots.run import Plots
+    from simserve.report.stored import StoredResult
 
 
 class Result:
@@ -132,6 +133,8 @@ class Result:
     @property
     def plot(self) -> Plots:
         """Plots of the run: each method returns matplotlib axes."""
+        from simserve.report.plots.run import Plots
+
         return Plots(self.measurement)
 
     def write(
@@ -194,6 +197,8 @@ class Result:
     @staticmethod
     def read(directory: str | Path) -> StoredResult:
         """The result that lies in a directory: its summary, and its requests on demand. Raises OutputError."""
+        from simserve.report.stored import StoredResult
+
         return StoredResult(Path(directory))
 
     def __repr__(self) -> str:

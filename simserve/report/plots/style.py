@@ -126,7 +126,7 @@ def grid(rows: int, columns: int, size_in: tuple[float, float], **subplots: Any)
         if _even.get():
             subplots = {**subplots, "gridspec_kw": _margins(rows, columns, size_in, bool(subplots.get("sharex")))}
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
-    for ax in axes.ravel():
+    for ax in () if _off_screen.get() else axes.ravel():
         # matplotlib makes most ticks when it draws, with the rcParams of then; a notebook draws when the cell has ended.
         ax.tick_params(
             which="both", labelsize=_STYLE["font.size"], grid_color=_STYLE["grid.color"], grid_linewidth=_STYLE["grid.linewidth"]

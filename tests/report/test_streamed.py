@@ -238,3 +238,14 @@ def test_a_trace_read_while_it_runs_gives_the_requests_of_the_whole(how: Any, mo
     other |= {"warnings": other["warnings"][:-1], "experiment": one["experiment"], "uncertainty": one["uncertainty"]}
     assert different(one, other) == []
     assert isinstance(whole.records.table.provenance["sha256"], str)
+
+
+def test_a_long_trace_of_a_run_that_is_recorded_whole_is_the_same(tmp_path: Path) -> None:
+    rows = "".join(f"{i / 4},{20 + i},{5 + i % 7}\n" for i in range(60))
+    (tmp_path / "trace.csv").write_text("arrival_s,prompt_tokens,output_tokens\n" + rows)
+    section = {"trace": {"path": str(tmp_path / "trace.csv"), "start_s": 2.0}, "arrivals": None, "lengths": None, "count": None}
+    experiment = {**case(1, 1, workload=section), "output": {"steps": True}}
+    plain, found = simserve.run(experiment), simserve.run({**experiment, "stream_above": 10})
+    pd.testing.assert_frame_equal(plain.requests, found.requests)
+    assert found.records.table.provenance == plain.records.table.provenance
+    assert "Recorded whole, in memory that grows with its 52 requests" in " ".join(found.notes)

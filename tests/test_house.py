@@ -289,7 +289,7 @@ NOT_IN_A_PLAIN_RUN = {
     "study": ("",),
 }
 
-MOST_MODULES = 306
+MOST_MODULES = 310
 """Of simserve, that such a run loads. Each takes a quarter of a millisecond of a start, those with classes of pydantic several."""
 
 

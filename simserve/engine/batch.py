@@ -22,6 +22,7 @@ _PREFILLING, _ENDED = State.PREFILLING, State.ENDED  # read in a third of the ti
 class Batch:
     """The requests of a lane, in memory that it may share with other lanes. Steps and time are the lane's.
 
+    repeats_chunks  whether spans may carry chunks
     number  of the lane among all lanes of the run
     now     when the plan in hand is made, simulated seconds
     """
@@ -29,7 +30,6 @@ class Batch:
     __slots__ = (
         "cost",
         "ends_late",
-        "fcfs",
         "group",
         "grown",
         "instance",
@@ -60,9 +60,7 @@ class Batch:
         self.number = number
         self.policy_name = instance.policy_name
         self.reorders = instance.intake.reorders
-        self.queue: Any = instance.intake.waiting._queue
-        """The requests that wait, and whether in the order in which they came."""
-        self.fcfs = instance.intake.waiting.fcfs
+        self.queue: Any = instance.intake.waiting._queue  # the requests that wait
         self.cost = instance.cost
         self.kv = instance.kv
         self.loads = instance.loads
@@ -87,7 +85,6 @@ class Batch:
         if speculation is not None:
             self.speculating = SpeculatingGroup(instance.kv.block_tokens, instance.kv.groups, speculation, instance.limit_tokens)
         self.group = DecodeGroup(instance.kv.block_tokens, instance.kv.groups) if self.speculating is None else self.speculating
-        # Where nothing but the step follows from a chunk that is computed: what is kept of it is for others from the next plan on.
         self.repeats_chunks = instance.cost.stages == 1 and self.speculating is None and not self.loads
         self.max_seqs = instance.spec.max_seqs
         self.watermark_always = instance.spec.watermark_always

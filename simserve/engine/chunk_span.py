@@ -5,24 +5,21 @@ Of each step is recorded what would be if the policy had been asked before it.
 
 from __future__ import annotations
 
-from math import inf
-from typing import TYPE_CHECKING
+from array import array
 
 from simserve.contracts import Slice
 from simserve.contracts.step import slice_of
-from simserve.engine.batch import not_priced
-from simserve.engine.plan import StepPlan
+from simserve.engine.decode_group import DecodeGroup
+from simserve.engine.kv_cache import KvCache
+from simserve.engine.planned import Planned
 from simserve.engine.records import span_bytes
 from simserve.engine.request import State
 from simserve.errors import InvariantError
 
-if TYPE_CHECKING:
-    from simserve.engine.lane import Lane
-
 _PREFILLING = State.PREFILLING  # read in a third of the time of an enumeration's attributes
 
 
-def steps_alike(plan: StepPlan, block_tokens: int, steps: int) -> int:
+def steps_alike(plan: Planned, block_tokens: int, steps: int) -> int:
     """Of so many steps, those that can carry the plan's chunks: each request has the tokens and the blocks."""
     for request, (new, computed, _, _, _) in zip(plan.sliced, plan.slices):  # noqa: B905 (what a policy has written is found later)
         if request.target_tokens - computed < 2 * new or request.state is not _PREFILLING:
@@ -33,28 +30,13 @@ def steps_alike(plan: StepPlan, block_tokens: int, steps: int) -> int:
     return steps
 
 
-def price(lane: Lane, plan: StepPlan, steps: int, now: float) -> float:
-    """Adds the ends of the steps to the lane's, until the policy's time has come. Returns the last, seconds."""
-    ends, jitter, until_s = lane.step_end_s, lane.jitter, plan.until_s
-    for number in range(steps):
-        seconds = lane.cost.step_time(plan.after(number) if number else plan)
-        if jitter is not None:
-            seconds = jitter.one(seconds, lane.steps_dropped + len(ends), plan.decodes)
-        end = seconds + now
-        if not now < end < inf:
-            not_priced(lane.cost, f"says that a step from {now!r} s on ends at {end!r} s; times must be finite and above 0")
-        ends.append(end)
-        now = end
-        if until_s is not None and now >= until_s:
-            break
-    return now
-
-
-def hand_out(lane: Lane, plan: StepPlan, first: int, last: int, newcomers: list[int]) -> None:
-    """The steps from the `first` of `lane.step_end_s` to the `last` are over: records all but the last, and brings the plan and what it
-    plans to the beginning of that one. `newcomers`: for each that has come meanwhile the first step, counted from the span's, that is
-    planned after."""
-    group, kv, log, ends, decodes = lane.group, lane.kv, lane.log, lane.step_end_s, plan.decodes
+def hand_out(
+    plan: Planned, group: DecodeGroup, kv: KvCache, log: array[float], ends: array[float], first: int, last: int, newcomers: list[int]
+) -> None:
+    """The steps from the `first` of `ends` to the `last` are over: records all but the last, and brings the plan and its group to the
+    beginning of that one. `newcomers`: for each request that has come meanwhile the first step, counted from the span's, that is planned
+    after."""
+    decodes = plan.decodes
     context_tokens, start_s, waiting = plan.context_tokens, plan.start_s, plan.waiting
     chunks = [(new, computed) for new, computed, _, _, _ in plan.slices]
     steps, came = last - first, len(newcomers)

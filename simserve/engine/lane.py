@@ -232,7 +232,7 @@ class Lane:
             if steps > 1:
                 steps = self._steps_with_memory(plan, steps)
         if steps > 1 and plan.with_chunks:
-            end = chunk_span.price(self, plan, steps, now)
+            end = self._price_chunks(plan, steps, now)
         elif steps > 1:
             speculating = self.batch.speculating
             if speculating is None:
@@ -268,6 +268,22 @@ class Lane:
                 self.cost, f"says that {steps} step{'s' * (steps > 1)} from {now!r} s on end at {end!r} s; times must be finite and above 0"
             )
         self._end_event = self.agenda.at(end, self._ends, self.priority)
+
+    def _price_chunks(self, plan: StepPlan, steps: int, now: float) -> float:
+        """Adds the ends of steps with chunks, until the policy's time has come. Returns the last, seconds."""
+        ends, until_s = self.step_end_s, plan.until_s
+        for number in range(steps):
+            seconds = self.cost.step_time(plan.after(number) if number else plan)
+            if self.jitter is not None:
+                seconds = self.jitter.one(seconds, self.steps_dropped + len(ends), plan.decodes)
+            end = seconds + now
+            if not now < end < inf:
+                not_priced(self.cost, f"says that a step from {now!r} s on ends at {end!r} s; times must be finite and above 0")
+            ends.append(end)
+            now = end
+            if until_s is not None and now >= until_s:
+                break
+        return now
 
     def _steps_with_memory(self, plan: StepPlan, steps: int) -> int:
         """Of so many steps by the plan in hand, those for which there is memory, and in which a group that speculates does the same."""
@@ -371,7 +387,8 @@ class Lane:
         freed = 0
         if plan.with_chunks:
             if steps > 1:
-                chunk_span.hand_out(self, plan, self._span_first, len(self.step_end_s) - 1, self._newcomers)
+                first, last = self._span_first, len(self.step_end_s) - 1
+                chunk_span.hand_out(plan, group, kv, self.log, self.step_end_s, first, last, self._newcomers)
                 steps = 1
             if self._newcomers:
                 self._newcomers.clear()

@@ -430,7 +430,7 @@ class StepPlan(Step):
                 return self
             self.repeat = UNTIL_EVENT if steps is None else steps
             # Elsewhere a newcomer may be the head of the queue after the step, and the load of the instance tells of the head.
-            self.ignores_arrivals = batch.fcfs and (len(batch.queue) > 0 if ignore_arrivals is None else ignore_arrivals)
+            self.ignores_arrivals = self._view.waiting.fcfs and (len(batch.queue) > 0 if ignore_arrivals is None else ignore_arrivals)
         return self
 
     def _take(self, request: LiveRequest) -> None:

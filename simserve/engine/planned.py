@@ -17,6 +17,10 @@ class Planned(Protocol):
     sliced: list[LiveRequest]
     layers: tuple[int, int] | None
     budget_left: int | None
+    decodes: int
+    context_tokens: int
+    start_s: float
+    waiting: int
 
     def refuse(self, what: str) -> NoReturn:
         """Raises the PolicyError of an action that breaks a rule."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from simserve.compiled import mypyc_attr
 from simserve.contracts import InstanceView, StepPlan
 from simserve.policies.scheduling.left_of_budget import fill, reserved_tokens
 from simserve.policies.scheduling.sarathi_params import SarathiParams
@@ -12,16 +9,15 @@ from simserve.policies.scheduling.sarathi_params import SarathiParams
 TOO_LONG = "prompt exceeds the most tokens of a step, and prompts are not cut"
 
 
-@mypyc_attr(allow_interpreted_subclasses=True, serializable=True)
 class Sarathi:
     """Decodes first, then chunks of started prompts, then new prompts, within a token budget per step.
 
     `hybrid` and `chunked` switch off one idea each, for the paper's ablation (table 4).
     """
 
-    Params: ClassVar[Any] = SarathiParams
+    Params = SarathiParams
 
-    oracle: ClassVar[bool] = False
+    oracle = False
 
     def __init__(self, params: SarathiParams) -> None:
         self.params = params

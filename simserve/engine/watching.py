@@ -26,13 +26,13 @@ class Watch:
         self._signals = instances[0].signals
         size = len(instances)
         # What was seen of each when it was last looked at: plans, requests, free blocks, landed requests. No plan has a number below 0.
-        self._plans, self._outstanding, self._free, self._landed = [-1] * size, [0] * size, [0] * size, [0] * size
+        self._plans, self._outstanding, self._blocks, self._landed = [-1] * size, [0] * size, [0] * size, [0] * size
         self._least = [0.0] * size
 
     def below(self, bound: float) -> list[int]:
         """Numbers of the instances that drain, or are up and may score below `bound`, rising: all that do, and some that do not."""
         found, least, up = [], self._least, InstanceState.UP
-        plans, requests, free, landed_before = self._plans, self._outstanding, self._free, self._landed
+        plans, requests, free, landed_before = self._plans, self._outstanding, self._blocks, self._landed
         outstanding, waiting = self._signals.outstanding, self._signals.waiting
         for number, instance, plan, kv, landed in self._instances:
             if instance.state is not up:

@@ -36,6 +36,9 @@ _OF_ALL = ("after", "attempt_of", "salt")
 Names = dict[str, dict[str, int]]
 """Of columns of names, all that occur, numbered in order of first appearance."""
 
+Stamp = tuple[int, int, int]
+"""Of a file: its number on the disk, bytes, and when it was written, ns."""
+
 
 def long_trace(path: Path, format: str | None, options: Shaping, reading: ReadOptions, most: int) -> LongTrace | None:
     """A trace of more than `most` rows, of which every one has been read and checked; None for one of fewer, and for one that needs to be
@@ -64,6 +67,7 @@ class LongTrace:
     last_s    when the last request arrives
     failures  requests of 0 output tokens
     rows      requests that `options` leave
+    stamp     of the file when it was read: a change of it is seen without reading all
     """
 
     path: Path
@@ -77,6 +81,7 @@ class LongTrace:
     last_s: float
     failures: int
     rows: int
+    stamp: Stamp
 
     @property
     def has_arrivals(self) -> bool:
@@ -120,8 +125,8 @@ class LongTrace:
         later_s = [*accumulate((math.inf, *reversed(self.least_s[1:])), min)][::-1]
         held: list[RequestTable] = []
         rows = 0
-        parts = _parts(self.path, self.format, self.reading)
-        for later, (_, columns) in zip(later_s, parts, strict=False):
+        parts = self._parts_again()
+        for later, columns in zip(later_s, parts, strict=False):
             held.append(self._table(columns))
             rows += len(held[-1])
             until_s = later - self.found.origin_s
@@ -135,7 +140,22 @@ class LongTrace:
             held = [table.part(ready, len(table))] if ready < len(table) else []
             yield table.part(0, ready)
         if rows != self.found.rows or any(True for _ in parts):
-            raise TraceError(f"{self.path}: was changed while it was read")
+            raise _changed(self.path)
+
+    def _parts_again(self) -> Iterator[TraceColumns]:
+        """The parts as they were read before. Raises TraceError where the file is not what it was: rows of two files would be mixed, or
+        all be of one that the result does not name."""
+        stamp = self.stamp
+        try:
+            for _, columns in _parts(self.path, self.format, self.reading):
+                now = _stamp(self.path)
+                if now != stamp:
+                    if _sha256(self.path) != self.found.sha256:
+                        raise _changed(self.path)
+                    stamp = now  # written again as it was, or only touched
+                yield columns
+        except (OSError, NotInChunksError, TraceError):  # none of which the first reading met
+            raise _changed(self.path) from None
 
     def _table(self, columns: TraceColumns) -> RequestTable:
         """The rows of a part as they are in the file; times count from the first."""
@@ -155,6 +175,7 @@ def _read_once(path: Path, format: str | None, options: Shaping, reading: ReadOp
     stated: set[str] = set()
     least_s: list[float] = []
     before_s, last_s = -math.inf, -math.inf
+    stamp = _stamp(path)
     rows = back = failures = 0
     for name, columns in _parts(path, format, reading):
         first = first or (name, columns)
@@ -174,13 +195,30 @@ def _read_once(path: Path, format: str | None, options: Shaping, reading: ReadOp
         last_s = max(last_s, float(arrival_s.max()))
     if first is None or any(len(numbers) > COLUMNS[name].most for name, numbers in names.items()):
         raise NotInChunksError
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _sha256(path)
+    if _stamp(path) != stamp:
+        raise _changed(path)
     name, columns = first
     origin_s, steps = min(least_s), 0 if columns.arrival_s is None else rows - 1
     found = Found(path.name, digest, name, format is not None, columns, rows, origin_s, back, steps)
-    told = found, names, frozenset(stated), tuple(least_s), last_s - origin_s, failures, rows
+    told = found, names, frozenset(stated), tuple(least_s), last_s - origin_s, failures, rows, stamp
     return LongTrace(path, format, reading, options, *told)
+
+
+def _stamp(path: Path) -> Stamp:
+    """Raises OSError."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    """Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _changed(path: Path) -> TraceError:
+    return TraceError(f"{path}: was changed while it was read")
 
 
 def _parts(path: Path, format: str | None, reading: ReadOptions) -> Iterator[tuple[str, TraceColumns]]:

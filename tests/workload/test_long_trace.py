@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -246,16 +247,48 @@ def test_what_needs_the_whole_is_read_whole(tmp_path: Path) -> None:
     assert replayed(WorkloadConfig.model_validate({"trace": {"path": str(tmp_path / "cut.gz")}}), tmp_path, SEED, 0) is None
 
 
-def test_a_file_that_changes_meanwhile_is_told(tmp_path: Path) -> None:
+def shifted(path: Path) -> None:
+    """As many rows of as many bytes, at other times and of other lengths."""
+    head, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([head, *(line.replace("1", "4") for line in lines)]) + "\n")
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "shorter": lambda path: path.write_text("".join(path.read_text().splitlines(True)[:200])),
+    "longer": lambda path: path.write_text(path.read_text() + "".join(path.read_text().splitlines(True)[1:])),
+    "other rows": shifted,
+    "shorter names": lambda path: path.write_text(path.read_text().replace("ChatGPT", "c")),  # the same rows, in fewer parts
+    "another kind": lambda path: path.write_text('{"arrival_s": 1}\n' * ROWS),
+    "binary": lambda path: path.write_bytes(b"\0" * 9000),
+    "empty": lambda path: path.write_text(""),
+    "removed": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("parts_before", [0, 2])
+def test_a_file_that_changes_meanwhile_is_told(change: str, parts_before: int, tmp_path: Path) -> None:
+    """Whatever it has become: rows of two files are never mixed, nor is a result made of a file that it does not name."""
     burstgpt(tmp_path / "a.csv")
     config = WorkloadConfig.model_validate({"trace": {"path": str(tmp_path / "a.csv")}})
     workload = replayed(config, tmp_path, SEED, 0)
     assert workload is not None and workload.tables is not None
-    lines = (tmp_path / "a.csv").read_text().splitlines()
-    for changed in (lines[:200], [*lines, *lines[1:]]):
-        (tmp_path / "a.csv").write_text("\n".join(changed) + "\n")
-        with pytest.raises(TraceError, match="was changed while it was read"):
-            [*workload.tables(50)]
+    tables = workload.tables(ROWS)
+    for _ in range(parts_before):
+        next(tables)
+    CHANGES[change](tmp_path / "a.csv")
+    with pytest.raises(TraceError, match="was changed while it was read"):
+        [*tables]
+
+
+def test_a_file_that_is_written_again_as_it_was_is_no_other(tmp_path: Path) -> None:
+    burstgpt(tmp_path / "a.csv")
+    config = WorkloadConfig.model_validate({"trace": {"path": str(tmp_path / "a.csv")}})
+    workload = replayed(config, tmp_path, SEED, 0)
+    assert workload is not None and workload.tables is not None
+    (tmp_path / "b.csv").write_bytes((tmp_path / "a.csv").read_bytes())
+    (tmp_path / "b.csv").replace(tmp_path / "a.csv")
+    assert sum(map(len, workload.tables(50))) == ROWS
 
 
 def differ(folder: Path, numbers: range, monkeypatch: pytest.MonkeyPatch) -> list[Any]:

@@ -19,6 +19,7 @@ def run_claims(
 ) -> None:
     """`simserve run` for an experiment with variants: a folder per variant, the claims on the terminal or as JSON."""
     from simserve import api
+    from simserve.cli.failures import result_is_in
     from simserve.cli.output import staged
     from simserve.progress.run import shown
     from simserve.study.claims.check import check_claims
@@ -32,12 +33,13 @@ def run_claims(
     with staged(target, force=force) as folder:
         report = check_claims(source, changes, run=one)
         report.write(folder, **output)
-    if as_json:
-        print(json.dumps(report.as_dict(), indent=2, sort_keys=True, allow_nan=False))
-    else:
-        show_claims(report)
-    if not quiet:
-        print(f"written to {target}", file=sys.stderr)
+    with result_is_in(target):
+        if as_json:
+            print(json.dumps(report.as_dict(), indent=2, sort_keys=True, allow_nan=False))
+        else:
+            show_claims(report)
+        if not quiet:
+            print(f"written to {target}", file=sys.stderr)
 
 
 def show_claims(report: ClaimsReport) -> None:

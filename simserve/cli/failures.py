@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from simserve.cli.signals import TERMINATED, TerminatedError
@@ -23,23 +25,33 @@ class PipeClosedError(Exception):
     """The reader of stdout has gone (`simserve policies | head -1`)."""
 
 
-class WithoutPlotsError(Exception):
-    """`problem` came while the plots of a result were drawn of which all else lies in `target`."""
+class ResultIsThereError(Exception):
+    """`problem` came when the result lay in `target` already, complete or `without` something."""
 
-    def __init__(self, target: Path, problem: BaseException) -> None:
+    def __init__(self, target: Path, problem: BaseException, without: str = "") -> None:
         super().__init__(str(problem))
-        self.target, self.problem = target, problem
+        self.target, self.problem, self.without = target, problem, without
+
+
+@contextmanager
+def result_is_in(target: Path) -> Iterator[None]:
+    """What ends this block is told as of a result that lies in `target`."""
+    try:
+        yield
+    except BaseException as problem:
+        if isinstance(problem, BrokenPipeError | SystemExit) and not isinstance(problem, TerminatedError):  # Rich ends so, too
+            raise
+        raise ResultIsThereError(target, problem) from problem
 
 
 def report(problem: BaseException, signal: BaseException | None = None) -> int:
     """Prints what went wrong, without a traceback, and returns the exit code. `signal`: what has come, whatever error followed."""
-    if isinstance(problem, WithoutPlotsError):
+    if isinstance(problem, ResultIsThereError):
         text, code = _words(signal or problem.problem)
-        why = text.partition(":")[0] if code in (INTERRUPTED, TERMINATED) else text.removesuffix("; nothing was kept")
-        print(
-            f"{why}{':' if code in (INTERRUPTED, TERMINATED) else ';'} the result is in {problem.target}, without plots and report",
-            file=sys.stderr,
-        )
+        by_signal = code in (INTERRUPTED, TERMINATED)
+        why = f"{text.partition(':')[0]}:" if by_signal else f"{text.removesuffix('; nothing was kept')};"
+        without = f", without {problem.without}" if problem.without else ""
+        print(f"{why} the result is in {problem.target}{without}", file=sys.stderr)
         return code
     problem = signal or problem
     if isinstance(problem, PipeClosedError | BrokenPipeError):

@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Simulate an experiment: a table on the terminal, and a directory with summary, requests, plots and a report."""
     from simserve import api
-    from simserve.cli.failures import WithoutPlotsError
+    from simserve.cli.failures import ResultIsThereError, result_is_in
     from simserve.cli.output import beside, kept, staged
     from simserve.config.experiment import load
     from simserve.progress.run import shown
@@ -85,17 +85,18 @@ def run(
                 load_matplotlib()
             result.write(folder, **output)
     if problem is not None:
-        raise WithoutPlotsError(target, problem) from problem
-    if as_json:
-        print(json.dumps(result.summary_dict(), indent=2, sort_keys=True, allow_nan=False))
-    else:
-        from rich.console import Console
+        raise ResultIsThereError(target, problem, without="plots and report") from problem
+    with result_is_in(target):
+        if as_json:
+            print(json.dumps(result.summary_dict(), indent=2, sort_keys=True, allow_nan=False))
+        else:
+            from rich.console import Console
 
-        from simserve.report.terminal import summary_table
+            from simserve.report.terminal import summary_table
 
-        Console().print(summary_table(result))
-    if not quiet:
-        print(f"written to {target}", file=sys.stderr)
+            Console().print(summary_table(result))
+        if not quiet:
+            print(f"written to {target}", file=sys.stderr)
 
 
 def _drawn(result: Result, folder: Path, output: dict[str, Any]) -> BaseException | None:

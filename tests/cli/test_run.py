@@ -17,6 +17,7 @@ import pytest
 import simserve
 import simserve.engine
 from simserve.cli import main
+from simserve.cli.signals import TerminatedError
 
 TEXT = """\
 name: tiny
@@ -162,6 +163,40 @@ def test_ctrl_c_leaves_nothing(experiment: Path, monkeypatch: pytest.MonkeyPatch
     assert nothing_written(experiment.parent)
 
 
+@pytest.mark.parametrize(
+    ("problem", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: the result is in {}\n"),
+        (TerminatedError(143), 143, "terminated: the result is in {}\n"),
+        (OSError(errno.ENOSPC, "full"), 2, "error: the disk is full: cannot write; the result is in {}\n"),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+@pytest.mark.parametrize("variants", [False, True])
+def test_what_comes_when_the_result_is_there_says_so(
+    variants: bool,
+    problem: BaseException,
+    code: int,
+    said: str,
+    experiment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is printed after it was written: "no result was written" would have it computed again."""
+
+    def ended(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr("simserve.report.terminal.summary_table", ended)
+    monkeypatch.setattr("simserve.cli.claims.show_claims", ended)
+    if variants:
+        experiment.write_text(experiment.read_text() + "variants: {one: {seed: 1}}\nclaims: [{figure: ttft.p50, of: [one], at_most: 9}]\n")
+    out = experiment.parent / "there"
+    assert main(["run", str(experiment), "--out", str(out), "--quiet", *LIGHT]) == code
+    assert capsys.readouterr().err == said.format(out)
+    assert (out / "summary.json").is_file()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_to_a_real_run_leave_nothing(experiment: Path, number: signal.Signals, code: int) -> None:
     command = [
@@ -208,3 +243,14 @@ def test_python_gives_the_same_result(experiment: Path) -> None:
     calls: list[tuple[int, int, float]] = []
     simserve.run(loaded, progress=lambda *state: calls.append(state))
     assert calls[-1][:2] == (5, 5)
+
+
+@pytest.mark.parametrize("command", [["run", "tiny.yaml", "--quiet", *LIGHT], ["models"]])
+def test_a_reader_that_has_gone_has_one_exit_code(experiment: Path, command: list[str]) -> None:
+    """Rich ends with 1 where stdout is not read any more, as if something had failed."""
+    environment = os.environ | {"PYTHONPATH": str(Path(simserve.__file__).parents[1])}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "simserve", *command], env=environment, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -278,7 +278,7 @@ def test_a_file_that_changes_meanwhile_is_told(change: str, parts_before: int, t
         next(tables)
     CHANGES[change](tmp_path / "a.csv")
     with pytest.raises(TraceError, match="was changed while it was read"):
-        [*tables]
+        list(tables)
 
 
 def test_a_file_that_is_written_again_as_it_was_is_no_other(tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TerminatedError as problem:
         return _told(problem)
     except SystemExit as done:
+        if isinstance(done.__context__, BrokenPipeError):  # so Rich answers to a reader that has gone
+            from simserve.cli.failures import PIPE_CLOSED
+
+            return PIPE_CLOSED
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except BaseException as problem:
         if _debug(arguments):

@@ -243,3 +243,14 @@ def test_python_gives_the_same_result(experiment: Path) -> None:
     calls: list[tuple[int, int, float]] = []
     simserve.run(loaded, progress=lambda *state: calls.append(state))
     assert calls[-1][:2] == (5, 5)
+
+
+@pytest.mark.parametrize("command", [["run", "tiny.yaml", "--quiet", *LIGHT], ["models"]])
+def test_a_reader_that_has_gone_has_one_exit_code(experiment: Path, command: list[str]) -> None:
+    """Rich ends with 1 where stdout is not read any more, as if something had failed."""
+    environment = os.environ | {"PYTHONPATH": str(Path(simserve.__file__).parents[1])}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "simserve", *command], env=environment, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

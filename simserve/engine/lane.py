@@ -506,6 +506,7 @@ class Lane:
             self._end_event = None
             if ended > self._span_first:
                 self.finish(self.step_end_s[-1])
+            self._newcomers.clear()  # they came to a span of which nothing is left
             self.busy = False
 
     @property

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import simserve
 from simserve.contracts import InstanceView, Slice, Step, StepPlan
 from simserve.engine import simulate
 from simserve.errors import InvariantError
@@ -86,6 +87,29 @@ def test_claiming_that_chunks_repeat_changes_nothing(case: Case, until_s: float 
 @given(cases(policies=("sarathi",), max_requests=8, varied=True))
 def test_nor_where_steps_vary(case: Case) -> None:
     both(case)
+
+
+def test_who_came_before_a_death_is_not_in_the_queue_twice() -> None:
+    """The instance dies in the first step of a span to which fourteen requests have come, and serves again at once."""
+    run = {
+        "model": "llama-3-8b",
+        "hardware": "a100-sxm-80gb",
+        "engine": "sarathi-serve",
+        "cluster": {
+            "instances": [{"count": 1, "kv": {"prefix_caching": False}}],
+            "failures": {"times": [{"at_s": 0.0145, "instance": 0}], "restart_s": 0.0},
+        },
+        "workload": {
+            "arrivals": {"kind": "constant", "rate_per_s": 1000.0},
+            "lengths": {"prompt": {"kind": "fixed", "tokens": 60}, "output": {"kind": "fixed", "tokens": 3}},
+            "count": 15,
+        },
+    }
+    params = Sarathi.Params(token_budget=5, max_seqs=3)
+    spans, steps = (simserve.run(run, scheduler=policy(params)).records for policy in (Asked, EachStep))
+    assert spans.counters["instance_failures"] == 1 and spans.lanes[0].step_end_s[0] > 0.0145
+    assert spans.lanes[0].span_waiting.max() < 15
+    assert spans.lanes[0].span_waiting.tolist() == steps.lanes[0].span_waiting.tolist()
 
 
 class Wrong(Sarathi):

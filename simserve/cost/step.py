@@ -119,9 +119,16 @@ class StepCost:
 
     def with_host(self, host: HostOverheads) -> StepCost:
         """The same tables driven by another host; nothing is built again."""
-        twin = copy.copy(self)
+        twin = self._twin()
         twin._drive(host)
         twin._decode_rows, twin._verify_rows, twin._sums, twin._stage_rows = {}, {}, {}, {}
+        return twin
+
+    def _twin(self) -> StepCost:
+        twin = copy.copy(self)
+        # What an interpreted class adds to a compiled one lies beside it, where the copy of a compiled object does not look.
+        if hasattr(self, "__dict__"):
+            vars(twin).update(vars(self))
         return twin
 
     def table_of(self, operators: Iterable[Operator], tokens: int) -> TokenTable:
@@ -145,7 +152,7 @@ class StepCost:
     def scaled(self, factors: Mapping[str, float]) -> StepCost:
         """The same instance with the times of operators multiplied: label (a key of `spreads`) -> factor. Nothing gets faster than its
         physical bound."""
-        twin = copy.copy(self)
+        twin = self._twin()
         twin._kernels = replace(self._kernels, factors=dict(factors), used={}, assumed=set())
         twin._build()
         return twin

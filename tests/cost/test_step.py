@@ -197,3 +197,22 @@ def test_importing_is_light() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_derived_class_keeps_is_in_its_twins() -> None:
+    """Also where StepCost is compiled and the class derived from it is not."""
+
+    class Counted(StepCost):
+        def _build(self) -> None:
+            super()._build()
+            self.steps_asked = [0]
+
+        def step_time(self, step: Step) -> float:
+            self.steps_asked[0] += 1
+            return super().step_time(step)
+
+    cost = Counted(LLAMA, load_profile("a100-sxm-80gb"), HOST)
+    other = cost.with_host(HostOverheads())
+    assert isinstance(other, Counted)
+    assert 0.0 < other.step_time(Step(2, 200, 100)) < cost.step_time(Step(2, 200, 100))
+    assert cost.steps_asked == [2] and other.steps_asked is cost.steps_asked

@@ -178,6 +178,11 @@ def same_records(one: RunRecords, other: RunRecords) -> None:
             "I7",
             f"the step times of instance {a.instance} differ between fast-forward on and off",
         )
+        # Steps with prompts are recorded one by one, those of decodes as the spans that they were planned in.
+        for name in (field.name for field in fields(LaneLog) if field.name.startswith("span_")):
+            found = [getattr(lane, name)[lane.span_prefill_requests > 0] for lane in (a, b)]
+            what = f"{name} of the steps with prompts of instance {a.instance}"
+            _require(np.array_equal(*found), "I7", f"{what} differs between fast-forward on and off")
     _require(one.scaling == other.scaling, "I7", "the scaling log differs between fast-forward on and off")
 
 

@@ -266,6 +266,7 @@ class Instance:
 
     def unreserve(self, row: int) -> None:
         """The request will not come."""
+        self.runner.settle()
         if self.kv.cancel(row, self.runner.grown_blocks):
             self.signals.ease(self.index)
             self.runner.poke()
@@ -283,6 +284,7 @@ class Instance:
 
     def release_set_aside(self, request: LiveRequest) -> None:
         """The KV of a request that was set aside is not needed any more."""
+        self.runner.settle()
         self.kv.release_set_aside(request, self.runner.grown_blocks)
         self.signals.ease(self.index)
         self.runner.poke()

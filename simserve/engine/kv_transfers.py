@@ -148,6 +148,7 @@ class KvTransfers:
 
     def _reserve(self, destination: Instance, move: Move) -> None:
         """Takes the memory; a request that has been prefilled leaves at once."""
+        destination.runner.settle()
         destination.kv.reserve(move.request.row, _table(destination, move.request))
         move.reserved_s = destination.clock.now
         if move.prefilled:

@@ -349,7 +349,7 @@ class Lane:
         `comes` False: the policy is to be asked again, and nothing has come."""
         if not self.plan.ignores_arrivals or self.instance.spec.steps_ahead:
             self.interrupt(now)
-        elif comes and self.plan.with_chunks:
+        elif comes and self.plan.with_chunks and self._end_event is not None:  # not by what ends with the step that is handed out
             self._newcomers.append(self._current_step(now) + 1 - self._span_first)
 
     def interrupt(self, now: float) -> None:
@@ -364,6 +364,19 @@ class Lane:
             self._chunk = max(FIRST_CHUNK_STEPS, current + 1 - self._span_first)
         del ends[current + 1 :]
         self._end_event = self.agenda.at(ends[current], self._ends, self.priority)
+
+    def settle_chunks(self, now: float) -> None:
+        """Hands out the steps with chunks that are over, before memory changes that is not the lane's: each is recorded with what was in
+        use at its end."""
+        if self._end_event is None or not self.plan.with_chunks:
+            return
+        first, last = self._span_first, min(self._current_step(now), len(self.step_end_s) - 1)
+        if last > first:
+            chunk_span.hand_out(self.plan, self.group, self.kv, self.log, self.step_end_s, first, last, self._newcomers)
+            for request, (_, computed, _, _, _) in zip(self.plan.sliced, self.plan.slices, strict=True):
+                request.computed_tokens = computed
+            self._newcomers = [step - last + first for step in self._newcomers if step > last - first]
+            self._span_first = last
 
     def _current_step(self, now: float) -> int:
         """Number of the step in progress; one that ends now is over when it has had its turn."""

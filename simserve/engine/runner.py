@@ -213,7 +213,9 @@ class SingleLane:
         return self._lane.blocks_grown(self._instance.clock.now)
 
     def settle(self) -> None:
-        """Steps of a span are looked up in its list of ends."""
+        """Steps of a span are looked up in its list of ends, but for those with chunks, each of which is recorded."""
+        if self._lane.busy:
+            self._lane.settle_chunks(self._lane.agenda.now)
 
     def crash(self, now: float) -> None:
         """Nothing is left."""

@@ -112,6 +112,36 @@ def test_who_came_before_a_death_is_not_in_the_queue_twice() -> None:
     assert spans.lanes[0].span_waiting.tolist() == steps.lanes[0].span_waiting.tolist()
 
 
+CHUNKED: dict[str, Any] = {"policy": "sarathi", "token_budget": 3, "max_seqs": 4}
+SMALL: dict[str, Any] = {
+    "model": "llama-3-8b",
+    "hardware": "h100-sxm-80gb",
+    "engine": "sarathi-serve",
+    "cluster": {"instances": [{"count": 1, "scheduler": CHUNKED, "kv": {"prefix_caching": False}}]},
+    "workload": {
+        "arrivals": {"kind": "poisson", "rate_per_s": 20.0},
+        "lengths": {"prompt": {"kind": "uniform", "low_tokens": 20, "high_tokens": 60}, "output": {"kind": "fixed", "tokens": 4}},
+        "count": 12,
+    },
+}
+POOLS = [{"count": 1, "role": role, "scheduler": CHUNKED, "kv": {"blocks": 60, "prefix_caching": False}} for role in ("prefill", "decode")]
+BESIDE: dict[str, dict[str, Any]] = {
+    "who comes when another has ended": {
+        "workload.max_concurrency": 1,
+        "workload.lengths": {"prompt": {"kind": "fixed", "tokens": 21}, "output": {"kind": "fixed", "tokens": 1}},
+    },
+    "prefilled requests that leave": {"cluster.instances": POOLS, "cluster.network": {"bytes_per_s": 1e9, "latency_s": 0.1}},
+    "deaths": {"cluster.failures": {"times": [{"at_s": 0.1 + 0.17 * number, "instance": 0} for number in range(9)], "restart_s": 0.0}},
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_steps_with_chunks_are_recorded_as_if_planned_one_by_one(beside: str) -> None:
+    """With the memory that others took or gave back at their time, and with who waits: `--check` compares both."""
+    found = simserve.run(SMALL, check=True, **BESIDE[beside]).records
+    assert sum(lane.span_prefill_requests.sum() for lane in found.lanes) > 50
+
+
 class Wrong(Sarathi):
     """Says that its chunks repeat, and gives every other step one token less."""
 
@@ -156,8 +186,11 @@ class OnlyBlocks(Sarathi):
 
 def test_chunks_repeat_while_there_are_blocks_for_them() -> None:
     case = dataclasses.replace(LONG, rows=(Row(0.0, 160, 3),))
-    records = simulate(case.workload(), [case.spec(OnlyBlocks(Sarathi.Params(token_budget=16)))], check=True)
+    specs = [case.spec(OnlyBlocks(Sarathi.Params(token_budget=16)))]
+    records = simulate(case.workload(), specs)
     assert records.lanes[0].span_prefill_tokens[:10].tolist() == [16] * 10
+    with pytest.raises(InvariantError, match="span_kv_blocks of the steps with prompts"):  # asked each step, it takes more each step
+        simulate(case.workload(), specs, check=True)
 
 
 def test_a_step_so_many_later_has_the_slices_so_many_later() -> None:

@@ -127,8 +127,9 @@ SMALL: dict[str, Any] = {
 POOLS = [{"count": 1, "role": role, "scheduler": CHUNKED, "kv": {"blocks": 60, "prefix_caching": False}} for role in ("prefill", "decode")]
 BESIDE: dict[str, dict[str, Any]] = {
     "who comes when another has ended": {
+        "engine": "vllm-2023",  # which takes requests at once
         "workload.max_concurrency": 1,
-        "workload.lengths": {"prompt": {"kind": "fixed", "tokens": 21}, "output": {"kind": "fixed", "tokens": 1}},
+        "workload.lengths": {"prompt": {"kind": "uniform", "low_tokens": 9, "high_tokens": 90}, "output": {"kind": "fixed", "tokens": 1}},
     },
     "prefilled requests that leave": {"cluster.instances": POOLS, "cluster.network": {"bytes_per_s": 1e9, "latency_s": 0.1}},
     "deaths": {"cluster.failures": {"times": [{"at_s": 0.1 + 0.17 * number, "instance": 0} for number in range(9)], "restart_s": 0.0}},

@@ -106,6 +106,8 @@ def unknown_key(key: str, allowed: set[str], section: KeyPath = ()) -> str:
 def _from_pydantic(errors: list[Any], schema: tree.Schema, value: Any, document: Document, prefix: KeyPath) -> list[Mistake]:
     by_path: dict[KeyPath, list[Any]] = {}
     for error in errors:
+        if error["loc"] and str(error["loc"][-1]).startswith("literal[") and isinstance(error["input"], Mapping):
+            continue  # a word might stand here, too; the other branch says what is wrong with the mapping
         by_path.setdefault(document.real_path((*prefix, *error["loc"])), []).append(error)
     mistakes = []
     for path, group in by_path.items():

@@ -26,6 +26,7 @@ KeyPath = tuple[str | int, ...]
 _INT = re.compile(r"[-+]?[0-9]+(_[0-9]+)*\Z")
 _BASED = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_BRANCH = re.compile(r"(int|float|bool|str)\Z|[a-z-]+[-\[(]")  # names of a union's branches: int, constrained-str, literal['none']
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -73,7 +74,7 @@ class Document:
             elif isinstance(node, list) and isinstance(part, int) and part < len(node):
                 items: list[Any] = node
                 node = items[part]
-            elif position + 1 == len(loc) and isinstance(node, Mapping):
+            elif position + 1 == len(loc) and isinstance(node, Mapping) and not _BRANCH.match(str(part)):
                 pass  # the last part may be a key that is missing
             else:
                 continue

@@ -61,6 +61,11 @@ def test_a_section_loads_when_it_is_stated_and_not_before() -> None:
         ({"plan": {"bogus": 1}}, r":\d+:\d+: plan.bogus: unknown key. Allowed: .*budget"),
         ({"plan": {"tp": [0]}}, r":\d+:\d+: plan.tp.0: found 0, expected a number >= 1"),
         ({"plan": {"speculation": [{"tokens": -1}]}}, r":\d+:\d+: plan.speculation.0.tokens: found -1"),
+        ({"plan": {"speculation": ["none", {"tokens": -1}]}}, r"^\S+: plan.speculation.1.tokens: found -1, expected a number >= 0$"),
+        (
+            {"workload": {**BASE["workload"], "max_output_tokens": {"a": 1}}},
+            r": workload.max_output_tokens: found a mapping, expected a whole",
+        ),
         ({"plan": 3}, r":\d+:\d+: plan: found 3, expected a mapping"),
         ({"speculation": {"acceptance": {"rate": 2}}}, r":\d+:\d+: speculation.acceptance.rate: found 2, expected a number <= 1"),
         ({"cluster": {"node_pools": [{"max_nodes": 0, "provision_s": 1}]}}, r"cluster.node_pools.0.max_nodes: found 0, expected 1 or more"),

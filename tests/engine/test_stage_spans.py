@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+import simserve
 from simserve.contracts import CostModel, CostWrapper, Step
 from simserve.engine import InstanceSpec, simulate
 from simserve.engine.records import RunRecords
@@ -209,3 +210,27 @@ def test_steps_of_no_time_are_refused_where_they_are_taken() -> None:
             yield str(problem.value)
 
     assert len(set(refusals())) == 1
+
+
+def test_a_policy_that_takes_turns_is_asked_before_each_step() -> None:
+    """Sarathi without hybrid batches remembers one turn for all micro-batches: a lane that goes on by itself would not move it."""
+    group = {"count": 1, "parallel": {"pp": 3}, "scheduler": {"policy": "sarathi", "max_seqs": 8, "token_budget": 32, "hybrid": False}}
+    run = {
+        "model": "qwen2-7b",
+        "hardware": "h100-sxm-80gb",
+        "engine": "vllm-v0",
+        "cluster": {
+            "instances": [{**group, "order": "priority", "max_model_len": 2048, "kv": {"blocks": 100, "block_tokens": 4}}],
+            "failures": {"times": [{"at_s": at_s, "instance": 0} for at_s in (0.11, 0.331)], "restart_s": 0.1, "mtbf_s": 30.0},
+        },
+        "workload": {
+            "arrivals": {"kind": "constant", "rate_per_s": 20.0},
+            "lengths": {
+                "prompt": {"kind": "uniform", "low_tokens": 30, "high_tokens": 60},
+                "output": {"kind": "uniform", "low_tokens": 1, "high_tokens": 20},
+            },
+            "count": 50,
+        },
+    }
+    for seed in (0, 4):
+        simserve.run(run, check=True, seed=seed, **{"cluster.instances.0.scheduler.token_budget": 32 - 4 * seed})

@@ -25,6 +25,11 @@ class Sarathi:
         self._reserves = params.reserve == "stated"
         self._last_was_decode = False
 
+    @property
+    def asked_each_step(self) -> bool:
+        """Without hybrid batches: whose turn it is, prompts' or decodes', is of all micro-batches together."""
+        return self._chunked and not self._plain
+
     def plan(self, view: InstanceView) -> StepPlan:
         if not self._plain:
             return self._alternate(view) if self._chunked else self._whole_prompts(view)

@@ -363,7 +363,7 @@ class Batch:
             self.kv.release(request)
         request.state = State.ENDED
         instance = self.instance
-        instance.recorder.rejected(request.row, self.now, reason)
+        instance.recorder.refused(request, instance.index, self.now, reason)
         instance.signals.waiting[instance.index] = len(instance.intake)  # what its end releases is routed in the middle of this plan
         instance.ended([request], self.now)
 

@@ -15,7 +15,7 @@ from simserve.engine.guard import guard
 from simserve.engine.kv_cache import KvCache
 from simserve.engine.lane import Lane
 from simserve.engine.pieces import Pieces, in_pieces
-from simserve.engine.records import LaneLog, Piece, RequestColumns, RunRecords, Status
+from simserve.engine.records import I64, LaneLog, Piece, RequestColumns, RunRecords, Status
 from simserve.engine.request import State
 from simserve.engine.simulate import DIED, Progress, Simulation, Sink
 from simserve.engine.spec import ClusterSpec, InstanceSpec
@@ -201,8 +201,8 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
     cancelled = status == Status.CANCELLED
     _require(bool((r.reason[cancelled] > 0).all()), "I1", "a request was cancelled without a reason")
     _require(bool((r.generated_tokens <= table.output_tokens).all()), "I1", "a request has more tokens than were asked")
-    died = refused & (r.reason == r.reasons.index(DIED)) if DIED in r.reasons else np.zeros(len(table), dtype=bool)
-    _require(bool((r.generated_tokens[refused & ~died] == 0).all()), "I1", "a refused request has generated tokens")
+    unserved = np.setdiff1d(np.flatnonzero(refused), _lost(r))
+    _require(bool((r.generated_tokens[unserved] == 0).all()), "I1", "a refused request has generated tokens")
     whole = done & (r.reason == 0)
     _require(bool((r.generated_tokens[whole] == table.output_tokens[whole]).all()), "I2", "a completed request lacks tokens")
     e = records.emissions
@@ -226,15 +226,19 @@ def check_records(records: RunRecords, finished: bool, outside: bool = False) ->
         _littles_law(r, done)
 
 
+def _lost(r: RequestColumns) -> I64:
+    """Places of requests that were served in vain."""
+    died = r.reason == (r.reasons.index(DIED) if DIED in r.reasons else -1)
+    return np.flatnonzero((r.status == Status.FAILED) | (died & (r.status == Status.REJECTED)))
+
+
 def asked_tokens(records: RunRecords) -> int:
     """Tokens that these requests should have computed on these lanes, but for those that the run counts as a whole."""
     table, r = records.table, records.requests
     done, cancelled = r.status == Status.COMPLETED, r.status == Status.CANCELLED
-    died = r.reason == r.reasons.index(DIED) if DIED in r.reasons else np.zeros(len(table), dtype=bool)
-    died &= (r.status == Status.REJECTED) | (r.status == Status.FAILED)
-    # Of a request whose instance died, everything computed counts as recomputed.
+    # Of a request whose instance died, or that a policy has refused after it was served, everything computed counts as recomputed.
     again = r.recomputed_tokens - r.cached_tokens - r.reread_tokens
-    asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + again)[done].sum() + again[died].sum()
+    asked = (np.maximum(table.prompt_tokens, 1) + r.generated_tokens - 1 + again)[done].sum() + again[_lost(r)].sum()
     # Drafted in vain. Accepted tokens of a request that was started over are among those recomputed.
     asked += sum(int(lane.verified[:, 2].sum()) for lane in records.lanes) - int(records.emissions.bursts[:, 1].sum())
     asked += sum(int(lane.decoded().tokens.sum()) for lane in records.lanes if len(lane.ticks))

@@ -196,7 +196,10 @@ class Lane:
             return None
         plan.waiting = waiting
         if kv.radix is not None:
+            idle_blocks = kv.radix.idle_blocks
             kv.settle(plan.slices, plan.decodes, self.group.blocks_needed() if plan.decodes else 0)
+            if waiting and kv.radix.idle_blocks != idle_blocks:  # who waits would find less than the policy has seen
+                plan.repeat = 1
         plan.seal()
         return plan
 

@@ -124,6 +124,12 @@ class Recorder:
         self.note(row, reason)
         self.ended += 1
 
+    def refused(self, request: LiveRequest, instance: int, now: float, reason: str) -> None:
+        """A policy refuses the request. One that has emitted tokens, elsewhere or before it lost its place, has failed: they are out."""
+        if request.generated_tokens:
+            self.unfinished(request, instance)
+        self.rejected(request.row, now, reason, Status.FAILED if request.generated_tokens else Status.REJECTED)
+
     def failed(self, request: LiveRequest, now: float, reason: str) -> None:
         """The request has ended for good without all its tokens; what it had computed is counted as recomputed."""
         self.unfinished(request, self.instance[request.row])

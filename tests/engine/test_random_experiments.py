@@ -32,6 +32,12 @@ FAULTS = {
 }
 """Seed -> what was wrong when the hunt found it."""
 
+WIDER_FAULTS = {
+    88_000_025: "tokens of a request that a policy refused where it had been sent to decode were emitted, and counted nowhere",
+    88_001_079: "an index of whole sequences forgot contents when a step had its memory, and the plan made before held on",
+}
+"""The same of `wider_experiments.py`."""
+
 
 def shown(found: dict[str, object], option: str = "") -> str:
     return f"python -m tests.engine.campaign {option}--seeds {found['seed']}: {found}"
@@ -41,6 +47,12 @@ def shown(found: dict[str, object], option: str = "") -> str:
 def test_experiments_that_showed_a_fault(seed: int, tmp_path: Path) -> None:
     found = outcome(experiment(seed), tmp_path)
     assert found["kind"] == "ok", (FAULTS[seed], shown(found))
+
+
+@pytest.mark.parametrize("seed", WIDER_FAULTS)
+def test_wider_experiments_that_showed_a_fault(seed: int, tmp_path: Path) -> None:
+    found = outcome(wider(seed), tmp_path)
+    assert found["kind"] == "ok", (WIDER_FAULTS[seed], shown(found, "--wider "))
 
 
 def test_random_experiments_keep_the_invariants(tmp_path: Path) -> None:

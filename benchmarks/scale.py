@@ -1,9 +1,11 @@
 """How large a study fits a machine: CPU seconds and memory of whole runs by requests, instances, stages, output lengths and sweep points.
 
-    python -m benchmarks.scale [--requests 1000000] [--only NAME] [--write]
+    python -m benchmarks.scale [--requests 1000000] [--only NAME] [--compiled FOLDER] [--write]
 
 Every run is a `simserve run` (or `sweep`) of its own. `--write` puts the table into docs/scale.md and appends the figures to
 `benchmarks/history.csv`, with the commit and the machine's yardstick (of `w2.py`), by which figures of different machines are compared.
+`--compiled` measures a compiled build of this commit instead, as `pip install --no-deps --target FOLDER WHEEL` makes it; it has a table of
+its own.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def write_generated(requests: int, path: Path) -> None:
             file.writelines(f"{arrival_s!r},{prompt},{output}\n" for arrival_s, prompt, output in zip(*columns, strict=True))
 
 
-def measured(name: str, experiment: Any, requests: int, start_s: float) -> Row:
+def measured(name: str, experiment: Any, requests: int, start_s: float, package: Path = ROOT) -> Row:
     """A run of it without plots and report."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scale.yaml"
@@ -81,24 +83,24 @@ def measured(name: str, experiment: Any, requests: int, start_s: float) -> Row:
         if experiment["workload"].get("trace") is not None:
             write_generated(requests, Path(folder) / TRACE)
         out = ["--out", f"{folder}/out", "--quiet", "--no-plots", "--no-report"]
-        cpu_s, mib = min(seconds(ROOT, ["run", str(path), *out]) for _ in range(1 if requests > 50_000 else 3))
+        cpu_s, mib = min(seconds(package, ["run", str(path), *out]) for _ in range(1 if requests > 50_000 else 3))
     return Row(name, cpu_s, mib, (cpu_s - start_s) / requests * 1e6 if start_s else None)
 
 
-def swept() -> Row:
+def swept(package: Path = ROOT) -> Row:
     """A sweep of `POINTS` points on one core."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scale.yaml"
         path.write_text(json.dumps(case(1, REQUESTS_OF_A_POINT)))
         rates = ",".join(f"{2 + 0.1 * point:.1f}" for point in range(POINTS))
         over = ["--over", f"workload.arrivals.rate_per_s={rates}", "--jobs", "1", "--quiet", "--out", f"{folder}/out"]
-        cpu_s, mib = min(seconds(ROOT, ["sweep", str(path), *over]) for _ in range(3))
+        cpu_s, mib = min(seconds(package, ["sweep", str(path), *over]) for _ in range(3))
     return Row(f"sweep of {POINTS} points of {REQUESTS_OF_A_POINT:,} requests", cpu_s, mib, None)
 
 
-def table(rows: list[Row], unit_s: float) -> str:
+def table(rows: list[Row], unit_s: float, what: str = "run") -> str:
     """Markdown."""
-    lines = [f"| run (yardstick {unit_s:.2f} s) | CPU s | peak MiB | CPU us a request |", "|---|--:|--:|--:|"]
+    lines = [f"| {what} (yardstick {unit_s:.2f} s) | CPU s | peak MiB | CPU us a request |", "|---|--:|--:|--:|"]
     lines += [f"| {r.name} | {r.cpu_s:.2f} | {r.mib:,.0f} | {'' if r.each_us is None else f'{r.each_us:.0f}'} |" for r in rows]
     return "\n".join(lines) + "\n"
 
@@ -107,23 +109,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--only", default="", help="cases whose names hold this text; with --write, for the history alone")
+    parser.add_argument("--compiled", type=Path, help="folder with a compiled build")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    package, what = (options.compiled.resolve(), "compiled run") if options.compiled else (ROOT, "run")
     unit_s = best(5, yardstick)
-    first = measured("a run of 1 request", case(1, 1), 1, 0.0)
+    first = measured("a run of 1 request", case(1, 1), 1, 0.0, package)
     rows = [first]
     for name, (experiment, requests) in runs(options.requests).items():
         if options.only not in name:
             continue
-        rows.append(measured(name, experiment, requests, first.cpu_s))
+        rows.append(measured(name, experiment, requests, first.cpu_s, package))
         print(rows[-1], flush=True)
     if not options.only:
-        rows.append(swept())
-    text = table(rows, unit_s)
+        rows.append(swept(package))
+    text = table(rows, unit_s, what)
     print(text)
     if options.write and not options.only:
         page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(re.sub(r"\| run \(yardstick.*?\n\n", lambda _: text + "\n", page, count=1, flags=re.S), encoding="utf-8")
+        PAGE.write_text(re.sub(rf"\| {what} \(yardstick.*?\n\n", lambda _: text + "\n", page, count=1, flags=re.S), encoding="utf-8")
     if options.write:
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
         commit = head.stdout.strip()
@@ -135,7 +139,17 @@ def main() -> None:
             date = datetime.date.today().isoformat()
             for row in rows:
                 each = "" if row.each_us is None else f"{row.each_us:.1f}"
-                writer.writerow([date, commit, row.name, f"{row.cpu_s:.3f}", f"{row.mib:.0f}", each, f"{unit_s:.4f}"])
+                writer.writerow(
+                    [
+                        date,
+                        commit,
+                        f"{'compiled: ' if options.compiled else ''}{row.name}",
+                        f"{row.cpu_s:.3f}",
+                        f"{row.mib:.0f}",
+                        each,
+                        f"{unit_s:.4f}",
+                    ]
+                )
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from typing import Any, ClassVar
 WARM_UP = 1 / 2
 """Of the samples."""
 
-FEWEST = 8
-"""Samples after the warm-up below which no line is drawn."""
+FEWEST = 20
+"""Samples after the warm-up below which no line is drawn: among fewer one large experiment that is still held decides."""
 
 LIMITS = {"blocks": 1.0, "allocated_bytes": 1024.0, "rss_bytes": 4096.0}
 """An experiment, by figure: one object; of arrays a quarter of the least that a run can keep whole, the columns of its requests, of which

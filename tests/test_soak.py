@@ -55,7 +55,7 @@ def test_a_few_large_experiments_do_not_move_the_line() -> None:
 
 
 def test_too_few_samples_say_nothing() -> None:
-    with pytest.raises(ValueError, match="8 are needed"):
+    with pytest.raises(ValueError, match="20 are needed"):
         growths(samples(lambda n: 0.0, 1, count=10))
 
 
@@ -68,7 +68,7 @@ def test_objects_and_arrays_that_are_kept_are_seen(kept: str, figure: str | None
         "import numpy as np\n"
         "from benchmarks.soak import growths, sample\n"
         "held, found = [], []\n"
-        "for number in range(1, 25):\n"
+        "for number in range(1, 49):\n"
         f"    held.append({kept})\n"
         f"    found.append(sample({EVERY} * number))\n"
         "print(*(growth.figure for growth in growths(found) if growth.grows))\n"

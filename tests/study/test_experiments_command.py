@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 AGAIN = "run: simserve experiments run"
 CHEAP = [name for name, data in claims_record.claimed().items() if claims_record.priority(data) == "A"]
 
+OF_MANY_RUNS = {"burstgpt_vs_poisson", "pastfuture_goodput", "sarathi_capacity_mistral"}
+"""Searches and long traces, ten seconds each: run at night."""
+
 
 @functools.cache
 def recorded() -> dict[str, Recorded]:
@@ -44,7 +47,7 @@ def test_every_experiment_with_claims_is_recorded() -> None:
     assert set(recorded()) == set(claims_record.claimed()), f"{AGAIN} --all"
 
 
-@pytest.mark.parametrize("name", CHEAP)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.nightly] if name in OF_MANY_RUNS else []) for name in CHEAP])
 def test_the_record_of_cheap_experiments_is_what_they_give(name: str) -> None:
     """Every figure and every verdict. Five digits: a last bit of another machine's arithmetic is no news."""
     from simserve.study.claims.check import check_claims

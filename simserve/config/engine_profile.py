@@ -303,7 +303,7 @@ def _names(modified_ns: int) -> tuple[str, ...]:
 
 def names_for(vendor: str) -> list[str]:
     """The bundled profiles of engines that are made for devices of this maker."""
-    return [name for name in names() if load_engine(name).is_for(vendor) and load_engine(name).vendors]
+    return [name for name in names() if (profile := load_engine(name)).vendors and profile.is_for(vendor)]
 
 
 def find(name_or_path: str, base_dir: Path | None = None) -> Path:

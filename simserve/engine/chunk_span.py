@@ -21,7 +21,9 @@ _PREFILLING = State.PREFILLING  # read in a third of the time of an enumeration'
 
 def steps_alike(plan: Planned, block_tokens: int, steps: int) -> int:
     """Of so many steps, those that can carry the plan's chunks: each request has the tokens and the blocks."""
-    for request, (new, computed, _, _, _) in zip(plan.sliced, plan.slices):  # noqa: B905 (what a policy has written is found later)
+    if len(plan.sliced) != len(plan.slices):  # written by the policy, which is told when the step ends
+        return 1
+    for request, (new, computed, _, _, _) in zip(plan.sliced, plan.slices, strict=True):
         if request.target_tokens - computed < 2 * new or request.state is not _PREFILLING:
             return 1
         left = (min(request.target_tokens, request.held_blocks * block_tokens) - computed) // new
